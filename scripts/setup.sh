@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Install scimill and all it needs into .venv. Idempotent: a second run finds its work done and takes a second.
+#
+#   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5]
+#
+#   --with-tests        also the checkers, and the other MPI and serial HDF5 that the tests run against
+#   --without-horovod   no Horovod (and no torch): generation only
+#   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
+#
+# Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where built wheels are kept).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+with_tests=0 horovod=1 parallel=1
+for option in "$@"; do
+  case $option in
+    --with-tests) with_tests=1 ;;
+    --without-horovod) horovod=0 ;;
+    --serial-hdf5) parallel=0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option $option (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { printf 'setup: %s\n' "$@" >&2; exit 3; }
+
+# ---- the system: a compiler, an MPI, a parallel HDF5 -------------------------------------------------------------
+
+# Directory of a parallel HDF5 that h5py can be built against; fails where there is none.
+find_hdf5() {
+  local prefix
+  for prefix in "${HDF5_DIR:-}" "${HDF5_ROOT:-}" "$(h5pcc_prefix)" "/usr/lib/$(uname -m)-linux-gnu/hdf5/openmpi"; do
+    [ -n "$prefix" ] && grep -qs '^#define H5_HAVE_PARALLEL 1' "$prefix"/include/H5pubconf*.h && { echo "$prefix"; return; }
+  done
+  return 1
+}
+
+h5pcc_prefix() {
+  command -v h5pcc >/dev/null && h5pcc -showconfig 2>/dev/null | sed -n 's/.*Installation point: *//p'
+  return 0
+}
+
+# A complete system has the compilers that Horovod needs, an MPI, and (unless --serial-hdf5) a parallel HDF5.
+missing() {
+  { command -v mpicc && command -v mpirun; } >/dev/null || echo MPI
+  command -v c++ >/dev/null || echo c++
+  [ "$horovod" = 0 ] || command -v cmake >/dev/null || echo cmake
+  [ "$parallel" = 0 ] || find_hdf5 >/dev/null || echo "parallel HDF5"
+}
+
+install_with_apt() {
+  local as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+  say "installing Debian's packages (still missing: $(missing | paste -sd, | sed 's/,/, /g'))"
+  "${as_root[@]}" apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+      build-essential cmake pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev >/dev/null
+}
+
+may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
+
+if [ -n "$(missing)" ] && may_install; then
+  install_with_apt || fail "apt-get failed; its own message stands above."
+fi
+if [ -n "$(missing)" ]; then
+  fail "not found: $(missing | paste -sd, | sed 's/,/, /g')." \
+    "On a cluster load the modules first, for example: module load openmpi hdf5-parallel cmake" \
+    "On Debian or Ubuntu: sudo apt-get install build-essential cmake openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
+    "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
+fi
+
+# ---- the environment ---------------------------------------------------------------------------------------------
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1). Name another one: PYTHON=/path/to/python3.12 scripts/setup.sh"
+
+hdf5=none
+[ "$parallel" = 0 ] || hdf5=$(find_hdf5)
+mpi=$(mpirun --version 2>&1 | head -n 1)
+# What decides whether an environment or a built wheel may be used again.
+identity=$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(cat setup.cfg scripts/setup.sh)" | sha256sum | cut -c1-16)
+wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
+
+# Requirements of setup.cfg: the given extras, or the core where the name is "core".
+requirements() {
+  "$python" - "$@" <<'PY'
+import configparser, sys
+cfg = configparser.ConfigParser(); cfg.read("setup.cfg")
+for name in sys.argv[1:]:
+    text = cfg["options"]["install_requires"] if name == "core" else cfg["options.extras_require"][name]
+    print("\n".join(line for line in text.split("\n") if line))
+PY
+}
+
+pin() { requirements core training | grep "^$1=="; }
+
+# Build a wheel once for this MPI, HDF5, Python and set of versions, then install it.
+built() { # name, environment assignments...
+  local name=$1 store
+  store=$wheels/$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(requirements core training build)" |
+    sha256sum | cut -c1-16)
+  shift
+  if ! compgen -G "$store/$name-*.whl" >/dev/null; then
+    say "building $name (some minutes, once)"
+    mkdir -p "$store"
+    local log="$store/$name.log"
+    env "$@" .venv/bin/pip wheel -q --no-deps --no-build-isolation --no-cache-dir --no-binary="$name" \
+      -w "$store" "$(pin "$name")" >"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "building $name failed; the whole log is $log"; }
+  fi
+  .venv/bin/pip install -q --no-deps --force-reinstall "$store/$name"-*.whl
+}
+
+install_core() {
+  local groups=(core build atoms) torch_wanted='^$'
+  [ "$horovod" = 0 ] || { groups+=(training); torch_wanted='^torch=='; }
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  say "installing Python packages"
+  # torch first: what depends on it must not choose its version.
+  requirements "${groups[@]}" | { grep "$torch_wanted" || true; } | xargs -r .venv/bin/pip install -q
+  requirements "${groups[@]}" | grep -v -e '^h5py==' -e '^horovod==' -e '^torch==' | xargs .venv/bin/pip install -q
+  if [ "$parallel" = 1 ]; then
+    built h5py CC=mpicc CFLAGS=-g0 HDF5_MPI=ON "HDF5_DIR=$hdf5"
+  else
+    .venv/bin/pip install -q "$(pin h5py)"
+  fi
+  [ "$horovod" = 0 ] || install_horovod
+  .venv/bin/pip install -q --no-deps --no-build-isolation -e .
+}
+
+# Horovod asks for C++14, torch for C++17: the last -std on the command line wins. -g0 keeps the compile small.
+install_horovod() {
+  local wrapper
+  wrapper=$(mktemp -d)/c++17
+  printf '#!/bin/sh\nexec c++ "$@" -std=c++17 -g0\n' >"$wrapper"
+  chmod 755 "$wrapper"
+  built horovod HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_MPI=1 \
+    HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_NVTX=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(nproc)" CXX="$wrapper"
+}
+
+install_tests() {
+  say "installing the checkers and the peers"
+  requirements test | xargs .venv/bin/pip install -q
+  requirements peers | while read -r peer; do
+    .venv/bin/pip install -q --no-deps --upgrade --target ".venv/peers/${peer%%==*}" "$peer"
+  done
+}
+
+# A step is done when its stamp holds the identity of what it was done with.
+step() { # name, options that matter, function
+  local stamp=.venv/.done-$1
+  [ "$(cat "$stamp" 2>/dev/null)" = "$identity $2" ] && return
+  "$3"
+  echo "$identity $2" >"$stamp"
+}
+
+started=$SECONDS
+step core "horovod=$horovod parallel=$parallel" install_core
+[ "$with_tests" = 0 ] || step tests "" install_tests
+say "ready in $((SECONDS - started)) s: $mpi; HDF5 $hdf5; .venv"

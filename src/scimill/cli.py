@@ -1,0 +1,199 @@
+"""The parser. A command's module is imported when the command is asked for, so that ``--help`` is quick."""
+
+import difflib
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from scimill import __version__
+from scimill.config import Declared, Layer, build, declared, preset_names, read_preset, read_yaml, to_yaml
+from scimill.errors import ConfigError
+
+C = TypeVar("C")
+Command = Callable[..., int | None]
+
+COMMANDS = {
+    # name: (module, attribute, help)
+    "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
+    "verify": ("scimill.store.commands", "verify", "Check a store: structure, checksums, physical ranges."),
+    "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),
+    "repack": ("scimill.store.commands", "repack", "Copy a store, compressed or in other chunks."),
+    "doctor": ("scimill.doctor", "doctor", "Check this machine: MPI, HDF5, locks, launchers, containers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for.
+
+    Parameters
+    ----------
+    lazy : module, attribute and help of each command by its name.
+
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they are declared."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, attribute, _ = self._lazy[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        if not self._lazy:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in self._lazy.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, with click's complaints in our form."""
+        try:
+            return super().main(*args, **kwargs)
+        except click.Abort:
+            raise KeyboardInterrupt from None
+        except click.UsageError as error:
+            raise _in_our_form(error) from None
+
+
+def _in_our_form(error: click.UsageError) -> ConfigError:
+    """Tell a wrong command line as all user's errors are told."""
+    path = error.ctx.command_path if error.ctx else "scimill"
+    what = error.format_message().rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        near = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
+        what = f"no such option: {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
+    elif isinstance(error, click.MissingParameter) and error.param:
+        what = f"missing {error.param.human_readable_name}"
+    return ConfigError(what, where=path, remedy=f"{path} --help")
+
+
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="scimill")
+def scimill() -> None:
+    """Mill simulations into training sets, on many ranks, into one HDF5 file, and train on them.
+
+    The same command runs on a laptop, under mpirun or srun, in a job and in a container.
+    """
+
+
+# ---- options from declarations ----------------------------------------------------------------------------------
+
+
+class ConfigHelp(click.Command):
+    """A command whose parameters are listed under the titles of the config classes that declare them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, grouped."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record:
+                groups.setdefault(getattr(param, "group", "Options"), []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class ConfigOption(click.Option):
+    """The flag of one declared parameter; its text is validated with the whole configuration, not by click."""
+
+    def __init__(self, parameter: Declared) -> None:
+        default = "required" if parameter.info.is_required() else f"default {_text(parameter.info.default)}"
+        details = "; ".join(part for part in (parameter.allowed if not parameter.is_switch else "", default) if part)
+        names = [f"{parameter.flag}/--no-{parameter.flag[2:]}"] if parameter.is_switch else [parameter.flag]
+        super().__init__(
+            [*names, parameter.name],
+            help=f"{parameter.info.description}  [{details}]",
+            metavar=None if parameter.is_switch else parameter.kind.metavar,
+            default=None,
+        )
+        self.group = parameter.group
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ":".join(f"{part:.6g}" for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
+
+
+def configured(config: type[C], presets: str = "") -> Callable[[Command], Command]:
+    """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``.
+
+    The command's function gets the finished config as its first argument. Flags win over the file, the file over the
+    preset, the preset over the defaults.
+
+    Parameters
+    ----------
+    config : the config dataclass.
+    presets : package of the campaign whose presets are offered; none where empty.
+
+    """
+    known = declared(config)
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(
+            *, config_file: Path | None, print_config: bool, preset: str | None = None, **rest: Any
+        ) -> int | None:
+            flags = {name: rest.pop(name) for name in known}
+            layers = [read_preset(presets, preset)] if preset else []
+            layers += [read_yaml(config_file)] if config_file else []
+            layers.append(Layer("flags", {name: value for name, value in flags.items() if value is not None}))
+            made = build(config, layers)
+            if print_config:
+                click.echo(to_yaml(made), nl=False)
+                return 0
+            return function(made, **rest)
+
+        wrapped: Any = command
+        for parameter in reversed(known.values()):
+            wrapped = _add(wrapped, ConfigOption(parameter))
+        wrapped = click.option("--print-config", is_flag=True, help="Print the complete configuration as YAML.")(
+            wrapped
+        )
+        if presets:
+            choice = click.Choice(preset_names(presets))
+            wrapped = click.option("--preset", type=choice, help="A shipped configuration to begin with.")(wrapped)
+        file = click.Path(path_type=Path)
+        result: Command = click.option("--config", "config_file", type=file, help="A YAML file of these parameters.")(
+            wrapped
+        )
+        return result
+
+    return decorate
+
+
+def _add(function: Any, option: click.Option) -> Any:
+    """Attach a ready-made option as click's decorators do."""
+    function.__click_params__ = [*getattr(function, "__click_params__", []), option]
+    return function
+
+
+def generating(function: Command) -> Command:
+    """Give a generating command its output and the flags that all such commands have."""
+    wrapped: Any = function
+    for decorator in (
+        click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+        click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete."),
+        click.option("--resume", is_flag=True, help="Go on with an unfinished output; begin it where there is none."),
+        click.argument("output", type=click.Path(path_type=Path)),
+    ):
+        wrapped = decorator(wrapped)
+    result: Command = wrapped
+    return result

@@ -1,0 +1,1 @@
+"""Droplets: radius and temperature of random Lagrangian cloud droplets, by exact integration."""

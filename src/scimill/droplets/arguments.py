@@ -1,0 +1,54 @@
+"""From a configuration to what the kernels are given; apart from `params`, which must not need a compiler."""
+
+from scimill.droplets.params import (
+    GenerateConfig,
+    Physics,
+    SolveConfig,
+    most_salt_per_volume,
+    solute_per_salinity,
+)
+from scimill.droplets.physics import Constants, combine
+from scimill.droplets.sampling import Ranges
+from scimill.droplets.solver import Model
+from scimill.droplets.weird import Limits
+
+
+def constants(config: Physics) -> Constants:
+    """Combine the constants of the equations."""
+    names = (
+        "sherwood", "nusselt", "schmidt", "prandtl", "air_viscosity", "air_heat_capacity", "water_density",
+        "water_heat_capacity", "water_molar_mass", "gas_constant", "surface_tension", "latent_heat",
+    )  # fmt: skip
+    return combine(**{name: getattr(config, name) for name in names})
+
+
+def model(config: GenerateConfig | SolveConfig) -> Model:
+    """What the solver needs of a configuration."""
+    return Model(
+        constants=constants(config),
+        saturation=(config.saturation_pressure, config.saturation_slope, config.saturation_offset),
+        solute_per_salinity=solute_per_salinity(config),
+        tolerance=config.tolerance,
+        max_steps=config.max_steps,
+        dry_radius=config.dry_radius,
+    )
+
+
+def ranges(config: GenerateConfig) -> Ranges:
+    """What the sampling needs of a configuration."""
+    return Ranges(
+        radius=config.radius_range,
+        temperature=config.temperature_range,
+        temperature_offset=config.temperature_offset_range,
+        salinity=config.salinity_range,
+        air_temperature=config.air_temperature_range,
+        relative_humidity=config.relative_humidity_range,
+        air_density=config.air_density_range,
+        time=config.time_range,
+        most_salt_per_volume=most_salt_per_volume(config),
+    )
+
+
+def limits(config: GenerateConfig) -> Limits:
+    """What counts as weird."""
+    return Limits(config.accepted_radius, config.accepted_temperature)

@@ -1,0 +1,77 @@
+"""What a store of droplets holds."""
+
+from scimill.droplets.params import GenerateConfig
+from scimill.droplets.sampling import INPUTS
+from scimill.droplets.weird import CLASSES
+from scimill.store.layout import Field, Layout, Table
+
+Bounds = tuple[float, float] | None
+
+UNITS = {
+    "initial_radius": ("m", "radius of the droplet at time 0"),
+    "initial_temperature": ("K", "temperature of the droplet at time 0"),
+    "salinity": ("kg", "salt mass or solute term of the droplet, as salinity_kind of the configuration says"),
+    "air_temperature": ("K", "temperature of the air around the droplet"),
+    "relative_humidity": ("1", "relative humidity of the air, 1 is saturation"),
+    "air_density": ("kg/m3", "density of the air"),
+    "time": ("s", "time since the initial state"),
+    "radius": ("m", "radius of the droplet at this time"),
+    "temperature": ("K", "temperature of the droplet at this time"),
+}
+"""Unit and meaning of the fields, in the order of the original's records."""
+
+OUTPUTS = ("time", "radius", "temperature")
+ROUNDING = 1e-6  # relative: stored values are float32, their limits are not
+
+
+def layout(config: GenerateConfig) -> Layout:
+    """Structure of the store of a configuration."""
+    axis = () if config.samples == 1 else (config.samples,)
+    bounds = _bounds(config)
+    fields = [
+        Field(name, "float32", *UNITS[name], shape=axis if name in OUTPUTS else (), valid=bounds[name])
+        for name in UNITS
+    ]
+    by_class = Field("weird_by_class", "uint32", "1", "weird records of each class", shape=(len(CLASSES),))
+    attempts = Field("attempts", "uint32", "1", "droplets drawn to fill this block")
+    tables: tuple[Table, ...] = ()
+    if config.keep_weird:
+        fields.append(
+            Field("weird", "uint16", "1", "classes of a weird result, 0 where it is none", axis, flags=CLASSES)
+        )
+    else:
+        capacity = max(1, round(config.weird_capacity * config.block_size))
+        tables = (Table("weird", capacity, _weird_fields()),)
+    return Layout(config.count, config.block_size, tuple(fields), tables, (attempts, by_class))
+
+
+def _weird_fields() -> tuple[Field, ...]:
+    return (
+        *(Field(name, "float32", *UNITS[name]) for name in UNITS),
+        Field("classes", "uint16", "1", "classes of the record", flags=CLASSES),
+        Field("attempt", "uint32", "1", "how many droplets of the same row were weird before this one"),
+        Field("block", "uint32", "1", "block in which it was drawn"),
+    )
+
+
+def _bounds(config: GenerateConfig) -> dict[str, Bounds]:
+    """Physical limits of each field: the ranges of the inputs, the accepted results."""
+    temperature = config.temperature_range
+    if config.temperature_offset_range is not None:
+        air, offset = config.air_temperature_range, config.temperature_offset_range
+        temperature = (air[0] + offset[0], air[1] + offset[1])
+    exact: dict[str, Bounds] = {
+        "initial_radius": config.radius_range,
+        "initial_temperature": temperature,
+        "salinity": config.salinity_range,
+        "air_temperature": config.air_temperature_range,
+        "relative_humidity": config.relative_humidity_range,
+        "air_density": config.air_density_range,
+        "time": config.time_range,
+        "radius": None if config.keep_weird else config.accepted_radius,
+        "temperature": None if config.keep_weird else config.accepted_temperature,
+    }
+    return {name: pair and (pair[0] * (1 - ROUNDING), pair[1] * (1 + ROUNDING)) for name, pair in exact.items()}
+
+
+assert tuple(UNITS)[: len(INPUTS)] == INPUTS  # the kernels count on this order

@@ -1,0 +1,166 @@
+"""Generating droplets: blocks to kernel to store."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.droplets import arguments, fields, sampling, solver, weird
+from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
+from scimill.droplets.sampling import INPUTS, Single
+from scimill.errors import NumericalError
+from scimill.parallel.streams import block_stream, campaign_stream
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Layout
+from scimill.store.mill import mill
+from scimill.store.provenance import Provenance
+from scimill.store.writer import BlockData, Output, open_writer
+
+MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
+
+Classes = NDArray[np.uint16]
+
+
+def generate(config: GenerateConfig, output: Output, world: World) -> bool:
+    """Generate a store of droplets; collective. Return False where it was complete already.
+
+    Raises
+    ------
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `store.writer.open_writer` and `NumericalError`.
+
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    layout = fields.layout(config)
+    provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
+    writer = open_writer(world, output, layout, provenance, lambda stored: explain_difference(stored, config))
+    if writer is None:
+        return False
+    compile_kernel(config, world)
+    mill(world, writer, block_maker(config, layout), stop, what="droplets", unit="droplets")
+    return True
+
+
+def explain_difference(stored: str, config: GenerateConfig) -> str:
+    """Say which parameters that affect the data differ from a stored configuration."""
+    values = configuration.parse_yaml(stored, "the stored configuration").values
+    found = (f"{name} was {old}, is {new}" for name, old, new in configuration.differences(values, config))
+    return "; ".join(found)
+
+
+def compile_kernel(config: GenerateConfig, world: World) -> None:
+    """Compile on rank 0, so that the other ranks find the result in the cache."""
+    droplet = np.array([[1e-6], [290], [1e-18], [290], [0.9], [1]], dtype=np.float32)
+
+    def compiled() -> None:
+        solver.solve(arguments.model(config), droplet, np.ones((1, 1), dtype=np.float32))
+
+    world.on_root(compiled)
+    compiled()
+
+
+def block_maker(config: GenerateConfig, layout: Layout) -> Callable[[int], BlockData]:
+    """Return the function that makes a block from its number."""
+    ranges, limits, model = arguments.ranges(config), arguments.limits(config), arguments.model(config)
+    sobol = sampling.Sobol(campaign_stream(config.seed, CAMPAIGN)) if config.sampling == "sobol" else None
+
+    def make(block: int) -> BlockData:
+        stream = block_stream(config.seed, CAMPAIGN, block)
+        n = layout.rows_in(block)
+        times = sampling.times(stream, n, config.samples, ranges)
+        points = sobol.points(layout.span(block).start, n) if sobol else stream.random((n, len(INPUTS)))
+        sample = Sample(model, limits, sampling.inputs(points, ranges), times)
+        if not config.keep_weird:
+            while sample.rows.size:
+                sample.draw_again(sampling.inputs(stream.random((sample.rows.size, len(INPUTS))), ranges))
+        return sample.block_data(block, layout)
+
+    return make
+
+
+class Sample:
+    """The droplets of one block while weird ones are being replaced.
+
+    Parameters
+    ----------
+    model, limits : how they are solved, and what is weird.
+    droplets : float32, shape (6, n).
+    times : float32, shape (n, samples); a row keeps its times however often its droplet is drawn again.
+
+    Attributes
+    ----------
+    rows : the rows whose droplet is weird.
+
+    """
+
+    def __init__(self, model: solver.Model, limits: weird.Limits, droplets: Single, times: Single) -> None:
+        self._model, self._limits = model, limits
+        self._droplets, self._times = droplets, times
+        self._radius, self._temperature = np.empty_like(times), np.empty_like(times)
+        self._classes = np.empty(times.shape, dtype=np.uint16)
+        self._records: list[dict[str, NDArray[np.generic]]] = []
+        self._attempts = 0
+        self._solve(np.arange(len(times)))
+
+    def _solve(self, rows: NDArray[np.int64]) -> None:
+        radius, temperature, status = solver.solve(self._model, self._droplets[:, rows], self._times[rows])
+        self._radius[rows], self._temperature[rows] = radius, temperature
+        self._classes[rows] = weird.classify(radius, temperature, status, self._limits)
+        self._attempts += len(rows)
+        self.rows = rows[self._classes[rows].any(axis=1)]
+
+    def draw_again(self, droplets: Single) -> None:
+        """Record the weird droplets, put others (shape (6, number of rows)) in their place, and solve them."""
+        if len(self._records) == MOST_ATTEMPTS:
+            raise NumericalError(
+                f"{self.rows.size} droplets of a block were weird {MOST_ATTEMPTS} times in a row",
+                where="the ranges, accepted_radius or accepted_temperature",
+                remedy="look at what they are with --keep-weird",
+            )
+        self._records.append(self._record())
+        self._droplets[:, self.rows] = droplets
+        self._solve(self.rows)
+
+    def _record(self) -> dict[str, NDArray[np.generic]]:
+        """Copy the weird droplets, inputs and outputs, each at its first weird time."""
+        rows, first = self.rows, (self._classes[self.rows] != 0).argmax(axis=1)
+        record: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets[:, rows], strict=True))
+        outputs = {"time": self._times, "radius": self._radius, "temperature": self._temperature}
+        record |= {name: values[rows, first] for name, values in outputs.items()}
+        record["classes"] = np.bitwise_or.reduce(self._classes[rows], axis=1)
+        record["attempt"] = np.full(len(rows), len(self._records), dtype=np.uint32)
+        return record
+
+    def block_data(self, block: int, layout: Layout) -> BlockData:
+        """Content of the store's block: the sample, the weird records that fit, and the counts of all."""
+        values: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets, strict=True))
+        outputs: dict[str, NDArray[np.generic]] = {
+            "time": self._times, "radius": self._radius, "temperature": self._temperature, "weird": self._classes,
+        }  # fmt: skip
+        values |= {name: array if array.shape[1] > 1 else array[:, 0] for name, array in outputs.items()}
+        ledger = {"attempts": self._attempts}
+        if not layout.tables:
+            return BlockData(values, ledger=ledger | {"weird_by_class": weird.counts(self._classes)})
+        names = [field.name for field in layout.tables[0].fields if field.name != "block"]
+        records = {name: self._joined(name, layout)[: layout.tables[0].capacity] for name in names}
+        records["block"] = np.full(len(records["classes"]), block, dtype=np.uint32)
+        by_class = weird.counts(self._joined("classes", layout).astype(np.uint16))
+        return BlockData(values, {"weird": records}, ledger | {"weird_by_class": by_class})
+
+    def _joined(self, name: str, layout: Layout) -> NDArray[np.generic]:
+        empty = next(np.empty(0, field.dtype) for field in layout.tables[0].fields if field.name == name)
+        return np.concatenate([empty, *(record[name] for record in self._records)])
+
+
+def plan(config: GenerateConfig, path: Path) -> str:
+    """What generating would do, for ``--dry-run``."""
+    layout = fields.layout(config)
+    return "\n".join((
+        f"output:   {path}",
+        f"droplets: {config.count:,} x {config.samples} times, sampling {config.sampling}, seed {config.seed}",
+        f"blocks:   {layout.blocks:,} of {config.block_size:,} droplets",
+        f"bytes:    {layout.data_bytes:,}, of which weird records at most "
+        f"{sum(f.row_bytes * t.capacity for t in layout.tables for f in t.fields) * layout.blocks:,} (sparse)",
+    ))  # fmt: skip

@@ -1,0 +1,141 @@
+"""Parameters of the droplet commands.
+
+The defaults are the ``classic`` preset: ranges, constants and treatment of salt of the generator that the published
+networks were trained with (RichterLab/NTLP, April 2025).
+"""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from scimill.config import REQUIRED, STRICT, Number, PositiveRange, Range, Run, Switch, Whole, parameter
+from scimill.droplets.sampling import SOBOL_LENGTH
+
+CAMPAIGN = 1  # first word of the spawn key of this campaign's random streams
+ALGORITHM = 1  # raised whenever the same configuration would give other bytes
+DAMPEST = 10.0  # relative humidity beyond which no cloud is
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Physics:
+    """Physical constants."""
+
+    water_density: Number = parameter(1000.0, "density of water", unit="kg/m3", gt=0)
+    water_heat_capacity: Number = parameter(4179.0, "specific heat of water", unit="J/(kg K)", gt=0)
+    water_molar_mass: Number = parameter(0.018015, "molar mass of water", unit="kg/mol", gt=0)
+    surface_tension: Number = parameter(7.28e-2, "surface tension of water against air", unit="N/m", ge=0)
+    latent_heat: Number = parameter(2.440876e6, "latent heat of evaporation", unit="J/kg", ge=0)
+    gas_constant: Number = parameter(8.3144, "universal gas constant", unit="J/(mol K)", gt=0)
+    sherwood: Number = parameter(2.0, "Sherwood number (2: a sphere in still air)", gt=0)
+    nusselt: Number = parameter(2.0, "Nusselt number (2: a sphere in still air)", gt=0)
+    schmidt: Number = parameter(0.615, "Schmidt number of water vapour in air", gt=0)
+    prandtl: Number = parameter(0.715, "Prandtl number of air", gt=0)
+    air_viscosity: Number = parameter(1.57e-5, "kinematic viscosity of air", unit="m2/s", gt=0)
+    air_heat_capacity: Number = parameter(1006.0, "specific heat of air", unit="J/(kg K)", gt=0)
+    saturation_pressure: Number = parameter(610.94, "saturation vapour pressure at 0 °C", unit="Pa", gt=0)
+    saturation_slope: Number = parameter(17.6257, "a in e = e0 exp(a t/(b + t)), t in °C", gt=0)
+    saturation_offset: Number = parameter(243.04, "b in e = e0 exp(a t/(b + t)), t in °C", unit="K", gt=200)
+    salinity_kind: Literal["salt-mass", "solute-term"] = parameter(
+        "salt-mass", "what salinity is: the mass of salt, or the solute term itself"
+    )
+    hygroscopicity: Number = parameter(1.2, "kappa: solute term = kappa · salt mass · water/salt density", ge=0)
+    salt_density: Number = parameter(2000.0, "density of dry salt", unit="kg/m3", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Solver:
+    """Accuracy of the integration."""
+
+    tolerance: Number = parameter(1e-8, "relative error allowed per step; 1e-8 is exact for float32", ge=1e-12, le=1e-2)
+    max_steps: Whole = parameter(100_000, "steps after which a droplet is given up (timeout)", ge=10, le=10**9)
+    dry_radius: Number = parameter(1e-9, "radius at which a droplet has dried", unit="m", ge=1e-12, le=1e-6)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sampling:
+    """Random droplets."""
+
+    count: Whole = parameter(REQUIRED, "number of droplets", ge=1, le=10**13)
+    samples: Whole = parameter(1, "times per droplet, from one integration", ge=1, le=10_000)
+    sampling: Literal["random", "sobol"] = parameter("random", "independent droplets, or a scrambled Sobol sequence")
+    radius_range: PositiveRange = parameter((1e-8, 1e-3), "initial radius, log-uniform", unit="m")
+    temperature_range: PositiveRange = parameter((273.0, 310.0), "initial temperature of the droplet", unit="K")
+    temperature_offset_range: Range | None = parameter(
+        None, "if given, initial temperature = air temperature + an offset of this range", unit="K"
+    )
+    salinity_range: PositiveRange = parameter((1e-22, 1e-10), "salinity, log-uniform", unit="kg")
+    salinity_cap: Number | None = parameter(
+        None, "most solute per water: the range of salinity ends where solute term = cap · water mass", gt=0
+    )
+    air_temperature_range: PositiveRange = parameter((273.0, 310.0), "temperature of the air", unit="K")
+    relative_humidity_range: PositiveRange = parameter((0.65, 1.1), "relative humidity, 1 is saturation")
+    air_density_range: PositiveRange = parameter((0.8, 1.2), "density of the air", unit="kg/m3")
+    time_range: PositiveRange = parameter(
+        (10**-3.2, 10**1.1), "time at which the droplet is looked at, log-uniform", unit="s"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Acceptance:
+    """Weird droplets."""
+
+    accepted_radius: PositiveRange = parameter((0.97e-8, 1.03e-3), "radius outside which a result is weird", unit="m")
+    accepted_temperature: PositiveRange = parameter(
+        (0.97 * 273.0, 1.03 * 310.0), "temperature outside which a result is weird", unit="K"
+    )
+    keep_weird: Switch = parameter(False, "keep weird droplets in the sample, with a flag, and draw none again")
+    weird_capacity: Number = parameter(
+        0.25, "weird records kept per block, as a share of its droplets; all are counted", gt=0, le=10
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateConfig(Physics, Solver, Sampling, Acceptance, Run):
+    """`scimill droplets generate`."""
+
+    block_size: Whole = parameter(65_536, "droplets per block, the unit of work, writing and resuming", ge=16, le=2**24)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.block_size * self.samples > 2**26:
+            raise ValueError("block_size · samples is above 67 million: a block would not fit into memory")
+        if self.sampling == "sobol" and self.count > SOBOL_LENGTH:
+            raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; use sampling: random")
+        smallest = self.radius_range[0]
+        most = most_salt_per_volume(self)
+        if most is not None and most * 4.18879 * smallest**3 < self.salinity_range[0]:
+            raise ValueError("salinity_cap leaves the smallest droplets no salinity of salinity_range")
+        if self.relative_humidity_range[1] > DAMPEST:
+            raise ValueError(f"relative_humidity_range ends above {DAMPEST:g}; 1 is saturation, not 100")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SolveConfig(Physics, Solver):
+    """`scimill droplets solve`."""
+
+    radius: Number = parameter(1e-5, "initial radius", unit="m", gt=0, lt=1)
+    temperature: Number | None = parameter(
+        None, "initial temperature; that of the air if not given", unit="K", gt=100, lt=1000
+    )
+    salinity: Number = parameter(1e-18, "salinity", unit="kg", ge=0, lt=1)
+    air_temperature: Number = parameter(293.15, "temperature of the air", unit="K", gt=100, lt=1000)
+    relative_humidity: Number = parameter(0.8, "relative humidity, 1 is saturation", ge=0, le=DAMPEST)
+    air_density: Number = parameter(1.2, "density of the air", unit="kg/m3", gt=0, lt=100)
+    time: Number = parameter(10.0, "time to integrate to", unit="s", gt=0, le=1e6)
+    rows: Whole = parameter(20, "rows of the table, at logarithmic times", ge=1, le=10_000)
+
+
+def solute_per_salinity(config: Physics) -> float:
+    """Factor from salinity to the solute term."""
+    if config.salinity_kind == "solute-term":
+        return 1.0
+    return config.hygroscopicity * config.water_density / config.salt_density
+
+
+def most_salt_per_volume(config: GenerateConfig) -> float | None:
+    """Largest salinity per volume of droplet that the cap allows, kg/m³."""
+    if config.salinity_cap is None or solute_per_salinity(config) == 0:
+        return None
+    return config.salinity_cap * config.water_density / solute_per_salinity(config)

@@ -1,0 +1,64 @@
+"""Progress of long work on rank 0: a bar on a terminal, lines at intervals in a job log."""
+
+import sys
+import time
+from typing import NoReturn, TextIO
+
+from tqdm import tqdm
+
+LINE_INTERVAL = 30.0  # s between lines in a job log
+
+
+def say(text: str) -> None:
+    """Tell the user something, beside the results on standard output."""
+    print(f"scimill: {text}", file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Share done, rate and time left of `total` units of work.
+
+    Parameters
+    ----------
+    total : units of work in all.
+    initial : units that an earlier run has done; they do not count for the rate.
+    unit, what : their name, and the name of the work.
+    enabled : False on all ranks but one, so that calls need no condition.
+
+    """
+
+    def __init__(self, total: int, *, initial: int = 0, unit: str, what: str, enabled: bool) -> None:
+        self._total, self._initial, self._unit, self._what = total, initial, unit, what
+        self._started = self._said = time.monotonic()
+        self._stream: TextIO | None = sys.stderr if enabled else None
+        self._bar: tqdm[NoReturn] | None = None
+        if self._stream and self._stream.isatty():
+            self._bar = tqdm(
+                total=total, initial=initial, desc=what, unit=f" {unit}", unit_scale=True, file=self._stream
+            )
+
+    def due(self) -> bool:
+        """Whether the user has waited long enough for news; asking is cheap, finding the news may not be."""
+        interval = 0.5 if self._bar else LINE_INTERVAL
+        return self._stream is not None and time.monotonic() - self._said >= interval
+
+    def update(self, done: int) -> None:
+        """Report that `done` units are done in all."""
+        if self._stream is None:
+            return
+        self._said = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        else:
+            say(self.line(done))
+
+    def line(self, done: int) -> str:
+        """One line of a job log: share, units, time so far, time left, rate."""
+        return tqdm.format_meter(
+            done, self._total, time.monotonic() - self._started, ncols=0, initial=self._initial,
+            prefix=self._what, unit=f" {self._unit}", unit_scale=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        if self._bar is not None:
+            self._bar.close()

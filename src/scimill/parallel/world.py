@@ -1,0 +1,289 @@
+"""The world of ranks: the only module that knows MPI.
+
+One process without a launcher never starts MPI, so scimill also works on a login node. Under a launcher the size of
+MPI's world is compared with what the launcher says: where they differ, the launcher and the library are of two MPIs,
+and N processes would each take themselves for the only one.
+
+How a job ends:
+
+- the same failure on all ranks (found by rank 0, told to all by `World.on_root`): one message, all exit;
+- a failure on one rank: its message, then ``MPI_Abort``, at once, with nothing collective before it.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from scimill.errors import ConfigError, ScimillError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+T = TypeVar("T")
+
+STARTED = time.monotonic()  # this module is loaded when the command starts; the walltime counts from here
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+STOP_TAG = 7501
+POLL_INTERVAL = 0.02  # s between looks at the others, of a rank that has finished
+
+LAUNCHERS = (
+    # (rank, size) as the launchers export them, the innermost launcher first.
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("PALS_RANKID", "PALS_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+def launched() -> tuple[int, int]:
+    """Rank and number of processes as the launcher's environment says, (0, 1) without one."""
+    for rank, size in LAUNCHERS:
+        if os.environ.get(size, "").isdecimal():
+            return int(os.environ.get(rank, "0")), int(os.environ[size])
+    return 0, 1
+
+
+class World:
+    """The ranks of this job and what they do together. Every method but `abort` is collective."""
+
+    def __init__(self, comm: "MPI.Intracomm | None") -> None:
+        self.comm = comm
+        self.rank: int = comm.rank if comm else 0
+        self.size: int = comm.size if comm else 1
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0, the one that talks and creates."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.comm:
+            self.comm.Barrier()
+
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value on all ranks."""
+        return self.comm.bcast(value) if self.comm else value
+
+    def gather_all(self, value: T) -> list[T]:
+        """Return all ranks' values on all ranks."""
+        return self.comm.allgather(value) if self.comm else [value]
+
+    def on_root(self, function: Callable[..., T], *args: Any) -> T:
+        """Call the function on rank 0 and return its value, or raise its failure, on all ranks."""
+        outcome: tuple[T | None, ScimillError | None] = (None, None)
+        if self.is_root:
+            try:
+                outcome = (function(*args), None)
+            except ScimillError as error:
+                outcome = (None, error)
+        value, failure = self.broadcast(outcome)
+        if failure is not None:
+            self.fail(failure)
+        return value  # type: ignore[return-value]
+
+    def fail(self, failure: ScimillError) -> NoReturn:
+        """Raise a failure that all ranks have found together; rank 0 tells it."""
+        failure.add_note(COLLECTIVE)
+        raise failure
+
+    def abort(self, code: int) -> NoReturn:
+        """End the whole job at once, whatever the other ranks do. Nothing is flushed or closed by MPI or HDF5."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self.comm and self.size > 1:
+            self.comm.Abort(code)
+        os._exit(code)
+
+
+COLLECTIVE = "raised on every rank"
+
+
+@cache
+def world() -> World:
+    """Start MPI where a launcher started this process, and return the world.
+
+    Raises
+    ------
+    ConfigError : the launcher's MPI is not the one that mpi4py has loaded, or there is no usable MPI.
+
+    """
+    import mpi4py
+
+    _, expected = launched()
+    if expected == 1:
+        mpi4py.rc.initialize = False  # h5py imports mpi4py too; it must not start MPI either
+        return World(None)
+    # Open MPI's own MPI-IO is slower than ROMIO and has lost data; ROMIO is used where it is there.
+    os.environ.setdefault("OMPI_MCA_io_ompio_priority", "1")
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"MPI does not start: {error}", remedy="load the MPI module, or run scripts/setup.sh"
+        ) from None
+    if expected != MPI.COMM_WORLD.size:
+        raise ConfigError(
+            f"the launcher started {expected} processes, but MPI sees {MPI.COMM_WORLD.size}: two different MPIs",
+            where=f"mpi4py has loaded {library_version()}",
+            remedy="use the mpirun (or srun --mpi=...) of that MPI, or install scimill with the launcher's MPI",
+        )
+    return World(MPI.COMM_WORLD)
+
+
+def library_version() -> str:
+    """Name and version of the MPI library that mpi4py loads."""
+    from mpi4py import MPI
+
+    return MPI.Get_library_version().split(",")[0].split("\n")[0].strip("\x00 ")
+
+
+def mpi_info(hints: dict[str, str]) -> "MPI.Info":
+    """MPI-IO hints (striping, collective buffering) as MPI wants them."""
+    from mpi4py import MPI
+
+    return MPI.Info.Create(hints)
+
+
+# ---- stopping ---------------------------------------------------------------------------------------------------
+
+
+class Stop:
+    """Whether this run should stop between blocks: on a signal to any rank, or before the walltime.
+
+    A signal that reaches one rank reaches all: the rank tells rank 0, and rank 0 tells the others. `requested` is
+    local and cheap; only `finish` is collective.
+
+    Parameters
+    ----------
+    world : the ranks.
+    walltime : seconds from the start of the command after which the scheduler ends it, or None.
+    margin : seconds before the walltime at which to stop.
+
+    """
+
+    def __init__(self, world: World, walltime: float | None = None, margin: float = 0.0) -> None:
+        self._world = world
+        self._deadline = None if walltime is None else STARTED + walltime - margin
+        self._longest = 0.0
+        self._told = False
+        self._heard_from: set[int] = set()
+        self.reason = ""
+        self._previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.reason = f"signal {signal.Signals(number).name}"
+        signal.signal(number, signal.SIG_DFL)  # whoever asks twice is obeyed at once
+
+    def block_took(self, seconds: float) -> None:
+        """Learn how long a block takes, so that none is begun that the walltime would cut."""
+        self._longest = max(self._longest, seconds)
+
+    def requested(self) -> bool:
+        """Whether to stop before the next block."""
+        if not self.reason and self._deadline is not None and time.monotonic() + self._longest > self._deadline:
+            self.reason = "the walltime"
+        if self._world.comm and self._world.size > 1:
+            self._exchange(self._world.comm)
+        return bool(self.reason)
+
+    def _exchange(self, comm: "MPI.Intracomm") -> None:
+        """Hear of the others' signals and pass on one's own."""
+        while comm.Iprobe(tag=STOP_TAG):
+            rank, reason = comm.recv(tag=STOP_TAG)
+            self._heard_from.add(rank)
+            self.reason = self.reason or reason
+        if not self.reason.startswith("signal"):
+            return
+        if comm.rank == 0 and not self._told:
+            self._tell(comm, range(1, comm.size))
+        elif comm.rank > 0 and not self._told and not self._heard_from:
+            self._tell(comm, [0])
+
+    def _tell(self, comm: "MPI.Intracomm", ranks: Iterable[int]) -> None:
+        for rank in ranks:
+            comm.send((comm.rank, self.reason), dest=rank, tag=STOP_TAG)  # a few bytes: buffered, never blocks
+        self._told = True
+
+    def finish(self) -> str:
+        """Wait for all ranks, still passing on signals; return the reason to stop on any rank, or an empty text."""
+        if self._world.comm and self._world.size > 1:
+            comm = self._world.comm
+            arrived = comm.Ibarrier()
+            while not arrived.Test():
+                self.requested()
+                time.sleep(POLL_INTERVAL)
+            self._drain(comm)
+        self.restore()
+        return next((reason for reason in self._world.gather_all(self.reason) if reason), "")
+
+    def _drain(self, comm: "MPI.Intracomm") -> None:
+        """Receive what was sent and not yet heard, so that MPI ends with nothing under way."""
+        told = comm.allgather(self._told)
+        senders = range(1, comm.size) if comm.rank == 0 else [0]
+        for rank in senders:
+            if told[rank] and rank not in self._heard_from:
+                comm.recv(source=rank, tag=STOP_TAG)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+# ---- starting and ending ----------------------------------------------------------------------------------------
+
+
+def launch(command: Callable[[], int]) -> NoReturn:
+    """Run a command as the main program of every rank and exit with its code; see the module for how it ends.
+
+    Only rank 0 has a standard output.
+    """
+    rank, size = launched()
+    if rank > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (for the life of the process)
+    try:
+        code = command()
+    except SystemExit as request:
+        code = request.code if isinstance(request.code, int) else int(request.code is not None)
+    except BaseException as error:
+        code = _fail(error, rank, size)
+    _leave(code, rank, size)
+
+
+def _fail(error: BaseException, rank: int, size: int) -> int:
+    """Tell the user of a failure; end the job here and now if the other ranks do not know of it."""
+    if isinstance(error, KeyboardInterrupt):
+        error, code = ScimillError("interrupted"), 130
+    else:
+        code = error.exit_code if isinstance(error, ScimillError) else 1
+    known_to_all = COLLECTIVE in getattr(error, "__notes__", []) or not _has_started()
+    if not known_to_all:
+        # Where many fail at once (a full disk) the lower ranks speak first, and the abort silences the rest.
+        time.sleep(min(0.25 * rank.bit_length(), 3.0))
+        print(f"scimill: rank {rank} of {size} failed and ends the job", file=sys.stderr)
+    if rank == 0 or not known_to_all:
+        text = str(error) if isinstance(error, ScimillError) else "".join(traceback.format_exception(error))
+        print(text, file=sys.stderr, flush=True)
+    if not known_to_all or size == 1:
+        world().abort(code)  # not by way of the interpreter's exit, where HDF5 would close what it could not write
+    return code
+
+
+def _has_started() -> bool:
+    """Whether MPI runs, so that other ranks may be waiting in it."""
+    return world.cache_info().currsize > 0 and world().size > 1
+
+
+def _leave(code: int, rank: int, size: int) -> NoReturn:
+    """Exit. Before MPI has started, a launcher kills all as soon as one exits: leave rank 0 the time to speak first."""
+    if code and rank > 0 and size > 1 and not _has_started():
+        time.sleep(3.0)
+    sys.exit(code)

@@ -1,0 +1,119 @@
+"""How scimill opens HDF5 files, and what it makes of HDF5's errors."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from scimill.errors import InputError, StorageError
+from scimill.parallel.world import World, mpi_info
+from scimill.store.layout import Field, Layout
+from scimill.store.seal import SEAL_BYTES
+
+ALIGNMENT = 4096  # bytes; datasets larger than ALIGNED_FROM begin on a page of the file system
+ALIGNED_FROM = 65536
+_FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ERR_QUOTA", "File too large")
+
+
+def is_parallel() -> bool:
+    """Whether h5py was built with MPI."""
+    return bool(h5py.get_config().mpi)
+
+
+def open_for_writing(path: Path, world: World, hints: dict[str, str] | None = None) -> h5py.File:
+    """Open a laid-down store for independent raw writes; collective, as is closing it."""
+    access = _access()
+    if world.comm:
+        access.set_fapl_mpio(world.comm, mpi_info(hints or {}))
+    else:
+        access.set_sieve_buf_size(0)  # small writes go to the kernel at once: a killed process loses none
+    return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, fapl=access))
+
+
+def open_for_reading(path: Path) -> h5py.File:
+    """Open a store, each rank by itself.
+
+    Raises
+    ------
+    InputError : HDF5 cannot read it.
+
+    """
+    try:
+        return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=_access()))
+    except OSError as error:
+        raise InputError(f"HDF5 cannot open the file: {error}", where=str(path)) from None
+
+
+def _access() -> h5py.h5p.PropFAID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_file_locking(False, True)  # stores have a lock of their own, on every file system that has any
+    return access
+
+
+def create(
+    path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int = ALIGNMENT
+) -> list[tuple[int, int]]:
+    """Lay down a file's whole structure; return offset and length of each dataset.
+
+    Space is reserved at creation and never filled, so that later there is nothing but writes of data. The old file
+    format is chosen on purpose: its superblock has no "open for writing" mark that a killed run would leave behind.
+    """
+    with h5py.File(
+        path, "w", libver=("earliest", "v108"), userblock_size=SEAL_BYTES, locking=False,
+        alignment_threshold=ALIGNED_FROM, alignment_interval=alignment,
+    ) as file:  # fmt: skip
+        file.attrs.update(attributes)
+        return [_create_dataset(file, field, rows) for field, rows in layout.datasets()]
+
+
+def _create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    space = h5py.h5s.create_simple((rows, *field.shape))
+    type_ = h5py.h5t.py_create(np.dtype(field.dtype), logical=True)
+    identifier = h5py.h5d.create(file.id, field.name.encode(), type_, space, dcpl=properties, lcpl=links)
+    describe(h5py.Dataset(identifier), field)
+    return identifier.get_offset(), field.row_bytes * rows
+
+
+def describe(dataset: h5py.Dataset, field: Field) -> None:
+    """Give a dataset its attributes, as the CF conventions name them."""
+    dataset.attrs.update({"units": field.units, "long_name": field.long_name})
+    if field.valid:
+        dataset.attrs["valid_range"] = np.array(field.valid, dtype=field.dtype)
+    if field.flags:
+        dataset.attrs["flag_masks"] = np.array([1 << bit for bit in range(len(field.flags))], dtype=field.dtype)
+        dataset.attrs["flag_meanings"] = " ".join(field.flags)
+
+
+@contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn the operating system's and HDF5's refusals into ours."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        code = error.errno if isinstance(error, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(sign in text for sign in _FULL) or _is_full(path):
+            raise StorageError(
+                f"the disk is full, while {doing}", where=str(path), remedy="make space, then run again with --resume"
+            ) from None
+        raise StorageError(f"{doing} failed: {text or type(error).__name__}", where=str(path)) from None
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < 1 << 16
+    except OSError:
+        return False

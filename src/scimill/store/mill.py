@@ -1,0 +1,46 @@
+"""The loop that all campaigns share: blocks of this rank, one after the other, until done or asked to stop."""
+
+import time
+from collections.abc import Callable
+
+from scimill.errors import Stopped
+from scimill.parallel.partition import share
+from scimill.parallel.report import Progress
+from scimill.parallel.world import Stop, World
+from scimill.store.writer import BlockData, Writer
+
+
+def mill(world: World, writer: Writer, make: Callable[[int], BlockData], stop: Stop, *, what: str, unit: str) -> None:
+    """Make and write every pending block; collective at the end only.
+
+    Parameters
+    ----------
+    world, writer : the ranks and the open store, which is closed and, when complete, renamed.
+    make : returns a block's content; it depends on nothing but the block's number.
+    stop : asked between blocks.
+    what, unit : the work's name and the name of a row, for the progress.
+
+    Raises
+    ------
+    Stopped : blocks are left, for ``--resume``.
+
+    """
+    progress = Progress(writer.layout.rows, initial=writer.rows_done(), unit=unit, what=what, enabled=world.is_root)
+    for block in share(writer.pending, world.rank, world.size).tolist():
+        if stop.requested():
+            break
+        started = time.monotonic()
+        try:
+            writer.write(block, make(block), started)
+        except Exception as error:
+            error.add_note(f"scimill: on rank {world.rank}, in block {block}")
+            raise
+        stop.block_took(time.monotonic() - started)
+        if progress.due():
+            progress.update(writer.rows_done())
+    reason = stop.finish()
+    if world.is_root:
+        progress.update(writer.rows_done())
+    progress.close()
+    if not writer.finish():
+        world.fail(Stopped(f"stopped by {reason}; all done blocks are kept", remedy="run again with --resume"))

@@ -1,0 +1,63 @@
+"""Where a store comes from: everything needed to make the same bytes again, as attributes of the root group."""
+
+import dataclasses
+import datetime
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy
+
+from scimill import __version__
+from scimill.parallel.world import World, library_version
+
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What made a store. The campaign gives the first four; `describe` adds what it ran on."""
+
+    campaign: str
+    algorithm: int
+    """raised by the campaign whenever the same configuration would give other bytes"""
+    config: str
+    """the complete configuration as YAML"""
+    seed: int
+
+
+def describe(provenance: Provenance, world: World) -> dict[str, str | int]:
+    """All root attributes of provenance."""
+    return {
+        **dataclasses.asdict(provenance),
+        "scimill_version": __version__,
+        "git_state": git_state(),
+        "command_line": shlex.join(sys.argv),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "job_id": next((os.environ[name] for name in JOB_VARIABLES if name in os.environ), ""),
+        "ranks": world.size,
+        "mpi_version": library_version() if world.comm else "",
+        "hdf5_version": h5py.version.hdf5_version,
+        "numpy_version": numpy.__version__,
+        "python_version": sys.version.split()[0],
+    }
+
+
+def git_state() -> str:
+    """Commit of the source tree, with "-dirty" where it was changed; empty for an installed package."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # else some other repository lies around us
+        return git("describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.SubprocessError):
+        return ""

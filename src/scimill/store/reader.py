@@ -1,0 +1,73 @@
+"""Reading a store, block by block."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.errors import InputError
+from scimill.store import hdf5
+from scimill.store.layout import Layout, Table
+from scimill.store.seal import check_structure, read_seal
+
+Rows = NDArray[Any]
+
+
+class Reader:
+    """A store open for reading, by one rank for itself; usable as a context manager."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self.file = file
+        self.layout = Layout.from_json(file.attrs["layout"])
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a store whose structure is sound.
+
+        Raises
+        ------
+        InputError : not there, or no store.
+        StorageError : its structure is damaged.
+
+        """
+        check_structure(path, read_seal(path))
+        file = hdf5.open_for_reading(path)
+        if "layout" not in file.attrs:
+            raise InputError("an HDF5 file, but not a store", where=str(path))
+        return cls(path, file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The root attributes, but the layout."""
+        return {name: value for name, value in sorted(self.file.attrs.items()) if name != "layout"}
+
+    def rows(self, block: int, name: str) -> Rows:
+        """Rows of a field in a block."""
+        return np.asarray(self.file[name][self.layout.span(block)])
+
+    def table_rows(self, block: int, table: Table, name: str) -> Rows:
+        """Rows that a block holds of a table's field."""
+        first = block * table.capacity
+        count = min(int(self.file[f"blocks/{table.counter}"][block]), table.capacity)
+        return np.asarray(self.file[f"{table.name}/{name}"][first : first + count])
+
+    def column(self, name: str) -> Rows:
+        """A ledger column, all blocks."""
+        return np.asarray(self.file[f"blocks/{name}"][:])
+
+    def ledger_row(self, block: int) -> Mapping[str, Any]:
+        """A block's ledger row."""
+        return {column.name: self.file[f"blocks/{column.name}"][block] for column in self.layout.columns}

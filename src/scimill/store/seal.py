@@ -1,0 +1,130 @@
+"""The seal: the first bytes of a store, which vouch for its structure without HDF5.
+
+HDF5 lets a file begin with a block of the user's own. Ours holds, as text, where the datasets lie, how long the file
+is, and the CRC-32C of every byte that belongs to no dataset (HDF5's structure, attributes, padding). A damaged
+structure is thus found before HDF5 is asked to read it, which it might not survive.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from crc32c import crc32c
+
+from scimill.errors import InputError, StorageError
+
+MAGIC = "scimill store, format"
+FORMAT = 1
+SEAL_BYTES = 8192  # HDF5 wants a power of two from 512 on
+_CHUNK = 1 << 22
+
+
+class NotAStore(InputError):
+    """The file does not begin with a seal."""
+
+
+class Damaged(StorageError):
+    """Stored bytes are not those that were written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seal:
+    """Size of the file, (offset, length) of each dataset, and the checksum of all other bytes after the seal."""
+
+    size: int
+    extents: tuple[tuple[int, int], ...]
+    structure_crc32c: int
+
+    def to_bytes(self) -> bytes:
+        """Write the seal: a line for people, the content as JSON, the checksum of both."""
+        text = f"{MAGIC} {FORMAT}; an HDF5 file follows at byte {SEAL_BYTES}; read it with h5py, h5dump or scimill\n"
+        text += json.dumps(dataclasses.asdict(self)) + "\n"
+        text += f"{crc32c(text.encode()):08x}\n"
+        if len(text) > SEAL_BYTES:
+            raise ValueError(f"{len(self.extents)} datasets do not fit into a seal")
+        return text.encode().ljust(SEAL_BYTES, b"\0")
+
+
+def read_seal(path: Path) -> Seal:
+    """Read and check the seal of a file.
+
+    Raises
+    ------
+    InputError : not there or not readable.
+    NotAStore : it is no scimill store, or of a format that this version does not know.
+    Damaged : the seal itself is damaged.
+
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(SEAL_BYTES)
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+    if not raw.startswith(MAGIC.encode()):
+        raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill has written")
+    *body, checksum, padding = [*raw.split(b"\n", 3), b"", b""][:4]
+    text = b"\n".join(body) + b"\n"
+    if len(raw) < SEAL_BYTES or checksum != f"{crc32c(text):08x}".encode() or padding.strip(b"\0"):
+        raise Damaged("the seal at the start of the file is damaged", where=f"{path}, bytes 0 to {SEAL_BYTES}")
+    version = body[0][len(MAGIC) :].split(b";")[0].strip()
+    if version != str(FORMAT).encode():
+        raise NotAStore(f"store of format {version.decode()}", where=str(path), allowed=f"format {FORMAT}")
+    values = json.loads(body[1])
+    extents = tuple((int(offset), int(length)) for offset, length in values["extents"])
+    return Seal(values["size"], extents, values["structure_crc32c"])
+
+
+def make_seal(path: Path, extents: list[tuple[int, int]]) -> Seal:
+    """Read a finished structure and make its seal."""
+    size = path.stat().st_size
+    ordered = tuple(sorted(extents))
+    return Seal(size, ordered, structure_checksum(path, size, ordered))
+
+
+def write_seal(path: Path, seal: Seal) -> None:
+    """Write the seal into its place, durably."""
+    with path.open("r+b") as file:
+        file.write(seal.to_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def check_structure(path: Path, seal: Seal) -> None:
+    """Compare a file's length and structure with its seal.
+
+    Raises
+    ------
+    Damaged : cut short or grown, or a byte outside the datasets differs.
+
+    """
+    size = path.stat().st_size
+    if size != seal.size:
+        what = "cut short" if size < seal.size else "longer than it was made"
+        raise Damaged(f"the file is {what}: {size} of {seal.size} bytes", where=str(path))
+    if structure_checksum(path, size, seal.extents) != seal.structure_crc32c:
+        raise Damaged("the file's structure differs from what was laid down", where=f"{path}, HDF5 metadata")
+
+
+def structure_checksum(path: Path, size: int, extents: tuple[tuple[int, int], ...]) -> int:
+    """CRC-32C of the bytes from the seal's end to `size` that belong to no dataset."""
+    value = 0
+    with path.open("rb") as file:
+        for start, stop in _gaps(size, extents):
+            file.seek(start)
+            left = stop - start
+            while left and (piece := file.read(min(_CHUNK, left))):
+                value = crc32c(piece, value)
+                left -= len(piece)
+    return value
+
+
+def _gaps(size: int, extents: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
+    position = SEAL_BYTES
+    for offset, length in extents:
+        if offset > position:
+            yield position, offset
+        position = max(position, offset + length)
+    if size > position:
+        yield position, size

@@ -1,0 +1,126 @@
+"""Verifying a store: the executable form of docs/format.md.
+
+The seal vouches for the structure, the ledger's rows for themselves, and each row for its block's bytes, so every byte
+of the file is covered. Blocks are shared among the ranks.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scimill.parallel.partition import share
+from scimill.parallel.report import Progress
+from scimill.parallel.world import World
+from scimill.store.checksums import bytes_checksum, row_checksum
+from scimill.store.layout import DONE, PENDING, Field
+from scimill.store.reader import Reader, Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What verifying has found. `problems` holds one line each, in the order of the blocks."""
+
+    blocks: int
+    pending: int
+    rows: int
+    problems: tuple[str, ...]
+
+
+def verify(path: Path, world: World) -> Report:
+    """Check a whole store; collective. A ``.part`` may have blocks that are still to do.
+
+    Parameters
+    ----------
+    path : the file.
+    world : the ranks that share the blocks.
+
+    Raises
+    ------
+    InputError : it is no store.
+    StorageError : its seal or structure is damaged, so that its blocks cannot be told.
+
+    """
+    with _open_everywhere(path, world) as reader:
+        mine: list[tuple[int, str]] = []
+        blocks = np.arange(reader.layout.blocks)
+        states = reader.column("state")
+        progress = Progress(len(blocks), unit="blocks", what="verify", enabled=world.is_root)
+        for block in share(blocks, world.rank, world.size):
+            mine += [(int(block), problem) for problem in _check(reader, int(block), int(states[block]))]
+            if progress.due():
+                progress.update(int(block))  # the others are about as far: blocks are dealt out in turn
+        progress.close()
+        found = sorted(pair for part in world.gather_all(mine) for pair in part)
+        problems = tuple(f"block {block}: {problem}" for block, problem in found)
+        return Report(len(blocks), int(np.count_nonzero(states == PENDING)), reader.layout.rows, problems)
+
+
+def _open_everywhere(path: Path, world: World) -> Reader:
+    """Let rank 0 alone check the structure, so that a damaged file gives one message."""
+    if world.size > 1:
+        world.on_root(_check_structure, path)
+    return Reader.open(path)
+
+
+def _check_structure(path: Path) -> None:
+    Reader.open(path).file.close()
+
+
+def _check(reader: Reader, block: int, state: int) -> Iterator[str]:
+    """Everything that is wrong with a block."""
+    if state == PENDING and reader.path.suffix == ".part":
+        return
+    damage = block_damage(reader, block)
+    if damage:
+        yield damage
+    else:
+        yield from _unphysical(reader, block)
+
+
+def block_damage(reader: Reader, block: int) -> str:
+    """How the bytes of a done block differ from what was written, in words; empty where they do not."""
+    row = reader.ledger_row(block)
+    if row["state"] != DONE:
+        return f"its state is {row['state']}, not {DONE} (done)"
+    if row["row_crc32c"] != row_checksum(reader.layout, block, row):
+        return "its row of the ledger is damaged"
+    checksum = 0
+    for _, rows in stored_rows(reader, block):
+        checksum = bytes_checksum(rows, checksum)
+    if checksum != row["crc32c"]:
+        return "its data do not match their checksum"
+    return "bytes lie beyond its rows of a table" if _has_stray_bytes(reader, block) else ""
+
+
+def stored_rows(reader: Reader, block: int) -> Iterator[tuple[Field, Rows]]:
+    """Yield every field and table field of a block with its rows, in the order of the checksum."""
+    for field in reader.layout.fields:
+        yield field, reader.rows(block, field.name)
+    for table in reader.layout.tables:
+        for field in table.fields:
+            yield field, reader.table_rows(block, table, field.name)
+
+
+def _has_stray_bytes(reader: Reader, block: int) -> bool:
+    for table in reader.layout.tables:
+        first, last = block * table.capacity, (block + 1) * table.capacity
+        used = int(reader.file[f"blocks/{table.counter}"][block])
+        for field in table.fields:
+            rest = np.asarray(reader.file[f"{table.name}/{field.name}"][first + used : last])
+            if rest.size and rest.reshape(-1).view(np.uint8).any():
+                return True
+    return False
+
+
+def _unphysical(reader: Reader, block: int) -> Iterator[str]:
+    """Fields with values outside what their declaration calls valid."""
+    for field in reader.layout.fields:
+        if field.valid is None:
+            continue
+        rows = reader.rows(block, field.name)
+        low, high = np.asarray(field.valid, dtype=field.dtype)
+        outside = np.count_nonzero(~((rows >= low) & (rows <= high)))
+        if outside:
+            yield f"{outside} values of {field.name} are outside {low:g} … {high:g} {field.units}"
