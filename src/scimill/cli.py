@@ -132,7 +132,7 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
 
 
-def configured(config: type[C], presets: str = "") -> Callable[[Command], Command]:
+def configured(config: type[C], presets: str = "", positional: str = "") -> Callable[[Command], Command]:
     """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``.
 
     The command's function gets the finished config as its first argument. Flags win over the file, the file over the
@@ -142,6 +142,7 @@ def configured(config: type[C], presets: str = "") -> Callable[[Command], Comman
     ----------
     config : the config dataclass.
     presets : package of the campaign whose presets are offered; none where empty.
+    positional : the parameter that is given as arguments without a flag, if any.
 
     """
     known = declared(config)
@@ -154,7 +155,7 @@ def configured(config: type[C], presets: str = "") -> Callable[[Command], Comman
             flags = {name: rest.pop(name) for name in known}
             layers = [read_preset(presets, preset)] if preset else []
             layers += [read_yaml(config_file)] if config_file else []
-            layers.append(Layer("flags", {name: value for name, value in flags.items() if value is not None}))
+            layers.append(Layer("flags", {name: value for name, value in flags.items() if value not in (None, ())}))
             made = build(config, layers)
             if print_config:
                 click.echo(to_yaml(made), nl=False)
@@ -163,7 +164,8 @@ def configured(config: type[C], presets: str = "") -> Callable[[Command], Comman
 
         wrapped: Any = command
         for parameter in reversed(known.values()):
-            wrapped = _add(wrapped, ConfigOption(parameter))
+            if parameter.name != positional:
+                wrapped = _add(wrapped, ConfigOption(parameter))
         wrapped = click.option("--print-config", is_flag=True, help="Print the complete configuration as YAML.")(
             wrapped
         )
@@ -186,8 +188,20 @@ def _add(function: Any, option: click.Option) -> Any:
 
 
 def generating(function: Command) -> Command:
-    """Give a generating command its output and the flags that all such commands have."""
-    wrapped: Any = function
+    """Give a generating command its output and the flags that all such commands have.
+
+    The command's function gets the `store.writer.Output` as ``output``, and ``dry_run``.
+    """
+
+    @functools.wraps(function)
+    def command(*args: Any, output: Path, resume: bool, overwrite: bool, **rest: Any) -> int | None:
+        from scimill.store.writer import Output
+
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other", where="the command line")
+        return function(*args, output=Output(output, resume, overwrite), **rest)
+
+    wrapped: Any = command
     for decorator in (
         click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
         click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete."),

@@ -1,6 +1,7 @@
 """From a configuration to what the kernels are given; apart from `params`, which must not need a compiler."""
 
 from scimill.droplets.params import (
+    Acceptance,
     GenerateConfig,
     Physics,
     SolveConfig,
@@ -49,6 +50,6 @@ def ranges(config: GenerateConfig) -> Ranges:
     )
 
 
-def limits(config: GenerateConfig) -> Limits:
+def limits(config: Acceptance) -> Limits:
     """What counts as weird."""
     return Limits(config.accepted_radius, config.accepted_temperature)

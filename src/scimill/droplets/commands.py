@@ -1,14 +1,17 @@
 """The commands ``scimill droplets …``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
-from scimill.droplets.params import GenerateConfig
-from scimill.errors import ConfigError
+from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig
 from scimill.parallel.report import say
 from scimill.parallel.world import world
+
+if TYPE_CHECKING:
+    from scimill.store.writer import Output
 
 
 @click.group(cls=LazyGroup)
@@ -24,33 +27,83 @@ def droplets() -> None:
 @click.option("--weird-rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True,
               help="Most rows per class in the workbook, an unbiased sample.")  # fmt: skip
 @configured(GenerateConfig, presets="scimill.droplets")
-def generate(
-    config: GenerateConfig,
-    output: Path,
-    resume: bool,
-    overwrite: bool,
-    dry_run: bool,
-    workbook: Path | None,
-    weird_rows: int,
-) -> None:
+def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int) -> None:
     """Generate COUNT droplets into the parallel HDF5 file OUTPUT.
 
     Under mpirun or srun all ranks write the one file, and its bytes do not depend on their number.
     """
     from scimill.droplets import generate as campaign
     from scimill.droplets import workbook as book
+
+    ranks = world()
+    if dry_run:
+        click.echo(ranks.on_root(campaign.plan, config, output))
+        return
+    if workbook:
+        ranks.on_root(book.check_target, workbook)
+    _tell(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
+    if workbook:
+        ranks.on_root(book.write, output.path, workbook, weird_rows)
+        click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} of each class")
+
+
+@droplets.command(name="import-data", cls=ConfigHelp)
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@generating
+@configured(ImportConfig, positional="files")
+def import_data(config: ImportConfig, output: "Output", dry_run: bool) -> None:
+    """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
+    from scimill.droplets import records
+
+    ranks = world()
+    count = ranks.on_root(records.count_all, config)
+    if dry_run:
+        click.echo(f"{output.path}: {count:,} records of {len(config.files)} files")
+        return
+    _tell(records.import_files(config, output, ranks), output, f"{count:,} records")
+
+
+def _tell(is_new: bool, output: "Output", content: str) -> None:
+    """Say what has been made."""
+    if not is_new and world().is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: {content}")
+
+
+@droplets.command(name="export-data")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def export_data(store: Path, output: Path, overwrite: bool) -> None:
+    """Write the sample of STORE to OUTPUT as headerless 9 x float32 records."""
+    from scimill.droplets import records
     from scimill.store.writer import Output
 
-    if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
-    if dry_run:
-        click.echo(campaign.plan(config, output))
-        return
-    ranks = world()
-    if workbook:
-        ranks.on_root(book.check_target, workbook, config.keep_weird)
-    if not campaign.generate(config, Output(output, resume, overwrite), ranks):
-        ranks.on_root(say, f"{output} is complete already")
-    ranks.on_root(click.echo, f"{output}: {config.count:,} droplets")
-    if workbook:
-        ranks.on_root(book.write, output, workbook, weird_rows)
+    count = records.export_file(store, Output(output, overwrite=overwrite), world())
+    click.echo(f"{output}: {count:,} records")
+
+
+@droplets.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
+def plot(store: Path, folder: Path) -> None:
+    """Draw the inputs, outcomes, weird droplets and some trajectories of STORE as PNG files."""
+    from scimill.droplets import plots
+
+    for path in world().on_root(plots.plot_store, store, folder):
+        click.echo(path)
+
+
+@droplets.command(cls=ConfigHelp)
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw it to this .png.")
+@configured(SolveConfig, presets="")
+def solve(config: SolveConfig, picture: Path | None) -> None:
+    """Integrate one droplet and print its radius and temperature along time."""
+    from scimill.droplets import solve as single
+
+    trajectory = single.trajectory(config)
+    click.echo(single.table(trajectory, config.rows))
+    if picture:
+        from scimill.droplets import plots
+
+        plots.plot_trajectory(trajectory, picture)

@@ -1,5 +1,7 @@
 """What a store of droplets holds."""
 
+from collections.abc import Mapping
+
 from scimill.droplets.params import GenerateConfig
 from scimill.droplets.sampling import INPUTS
 from scimill.droplets.weird import CLASSES
@@ -24,25 +26,45 @@ OUTPUTS = ("time", "radius", "temperature")
 ROUNDING = 1e-6  # relative: stored values are float32, their limits are not
 
 
-def layout(config: GenerateConfig) -> Layout:
-    """Structure of the store of a configuration."""
-    axis = () if config.samples == 1 else (config.samples,)
-    bounds = _bounds(config)
+def generated(config: GenerateConfig) -> Layout:
+    """Structure of the store that a configuration generates."""
+    capacity = None if config.keep_weird else max(1, round(config.weird_capacity * config.block_size))
+    return layout(config.count, config.block_size, config.samples, _bounds(config), capacity)
+
+
+def layout(
+    count: int, block_size: int, samples: int, bounds: Mapping[str, Bounds], weird_capacity: int | None
+) -> Layout:
+    """Structure of a store of droplets.
+
+    Parameters
+    ----------
+    count, block_size, samples : droplets, droplets per block, times per droplet.
+    bounds : physical limits by field, where there are any.
+    weird_capacity : weird records per block that have a place beside the sample; None where they are part of it and
+        carry a flag.
+    """
+    axis = () if samples == 1 else (samples,)
     fields = [
-        Field(name, "float32", *UNITS[name], shape=axis if name in OUTPUTS else (), valid=bounds[name])
+        Field(name, "float32", *UNITS[name], shape=axis if name in OUTPUTS else (), valid=bounds.get(name))
         for name in UNITS
     ]
-    by_class = Field("weird_by_class", "uint32", "1", "weird records of each class", shape=(len(CLASSES),))
+    by_class = Field(
+        "weird_by_class",
+        "uint32",
+        "1",
+        "weird records of each class, in the order of the flags of classes",
+        shape=(len(CLASSES),),
+    )
     attempts = Field("attempts", "uint32", "1", "droplets drawn to fill this block")
     tables: tuple[Table, ...] = ()
-    if config.keep_weird:
+    if weird_capacity is None:
         fields.append(
             Field("weird", "uint16", "1", "classes of a weird result, 0 where it is none", axis, flags=CLASSES)
         )
     else:
-        capacity = max(1, round(config.weird_capacity * config.block_size))
-        tables = (Table("weird", capacity, _weird_fields()),)
-    return Layout(config.count, config.block_size, tuple(fields), tables, (attempts, by_class))
+        tables = (Table("weird", weird_capacity, _weird_fields()),)
+    return Layout(count, block_size, tuple(fields), tables, (attempts, by_class))
 
 
 def _weird_fields() -> tuple[Field, ...]:

@@ -18,7 +18,23 @@ DAMPEST = 10.0  # relative humidity beyond which no cloud is
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Physics:
+class Salt:
+    """Salt."""
+
+    salinity_kind: Literal["salt-mass", "solute-term"] = parameter(
+        "salt-mass", "what salinity is: the mass of salt, or the solute term itself"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Blocks:
+    """Blocks."""
+
+    block_size: Whole = parameter(65_536, "droplets per block, the unit of work, writing and resuming", ge=16, le=2**24)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Physics(Salt):
     """Physical constants."""
 
     water_density: Number = parameter(1000.0, "density of water", unit="kg/m3", gt=0)
@@ -36,9 +52,6 @@ class Physics:
     saturation_pressure: Number = parameter(610.94, "saturation vapour pressure at 0 °C", unit="Pa", gt=0)
     saturation_slope: Number = parameter(17.6257, "a in e = e0 exp(a t/(b + t)), t in °C", gt=0)
     saturation_offset: Number = parameter(243.04, "b in e = e0 exp(a t/(b + t)), t in °C", unit="K", gt=200)
-    salinity_kind: Literal["salt-mass", "solute-term"] = parameter(
-        "salt-mass", "what salinity is: the mass of salt, or the solute term itself"
-    )
     hygroscopicity: Number = parameter(1.2, "kappa: solute term = kappa · salt mass · water/salt density", ge=0)
     salt_density: Number = parameter(2000.0, "density of dry salt", unit="kg/m3", gt=0)
 
@@ -78,12 +91,18 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Acceptance:
-    """Weird droplets."""
+    """What is weird."""
 
     accepted_radius: PositiveRange = parameter((0.97e-8, 1.03e-3), "radius outside which a result is weird", unit="m")
     accepted_temperature: PositiveRange = parameter(
         (0.97 * 273.0, 1.03 * 310.0), "temperature outside which a result is weird", unit="K"
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Redraw:
+    """Redrawing of weird droplets."""
+
     keep_weird: Switch = parameter(False, "keep weird droplets in the sample, with a flag, and draw none again")
     weird_capacity: Number = parameter(
         0.25, "weird records kept per block, as a share of its droplets; all are counted", gt=0, le=10
@@ -91,10 +110,8 @@ class Acceptance:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig(Physics, Solver, Sampling, Acceptance, Run):
+class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, Run):
     """`scimill droplets generate`."""
-
-    block_size: Whole = parameter(65_536, "droplets per block, the unit of work, writing and resuming", ge=16, le=2**24)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -109,6 +126,13 @@ class GenerateConfig(Physics, Solver, Sampling, Acceptance, Run):
         if self.relative_humidity_range[1] > DAMPEST:
             raise ValueError(f"relative_humidity_range ends above {DAMPEST:g}; 1 is saturation, not 100")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ImportConfig(Acceptance, Salt, Blocks, Run):
+    """`scimill droplets import-data`."""
+
+    files: tuple[str, ...] = parameter(REQUIRED, "files of records, in their order", min_length=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -62,6 +62,7 @@ def classify(
     (r_low, r_high), (T_low, T_high) = np.array(limits, dtype=np.float32)
     classes = np.broadcast_to(ended[status][:, None], radius.shape).copy()
     for name, condition in (
+        ("inputs-evaluation_warning", ~(np.isfinite(radius) & np.isfinite(temperature)) & (classes == 0)),
         ("outputs-radius_nonpositive", radius <= 0),
         ("outputs-radius_too_small", (radius > 0) & (radius < r_low)),
         ("outputs-radius_too_large", radius > r_high),

@@ -10,13 +10,15 @@ How a job ends:
 - a failure on one rank: its message, then ``MPI_Abort``, at once, with nothing collective before it.
 """
 
+import atexit
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -36,8 +38,7 @@ LAUNCHERS = (
     # (rank, size) as the launchers export them, the innermost launcher first.
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
-    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("PALS_RANKID", "PALS_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 
@@ -115,16 +116,18 @@ def world() -> World:
     ConfigError : the launcher's MPI is not the one that mpi4py has loaded, or there is no usable MPI.
 
     """
-    import mpi4py
-
+    defer()
     _, expected = launched()
     if expected == 1:
-        mpi4py.rc.initialize = False  # h5py imports mpi4py too; it must not start MPI either
         return World(None)
     # Open MPI's own MPI-IO is slower than ROMIO and has lost data; ROMIO is used where it is there.
     os.environ.setdefault("OMPI_MCA_io_ompio_priority", "1")
     try:
         from mpi4py import MPI
+
+        if not MPI.Is_initialized():
+            MPI.Init_thread()
+            atexit.register(_finalize)
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
             f"MPI does not start: {error}", remedy="load the MPI module, or run scripts/setup.sh"
@@ -138,6 +141,20 @@ def world() -> World:
     return World(MPI.COMM_WORLD)
 
 
+def defer() -> None:
+    """See to it that importing mpi4py, as h5py does, starts no MPI; `world` starts it where there is a launcher."""
+    import mpi4py
+
+    mpi4py.rc.initialize = False
+
+
+def _finalize() -> None:
+    from mpi4py import MPI
+
+    if not MPI.Is_finalized():
+        MPI.Finalize()
+
+
 def library_version() -> str:
     """Name and version of the MPI library that mpi4py loads."""
     from mpi4py import MPI
@@ -145,11 +162,18 @@ def library_version() -> str:
     return MPI.Get_library_version().split(",")[0].split("\n")[0].strip("\x00 ")
 
 
-def mpi_info(hints: dict[str, str]) -> "MPI.Info":
+def mpi_info(hints: Mapping[str, str]) -> "MPI.Info":
     """MPI-IO hints (striping, collective buffering) as MPI wants them."""
     from mpi4py import MPI
 
-    return MPI.Info.Create(hints)
+    return MPI.Info.Create(dict(hints))
+
+
+def create_striped(path: Path, hints: Mapping[str, str]) -> None:
+    """Create an empty file through MPI-IO, which is when a parallel file system can still be told how to stripe it."""
+    from mpi4py import MPI
+
+    MPI.File.Open(MPI.COMM_SELF, str(path), MPI.MODE_CREATE | MPI.MODE_WRONLY, mpi_info(hints)).Close()
 
 
 # ---- stopping ---------------------------------------------------------------------------------------------------

@@ -26,3 +26,33 @@ def verify(file: Path) -> None:
                                 remedy="generate with --resume does damaged blocks of a .part again"))  # fmt: skip
     left = f", {report.pending} of them still to do" if report.pending else ""
     click.echo(f"{file}: sound; {report.rows:,} rows in {report.blocks:,} blocks{left}")
+
+
+@click.command()
+@FILE
+def inspect(file: Path) -> None:
+    """Print what FILE holds: provenance, datasets with units, ledger, configuration."""
+    from scimill.store import inspect as description
+
+    click.echo(world().on_root(description.inspect, file))
+
+
+@click.command()
+@FILE
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True)
+@click.option("--level", type=click.IntRange(0, 9), default=4, show_default=True, help="Level of gzip.")
+@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Shuffle bytes before compressing.")
+@click.option("--chunk-rows", type=click.IntRange(1, 2**24), default=65_536, show_default=True, help="Rows per chunk.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def repack(
+    file: Path, output: Path, compression: str, level: int, shuffle: bool, chunk_rows: int, overwrite: bool
+) -> None:
+    """Copy FILE to OUTPUT, compressed or in other chunks. One process does it; more ranks do not help."""
+    from scimill.store.repack import Packing
+    from scimill.store.repack import repack as copy
+    from scimill.store.writer import Output, human
+
+    packing = Packing(compression, level, shuffle, chunk_rows)
+    before, after = world().on_root(copy, file, Output(output, overwrite=overwrite), packing)
+    click.echo(f"{output}: {human(after)}, of {human(before)}")

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from scimill.parallel.world import World, mpi_info
 from scimill.store.layout import Field, Layout
 from scimill.store.seal import SEAL_BYTES
 
-ALIGNMENT = 4096  # bytes; datasets larger than ALIGNED_FROM begin on a page of the file system
-ALIGNED_FROM = 65536
+ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
 _FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ERR_QUOTA", "File too large")
 
 
@@ -25,11 +24,11 @@ def is_parallel() -> bool:
     return bool(h5py.get_config().mpi)
 
 
-def open_for_writing(path: Path, world: World, hints: dict[str, str] | None = None) -> h5py.File:
+def open_for_writing(path: Path, world: World, hints: Mapping[str, str]) -> h5py.File:
     """Open a laid-down store for independent raw writes; collective, as is closing it."""
     access = _access()
     if world.comm:
-        access.set_fapl_mpio(world.comm, mpi_info(hints or {}))
+        access.set_fapl_mpio(world.comm, mpi_info(hints))
     else:
         access.set_sieve_buf_size(0)  # small writes go to the kernel at once: a killed process loses none
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, fapl=access))
@@ -56,20 +55,28 @@ def _access() -> h5py.h5p.PropFAID:
     return access
 
 
-def create(
-    path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int = ALIGNMENT
-) -> list[tuple[int, int]]:
+def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int) -> list[tuple[int, int]]:
     """Lay down a file's whole structure; return offset and length of each dataset.
 
     Space is reserved at creation and never filled, so that later there is nothing but writes of data. The old file
     format is chosen on purpose: its superblock has no "open for writing" mark that a killed run would leave behind.
     """
-    with h5py.File(
-        path, "w", libver=("earliest", "v108"), userblock_size=SEAL_BYTES, locking=False,
-        alignment_threshold=ALIGNED_FROM, alignment_interval=alignment,
-    ) as file:  # fmt: skip
+    with new_file(path, alignment) as file:
         file.attrs.update(attributes)
         return [_create_dataset(file, field, rows) for field, rows in layout.datasets()]
+
+
+def new_file(path: Path, alignment: int) -> h5py.File:
+    """Create an HDF5 file with room for a seal."""
+    return h5py.File(
+        path,
+        "w",
+        libver=("earliest", "v108"),
+        userblock_size=max(SEAL_BYTES, alignment),  # HDF5 aligns relative to the block's end
+        locking=False,
+        alignment_threshold=ALIGNED_FROM,
+        alignment_interval=alignment,
+    )
 
 
 def _create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
@@ -117,3 +124,9 @@ def _is_full(path: Path) -> bool:
         return shutil.disk_usage(path.parent).free < 1 << 16
     except OSError:
         return False
+
+
+def library_version() -> tuple[int, int, int]:
+    """Version of the HDF5 library that h5py has loaded."""
+    major, minor, release = h5py.version.hdf5_version_tuple[:3]
+    return major, minor, release

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scimill.errors import ConfigError, StorageError
 from scimill.parallel.partition import share
 from scimill.parallel.report import say
-from scimill.parallel.world import World
+from scimill.parallel.world import World, create_striped
 from scimill.store import hdf5
 from scimill.store.checksums import bytes_checksum, row_checksum
 from scimill.store.layout import DONE, PENDING, Layout
@@ -49,6 +49,9 @@ class Output:
     resume: bool = False
     overwrite: bool = False
     hints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """MPI-IO hints, used by every rank"""
+    alignment: int = 4096
+    """bytes of which the offset of every large dataset is a multiple"""
 
     @property
     def part(self) -> Path:
@@ -67,7 +70,7 @@ class Writer:
     def __init__(self, world: World, output: Output, layout: Layout, lock: int | None) -> None:
         self.layout = layout
         self._world, self._output, self._lock = world, output, lock
-        self._file = hdf5.open_for_writing(output.part, world, dict(output.hints))
+        self._file = hdf5.open_for_writing(output.part, world, output.hints)
         self._datasets = {field.name: self._file[field.name] for field, _ in layout.datasets()}
         self.pending = self._find_pending()
 
@@ -212,9 +215,11 @@ def _prepare(
 
 def _lay_down(world: World, output: Output, layout: Layout, provenance: Provenance) -> int:
     check_space(output.path, layout)
+    if world.comm and output.hints:
+        create_striped(output.new, output.hints)
     lock = _lock(output.new, os.O_RDWR | os.O_CREAT)
     attributes = {**describe(provenance, world), "layout": layout.to_json()}
-    extents = hdf5.create(output.new, layout, attributes)
+    extents = hdf5.create(output.new, layout, attributes, output.alignment)
     write_seal(output.new, make_seal(output.new, extents))
     _rename(output.new, output.part)
     return lock
@@ -234,7 +239,11 @@ def check_directory(path: Path) -> None:
 def check_space(path: Path, layout: Layout) -> None:
     """Refuse an output that is larger than the space which is free for it."""
     there = path.stat().st_blocks * 512 if path.exists() else 0
-    needed = layout.data_bytes + SEAL_BYTES + STRUCTURE_BYTES - there
+    check_free(path, layout.data_bytes + SEAL_BYTES + STRUCTURE_BYTES - there)
+
+
+def check_free(path: Path, needed: int) -> None:
+    """Refuse to write more bytes than are free where a file goes."""
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise StorageError(

@@ -1,0 +1,550 @@
+"""``scimill doctor``: whether this machine can do what scimill will ask of it; what can be tried is tried.
+
+Each check returns one `Finding`. A warning tells of something that costs speed or ranks; a failure, of something
+without which nothing can be generated. Started plainly, the doctor starts two ranks of its own; started by a launcher,
+it tries those ranks.
+"""
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from scimill import __version__
+from scimill.errors import ConfigError, ScimillError, StorageError
+from scimill.parallel.partition import share
+from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
+
+TIMEOUT = 20.0  # s after which two ranks, or a tool that was asked for its version, are taken to hang
+OLDEST_HDF5 = (1, 10, 7)  # the first that lets a program choose its file locking
+ROUND_TRIP_ROWS = 8192  # per block and rank, of 8 bytes
+LONGEST_TEXT = 300  # characters of what others say
+SETUP = "run scripts/setup.sh"
+FAST_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
+
+# Releases whose own MPI-IO (ompio) loses data or fails above 2 GiB (open-mpi/ompi issue 6285, openPMD-api issue 446).
+# A release line is mended from the release on that stands beside it; 2.x never was.
+OMPIO_MENDED = {(3, 0): 5, (3, 1): 5, (4, 0): 3}
+
+LAUNCH_REMEDIES = (
+    # what a launcher says, and what to do about it
+    ("as root", "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"),
+    ("without MPI", f"{SETUP} with a parallel HDF5; until then use one rank"),
+    ("two different MPIs", "put the mpirun of the MPI that mpi4py has loaded first on PATH"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a check has found.
+
+    Parameters
+    ----------
+    text : the finding in one line.
+    remedy : what to do; empty where all is well.
+    exit_code : not 0 where nothing can be generated like this.
+
+    """
+
+    text: str
+    remedy: str = ""
+    exit_code: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.remedy or self.exit_code)
+
+    def told(self, name: str) -> str:
+        """One line for people, and one more with what to do."""
+        status = "ok" if self.ok else "failed" if self.exit_code else "warning"
+        first = f"{status:<8} {name:<12} {' '.join(self.text.split())[:LONGEST_TEXT]}"
+        return f"{first}\n{'':<21} do: {self.remedy}" if self.remedy else first
+
+
+@dataclasses.dataclass(frozen=True)
+class Patient:
+    """What the checks look at: the ranks, a scratch directory where outputs would go, and two ranks at work there."""
+
+    ranks: World
+    scratch: Path
+    two_ranks: "subprocess.Popen[str] | None"
+
+
+Check = Callable[[Patient], Finding]
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=".")
+@click.option("--round-trip", is_flag=True, hidden=True)
+def doctor(directory: Path, round_trip: bool) -> int:
+    """Check this machine: versions, MPI, launcher, parallel HDF5 in DIRECTORY, locks, schedulers, containers.
+
+    Exit code 0 also with warnings; 2 or 4 where nothing could be generated.
+    """
+    ranks = world()
+    if round_trip:
+        write_and_read(ranks, directory / "round-trip.h5")
+        return 0
+    with scratch_directory(ranks, directory) as scratch:
+        findings = examine(ranks, scratch)
+    for name, finding in findings.items():
+        click.echo(finding.told(name))
+    code = max((finding.exit_code for finding in findings.values()), default=0)
+    if code:
+        ranks.abort(code)  # at the interpreter's end HDF5 would still try to write what it could not
+    ranks.barrier()  # where rank 0 has failures to tell, it ends the others here
+    return 0
+
+
+def examine(ranks: World, scratch: Path) -> dict[str, Finding]:
+    """Do all checks; collective, the findings by name are rank 0's."""
+    if ranks.size > 1:
+        together = try_these_ranks(ranks, scratch)
+        alone = {name: found(check, Patient(ranks, scratch, None)) for name, check in CHECKS.items() if ranks.is_root}
+        return alone | {f"{ranks.size} ranks": together} if ranks.is_root else {}
+    two_ranks = start_two_ranks(scratch)  # they work while the other checks are done
+    try:
+        patient = Patient(ranks, scratch, two_ranks)
+        return {name: found(check, patient) for name, check in (CHECKS | {"two ranks": two_ranks_write}).items()}
+    finally:
+        if two_ranks:
+            _end(two_ranks)
+
+
+def found(check: Check, patient: Patient) -> Finding:
+    """Do a check; that it cannot be done is a finding too."""
+    try:
+        return check(patient)
+    except ScimillError as error:
+        return Finding(error.what, error.remedy or SETUP, error.exit_code)
+    except subprocess.SubprocessError as error:
+        return Finding(f"not known: {error}", "try again when the machine is less busy")
+    except (ImportError, OSError, RuntimeError) as error:
+        return Finding(f"{type(error).__name__}: {error}", SETUP, ConfigError.exit_code)
+
+
+@contextmanager
+def scratch_directory(ranks: World, directory: Path) -> Iterator[Path]:
+    """Make a directory for what is tried, and remove it with all it holds; collective."""
+    scratch = ranks.on_root(_make_scratch, directory)
+    try:
+        yield scratch
+    finally:
+        if ranks.is_root:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make_scratch(directory: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=".scimill-doctor-", dir=directory)).resolve()
+    except OSError as error:
+        what = f"nothing can be written in the directory: {error.strerror}"
+        remedy = "name the directory that outputs will go to: scimill doctor DIRECTORY"
+        raise StorageError(what, where=str(directory), remedy=remedy) from None
+
+
+# ---- software ---------------------------------------------------------------------------------------------------
+
+
+def versions(_: Patient) -> Finding:
+    """Compare the installed packages with the versions that scimill is tested with."""
+    wanted = [r for r in importlib.metadata.requires("scimill") or [] if ";" not in r]
+    pins = dict(re.split(r"\s*==\s*", requirement, maxsplit=1) for requirement in wanted if "==" in requirement)
+    here = {name: _installed(name) for name in pins}
+    shown = "; ".join(f"{name} {here.get(name)}" for name in ("numpy", "numba", "scipy"))
+    text = f"{__version__}; Python {platform.python_version()}; {shown}"
+    missing = [name for name, version in here.items() if not version]
+    if missing:
+        return Finding(f"{text}; not installed: {', '.join(missing)}", SETUP, ConfigError.exit_code)
+    others = [f"{name} {here[name]}, not {pin}" for name, pin in pins.items() if here[name] != pin]
+    remedy = f"{SETUP}: it installs the versions that scimill is tested with" if others else ""
+    return Finding("; ".join([text, *others]), remedy)
+
+
+def _installed(package: str) -> str:
+    """Version of an installed package, which is not imported; empty where there is none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def kernel_cache(_: Patient) -> Finding:
+    """Ask numba where it keeps compiled kernels; without any such place it does not compile."""
+    from numba import njit
+
+    try:
+        place = str(njit(cache=True)(_installed).stats.cache_path)
+    except RuntimeError as error:
+        remedy = "export NUMBA_CACHE_DIR=/a/directory/that/can/be/written"
+        return Finding(str(error), remedy, ConfigError.exit_code)
+    return Finding(place)
+
+
+def horovod(_: Patient) -> Finding:
+    """Look for Horovod and its compiled half without importing it, which would import torch."""
+    version, torch = _installed("horovod"), _installed("torch")
+    remedy = f"{SETUP}; without it networks are trained on one process"
+    if not version or not torch:
+        return Finding("not installed", remedy)
+    spec = importlib.util.find_spec("horovod")
+    folders = spec.submodule_search_locations if spec else None
+    compiled = [file for folder in folders or () for file in Path(folder).glob("torch/mpi_lib*.so")]
+    text = f"{version}; torch {torch}"
+    return Finding(text) if compiled else Finding(f"{text}; not built for torch", remedy)
+
+
+# ---- MPI and HDF5 -----------------------------------------------------------------------------------------------
+
+
+def mpi(patient: Patient) -> Finding:
+    """Name the MPI library that mpi4py loads, and the world that a launcher made of it."""
+    try:
+        library = library_version()
+    except (ImportError, RuntimeError) as error:
+        return Finding(f"none loads, so one rank only: {error}", f"load the MPI module, or {SETUP}")
+    # That the launcher's count of ranks is the library's, `world` has seen to.
+    text = f"{library}; " + (f"{patient.ranks.size} ranks" if launched()[1] > 1 else "one process, no launcher")
+    return Finding(text, "" if family(library) else "neither Open MPI nor of MPICH's kin: watch the first runs closely")
+
+
+def _library() -> str:
+    """Name of the MPI library; empty where none loads, of which `mpi` tells."""
+    try:
+        return library_version()
+    except (ImportError, RuntimeError):
+        return ""
+
+
+def family(text: str) -> str:
+    """Whose launchers a library or a launcher belongs to: "Open MPI", "MPICH" (and its kin), or empty."""
+    signs = {
+        "Open MPI": ("Open MPI", "OpenRTE", "PRRTE"),
+        "MPICH": ("MPICH", "HYDRA", "Intel(R) MPI", "MVAPICH", "PALS"),
+    }
+    return next((name for name, words in signs.items() if any(word in text for word in words)), "")
+
+
+def launcher(_: Patient) -> Finding:
+    """Compare the launchers on PATH with the library: those of another MPI start processes that see only themselves."""
+    said = {name: _ask(name, "--version") for name in ("mpirun", "mpiexec", "srun") if shutil.which(name)}
+    if not said:
+        return Finding("none on PATH: one rank only", "load the MPI module, or install MPI's mpirun")
+    text = "; ".join(f"{name}: {family(words) or _first_line(words)}" for name, words in said.items())
+    ours = family(_library())
+    strangers = [name for name, words in said.items() if family(words) not in ("", ours)]
+    if strangers and ours:
+        remedy = f"put {ours}'s {strangers[0]} first on PATH, or install scimill with the other MPI"
+        return Finding(f"{text}; the library is {ours}", remedy)
+    return Finding(text)
+
+
+def one_library(_: Patient) -> Finding:
+    """See in this process's memory map that h5py has brought no second MPI."""
+    from scimill.store import hdf5
+
+    _library()
+    files = mpi_libraries()
+    text = ", ".join(files) or "none"
+    if not hdf5.is_parallel():
+        return Finding(f"{text}; h5py uses none")
+    if len(files) > 1:
+        remedy = "build h5py with the MPI that mpi4py loads (scripts/setup.sh), or unset MPI4PY_LIBMPI"
+        return Finding(f"h5py and mpi4py use two MPIs: {text}", remedy, ConfigError.exit_code)
+    return Finding(f"{text}, of mpi4py and of h5py")
+
+
+def mpi_libraries() -> list[str]:
+    """Files of all MPI libraries that this process has loaded."""
+    library = re.compile(r"/\S*/libp?mpi(?:ch|_cray|_gnu\w*|_intel|_nvidia)?\.so\S*$")
+    matches = map(library.search, Path("/proc/self/maps").read_text("utf-8").splitlines())
+    return sorted({match[0] for match in matches if match})
+
+
+def hdf5_library(_: Patient) -> Finding:
+    """Name HDF5's version and whether it is the parallel one."""
+    from scimill.store import hdf5
+
+    version = hdf5.library_version()
+    text = f"HDF5 {'.'.join(map(str, version))}, h5py {_installed('h5py')}"
+    if version < OLDEST_HDF5:
+        needed = ".".join(map(str, OLDEST_HDF5))
+        return Finding(text, f"build h5py with HDF5 {needed} or newer", ConfigError.exit_code)
+    if not hdf5.is_parallel():
+        return Finding(f"{text}, without MPI: one rank only", f"{SETUP} with a parallel HDF5")
+    return Finding(f"{text}, with MPI")
+
+
+def mpi_io(patient: Patient) -> Finding:
+    """Name what writes files below HDF5: ROMIO, or Open MPI's own ompio, which is slower and has lost data."""
+    library = _library()
+    if family(library) != "Open MPI":
+        return Finding("ROMIO" if family(library) else "not known")
+    if patient.ranks.size == 1 and not shutil.which("mpirun"):
+        return Finding("not asked: no mpirun on PATH, and one rank does not use it")
+    used, available = mpi_io_components(patient.scratch / "mpi-io")
+    others = ", ".join(sorted(available - {used}))
+    text = f"{used or 'not told'}" + (f" (also there: {others})" if others else "")
+    if not used:
+        return Finding(text, "see which there are: ompi_info | grep 'MCA io'")
+    if used == "ompio" and ompio_loses_data(library):
+        remedy = "export OMPI_MCA_io=^ompio, or update Open MPI"
+        return Finding(f"{text}, which loses data in {library}", remedy, StorageError.exit_code)
+    return Finding(text, "unset what prefers ompio: ROMIO writes faster" if used == "ompio" and others else "")
+
+
+def mpi_io_components(path: Path) -> tuple[str, set[str]]:
+    """Open MPI's MPI-IO component that opens files (empty where it does not tell), and all that are there.
+
+    Open MPI names them in its log alone, and logs until it ends: so it is a process of its own that creates the file.
+    """
+    told = ("PMI", "PRTE_", "OMPI_")  # what a launcher has told this process would make the other one its child too
+    kept = ("OMPI_MCA_io", "OMPI_ALLOW_RUN")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(told) or k.startswith(kept)}
+    # The priority is that of `world`, under a launcher.
+    environment = {"OMPI_MCA_io_ompio_priority": "1"} | environment | {"OMPI_MCA_io_base_verbose": "10"}
+    code = "import sys; from scimill.parallel.world import create_striped; create_striped(sys.argv[1], {})"
+    log = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    ).stderr  # fmt: skip
+    used = re.search(r"Selected io module (\w+)", log)
+    return (used[1] if used else ""), set(re.findall(r"component available: (\w+)", log))
+
+
+def ompio_loses_data(library: str) -> bool:
+    """Whether a release of Open MPI is known to lose data by its own MPI-IO."""
+    major, minor, release = (int(part) for part in re.findall(r"(\d+)\.(\d+)\.(\d+)", library)[0])
+    return major == 2 or release < OMPIO_MENDED.get((major, minor), 0)
+
+
+def one_rank_writes(patient: Patient) -> Finding:
+    """Write a store with this process alone, and read it back."""
+    write_and_read(World(None), patient.scratch / "one-rank.h5")
+    return Finding("writes a store and reads it back")
+
+
+def write_and_read(ranks: World, path: Path) -> None:
+    """Write a small store as a campaign does, and verify it; collective.
+
+    Raises
+    ------
+    ScimillError : whatever generating would raise here.
+
+    """
+    import numpy as np
+
+    from scimill.store.layout import Field, Layout
+    from scimill.store.provenance import Provenance
+    from scimill.store.verify import verify
+    from scimill.store.writer import BlockData, Output, open_writer
+
+    layout = Layout(ROUND_TRIP_ROWS * ranks.size, ROUND_TRIP_ROWS, (Field("number", "float64", "1", "row number"),))
+    writer = open_writer(ranks, Output(path), layout, Provenance("doctor", 1, "", 0), lambda _: "")
+    assert writer is not None  # a new store is not complete
+    for block in share(writer.pending, ranks.rank, ranks.size).tolist():
+        span = layout.span(block)
+        writer.write(block, BlockData({"number": np.arange(span.start, span.stop)}), time.monotonic())
+    ranks.barrier()  # the last block of the slowest rank must be there when the store is finished
+    writer.finish()
+    problems = verify(path, ranks).problems
+    if problems:
+        ranks.fail(StorageError(f"what was read is not what was written: {problems[0]}", where=str(path)))
+
+
+def try_these_ranks(ranks: World, scratch: Path) -> Finding:
+    """Let the ranks that a launcher has started write a store together and read it back; collective."""
+    try:
+        write_and_read(ranks, scratch / "round-trip.h5")
+    except ScimillError as error:
+        if COLLECTIVE not in getattr(error, "__notes__", ()):
+            raise  # the other ranks do not know: the job ends
+        return Finding(error.what, error.remedy or "see the lines above", error.exit_code)
+    return Finding("write one store in parallel and read it back")
+
+
+def start_two_ranks(scratch: Path) -> "subprocess.Popen[str] | None":
+    """Start a parallel write and read of two ranks, where there is something to start them with."""
+    program = shutil.which("mpirun") or shutil.which("mpiexec")  # not srun, which would queue for an allocation
+    if program is None:
+        return None
+    # Two ranks on one core are slow, but enough to see whether it works.
+    crowded = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    return subprocess.Popen(
+        [program, "-n", "2", sys.executable, "-m", "scimill", "doctor", "--round-trip", str(scratch)],
+        env={"OMPI_MCA_mpi_yield_when_idle": "1"} | crowded | os.environ,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End the two ranks if they are still at it; mpirun ends its ranks when it is asked to."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.communicate(timeout=3)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def two_ranks_write(patient: Patient) -> Finding:
+    """See how the two ranks have fared."""
+    process = patient.two_ranks
+    if process is None:
+        return Finding("not tried: neither mpirun nor mpiexec on PATH", "load the MPI module")
+    try:
+        _, errors = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return Finding(f"no answer in {TIMEOUT:.0f} s", "try in a job: mpirun -n 2 scimill doctor")
+    if process.returncode == 0:
+        return Finding("write one store in parallel and read it back")
+    remedies = (remedy for sign, remedy in LAUNCH_REMEDIES if sign in errors)
+    remedy = next(remedies, "try in a job: mpirun -n 2 scimill doctor")
+    return Finding(f"did not write: {_first_line(errors) or f'exit code {process.returncode}'}", remedy)
+
+
+def _first_line(text: str) -> str:
+    """The line that says what is wrong: of an error where there is one, else the first that is no rule."""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" -=*")]
+    errors = (line for line in lines if re.match(r"scimill: error: |\w+Error: ", line))
+    return next(errors, lines[0] if lines else "").removeprefix("scimill: error: ")
+
+
+def _ask(*command: str) -> str:
+    """All that a tool says, or that it says nothing in time."""
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no answer ({type(error).__name__})"
+    return answer.stdout + answer.stderr
+
+
+# ---- the directory ----------------------------------------------------------------------------------------------
+
+
+def file_system(patient: Patient) -> Finding:
+    """Name the directory's file system and the space that is free on it."""
+    kind, options = mount(patient.scratch)
+    free = shutil.disk_usage(patient.scratch).free
+    text = f"{kind}, {free / 2**30:,.1f} GiB free in {patient.scratch.parent}"
+    if kind.startswith("nfs"):
+        return Finding(text, "NFS is no parallel file system: use one host, or the scratch file system")
+    if "localflock" in options.split(","):
+        return Finding(f"{text}; locks of this host alone", "do not write one output from two jobs")
+    return Finding(text)
+
+
+def mount(path: Path) -> tuple[str, str]:
+    """Type and options of the file system that a resolved path lies on."""
+    best = (-1, "unknown", "")
+    for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
+        if path.is_relative_to(point) and len(point) >= best[0]:  # of two on one point, the later one hides the other
+            best = (len(point), after.split()[0], after.split()[-1])
+    return best[1], best[2]
+
+
+def file_locks(patient: Patient) -> Finding:
+    """Lock a file twice: the second lock must be refused, or two runs could write one output."""
+    remedy = "make sure that no output is written by two runs at once: here scimill cannot"
+    path = patient.scratch / "lock"
+    first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
+    try:
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Finding("work")
+    except OSError as error:
+        return Finding(f"none: {error.strerror}", remedy)
+    finally:
+        os.close(first)
+        os.close(second)
+    return Finding("two at once are granted", remedy)
+
+
+def sparse_files(patient: Patient) -> Finding:
+    """See whether what is never written takes space."""
+    path, size = patient.scratch / "sparse", 1 << 24
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 1)
+        file.write(b"\1")
+        file.flush()
+        os.fsync(file.fileno())
+    taken = path.stat().st_blocks * 512
+    if taken > size // 2:
+        return Finding("none: room for rejected samples takes space", "lower weird_capacity")
+    return Finding("work")
+
+
+# ---- the machine ------------------------------------------------------------------------------------------------
+
+
+def schedulers(_: Patient) -> Finding:
+    """Name the schedulers whose tools are on PATH. PBS and Cobalt both call theirs qsub."""
+    names = ["Slurm"] if shutil.which("sbatch") else []
+    if shutil.which("qsub"):
+        names.append(qsub_of(_ask("qsub", "--version")))
+    return Finding(", ".join(names) or "none: runs start with mpirun, here")
+
+
+def qsub_of(version: str) -> str:
+    """Whose qsub says this of its version."""
+    signs = {"pbs_version": "PBS", "cobalt": "Cobalt", "slurm": "Slurm's qsub", "torque": "Torque"}
+    return next((name for sign, name in signs.items() if sign in version.lower()), "an unknown qsub")
+
+
+def containers(_: Patient) -> Finding:
+    """Name the container tools on PATH."""
+    names = [name for name in ("apptainer", "singularity") if shutil.which(name)]
+    return Finding(", ".join(names) or "none: only jobs in containers need one")
+
+
+def processor(_: Patient) -> Finding:
+    """Count the cores this process may use, and name the widest vectors that kernels are compiled for."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    about = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = about.get("flags", about.get("features", "")).split()
+    vectors = next((name for flag, name in FAST_VECTORS.items() if flag in flags), "")
+    cores = len(os.sched_getaffinity(0))
+    model = about.get("model name", platform.machine())
+    text = f"{cores} core{'s' if cores > 1 else ''} of {model}, {vectors or 'no wide vectors'}"
+    return Finding(text, "" if vectors else "expect a fifth of the speed of a processor with AVX2")
+
+
+CHECKS: dict[str, Check] = {
+    "scimill": versions,
+    "kernel cache": kernel_cache,
+    "processor": processor,
+    "mpi": mpi,
+    "launcher": launcher,
+    "libmpi": one_library,
+    "hdf5": hdf5_library,
+    "mpi-io": mpi_io,
+    "file system": file_system,
+    "file locks": file_locks,
+    "sparse files": sparse_files,
+    "horovod": horovod,
+    "scheduler": schedulers,
+    "containers": containers,
+    "one rank": one_rank_writes,
+}

@@ -1,0 +1,273 @@
+"""One droplet, looked at closely: its trajectory, and what theory says of where it goes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+
+from scimill.droplets import arguments, lanes
+from scimill.droplets.params import SolveConfig, solute_per_salinity
+from scimill.droplets.physics import Array, Constants, saturation_pressure, vapour_excess
+from scimill.droplets.solver import Model
+from scimill.errors import ConfigError, NumericalError
+
+SAMPLES = 2000  # times of a trajectory, logarithmic
+FIRST_TIME = 1e-2  # of the conduction time, before which a droplet is in its initial state
+REFINEMENTS, REFINED_SAMPLES = 6, 100  # each narrows the time of drying a hundredfold
+
+_GIVEN_UP = {
+    lanes.TOO_MANY_STEPS: "more steps than max_steps",
+    lanes.STEP_TOO_SMALL: "the step became shorter than rounding allows",
+    lanes.NOT_FINITE: "the state became infinite or not a number",
+}
+
+
+class Theory(NamedTuple):
+    """Quasi-steady values for a droplet; None where there is no such state."""
+
+    conduction_time: float
+    """r²/(bρ), s: how fast heat leaves the initial droplet"""
+    wet_bulb: float | None
+    """temperature of a large droplet of pure water, K"""
+    equilibrium_radius: float | None
+    """stable Köhler radius at the air's temperature and humidity, m"""
+    critical_radius: float | None
+    """Köhler radius beyond which a droplet is activated and grows without limit, m"""
+    critical_supersaturation: float | None
+    """relative humidity − 1 that the air must exceed for that"""
+
+
+class Trajectory(NamedTuple):
+    """A droplet along time, from its initial state to its ending."""
+
+    config: SolveConfig
+    times: Array
+    """s, ascending from 0, logarithmic from the second on and finer where the droplet dries; shape (n,)"""
+    radius: Array
+    """m, shape (n,)"""
+    temperature: Array
+    """K, shape (n,)"""
+    ending: str
+    """how it ended, in words"""
+    theory: Theory
+
+
+# ---- integration ------------------------------------------------------------------------------------------------
+
+
+def trajectory(config: SolveConfig) -> Trajectory:
+    """Integrate a droplet and sample it densely.
+
+    A droplet that dries, or that the solver gives up, has a trajectory up to its last state before that.
+
+    Raises
+    ------
+    ConfigError : the droplet is not larger than `dry_radius`.
+    NumericalError : the equations have no value for these parameters.
+
+    """
+    try:
+        with np.errstate(all="ignore"):  # constants may be anything; what comes of them is checked
+            return _trajectory(config)
+    except ArithmeticError:
+        raise _no_value() from None
+
+
+def _no_value() -> NumericalError:
+    return NumericalError("the equations have no value for these parameters", remedy="look at the constants")
+
+
+def _trajectory(config: SolveConfig) -> Trajectory:
+    if config.radius <= config.dry_radius:
+        what = f"radius = {config.radius:g}: the droplet is dry to begin with"
+        raise ConfigError(what, where="radius", allowed=f"more than dry_radius, {config.dry_radius:g} m")
+    model, expected = arguments.model(config), theory(config)
+    first = FIRST_TIME * min(expected.conduction_time, config.time)
+    times = np.concatenate([[0.0], np.geomspace(first, config.time, max(SAMPLES, config.rows))])
+    path = _sample(config, model, times)
+    for _ in range(REFINEMENTS):
+        if path.status != lanes.DRIED or len(_distinct(path)) == 1:
+            break
+        finer = np.linspace(path.times[path.reached - 1], path.times[path.reached], REFINED_SAMPLES + 2)
+        path = _sample(config, model, np.union1d(path.times, finer))
+    n = path.reached
+    return Trajectory(config, path.times[:n], path.radius[:n], path.temperature[:n], _ending(path), expected)
+
+
+class _Path(NamedTuple):
+    """Samples of one integration, of which the first `reached` were passed before it ended."""
+
+    times: Array
+    radius: Array
+    temperature: Array
+    status: int
+    reached: int
+
+
+def _sample(config: SolveConfig, model: Model, times: Array) -> _Path:
+    """Integrate the droplet of a configuration to the given times."""
+    Tf = config.air_temperature
+    T = Tf if config.temperature is None else config.temperature
+    S = model.solute_per_salinity * config.salinity
+    state = [config.radius, T, S, Tf, config.relative_humidity, config.air_density]
+    r, T0, solute, air, humidity, density = np.array(state)[:, None]
+    radius, temperature, status = lanes.integrate(
+        r, T0, solute, air, humidity, density, saturation_pressure(air, *model.saturation), times[None],
+        model.constants, tolerance=model.tolerance, floor=model.dry_radius,
+        max_steps=model.max_steps + len(times),  # every sample costs a step of its own, which the user has not counted
+    )  # fmt: skip
+    if status[0] == lanes.INVALID:
+        raise _no_value()
+    reached = _reached(radius[0], temperature[0], int(status[0]), model.dry_radius)
+    return _Path(times, radius[0], temperature[0], int(status[0]), reached)
+
+
+def _reached(radius: Array, temperature: Array, status: int, dry_radius: float) -> int:
+    """Count the samples passed before the end; after it, all hold the last state."""
+    if status == lanes.DONE:
+        return len(radius)
+    if status == lanes.DRIED:
+        return int(np.argmax(radius <= dry_radius))
+    earlier = np.flatnonzero((radius != radius[-1]) | (temperature != temperature[-1]))
+    return int(earlier[-1]) + 1 if earlier.size else 1
+
+
+def _distinct(path: _Path) -> list[str]:
+    """The times between which it ended, as they are shown; one where they look the same."""
+    return sorted({f"{time:.4g}" for time in path.times[path.reached - 1 : path.reached + 1]}, key=float)
+
+
+def _ending(path: _Path) -> str:
+    if path.status == lanes.DONE:
+        return f"reached {path.times[-1]:.4g} s"
+    shown = _distinct(path)
+    when = f"at {shown[0]} s" if len(shown) == 1 else f"between {shown[0]} and {shown[1]} s"
+    return f"dried {when}" if path.status == lanes.DRIED else f"given up {when}: {_GIVEN_UP[path.status]}"
+
+
+# ---- theory -----------------------------------------------------------------------------------------------------
+
+
+def theory(config: SolveConfig) -> Theory:
+    """Quasi-steady values for a droplet."""
+    k, S, Tf = arguments.constants(config), solute_per_salinity(config) * config.salinity, config.air_temperature
+    has_barrier = S > 0 and k.kelvin > 0
+    critical = float(critical_radius(np.array(S), np.array(Tf), k)) if has_barrier else None
+    return Theory(
+        conduction_time=config.radius**2 / (k.conduction * config.air_density),
+        wet_bulb=wet_bulb(config, k),
+        equilibrium_radius=equilibrium_radius(S, Tf, config.relative_humidity, k),
+        critical_radius=critical,
+        critical_supersaturation=critical and float(critical_humidity(np.array(critical), np.array(Tf), k)) - 1,
+    )
+
+
+def wet_bulb(config: SolveConfig, k: Constants) -> float | None:
+    """Temperature (K) at which condensation heats a large droplet of pure water as fast as the air cools it."""
+    Tf = np.array(config.air_temperature)
+    e = saturation_pressure(Tf, config.saturation_pressure, config.saturation_slope, config.saturation_offset)
+    conduction, heating = k.conduction * config.air_density, k.latent * k.growth
+
+    def gain(T: float) -> float:
+        large, pure, humidity = np.array(np.inf), np.array(0.0), np.array(config.relative_humidity)
+        excess = vapour_excess(large, np.array(T), pure, Tf, humidity, e, k)
+        return float(heating * excess - conduction * (T - Tf))
+
+    warmest = float(Tf + heating * config.relative_humidity * e / Tf / conduction)  # where nothing evaporates
+    return _root(gain, lanes.SMALLEST_T, warmest)
+
+
+def equilibrium_radius(S: float, Tf: float, humidity: float, k: Constants) -> float | None:
+    """Stable radius (m) of the Köhler curve, κ/(r Tf) − σ S/r³ = ln RH; None where no such radius exists.
+
+    Parameters
+    ----------
+    S, Tf, humidity : solute term (kg), temperature (K) of air and droplet, relative humidity.
+    k : combined constants.
+
+    """
+    curvature, solute = k.kelvin / Tf, k.raoult * S
+    if solute == 0 or humidity <= 0:
+        return None
+    drought = float(-np.log(humidity))
+
+    def surplus(x: float) -> float:
+        """The curve as a cubic in x = 1/r; beyond its maximum it has one root, the stable one."""
+        return solute * x * x * x - curvature * x - drought
+
+    maximum, wettest = np.sqrt(curvature / (3 * solute)), np.sqrt(curvature / solute)
+    x = _root(surplus, float(maximum), 1.01 * float(wettest + np.cbrt(max(drought, 0.0) / solute)))
+    return 1 / x if x else None
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
+    """The root between two points, to rounding; None where there is none to be found."""
+    if not function(low) * function(high) <= 0:
+        return None
+    root, report = brentq(function, low, high, xtol=1e-12, full_output=True, disp=False)
+    return float(root) if report.converged else None
+
+
+def critical_radius(S: Array, Tf: Array, k: Constants) -> Array:
+    """Radius (m) at the maximum of the Köhler curve, for solute term S (kg) and temperature Tf (K)."""
+    radius: Array = np.sqrt(3 * k.raoult * S * Tf / k.kelvin)
+    return radius
+
+
+def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
+    """Relative humidity at the maximum of the Köhler curve, which lies at a radius (m)."""
+    humidity: Array = np.exp(2 * k.kelvin / (3 * Tf * radius))
+    return humidity
+
+
+# ---- table ------------------------------------------------------------------------------------------------------
+
+
+def table(trajectory: Trajectory, rows: int) -> str:
+    """Write a droplet's trajectory for people: what it is, what theory says, and `rows` logarithmic times."""
+    lines = [f"{name:<26} {text}" for name, text in facts(trajectory).items()]
+    lines += ["", f"{'time (s)':>12} {'radius (m)':>14} {'r/r0':>11} {'temperature (K)':>16}"]
+    for i in logarithmic(trajectory.times, rows):
+        r = trajectory.radius[i]
+        relative = r / trajectory.config.radius
+        lines.append(f"{trajectory.times[i]:12.4e} {r:14.7e} {relative:11.5g} {trajectory.temperature[i]:16.5f}")
+    return "\n".join(lines)
+
+
+def logarithmic(times: Array, rows: int) -> list[int]:
+    """Indices of at most `rows` ascending times, the last among them, as evenly spaced in log t as the times allow."""
+    if len(times) == 1:
+        return [0]
+    logs = np.log(times[1:])  # the first is 0
+    wanted = np.linspace(logs[-1], logs[0], rows)
+    return sorted({int(np.abs(logs - t).argmin()) + 1 for t in wanted})
+
+
+def facts(trajectory: Trajectory) -> dict[str, str]:
+    """What is known of a droplet, by name, in words."""
+    config, expected = trajectory.config, trajectory.theory
+    kind = "salt" if config.salinity_kind == "salt-mass" else "solute term"
+    return {
+        "droplet": f"{_length(config.radius)}, {trajectory.temperature[0]:.2f} K, {kind} {config.salinity:.4g} kg",
+        "air": f"{config.air_temperature:.2f} K, relative humidity {config.relative_humidity:g}, "
+        f"{config.air_density:g} kg/m³",
+        "conduction time": f"{expected.conduction_time:.4g} s",
+        "wet-bulb temperature": "none" if expected.wet_bulb is None else f"{expected.wet_bulb:.7g} K",
+        "equilibrium radius": _length(expected.equilibrium_radius),
+        "critical radius": _length(expected.critical_radius),
+        "critical supersaturation": _percent(expected.critical_supersaturation),
+        "ending": trajectory.ending,
+    }
+
+
+def _length(metres: float | None) -> str:
+    """Write a length in the unit that suits it."""
+    if metres is None:
+        return "none"
+    factor, unit = (1e9, "nm") if metres < 1e-6 else (1e6, "µm") if metres < 1e-3 else (1e3, "mm")
+    return f"{metres * factor:.5g} {unit}"
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.4g} %"

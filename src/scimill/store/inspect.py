@@ -1,0 +1,51 @@
+"""Telling what a store holds and where it comes from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scimill.store.layout import DONE
+from scimill.store.reader import Reader
+from scimill.store.writer import human
+
+
+def inspect(path: Path) -> str:
+    """Describe a store: provenance, datasets, ledger, configuration.
+
+    Raises
+    ------
+    InputError : no store.
+    StorageError : its structure is damaged.
+    """
+    with Reader.open(path) as reader:
+        return "\n".join((*_origin(reader), "", *_datasets(reader), "", *_ledger(reader), "", *_configuration(reader)))
+
+
+def _origin(reader: Reader) -> Iterator[str]:
+    yield f"{reader.path}: {human(reader.path.stat().st_size)}"
+    for name, value in reader.provenance.items():
+        if name != "config" and value != "":
+            yield f"  {name:<16} {value}"
+
+
+def _datasets(reader: Reader) -> Iterator[str]:
+    rows = [(f.name, str((n, *f.shape)), f.dtype, f.units, f.long_name) for f, n in reader.layout.datasets()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+
+
+def _ledger(reader: Reader) -> Iterator[str]:
+    done = reader.column("state") == DONE
+    layout = reader.layout
+    yield f"blocks: {np.count_nonzero(done):,} of {layout.blocks:,} done, {layout.block_rows:,} rows each"
+    yield f"time: {reader.column('seconds')[done].sum(dtype=float):.6g} s of all ranks together"
+    for column in layout.campaign_columns:
+        totals = reader.column(column.name)[done].sum(axis=0, dtype=np.int64)
+        yield f"{column.name}: {totals.tolist()}"
+
+
+def _configuration(reader: Reader) -> Iterator[str]:
+    yield "configuration:"
+    yield from ("  " + line for line in str(reader.provenance["config"]).splitlines())

@@ -1,0 +1,75 @@
+"""Copying a store into compressed or otherwise chunked datasets, for archives and for readers that want chunks.
+
+The copy holds the same datasets, attributes and ledger, is read by the same reader, and its seal vouches for the whole
+file. One process writes it: compression through parallel HDF5 is slow and has lost data.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import h5py
+
+from scimill.errors import StorageError
+from scimill.parallel.report import Progress
+from scimill.store import hdf5
+from scimill.store.reader import Reader
+from scimill.store.seal import make_seal, write_seal
+from scimill.store.writer import Output, check_directory, check_free
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How a copy is stored: HDF5 filter ("gzip", "lzf" or "none"), its level, byte shuffling, rows per chunk."""
+
+    compression: str
+    level: int
+    shuffle: bool
+    chunk_rows: int
+
+    def options(self, rows: int, shape: tuple[int, ...]) -> dict[str, object]:
+        """Arguments of h5py's ``create_dataset``."""
+        options: dict[str, object] = {"chunks": (max(1, min(self.chunk_rows, rows)), *shape)}
+        if self.compression != "none":
+            options |= {"compression": self.compression, "shuffle": self.shuffle}
+        if self.compression == "gzip":
+            options["compression_opts"] = self.level
+        return options
+
+
+def repack(source: Path, output: Output, packing: Packing) -> tuple[int, int]:
+    """Copy a store; return the sizes of both files in bytes.
+
+    Raises
+    ------
+    InputError : the source is no store.
+    StorageError : the source is damaged, or the output exists or cannot be written.
+    """
+    check_directory(output.path)
+    if output.path.exists() and not output.overwrite:
+        raise StorageError("the output exists", where=str(output.path), remedy="name another, or give --overwrite")
+    if source.resolve() == output.path.resolve():
+        raise StorageError("the output is the source", where=str(output.path), remedy="name another output")
+    with Reader.open(source) as reader, hdf5.storage_errors(output.part, "writing the copy"):
+        check_free(output.path, reader.layout.data_bytes)
+        with hdf5.new_file(output.part, output.alignment) as copy:
+            copy.attrs.update(reader.file.attrs)
+            _copy_datasets(reader, copy, packing)
+        write_seal(output.part, make_seal(output.part, []))
+        output.part.replace(output.path)
+    return source.stat().st_size, output.path.stat().st_size
+
+
+def _copy_datasets(reader: Reader, copy: h5py.File, packing: Packing) -> None:
+    progress = Progress(reader.layout.data_bytes, unit="B", what="repack", enabled=True)
+    done = 0
+    for field, rows in reader.layout.datasets():
+        dataset = copy.create_dataset(
+            field.name, (rows, *field.shape), field.dtype, **packing.options(rows, field.shape)
+        )
+        hdf5.describe(dataset, field)
+        for first in range(0, rows, packing.chunk_rows):
+            dataset[first : first + packing.chunk_rows] = reader.file[field.name][first : first + packing.chunk_rows]
+            done += min(packing.chunk_rows, rows - first) * field.row_bytes
+            if progress.due():
+                progress.update(done)
+    progress.close()

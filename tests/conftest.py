@@ -1,0 +1,70 @@
+"""What several test files need: configurations of the presets, droplets drawn as the product draws them, a solver."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scimill.config import Layer, build, read_preset
+from scimill.droplets import arguments, lanes, reference, sampling
+from scimill.droplets.params import CAMPAIGN, GenerateConfig
+from scimill.droplets.physics import Constants, saturation_pressure
+from scimill.parallel.streams import block_stream
+from scimill.parallel.world import world
+
+world()  # importing h5py starts MPI, unless a process without a launcher has asked for its world before
+
+
+@pytest.fixture(params=["classic", "ntlp-2026"])
+def preset(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def configure() -> Callable[..., GenerateConfig]:
+    """Make a configuration from a preset and values that win over it."""
+
+    def make(preset: str = "classic", **values: Any) -> GenerateConfig:
+        layers = [read_preset("scimill.droplets", preset), Layer("test", {"count": 1000, **values})]
+        return build(GenerateConfig, layers)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., tuple[sampling.Single, sampling.Single]]:
+    """Draw the first n droplets of a block: float32 inputs (6, n) and times (n, samples)."""
+
+    def droplets(config: GenerateConfig, n: int, block: int = 0) -> tuple[sampling.Single, sampling.Single]:
+        stream, ranges = block_stream(config.seed, CAMPAIGN, block), arguments.ranges(config)
+        times = sampling.times(stream, n, config.samples, ranges)
+        return sampling.inputs(stream.random((n, len(sampling.INPUTS))), ranges), times
+
+    return droplets
+
+
+@pytest.fixture(scope="session")
+def constants(configure: Callable[..., GenerateConfig]) -> Constants:
+    return arguments.constants(configure())
+
+
+@pytest.fixture(scope="session")
+def saturation(configure: Callable[..., GenerateConfig]) -> Callable[[np.ndarray], np.ndarray]:
+    """Saturation vapour pressure of the presets, Pa, at a temperature in K."""
+    coefficients = arguments.model(configure()).saturation
+    return lambda T: saturation_pressure(np.asarray(T, dtype=float), *coefficients)
+
+
+@pytest.fixture(scope="session")
+def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Any]:
+    """Integrate droplets (rows r, T, S, Tf, RH, rho) to times (n,) or (n, samples) with the lanes or the reference."""
+
+    def solve(droplets: Any, times: Any, *, tolerance: float = 1e-11, by: str = "lanes", **more: Any) -> Any:
+        columns = np.asarray(droplets, dtype=float).reshape(len(droplets), -1)
+        times = np.asarray(times, dtype=float, order="C").reshape(columns.shape[1], -1)
+        k = more.pop("k", constants)
+        integrator = {"lanes": lanes.integrate, "reference": reference.integrate}[by]
+        return integrator(*np.ascontiguousarray(columns), saturation(columns[3]), times, k, tolerance=tolerance, **more)
+
+    return solve
