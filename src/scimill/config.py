@@ -208,7 +208,7 @@ class Declared:
     def metadata(self) -> tuple[Any, ...]:
         """The annotations of its type, also of ``Type | None``."""
         inner = [m for arm in get_args(self.info.annotation) for m in getattr(arm, "__metadata__", ())]
-        return (*self.info.metadata, *inner)
+        return (*inner, *self.info.metadata)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -321,6 +321,17 @@ class _Loader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> object:
+        """Leave 1:30:00, 1:10 and 010 text: YAML 1.1 takes them for numbers of base sixty and eight."""
+        if ":" in node.value or (node.value.lstrip("+-")[:2].isdecimal() and node.value.lstrip("+-")[0] == "0"):
+            return node.value
+        kind = node.tag.rpartition(":")[2]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
 def parse_yaml(text: str, source: str) -> Layer:

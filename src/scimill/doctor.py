@@ -521,14 +521,19 @@ def containers(_: Patient) -> Finding:
 
 def processor(_: Patient) -> Finding:
     """Count the cores this process may use, and name the widest vectors that kernels are compiled for."""
+    model, vectors = model_and_vectors()
+    cores = len(os.sched_getaffinity(0))
+    text = f"{cores} core{'s' if cores > 1 else ''} of {model}, {vectors or 'no wide vectors'}"
+    return Finding(text, "" if vectors else "expect a fifth of the speed of a processor with AVX2")
+
+
+def model_and_vectors() -> tuple[str, str]:
+    """Name of the processor and of its widest vector extension that speeds up a kernel; empty where it has none."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     about = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = about.get("flags", about.get("features", "")).split()
     vectors = next((name for flag, name in FAST_VECTORS.items() if flag in flags), "")
-    cores = len(os.sched_getaffinity(0))
-    model = about.get("model name", platform.machine())
-    text = f"{cores} core{'s' if cores > 1 else ''} of {model}, {vectors or 'no wide vectors'}"
-    return Finding(text, "" if vectors else "expect a fifth of the speed of a processor with AVX2")
+    return about.get("model name", platform.machine()), vectors
 
 
 CHECKS: dict[str, Check] = {

@@ -36,7 +36,7 @@ def counts(store: Path) -> dict[str, int]:
 
 
 def rows(path: Path, sheet: str) -> list[tuple[object, ...]]:
-    return list(openpyxl.load_workbook(path, read_only=True)[sheet].iter_rows(values_only=True))
+    return list(openpyxl.load_workbook(path)[sheet].iter_rows(values_only=True))
 
 
 def test_sheets_columns_and_counts_are_the_known_ones(store: Path, tmp_path: Path) -> None:

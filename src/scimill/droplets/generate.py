@@ -125,7 +125,7 @@ class Sample:
         record: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets[:, rows], strict=True))
         outputs = {"time": self._times, "radius": self._radius, "temperature": self._temperature}
         record |= {name: values[rows, first] for name, values in outputs.items()}
-        record["classes"] = np.bitwise_or.reduce(self._classes[rows], axis=1)
+        record["classes"] = weird.of_droplets(self._classes[rows])
         record["attempt"] = np.full(len(rows), len(self._records), dtype=np.uint32)
         return record
 
@@ -138,7 +138,7 @@ class Sample:
         values |= {name: array if array.shape[1] > 1 else array[:, 0] for name, array in outputs.items()}
         ledger = {"attempts": self._attempts}
         if not layout.tables:
-            return BlockData(values, ledger=ledger | {"weird_by_class": weird.counts(self._classes)})
+            return BlockData(values, ledger=ledger | {"weird_by_class": weird.counts(weird.of_droplets(self._classes))})
         names = [field.name for field in layout.tables[0].fields if field.name != "block"]
         records = {name: self._joined(name, layout)[: layout.tables[0].capacity] for name in names}
         records["block"] = np.full(len(records["classes"]), block, dtype=np.uint32)

@@ -62,7 +62,7 @@ class Solver:
 
     tolerance: Number = parameter(1e-8, "relative error allowed per step; 1e-8 is exact for float32", ge=1e-12, le=1e-2)
     max_steps: Whole = parameter(100_000, "steps after which a droplet is given up (timeout)", ge=10, le=10**9)
-    dry_radius: Number = parameter(1e-9, "radius at which a droplet has dried", unit="m", ge=1e-12, le=1e-6)
+    dry_radius: Number = parameter(1e-9, "radius at which a droplet has dried", unit="m", ge=1e-10, le=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,12 +1,8 @@
-"""Pictures of droplets as PNG files: what a store holds, and one droplet along time.
+"""Pictures of droplets as PNG files: what a store holds, and one droplet along time. Each picture is a slide."""
 
-Each picture is a slide. The first part of this module reads a store, however large, within bounded memory; the second
-computes what is drawn, as functions of arrays; the third draws.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -21,26 +17,36 @@ from numpy.typing import NDArray
 from scimill import config as configuration
 from scimill.droplets import arguments, solver
 from scimill.droplets.fields import UNITS
-from scimill.droplets.params import SolveConfig
-from scimill.droplets.sampling import INPUTS
-from scimill.droplets.solve import Trajectory, critical_humidity, critical_radius, facts
+from scimill.droplets.outcomes import (
+    PLANES,
+    Array,
+    Grid,
+    edges,
+    map_outcome,
+    outcomes,
+    redraw,
+    relative_density,
+    resolution,
+    share_of_class,
+    summary,
+)
+from scimill.droplets.population import (
+    DRAWN_INPUTS,
+    LOGARITHMIC,
+    Counts,
+    Group,
+    Sample,
+    read_config,
+    read_counts,
+    read_group,
+    read_sample,
+)
+from scimill.droplets.solve import Trajectory, facts
 from scimill.droplets.weird import BITS, CLASSES
 from scimill.errors import InputError
 from scimill.store.hdf5 import storage_errors
-from scimill.store.layout import DONE
 from scimill.store.reader import Reader
 from scimill.store.writer import check_directory
-
-MOST_RECORDS = 500_000  # drawn of a store
-MOST_BLOCKS = 256  # read of a store
-DRAWN_INPUTS = (*INPUTS, "time")
-LOGARITHMIC = {"initial_radius", "salinity", "time", "radius"}
-PLANES = (("initial_radius", "relative_humidity"), ("initial_radius", "salinity"))
-
-LINES = 12  # trajectories in a picture
-CANDIDATES = 4096  # droplets among which they are chosen
-LINE_TIMES = 600
-DECADES_BEFORE = 3  # of time that are drawn before the first stored point
 
 SIZE, DPI = (40 / 3, 7.5), 180  # inches, dots per inch: 2400 x 1350 pixels
 ACCEPTED, WEIRD, REFERENCE, FAINT = "#31688e", "#d1495b", "#666666", "#dddddd"
@@ -50,329 +56,6 @@ STYLE: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.08, "figure.constrained_layout.w_pad": 0.08,
 }  # fmt: skip
-
-Values = Mapping[str, NDArray[Any]]
-Array = NDArray[np.float64]
-
-
-# ---- reading ----------------------------------------------------------------------------------------------------
-
-
-class Population(NamedTuple):
-    """Records of one kind: accepted, or weird."""
-
-    values: Values
-    """every field and ``classes``; one value per record, inputs repeated for a droplet with several times"""
-    weight: float
-    """how many of the droplets drawn in the blocks read stand behind each record"""
-
-    @property
-    def droplets(self) -> float:
-        """How many of the droplets drawn in the blocks read are of this kind."""
-        return self.weight * len(self.values["time"])
-
-
-class Sample(NamedTuple):
-    """What is drawn of a store."""
-
-    accepted: Population
-    weird: Population
-    content: str
-    """how many droplets of how many these are, in words"""
-
-
-class Group(NamedTuple):
-    """Some droplets of a store, each with all its stored points."""
-
-    inputs: NDArray[np.float32]
-    """as `solver.solve` takes them, shape (6, n)"""
-    times: NDArray[np.float32]
-    """s, shape (n, samples); so are radius (m) and temperature (K)"""
-    radius: NDArray[np.float32]
-    temperature: NDArray[np.float32]
-
-
-def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
-    """Read about `most` records, evenly over the finished blocks; which ones is random, but the same each time.
-
-    Records that have no place on logarithmic axes, or no finite state, are left out, which `content` then says.
-    """
-    blocks = finished_blocks(reader)
-    rows = sum(reader.layout.rows_in(block) for block in blocks)
-    samples = int(np.prod(reader.layout.fields[-1].shape, dtype=int))
-    share = min(1.0, most / (rows * samples))
-    read = _joined(_sample_rows(reader, block, share) for block in blocks)
-    drawn = _drawable(read)
-    weight, flagged = rows / max(1, drawn["classes"].size), drawn["classes"] != 0
-    accepted, weird = Population(_select(drawn, ~flagged), weight), Population(_select(drawn, flagged), weight)
-    if reader.layout.tables:
-        weird = _read_replaced(reader, blocks, rows, share)
-    content = f"{read['time'].size // samples:,} of {reader.layout.rows:,} droplets"
-    content += f", {samples} times each" if samples > 1 else ""
-    missing = read["time"].size - drawn["time"].size
-    return Sample(accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else ""))
-
-
-def finished_blocks(reader: Reader, most: int = MOST_BLOCKS) -> list[int]:
-    """Choose at most so many finished blocks, evenly over the store; also of one that is still being written.
-
-    Raises
-    ------
-    InputError : there is none.
-
-    """
-    done = np.flatnonzero(reader.column("state") == DONE)
-    if not done.size:
-        raise InputError("the store has no finished block yet", where=str(reader.path))
-    places = np.linspace(0, done.size - 1, min(most, done.size)).round().astype(int)
-    return [int(block) for block in done[places]]
-
-
-def _sample_rows(reader: Reader, block: int, share: float) -> Values:
-    """A share of a block's records. At random, as every k-th point of a Sobol sequence would be no fair sample."""
-    n = reader.layout.rows_in(block)
-    rows = _choose(n, share, block)
-    values = {name: reader.rows(block, name)[rows] for name in UNITS}
-    shape = values["time"].shape
-    values["classes"] = np.zeros(shape, np.uint16) if reader.layout.tables else reader.rows(block, "weird")[rows]
-    per_row = values["time"].size // max(1, shape[0])
-    return {name: np.repeat(v, per_row) if v.shape != shape else v.reshape(-1) for name, v in values.items()}
-
-
-def _read_replaced(reader: Reader, blocks: Sequence[int], rows: int, share: float) -> Population:
-    """Read a share of the weird records of a store in which weird droplets were drawn again."""
-    table = reader.layout.tables[0]
-    pieces = []
-    for block in blocks:
-        classes = reader.table_rows(block, table, "classes")
-        chosen = _choose(len(classes), share, block)
-        piece = {name: reader.table_rows(block, table, name)[chosen] for name in UNITS}
-        pieces.append(piece | {"classes": classes[chosen]})
-    values = _drawable(_joined(pieces))
-    drawn_again = int(reader.column("attempts")[blocks].sum(dtype=np.int64)) - rows
-    return Population(values, drawn_again / max(1, values["time"].size))
-
-
-def _choose(n: int, share: float, seed: int) -> NDArray[np.int64]:
-    """Choose a share of n rows; at least one if there is any."""
-    count = min(n, max(1, round(share * n)))
-    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False)) if n else np.empty(0, np.int64)
-
-
-def _joined(pieces: Iterable[Values]) -> Values:
-    pieces = list(pieces)
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _select(values: Values, where: NDArray[Any]) -> Values:
-    return {name: column[where] for name, column in values.items()}
-
-
-def _drawable(values: Values) -> Values:
-    usable = np.ones(values["time"].size, dtype=bool)
-    for name in UNITS:
-        usable &= np.isfinite(values[name]) & ((values[name] > 0) | (name not in LOGARITHMIC))
-    return _select(values, usable)
-
-
-def read_group(reader: Reader, count: int = LINES) -> Group:
-    """Read some accepted droplets, evenly over the initial radius."""
-    block = finished_blocks(reader, 1)[0]
-    rows = slice(0, CANDIDATES)
-    names = ("time", "radius", "temperature")
-    n = len(reader.rows(block, "time")[rows])
-    times, radius, temperature = (reader.rows(block, name)[rows].reshape(n, -1) for name in names)
-    inputs = np.stack([reader.rows(block, name)[rows] for name in INPUTS])
-    usable = np.all(np.isfinite(radius * temperature) & (radius > 0) & (times > 0), axis=1)
-    if not reader.layout.tables:
-        usable &= ~reader.rows(block, "weird")[rows].reshape(n, -1).any(axis=1)
-    by_radius = np.flatnonzero(usable)[np.argsort(inputs[0, usable], kind="stable")]
-    chosen = by_radius[np.unique(np.linspace(0, by_radius.size, count + 2)[1:-1].astype(int))] if by_radius.size else []
-    return Group(inputs[:, chosen], times[chosen], radius[chosen], temperature[chosen])
-
-
-def read_config(reader: Reader) -> SolveConfig:
-    """The physics of a store; an import does not know its own, and is taken to have the defaults."""
-    stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.declared(SolveConfig)
-    values = {name: value for name, value in stored.values.items() if name in known}
-    return configuration.build(SolveConfig, [configuration.Layer(stored.source, values)])
-
-
-# ---- computing --------------------------------------------------------------------------------------------------
-
-
-class Outcome(NamedTuple):
-    """One thing that may become of a droplet, for all records; not a number where the question does not arise."""
-
-    title: str
-    values: Array
-    is_share: bool
-    """whether the values are 0 or 1, of which the mean is shown; else the median"""
-
-
-def outcomes(values: Values, model: solver.Model) -> list[Outcome]:
-    """What became of each record: growth, evaporation, activation, and its temperature beside that of the air."""
-    before, after = values["initial_radius"].astype(float), values["radius"].astype(float)
-    ratio = after / before
-    warmth = values["temperature"].astype(float) - values["air_temperature"]
-    below, passed = activation(values, model)
-    activated = np.where(below, passed, np.nan)
-    return [
-        Outcome("growth, log₁₀(r/r₀)", np.log10(ratio), is_share=False),
-        Outcome("evaporates below r₀/10", (ratio < 0.1).astype(float), is_share=True),
-        Outcome("grows beyond 10 r₀", (ratio > 10).astype(float), is_share=True),
-        Outcome("passes the critical radius", activated, is_share=True),
-        Outcome("warmer than the air by (K)", warmth, is_share=False),
-    ]
-
-
-def activation(values: Values, model: solver.Model) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which droplets begin below their critical radius in air beyond their critical humidity, and which end above it.
-
-    The Köhler curve is taken at the air's temperature.
-    """
-    S = model.solute_per_salinity * values["salinity"].astype(float)
-    air = values["air_temperature"].astype(float)
-    with np.errstate(divide="ignore", over="ignore"):
-        radius = critical_radius(S, air, model.constants)
-        humidity = critical_humidity(radius, air, model.constants)
-    below = (values["relative_humidity"] > humidity) & (values["initial_radius"] < radius)
-    return below, values["radius"] > radius
-
-
-class Grid(NamedTuple):
-    """The cells of a map."""
-
-    x: Array
-    y: Array
-    """edges, ascending"""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells along y and x."""
-        return len(self.y) - 1, len(self.x) - 1
-
-    def cells(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
-        """Cell of each point, numbered row after row; points on the last edge are in the last cell."""
-        columns = np.clip(np.searchsorted(self.x, x, "right") - 1, 0, self.shape[1] - 1)
-        rows = np.clip(np.searchsorted(self.y, y, "right") - 1, 0, self.shape[0] - 1)
-        cells: NDArray[np.int64] = rows * self.shape[1] + columns
-        return cells
-
-    def counts(self, x: NDArray[Any], y: NDArray[Any]) -> Array:
-        """Number of points in each cell, of the grid's shape."""
-        return np.bincount(self.cells(x, y), minlength=self.shape[0] * self.shape[1]).reshape(self.shape).astype(float)
-
-
-def edges(name: str, columns: Sequence[NDArray[Any]], count: int) -> Array:
-    """Edges of `count` intervals over all values of a field, equal on the field's axis."""
-    values = np.concatenate([column.astype(float) for column in columns])
-    low, high = (values.min(), values.max()) if values.size else (1.0, 2.0)
-    if low == high:
-        low, high = 0.99 * low, 1.01 * high
-    spaced: Array = (np.geomspace if name in LOGARITHMIC else np.linspace)(low, high, count + 1)
-    spaced[0], spaced[-1] = low, high
-    return spaced
-
-
-def relative_density(values: NDArray[Any], bins: Array) -> Array:
-    """Share of the values in each bin, times the number of bins: 1 throughout where all bins hold the same."""
-    density: Array = np.histogram(values, bins)[0] * (len(bins) - 1) / max(1, values.size)
-    return density
-
-
-def resolution(records: int, per_cell: int = 200, coarsest: int = 8, finest: int = 48) -> int:
-    """Cells along a map's axis, such that most cells hold many records."""
-    return int(np.clip(np.sqrt(records / per_cell), coarsest, finest))
-
-
-def mean_by_cell(cells: NDArray[np.int64], values: Array, count: int) -> Array:
-    """Mean of the values in each of `count` cells; not a number in empty ones."""
-    totals, numbers = np.bincount(cells, values, minlength=count), np.bincount(cells, minlength=count)
-    with np.errstate(invalid="ignore"):
-        mean: Array = totals / numbers
-    return mean
-
-
-def median_by_cell(cells: NDArray[np.int64], values: Array, count: int) -> Array:
-    """Median of the values in each of `count` cells; not a number in empty ones."""
-    values = values[np.lexsort((values, cells))]
-    numbers = np.bincount(cells, minlength=count)
-    first = np.cumsum(numbers) - numbers
-    middle = np.full(count, np.nan)
-    filled = numbers > 0
-    low, high = (first + (numbers - 1) // 2)[filled], (first + numbers // 2)[filled]
-    middle[filled] = 0.5 * (values[low] + values[high])
-    return middle
-
-
-def map_outcome(outcome: Outcome, cells: NDArray[np.int64], shape: tuple[int, int]) -> Array:
-    """Share or median of an outcome in each cell, of the given shape."""
-    asked = np.isfinite(outcome.values)
-    statistic = mean_by_cell if outcome.is_share else median_by_cell
-    return statistic(cells[asked], outcome.values[asked], shape[0] * shape[1]).reshape(shape)
-
-
-def summary(outcome: Outcome) -> str:
-    """What an outcome is over all records, in words."""
-    asked = outcome.values[np.isfinite(outcome.values)]
-    if not asked.size:
-        return "of none"
-    if not outcome.is_share:
-        low, high = np.quantile(asked, (0.1, 0.9))
-        return f"80% within {low:.2g} … {high:.2g}"
-    of = f" of the {asked.size / outcome.values.size:.1%} that can" if asked.size < outcome.values.size else ""
-    return f"{asked.mean():.1%}{of}"
-
-
-def share_of_class(sample: Sample, grid: Grid, plane: tuple[str, str], name: str) -> Array:
-    """Share of the droplets drawn in each cell of a plane that are of a class; not a number in empty cells."""
-    accepted, weird = (
-        population.weight * grid.counts(*(population.values[axis] for axis in plane))
-        for population in (sample.accepted, sample.weird)
-    )
-    of_class = _select(sample.weird.values, (sample.weird.values["classes"] & BITS[name]) != 0)
-    with np.errstate(invalid="ignore"):
-        share: Array = sample.weird.weight * grid.counts(*(of_class[axis] for axis in plane)) / (accepted + weird)
-    return share
-
-
-class Redrawn(NamedTuple):
-    """Droplets of a store integrated again along time."""
-
-    times: NDArray[np.float32]
-    """s, ascending, shape (n, m); so are radius (m) and temperature (K), not numbers once it has dried"""
-    radius: NDArray[np.float32]
-    temperature: NDArray[np.float32]
-    radius_deviation: float
-    """largest relative deviation of a stored point from the line through it"""
-    temperature_deviation: float
-
-
-def redraw(model: solver.Model, group: Group, count: int = LINE_TIMES) -> Redrawn:
-    """Integrate droplets at logarithmic times, and at their stored ones, which need not be the only ones."""
-    first, last = group.times.min() / 10**DECADES_BEFORE, group.times.max()
-    common = np.broadcast_to(np.geomspace(first, last, count).astype(np.float32), (len(group.times), count))
-    times = np.concatenate([group.times, common], axis=1)
-    order = np.argsort(times, axis=1, kind="stable")
-    times = np.take_along_axis(times, order, axis=1)
-    stored = np.argsort(order, axis=1)[:, : group.times.shape[1]]
-    radius, temperature, _ = solver.solve(model._replace(max_steps=model.max_steps + count), group.inputs, times)
-    again = np.take_along_axis(radius, stored, axis=1), np.take_along_axis(temperature, stored, axis=1)
-    dry = radius <= model.dry_radius
-    radius[dry], temperature[dry] = np.nan, np.nan
-    return Redrawn(
-        times, radius, temperature, deviation(again[0], group.radius), deviation(again[1], group.temperature)
-    )
-
-
-def deviation(values: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest relative deviation."""
-    return float(np.abs(values.astype(float) / expected - 1).max())
-
-
-# ---- drawing ----------------------------------------------------------------------------------------------------
 
 
 def plot_store(store: Path, folder: Path) -> list[Path]:
@@ -398,14 +81,12 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
             raise InputError("not a store of droplets", where=str(store))
         _prepare(folder)
         labels, model = axis_labels(reader), arguments.model(read_config(reader))
-        counts = reader.column("weird_by_class").sum(axis=0, dtype=np.int64)
-        drawn = int(reader.column("attempts").sum(dtype=np.int64))
-        sample, group = read_sample(reader), read_group(reader)
+        sample, counts, group = read_sample(reader), read_counts(reader), read_group(reader)
     with mpl.rc_context(STYLE):
         figures = {
             "inputs.png": draw_inputs(sample, labels),
             "outcomes.png": draw_outcomes(sample, labels, model),
-            "weird.png": draw_weird(sample, labels, counts, drawn),
+            "weird.png": draw_weird(sample, labels, counts),
             "trajectories.png": draw_trajectories(group, model, labels),
         }
         for name, figure in figures.items():
@@ -488,7 +169,7 @@ def draw_inputs(sample: Sample, labels: Mapping[str, str]) -> Figure:
         for name, (population, colour, is_filled) in kinds.items()
     ]
     panels[1, 3].set_axis_off()
-    panels[1, 3].legend(handles=patches, loc="center", fontsize=13, title="of the droplets drawn")
+    panels[1, 3].legend(handles=patches, loc="center", fontsize=13, title="of what was drawn")
     return figure
 
 
@@ -540,31 +221,35 @@ def _draw_map(
     return mesh
 
 
-def draw_weird(sample: Sample, labels: Mapping[str, str], counts: NDArray[np.int64], drawn: int) -> Figure:
+def draw_weird(sample: Sample, labels: Mapping[str, str], counts: Counts) -> Figure:
     """Counts of the classes in the whole store, and where the two most frequent ones lie."""
     figure = Figure(SIZE)
     share = sample.weird.droplets / max(1.0, sample.accepted.droplets + sample.weird.droplets)
-    figure.suptitle(f"Weird: {share:.2%} of {drawn:,} droplets drawn\nmaps of those drawn for {sample.content}")
+    figure.suptitle(f"Weird: {share:.2%} of {counts.drawn:,} droplets drawn\nmaps of {sample.content}")
     bars, maps = cast(Any, figure.subfigures(1, 2, width_ratios=(2, 3)))
-    _draw_classes(bars.subplots(), counts, drawn)
-    frequent = [int(i) for i in np.argsort(-counts, kind="stable")[:2] if counts[i]]
+    _draw_classes(bars.subplots(), counts)
+    order = np.argsort(-counts.by_class, kind="stable")
+    frequent = [CLASSES[i] for i in order[:2] if np.any(sample.weird.values["classes"] & BITS[CLASSES[i]])]
     if frequent:
         panels = maps.subplots(len(frequent), 2, squeeze=False, sharex=True, sharey="col")
-        _draw_weird_maps(panels, sample, labels, [CLASSES[i] for i in frequent])
+        _draw_weird_maps(panels, sample, labels, frequent)
     return figure
 
 
-def _draw_classes(axes: Axes, counts: NDArray[np.int64], drawn: int) -> None:
+def _draw_classes(axes: Axes, counts: Counts) -> None:
     """A bar for each class, on a logarithmic axis on which a single droplet can be seen."""
-    shares, lowest = counts / max(1, drawn), 0.5 / max(1, drawn)
+    shares = counts.by_class / max(1, counts.drawn)
+    lowest = min(0.5 / max(1, counts.drawn), 1e-3)
     names = [name.split("-")[-1].replace("_", " ") for name in CLASSES]
     axes.barh(names, np.maximum(shares - lowest, 0), left=lowest, color=WEIRD, height=0.6)
     axes.set(xscale="log", xlim=(lowest, 1), xlabel="share of the droplets drawn")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.invert_yaxis()
-    texts = [f"{n:,}  ({share:.2%})" if n else "none" for n, share in zip(counts, shares, strict=True)]
+    texts = [f"{n:,}  ({share:.2%})" if n else "none" for n, share in zip(counts.by_class, shares, strict=True)]
     beside = axes.secondary_yaxis("right")
     beside.set_yticks(range(len(texts)), labels=texts)
     beside.tick_params(length=0)
+    beside.spines["right"].set_visible(False)
 
 
 def _draw_weird_maps(panels: Any, sample: Sample, labels: Mapping[str, str], names: Sequence[str]) -> None:
@@ -575,7 +260,7 @@ def _draw_weird_maps(panels: Any, sample: Sample, labels: Mapping[str, str], nam
         for axes, grid, plane, cells in zip(row, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE)
             axes.set(ylabel=labels[plane[1]], title=name.split("-")[-1].replace("_", " "))
-        bar = row[0].figure.colorbar(mesh, ax=row.tolist(), label="share of the droplets drawn here")
+        bar = row[0].figure.colorbar(mesh, ax=row.tolist(), label="share here")
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     for axes, plane in zip(panels[-1], PLANES, strict=True):
         axes.set_xlabel(labels[plane[0]])
@@ -632,7 +317,7 @@ def draw_trajectory(trajectory: Trajectory) -> Figure:
         axes.margins(x=0)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.axvline(theory.conduction_time, color=FAINT, linewidth=6, zorder=0, label="conduction time")
-        axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # above, where no line runs
     return figure
 
 

@@ -101,7 +101,7 @@ def _importer(config: ImportConfig, counts: list[int], layout: Layout) -> Callab
         records = np.concatenate(pieces)
         columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, records.T, strict=True))
         radius, temperature = records[:, -2:-1], records[:, -1:]
-        classes = weird.classify(radius, temperature, np.zeros(len(records), dtype=np.uint8), limits)
+        classes = weird.classify(radius, temperature, np.zeros(radius.shape, dtype=np.uint8), limits)
         ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.counts(classes)}
         return BlockData(columns | {"weird": classes[:, 0]}, ledger=ledger)
 

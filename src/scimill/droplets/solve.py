@@ -117,20 +117,10 @@ def _sample(config: SolveConfig, model: Model, times: Array) -> _Path:
         model.constants, tolerance=model.tolerance, floor=model.dry_radius,
         max_steps=model.max_steps + len(times),  # every sample costs a step of its own, which the user has not counted
     )  # fmt: skip
-    if status[0] == lanes.INVALID:
+    if status[0, 0] == lanes.INVALID:
         raise _no_value()
-    reached = _reached(radius[0], temperature[0], int(status[0]), model.dry_radius)
-    return _Path(times, radius[0], temperature[0], int(status[0]), reached)
-
-
-def _reached(radius: Array, temperature: Array, status: int, dry_radius: float) -> int:
-    """Count the samples passed before the end; after it, all hold the last state."""
-    if status == lanes.DONE:
-        return len(radius)
-    if status == lanes.DRIED:
-        return int(np.argmax(radius <= dry_radius))
-    earlier = np.flatnonzero((radius != radius[-1]) | (temperature != temperature[-1]))
-    return int(earlier[-1]) + 1 if earlier.size else 1
+    reached = int(np.count_nonzero(status == lanes.DONE))
+    return _Path(times, radius[0], temperature[0], int(status[0, -1]), reached)
 
 
 def _distinct(path: _Path) -> list[str]:

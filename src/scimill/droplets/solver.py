@@ -37,14 +37,16 @@ def solve(model: Model, droplets: Single, times: Single) -> tuple[Single, Single
     Returns
     -------
     radius (m), temperature (K) : float32, shape (n, samples).
-    status : as of `lanes.integrate`.
+    status : uint8, shape (n, samples); as of `lanes.integrate`.
 
     """
-    r, T, salinity, Tf, RH, rho = droplets.astype(np.float64)
+    # The kernel is compiled for contiguous arrays, and selecting rows makes others.
+    r, T, salinity, Tf, RH, rho = droplets.astype(np.float64, order="C")
+    precise = times.astype(np.float64, order="C")
     with np.errstate(all="ignore"):  # what is unphysical is told by the status
         e = saturation_pressure(Tf, *model.saturation)
         radius, temperature, status = lanes.integrate(
-            r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, times.astype(np.float64), model.constants,
+            r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, precise, model.constants,
             tolerance=model.tolerance, max_steps=model.max_steps, floor=model.dry_radius,
         )  # fmt: skip
         return radius.astype(np.float32), temperature.astype(np.float32), status

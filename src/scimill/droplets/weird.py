@@ -51,7 +51,7 @@ def classify(
     Parameters
     ----------
     radius, temperature : the values as stored (float32), shape (n, samples).
-    status : how the integration ended, shape (n,).
+    status : how the integration ended, shape (n, samples).
     limits : the accepted values.
 
     """
@@ -60,7 +60,7 @@ def classify(
         ended[code] = BITS[name]
     # The limits are rounded to float32 too, so that a stored value equal to a limit is accepted.
     (r_low, r_high), (T_low, T_high) = np.array(limits, dtype=np.float32)
-    classes = np.broadcast_to(ended[status][:, None], radius.shape).copy()
+    classes = ended[status]
     for name, condition in (
         ("inputs-evaluation_warning", ~(np.isfinite(radius) & np.isfinite(temperature)) & (classes == 0)),
         ("outputs-radius_nonpositive", radius <= 0),
@@ -72,6 +72,12 @@ def classify(
     ):
         classes[condition] |= BITS[name]
     return classes
+
+
+def of_droplets(classes: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Classes of each droplet, shape (n,): those of any of its times, shape (n, samples)."""
+    any_time: NDArray[np.uint16] = np.bitwise_or.reduce(classes, axis=1)
+    return any_time
 
 
 def counts(classes: NDArray[np.uint16]) -> NDArray[np.uint32]:

@@ -17,7 +17,7 @@ from scimill import config as configuration
 from scimill.droplets.fields import OUTPUTS
 from scimill.droplets.params import CAMPAIGN
 from scimill.droplets.sampling import INPUTS
-from scimill.droplets.weird import BITS, CLASSES
+from scimill.droplets.weird import BITS, CLASSES, of_droplets
 from scimill.errors import ConfigError
 from scimill.parallel.streams import campaign_stream
 from scimill.store.hdf5 import storage_errors
@@ -131,28 +131,33 @@ def _weird_blocks(reader: Reader, name: str) -> list[int]:
 
 
 def _classes(reader: Reader, block: int) -> NDArray[np.uint16]:
+    """Classes of a block's weird droplets."""
     if reader.layout.tables:
         stored: NDArray[np.uint16] = reader.table_rows(block, reader.layout.tables[0], "classes")
         return stored
+    classes = of_droplets(_flags(reader, block))
+    found: NDArray[np.uint16] = classes[classes != 0]
+    return found
+
+
+def _flags(reader: Reader, block: int) -> NDArray[np.uint16]:
+    """Classes of all of a block's results, shape (rows, samples)."""
     flags: NDArray[np.uint16] = reader.rows(block, "weird")
-    flagged: NDArray[np.uint16] = flags[flags != 0]
-    return flagged
+    return flags.reshape(len(flags), -1)
 
 
 def weird_records(reader: Reader, block: int) -> Records:
-    """The weird records of a block: the fields of the original and ``classes``, one row per record.
-
-    Where weird droplets are kept in the sample, each weird time of a droplet is a record.
-    """
+    """The weird droplets of a block, each at its first weird time: the fields of the original and ``classes``."""
     names = (*INPUTS, *OUTPUTS)
     if reader.layout.tables:
         table = reader.layout.tables[0]
         return {name: reader.table_rows(block, table, name) for name in (*names, "classes")}
-    classes = reader.rows(block, "weird")
-    droplet, *sample = np.nonzero(classes)
-    records = {name: reader.rows(block, name)[droplet] for name in INPUTS}
-    records |= {name: reader.rows(block, name)[(droplet, *sample)] for name in OUTPUTS}
-    return records | {"classes": classes[(droplet, *sample)]}
+    flags = _flags(reader, block)
+    droplets = np.flatnonzero(flags.any(axis=1))
+    first = (flags[droplets] != 0).argmax(axis=1)
+    records = {name: reader.rows(block, name)[droplets] for name in INPUTS}
+    records |= {name: reader.rows(block, name).reshape(flags.shape)[droplets, first] for name in OUTPUTS}
+    return records | {"classes": of_droplets(flags[droplets])}
 
 
 def _write_summary(reader: Reader, book: openpyxl.Workbook, written: Mapping[str, int]) -> None:
@@ -160,7 +165,7 @@ def _write_summary(reader: Reader, book: openpyxl.Workbook, written: Mapping[str
     sheet = book.create_sheet("summary", 0)
     drawn = int(reader.column("attempts").sum())
     totals = reader.column("weird_by_class").sum(axis=0, dtype=np.int64)
-    sheet.append(["class", "records", "share of droplets drawn", "rows in this workbook", "left out"])
+    sheet.append(["class", "droplets", "share of droplets drawn", "rows in this workbook", "left out"])
     for name, total in zip(CLASSES, totals.tolist(), strict=True):
         sheet.append([name, total, total / drawn, written[name], total - written[name]])
     sheet.append([])

@@ -1,0 +1,219 @@
+"""Who may import whom: the dependency rules of the design, read from the imports of every module.
+
+A module's place is its folder or, at the top level, its name; the parts of a campaign have places of their own. The
+rules are closed: a module whose place is not in them fails, and so does an import that they do not name.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import scimill
+
+ROOT = Path(scimill.__file__).parent
+CAMPAIGNS = ("droplets", "turbulence", "bench", "atoms", "sky")
+KERNELS = {"droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"}}
+"""Pure modules of each campaign."""
+
+ALLOWED = {
+    # place: places of scimill that it may import; every module may import the version, "scimill" itself
+    "errors": set(),
+    "config": {"errors"},
+    "cli": {"config", "errors", "store"},  # the store for what every generating command says of its output
+    "__main__": {"cli", "parallel"},
+    "parallel": {"parallel", "errors"},
+    "store": {"store", "parallel", "errors"},
+    "training": {"training", "store", "parallel", "config", "errors", "network"},
+    "jobs": {"jobs", "config", "errors"},
+    "doctor": {"store", "parallel", "errors"},
+    "kernel": {"kernel"},
+    "params": {"params", "kernel", "config", "errors"},
+    "network": {"kernel", "params", "config", "errors"},
+    "campaign": {"campaign", "params", "kernel", "network", "store", "parallel", "config", "errors"},
+}
+CLICK = {"cli", "commands", "doctor"}
+"""What faces the command line. Any folder's commands.py is glue: it may import the cli beside what its folder may."""
+
+GUARDED = {
+    # third-party package: places that may import it
+    "mpi4py": {"parallel/world"},
+    "h5py": {"store"},
+    "torch": {"training", "network"},
+    "horovod": {"training", "network"},
+    "click": CLICK,
+}
+KERNEL_PACKAGES = {"numpy", "scipy", "numba"}
+
+
+def place(module: str) -> str:
+    """Place of a module such as "droplets.lanes" in the rules; empty for the package itself."""
+    folder, _, name = module.partition(".")
+    if folder not in CAMPAIGNS:
+        return folder
+    if name in KERNELS.get(folder, ()):
+        return "kernel"
+    return name if name in ("params", "network") else "campaign"
+
+
+def is_commands(module: str) -> bool:
+    return module.endswith(".commands")
+
+
+def imports(source: str, module: str, known: set[str]) -> set[str]:
+    """Absolute names of all modules that a module imports, also inside functions and by literal name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, module)
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in known else base for a in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return found
+
+
+def absolute(node: ast.ImportFrom, module: str) -> str:
+    """Name of the module that a from-import names, relative ones resolved."""
+    above = ("scimill." + module).split(".")[: -node.level] if node.level else []
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def violations(source: str, module: str, known: set[str]) -> list[str]:
+    """What a module imports against the rules; one line each."""
+    here = place(module)
+    if here and here not in ALLOWED:
+        return [f"{module}: has no place in the rules"]
+    problems = []
+    for name in sorted(imports(source, module, known)):
+        top, _, inner = name.partition(".")
+        fine = may_import(module, inner) if top == "scimill" else may_import_package(module, top)
+        if not fine:
+            problems.append(f"{module} imports {name}")
+    return problems
+
+
+def may_import(module: str, other: str) -> bool:
+    """Whether a module of scimill may import another."""
+    here, there = place(module), place(other)
+    if there == "":
+        return True
+    if is_commands(module) and there == "cli":
+        return True
+    if here == "doctor" and is_commands(other):
+        return False
+    own_folder = there in ("kernel", "params", "network", "campaign")
+    if own_folder and here != "training" and module.split(".")[0] != other.split(".")[0]:
+        return False
+    if here == "training" and there == "store":
+        return other == "store.reader"
+    return there in ALLOWED.get(here, set()) and not is_commands(other)
+
+
+def may_import_package(module: str, package: str) -> bool:
+    """Whether a module may import a package that is not ours."""
+    here = place(module)
+    if here == "kernel":
+        return package in KERNEL_PACKAGES or package in STANDARD
+    here = "commands" if is_commands(module) else here
+    return here in GUARDED.get(package, {here}) or module.replace(".", "/") in GUARDED[package]
+
+
+STANDARD = {"math", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
+"""What of the standard library a pure kernel may need: nothing that reads, writes or asks for the time."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of scimill by its name below the package."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+    return {name.removesuffix("__init__").rstrip("."): path for name, path in sorted(paths.items())}
+
+
+KNOWN = {f"scimill.{name}" for name in modules()} | {"scimill"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_module_keeps_the_dependency_rules(module):
+    assert violations(modules()[module].read_text("utf-8"), module, KNOWN) == []
+
+
+def test_every_kernel_of_the_rules_is_there():
+    for campaign, names in KERNELS.items():
+        assert {f"{campaign}.{name}" for name in names} <= modules().keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("droplets.lanes", "import h5py"),
+        ("droplets.lanes", "import os"),
+        ("droplets.lanes", "from scimill.store import writer"),
+        ("droplets.lanes", "from scimill.config import parameter"),
+        ("droplets.lanes", "from scimill.droplets.params import GenerateConfig"),
+        ("droplets.lanes", "from scimill.droplets import generate"),
+        ("droplets.lanes", "from . import generate"),
+        ("droplets.lanes", "from ..store.layout import Layout"),
+        ("droplets.lanes", "def f():\n    import matplotlib.pyplot"),
+        ("droplets.generate", "import mpi4py.MPI"),
+        ("droplets.generate", "from mpi4py import MPI"),
+        ("droplets.generate", "import h5py"),
+        ("droplets.generate", "import torch"),
+        ("droplets.generate", "from scimill.turbulence import params"),
+        ("droplets.generate", "from scimill import cli"),
+        ("droplets.generate", "from scimill.droplets.commands import droplets"),
+        ("droplets.generate", "import importlib\nimportlib.import_module('h5py')"),
+        ("droplets.generate", "__import__('mpi4py')"),
+        ("droplets.params", "from scimill.store.layout import Layout"),
+        ("parallel.report", "from mpi4py import MPI"),
+        ("parallel.report", "if TYPE_CHECKING:\n    from mpi4py import MPI"),
+        ("parallel.world", "from scimill.store import reader"),
+        ("parallel.world", "from scimill.config import Run"),
+        ("store.writer", "from mpi4py import MPI"),
+        ("store.writer", "from scimill.config import Run"),
+        ("store.writer", "from scimill.droplets import weird"),
+        ("store.writer", "from scimill.cli import scimill"),
+        ("store.writer", "import click"),
+        ("errors", "import scimill.config"),
+        ("config", "import scimill.cli"),
+        ("cli", "from scimill.droplets.commands import droplets"),
+        ("doctor", "import h5py"),
+        ("doctor", "from mpi4py import MPI"),
+        ("jobs.render", "from scimill.parallel import world"),
+        ("jobs.render", "import h5py"),
+        ("training.engine", "from scimill.store import writer"),
+        ("training.engine", "from scimill.droplets import lanes"),
+        ("surprise", "import math"),
+    ],
+)
+def test_the_rules_catch_a_violation(module, source):
+    known = KNOWN | {f"scimill.{name}" for name in ("turbulence", "turbulence.params", "jobs", "training")}
+    assert violations(source, module, known)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "droplets.lanes",
+            "import math\nimport numpy as np\nfrom numba import njit\nfrom scimill.droplets.physics import X",
+        ),
+        ("droplets.lanes", "from . import physics"),
+        ("droplets.generate", "from scimill import config\nfrom scimill.store.writer import Output"),
+        (
+            "droplets.commands",
+            "import click\nfrom scimill.cli import configured\nfrom scimill.droplets import generate",
+        ),
+        ("parallel.world", "from mpi4py import MPI\nfrom scimill.errors import ConfigError"),
+        ("store.hdf5", "import h5py\nfrom scimill import __version__"),
+        ("store.commands", "import click\nfrom scimill.parallel.world import world"),
+        (
+            "training.data",
+            "import torch\nfrom scimill.store.reader import Reader\nfrom scimill.droplets import network",
+        ),
+        ("jobs.render", "import jinja2\nfrom scimill.config import Run"),
+    ],
+)
+def test_the_rules_allow_what_they_should(module, source):
+    known = KNOWN | {"scimill.droplets.network"}
+    assert violations(source, module, known) == []
