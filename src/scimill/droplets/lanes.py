@@ -61,25 +61,17 @@ class Inverse(NamedTuple):
 
 @inlined
 def exponential(x: float) -> float:
-    """exp(x) for |x| <= 690, relative error 2e-13 (2e-9 beyond 350): Taylor polynomial of x/1024, squared ten times."""
-    x = min(max(x, -690.0), 690.0) * (1.0 / 1024.0)
-    p = 1.0 / 479001600.0
-    p = p * x + 1.0 / 39916800.0
-    p = p * x + 1.0 / 3628800.0
-    p = p * x + 1.0 / 362880.0
-    p = p * x + 1.0 / 40320.0
-    p = p * x + 1.0 / 5040.0
-    p = p * x + 1.0 / 720.0
-    p = p * x + 1.0 / 120.0
-    p = p * x + 1.0 / 24.0
-    p = p * x + 1.0 / 6.0
-    p = p * x + 0.5
-    p = p * x + 1.0
-    p = p * x + 1.0
-    p *= p
-    p *= p
-    p *= p
-    p *= p
+    """exp(x) to 2e-14 for |x| <= 8, to 1e-9 · exp(−x) for x down to −64, where it is held; Taylor, squared six times.
+
+    The polynomial is summed in pairs (Estrin), since what a sweep waits for is the chain of dependent operations.
+    """
+    y = min(max(x, -64.0), 64.0) * (1.0 / 64.0)
+    y2 = y * y
+    y4 = y2 * y2
+    low = (1.0 + y) + (1.0 / 2.0 + y * (1.0 / 6.0)) * y2
+    middle = (1.0 / 24.0 + y * (1.0 / 120.0)) + (1.0 / 720.0 + y * (1.0 / 5040.0)) * y2
+    high = (1.0 / 40320.0 + y * (1.0 / 362880.0)) + (1.0 / 3628800.0) * y2
+    p = low + y4 * (middle + y4 * high)
     p *= p
     p *= p
     p *= p
@@ -91,11 +83,11 @@ def exponential(x: float) -> float:
 @inlined
 def powers(u: float, T: float) -> tuple[float, float, float, float]:
     """1/(rT), 1/r, 1/T and 1/u; a trial point outside the physical domain is moved to its edge."""
-    r = math.sqrt(max(u, SMALLEST_U))
-    T = max(T, SMALLEST_T)
-    w = 1.0 / (r * T)
-    inverse_r = w * T
-    return w, inverse_r, w * r, inverse_r * inverse_r
+    u = max(u, SMALLEST_U)
+    inverse_u = 1.0 / u
+    inverse_T = 1.0 / max(T, SMALLEST_T)
+    inverse_r = math.sqrt(u) * inverse_u
+    return inverse_r * inverse_T, inverse_r, inverse_T, inverse_u
 
 
 @inlined
