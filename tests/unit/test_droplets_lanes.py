@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numba import njit
 
 from scimill.droplets import arguments, lanes, solver
 
@@ -170,3 +171,12 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
     assert single[0].dtype == single[1].dtype == np.float32
     np.testing.assert_array_equal(single[0], radius.astype(np.float32))
     np.testing.assert_array_equal(single[1], temperature.astype(np.float32))
+
+
+def test_the_exponential_keeps_the_accuracy_that_it_states():
+    exponential = njit(lambda x: lanes.exponential(x))  # it is always inlined: call it from compiled code
+    x = np.linspace(-64, 8, 20_001)
+    ours, exact = np.array([exponential(value) for value in x]), np.exp(x)
+    np.testing.assert_allclose(ours[x <= 0], exact[x <= 0], rtol=0, atol=2e-14)
+    np.testing.assert_allclose(ours[x >= -8], exact[x >= -8], rtol=3e-14)
+    assert exponential(-700.0) == exponential(-64.0) < 1e-27
