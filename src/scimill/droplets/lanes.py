@@ -61,7 +61,7 @@ class Inverse(NamedTuple):
 
 @inlined
 def exponential(x: float) -> float:
-    """exp(x), held at x = ±64: error 2e-14 for x <= 0 (absolute) and for |x| <= 8 (relative); Taylor, squared six times.
+    """exp(x), held beyond x = ±64: error 2e-14 for x <= 0 (absolute), |x| <= 8 (relative); Taylor, squared six times.
 
     More does not count: the exponential is compared with numbers near 1, and exponents above 8 occur in trial points
     only. The polynomial is summed in pairs (Estrin), since what a sweep waits for is the chain of dependent operations.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import World, mpi_info
@@ -32,6 +33,34 @@ def open_for_writing(path: Path, world: World, hints: Mapping[str, str]) -> h5py
     else:
         access.set_sieve_buf_size(0)  # small writes go to the kernel at once: a killed process loses none
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, fapl=access))
+
+
+class Rows:
+    """The rows of a dataset, for writing without conversion.
+
+    What HDF5 wants for a write (spaces, type) is made once. h5py's indexing makes it for every write, which takes
+    about as long as writing 100 kB.
+
+    Parameters
+    ----------
+    dataset : laid down, contiguous; rows along its first axis.
+
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._id, self._type, self._space = dataset.id, dataset.id.get_type(), dataset.id.get_space()
+        self._shape = dataset.shape[1:]
+        self._memory: dict[int, h5py.h5s.SpaceID] = {}
+
+    def write(self, first: int, rows: NDArray[np.generic]) -> None:
+        """Write rows from `first` on; a C-contiguous array of the dataset's type. Independent of the other ranks."""
+        count = (len(rows), *self._shape)
+        if rows.shape != count:  # HDF5 would read past the array's end
+            raise ValueError(f"rows of shape {rows.shape} for a dataset whose rows have shape {self._shape}")
+        if len(rows) not in self._memory:
+            self._memory[len(rows)] = h5py.h5s.create_simple(count)
+        self._space.select_hyperslab((first, *(0 for _ in self._shape)), count)
+        self._id.write(self._memory[len(rows)], self._space, rows, self._type)
 
 
 def open_for_reading(path: Path) -> h5py.File:
@@ -59,7 +88,7 @@ def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignme
     """Lay down a file's whole structure; return offset and length of each dataset.
 
     Space is reserved at creation and never filled, so that later there is nothing but writes of data. The old file
-    format is chosen on purpose: its superblock has no "open for writing" mark that a killed run would leave behind.
+    format is chosen on purpose: with newer ones a killed run leaves a mark for which HDF5 refuses to open the file.
     """
     with new_file(path, alignment) as file:
         file.attrs.update(attributes)

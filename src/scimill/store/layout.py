@@ -7,6 +7,7 @@ the same datasets at the same places.
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Layout:
         counters = (Field(t.counter, "uint32", "1", f"rows of {t.name} in this block") for t in self.tables)
         return (*self.ledger, *counters)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Field, ...]:
         """All ledger columns in the order in which they are written; the done mark is last."""
         return (

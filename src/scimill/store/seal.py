@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from crc32c import crc32c
 
@@ -19,6 +20,9 @@ MAGIC = "scimill store, format"
 FORMAT = 1
 SEAL_BYTES = 8192  # HDF5 wants a power of two from 512 on
 _CHUNK = 1 << 22
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_OPEN_MARK, _OPEN_MARK_BYTES = 20, 4  # "file consistency flags" of superblock version 0, HDF5 File Format III.A
 
 
 class NotAStore(InputError):
@@ -80,7 +84,8 @@ def make_seal(path: Path, extents: list[tuple[int, int]]) -> Seal:
     """Read a finished structure and make its seal."""
     size = path.stat().st_size
     ordered = tuple(sorted(extents))
-    return Seal(size, ordered, structure_checksum(path, size, ordered))
+    with path.open("rb") as file:
+        return Seal(size, ordered, structure_checksum(file, size, ordered))
 
 
 def write_seal(path: Path, seal: Seal) -> None:
@@ -103,21 +108,41 @@ def check_structure(path: Path, seal: Seal) -> None:
     if size != seal.size:
         what = "cut short" if size < seal.size else "longer than it was made"
         raise Damaged(f"the file is {what}: {size} of {seal.size} bytes", where=str(path))
-    if structure_checksum(path, size, seal.extents) != seal.structure_crc32c:
-        raise Damaged("the file's structure differs from what was laid down", where=f"{path}, HDF5 metadata")
-
-
-def structure_checksum(path: Path, size: int, extents: tuple[tuple[int, int], ...]) -> int:
-    """CRC-32C of the bytes from the seal's end to `size` that belong to no dataset."""
-    value = 0
     with path.open("rb") as file:
-        for start, stop in _gaps(size, extents):
-            file.seek(start)
-            left = stop - start
-            while left and (piece := file.read(min(_CHUNK, left))):
-                value = crc32c(piece, value)
-                left -= len(piece)
+        is_sound = structure_checksum(file, size, seal.extents) == seal.structure_crc32c
+        allowed = (0, 1) if path.suffix == ".part" else (0,)
+        if not is_sound or _open_mark(file) not in allowed:
+            raise Damaged("the file's structure differs from what was laid down", where=f"{path}, HDF5 metadata")
+
+
+def structure_checksum(file: BinaryIO, size: int, extents: tuple[tuple[int, int], ...]) -> int:
+    """CRC-32C of the bytes from the seal's end to `size` but datasets and HDF5's mark of being open."""
+    value = 0
+    mark = (_superblock(file) + _OPEN_MARK, _OPEN_MARK_BYTES)
+    for start, stop in _gaps(size, tuple(sorted((*extents, mark)))):
+        file.seek(start)
+        left = stop - start
+        while left and (piece := file.read(min(_CHUNK, left))):
+            value = crc32c(piece, value)
+            left -= len(piece)
     return value
+
+
+def _superblock(file: BinaryIO) -> int:
+    """Where HDF5's own part of the file begins: at a power of two, as HDF5 itself looks for it."""
+    offset = SEAL_BYTES
+    while offset <= 1 << 40:
+        file.seek(offset)
+        if file.read(len(_SIGNATURE)) == _SIGNATURE:
+            return offset
+        offset *= 2
+    return SEAL_BYTES
+
+
+def _open_mark(file: BinaryIO) -> int:
+    """HDF5's mark of a file that is open for writing, which a killed process leaves behind."""
+    file.seek(_superblock(file) + _OPEN_MARK)
+    return int.from_bytes(file.read(_OPEN_MARK_BYTES), "little")
 
 
 def _gaps(size: int, extents: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:

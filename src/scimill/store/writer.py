@@ -72,6 +72,7 @@ class Writer:
         self._world, self._output, self._lock = world, output, lock
         self._file = hdf5.open_for_writing(output.part, world, output.hints)
         self._datasets = {field.name: self._file[field.name] for field, _ in layout.datasets()}
+        self._rows = {name: hdf5.Rows(dataset) for name, dataset in self._datasets.items()}
         self.pending = self._find_pending()
 
     def _find_pending(self) -> NDArray[np.int64]:
@@ -100,20 +101,21 @@ class Writer:
         with hdf5.storage_errors(self._output.part, f"writing block {block}"):
             checksum = self._write_data(block, data)
             self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
-            self._datasets["blocks/state"][block] = DONE
+            self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
 
     def _write_data(self, block: int, data: BlockData) -> int:
         checksum, span = 0, self.layout.span(block)
         for field in self.layout.fields:
             rows = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
-            self._datasets[field.name][span] = rows
+            if len(rows) != span.stop - span.start:
+                raise ValueError(f"{len(rows)} rows of {field.name} for a block of {span.stop - span.start}")
+            self._rows[field.name].write(span.start, rows)
             checksum = bytes_checksum(rows, checksum)
         for table in self.layout.tables:
             for field in table.fields:
                 rows = np.ascontiguousarray(data.tables[table.name][field.name], dtype=field.dtype)
-                first = block * table.capacity
                 if len(rows):
-                    self._datasets[f"{table.name}/{field.name}"][first : first + len(rows)] = rows
+                    self._rows[f"{table.name}/{field.name}"].write(block * table.capacity, rows)
                 checksum = bytes_checksum(rows, checksum)
         return checksum
 
@@ -128,7 +130,8 @@ class Writer:
     def _write_row(self, block: int, row: Mapping[str, ArrayLike]) -> None:
         for column in self.layout.columns:
             if column.name != "state":
-                self._datasets[f"blocks/{column.name}"][block] = row[column.name]
+                value = np.array(row[column.name], dtype=column.dtype)
+                self._rows[f"blocks/{column.name}"].write(block, value.reshape(1, *column.shape))
 
     def rows_done(self) -> int:
         """Rows of all blocks that are done, as the ledger says now."""
@@ -139,6 +142,7 @@ class Writer:
 
     def finish(self) -> bool:
         """Close the file; when every block is done, give it its name. Return whether it is complete. Collective."""
+        self._world.barrier()  # before rank 0 looks, every rank has marked its last block
         complete = self._world.broadcast(
             bool(np.all(self._datasets["blocks/state"][:] == DONE)) if self._world.is_root else False
         )

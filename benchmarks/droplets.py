@@ -1,0 +1,290 @@
+"""Droplets per second and core, and their errors: scimill's kernel, a whole run, and scipy on the same droplets.
+
+    python benchmarks/droplets.py [--droplets N] [--scipy-droplets N] [--json FILE]
+
+CPU time of one process. What is compiled is timed several times and its best time counts; scipy is timed once.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from goals import Goal, conclude, machine
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+
+from scimill import config as configuration
+from scimill.config import Layer, preset_names, read_preset
+from scimill.doctor import model_and_vectors
+from scimill.droplets import arguments, generate, lanes, sampling, solver, weird
+from scimill.droplets.params import CAMPAIGN, GenerateConfig
+from scimill.droplets.physics import saturation_pressure
+from scimill.parallel.streams import block_stream
+from scimill.parallel.world import World
+from scimill.store.reader import Reader
+from scimill.store.writer import Output
+
+PACKAGE = "scimill.droplets"
+REPEATS, RUNS = 5, 3  # of the kernel, and of a whole run
+SEED = 20260109
+KERNEL_GOAL = {"AVX-512": 200_000.0, "AVX2": 120_000.0}  # droplets/s/core at tolerance 1e-8; 40 000 on others
+
+# Rows of the table that the goals name. The original generator has used scipy's BDF with both sets of tolerances.
+KERNEL, RUN = "kernel, tolerance 1e-8", "whole run at 1e-8, stored droplets"
+BDF, BDF_TIGHT = "scipy BDF, default tolerances", "scipy BDF, rtol 1e-7, atol (1e-10, 1e-4)"
+
+Array = NDArray[np.float64]
+
+
+class Droplets(NamedTuple):
+    """Arguments of `lanes.integrate`: shape (n,), times (n, 1)."""
+
+    r: Array
+    T: Array
+    S: Array
+    Tf: Array
+    RH: Array
+    rho: Array
+    e: Array
+    times: Array
+
+    def first(self, n: int) -> "Droplets":
+        """The first n of them."""
+        return Droplets(*(values[:n] for values in self))
+
+
+class Result(NamedTuple):
+    """Final radii (NaN where a method fails) and droplets per CPU second."""
+
+    radius: Array
+    rate: float
+
+
+# ---- scimill ----------------------------------------------------------------------------------------------------
+
+
+def preset(name: str, count: int, tolerance: float = 1e-8) -> GenerateConfig:
+    """A shipped configuration for a number of droplets."""
+    flags = Layer("flags", {"count": count, "tolerance": tolerance, "seed": SEED})
+    return configuration.build(GenerateConfig, [read_preset(PACKAGE, name), flags])
+
+
+def draw(config: GenerateConfig) -> Droplets:
+    """Random droplets as a run draws them, weird ones among them, as they come from the store's float32."""
+    stream, ranges, model = block_stream(SEED, CAMPAIGN, 0), arguments.ranges(config), arguments.model(config)
+    times = sampling.times(stream, config.count, 1, ranges).astype(float)
+    r, T, salinity, Tf, RH, rho = sampling.inputs(stream.random((config.count, 6)), ranges).astype(float)
+    e = saturation_pressure(Tf, *model.saturation)
+    return Droplets(r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, times)
+
+
+def kernel(droplets: Droplets, model: solver.Model) -> Result:
+    """Time the compiled integrator alone."""
+    seconds = math.inf
+    for _ in range(REPEATS):
+        started = time.process_time()
+        radius, _, _ = lanes.integrate(
+            *droplets, model.constants, tolerance=model.tolerance, max_steps=model.max_steps, floor=model.dry_radius
+        )
+        seconds = min(seconds, time.process_time() - started)
+    return Result(radius[:, 0], len(radius) / seconds)
+
+
+def whole_run(config: GenerateConfig) -> tuple[float, float]:
+    """Stored and integrated droplets per CPU second of a run: sampling, solving, classifying, writing HDF5."""
+    best = math.inf
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # no progress
+        for repeat in range(RUNS):
+            path = Path(folder) / f"{repeat}.h5"
+            started = time.process_time()
+            generate.generate(config, Output(path), World(None))
+            best = min(best, time.process_time() - started)
+        with Reader.open(path) as reader:
+            attempts = int(reader.column("attempts").sum())
+    return config.count / best, attempts / best
+
+
+# ---- scipy ------------------------------------------------------------------------------------------------------
+
+Equations = Callable[[float, Any], list[Any]]
+
+
+def as_written(config: GenerateConfig, S: float, Tf: float, RH: float, rho: float, _: float) -> Equations:
+    """Right-hand side in (r, T) as papers print it and as the original generator has it: numpy, all within."""
+    c = config
+    S, Tf, RH, rho = (np.float64(value) for value in (S, Tf, RH, rho))
+
+    def right_hand_side(_: float, y: Any) -> list[Any]:
+        r, T = y
+        celsius = Tf - 273.15
+        e = c.saturation_pressure * np.exp(c.saturation_slope * celsius / (c.saturation_offset + celsius))
+        volume = 4 / 3 * np.pi * r**3
+        vapour = RH / rho * e * c.water_molar_mass / c.gas_constant / Tf
+        curvature = 2 * c.water_molar_mass * c.surface_tension / c.gas_constant / c.water_density / r / T
+        solute = S / (volume * c.water_density)
+        warmth = c.latent_heat * c.water_molar_mass / c.gas_constant * (1 / Tf - 1 / T)
+        surface = e * c.water_molar_mass / c.gas_constant / T / rho * np.exp(warmth + curvature - solute)
+        tau = c.water_density * (2 * r) ** 2 / 18 / c.air_viscosity / rho
+        r_rate = 1 / 9 * c.sherwood / c.schmidt * r / tau * (vapour - surface)
+        heating = 1 / 3 * c.nusselt / c.prandtl * c.air_heat_capacity / c.water_heat_capacity / tau * (Tf - T)
+        return [r_rate, heating + 3 * c.latent_heat / r / c.water_heat_capacity * r_rate]
+
+    return right_hand_side
+
+
+def combined(config: GenerateConfig, S: float, Tf: float, RH: float, rho: float, e: float) -> Equations:
+    """The same with the constants combined beforehand, in Python's own numbers: as fast as Python gets."""
+    k = arguments.constants(config)
+
+    def right_hand_side(_: float, y: Any) -> list[Any]:
+        r, T = float(y[0]), float(y[1])
+        exponent = k.clapeyron * (1 / Tf - 1 / T) + k.kelvin / (r * T) - k.raoult * S / r**3
+        aG = k.growth * (RH * e / Tf - e / T * math.exp(exponent))
+        return [aG / r, (k.latent * aG - k.conduction * rho * (T - Tf)) / r**2]
+
+    return right_hand_side
+
+
+def logarithmic(config: GenerateConfig, *droplet: float) -> Equations:
+    """`combined` in (ln r, T), which has no negative radius and a tolerance that is relative."""
+    rates = combined(config, *droplet)
+
+    def right_hand_side(t: float, y: Any) -> list[Any]:
+        r = math.exp(y[0])
+        r_rate, T_rate = rates(t, (r, y[1]))
+        return [r_rate / r, T_rate]
+
+    return right_hand_side
+
+
+class Method(NamedTuple):
+    """A way to call `scipy.integrate.solve_ivp`."""
+
+    equations: Callable[..., Equations]
+    options: dict[str, Any]
+
+
+METHODS = {
+    BDF: Method(as_written, {"method": "BDF"}),
+    BDF_TIGHT: Method(as_written, {"method": "BDF", "rtol": 1e-7, "atol": (1e-10, 1e-4)}),
+    "scipy BDF, default, constants combined": Method(combined, {"method": "BDF"}),
+    "scipy LSODA in ln r, rtol 1e-7, combined": Method(logarithmic, {"method": "LSODA", "rtol": 1e-7, "atol": 1e-9}),
+}
+REFERENCE = Method(logarithmic, {"method": "Radau", "rtol": 1e-10, "atol": 1e-12})
+
+
+def by_scipy(droplets: Droplets, config: GenerateConfig, method: Method) -> Result:
+    """Time `scipy.integrate.solve_ivp` on each droplet in turn."""
+    radius = np.full(len(droplets.r), np.nan)
+    started = time.process_time()
+    with np.errstate(over="raise", divide="raise", invalid="raise"):  # as the original does
+        for i in range(len(radius)):
+            with contextlib.suppress(ArithmeticError, ValueError):  # where the method leaves the physical domain
+                radius[i] = solve(Droplets(*(values[i] for values in droplets)), config, method)
+    return Result(radius, len(radius) / (time.process_time() - started))
+
+
+def solve(droplet: Droplets, config: GenerateConfig, method: Method) -> float:
+    """Final radius of one droplet, NaN where scipy gives up."""
+    r, T, *air, times = droplet
+    in_logarithm = method.equations is logarithmic
+    equations = method.equations(config, *map(float, air))
+    end = solve_ivp(equations, (0.0, times[0]), (math.log(r) if in_logarithm else r, T), **method.options)
+    last = float(end.y[0, -1])
+    return (math.exp(last) if in_logarithm else last) if end.success else math.nan
+
+
+# ---- comparing --------------------------------------------------------------------------------------------------
+
+
+def accepted(radius: Array, config: GenerateConfig) -> NDArray[np.bool_]:
+    """Droplets whose final radius a run would store; others have dried, and no method is asked for their radius."""
+    single, status = radius.astype(np.float32)[:, None], np.zeros(len(radius), dtype=np.uint8)
+    inside = np.full_like(single, np.mean(config.accepted_temperature))
+    return weird.classify(single, inside, status, arguments.limits(config))[:, 0] == 0
+
+
+def errors(result: Result, reference: Array, counted: NDArray[np.bool_]) -> dict[str, float]:
+    """Relative errors of the radius: median, 99th percentile and largest; and the droplets that have none."""
+    found = np.abs(result.radius[: len(reference)] / reference - 1)[counted]
+    finite = found[np.isfinite(found)]
+    quantiles = np.quantile(finite, (0.5, 0.99, 1.0))
+    return {
+        "per_second": result.rate,
+        "median": quantiles[0],
+        "p99": quantiles[1],
+        "largest": quantiles[2],
+        "failed": len(found) - len(finite),
+    }
+
+
+def measure(name: str, droplets: int, scipy_droplets: int) -> dict[str, dict[str, float]]:
+    """Rates and errors of all methods on droplets of a preset."""
+    config = preset(name, droplets)
+    drawn = draw(config)
+    generate.compile_kernel(config, World(None))
+    few = drawn.first(scipy_droplets)
+    reference = by_scipy(few, config, REFERENCE).radius
+    counted = accepted(reference, config)
+    table = {}
+    for title, tolerance in ((KERNEL, 1e-8), ("kernel, tolerance 1e-7", 1e-7)):
+        result = kernel(drawn, arguments.model(preset(name, droplets, tolerance)))
+        table[title] = errors(result, reference, counted)
+    stored, integrated = whole_run(config)
+    table[RUN] = {"per_second": stored}
+    table["whole run, weird ones counted too"] = {"per_second": integrated}
+    for title, method in METHODS.items():
+        table[title] = errors(by_scipy(few, config, method), reference, counted)
+    return table
+
+
+def show(name: str, table: dict[str, dict[str, float]], droplets: int, scipy_droplets: int) -> None:
+    """Print a preset's table."""
+    ours = table[KERNEL]["per_second"]
+    print(f"\npreset {name}: {droplets:,} droplets; scipy, and all errors, on the first {scipy_droplets:,} of them")
+    print(f"{'':<42}{'droplets/s':>12}{'kernel is':>11}   relative error of the radius: median, p99, largest; failed")
+    for method, row in table.items():
+        numbers = "".join(f"{row[key]:>10.1e}" for key in ("median", "p99", "largest") if key in row)
+        times = f"{ours / row['per_second']:>9,.4g} x"
+        failed = f"{row['failed']:>5}" if "failed" in row else ""
+        print(f"{method:<42}{row['per_second']:>12,.0f}{times}   {numbers}{failed}")
+
+
+def goals(name: str, table: dict[str, dict[str, float]]) -> list[Goal]:
+    """What scimill promises of a preset."""
+    rate = {method: row["per_second"] for method, row in table.items()}
+    wanted = KERNEL_GOAL.get(model_and_vectors()[1], 40_000.0)
+    share = rate[RUN] / rate[KERNEL]
+    return [
+        Goal(f"{name}: kernel at 1e-8, droplets/s/core", rate[KERNEL], least=wanted),
+        Goal(f"{name}: whole run, as a share of the kernel", share, least=0.8),
+        Goal(f"{name}: kernel at 1e-8, times {BDF_TIGHT}", rate[KERNEL] / rate[BDF_TIGHT], least=1000),
+        Goal(f"{name}: kernel at 1e-8, times {BDF}", rate[KERNEL] / rate[BDF], least=1000),
+    ]
+
+
+def main() -> int:
+    """Measure, print, and return 0 where every goal is met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--droplets", type=int, default=500_000, help="droplets of the kernel and the run")
+    parser.add_argument("--scipy-droplets", type=int, default=200, help="of which scipy solves this many")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    options = parser.parse_args()
+    print(f"{machine()}; CPU time of one process")
+    results, wanted = {}, []
+    for name in preset_names(PACKAGE):
+        results[name] = measure(name, options.droplets, options.scipy_droplets)
+        show(name, results[name], options.droplets, options.scipy_droplets)
+        wanted += goals(name, results[name])
+    return conclude(wanted, {"presets": results}, options.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

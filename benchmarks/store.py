@@ -1,0 +1,343 @@
+"""The parallel store against raw pwrite and against plain h5py, on 1 and 2 ranks; and what ledger and checksum cost.
+
+    python benchmarks/store.py [--mebibytes N] [--repeats N] [--directory DIRECTORY] [--json FILE]
+
+All three write the same arrays in blocks of the same size into a file of their own, laid down before the clock starts:
+into the page cache, and once more with fsync at the end. They take turns, and medians are compared. It starts itself
+under mpirun, once for each MPI-IO component.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import h5py
+import numpy as np
+from goals import Goal, conclude, machine
+
+from scimill import config as configuration
+from scimill.config import Layer
+from scimill.droplets import fields, generate
+from scimill.droplets.params import GenerateConfig
+from scimill.parallel.partition import share
+from scimill.parallel.world import World, world
+from scimill.store.checksums import bytes_checksum
+from scimill.store.layout import Field, Layout
+from scimill.store.provenance import Provenance
+from scimill.store.writer import BlockData, Output, Writer, open_writer
+
+ROW_BYTES = 4
+SHAPES = {
+    # name: (fields, rows per block), rows of 4 bytes
+    "droplets": (9, 1 << 16),
+    "snapshots": (1, 1 << 21),
+}
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    # name: what starts it; the first component that Open MPI finds is the one that scimill prefers
+    "1 rank": {},
+    "2 ranks": {},
+    "2 ranks, ompio": {"OMPI_MCA_io": "ompio"},
+}
+GOALS_FOR = ("1 rank", "2 ranks")
+SHARE_BLOCKS = 400  # blocks over which the parts of a write are timed
+
+
+# ---- three ways to write ----------------------------------------------------------------------------------------
+
+
+def layout_of(shape: str, mebibytes: int) -> Layout:
+    """Store of fields of float32, of about so many MiB."""
+    number, rows = SHAPES[shape]
+    blocks = max(2, (mebibytes << 20) // (number * rows * ROW_BYTES))
+    names = (Field(f"field_{i}", "float32", "1", "numbers") for i in range(number))
+    return Layout(blocks * rows, rows, tuple(names))
+
+
+def block_of(layout: Layout) -> BlockData:
+    """One block's arrays; every block is written from these, so that making them takes no time."""
+    stream = np.random.default_rng(1)
+    return BlockData({f.name: stream.random(layout.block_rows, dtype=np.float32) for f in layout.fields})
+
+
+def open_store(ranks: World, path: Path, layout: Layout) -> Writer:
+    """Lay a store down and open it."""
+    writer = open_writer(ranks, Output(path), layout, Provenance("benchmark", 1, "", 0), lambda _: "")
+    assert writer is not None
+    return writer
+
+
+def by_store(ranks: World, path: Path, layout: Layout, data: BlockData, sync: bool) -> float:
+    """Write as a campaign does."""
+    writer = open_store(ranks, path, layout)
+    mine = share(writer.pending, ranks.rank, ranks.size).tolist()
+
+    def write() -> None:
+        for block in mine:
+            writer.write(block, data, time.monotonic())
+
+    seconds = timed(ranks, write, path.with_name(path.name + ".part") if sync else None)
+    close(writer)
+    return seconds
+
+
+def by_pwrite(ranks: World, path: Path, layout: Layout, data: BlockData, sync: bool) -> float:
+    """Write the same bytes to the same places of a store, by the system call alone: the limit."""
+    writer = open_store(ranks, path, layout)
+    part = path.with_name(path.name + ".part")
+    mine = share(writer.pending, ranks.rank, ranks.size).tolist()
+    offsets = {field.name: writer._datasets[field.name].id.get_offset() for field in layout.fields}
+    descriptor = os.open(part, os.O_RDWR)
+
+    def write() -> None:
+        for block in mine:
+            for field in layout.fields:
+                rows = data.fields[field.name]
+                if os.pwrite(descriptor, rows.data, offsets[field.name] + block * rows.nbytes) != rows.nbytes:
+                    raise OSError("a write was cut short")
+
+    seconds = timed(ranks, write, part if sync else None)
+    os.close(descriptor)
+    close(writer)
+    return seconds
+
+
+def by_h5py(ranks: World, path: Path, layout: Layout, data: BlockData, sync: bool) -> float:
+    """Write as the documentation of h5py shows it: contiguous datasets, independent writes."""
+    driver = {"driver": "mpio", "comm": ranks.comm} if ranks.comm else {}
+    with h5py.File(path, "w", **driver) as file:
+        datasets = [file.create_dataset(field.name, (layout.rows,), dtype=field.dtype) for field in layout.fields]
+        mine = share(np.arange(layout.blocks), ranks.rank, ranks.size).tolist()
+
+        def write() -> None:
+            for block in mine:
+                for field, dataset in zip(layout.fields, datasets, strict=True):
+                    dataset[layout.span(block)] = data.fields[field.name]
+
+        return timed(ranks, write, path if sync else None)
+
+
+WAYS: dict[str, Callable[..., float]] = {"store": by_store, "pwrite": by_pwrite, "h5py": by_h5py}
+
+
+def timed(ranks: World, write: Callable[[], None], sync: Path | None) -> float:
+    """Seconds until the slowest rank has written, and its bytes are on the disk where that is asked for."""
+    ranks.barrier()
+    started = time.perf_counter()
+    write()
+    if sync:
+        descriptor = os.open(sync, os.O_RDWR)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    return max(ranks.gather_all(time.perf_counter() - started))
+
+
+def close(writer: Writer) -> None:
+    """Close a store without making it durable; collective."""
+    writer._file.close()
+    if writer._lock is not None:
+        os.close(writer._lock)
+
+
+# ---- the parts of a write ---------------------------------------------------------------------------------------
+
+
+def parts(ranks: World, path: Path, layout: Layout, data: BlockData) -> dict[str, float]:
+    """Median seconds of one block: `Writer.write`, of which its data's writes and its checksum.
+
+    The rest of it are the ledger's row and the done mark.
+    """
+    writer = open_store(ranks, path, layout)
+    seconds: dict[str, list[float]] = {"write": [], "data": [], "checksum": []}
+
+    def time_(name: str, function: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        function()
+        seconds[name].append(time.perf_counter() - started)
+
+    for block in share(writer.pending, ranks.rank, ranks.size).tolist()[:SHARE_BLOCKS]:
+        writer.write(block, data, time.monotonic())  # the pages are there from now on, for all that is timed
+        time_("data", lambda: write_data_alone(writer, block, data))  # noqa: B023
+        time_("checksum", lambda: checksum_alone(layout, data))
+        time_("write", lambda: writer.write(block, data, time.monotonic()))  # noqa: B023
+    close(writer)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def write_data_alone(writer: Writer, block: int, data: BlockData) -> None:
+    """Write the data as `Writer` does, with neither checksum nor ledger."""
+    with without_checksums():
+        writer._write_data(block, data)
+
+
+@contextlib.contextmanager
+def without_checksums() -> Any:
+    """Let `Writer` compute no checksums."""
+    from scimill.store import writer as module
+
+    original, module.bytes_checksum = module.bytes_checksum, lambda rows, value: value
+    try:
+        yield
+    finally:
+        module.bytes_checksum = original
+
+
+def checksum_alone(layout: Layout, data: BlockData) -> int:
+    """Checksum of a block as `Writer` computes it."""
+    value = 0
+    for field in layout.fields:
+        value = bytes_checksum(data.fields[field.name], value)
+    return value
+
+
+def droplet_block_seconds() -> float:
+    """Median seconds in which a block of droplets of the default size is made."""
+    config = configuration.build(GenerateConfig, [Layer("flags", {"count": 10 * (1 << 16)})])
+    make = generate.block_maker(config, fields.generated(config))
+    seconds = []
+    for block in range(6):
+        started = time.perf_counter()
+        make(block)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])  # the first one loads the compiled kernel
+
+
+# ---- measuring --------------------------------------------------------------------------------------------------
+
+
+def measure(mebibytes: int, repeats: int, directory: Path) -> dict[str, Any]:
+    """Measure on the ranks of this job; collective. Return MiB/s of each way, and seconds of the parts."""
+    ranks = world()
+    folder = Path(ranks.on_root(tempfile.mkdtemp, "", "scimill-benchmark-", directory))
+    found: dict[str, Any] = {}
+    try:
+        for shape in SHAPES:
+            layout = layout_of(shape, mebibytes)
+            data = block_of(layout)
+            found[shape] = {
+                "page cache": rates(ranks, folder, layout, data, repeats, sync=False),
+                "fsync": rates(ranks, folder, layout, data, repeats, sync=True),
+                "parts": parts(ranks, fresh(ranks, folder), layout, data),
+            }
+    finally:
+        if ranks.is_root:
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+    return found
+
+
+def rates(
+    ranks: World, folder: Path, layout: Layout, data: BlockData, repeats: int, *, sync: bool
+) -> dict[str, list[float]]:
+    """MiB/s of each way in turns: A B C, A B C, …, after one turn that does not count."""
+    mebibytes = layout.rows * len(layout.fields) * ROW_BYTES / 2**20
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    for repeat in range(repeats + 1):
+        for way, write in WAYS.items():
+            seconds = write(ranks, fresh(ranks, folder), layout, data, sync)
+            if repeat:
+                found[way].append(mebibytes / seconds)
+    return found
+
+
+def fresh(ranks: World, folder: Path) -> Path:
+    """Remove what the last way has written, so that all begin with unallocated space; collective."""
+    ranks.barrier()
+    if ranks.is_root:
+        for path in folder.iterdir():
+            path.unlink()
+    ranks.barrier()
+    return folder / "store.h5"
+
+
+def started(name: str, arguments: list[str]) -> dict[str, Any]:
+    """Measure in a process, or a job, of its own."""
+    launcher = ["mpirun", "-n", name.split()[0]] if not name.startswith("1 ") else []
+    command = [*launcher, sys.executable, __file__, "--measure", *arguments]
+    done = subprocess.run(
+        command, env=os.environ | ENVIRONMENTS[name], stdout=subprocess.PIPE, text=True, timeout=600, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """Print what one environment has given."""
+    for shape, results in found.items():
+        number, rows = SHAPES[shape]
+        print(f"\n{name}, {shape}: {number} x {rows * ROW_BYTES / 1024:,.0f} KiB per block; MiB/s, median of repeats")
+        for medium in ("page cache", "fsync"):
+            rate = {way: median(values) for way, values in results[medium].items()}
+            numbers = "  ".join(f"{way} {value:>6,.0f}" for way, value in rate.items())
+            to = "  ".join(f"{rate['store'] / rate[way]:.3f} of {way}" for way in ("pwrite", "h5py"))
+            print(f"  {medium:<11} {numbers}   store {to}")
+        part = results["parts"]
+        ledger = max(0.0, part["write"] - part["data"] - part["checksum"])
+        print(
+            f"  a block is written in {part['write'] * 1e6:,.0f} us: data {part['data'] * 1e6:,.0f}, "
+            f"checksum {part['checksum'] * 1e6:,.0f}, ledger {ledger * 1e6:,.0f}"
+        )
+
+
+def overhead(part: dict[str, float]) -> float:
+    """Seconds of ledger and checksum in a block's write."""
+    return part["write"] - part["data"]
+
+
+def goals(results: dict[str, Any], made_in: float) -> list[Goal]:
+    """What scimill promises of its store."""
+    wanted = []
+    for name in GOALS_FOR:
+        for shape, found in results[name].items():
+            for medium in ("page cache", "fsync"):
+                rate = {way: median(values) for way, values in found[medium].items()}
+                ratio = rate["store"] / rate["pwrite"]
+                wanted.append(Goal(f"{name}, {shape}, {medium}: store, as a share of raw pwrite", ratio, least=0.85))
+    for name in GOALS_FOR:
+        part = results[name]["droplets"]["parts"]
+        share_ = overhead(part) / (made_in + part["write"])
+        wanted.append(Goal(f"{name}: ledger and checksum, as a share of a block of droplets", share_, most=0.03))
+    return wanted
+
+
+def main() -> int:
+    """Measure, print, and return 0 where every goal is met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mebibytes", type=int, default=1024, help="size of each file")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--directory", type=Path, default=Path(), help="where to write")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        found = measure(options.mebibytes, options.repeats, options.directory)
+        print(json.dumps(found))
+        return 0
+    numbers = ["--mebibytes", str(options.mebibytes), "--repeats", str(options.repeats)]
+    arguments = [*numbers, "--directory", str(options.directory.resolve())]
+    print(machine())
+    results = {}
+    for name in ENVIRONMENTS:
+        results[name] = started(name, arguments)
+        show(name, results[name])
+    made_in = droplet_block_seconds()
+    for name in GOALS_FOR:
+        part = results[name]["droplets"]["parts"]
+        print(
+            f"\n{name}: ledger and checksum are {overhead(part) / part['write']:.1%} of a loop that only writes, "
+            f"and {overhead(part) / (made_in + part['write']):.2%} where a block is made in {made_in * 1e3:.0f} ms"
+        )
+    return conclude(goals(results, made_in), {"environments": results, "droplet_block_seconds": made_in}, options.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
