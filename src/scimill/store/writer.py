@@ -201,7 +201,7 @@ def _prepare(
     """Bring about a laid-down ``.part`` and lock it; None where there is nothing left to do. On rank 0."""
     with hdf5.storage_errors(output.path, "preparing the output"):
         check_directory(output.path)
-        if output.resume and output.path.exists():
+        if output.resume and output.path.exists() and not output.part.exists():
             _check_same(output.path, layout, provenance, explain_difference)
             return None
         if not output.resume and not output.overwrite:
@@ -222,6 +222,9 @@ def _lay_down(world: World, output: Output, layout: Layout, provenance: Provenan
     if world.comm and output.hints:
         create_striped(output.new, output.hints)
     lock = _lock(output.new, os.O_RDWR | os.O_CREAT)
+    if output.part.exists() or (output.path.exists() and not output.overwrite):
+        output.new.unlink()
+        raise _another_run(output.part)  # it was quicker, between our looking and locking
     attributes = {**describe(provenance, world), "layout": layout.to_json()}
     extents = hdf5.create(output.new, layout, attributes, output.alignment)
     write_seal(output.new, make_seal(output.new, extents))
@@ -298,14 +301,20 @@ def _lock(path: Path, flags: int) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StorageError(
-            "another run is writing this output", where=str(path), remedy="wait for it, or end it, then --resume"
-        ) from None
+        raise _another_run(path) from None
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
         say(f"this file system has no locks: make sure that no other run writes {path}")
+    if not path.exists() or not os.path.samestat(path.stat(), os.fstat(descriptor)):
+        os.close(descriptor)  # it was renamed before it was locked
+        raise _another_run(path)
     return descriptor
+
+
+def _another_run(path: Path) -> StorageError:
+    remedy = "wait for it, or end it, then --resume"
+    return StorageError("another run is writing this output", where=str(path), remedy=remedy)
 
 
 def _sync(path: Path) -> None:
