@@ -206,7 +206,8 @@ def solve(droplet: Droplets, config: GenerateConfig, method: Method) -> float:
 
 def accepted(radius: Array, config: GenerateConfig) -> NDArray[np.bool_]:
     """Droplets whose final radius a run would store; others have dried, and no method is asked for their radius."""
-    single, status = radius.astype(np.float32)[:, None], np.zeros(len(radius), dtype=np.uint8)
+    single = radius.astype(np.float32)[:, None]
+    status = np.full(single.shape, lanes.DONE, dtype=np.uint8)
     inside = np.full_like(single, np.mean(config.accepted_temperature))
     return weird.classify(single, inside, status, arguments.limits(config))[:, 0] == 0
 
