@@ -28,8 +28,8 @@ from scimill.droplets.params import CAMPAIGN, GenerateConfig
 from scimill.droplets.physics import saturation_pressure
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import World
+from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.store.writer import Output
 
 PACKAGE = "scimill.droplets"
 REPEATS, RUNS = 5, 3  # of the kernel, and of a whole run

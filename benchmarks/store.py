@@ -29,11 +29,12 @@ from scimill.config import Layer
 from scimill.droplets import fields, generate
 from scimill.droplets.params import GenerateConfig
 from scimill.parallel.partition import share
-from scimill.parallel.world import World, world
+from scimill.parallel.world import Stop, World, world
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Field, Layout
+from scimill.store.output import Output
 from scimill.store.provenance import Provenance
-from scimill.store.writer import BlockData, Output, Writer, open_writer
+from scimill.store.writer import BlockData, Writer, open_writer
 
 ROW_BYTES = 4
 SHAPES = {
@@ -70,7 +71,7 @@ def block_of(layout: Layout) -> BlockData:
 
 def open_store(ranks: World, path: Path, layout: Layout) -> Writer:
     """Lay a store down and open it."""
-    writer = open_writer(ranks, Output(path), layout, Provenance("benchmark", 1, "", 0), lambda _: "")
+    writer = open_writer(ranks, Output(path), layout, Provenance("benchmark", 1, "", 0), lambda _: "", Stop(ranks))
     assert writer is not None
     return writer
 

@@ -190,12 +190,12 @@ def _add(function: Any, option: click.Option) -> Any:
 def generating(function: Command) -> Command:
     """Give a generating command its output and the flags that all such commands have.
 
-    The command's function gets the `store.writer.Output` as ``output``, and ``dry_run``.
+    The command's function gets the `store.output.Output` as ``output``, and ``dry_run``.
     """
 
     @functools.wraps(function)
     def command(*args: Any, output: Path, resume: bool, overwrite: bool, **rest: Any) -> int | None:
-        from scimill.store.writer import Output
+        from scimill.store.output import Output
 
         if resume and overwrite:
             raise ConfigError("--resume and --overwrite exclude each other", where="the command line")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
@@ -168,7 +169,9 @@ class Run:
 
     seed: Whole = parameter(1, "seed of all random streams", ge=0, lt=2**63)
     walltime: Duration | None = parameter(
-        None, "time after which the scheduler ends the job; stops before it with exit code 75", affects_data=False
+        None,
+        "time from now to the end of the job; stops before it with exit code 75",
+        affects_data=False,
     )
     walltime_margin: Duration = parameter("60s", "how long before the walltime to stop", affects_data=False)
     mpi_io_hints: Hints = parameter({}, "hints to MPI-IO, such as striping_factor=16", affects_data=False)
@@ -176,6 +179,12 @@ class Run:
         4096, "large datasets begin at multiples of this; the stripe size of the file system", unit="bytes",
         affects_data=False, ge=1, le=2**30,
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _leaves_time_to_work(self) -> Self:
+        if self.walltime is not None and self.walltime <= self.walltime_margin:
+            raise ValueError("walltime is not longer than walltime_margin: no block would be done")
+        return self
 
 
 # ---- reading a declaration --------------------------------------------------------------------------------------
@@ -291,7 +300,7 @@ def _unknown(key: object, layer: Layer, known: Mapping[str, Declared]) -> Config
     return ConfigError(
         f"unknown key {str(key)!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
         where=layer.source,
-        remedy="list all keys with --print-config",
+        remedy="see --help for all of them",
     )
 
 
@@ -303,7 +312,7 @@ def _refusal(error: ValidationError, layers: list[Layer], known: Mapping[str, De
     reason = first["msg"].removeprefix("Value error, ")
     if key not in known:
         return ConfigError(reason + more, remedy="see --help for the meaning of each parameter")
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         return ConfigError(f"{key} is required{more}", allowed=known[key].allowed, remedy=f"give {known[key].flag}")
     where = next((layer.where(key) for layer in reversed(layers) if key in layer.values), f"default of {key}")
     return ConfigError(f"{key} = {first['input']!r}: {reason}{more}", where=where, allowed=known[key].allowed)
@@ -316,11 +325,19 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, of which the second would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for n, key in enumerate(keys) if key in keys[:n]), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases: a few of them make a file of a hundred bytes as large as the memory."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", context="in this configuration")
+        return super().compose_node(parent, index)
 
     def construct_number(self, node: yaml.ScalarNode) -> object:
         """Leave 1:30:00, 1:10 and 010 text: YAML 1.1 takes them for numbers of base sixty and eight."""

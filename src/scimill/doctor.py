@@ -349,13 +349,15 @@ def write_and_read(ranks: World, path: Path) -> None:
     """
     import numpy as np
 
+    from scimill.parallel.world import Stop
     from scimill.store.layout import Field, Layout
+    from scimill.store.output import Output
     from scimill.store.provenance import Provenance
     from scimill.store.verify import verify
-    from scimill.store.writer import BlockData, Output, open_writer
+    from scimill.store.writer import BlockData, open_writer
 
     layout = Layout(ROUND_TRIP_ROWS * ranks.size, ROUND_TRIP_ROWS, (Field("number", "float64", "1", "row number"),))
-    writer = open_writer(ranks, Output(path), layout, Provenance("doctor", 1, "", 0), lambda _: "")
+    writer = open_writer(ranks, Output(path), layout, Provenance("doctor", 1, "", 0), lambda _: "", Stop(ranks))
     assert writer is not None  # a new store is not complete
     for block in share(writer.pending, ranks.rank, ranks.size).tolist():
         span = layout.span(block)

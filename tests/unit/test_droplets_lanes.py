@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba import njit
@@ -180,3 +183,9 @@ def test_the_exponential_keeps_the_accuracy_that_it_states():
     np.testing.assert_allclose(ours[x <= 0], exact[x <= 0], rtol=0, atol=2e-14)
     np.testing.assert_allclose(ours[x >= -8], exact[x >= -8], rtol=3e-14)
     assert exponential(-700.0) == exponential(-64.0) < 1e-27
+
+
+@pytest.mark.parametrize("name", lanes.COMPILED_FROM)
+def test_a_change_of_what_the_kernel_is_compiled_from_is_seen_by_its_cache(name):
+    source = Path(lanes.__file__).with_name(name).read_bytes()
+    assert lanes.COMPILED_FROM[name] == hashlib.sha256(source).hexdigest()[:16], "see the comment at COMPILED_FROM"

@@ -12,10 +12,11 @@ from scimill.droplets import arguments, fields, generate, outcomes, plots, popul
 from scimill.droplets.params import ALGORITHM, ImportConfig, SolveConfig
 from scimill.droplets.weird import BITS, CLASSES
 from scimill.errors import InputError, StorageError
-from scimill.parallel.world import world
+from scimill.parallel.world import Stop, world
+from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
-from scimill.store.writer import Output, open_writer
+from scimill.store.writer import open_writer
 
 PICTURES = ["inputs.png", "outcomes.png", "weird.png", "trajectories.png"]
 KINDS = {
@@ -271,7 +272,7 @@ def test_unfinished_store_shows_its_finished_blocks_only(configure, tmp_path):
     provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
     make = generate.block_maker(config, layout)
     for blocks in ([], [2, 3, 7]):
-        writer = open_writer(world(), output, layout, provenance, configuration.explainer(config))
+        writer = open_writer(world(), output, layout, provenance, configuration.explainer(config), Stop(world()))
         for block in blocks:
             writer.write(block, make(block), time.monotonic())
         assert not writer.finish()

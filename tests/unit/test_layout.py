@@ -68,7 +68,7 @@ def test_bytes_are_those_of_the_arrays():
     arrays = [np.empty((rows, *field.shape), field.dtype) for field, rows in of.datasets()]
     assert of.data_bytes == sum(array.nbytes for array in arrays)
     assert [field.row_bytes for field in of.fields] == [12, 2]
-    assert of.block_bytes == 300 * (12 + 2) + 40 * (8 + 2)
+    assert of.table_bytes == of.blocks * 40 * (8 + 2)
 
 
 def test_bytes_of_a_very_large_store_do_not_overflow():

@@ -15,10 +15,10 @@ from scimill.droplets.weird import BITS
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.inspect import inspect
+from scimill.store.output import Output
 from scimill.store.reader import Reader
 from scimill.store.repack import Packing, repack
 from scimill.store.verify import verify
-from scimill.store.writer import Output
 
 ALONE = World(None)
 
@@ -42,7 +42,7 @@ def write_records(path: Path, count: int, seed: int) -> np.ndarray:
 
 
 def test_export_writes_nine_columns_per_sample(store: Path, tmp_path: Path) -> None:
-    assert records.export_file(store, Output(tmp_path / "a.data"), ALONE) == 3000
+    assert records.export_file(store, Output(tmp_path / "a.data")) == 3000
     exported = np.fromfile(tmp_path / "a.data", dtype="<f4").reshape(-1, 9)
     with h5py.File(store) as file:
         np.testing.assert_array_equal(exported[:, 0], np.repeat(file["initial_radius"][:], 2))
@@ -56,7 +56,7 @@ def test_several_files_come_back_as_they_were(tmp_path: Path) -> None:
         write_records(file, count, seed)
     records.import_files(import_config(*files), Output(tmp_path / "s.h5"), ALONE)
     assert verify(tmp_path / "s.h5", ALONE).problems == ()
-    assert records.export_file(tmp_path / "s.h5", Output(tmp_path / "back.data"), ALONE) == 1000
+    assert records.export_file(tmp_path / "s.h5", Output(tmp_path / "back.data")) == 1000
     assert (tmp_path / "back.data").read_bytes() == b"".join(file.read_bytes() for file in files)
 
 
@@ -83,9 +83,9 @@ def test_a_part_of_a_record_is_refused(tmp_path: Path, size: int) -> None:
 def test_export_does_not_replace_a_file_unless_told_to(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.data").write_text("precious")
     with pytest.raises(StorageError, match="exists"):
-        records.export_file(store, Output(tmp_path / "a.data"), ALONE)
+        records.export_file(store, Output(tmp_path / "a.data"))
     assert (tmp_path / "a.data").read_text() == "precious"
-    records.export_file(store, Output(tmp_path / "a.data", overwrite=True), ALONE)
+    records.export_file(store, Output(tmp_path / "a.data", overwrite=True))
     assert (tmp_path / "a.data").stat().st_size == 3000 * 36
 
 

@@ -13,8 +13,8 @@ from scimill.droplets.params import GenerateConfig
 from scimill.droplets.weird import CLASSES
 from scimill.errors import ConfigError, StorageError
 from scimill.parallel.world import World
+from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.store.writer import Output
 
 ALONE = World(None)
 HOT, SMALL = "outputs-temperature_too_large", "outputs-radius_too_small"

@@ -30,7 +30,8 @@ def model(config: GenerateConfig | SolveConfig) -> Model:
         saturation=(config.saturation_pressure, config.saturation_slope, config.saturation_offset),
         solute_per_salinity=solute_per_salinity(config),
         tolerance=config.tolerance,
-        max_steps=config.max_steps,
+        # every sample costs a step of its own, which the user has not counted
+        max_steps=config.max_steps + (config.samples if isinstance(config, GenerateConfig) else config.rows),
         dry_radius=config.dry_radius,
     )
 

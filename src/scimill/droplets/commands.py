@@ -11,7 +11,7 @@ from scimill.parallel.report import say
 from scimill.parallel.world import world
 
 if TYPE_CHECKING:
-    from scimill.store.writer import Output
+    from scimill.store.output import Output
 
 
 @click.group(cls=LazyGroup)
@@ -48,7 +48,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
 
 
 @droplets.command(name="import-data", cls=ConfigHelp)
-@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.argument("files", nargs=-1, type=click.Path())
 @generating
 @configured(ImportConfig, positional="files")
 def import_data(config: ImportConfig, output: "Output", dry_run: bool) -> None:
@@ -77,9 +77,9 @@ def _tell(is_new: bool, output: "Output", content: str) -> None:
 def export_data(store: Path, output: Path, overwrite: bool) -> None:
     """Write the sample of STORE to OUTPUT as headerless 9 x float32 records."""
     from scimill.droplets import records
-    from scimill.store.writer import Output
+    from scimill.store.output import Output
 
-    count = records.export_file(store, Output(output, overwrite=overwrite), world())
+    count = world().on_root(records.export_file, store, Output(output, overwrite=overwrite))
     click.echo(f"{output}: {count:,} records")
 
 
@@ -96,7 +96,7 @@ def plot(store: Path, folder: Path) -> None:
 
 @droplets.command(cls=ConfigHelp)
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw it to this .png.")
-@configured(SolveConfig, presets="")
+@configured(SolveConfig)
 def solve(config: SolveConfig, picture: Path | None) -> None:
     """Integrate one droplet and print its radius and temperature along time."""
     from scimill.droplets import solve as single

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from scimill.droplets.params import GenerateConfig
 from scimill.droplets.sampling import INPUTS
 from scimill.droplets.weird import CLASSES
 from scimill.store.layout import Field, Layout, Table
+from scimill.store.reader import Reader
 
 Bounds = tuple[float, float] | None
 
@@ -94,6 +97,12 @@ def _bounds(config: GenerateConfig) -> dict[str, Bounds]:
         "temperature": None if config.keep_weird else config.accepted_temperature,
     }
     return {name: pair and (pair[0] * (1 - ROUNDING), pair[1] * (1 + ROUNDING)) for name, pair in exact.items()}
+
+
+def samples_per_droplet(reader: Reader) -> int:
+    """How many times each droplet was looked at."""
+    time = next(field for field in reader.layout.fields if field.name == "time")
+    return int(np.prod(time.shape, dtype=int))
 
 
 assert tuple(UNITS)[: len(INPUTS)] == INPUTS  # the kernels count on this order

@@ -12,12 +12,14 @@ from scimill.droplets import arguments, fields, sampling, solver, weird
 from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
 from scimill.droplets.sampling import INPUTS, Single
 from scimill.errors import NumericalError
+from scimill.parallel.report import human
 from scimill.parallel.streams import block_stream, campaign_stream
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Layout
 from scimill.store.mill import mill
+from scimill.store.output import Output, check_absent, check_directory, check_space
 from scimill.store.provenance import Provenance
-from scimill.store.writer import BlockData, Output, check_directory, check_space, human, open_writer
+from scimill.store.writer import BlockData, open_writer
 
 TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
 MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
@@ -38,7 +40,7 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     layout = fields.generated(config)
     provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
     output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, layout, provenance, configuration.explainer(config))
+    writer = open_writer(world, output, layout, provenance, configuration.explainer(config), stop)
     if writer is None:
         return False
     compile_kernel(config, world)
@@ -154,14 +156,16 @@ def plan(config: GenerateConfig, output: Output) -> str:
     """What generating would do, for ``--dry-run``; the output's directory and space are checked too."""
     layout = fields.generated(config)
     check_directory(output.path)
+    if not (output.resume or output.overwrite):
+        check_absent(output)
     check_space(output.path, layout)
     seconds = config.count / TYPICAL_RATE
     return "\n".join(
         (
             f"output    {output.path}",
-            f"droplets  {config.count:,}, {config.samples} times each, {config.sampling}, seed {config.seed}",
+            f"droplets  {config.count:,}, {config.sampling}, seed {config.seed}, times of each: {config.samples}",
             f"blocks    {layout.blocks:,} of {config.block_size:,} droplets",
-            f"size      {human(layout.data_bytes)}, weird records included",
+            f"size      {human(layout.data_bytes - layout.table_bytes)}, and weird records",
             f"free      {human(shutil.disk_usage(output.path.parent).free)}",
             f"time      about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second and core",
         )

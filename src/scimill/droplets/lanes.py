@@ -7,7 +7,8 @@ slowest. Inside a sweep there is no branch: what would be one is a selection, an
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -31,6 +32,12 @@ SHORTEST_STEP = 1e-10  # of the conduction time; below it rounding rules
 
 # Rows of the lane array: the state of each lane, then the air around its droplet.
 U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE, COOLING, AIR, ROWS = range(13)
+
+# The compiled kernel is kept by this file's content alone. Whoever changes what it is compiled from puts the new
+# checksum here (a test compares), so that the old kernel is not taken for the new one.
+COMPILED_FROM = {"rodas5p.py": "3a3477fe806a65ad", "physics.py": "89eba3e1b0b05f41"}
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Neither "nnan" nor "ninf": a trial step may overflow, and must then be seen to have failed.
 FAST = {"contract", "nsz", "reassoc", "arcp"}
@@ -262,7 +269,16 @@ def ending(lanes: Array, i: int, max_steps: float, floor: float) -> int:
     return RUNNING if lanes[STEP, i] * lanes[COOLING, i] >= SHORTEST_STEP * lanes[U, i] else STEP_TOO_SMALL
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+def cached(function: F) -> F:
+    """Compile when first called and keep the result, where any directory for it can be written."""
+    try:
+        compiled = njit(cache=True, error_model="numpy", nogil=True)(function)
+    except RuntimeError:  # a read-only installation without a home directory
+        compiled = njit(error_model="numpy", nogil=True)(function)
+    return cast(F, compiled)
+
+
+@cached
 def _integrate(
     r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, times: Array, k: Constants,
     tolerance: float, max_steps: float, floor: float, radius: Array, temperature: Array, status: NDArray[np.uint8],

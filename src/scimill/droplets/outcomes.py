@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.droplets import solver
-from scimill.droplets.population import LOGARITHMIC, Group, Sample, Values, _select
+from scimill.droplets.population import LOGARITHMIC, Group, Sample, Values, select
 from scimill.droplets.solve import critical_humidity, critical_radius
 from scimill.droplets.weird import BITS
 
@@ -148,7 +148,7 @@ def share_of_class(sample: Sample, grid: Grid, plane: tuple[str, str], name: str
         population.weight * grid.counts(*(population.values[axis] for axis in plane))
         for population in (sample.accepted, sample.weird)
     )
-    of_class = _select(sample.weird.values, (sample.weird.values["classes"] & BITS[name]) != 0)
+    of_class = select(sample.weird.values, (sample.weird.values["classes"] & BITS[name]) != 0)
     with np.errstate(invalid="ignore"):
         share: Array = sample.weird.weight * grid.counts(*(of_class[axis] for axis in plane)) / (accepted + weird)
     return share

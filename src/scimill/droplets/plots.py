@@ -45,8 +45,8 @@ from scimill.droplets.solve import Trajectory, facts
 from scimill.droplets.weird import BITS, CLASSES
 from scimill.errors import InputError
 from scimill.store.hdf5 import storage_errors
+from scimill.store.output import check_directory
 from scimill.store.reader import Reader
-from scimill.store.writer import check_directory
 
 SIZE, DPI = (40 / 3, 7.5), 180  # inches, dots per inch: 2400 x 1350 pixels
 ACCEPTED, WEIRD, REFERENCE, FAINT = "#31688e", "#d1495b", "#666666", "#dddddd"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
-from scimill.droplets.fields import UNITS
+from scimill.droplets.fields import UNITS, samples_per_droplet
 from scimill.droplets.params import SolveConfig
 from scimill.droplets.sampling import INPUTS
 from scimill.errors import InputError
@@ -79,7 +79,7 @@ def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
     read = _joined(_sample_rows(reader, block, share) for block in blocks)
     drawn = _drawable(read)
     weight, flagged = rows / max(1, drawn["classes"].size), drawn["classes"] != 0
-    accepted, weird = Population(_select(drawn, ~flagged), weight), Population(_select(drawn, flagged), weight)
+    accepted, weird = Population(select(drawn, ~flagged), weight), Population(select(drawn, flagged), weight)
     if reader.layout.tables:
         weird = _read_replaced(reader, blocks, rows, share)
     content = f"{read['time'].size // samples:,} of {reader.layout.rows:,} droplets"
@@ -139,7 +139,8 @@ def _joined(pieces: Iterable[Values]) -> Values:
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def _select(values: Values, where: NDArray[Any]) -> Values:
+def select(values: Values, where: NDArray[Any]) -> Values:
+    """Some of the records, by mask or place."""
     return {name: column[where] for name, column in values.items()}
 
 
@@ -147,13 +148,7 @@ def _drawable(values: Values) -> Values:
     usable = np.ones(values["time"].size, dtype=bool)
     for name in UNITS:
         usable &= np.isfinite(values[name]) & ((values[name] > 0) | (name not in LOGARITHMIC))
-    return _select(values, usable)
-
-
-def samples_per_droplet(reader: Reader) -> int:
-    """How many times each droplet was looked at."""
-    time = next(field for field in reader.layout.fields if field.name == "time")
-    return int(np.prod(time.shape, dtype=int))
+    return select(values, usable)
 
 
 def read_counts(reader: Reader) -> Counts:

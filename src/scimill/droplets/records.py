@@ -5,7 +5,6 @@ every record's place is known beforehand.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
@@ -15,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from scimill import config as configuration
 from scimill.droplets import arguments, fields, weird
+from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.params import ALGORITHM, ImportConfig
-from scimill.errors import InputError, StorageError
-from scimill.parallel.partition import share
+from scimill.errors import InputError
 from scimill.parallel.world import Stop, World
-from scimill.store.hdf5 import storage_errors
 from scimill.store.layout import Layout
 from scimill.store.mill import mill
+from scimill.store.output import Output, copying
 from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
-from scimill.store.writer import BlockData, Output, check_directory, check_free, open_writer
+from scimill.store.writer import BlockData, open_writer
 
 COLUMNS = tuple(fields.UNITS)
 RECORD_BYTES = 4 * len(COLUMNS)
@@ -80,7 +79,7 @@ def import_files(config: ImportConfig, output: Output, world: World) -> bool:
     provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
     explain = configuration.explainer(config)
     output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, layout, provenance, explain)
+    writer = open_writer(world, output, layout, provenance, explain, stop)
     if writer is None:
         return False
     mill(world, writer, _importer(config, counts, layout), stop, what="import", unit="records")
@@ -122,46 +121,25 @@ def _read(path: Path, first: int, count: int) -> Records:
 # ---- export -----------------------------------------------------------------------------------------------------
 
 
-def export_file(store: Path, output: Output, world: World) -> int:
-    """Write a store's sample as one file of records; collective. Return the number of records.
+def export_file(store: Path, output: Output) -> int:
+    """Write a store's sample as one file of records; return their number. One process does it.
 
     A droplet with several times becomes that many records.
 
     Raises
     ------
-    InputError : no store of droplets.
+    InputError : no store of droplets, or unfinished.
     StorageError : the output exists, or cannot be written.
     """
-    layout = world.on_root(_prepare_export, store, output)
-    samples = int(np.prod(layout.fields[-1].shape, dtype=int))
-    with Reader.open(store) as reader, storage_errors(output.part, "writing the records"):
-        descriptor = os.open(output.part, os.O_WRONLY)
-        try:
-            for block in share(np.arange(layout.blocks), world.rank, world.size).tolist():
-                offset = layout.span(block).start * samples * RECORD_BYTES
-                _write_all(descriptor, _records(reader, block).tobytes(), offset)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    world.barrier()
-    world.on_root(output.part.replace, output.path)
-    return layout.rows * samples
-
-
-def _prepare_export(store: Path, output: Output) -> Layout:
-    """Check both ends and reserve the file's length. On rank 0."""
     with Reader.open(store) as reader:
+        reader.require_complete()
         if reader.provenance["campaign"] != "droplets":
             raise InputError("not a store of droplets", where=str(store))
-        layout = reader.layout
-    check_directory(output.path)
-    if output.path.exists() and not output.overwrite:
-        raise StorageError("the output exists", where=str(output.path), remedy="name another, or give --overwrite")
-    size = layout.rows * int(np.prod(layout.fields[-1].shape, dtype=int)) * RECORD_BYTES
-    check_free(output.path, size)
-    with storage_errors(output.part, "preparing the output"), output.part.open("wb") as file:
-        file.truncate(size)
-    return layout
+        count = reader.layout.rows * samples_per_droplet(reader)
+        with copying(store, output, count * RECORD_BYTES) as target, target.open("wb") as file:
+            for block in range(reader.layout.blocks):
+                _records(reader, block).tofile(file)
+    return count
 
 
 def _records(reader: Reader, block: int) -> Records:
@@ -171,10 +149,3 @@ def _records(reader: Reader, block: int) -> Records:
     spread = [column if column.shape == shape else np.repeat(column, shape[-1]).reshape(shape) for column in columns]
     records: Records = np.stack(spread, axis=-1).astype("<f4", copy=False)
     return records.reshape(-1, len(COLUMNS))
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

@@ -22,12 +22,11 @@ def integrate(
     *,
     tolerance: float,
 ) -> tuple[Array, Array]:
-    """Integrate droplets to their output times; arguments and results are those of `lanes.integrate`."""
+    """Integrate valid droplets to their output times, as `lanes.integrate` does; return radius and temperature."""
     droplets = np.stack([S, Tf, RH, rho, e])
     y = np.stack([r**2, T])
     h = 1e-2 * r**2 / (k.conduction * rho)
     radius, temperature = np.empty_like(times), np.empty_like(times)
-    left = np.zeros(len(r))
     for sample in range(times.shape[1]):
         left = times[:, sample] - (times[:, sample - 1] if sample else 0.0)
         y, h = _reach(y, h, left.copy(), droplets, k, tolerance)

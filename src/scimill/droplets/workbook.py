@@ -21,8 +21,8 @@ from scimill.droplets.weird import BITS, CLASSES, of_droplets
 from scimill.errors import ConfigError
 from scimill.parallel.streams import campaign_stream
 from scimill.store.hdf5 import storage_errors
+from scimill.store.output import check_directory
 from scimill.store.reader import Reader
-from scimill.store.writer import check_directory
 
 Records = Mapping[str, NDArray[Any]]
 

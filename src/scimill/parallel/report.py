@@ -14,6 +14,15 @@ def say(text: str) -> None:
     print(f"scimill: {text}", file=sys.stderr, flush=True)
 
 
+def human(size: float) -> str:
+    """Write a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} PiB"
+
+
 class Progress:
     """Share done, rate and time left of `total` units of work.
 

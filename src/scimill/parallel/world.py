@@ -41,14 +41,17 @@ LAUNCHERS = (
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
+SIZELESS = ("PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+"""Ranks of launchers that do not export a size; only MPI can tell it."""
 
 
 def launched() -> tuple[int, int]:
-    """Rank and number of processes as the launcher's environment says, (0, 1) without one."""
+    """Rank and number of processes as the launcher's environment says: (0, 1) without one, size 0 if untold."""
     for rank, size in LAUNCHERS:
         if os.environ.get(size, "").isdecimal():
             return int(os.environ.get(rank, "0")), int(os.environ[size])
-    return 0, 1
+    told_rank = next((os.environ[name] for name in SIZELESS if os.environ.get(name, "").isdecimal()), None)
+    return (0, 1) if told_rank is None else (int(told_rank), 0)
 
 
 class World:
@@ -132,7 +135,7 @@ def world() -> World:
         raise ConfigError(
             f"MPI does not start: {error}", remedy="load the MPI module, or run scripts/setup.sh"
         ) from None
-    if expected != MPI.COMM_WORLD.size:
+    if expected not in (0, MPI.COMM_WORLD.size):
         raise ConfigError(
             f"the launcher started {expected} processes, but MPI sees {MPI.COMM_WORLD.size}: two different MPIs",
             where=f"mpi4py has loaded {library_version()}",
@@ -245,7 +248,6 @@ class Stop:
                 self.requested()
                 time.sleep(POLL_INTERVAL)
             self._drain(comm)
-        self.restore()
         return next((reason for reason in self._world.gather_all(self.reason) if reason), "")
 
     def _drain(self, comm: "MPI.Intracomm") -> None:
@@ -308,6 +310,6 @@ def _has_started() -> bool:
 
 def _leave(code: int, rank: int, size: int) -> NoReturn:
     """Exit. Before MPI has started, a launcher kills all as soon as one exits: leave rank 0 the time to speak first."""
-    if code and rank > 0 and size > 1 and not _has_started():
+    if code and rank > 0 and not _has_started():
         time.sleep(3.0)
     sys.exit(code)

@@ -49,9 +49,10 @@ def repack(
     file: Path, output: Path, compression: str, level: int, shuffle: bool, chunk_rows: int, overwrite: bool
 ) -> None:
     """Copy FILE to OUTPUT, compressed or in other chunks. One process does it; more ranks do not help."""
+    from scimill.parallel.report import human
+    from scimill.store.output import Output
     from scimill.store.repack import Packing
     from scimill.store.repack import repack as copy
-    from scimill.store.writer import Output, human
 
     packing = Packing(compression, level, shuffle, chunk_rows)
     before, after = world().on_root(copy, file, Output(output, overwrite=overwrite), packing)

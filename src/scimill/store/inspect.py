@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scimill.parallel.report import human
 from scimill.store.layout import DONE
 from scimill.store.reader import Reader
-from scimill.store.writer import human
 
 
 def inspect(path: Path) -> str:

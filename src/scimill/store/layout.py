@@ -121,10 +121,10 @@ class Layout:
         return sum(field.row_bytes * rows for field, rows in self.datasets())
 
     @property
-    def block_bytes(self) -> int:
-        """Bytes that a full block writes, its tables full too."""
-        tables = sum(field.row_bytes * table.capacity for table in self.tables for field in table.fields)
-        return sum(field.row_bytes for field in self.fields) * self.block_rows + tables
+    def table_bytes(self) -> int:
+        """Bytes of all tables, if they were full."""
+        per_block = sum(field.row_bytes * table.capacity for table in self.tables for field in table.fields)
+        return per_block * self.blocks
 
     def to_json(self) -> str:
         """Write the description that is kept in the file."""

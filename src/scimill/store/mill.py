@@ -7,7 +7,7 @@ from scimill.errors import Stopped
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
-from scimill.store.writer import BlockData, Writer
+from scimill.store.writer import RESUME, BlockData, Writer
 
 
 def mill(world: World, writer: Writer, make: Callable[[int], BlockData], stop: Stop, *, what: str, unit: str) -> None:
@@ -42,5 +42,7 @@ def mill(world: World, writer: Writer, make: Callable[[int], BlockData], stop: S
     if world.is_root:
         progress.update(writer.rows_done())
     progress.close()
-    if not writer.finish():
-        world.fail(Stopped(f"stopped by {reason}; all done blocks are kept", remedy="run again with --resume"))
+    complete = writer.finish()
+    stop.restore()
+    if not complete:
+        world.fail(Stopped(f"stopped by {reason}; all done blocks are kept", remedy=RESUME))

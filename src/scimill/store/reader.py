@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scimill.errors import InputError
 from scimill.store import hdf5
-from scimill.store.layout import Layout, Table
+from scimill.store.layout import DONE, Layout, Table
 from scimill.store.seal import check_structure, read_seal
 
 Rows = NDArray[Any]
@@ -23,23 +23,40 @@ class Reader:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
         self.file = file
+        if "layout" not in file.attrs:
+            file.close()
+            raise InputError("an HDF5 file, but not a store", where=str(path))
         self.layout = Layout.from_json(file.attrs["layout"])
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open a store whose structure is sound.
+    def open(cls, path: Path, *, check: bool = True) -> Self:
+        """Open a store.
+
+        Parameters
+        ----------
+        path : the file.
+        check : whether to check its structure first, which reads all of a repacked copy; not twice on many ranks.
 
         Raises
         ------
         InputError : not there, or no store.
         StorageError : its structure is damaged.
-
         """
-        check_structure(path, read_seal(path))
-        file = hdf5.open_for_reading(path)
-        if "layout" not in file.attrs:
-            raise InputError("an HDF5 file, but not a store", where=str(path))
-        return cls(path, file)
+        seal = read_seal(path)
+        if check:
+            check_structure(path, seal)
+        return cls(path, hdf5.open_for_reading(path))
+
+    def require_complete(self) -> None:
+        """Refuse a store of which blocks are still to do, where all are needed.
+
+        Raises
+        ------
+        InputError : it is unfinished.
+        """
+        if not np.all(self.column("state") == DONE):
+            remedy = "finish it: run what made it with --resume"
+            raise InputError("the store is unfinished", where=str(self.path), remedy=remedy)
 
     def __enter__(self) -> Self:
         return self

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import h5py
 
-from scimill.errors import StorageError
 from scimill.parallel.report import Progress
 from scimill.store import hdf5
+from scimill.store.output import Output, copying
 from scimill.store.reader import Reader
 from scimill.store.seal import make_seal, write_seal
-from scimill.store.writer import Output, check_directory, check_free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,21 +40,16 @@ def repack(source: Path, output: Output, packing: Packing) -> tuple[int, int]:
 
     Raises
     ------
-    InputError : the source is no store.
+    InputError : the source is no store, or unfinished.
     StorageError : the source is damaged, or the output exists or cannot be written.
     """
-    check_directory(output.path)
-    if output.path.exists() and not output.overwrite:
-        raise StorageError("the output exists", where=str(output.path), remedy="name another, or give --overwrite")
-    if source.resolve() == output.path.resolve():
-        raise StorageError("the output is the source", where=str(output.path), remedy="name another output")
-    with Reader.open(source) as reader, hdf5.storage_errors(output.part, "writing the copy"):
-        check_free(output.path, reader.layout.data_bytes)
-        with hdf5.new_file(output.part, output.alignment) as copy:
-            copy.attrs.update(reader.file.attrs)
-            _copy_datasets(reader, copy, packing)
-        write_seal(output.part, make_seal(output.part, []))
-        output.part.replace(output.path)
+    with Reader.open(source) as reader:
+        reader.require_complete()
+        with copying(source, output, reader.layout.data_bytes) as target:
+            with hdf5.new_file(target, output.alignment) as copy:
+                copy.attrs.update(reader.file.attrs)
+                _copy_datasets(reader, copy, packing)
+            write_seal(target, make_seal(target, []))
     return source.stat().st_size, output.path.stat().st_size
 
 

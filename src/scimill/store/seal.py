@@ -43,7 +43,7 @@ class Seal:
 
     def to_bytes(self) -> bytes:
         """Write the seal: a line for people, the content as JSON, the checksum of both."""
-        text = f"{MAGIC} {FORMAT}; an HDF5 file follows at byte {SEAL_BYTES}; read it with h5py, h5dump or scimill\n"
+        text = f"{MAGIC} {FORMAT}; an HDF5 file follows; read it with h5py, h5dump or scimill\n"
         text += json.dumps(dataclasses.asdict(self)) + "\n"
         text += f"{crc32c(text.encode()):08x}\n"
         if len(text) > SEAL_BYTES:

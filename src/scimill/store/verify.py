@@ -61,7 +61,7 @@ def _open_everywhere(path: Path, world: World) -> Reader:
     """Let rank 0 alone check the structure, so that a damaged file gives one message."""
     if world.size > 1:
         world.on_root(_check_structure, path)
-    return Reader.open(path)
+    return Reader.open(path, check=world.size == 1)
 
 
 def _check_structure(path: Path) -> None:
