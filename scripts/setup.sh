@@ -27,10 +27,13 @@ fail() { printf 'setup: %s\n' "$@" >&2; exit 3; }
 
 # ---- the system: a compiler, an MPI, a parallel HDF5 -------------------------------------------------------------
 
+# Name of the MPI that mpicc compiles for: openmpi or mpich.
+mpi_family() { if mpicc -show 2>/dev/null | grep -q openmpi; then echo openmpi; else echo mpich; fi; }
+
 # Directory of a parallel HDF5 that h5py can be built against; fails where there is none.
 find_hdf5() {
   local prefix
-  for prefix in "${HDF5_DIR:-}" "${HDF5_ROOT:-}" "$(h5pcc_prefix)" "/usr/lib/$(uname -m)-linux-gnu/hdf5/openmpi"; do
+  for prefix in "${HDF5_DIR:-}" "${HDF5_ROOT:-}" "$(h5pcc_prefix)" "/usr/lib/$(uname -m)-linux-gnu/hdf5/$(mpi_family)"; do
     [ -n "$prefix" ] && grep -qs '^#define H5_HAVE_PARALLEL 1' "$prefix"/include/H5pubconf*.h && { echo "$prefix"; return; }
   done
   return 1
@@ -43,7 +46,7 @@ h5pcc_prefix() {
 
 # A complete system has the compilers that Horovod needs, an MPI, and (unless --serial-hdf5) a parallel HDF5.
 missing() {
-  { command -v mpicc && command -v mpirun; } >/dev/null || echo MPI
+  command -v mpicc >/dev/null || echo MPI
   command -v c++ >/dev/null || echo c++
   [ "$horovod" = 0 ] || command -v cmake >/dev/null || echo cmake
   [ "$parallel" = 0 ] || find_hdf5 >/dev/null || echo "parallel HDF5"
@@ -78,7 +81,7 @@ python=${PYTHON:-python3}
 
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)
-mpi=$(mpirun --version 2>&1 | head -n 1)
+mpi="$(mpi_family): $(mpicc -show 2>&1)"
 # What decides whether an environment or a built wheel may be used again.
 identity=$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(cat setup.cfg scripts/setup.sh)" | sha256sum | cut -c1-16)
 wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
@@ -123,7 +126,7 @@ install_core() {
   if [ "$parallel" = 1 ]; then
     built h5py CC=mpicc CFLAGS=-g0 HDF5_MPI=ON "HDF5_DIR=$hdf5"
   else
-    .venv/bin/pip install -q "$(pin h5py)"
+    .venv/bin/pip install -q --no-deps --force-reinstall "$(pin h5py)"
   fi
   [ "$horovod" = 0 ] || install_horovod
   .venv/bin/pip install -q --no-deps --no-build-isolation -e .
@@ -158,4 +161,5 @@ step() { # name, options that matter, function
 started=$SECONDS
 step core "horovod=$horovod parallel=$parallel" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
-say "ready in $((SECONDS - started)) s: $mpi; HDF5 $hdf5; .venv"
+say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"
+command -v mpirun >/dev/null || command -v srun >/dev/null || say "note: neither mpirun nor srun is on PATH"

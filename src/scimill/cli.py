@@ -51,6 +51,15 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its name, or the nearest one for the message."""
+        if args[0].startswith("-") or self.get_command(ctx, args[0]):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+        raise click.UsageError(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""), ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         if not self._lazy:
@@ -73,6 +82,7 @@ def _in_our_form(error: click.UsageError) -> ConfigError:
     """Tell a wrong command line as all user's errors are told."""
     path = error.ctx.command_path if error.ctx else "scimill"
     what = error.format_message().rstrip(".")
+    what = what[0].lower() + what[1:]
     if isinstance(error, click.NoSuchOption):
         near = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
         what = f"no such option: {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
