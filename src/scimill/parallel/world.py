@@ -312,4 +312,10 @@ def _leave(code: int, rank: int, size: int) -> NoReturn:
     """Exit. Before MPI has started, a launcher kills all as soon as one exits: leave rank 0 the time to speak first."""
     if code and rank > 0 and not _has_started():
         time.sleep(3.0)
+    if code and _has_started():
+        # As in `_fail`, past the interpreter's exit, where HDF5 would stumble over a file that it could not write.
+        _finalize()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

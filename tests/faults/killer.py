@@ -1,0 +1,96 @@
+"""Run scimill's command line, and on one rank kill it (SIGKILL) at the k-th line that it executes within a phase.
+
+Usage: killer.py RANK PHASE K ARGUMENTS...
+       killer.py count FILE ARGUMENTS...     write the number of such lines per phase to FILE.<rank>, and kill nobody
+
+Only lines of ``scimill/store`` count, so every line of the store is a possible place of death. The phases:
+
+creation   rank 0 checks, lays down, seals and renames to ``.part``
+opening    all ranks open it and look for blocks to do
+data       a block's rows are written
+ledger     a block's row of the ledger and its done mark are written
+rename     the file is closed, synced and given its name
+"""
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import scimill.store
+from scimill import __main__
+from scimill.parallel.world import launched
+
+PHASES = {
+    # function of the store: phase of all lines that it and what it calls execute, if no inner one says otherwise
+    "open_writer": "creation",
+    "Writer.__init__": "opening",
+    "Writer.write": "ledger",
+    "Writer._write_data": "data",
+    "Writer.finish": "rename",
+}
+STORE = str(Path(scimill.store.__file__).parent)
+
+
+class Tracer:
+    """Follow the store's lines; call `at` with the phase of each."""
+
+    def __init__(self) -> None:
+        self.lines: Counter[str] = Counter()
+
+    def trace(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        return self._line if frame.f_code.co_filename.startswith(STORE) else None
+
+    def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line" and (phase := _phase(frame)):
+            self.lines[phase] += 1
+            self.at(phase)
+        return self._line
+
+    def at(self, phase: str) -> None:
+        """Do nothing but count."""
+
+
+class Killer(Tracer):
+    def __init__(self, phase: str, k: int) -> None:
+        super().__init__()
+        self._phase, self._k = phase, k
+
+    def at(self, phase: str) -> None:
+        if phase == self._phase and self.lines[phase] == self._k:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _phase(frame: FrameType | None) -> str | None:
+    """Phase of the innermost of the callers that has one."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(STORE) and frame.f_code.co_qualname in PHASES:
+            return PHASES[frame.f_code.co_qualname]
+        frame = frame.f_back
+    return None
+
+
+def main() -> None:
+    _, action, *rest = sys.argv
+    rank, _ = launched()
+    if action == "count":
+        file, *sys.argv[1:] = rest
+        tracer = Tracer()
+    else:
+        phase, k, *sys.argv[1:] = rest
+        tracer = Killer(phase, int(k)) if rank == int(action) else Tracer()
+    sys.settrace(tracer.trace)
+    try:
+        __main__.main()
+    finally:
+        sys.settrace(None)
+        if action == "count":
+            Path(f"{file}.{rank}").write_text(json.dumps(tracer.lines))
+
+
+if __name__ == "__main__":
+    main()

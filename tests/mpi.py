@@ -1,0 +1,212 @@
+"""Run the real command under the real mpirun; a run that exceeds its outer timeout is a hang, by that name."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpi4py
+import numpy as np
+
+mpi4py.rc.initialize = False  # h5py imports mpi4py, and the process of the tests is no rank
+import h5py  # noqa: E402
+
+BIN = Path(sys.executable).parent
+SCIMILL = (str(BIN / "scimill"),)
+PEERS = BIN.parent / "peers"  # another MPI and another HDF5, see scripts/setup.sh
+SERIAL_HDF5 = {"PYTHONPATH": os.pathsep.join([str(PEERS / "h5py"), *filter(None, [os.environ.get("PYTHONPATH")])])}
+TIMEOUT = 120.0  # s; the first run on a machine compiles the kernel
+TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
+"""What may differ between two runs of one configuration: how long a block took, and the checksum that covers it."""
+DONE = 255  # docs/format.md: the state of a block all of whose bytes are in place
+
+
+class Hang(Exception):
+    """A command did not end within its outer timeout."""
+
+
+@dataclass(frozen=True)
+class Result:
+    command: str
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def errors(self) -> list[str]:
+        """First lines of the messages to the user."""
+        return [line for line in self.stderr.splitlines() if line.startswith("scimill: error:")]
+
+    @property
+    def tracebacks(self) -> int:
+        return self.stderr.count("Traceback (most recent call last)")
+
+    def __str__(self) -> str:
+        return f"{self.command}\nexit {self.returncode} after {self.seconds:.1f} s\n{self.stdout}{self.stderr}"
+
+
+class Job:
+    """A running command and all processes of its session; a context manager that leaves none behind."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> None:
+        self.command = shlex.join(command)
+        self._started = time.monotonic()
+        # The C library's environment may hold what an MPI in this process has put there: give os.environ explicitly.
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **env}, cwd=cwd, start_new_session=True, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def wait(self, timeout: float = TIMEOUT) -> Result:
+        try:
+            stdout, stderr = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise Hang(f"HANG: {self.command}") from None
+        return Result(self.command, self.process.returncode, stdout, stderr, time.monotonic() - self._started)
+
+    def end(self) -> None:
+        """Kill whatever of the session is alive."""
+        for pid in [pid for pid, _, session in processes() if session == self.process.pid]:
+            kill(pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def rank(self, rank: int) -> int:
+        """Process id of a rank, waiting until mpirun has started it; of the process itself without mpirun."""
+        if Path(str(self.process.args[0])).name != "mpirun":
+            return self.process.pid
+        found = wait_until(lambda: self._find_rank(rank), f"rank {rank} of {self.command}")
+        return int(str(found))
+
+    def _find_rank(self, rank: int) -> int | None:
+        variable = f"OMPI_COMM_WORLD_RANK={rank}".encode()
+        children = (pid for pid, parent, _ in processes() if parent == self.process.pid)
+        return next((pid for pid in children if variable in environment(pid)), None)
+
+    def kill(self, rank: int, number: int = signal.SIGKILL) -> None:
+        kill(self.rank(rank), number)
+
+
+def processes() -> Iterator[tuple[int, int, int]]:
+    """Process id, parent's and session's id of all processes."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has just ended
+            yield int(entry.name), int(fields[1]), int(fields[3])
+
+
+def environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def kill(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> object:
+    """Return the condition's value as soon as it is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Hang(f"HANG: waited {timeout:g} s for {what}")
+        time.sleep(0.005)
+    return value
+
+
+def start(
+    *args: object,
+    ranks: int = 1,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    program: Sequence[str] = SCIMILL,
+) -> Job:
+    """Start scimill (or a driver of it) without waiting; one rank is a plain process, more are under mpirun."""
+    launcher = ("mpirun", "-n", str(ranks)) if ranks > 1 else ()
+    return Job([*launcher, *program, *(str(arg) for arg in args)], env or {}, cwd)
+
+
+def scimill(
+    *args: object,
+    ranks: int = 1,
+    timeout: float = TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    program: Sequence[str] = SCIMILL,
+) -> Result:
+    """Run scimill to its end."""
+    with start(*args, ranks=ranks, env=env, cwd=cwd, program=program) as job:
+        return job.wait(timeout)
+
+
+def succeed(*args: object, ranks: int = 1, env: Mapping[str, str] | None = None) -> Result:
+    """Run scimill, which must exit with 0."""
+    result = scimill(*args, ranks=ranks, env=env)
+    assert result.returncode == 0, result
+    return result
+
+
+# ---- looking into a store, without scimill ----------------------------------------------------------------------
+
+
+def dataset_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of every dataset but `TIMINGS`."""
+    hashes: dict[str, str] = {}
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and name not in TIMINGS:
+            hashes[name] = hashlib.sha256(np.asarray(item[()]).tobytes()).hexdigest()
+
+    with h5py.File(path, "r", locking=False) as file:
+        file.visititems(add)
+    return hashes
+
+
+def done_blocks(path: Path) -> list[int]:
+    """Blocks marked done; none where there is no file yet. The file may be in the midst of being written."""
+    if not path.exists():
+        return []
+    with h5py.File(path, "r", locking=False) as file:
+        return [int(block) for block in np.flatnonzero(file["blocks/state"][()] == DONE)]
+
+
+def block_contents(path: Path) -> dict[int, str]:
+    """SHA-256 of each done block: its rows of all fields and tables and its ledger row, its timing too."""
+    with h5py.File(path, "r", locking=False) as file:
+        return {block: _block_hash(file, block) for block in done_blocks(path)}
+
+
+def _block_hash(file: h5py.File, block: int) -> str:
+    value = hashlib.sha256()
+    for name, rows in _rows_per_block(file).items():
+        value.update(np.asarray(file[name][block * rows : (block + 1) * rows]).tobytes())
+    return value.hexdigest()
+
+
+def _rows_per_block(file: h5py.File) -> dict[str, int]:
+    layout = json.loads(file.attrs["layout"])
+    rows = {field["name"]: layout["block_rows"] for field in layout["fields"]}
+    rows |= {f"{t['name']}/{f['name']}": t["capacity"] for t in layout["tables"] for f in t["fields"]}
+    return rows | {f"blocks/{name}": 1 for name in file["blocks"]}
