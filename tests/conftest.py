@@ -1,11 +1,13 @@
 """What several test files need: configurations of the presets, droplets drawn as the product draws them, a solver."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mpi import succeed
 from scimill.config import Layer, build, read_preset
 from scimill.droplets import arguments, lanes, reference, sampling
 from scimill.droplets.params import CAMPAIGN, GenerateConfig
@@ -14,6 +16,20 @@ from scimill.parallel.streams import block_stream
 from scimill.parallel.world import world
 
 world()  # importing h5py starts MPI, unless a process without a launcher has asked for its world before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile the kernel once, so that no timed test waits for it."""
+    succeed("droplets", "generate", tmp_path_factory.mktemp("warm") / "a.h5", "--count", 16)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """An output in a folder of its own, so that leftovers show."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    return folder / "droplets.h5"
 
 
 @pytest.fixture(params=["classic", "ntlp-2026"])

@@ -166,7 +166,7 @@ def test_the_walltime_stops_the_run(output: Path, ranks: int) -> None:
     result = generate(output, *args, "--walltime", "1.5s", "--walltime-margin", "0s", ranks=ranks)
     assert result.returncode == STOPPED, result
     assert "stopped by the walltime" in result.stderr
-    assert 0 < len(done_blocks(part_of(output))) < 1954
+    assert len(done_blocks(part_of(output))) < 1954
     succeed("droplets", "generate", output, *args, "--resume", ranks=2)
     assert "sound; 1,000,000 rows" in succeed("verify", output).stdout
 

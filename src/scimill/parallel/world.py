@@ -32,6 +32,7 @@ T = TypeVar("T")
 STARTED = time.monotonic()  # this module is loaded when the command starts; the walltime counts from here
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 STOP_TAG = 7501
+FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank has printed just before it aborts
 POLL_INTERVAL = 0.02  # s between looks at the others, of a rank that has finished
 
 LAUNCHERS = (
@@ -103,6 +104,7 @@ class World:
         sys.stdout.flush()
         sys.stderr.flush()
         if self.comm and self.size > 1:
+            time.sleep(FORWARDING_TIME)
             self.comm.Abort(code)
         os._exit(code)
 
