@@ -89,7 +89,10 @@ def _number(value: object) -> object:
 
 def _pair(value: object) -> object:
     """Split "low:high"; a YAML list of two passes through."""
-    return tuple(value.split(":")) if isinstance(value, str) else value
+    ends = tuple(value.split(":")) if isinstance(value, str) else value
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise ValueError("a range has two ends")
+    return ends
 
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
