@@ -56,6 +56,16 @@ def test_a_rank_that_raises_ends_the_job_with_one_traceback(output: Path, ranks:
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    "delays", [(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.45, 0.0), (0.0, 0.02, 0.0), (0.2, 0.1, 0.0), (9, 9, 0)]
+)
+def test_ranks_that_fail_one_after_the_other_give_one_message(delays: tuple[float, ...]) -> None:
+    program = (sys.executable, str(Path(__file__).with_name("failing.py")))
+    result = scimill(*delays, program=program, ranks=len(delays), timeout=30)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert result.stderr.count("has failed, on purpose") == 1, result
+
+
 def test_what_was_done_before_a_defect_can_be_resumed(output: Path, tmp_path: Path) -> None:
     program = (sys.executable, str(Path(__file__).with_name("raising.py")), "30")
     generate(output, "--count", 20_000, *QUICK, program=program)

@@ -32,8 +32,11 @@ T = TypeVar("T")
 STARTED = time.monotonic()  # this module is loaded when the command starts; the walltime counts from here
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 STOP_TAG = 7501
+FAILURE_TAG = 7502
 FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank has printed just before it aborts
 POLL_INTERVAL = 0.02  # s between looks at the others, of a rank that has finished
+ANNOUNCING_TIME = 0.1  # s in which ranks that fail together hear of each other; a message takes microseconds
+SILENCE = 10.0  # s that a rank with nothing to say waits to be ended by the one that speaks
 
 LAUNCHERS = (
     # (rank, size) as the launchers export them, the innermost launcher first.
@@ -56,7 +59,7 @@ def launched() -> tuple[int, int]:
 
 
 class World:
-    """The ranks of this job and what they do together. Every method but `abort` is collective."""
+    """The ranks of this job and what they do together. Every method but `speaks_first` and `abort` is collective."""
 
     def __init__(self, comm: "MPI.Intracomm | None") -> None:
         self.comm = comm
@@ -98,6 +101,29 @@ class World:
         """Raise a failure that all ranks have found together; rank 0 tells it."""
         failure.add_note(COLLECTIVE)
         raise failure
+
+    def speaks_first(self) -> bool:
+        """Whether this rank, which fails, is to tell it: no other has announced a failure, and no lower one does now.
+
+        Where many ranks fail at once (a full disk) the user wants one message, not thousands.
+        """
+        if not self.comm or self.size == 1:
+            return True
+        if self._hears_failure(self.comm, range(self.size)):
+            return False
+        requests = [self.comm.isend(None, rank, FAILURE_TAG) for rank in range(self.size) if rank != self.rank]
+        heard = self._hears_failure(self.comm, range(self.rank))
+        del requests  # until here MPI may read what they send
+        return not heard
+
+    @staticmethod
+    def _hears_failure(comm: "MPI.Intracomm", ranks: Iterable[int]) -> bool:
+        """Listen for a moment; one look is not enough, since it is what makes MPI receive."""
+        deadline = time.monotonic() + ANNOUNCING_TIME
+        while time.monotonic() < deadline:
+            if any(comm.Iprobe(rank, FAILURE_TAG) for rank in ranks):
+                return True
+        return False
 
     def abort(self, code: int) -> NoReturn:
         """End the whole job at once, whatever the other ranks do. Nothing is flushed or closed by MPI or HDF5."""
@@ -294,8 +320,9 @@ def _fail(error: BaseException, rank: int, size: int) -> int:
         code = error.exit_code if isinstance(error, ScimillError) else 1
     known_to_all = COLLECTIVE in getattr(error, "__notes__", []) or not _has_started()
     if not known_to_all:
-        # Where many fail at once (a full disk) the lower ranks speak first, and the abort silences the rest.
-        time.sleep(min(0.25 * rank.bit_length(), 3.0))
+        if not world().speaks_first():
+            time.sleep(SILENCE)
+            world().abort(code)
         print(f"scimill: rank {rank} of {size} failed and ends the job", file=sys.stderr)
     if rank == 0 or not known_to_all:
         text = str(error) if isinstance(error, ScimillError) else "".join(traceback.format_exception(error))
