@@ -42,7 +42,7 @@ def configure() -> Callable[..., GenerateConfig]:
     """Make a configuration from a preset and values that win over it."""
 
     def make(preset: str = "classic", **values: Any) -> GenerateConfig:
-        layers = [read_preset("scimill.droplets", preset), Layer("test", {"count": 1000, **values})]
+        layers = [read_preset("droplets/presets", preset), Layer("test", {"count": 1000, **values})]
         return build(GenerateConfig, layers)
 
     return make

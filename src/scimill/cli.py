@@ -16,6 +16,7 @@ from scimill.errors import ConfigError
 C = TypeVar("C")
 Command = Callable[..., int | None]
 
+ARRAY_INDEX = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
@@ -137,6 +138,8 @@ class ConfigOption(click.Option):
 
 
 def _text(value: object) -> str:
+    if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
+        return ",".join(str(part) for part in value)
     if isinstance(value, tuple):
         return ":".join(f"{part:.6g}" for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
@@ -151,7 +154,7 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
     Parameters
     ----------
     config : the config dataclass.
-    presets : package of the campaign whose presets are offered; none where empty.
+    presets : folder of the presets that are offered, such as "droplets/presets"; none where empty.
     positional : the parameter that is given as arguments without a flag, if any.
 
     """
@@ -160,13 +163,18 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def command(
-            *, config_file: Path | None, print_config: bool, preset: str | None = None, **rest: Any
+            *,
+            config_file: Path | None,
+            print_config: bool,
+            preset: str | None = None,
+            trial: Layer | None = None,
+            **rest: Any,
         ) -> int | None:
             flags = {name: rest.pop(name) for name in known}
             layers = [read_preset(presets, preset)] if preset else []
             layers += [read_yaml(config_file)] if config_file else []
             layers.append(Layer("flags", {name: value for name, value in flags.items() if value not in (None, ())}))
-            made = build(config, layers)
+            made = build(config, [*layers, trial] if trial else layers)
             if print_config:
                 click.echo(to_yaml(made), nl=False)
                 return 0
@@ -197,6 +205,47 @@ def _add(function: Any, option: click.Option) -> Any:
     return function
 
 
+def training(function: Command) -> Command:
+    """Give a training command its run directory and the flags that all such commands have.
+
+    The command's function gets the `training.directory.RunDirectory` as ``directory``.
+    """
+
+    @functools.wraps(function)
+    def command(
+        *args: Any, folder: Path, resume: bool, overwrite: bool, sweep: Path | None, trial: int | None, **rest: Any
+    ) -> int | None:
+        from scimill.training.directory import RunDirectory
+        from scimill.training.sweep import read_trial
+
+        _exclude(resume, overwrite)
+        if sweep is None:
+            return function(*args, directory=RunDirectory(folder, resume, overwrite), **rest)
+        if trial is None:
+            raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit it as an array job")
+        directory = RunDirectory(folder / f"trial-{trial:04d}", resume, overwrite, is_trial=True)
+        return function(*args, directory=directory, trial=read_trial(sweep, trial), **rest)
+
+    wrapped: Any = command
+    for decorator in (
+        click.option("--trial", type=click.IntRange(min=0), envvar=ARRAY_INDEX,
+                     help="Number of the trial, from 0; the array index of the job if not given."),
+        click.option("--sweep", type=click.Path(path_type=Path),
+                     help="A YAML file of lists or ranges of parameters; run one of their combinations."),
+        click.option("--overwrite", is_flag=True, help="Begin anew, replacing the run that is there."),
+        click.option("--resume", is_flag=True, help="Go on with the run that is there; begin it where there is none."),
+        click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="The run directory."),
+    ):  # fmt: skip
+        wrapped = decorator(wrapped)
+    result: Command = wrapped
+    return result
+
+
+def _exclude(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other", where="the command line")
+
+
 def generating(function: Command) -> Command:
     """Give a generating command its output and the flags that all such commands have.
 
@@ -207,8 +256,7 @@ def generating(function: Command) -> Command:
     def command(*args: Any, output: Path, resume: bool, overwrite: bool, **rest: Any) -> int | None:
         from scimill.store.output import Output
 
-        if resume and overwrite:
-            raise ConfigError("--resume and --overwrite exclude each other", where="the command line")
+        _exclude(resume, overwrite)
         return function(*args, output=Output(output, resume, overwrite), **rest)
 
     wrapped: Any = command

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_origin
 
+import annotated_types
 import yaml
 from pydantic import (
     AfterValidator,
@@ -95,6 +96,11 @@ def _pair(value: object) -> object:
     return ends
 
 
+def _widths(value: object) -> object:
+    """Split "32,32,32"; a YAML list passes through."""
+    return tuple(value.split(",")) if isinstance(value, str) else (value,) if isinstance(value, int) else value
+
+
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
     low, high = value
     if low > high:
@@ -145,6 +151,12 @@ Range = Annotated[
     AfterValidator(_ascending),
     Kind("low:high with low <= high", "LOW:HIGH"),
 ]
+Widths = Annotated[
+    tuple[Annotated[int, BeforeValidator(_whole), annotated_types.Ge(1), annotated_types.Le(65536)], ...],
+    BeforeValidator(_widths),
+    annotated_types.MinLen(1),
+    Kind("whole numbers such as 32,32,32", "N,N,..."),
+]
 PositiveRange = Annotated[
     tuple[Number, Number],
     BeforeValidator(_pair),
@@ -177,17 +189,23 @@ class Run:
         affects_data=False,
     )
     walltime_margin: Duration = parameter("60s", "how long before the walltime to stop", affects_data=False)
+
+    @model_validator(mode="after")
+    def _leaves_time_to_work(self) -> Self:
+        if self.walltime is not None and self.walltime <= self.walltime_margin:
+            raise ValueError("walltime is not longer than walltime_margin: nothing would be done")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class File:
+    """The output file."""
+
     mpi_io_hints: Hints = parameter({}, "hints to MPI-IO, such as striping_factor=16", affects_data=False)
     alignment: PowerOfTwo = parameter(
         4096, "large datasets begin at multiples of this; the stripe size of the file system", unit="bytes",
         affects_data=False, ge=1, le=2**30,
     )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _leaves_time_to_work(self) -> Self:
-        if self.walltime is not None and self.walltime <= self.walltime_margin:
-            raise ValueError("walltime is not longer than walltime_margin: no block would be done")
-        return self
 
 
 # ---- reading a declaration --------------------------------------------------------------------------------------
@@ -395,15 +413,15 @@ def read_yaml(path: Path) -> Layer:
         raise ConfigError("the configuration is not UTF-8 text", where=f"file {path}") from None
 
 
-def preset_names(package: str) -> list[str]:
-    """Names of the presets that a campaign ships."""
-    folder = resources.files(package) / "presets"
+def preset_names(presets: str) -> list[str]:
+    """Names of the presets that a campaign ships, in a folder such as "droplets/presets"."""
+    folder = resources.files("scimill") / presets
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def read_preset(package: str, name: str) -> Layer:
+def read_preset(presets: str, name: str) -> Layer:
     """Read a shipped preset; the name must be one of `preset_names`."""
-    return parse_yaml((resources.files(package) / "presets" / f"{name}.yaml").read_text("utf-8"), f"preset {name}")
+    return parse_yaml((resources.files("scimill") / presets / f"{name}.yaml").read_text("utf-8"), f"preset {name}")
 
 
 def to_yaml(config: Any) -> str:

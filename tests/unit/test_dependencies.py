@@ -20,17 +20,29 @@ ALLOWED = {
     # place: places of scimill that it may import; every module may import the version, "scimill" itself
     "errors": set(),
     "config": {"errors"},
+    "files": {"parallel", "errors"},
     "cli": {"config", "errors", "store"},  # the store for what every generating command says of its output
     "__main__": {"cli", "parallel"},
     "parallel": {"parallel", "errors"},
-    "store": {"store", "parallel", "errors"},
-    "training": {"training", "store", "parallel", "config", "errors", "network"},
+    "store": {"store", "files", "parallel", "errors"},
+    "training": {"training", "store", "files", "parallel", "config", "errors"},
     "jobs": {"jobs", "config", "errors"},
     "doctor": {"store", "parallel", "errors"},
     "kernel": {"kernel"},
-    "params": {"params", "kernel", "config", "errors"},
+    "params": {"params", "training-params", "kernel", "config", "errors"},
     "network": {"kernel", "params", "config", "errors"},
-    "campaign": {"campaign", "params", "kernel", "network", "store", "parallel", "config", "errors"},
+    "campaign": {
+        "campaign",
+        "params",
+        "kernel",
+        "network",
+        "training",
+        "store",
+        "files",
+        "parallel",
+        "config",
+        "errors",
+    },
 }
 CLICK = {"cli", "commands", "doctor"}
 """What faces the command line. Any folder's commands.py is glue: it may import the cli beside what its folder may."""
@@ -107,7 +119,7 @@ def may_import(module: str, other: str) -> bool:
     if own_folder and here != "training" and module.split(".")[0] != other.split(".")[0]:
         return False
     if here == "training" and there == "store":
-        return other == "store.reader"
+        return other in ("store.reader", "store.verify", "store.provenance", "store.layout")
     return there in ALLOWED.get(here, set()) and not is_commands(other)
 
 

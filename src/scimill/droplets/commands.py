@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating
-from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig
+from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
+from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig, TrainConfig
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
+    from scimill.training.directory import RunDirectory
 
 
 @click.group(cls=LazyGroup)
@@ -26,7 +27,7 @@ def droplets() -> None:
 )
 @click.option("--weird-rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True,
               help="Most rows per class in the workbook, an unbiased sample.")  # fmt: skip
-@configured(GenerateConfig, presets="scimill.droplets")
+@configured(GenerateConfig, presets="droplets/presets")
 def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int) -> None:
     """Generate COUNT droplets into the parallel HDF5 file OUTPUT.
 
@@ -68,6 +69,23 @@ def _tell(is_new: bool, output: "Output", content: str) -> None:
     if not is_new and world().is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {content}")
+
+
+@droplets.command(cls=ConfigHelp)
+@click.argument("store", type=click.Path(path_type=Path))
+@training
+@configured(TrainConfig, presets="droplets/presets/train")
+def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+    """Train the network that replaces the integration on the droplets of STORE.
+
+    Under mpirun or horovodrun all ranks train one network: the same batches, whatever their number.
+    """
+    from scimill.droplets.train import train_network
+
+    is_new = train_network(config, store, directory, world())
+    if not is_new and world().is_root:
+        say(f"{directory.path} was finished already")
+    click.echo(f"{directory.path}: model.pt, metrics.csv")
 
 
 @droplets.command(name="export-data")

@@ -12,12 +12,13 @@ from scimill.droplets import arguments, fields, sampling, solver, weird
 from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
 from scimill.droplets.sampling import INPUTS, Single
 from scimill.errors import NumericalError
+from scimill.files import check_directory
 from scimill.parallel.report import human
 from scimill.parallel.streams import block_stream, campaign_stream
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Layout
 from scimill.store.mill import mill
-from scimill.store.output import Output, check_absent, check_directory, check_space
+from scimill.store.output import Output, check_absent, check_space
 from scimill.store.provenance import Provenance
 from scimill.store.writer import BlockData, open_writer
 

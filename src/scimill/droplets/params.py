@@ -9,8 +9,9 @@ from typing import Literal, Self
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Number, PositiveRange, Range, Run, Switch, Whole, parameter
+from scimill.config import REQUIRED, STRICT, File, Number, PositiveRange, Range, Run, Switch, Whole, Widths, parameter
 from scimill.droplets.sampling import SOBOL_LENGTH
+from scimill.training.params import TrainingConfig
 
 CAMPAIGN = 1  # first word of the spawn key of this campaign's random streams
 ALGORITHM = 1  # raised whenever the same configuration would give other bytes
@@ -110,7 +111,7 @@ class Redraw:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, Run):
+class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, File, Run):
     """`scimill droplets generate`."""
 
     @model_validator(mode="after")
@@ -129,7 +130,7 @@ class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, Run)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ImportConfig(Acceptance, Salt, Blocks, Run):
+class ImportConfig(Acceptance, Salt, Blocks, File, Run):
     """`scimill droplets import-data`."""
 
     files: tuple[str, ...] = parameter(REQUIRED, "files of records, in their order", min_length=1)
@@ -149,6 +150,29 @@ class SolveConfig(Physics, Solver):
     air_density: Number = parameter(1.2, "density of the air", unit="kg/m3", gt=0, lt=100)
     time: Number = parameter(10.0, "time to integrate to", unit="s", gt=0, le=1e6)
     rows: Whole = parameter(20, "rows of the table, at logarithmic times", ge=1, le=10_000)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Network:
+    """Network."""
+
+    network: Literal["plain", "residual"] = parameter(
+        "residual", "plain: the published form; residual: learns the change, from inputs in which all sizes look alike"
+    )
+    hidden: Widths = parameter((32, 30, 34), "neurons of each hidden layer")
+    activation: Literal["relu", "silu", "tanh", "gelu"] = parameter("silu", "activation of the hidden layers")
+    loss: Literal["mse", "l1", "huber"] = parameter("mse", "loss of each error, in units of its scale")
+    radius_scale: Number = parameter(0.02, "error of log10 of the radius that counts as 1", gt=0)
+    temperature_scale: Number = parameter(0.12, "error of the temperature that counts as 1", unit="K", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig(Network, TrainingConfig):
+    """Threads."""
+
+    threads: Whole | None = parameter(
+        1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024
+    )
 
 
 def solute_per_salinity(config: Physics) -> float:

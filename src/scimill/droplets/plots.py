@@ -44,8 +44,7 @@ from scimill.droplets.population import (
 from scimill.droplets.solve import Trajectory, facts
 from scimill.droplets.weird import BITS, CLASSES
 from scimill.errors import InputError
-from scimill.store.hdf5 import storage_errors
-from scimill.store.output import check_directory
+from scimill.files import check_directory, replacing, storage_errors
 from scimill.store.reader import Reader
 
 SIZE, DPI = (40 / 3, 7.5), 180  # inches, dots per inch: 2400 x 1350 pixels
@@ -117,13 +116,8 @@ def _prepare(folder: Path) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a picture, so that a reader never sees half of it."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with storage_errors(path, "writing the picture"):
-            figure.savefig(part, format="png", dpi=DPI)
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, "picture") as part:
+        figure.savefig(part, format="png", dpi=DPI)
 
 
 def axis_labels(reader: Reader) -> dict[str, str]:

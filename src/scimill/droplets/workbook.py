@@ -19,9 +19,8 @@ from scimill.droplets.params import CAMPAIGN
 from scimill.droplets.sampling import INPUTS
 from scimill.droplets.weird import BITS, CLASSES, of_droplets
 from scimill.errors import ConfigError
+from scimill.files import check_directory, replacing
 from scimill.parallel.streams import campaign_stream
-from scimill.store.hdf5 import storage_errors
-from scimill.store.output import check_directory
 from scimill.store.reader import Reader
 
 Records = Mapping[str, NDArray[Any]]
@@ -75,12 +74,10 @@ def write(store: Path, path: Path, most_rows: int) -> None:
     StorageError : it cannot be written.
     """
     check_target(path)
-    part = path.with_name(path.name + ".part")
-    with Reader.open(store) as reader, storage_errors(path, "writing the workbook"), _open_book() as book:
+    with Reader.open(store) as reader, replacing(path, "workbook") as part, _open_book() as book:
         written = {name: _write_class(reader, book, name, most_rows) for name in CLASSES}
         _write_summary(reader, book, written)
         book.save(part)
-        part.replace(path)
 
 
 @contextmanager

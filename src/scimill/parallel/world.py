@@ -11,12 +11,13 @@ How a job ends:
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -97,6 +98,18 @@ class World:
             self.fail(failure)
         return value  # type: ignore[return-value]
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Mark what is raised inside as raised on all ranks, where all do the same with the same."""
+        try:
+            yield
+        except ScimillError as failure:
+            self.fail(failure)
+
+    def alone(self) -> "World":
+        """Return the world of this rank alone."""
+        return World(None)
+
     def fail(self, failure: ScimillError) -> NoReturn:
         """Raise a failure that all ranks have found together; rank 0 tells it."""
         failure.add_note(COLLECTIVE)
@@ -136,6 +149,11 @@ class World:
 
 
 COLLECTIVE = "raised on every rank"
+
+
+def is_collective(error: BaseException) -> bool:
+    """Whether all ranks have raised this failure together, see `World.fail`."""
+    return COLLECTIVE in getattr(error, "__notes__", [])
 
 
 @cache
@@ -318,7 +336,7 @@ def _fail(error: BaseException, rank: int, size: int) -> int:
         error, code = ScimillError("interrupted"), 130
     else:
         code = error.exit_code if isinstance(error, ScimillError) else 1
-    known_to_all = COLLECTIVE in getattr(error, "__notes__", []) or not _has_started()
+    known_to_all = is_collective(error) or not _has_started()
     if not known_to_all:
         if not world().speaks_first():
             time.sleep(SILENCE)

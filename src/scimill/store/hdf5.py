@@ -1,23 +1,19 @@
 """How scimill opens HDF5 files, and what it makes of HDF5's errors."""
 
-import errno
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.errors import InputError, StorageError
+from scimill.errors import InputError
 from scimill.parallel.world import World, mpi_info
 from scimill.store.layout import Field, Layout
 from scimill.store.seal import SEAL_BYTES
 
 ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
-_FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ERR_QUOTA", "File too large")
 
 
 def is_parallel() -> bool:
@@ -131,28 +127,6 @@ def describe(dataset: h5py.Dataset, field: Field) -> None:
     if field.flags:
         dataset.attrs["flag_masks"] = np.array([1 << bit for bit in range(len(field.flags))], dtype=field.dtype)
         dataset.attrs["flag_meanings"] = " ".join(field.flags)
-
-
-@contextmanager
-def storage_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turn the operating system's and HDF5's refusals into ours."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        text = str(error)
-        code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(sign in text for sign in _FULL) or _is_full(path):
-            raise StorageError(
-                f"the disk is full, while {doing}", where=str(path), remedy="make space, then run again with --resume"
-            ) from None
-        raise StorageError(f"{doing} failed: {text or type(error).__name__}", where=str(path)) from None
-
-
-def _is_full(path: Path) -> bool:
-    try:
-        return shutil.disk_usage(path.parent).free < 1 << 16
-    except OSError:
-        return False
 
 
 def library_version() -> tuple[int, int, int]:

@@ -1,23 +1,16 @@
-"""The place where an output goes: its names, the checks before anything is written, its lock, its renaming."""
+"""The place where a store goes: its names, what may be there already, and copies of it."""
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scimill.errors import StorageError
-from scimill.parallel.report import human, say
-from scimill.store.hdf5 import storage_errors
+from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.store.layout import Layout
 from scimill.store.seal import SEAL_BYTES
 
 STRUCTURE_BYTES = 1 << 20  # generous estimate of what is no data, for the check of free space
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,50 +41,6 @@ class Output:
         return self.path.with_name(self.path.name + ".lock")
 
 
-class Claim:
-    """The right to write an output, held by one process until it releases it or ends.
-
-    It keeps a job that was submitted twice from writing the same file twice.
-    """
-
-    def __init__(self, output: Output) -> None:
-        self._path = output.lock
-        self._descriptor: int | None = None
-
-    def acquire(self) -> None:
-        """Take the right.
-
-        Raises
-        ------
-        StorageError : another run has it.
-        """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise self._refused() from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            say(f"this file system has no locks: make sure that no other run writes {self._path}")
-        if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(descriptor)):
-            os.close(descriptor)  # the other run has ended, and removed its lock, since we opened it
-            raise self._refused()
-        self._descriptor = descriptor
-
-    def _refused(self) -> StorageError:
-        remedy = "wait for it, or end it, then --resume"
-        return StorageError("another run is writing this output", where=str(self._path), remedy=remedy)
-
-    def release(self) -> None:
-        """Give the right back, if this process has it."""
-        if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
 @contextlib.contextmanager
 def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
     """Write a copy of a store: yield the name to write, which becomes the output's when all has gone well.
@@ -110,7 +59,7 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
         check_directory(output.path)
         if source.resolve() in (output.path.resolve(), output.part.resolve()):
             raise StorageError("the output is the source", where=str(output.path), remedy="name another output")
-        claim = Claim(output)
+        claim = Claim(output.lock)
         claim.acquire()
         try:
             if not output.overwrite:
@@ -123,33 +72,10 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
             claim.release()
 
 
-def check_directory(path: Path) -> None:
-    """Refuse an output whose directory is missing or cannot be written, before any work is done."""
-    folder = path.parent
-    with storage_errors(path, "looking at the output"):
-        if path.is_dir():
-            raise StorageError("the output is a directory", where=str(path), allowed="a file name, such as droplets.h5")
-        if not folder.is_dir():
-            raise StorageError("the output's directory does not exist", where=str(folder), remedy=f"mkdir -p {folder}")
-        if not os.access(folder, os.W_OK | os.X_OK) or os.statvfs(folder).f_flag & os.ST_RDONLY:
-            raise StorageError("the output's directory cannot be written", where=str(folder))
-
-
 def check_space(path: Path, layout: Layout) -> None:
     """Refuse a store that is larger than the space which is free for it; tables are taken to be sparse."""
     there = path.stat().st_blocks * 512 if path.exists() else 0
     check_free(path, layout.data_bytes - layout.table_bytes + SEAL_BYTES + STRUCTURE_BYTES - there)
-
-
-def check_free(path: Path, needed: int) -> None:
-    """Refuse to write more bytes than are free where a file goes."""
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise StorageError(
-            f"the disk is too small: {human(needed)} are needed, {human(free)} are free",
-            where=str(path.parent),
-            remedy="make space, write elsewhere, or ask for less",
-        )
 
 
 def check_absent(output: Output) -> None:
@@ -159,31 +85,3 @@ def check_absent(output: Output) -> None:
     if output.part.exists():
         remedy = "give --resume to go on with it, or --overwrite to begin anew"
         raise StorageError("an unfinished run has left its output", where=str(output.part), remedy=remedy)
-
-
-def sync(path: Path) -> None:
-    """Bring what this host has written to the disk."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def rename(source: Path, target: Path) -> None:
-    """Rename durably.
-
-    Raises
-    ------
-    StorageError : refused.
-    """
-    with storage_errors(target, "renaming the file"):
-        source.replace(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno not in _NO_SYNC:  # some file systems know no fsync of directories
-                raise
-        finally:
-            os.close(descriptor)

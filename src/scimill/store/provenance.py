@@ -32,8 +32,12 @@ class Provenance:
 
 def describe(provenance: Provenance, world: World) -> dict[str, str | int]:
     """All root attributes of provenance."""
+    return {**dataclasses.asdict(provenance), **environment(world)}
+
+
+def environment(world: World) -> dict[str, str | int]:
+    """What a run runs on: versions, host, job, ranks, command line, date."""
     return {
-        **dataclasses.asdict(provenance),
         "scimill_version": __version__,
         "git_state": git_state(),
         "command_line": shlex.join(sys.argv),

@@ -42,7 +42,7 @@ def verify(path: Path, world: World) -> Report:
     StorageError : its seal or structure is damaged, so that its blocks cannot be told.
 
     """
-    with _open_everywhere(path, world) as reader:
+    with open_everywhere(path, world) as reader:
         mine: list[tuple[int, str]] = []
         blocks = np.arange(reader.layout.blocks)
         states = reader.column("state")
@@ -57,7 +57,7 @@ def verify(path: Path, world: World) -> Report:
         return Report(len(blocks), int(np.count_nonzero(states == PENDING)), reader.layout.rows, problems)
 
 
-def _open_everywhere(path: Path, world: World) -> Reader:
+def open_everywhere(path: Path, world: World) -> Reader:
     """Let rank 0 alone check the structure, so that a damaged file gives one message."""
     if world.size > 1:
         world.on_root(_check_structure, path)

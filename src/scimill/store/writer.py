@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.errors import ConfigError, Stopped
+from scimill.files import Claim, check_directory, rename, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import hdf5
 from scimill.store.checksums import bytes_checksum, row_checksum
 from scimill.store.layout import DONE, PENDING, Layout
-from scimill.store.output import Claim, Output, check_absent, check_directory, check_space, rename, sync
+from scimill.store.output import Output, check_absent, check_space
 from scimill.store.provenance import Provenance, describe
 from scimill.store.reader import Reader
 from scimill.store.seal import make_seal, write_seal
@@ -44,7 +45,7 @@ class Writer:
     def __init__(self, world: World, output: Output, layout: Layout, claim: Claim, stop: Stop) -> None:
         self.layout = layout
         self._world, self._output, self._claim = world, output, claim
-        with hdf5.storage_errors(output.part, "opening the file"):
+        with storage_errors(output.part, "opening the file"):
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
             self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, _ in layout.datasets()}
         self.pending = self._find_pending(stop)
@@ -74,7 +75,7 @@ class Writer:
         for number, block in enumerate(done.tolist()):
             if stop.requested():
                 return None
-            with hdf5.storage_errors(self._output.part, f"checking block {block}"):
+            with storage_errors(self._output.part, f"checking block {block}"):
                 if block_damage(reader, block):
                     self._rows["blocks/state"].write(block, np.array([PENDING], dtype=np.uint8))
                     damaged.append(block)
@@ -97,7 +98,7 @@ class Writer:
         started : `time.monotonic` when work on it began.
 
         """
-        with hdf5.storage_errors(self._output.part, f"writing block {block}"):
+        with storage_errors(self._output.part, f"writing block {block}"):
             checksum = self._write_data(block, data)
             self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
             self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
@@ -158,7 +159,7 @@ class Writer:
         return complete
 
     def _close(self) -> None:
-        with hdf5.storage_errors(self._output.part, "closing the file"):
+        with storage_errors(self._output.part, "closing the file"):
             self._file.close()
             sync(self._output.part)
         self._world.barrier()
@@ -197,7 +198,7 @@ def open_writer(
     if world.size > 1 and not hdf5.is_parallel():
         what = f"{world.size} ranks, but this h5py was built without MPI"
         world.fail(ConfigError(what, remedy="run scripts/setup.sh with a parallel HDF5, or use one rank"))
-    claim = Claim(output)
+    claim = Claim(output.lock)
     if not world.on_root(_prepare, world, output, layout, provenance, explain_difference, claim):
         stop.restore()
         return None
@@ -213,7 +214,7 @@ def _prepare(
     claim: Claim,
 ) -> bool:
     """Bring about a laid-down ``.part``, claimed for this run; False where there is nothing left to do. On rank 0."""
-    with hdf5.storage_errors(output.path, "preparing the output"):
+    with storage_errors(output.path, "preparing the output"):
         check_directory(output.path)
         claim.acquire()
         try:

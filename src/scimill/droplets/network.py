@@ -1,0 +1,233 @@
+"""The network that replaces the integration of a droplet: from its state, its air and a time to its later state.
+
+Two forms. ``plain`` is the published one (RichterLab/NTLP): seven numbers in, normalised radius and temperature out.
+``residual`` learns what is left after what is known:
+
+- the radius as the change of log10 r, the temperature as the difference from T0 relaxing to the air's with the
+  time constant of conduction and condensation, r²/(bρ + d), d = ℓ a e/Tf² (Λ/Tf − 1);
+- inputs in which droplets of all sizes look alike: log10 θ, the time in units of r²/K, with K = 2a (e/Tf) bρ/(bρ + d),
+  the rate of growth of r² per unit of supersaturation with the droplet at the quasi-steady temperature (linearised);
+  log10 of the solute term σS/r³; and θ(RH − 1), θ(RH − exp(κ/(r T) − σS/r³)), the change of r²/r0² if the first
+  supersaturation stayed, through asinh, which is linear where a droplet is about to evaporate (−1) and a logarithm
+  far away from it.
+
+The notation is that of `scimill.droplets.physics`. All of this is inside the model, which takes and gives SI units.
+Features are computed in float64, since RH − exp(…) is a small difference, the network itself in its own precision.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scimill.droplets.physics import Constants
+from scimill.droplets.sampling import INPUTS
+
+CAMPAIGN = "droplets"
+ZERO_CELSIUS = 273.15  # K
+LARGEST_EXPONENT = 690.0  # beyond it exp is infinite or zero in float64
+SHARPNESS = 3.0  # asinh(3 x) bends at |x| = 1/3: evaporation, at x = −1, lies where it is still steep
+SPREAD = 6.0  # brings asinh(3 x), |x| <= 1e8, to the order of 1
+TEMPERATURE_UNIT = 5.0  # K of the temperature's residual for 1 of the network's output
+LOSSES: Mapping[str, Any] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+MODEL_INPUTS = (*INPUTS, "time")
+MODEL_OUTPUTS = ("radius", "temperature")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All that a network is made from, but its weights."""
+
+    network: str
+    hidden: tuple[int, ...]
+    activation: str
+    ranges: tuple[tuple[float, float], ...]
+    """least and largest value of each of MODEL_INPUTS in the training data, SI units"""
+    constants: Constants
+    saturation: tuple[float, float, float]
+    solute_per_salinity: float
+    loss: str
+    radius_scale: float
+    temperature_scale: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts, for files."""
+        return {"campaign": CAMPAIGN, **dataclasses.asdict(self), "constants": list(self.constants)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+        """Read back what `to_dict` wrote."""
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        ranges = tuple((float(low), float(high)) for low, high in known["ranges"])
+        e0, slope, offset = known["saturation"]
+        special = {
+            "ranges": ranges, "hidden": tuple(known["hidden"]), "saturation": (e0, slope, offset),
+            "constants": Constants(*known["constants"]),
+        }  # fmt: skip
+        return cls(**{**known, **special})
+
+
+class DropletNetwork(nn.Module):
+    """Radius (m) and temperature (K) of droplets after a time.
+
+    Parameters
+    ----------
+    spec : what it is made from.
+
+    """
+
+    centre: Tensor
+    half_width: Tensor
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
+        raw = self.raw_features(corners)
+        low, high = raw.min(0).values, raw.max(0).values
+        as_it_is = [6] if spec.network == "plain" else [7, 8]  # the published time; what asinh has scaled
+        low[as_it_is], high[as_it_is] = -1.0, 1.0
+        high[high == low] += 1.0  # an input that is the same in all data
+        # Rounded first, so that the model is the same in any precision.
+        self.register_buffer("centre", ((low + high) / 2).float().double(), persistent=False)
+        self.register_buffer("half_width", ((high - low) / 2).float().double(), persistent=False)
+        widths = [raw.shape[1], *spec.hidden]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation]()]
+        self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict.
+
+        Parameters
+        ----------
+        inputs : (n, 7), the columns of MODEL_INPUTS in SI units, float32 or float64.
+
+        Returns
+        -------
+        (n, 2), radius in m and temperature in K, of the inputs' dtype.
+        """
+        x = inputs.double()
+        features = self.features(x).to(next(self.parameters()).dtype)
+        outputs = self.base(x) + self.units() * self.body(features).double()
+        return torch.stack((10.0 ** outputs[:, 0], outputs[:, 1]), 1).to(inputs.dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the first layer gets, (n, 7 or 9); x as in `forward`, float64."""
+        return (self.raw_features(x) - self.centre.double()) / self.half_width.double()
+
+    def raw_features(self, x: Tensor) -> Tensor:
+        """Features before they are brought to about -1 … 1."""
+        r, T, S, Tf, RH, rho, t = x.unbind(1)
+        if self.spec.network == "plain":
+            return torch.stack((r.log10(), T, S.log10(), Tf, RH, rho, t), 1)
+        k = self.spec.constants
+        log_time = (self._growth(Tf, rho) * t).log10() - 2 * r.log10()
+        log_solute = (S * self.spec.solute_per_salinity).log10() + math.log10(k.raoult) - 3 * r.log10()
+        exponent = k.kelvin / (r * T) - 10.0**log_solute
+        time = 10.0**log_time
+        first = RH - exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
+        drift = [_arsinh(SHARPNESS * time * excess) / SPREAD for excess in (RH - 1, first)]
+        return torch.stack((r.log10(), T - Tf, log_solute, Tf, RH, rho, log_time, *drift), 1)
+
+    def base(self, x: Tensor) -> Tensor:
+        """log10 of the radius (m) and temperature (K), (n, 2), to which the network's output is added."""
+        if self.spec.network == "plain":
+            return self.centre[:2].double().expand(len(x), 2)
+        r, T, _, Tf, _, rho, t = x.unbind(1)
+        k = self.spec.constants
+        relaxed = Tf + (T - Tf) * torch.exp(-(k.conduction * rho + self._release(Tf)) * t / r**2)
+        return torch.stack((r.log10(), relaxed), 1)
+
+    def units(self) -> Tensor:
+        """What 1 of the network's output means: of log10 of the radius, and K."""
+        if self.spec.network == "plain":
+            return self.half_width[:2].double()
+        return self.centre.new_tensor((1.0, TEMPERATURE_UNIT), dtype=torch.float64)
+
+    def _growth(self, Tf: Tensor, rho: Tensor) -> Tensor:
+        """K of the module's text, m²/s."""
+        k = self.spec.constants
+        conduction = k.conduction * rho
+        return 2 * k.growth * self._saturation(Tf) / Tf * conduction / (conduction + self._release(Tf))
+
+    def _release(self, Tf: Tensor) -> Tensor:
+        """Latent heat that a warmer droplet gives off, d of the module's text, m²/s."""
+        k = self.spec.constants
+        return k.latent * k.growth * self._saturation(Tf) / Tf**2 * (k.clapeyron / Tf - 1)
+
+    def _saturation(self, Tf: Tensor) -> Tensor:
+        """Saturation vapour pressure, Pa, as `physics.saturation_pressure`."""
+        e0, slope, offset = self.spec.saturation
+        celsius = Tf - ZERO_CELSIUS
+        return e0 * torch.exp(slope * celsius / (offset + celsius))
+
+    def normalised(self, x: Tensor, outcome: Tensor) -> Tensor:
+        """What the network should give, (n, 2); outcome: radius (m) and temperature (K), (n, 2), float64."""
+        wanted = torch.stack((outcome[:, 0].log10(), outcome[:, 1]), 1)
+        return (wanted - self.base(x)) / self.units()
+
+
+def _arsinh(x: Tensor) -> Tensor:
+    """asinh, of functions that every run time of ONNX has in float64."""
+    return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
+
+
+class DropletTask:
+    """Training of a network on droplets.
+
+    Parameters
+    ----------
+    spec, seed : what the network is made from, and the seed of its first weights.
+    samples_per_row : times per droplet.
+
+    """
+
+    fields: tuple[str, ...] = (*MODEL_INPUTS, *MODEL_OUTPUTS)
+    terms: tuple[str, ...] = MODEL_OUTPUTS
+
+    def __init__(self, spec: Spec, seed: int, samples_per_row: int) -> None:
+        self._reference = DropletNetwork(spec)  # prepares data on the CPU, wherever the model is
+        torch.manual_seed(seed)
+        self.model = DropletNetwork(spec)
+        self.network = spec.to_dict()
+        self.samples_per_row = samples_per_row
+        self._loss = spec.loss
+        units = self._reference.units().tolist()
+        self._weights = [
+            unit / scale for unit, scale in zip(units, (spec.radius_scale, spec.temperature_scale), strict=True)
+        ]
+
+    def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
+        """Features and wanted outputs of droplets; a droplet with several times is as many samples."""
+        columns = [
+            np.broadcast_to(rows[n].reshape(len(rows[n]), -1), (len(rows[n]), self.samples_per_row))
+            for n in self.fields
+        ]
+        table = torch.from_numpy(np.stack([column.reshape(-1) for column in columns], 1).astype(np.float64))
+        x, outcome = table[:, : len(MODEL_INPUTS)], table[:, len(MODEL_INPUTS) :]
+        dtype = next(self.model.parameters()).dtype
+        return self._reference.features(x).to(dtype), self._reference.normalised(x, outcome).to(dtype)
+
+    def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Sum over the samples of the loss of log10 of the radius, and of the temperature, in units of their scales."""
+        features, wanted = tensors
+        errors = (self.model.body(features) - wanted) * wanted.new_tensor(self._weights)
+        loss: Tensor = LOSSES[self._loss](errors, torch.zeros_like(errors), reduction="none")
+        return loss.sum(0)
+
+
+def predict(model: DropletNetwork, inputs: NDArray[Any], batch: int = 65_536) -> NDArray[np.float64]:
+    """Radius (m) and temperature (K), (n, 2), of droplets (n, 7) whose columns are MODEL_INPUTS."""
+    with torch.no_grad():
+        droplets = torch.from_numpy(np.asarray(inputs, dtype=np.float64))
+        return np.concatenate([model(part).numpy() for part in torch.split(droplets, batch)])

@@ -1,0 +1,96 @@
+"""Training of the network that replaces the integration: what the engine is given of droplets."""
+
+from pathlib import Path
+from typing import Any
+
+from scimill import config as configuration
+from scimill.droplets import arguments
+from scimill.droplets.fields import samples_per_droplet
+from scimill.droplets.network import CAMPAIGN, DropletTask, Spec
+from scimill.droplets.params import GenerateConfig, TrainConfig, solute_per_salinity
+from scimill.droplets.sampling import Ranges
+from scimill.errors import InputError
+from scimill.parallel.world import World
+from scimill.store.reader import Reader
+from scimill.training.directory import RunDirectory
+from scimill.training.run import train
+
+
+def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+    """Train on a store of droplets; see `scimill.training.run.train`."""
+    return train(lambda reader: make_task(config, reader), store, directory, config, world)
+
+
+def make_task(config: TrainConfig, reader: Reader) -> DropletTask:
+    """Make what is trained on a store.
+
+    Raises
+    ------
+    InputError : the store holds no droplets, or weird ones among them.
+    """
+    require_droplets(reader)
+    if any(field.name == "weird" for field in reader.layout.fields):
+        raise InputError(
+            "the store keeps weird droplets in its sample",
+            where=str(reader.path),
+            allowed="a sample without them",
+            remedy="generate without --keep-weird",
+        )
+    return DropletTask(make_spec(config, read_generation(reader)), config.seed, samples_per_droplet(reader))
+
+
+def require_droplets(reader: Reader) -> None:
+    """Refuse a store of another campaign.
+
+    Raises
+    ------
+    InputError : it is one.
+    """
+    campaign = str(reader.provenance["campaign"])
+    if campaign != CAMPAIGN:
+        raise InputError(
+            f"a store of {campaign}", where=str(reader.path), allowed="one of scimill droplets generate or import-data"
+        )
+
+
+def read_generation(reader: Reader) -> GenerateConfig:
+    """Ranges and physics of a store; an import does not know its own, and is taken to have the defaults."""
+    stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
+    known = configuration.declared(GenerateConfig)
+    values: dict[str, Any] = {"count": reader.layout.rows}
+    values |= {name: value for name, value in stored.values.items() if name in known}
+    return configuration.build(GenerateConfig, [configuration.Layer(stored.source, values)])
+
+
+def make_spec(config: TrainConfig, data: GenerateConfig) -> Spec:
+    """What the network is made from.
+
+    Raises
+    ------
+    ConfigError : an input does not vary in the data, so nothing could be learnt of it.
+    """
+    drawn = arguments.ranges(data)
+    return Spec(
+        network=config.network,
+        hidden=config.hidden,
+        activation=config.activation,
+        ranges=_ranges(drawn),
+        constants=arguments.constants(data),
+        saturation=(data.saturation_pressure, data.saturation_slope, data.saturation_offset),
+        solute_per_salinity=solute_per_salinity(data),
+        loss=config.loss,
+        radius_scale=config.radius_scale,
+        temperature_scale=config.temperature_scale,
+    )
+
+
+def _ranges(drawn: Ranges) -> tuple[tuple[float, float], ...]:
+    """Range of each input of the model."""
+    temperature = drawn.temperature
+    if drawn.temperature_offset is not None:
+        low, high = ((air + off) for air, off in zip(drawn.air_temperature, drawn.temperature_offset, strict=True))
+        temperature = (low, high)
+    return (
+        drawn.radius, temperature, drawn.salinity, drawn.air_temperature, drawn.relative_humidity, drawn.air_density,
+        drawn.time,
+    )  # fmt: skip

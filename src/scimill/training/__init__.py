@@ -1,0 +1,1 @@
+"""Data-parallel training of any campaign's network on a store."""

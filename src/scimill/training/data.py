@@ -1,0 +1,267 @@
+"""Batches of a store, for any number of ranks the same.
+
+The training blocks of an epoch are shuffled and cut into windows. A window's steps each take their part of every one
+of its blocks, whose rows are shuffled too. So what a batch holds does not depend on the number of ranks, while each
+rank reads its own blocks of the window only, and holds two windows at most: one to compute with, one being loaded.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scimill.errors import ConfigError, InputError, StorageError
+from scimill.store.reader import Reader, Rows
+from scimill.store.verify import block_damage
+from scimill.training.params import Loading, TrainingConfig
+
+T = TypeVar("T")
+Tensors = tuple[torch.Tensor, ...]
+Prepare = Callable[[Mapping[str, NDArray[Any]]], Tensors]
+SPLIT, BLOCKS, SAMPLES = range(3)  # first word of the spawn keys of the streams of this module
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Blocks for training, for validation, and those that training never sees."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def split_blocks(blocks: int, config: Loading, seed: int) -> Split:
+    """Deal out the blocks of a store; a share that is not 0 gets a block at least.
+
+    Raises
+    ------
+    ConfigError : too few blocks.
+    """
+    shares = (config.validation_share, config.test_share)
+    validation, test = (max(1, round(share * blocks)) if share else 0 for share in shares)
+    if validation + test >= blocks:
+        raise ConfigError(
+            f"the store has {blocks} block(s), too few to train, validate and test",
+            allowed=f"{validation + test + 1} blocks or more with these shares",
+            remedy="generate with a smaller --block-size, or give --validation-share 0",
+        )
+    order = _stream(seed, SPLIT).permutation(blocks).tolist()
+    held_out = validation + test
+    return Split(*(tuple(sorted(part)) for part in (order[held_out:], order[:validation], order[validation:held_out])))
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Blocks that are mixed, with their numbers of samples, and the steps that they are enough for.
+
+    The shuffling depends on the seed, the epoch and the block.
+    """
+
+    blocks: tuple[int, ...]
+    samples: tuple[int, ...]
+    steps: int
+    seed: int
+    epoch: int
+
+    def bounds(self, index: int) -> NDArray[np.int64]:
+        """Where each step begins in the shuffled samples of its index-th block, and where the last one ends."""
+        return np.arange(self.steps + 1) * self.samples[index] // self.steps
+
+    def batch_samples(self) -> list[int]:
+        """Samples of each step's batch, of all ranks together."""
+        ends = np.sum([self.bounds(index) for index in range(len(self.blocks))], axis=0)
+        return [int(samples) for samples in np.diff(ends)]
+
+    def order(self, index: int) -> NDArray[np.int64]:
+        """Shuffled samples of its index-th block."""
+        return _stream(self.seed, SAMPLES, self.epoch, self.blocks[index]).permutation(self.samples[index])
+
+
+def windows(
+    blocks: Sequence[int], samples: Callable[[int], int], size: int, batch_size: int, seed: int, epoch: int
+) -> list[Window]:
+    """Windows of an epoch, in their order.
+
+    Parameters
+    ----------
+    blocks : the training blocks.
+    samples : how many samples a block has.
+    size, batch_size : most blocks per window, most samples per batch.
+    seed, epoch : what the order depends on.
+    """
+    shuffled = _stream(seed, BLOCKS, epoch).permutation(np.asarray(blocks))
+    found = []
+    for part in np.array_split(shuffled, -(-len(blocks) // size)):
+        counts = tuple(samples(block) for block in part.tolist())
+        found.append(Window(tuple(part.tolist()), counts, -(-sum(counts) // batch_size), seed, epoch))
+    return found
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One rank's part of a batch, which may be empty, and the samples that all ranks have together."""
+
+    tensors: Tensors
+    samples: int
+
+
+class Source:
+    """The blocks of a store as tensors; each is checked when this rank reads it first.
+
+    Parameters
+    ----------
+    reader : the store.
+    fields : the fields to read.
+    prepare : makes tensors of rows of the fields; each tensor's first axis is the samples.
+    device : where to put batches.
+    keep : whether to keep what was read.
+
+    """
+
+    def __init__(
+        self, reader: Reader, fields: Sequence[str], prepare: Prepare, device: torch.device, *, keep: bool
+    ) -> None:
+        self._reader, self._fields, self._prepare, self._device, self._keep = reader, fields, prepare, device, keep
+        self.path = reader.path
+        self._sound: set[int] = set()
+        self._kept: dict[int, Tensors] = {}
+
+    def load(self, block: int) -> Tensors:
+        """Tensors of a block, in the order of its rows.
+
+        Raises
+        ------
+        StorageError : its bytes are damaged.
+        InputError : a value is not finite.
+        """
+        if block in self._kept:
+            return self._kept[block]
+        rows = {name: self._reader.rows(block, name) for name in self._fields}
+        if block not in self._sound:
+            self._check(block, rows)
+        tensors = self._prepare(rows)
+        if self._keep:
+            self._kept[block] = tensors
+        return tensors
+
+    def _check(self, block: int, rows: Mapping[str, Rows]) -> None:
+        where = f"{self.path}, block {block}"
+        if damage := block_damage(self._reader, block):
+            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
+        for name, values in rows.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"{name} has values that are not finite", where=where, remedy="generate it again")
+        self._sound.add(block)
+
+    def batches(self, window: Window, rank: int, size: int) -> list[Batch]:
+        """All batches of a window, as far as this rank's blocks of it go."""
+        mine = range(rank, len(window.blocks), size)
+        bounds = [window.bounds(index) for index in mine]
+        parts = [self.load(window.blocks[index]) for index in mine] or [self.load_none()]
+        firsts = np.cumsum([0, *(window.samples[index] for index in mine)])
+        orders = [window.order(index) + first for index, first in zip(mine, firsts, strict=False)]
+        steps = [
+            np.concatenate(
+                [_NONE, *(order[bound[step] : bound[step + 1]] for order, bound in zip(orders, bounds, strict=True))]
+            )
+            for step in range(window.steps)
+        ]
+        mixed = [self.to_device(torch.cat(columns)[np.concatenate(steps)]) for columns in zip(*parts, strict=True)]
+        sizes = [len(step) for step in steps]
+        cuts = zip(*(torch.split(tensor, sizes) for tensor in mixed), strict=True)
+        return [Batch(tensors, samples) for tensors, samples in zip(cuts, window.batch_samples(), strict=True)]
+
+    def load_none(self) -> Tensors:
+        """Tensors of no samples."""
+        layout = {field.name: field for field in self._reader.layout.fields}
+        return self._prepare({name: np.empty((0, *layout[name].shape), layout[name].dtype) for name in self._fields})
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Put a tensor to where it is computed with."""
+        return tensor.to(self._device)
+
+
+_NONE = np.empty(0, dtype=np.int64)
+
+
+class Feed:
+    """What one rank is fed with: its part of the batches of each epoch, and of the validation blocks.
+
+    Parameters
+    ----------
+    source, split : the data, and which blocks are for what.
+    samples : how many samples a block has.
+    config : sizes of windows and batches, the seed.
+    rank, size : this rank, and how many there are.
+
+    """
+
+    def __init__(
+        self, source: Source, split: Split, samples: Callable[[int], int], config: TrainingConfig, rank: int, size: int
+    ) -> None:
+        self._source, self._split, self._samples, self._config = source, split, samples, config
+        self._rank, self._size = rank, size
+        self.training_samples = sum(map(samples, split.train))
+        self.validation_samples = sum(map(samples, split.validation))
+        if config.batch_size > self.training_samples:
+            raise ConfigError(
+                f"batch_size {config.batch_size} is larger than the data",
+                where=str(source.path),
+                allowed=f"at most {self.training_samples} samples, which is all there is to train on",
+            )
+
+    def steps(self, epoch: int) -> int:
+        """How many steps an epoch has, on all ranks."""
+        return sum(window.steps for window in self._windows(epoch))
+
+    def _windows(self, epoch: int) -> list[Window]:
+        config = self._config
+        return windows(self._split.train, self._samples, config.window, config.batch_size, config.seed, epoch)
+
+    def training(self, epoch: int, skip: int) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of an epoch, but the first ones, and the seconds that each was waited for."""
+        left = []
+        for window in self._windows(epoch):
+            if skip < window.steps:
+                left.append((window, skip))
+            skip = max(0, skip - window.steps)
+        jobs = (partial(self._source.batches, window, self._rank, self._size) for window, _ in left)
+        for (batches, waited), (_, first) in zip(ahead(jobs), left, strict=True):
+            for number, batch in enumerate(batches[first:]):
+                yield batch, 0.0 if number else waited
+
+    def validation(self) -> Iterator[tuple[Tensors, float]]:
+        """Yield this rank's part of the validation samples, and the seconds that each was waited for."""
+        blocks = self._split.validation[self._rank :: self._size]
+        for tensors, waited in ahead(partial(self._source.load, block) for block in blocks):
+            parts = zip(*(torch.split(tensor, self._config.batch_size) for tensor in tensors), strict=True)
+            for number, part in enumerate(parts):
+                yield tuple(map(self._source.to_device, part)), 0.0 if number else waited
+
+
+def ahead(jobs: Iterable[Callable[[], T]]) -> Iterator[tuple[T, float]]:
+    """Run jobs in a thread, one ahead of their use; yield each result and the seconds that it was waited for."""
+    with ThreadPoolExecutor(1, "scimill-data") as pool:
+        pending = None
+        for job in jobs:
+            submitted = pool.submit(job)
+            if pending is not None:
+                yield _waited(pending)
+            pending = submitted
+        if pending is not None:
+            yield _waited(pending)
+
+
+def _waited(future: Future[T]) -> tuple[T, float]:
+    started = time.monotonic()
+    return future.result(), time.monotonic() - started

@@ -1,0 +1,158 @@
+"""The directory of a run: what may be there already, and the records of what was trained on what.
+
+config.yaml     the complete configuration          checkpoint.pt, checkpoint-previous.pt   to go on from
+run.json        store, split, environment           model.pt      best model so far
+metrics.csv     losses, learning rate, rates        result.json   written last: the run is finished
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scimill.config import explainer, to_yaml
+from scimill.errors import ConfigError, InputError, StorageError
+from scimill.files import Claim, check_directory, replacing, storage_errors
+from scimill.parallel.world import World
+from scimill.store.provenance import environment
+from scimill.store.reader import Reader
+from scimill.training.checkpoint import LAST, MODEL, PREVIOUS, State, load_checkpoint, read_tensors
+from scimill.training.data import Split
+from scimill.training.params import TrainingConfig
+
+CONFIG, RUN, METRICS, RESULT, LOCK = "config.yaml", "run.json", "metrics.csv", "result.json", "lock"
+OWN = (CONFIG, RUN, METRICS, RESULT, LAST, PREVIOUS, MODEL)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Where a run goes, and what to do with what is there."""
+
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+    is_trial: bool = False
+    """whether it lies in the directory of a sweep, which is made where it is not there"""
+
+    @contextlib.contextmanager
+    def claimed(self, world: World) -> Iterator[None]:
+        """Hold the directory for this run, making it where it is not there; collective."""
+        claim = Claim(self.path / LOCK)
+        world.on_root(self._claim, claim)
+        try:
+            yield
+        finally:
+            claim.release()
+
+    def _claim(self, claim: Claim) -> None:
+        with storage_errors(self.path, "preparing the run directory"):
+            if self.is_trial:
+                self.path.parent.mkdir(exist_ok=True)
+            self.check()
+            self.path.mkdir(exist_ok=True)
+            claim.acquire()
+            if self.overwrite:
+                for name in OWN:
+                    (self.path / name).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Refuse a directory that cannot be written, or holds a run and neither --resume nor --overwrite is given.
+
+        Raises
+        ------
+        StorageError : one of these.
+        """
+        if self.path.is_dir():
+            check_directory(self.path / CONFIG)
+        elif self.path.exists():
+            raise StorageError("the run directory is a file", where=str(self.path), remedy="name another --output")
+        else:
+            check_directory(self.path)
+        if (self.path / CONFIG).exists() and not (self.resume or self.overwrite):
+            remedy = "give --resume to go on with it, --overwrite to begin anew, or name another --output"
+            raise StorageError("the directory holds a run already", where=str(self.path), remedy=remedy)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run there has come to its end."""
+        return (self.path / RESULT).exists()
+
+    def begin(self, config: TrainingConfig, record: dict[str, Any]) -> State | None:
+        """Write the records, or compare them with those of the run to go on with; return its checkpoint.
+
+        Parameters
+        ----------
+        config : the configuration.
+        record : the store, the split and the network, which must be the same again; and the environment.
+
+        Raises
+        ------
+        ConfigError : it was made with another configuration.
+        InputError : it was trained on another store, or its files are damaged.
+        """
+        if not (self.resume and (self.path / CONFIG).exists()):
+            self._write(CONFIG, to_yaml(config))
+            self._write(RUN, json.dumps(record, indent=1))
+            return None
+        difference = explainer(config)((self.path / CONFIG).read_text("utf-8"))
+        if difference:
+            remedy = "resume with the same, or --overwrite, or name another --output"
+            raise ConfigError(
+                f"the run was begun with another configuration: {difference}", where=str(self.path), remedy=remedy
+            )
+        self._compare(record)
+        return load_checkpoint(self.path)
+
+    def _compare(self, record: dict[str, Any]) -> None:
+        try:
+            stored = json.loads((self.path / RUN).read_text("utf-8"))
+        except (OSError, ValueError):
+            raise InputError("the run's record is damaged", where=str(self.path / RUN)) from None
+        for part, words in (
+            ("store", "on another store"),
+            ("network", "with another network"),
+            ("split", "on other blocks"),
+        ):
+            ours, theirs = json.loads(json.dumps(record[part])), stored.get(part)
+            if ours["identity"] != theirs["identity"] if part == "store" else ours != theirs:
+                raise InputError(
+                    f"the run was begun {words}", where=str(self.path), remedy="--overwrite, or name another --output"
+                )
+
+    def finish(self) -> None:
+        """Mark the run as finished, with the position and the loss of the best model."""
+        position = read_tensors(self.path / MODEL, "model")["position"]
+        self._write(RESULT, json.dumps(position, indent=1))
+
+    def _write(self, name: str, text: str) -> None:
+        with replacing(self.path / name, "run's record") as part:
+            part.write_text(text, "utf-8")
+
+
+def describe_store(reader: Reader) -> dict[str, Any]:
+    """What tells a store from another: what it was made with, and a digest of its blocks' checksums."""
+    digest = hashlib.sha256(reader.layout.to_json().encode())
+    digest.update(reader.column("crc32c").tobytes())
+    return {
+        "path": str(reader.path.resolve()),
+        "identity": digest.hexdigest(),
+        "rows": reader.layout.rows,
+        "blocks": reader.layout.blocks,
+        **{name: str(reader.provenance[name]) for name in ("campaign", "algorithm", "config", "seed")},
+    }
+
+
+def describe_run(reader: Reader, split: Split, network: dict[str, Any], world: World) -> dict[str, Any]:
+    """Record of a run: its store, its split of the blocks, its network, and what it runs on."""
+    versions = {"torch_version": str(torch.__version__)}
+    return {
+        "store": describe_store(reader),
+        "split": dataclasses.asdict(split),
+        "network": network,
+        "environment": {**environment(world), **versions},
+    }

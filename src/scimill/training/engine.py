@@ -1,0 +1,284 @@
+"""The training loop: load, step, log, save, validate. It is the same on one rank and on many.
+
+The loss is a sum over samples. Each rank computes the gradient of its samples' part, divided by the number of samples
+of all ranks; one sum over the ranks per step makes the gradient of the whole batch. In the same sum travel the loss
+and the wish to stop, so all ranks log the same numbers and agree at a step's end.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scimill.errors import NumericalError
+from scimill.parallel.report import Progress
+from scimill.parallel.world import Stop
+from scimill.training.checkpoint import State
+from scimill.training.data import Batch, Feed, Tensors
+from scimill.training.gradients import Gradients
+from scimill.training.metrics import Interval
+from scimill.training.optimizers import learning_rate, make_optimizer
+from scimill.training.params import TrainingConfig
+from scimill.training.ranks import Ranks
+from scimill.training.records import Records
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Task(Protocol):
+    """What a campaign trains."""
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """What the network is made from, so that it can be made again; its `campaign` says whose it is."""
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network, with its first weights."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of the store that it learns from."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms of the loss."""
+
+    @property
+    def samples_per_row(self) -> int:
+        """Samples that each row of the store holds."""
+
+    def prepare(self, rows: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Make tensors of a block's rows; the first axis of each is the samples."""
+
+    def losses(self, tensors: Tensors) -> torch.Tensor:
+        """Sum of each term of the loss over the samples."""
+
+
+@dataclasses.dataclass
+class Position:
+    """How far training has come, and the best of it."""
+
+    epoch: int = 0
+    epoch_step: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+
+
+class Trainer:
+    """Trains a task's model.
+
+    Parameters
+    ----------
+    task, config : what is trained, and how.
+    feed : the data.
+    ranks, stop : the ranks, and whether this one was asked to stop.
+    records : where metrics and checkpoints go.
+
+    """
+
+    def __init__(
+        self, task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, stop: Stop, records: Records
+    ) -> None:
+        self._task, self._config, self._feed = task, config, feed
+        self._ranks, self._stop, self._records = ranks, stop, records
+        self._device = next(task.model.parameters()).device
+        self._optimizer = make_optimizer(task.model.parameters(), config)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
+        self._gradients = Gradients(task.model, extras=len(task.terms) + 1)
+        self._interval = Interval(task.terms, self._device)
+        self.position = Position()
+        self.best: State = {}
+
+    def run(self) -> str:
+        """Train until the last epoch, or until patience ends, or until a rank is asked to stop.
+
+        Returns
+        -------
+        Why to stop before the end; empty where training has come to it.
+
+        Raises
+        ------
+        NumericalError : the loss is not finite; on all ranks.
+
+        """
+        self._show = self._progress()
+        while not self.is_finished:
+            reason = self._epoch()
+            if reason:
+                return reason
+            self._end_epoch()
+        self._show.close()
+        return ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done, or no epoch has been better for as long as patience lasts."""
+        position, patience = self.position, self._config.patience
+        tired = patience is not None and position.epoch - position.best_epoch >= patience
+        return position.epoch >= self._config.epochs or tired
+
+    def _epoch(self) -> str:
+        """Train on the batches that are left of this epoch; return why to stop, or an empty text."""
+        position, steps = self.position, self._feed.steps(self.position.epoch)
+        for batch, waited in self._feed.training(position.epoch, position.epoch_step):
+            started, part = time.monotonic(), position.epoch_step / steps
+            rate = learning_rate(self._config, position.step, position.epoch + part)
+            stopping = self._step(batch, rate)
+            self._interval.add(self._gradients.extras[:-1], batch.samples, waited)
+            if position.step % self._config.log_steps == 0:
+                self._flush()
+            self._stop.block_took(time.monotonic() - started)
+            if stopping:
+                self.save()
+                return self._stop.reason or "another rank"
+            if self._records.checkpoint_due(position.step):
+                self.save()
+            if self._show.due():
+                self._show.update(int(self._feed.training_samples * (position.epoch + part)))
+        return ""
+
+    # ---- a step -------------------------------------------------------------------------------------------------
+
+    def _step(self, batch: Batch, rate: float) -> bool:
+        """Do one step; return whether a rank was asked to stop."""
+        self._seed()
+        self._gradients.zero()
+        self._gradients.extras[:-1] = self._backward(batch)
+        self._gradients.extras[-1] = float(self._stop.requested())
+        self._ranks.sum_(self._gradients.buffer)
+        self._update(rate)
+        self.position.step += 1
+        self.position.epoch_step += 1
+        return bool(self._gradients.extras[-1] > 0)
+
+    def _seed(self) -> None:
+        """Give layers that draw random numbers a stream that belongs to the step, so that none need be saved."""
+        words = np.random.SeedSequence((self._config.seed, self.position.step, self._ranks.rank))
+        seed = int(words.generate_state(1, np.uint64)[0])
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also formats a stack trace, for GPUs that are not
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _backward(self, batch: Batch) -> torch.Tensor:
+        """Add up the gradient of this rank's samples; return their sums of the terms."""
+        sums = torch.zeros_like(self._gradients.extras[:-1])
+        for tensors in _parts(batch.tensors, self._config.accumulation):
+            losses = self._losses(tensors)
+            torch.autograd.backward(self._scaler.scale(losses.sum() / batch.samples))
+            sums += losses.detach()
+        return sums
+
+    def _losses(self, tensors: Tensors) -> torch.Tensor:
+        half = HALF.get(self._config.precision)
+        with torch.autocast(self._device.type, dtype=half, enabled=half is not None):
+            return self._task.losses(tensors)
+
+    def _update(self, rate: float) -> None:
+        """Move the parameters."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._optimizer)
+        if self._config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._task.model.parameters(), self._config.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    # ---- the end of an epoch --------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the best model, save."""
+        started, position = time.monotonic(), self.position
+        self._flush()
+        loss = self._validate()
+        position.epoch += 1
+        position.epoch_step = 0
+        if loss <= position.best_loss:
+            position.best_loss, position.best_epoch = loss, position.epoch
+            self.best = {name: value.clone() for name, value in self._task.model.state_dict().items()}
+        self.save()
+        self._records.save_model(self.best, dataclasses.asdict(position))
+        self._show.update(self._feed.training_samples * position.epoch)
+        self._stop.block_took(time.monotonic() - started)
+
+    def _validate(self) -> float:
+        """Mean loss over the validation blocks of all ranks; minus infinity without any, so that the last is best."""
+        if not self._feed.validation_samples:
+            return -float("inf")
+        interval = Interval(self._task.terms, self._device)
+        self._task.model.eval()
+        with torch.no_grad():
+            for tensors, waited in self._feed.validation():
+                interval.add(self._losses(tensors), 0, waited)
+        self._task.model.train()
+        self._ranks.sum_(interval.sums)
+        interval.samples = self._feed.validation_samples
+        return self._record("validation", interval)
+
+    # ---- records ----------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Write a row of what is not yet recorded."""
+        if self._interval.samples:
+            self._record("train", self._interval)
+            self._interval = Interval(self._task.terms, self._device)
+
+    def _record(self, split: str, interval: Interval) -> float:
+        """Write a row of metrics and return its loss, which all ranks know."""
+        row = interval.row()
+        if not np.isfinite(row["loss"]):
+            self._ranks.world.fail(
+                NumericalError(
+                    f"the {split} loss is {row['loss']} at step {self.position.step}",
+                    where=str(self._records.folder),
+                    remedy="give a smaller --learning-rate, a longer --warmup-steps or --clip-norm, and --overwrite",
+                )
+            )
+        rate = self._optimizer.param_groups[0]["lr"]
+        position = {"step": self.position.step, "epoch": self.position.epoch, "split": split, "learning_rate": rate}
+        self._records.add(position | row)
+        return float(row["loss"])
+
+    def save(self) -> None:
+        """Write a checkpoint, after the row of what is not yet recorded."""
+        self._flush()
+        self._records.save(self.state())
+
+    def state(self) -> State:
+        """All that training goes on from; the random numbers and the order of the data follow from the position."""
+        return {
+            "position": dataclasses.asdict(self.position),
+            "model": self._task.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "best": self.best,
+            "network": dict(self._task.network),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.position = Position(**state["position"])
+        self._task.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.best = {name: value.to(self._device) for name, value in state["best"].items()}
+
+    def _progress(self) -> Progress:
+        samples, position = self._feed.training_samples, self.position
+        return Progress(
+            samples * self._config.epochs, initial=samples * position.epoch, unit="samples", what="train",
+            enabled=self._ranks.is_root,
+        )  # fmt: skip
+
+
+def _parts(tensors: Tensors, count: int) -> Iterator[Tensors]:
+    """Cut a batch into parts of almost the same size, of which none is empty."""
+    for part in zip(*(torch.tensor_split(tensor, count) for tensor in tensors), strict=True):
+        if len(part[0]):
+            yield part

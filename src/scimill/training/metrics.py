@@ -1,0 +1,110 @@
+"""Metrics of a run: to metrics.csv always, to TensorBoard where it is installed."""
+
+import csv
+import importlib.util
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scimill.files import storage_errors
+
+COLUMNS = ("step", "epoch", "split", "samples", "loss", "learning_rate", "samples_per_second", "data_wait", "seconds")
+"""Columns that every run has; those of the terms of the loss follow. data_wait is a share of the time."""
+
+
+class MetricsLog:
+    """Rows of metrics.csv.
+
+    Parameters
+    ----------
+    folder : the run directory.
+    terms : names of the terms of the loss.
+    size : bytes of the file that belong to the checkpoint from which the run goes on; what follows is cut off.
+    step : that checkpoint's step.
+
+    """
+
+    def __init__(self, folder: Path, terms: Sequence[str], size: int, step: int) -> None:
+        self._path = folder / "metrics.csv"
+        self._columns = [*COLUMNS, *(f"loss_{term}" for term in terms)]
+        with storage_errors(self._path, "opening the metrics"):
+            self._file = self._path.open("r+" if size else "w", newline="", encoding="utf-8")
+            self._file.truncate(size)
+            self._file.seek(0, os.SEEK_END)
+        self._writer = csv.DictWriter(self._file, self._columns)
+        if not size:
+            self._write(dict(zip(self._columns, self._columns, strict=True)))
+        self._board = _tensorboard(folder, step)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row."""
+        self._write(row)
+        if self._board:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        with storage_errors(self._path, "writing the metrics"):
+            self._writer.writerow({name: f"{v:.8g}" if isinstance(v, float) else v for name, v in row.items()})
+            self._file.flush()
+
+    def size(self) -> int:
+        """Bytes of the file, which are on the disk when this returns."""
+        with storage_errors(self._path, "syncing the metrics"):
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close both records."""
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, or None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+
+class Interval:
+    """What has happened since the last row: sums of the terms, samples, time, and time waited for data.
+
+    Parameters
+    ----------
+    terms : names of the terms.
+    device : where the sums are.
+
+    """
+
+    def __init__(self, terms: Sequence[str], device: torch.device) -> None:
+        self._terms = terms
+        self.sums = torch.zeros(len(terms), dtype=torch.float64, device=device)
+        self.samples, self._waited, self._started = 0, 0.0, time.monotonic()
+
+    def add(self, sums: torch.Tensor, samples: int, waited: float) -> None:
+        """Count a batch."""
+        self.sums += sums
+        self.samples += samples
+        self._waited += waited
+
+    def row(self) -> dict[str, Any]:
+        """Columns of a row: means over the samples, rates."""
+        seconds = time.monotonic() - self._started
+        means = [float(value) for value in self.sums / self.samples]
+        return {
+            "samples": self.samples,
+            "loss": sum(means),
+            "samples_per_second": self.samples / seconds,
+            "data_wait": self._waited / seconds,
+            "seconds": seconds,
+            **{f"loss_{term}": mean for term, mean in zip(self._terms, means, strict=True)},
+        }

@@ -1,0 +1,63 @@
+"""What rank 0 writes down while a run goes on: metrics, checkpoints, the best model."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scimill.training.checkpoint import State, save_checkpoint, save_model
+from scimill.training.metrics import MetricsLog
+from scimill.training.params import Recording
+
+
+class Records:
+    """Metrics and checkpoints of a run; on all ranks but 0 nothing is written.
+
+    Parameters
+    ----------
+    folder : the run directory.
+    config : how often.
+    about : what the model's file says of where it comes from.
+    enabled : whether this is rank 0.
+
+    """
+
+    def __init__(self, folder: Path, config: Recording, about: Mapping[str, Any], *, enabled: bool) -> None:
+        self.folder = folder
+        self._config, self._about, self._enabled = config, about, enabled
+        self._log: MetricsLog | None = None
+        self._saved_at, self._saved_step = time.monotonic(), 0
+
+    def open(self, terms: Sequence[str], state: State | None) -> None:
+        """Begin the metrics, or go on where a checkpoint was written."""
+        if self._enabled:
+            size, step = (state["metrics_size"], state["position"]["step"]) if state else (0, 0)
+            self._log = MetricsLog(self.folder, terms, size, step)
+            self._saved_step = step
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row of metrics."""
+        if self._log:
+            self._log.add(row)
+
+    def checkpoint_due(self, step: int) -> bool:
+        """Whether to save a checkpoint now; each rank may ask for itself, since rank 0 alone writes."""
+        every = self._config.checkpoint_steps
+        due_by_step = every is not None and step - self._saved_step >= every
+        return due_by_step or time.monotonic() - self._saved_at >= self._config.checkpoint_interval
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint."""
+        if self._log:
+            save_checkpoint(self.folder, state | {"metrics_size": self._log.size()})
+        self._saved_at, self._saved_step = time.monotonic(), state["position"]["step"]
+
+    def save_model(self, model: State, position: Mapping[str, Any]) -> None:
+        """Write the best model so far."""
+        if self._enabled:
+            save_model(self.folder, {**self._about, "state": model, "position": dict(position)})
+
+    def close(self) -> None:
+        """Close the metrics."""
+        if self._log:
+            self._log.close()

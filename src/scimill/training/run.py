@@ -1,0 +1,116 @@
+"""A training run from its directory to its result: what every campaign's ``train`` command calls."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from scimill.errors import ConfigError, Stopped
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Layout
+from scimill.store.reader import Reader
+from scimill.store.verify import open_everywhere
+from scimill.training.checkpoint import State
+from scimill.training.data import Feed, Source, split_blocks
+from scimill.training.directory import RunDirectory, describe_run
+from scimill.training.engine import Task, Trainer
+from scimill.training.params import TrainingConfig
+from scimill.training.ranks import Ranks
+from scimill.training.records import Records
+
+REMEDY = "run the same command with --resume"
+
+
+def train(
+    make_task: Callable[[Reader], Task], store: Path, directory: RunDirectory, config: TrainingConfig, world: World
+) -> bool:
+    """Train on a store; collective.
+
+    Parameters
+    ----------
+    make_task : makes what is trained, of float32 parameters; the same on all ranks.
+    store : the data.
+    directory : where the run is recorded.
+    config : all parameters.
+    world : the ranks.
+
+    Returns
+    -------
+    Whether anything was done: False for a run that has come to its end before.
+
+    Raises
+    ------
+    ScimillError : a user's mistake, a damaged file, a loss that is not finite; `Stopped` before the end.
+
+    """
+    with Ranks(world) as ranks, directory.claimed(world), open_everywhere(store, world) as reader:
+        if directory.resume and world.on_root(lambda: directory.finished):
+            return False
+        device = choose_device(config, ranks)
+        with world.together():
+            reader.require_complete()
+            task = make_task(reader)
+            split = split_blocks(reader.layout.blocks, config, config.seed)
+            samples = partial(_samples, reader.layout, task.samples_per_row)
+            source = Source(reader, task.fields, task.prepare, device, keep=config.in_memory)
+            feed = Feed(source, split, samples, config, ranks.rank, ranks.size)
+        _place(task.model, device, config, ranks)
+        record = describe_run(reader, split, dict(task.network), world)
+        state: State | None = world.on_root(directory.begin, config, record)
+        reason = _run(task, config, feed, ranks, Records(directory.path, config, record, enabled=ranks.is_root), state)
+        if reason:
+            world.fail(Stopped(f"stopped by {reason}; a checkpoint was written", remedy=REMEDY))
+        world.on_root(directory.finish)
+    return True
+
+
+def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: Records, state: State | None) -> str:
+    """Train, from the checkpoint if there is one; return why some rank wanted to stop, on all ranks the same."""
+    stop = Stop(ranks.world.alone(), config.walltime, config.walltime_margin)
+    trainer = Trainer(task, config, feed, ranks, stop, records)
+    if state:
+        with ranks.world.together():
+            trainer.restore(state)
+    records.open(task.terms, state)
+    try:
+        reasons = ranks.world.gather_all(trainer.run())
+    finally:
+        records.close()
+        stop.restore()
+    return next((reason for reason in reasons if reason), "")
+
+
+def _samples(layout: Layout, samples_per_row: int, block: int) -> int:
+    span = layout.span(block)
+    return int(span.stop - span.start) * samples_per_row
+
+
+def choose_device(config: TrainingConfig, ranks: Ranks) -> torch.device:
+    """Device of this rank: of the GPUs of its host, the one of its local rank.
+
+    Raises
+    ------
+    ConfigError : there is none, or it does not know the precision.
+    """
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
+    torch.set_flush_denormal(True)
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ConfigError("there is no GPU that PyTorch can use", where="device = cuda", remedy="give --device cpu")
+    if config.device == "cpu" or not has_gpu:
+        if config.precision == "float16":
+            raise ConfigError("float16 needs a GPU", where="precision", allowed="float32, float64 or bfloat16")
+        return torch.device("cpu")
+    device = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _place(model: torch.nn.Module, device: torch.device, config: TrainingConfig, ranks: Ranks) -> None:
+    """Put the model on its device, with rank 0's parameters on all ranks."""
+    model.to(device, torch.float64 if config.precision == "float64" else torch.float32)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            ranks.broadcast_(tensor)

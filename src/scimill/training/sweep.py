@@ -1,0 +1,66 @@
+"""Sweeps: a YAML file of lists and ranges of parameters, of which every combination is one trial.
+
+learning_rate: {low: 1e-4, high: 1e-2, points: 5, spacing: logarithmic}
+batch_size: [1024, 4096]
+epochs: 5
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from scimill.config import STRICT, Layer, Number, Whole, parameter, read_yaml
+from scimill.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Points:
+    """A range of a sweep."""
+
+    low: Number = parameter(..., "first value")
+    high: Number = parameter(..., "last value")
+    points: Whole = parameter(..., "how many values", ge=1, le=10_000)
+    spacing: Literal["linear", "logarithmic"] = parameter("linear", "how they lie between the ends")
+
+    def values(self) -> list[float]:
+        """All values."""
+        space = np.linspace if self.spacing == "linear" else np.geomspace
+        return [float(value) for value in space(self.low, self.high, self.points)]
+
+
+def read_trial(path: Path, trial: int) -> Layer:
+    """Parameters of one trial of a sweep; those of the last key change first.
+
+    Raises
+    ------
+    ConfigError : no sweep, or it has no such trial.
+    """
+    found = combinations(read_yaml(path).values, str(path))
+    if trial >= len(found):
+        raise ConfigError(f"the sweep has no trial {trial}", where=str(path), allowed=f"0 … {len(found) - 1}")
+    return Layer(f"trial {trial} of {path}", found[trial])
+
+
+def combinations(values: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """Every combination of the values of a sweep."""
+    choices = [_choices(name, value, where) for name, value in values.items()]
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def _choices(name: str, value: object, where: str) -> list[Any]:
+    if isinstance(value, list) and value:
+        return value
+    if not isinstance(value, dict | list):
+        return [value]
+    try:
+        return TypeAdapter(Points).validate_python(value).values()
+    except (ValidationError, ValueError):
+        raise ConfigError(
+            f"{name} = {value!r} is no list and no range", where=where,
+            allowed="[1, 2] or {low: 1e-4, high: 1e-2, points: 5, spacing: logarithmic}",
+        ) from None  # fmt: skip
