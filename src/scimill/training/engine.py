@@ -204,7 +204,8 @@ class Trainer:
             self.best = {name: value.clone() for name, value in self._task.model.state_dict().items()}
         self.save()
         self._records.save_model(self.best, dataclasses.asdict(position))
-        self._show.update(self._feed.training_samples * position.epoch)
+        if self._show.due() or self.is_finished:
+            self._show.update(self._feed.training_samples * position.epoch)
         self._stop.block_took(time.monotonic() - started)
 
     def _validate(self) -> float:
