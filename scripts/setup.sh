@@ -99,10 +99,13 @@ PY
 
 pin() { requirements core training | grep "^$1=="; }
 
+# What a built wheel is made of and with.
+build_requirements() { requirements core training | grep -E '^(h5py|horovod|mpi4py|numpy|torch)=='; requirements build; }
+
 # Build a wheel once for this MPI, HDF5, Python and set of versions, then install it.
 built() { # name, environment assignments...
   local name=$1 store
-  store=$wheels/$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(requirements core training build)" |
+  store=$wheels/$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(build_requirements)" |
     sha256sum | cut -c1-16)
   shift
   if ! compgen -G "$store/$name-*.whl" >/dev/null; then

@@ -16,6 +16,7 @@ from scimill.config import (
     REQUIRED,
     STRICT,
     Duration,
+    File,
     Layer,
     Number,
     PositiveRange,
@@ -38,6 +39,15 @@ from scimill.droplets.params import ImportConfig
 from scimill.errors import ConfigError
 
 WITHOUT_UNIT = {
+    "learning_rate",
+    "weight_decay",
+    "momentum",
+    "step_factor",
+    "final_learning_rate",
+    "clip_norm",
+    "validation_share",
+    "test_share",
+    "radius_scale",
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
 }
@@ -53,7 +63,7 @@ def shipped_configs():
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Example(Run):
+class Example(File, Run):
     """An example."""
 
     count: Whole = parameter(REQUIRED, "how many", ge=1, le=10**13)
@@ -331,13 +341,14 @@ def test_any_text_survives_yaml(names):
 
 
 def test_presets_are_complete_configurations_but_for_the_count(preset, configure):
-    assert set(preset_names("scimill.droplets")) == {"classic", "ntlp-2026"}
+    assert set(preset_names("droplets/presets")) == {"classic", "ntlp-2026"}
+    assert set(preset_names("droplets/presets/train")) == {"published", "small", "large"}
     made = configure(preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
 
 
 def test_classic_is_the_defaults(configure):
-    assert read_preset("scimill.droplets", "classic").values == {}
+    assert read_preset("droplets/presets", "classic").values == {}
     assert configure("classic").radius_range == (1e-8, 1e-3)
     assert configure("ntlp-2026").salinity_kind == "solute-term"
 

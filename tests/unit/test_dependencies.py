@@ -21,28 +21,26 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "files": {"parallel", "errors"},
-    "cli": {"config", "errors", "store"},  # the store for what every generating command says of its output
+    "pictures": {"files", "errors"},
+    "cli": {"config", "errors", "store", "training"},  # for what every generating or training command has
     "__main__": {"cli", "parallel"},
     "parallel": {"parallel", "errors"},
     "store": {"store", "files", "parallel", "errors"},
-    "training": {"training", "store", "files", "parallel", "config", "errors"},
+    "training": {"training", "store", "files", "pictures", "parallel", "config", "errors", "network"},
     "jobs": {"jobs", "config", "errors"},
     "doctor": {"store", "parallel", "errors"},
     "kernel": {"kernel"},
-    "params": {"params", "training-params", "kernel", "config", "errors"},
+    "params": {"params", "kernel", "training", "config", "errors"},
     "network": {"kernel", "params", "config", "errors"},
     "campaign": {
-        "campaign",
-        "params",
-        "kernel",
-        "network",
-        "training",
-        "store",
-        "files",
-        "parallel",
-        "config",
-        "errors",
+        "campaign", "params", "kernel", "network", "training",
+        "store", "files", "pictures", "parallel", "config", "errors",
     },
+}  # fmt: skip
+PARTS = {
+    # place: the only modules of another place that it may import
+    ("training", "store"): {"store.layout", "store.reader", "store.verify", "store.provenance"},
+    ("params", "training"): {"training.params"},
 }
 CLICK = {"cli", "commands", "doctor"}
 """What faces the command line. Any folder's commands.py is glue: it may import the cli beside what its folder may."""
@@ -118,8 +116,8 @@ def may_import(module: str, other: str) -> bool:
     own_folder = there in ("kernel", "params", "network", "campaign")
     if own_folder and here != "training" and module.split(".")[0] != other.split(".")[0]:
         return False
-    if here == "training" and there == "store":
-        return other in ("store.reader", "store.verify", "store.provenance", "store.layout")
+    if (here, there) in PARTS:
+        return other in PARTS[here, there]
     return there in ALLOWED.get(here, set()) and not is_commands(other)
 
 
@@ -194,6 +192,8 @@ def test_every_kernel_of_the_rules_is_there():
         ("jobs.render", "from scimill.parallel import world"),
         ("jobs.render", "import h5py"),
         ("training.engine", "from scimill.store import writer"),
+        ("droplets.params", "from scimill.training import engine"),
+        ("droplets.train", "import torch"),
         ("training.engine", "from scimill.droplets import lanes"),
         ("surprise", "import math"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from scimill import config as configuration
+from scimill import pictures
 from scimill.droplets import arguments, fields, generate, outcomes, plots, population, records, solve
 from scimill.droplets.params import ALGORITHM, ImportConfig, SolveConfig
 from scimill.droplets.weird import BITS, CLASSES
@@ -46,7 +47,7 @@ def mill(tmp_path_factory, configure):
 
 @pytest.fixture
 def low_resolution(monkeypatch):
-    monkeypatch.setattr(plots, "DPI", 40)
+    monkeypatch.setattr(pictures, "DPI", 40)
 
 
 def png_size(path):

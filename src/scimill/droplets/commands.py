@@ -1,5 +1,6 @@
 """The commands ``scimill droplets …``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig, TrainConfig
+from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 
@@ -102,14 +104,66 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 
 @droplets.command()
+@click.argument("model", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
-def plot(store: Path, folder: Path) -> None:
-    """Draw the inputs, outcomes, weird droplets and some trajectories of STORE as PNG files."""
-    from scimill.droplets import plots
+@click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write score.json and error maps there.")
+def score(model: Path, store: Path, folder: Path | None) -> None:
+    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
+    from scimill.droplets import score as scoring
 
-    for path in world().on_root(plots.plot_store, store, folder):
+    click.echo(world().on_root(scoring.score, model, store, folder))
+
+
+@droplets.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
+              help="Kind of the file.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
+              help="Arithmetic of the network; float32 is faster and differs by some 1e-5.")  # fmt: skip
+@click.option("--zero", is_flag=True, help="Write a network whose weights are zero, to test the wiring with.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def export(model: Path, output: Path, form: str, precision: str, zero: bool, overwrite: bool) -> None:
+    """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
+
+    What goes in and comes out is in SI units. A Fortran module has the name of its file.
+    """
+    from scimill.droplets import export as exporting
+
+    write = partial(exporting.export, model, output, form, precision=precision, zero=zero, overwrite=overwrite)
+    click.echo(f"{output}: {world().on_root(write)}")
+
+
+@droplets.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
+def trials(folder: Path, picture: Path | None) -> None:
+    """Rank the finished trials of the sweep in FOLDER, the best first."""
+    from scimill.training import trials as sweep
+
+    click.echo(world().on_root(sweep.report, folder, picture))
+
+
+@droplets.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
+def plot(source: Path, folder: Path | None) -> None:
+    """Draw SOURCE as PNG files: a store's droplets, or a training run's losses and learning rate."""
+    for path in world().on_root(_draw, source, folder):
         click.echo(path)
+
+
+def _draw(source: Path, folder: Path | None) -> list[Path]:
+    if source.is_dir():
+        from scimill.training.plots import plot_run
+
+        return [plot_run(source, folder or source)]
+    if folder is None:
+        raise ConfigError("missing option '--output'", where="scimill droplets plot", remedy="name a directory")
+    from scimill.droplets.plots import plot_store
+
+    return plot_store(source, folder)
 
 
 @droplets.command(cls=ConfigHelp)

@@ -17,9 +17,9 @@ Features are computed in float64, since RH − exp(…) is a small difference, t
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -75,6 +75,17 @@ class Spec:
         return cls(**{**known, **special})
 
 
+def constants(spec: Spec) -> dict[str, float]:
+    """Return the constants of the features by name, SI units."""
+    return {
+        **spec.constants._asdict(),
+        **dict(zip(("saturation_pressure", "saturation_slope", "saturation_offset"), spec.saturation, strict=True)),
+        "solute_per_salinity": spec.solute_per_salinity,
+        "zero_celsius": ZERO_CELSIUS,
+        "ln10": math.log(10.0),
+    }
+
+
 class DropletNetwork(nn.Module):
     """Radius (m) and temperature (K) of droplets after a time.
 
@@ -84,26 +95,52 @@ class DropletNetwork(nn.Module):
 
     """
 
+    growth: Tensor
+    conduction: Tensor
+    latent: Tensor
+    clapeyron: Tensor
+    kelvin: Tensor
+    raoult: Tensor
+    solute_per_salinity: Tensor
+    saturation_pressure: Tensor
+    saturation_slope: Tensor
+    saturation_offset: Tensor
+    zero_celsius: Tensor
+    ln10: Tensor
     centre: Tensor
     half_width: Tensor
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+        # Tensors, since exporters round plain numbers to float32.
+        for name, value in constants(spec).items():
+            self._keep(name, torch.tensor(value, dtype=torch.float64))
         corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
         raw = self.raw_features(corners)
         low, high = raw.min(0).values, raw.max(0).values
         as_it_is = [6] if spec.network == "plain" else [7, 8]  # the published time; what asinh has scaled
         low[as_it_is], high[as_it_is] = -1.0, 1.0
         high[high == low] += 1.0  # an input that is the same in all data
-        # Rounded first, so that the model is the same in any precision.
-        self.register_buffer("centre", ((low + high) / 2).float().double(), persistent=False)
-        self.register_buffer("half_width", ((high - low) / 2).float().double(), persistent=False)
+        self._keep("centre", (low + high) / 2)
+        self._keep("half_width", (high - low) / 2)
         widths = [raw.shape[1], *spec.hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation]()]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 2))
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the model, or change the precision of its weights: the constants stay as they are, in float64."""
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = next(self.parameters()).device
+        for name, value in kept.items():
+            setattr(self, name, value.to(device))
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict.
@@ -123,57 +160,57 @@ class DropletNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the first layer gets, (n, 7 or 9); x as in `forward`, float64."""
-        return (self.raw_features(x) - self.centre.double()) / self.half_width.double()
+        return (self.raw_features(x) - self.centre) / self.half_width
 
     def raw_features(self, x: Tensor) -> Tensor:
         """Features before they are brought to about -1 … 1."""
         r, T, S, Tf, RH, rho, t = x.unbind(1)
         if self.spec.network == "plain":
-            return torch.stack((r.log10(), T, S.log10(), Tf, RH, rho, t), 1)
-        k = self.spec.constants
-        log_time = (self._growth(Tf, rho) * t).log10() - 2 * r.log10()
-        log_solute = (S * self.spec.solute_per_salinity).log10() + math.log10(k.raoult) - 3 * r.log10()
-        exponent = k.kelvin / (r * T) - 10.0**log_solute
+            return torch.stack((self._log10(r), T, self._log10(S), Tf, RH, rho, t), 1)
+        log_time = self._log10(self._growth(Tf, rho) * t) - 2 * self._log10(r)
+        log_solute = self._log10(S * self.solute_per_salinity * self.raoult) - 3 * self._log10(r)
+        exponent = self.kelvin / (r * T) - 10.0**log_solute
         time = 10.0**log_time
         first = RH - exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
         drift = [_arsinh(SHARPNESS * time * excess) / SPREAD for excess in (RH - 1, first)]
-        return torch.stack((r.log10(), T - Tf, log_solute, Tf, RH, rho, log_time, *drift), 1)
+        return torch.stack((self._log10(r), T - Tf, log_solute, Tf, RH, rho, log_time, *drift), 1)
 
     def base(self, x: Tensor) -> Tensor:
         """log10 of the radius (m) and temperature (K), (n, 2), to which the network's output is added."""
         if self.spec.network == "plain":
-            return self.centre[:2].double().expand(len(x), 2)
+            return self.centre[:2].expand(len(x), 2)
         r, T, _, Tf, _, rho, t = x.unbind(1)
-        k = self.spec.constants
-        relaxed = Tf + (T - Tf) * torch.exp(-(k.conduction * rho + self._release(Tf)) * t / r**2)
-        return torch.stack((r.log10(), relaxed), 1)
+        relaxed = Tf + (T - Tf) * torch.exp(-(self.conduction * rho + self._release(Tf)) * t / r**2)
+        return torch.stack((self._log10(r), relaxed), 1)
 
     def units(self) -> Tensor:
         """What 1 of the network's output means: of log10 of the radius, and K."""
         if self.spec.network == "plain":
-            return self.half_width[:2].double()
-        return self.centre.new_tensor((1.0, TEMPERATURE_UNIT), dtype=torch.float64)
+            return self.half_width[:2]
+        return self.centre.new_tensor((1.0, TEMPERATURE_UNIT))
 
     def _growth(self, Tf: Tensor, rho: Tensor) -> Tensor:
         """K of the module's text, m²/s."""
-        k = self.spec.constants
-        conduction = k.conduction * rho
-        return 2 * k.growth * self._saturation(Tf) / Tf * conduction / (conduction + self._release(Tf))
+        conduction = self.conduction * rho
+        return 2 * self.growth * self._saturation(Tf) / Tf * conduction / (conduction + self._release(Tf))
 
     def _release(self, Tf: Tensor) -> Tensor:
         """Latent heat that a warmer droplet gives off, d of the module's text, m²/s."""
-        k = self.spec.constants
-        return k.latent * k.growth * self._saturation(Tf) / Tf**2 * (k.clapeyron / Tf - 1)
+        return self.latent * self.growth * self._saturation(Tf) / Tf**2 * (self.clapeyron / Tf - 1)
 
     def _saturation(self, Tf: Tensor) -> Tensor:
         """Saturation vapour pressure, Pa, as `physics.saturation_pressure`."""
-        e0, slope, offset = self.spec.saturation
-        celsius = Tf - ZERO_CELSIUS
-        return e0 * torch.exp(slope * celsius / (offset + celsius))
+        celsius = Tf - self.zero_celsius
+        return self.saturation_pressure * torch.exp(
+            self.saturation_slope * celsius / (self.saturation_offset + celsius)
+        )
+
+    def _log10(self, x: Tensor) -> Tensor:
+        return x.log() / self.ln10
 
     def normalised(self, x: Tensor, outcome: Tensor) -> Tensor:
         """What the network should give, (n, 2); outcome: radius (m) and temperature (K), (n, 2), float64."""
-        wanted = torch.stack((outcome[:, 0].log10(), outcome[:, 1]), 1)
+        wanted = torch.stack((self._log10(outcome[:, 0]), outcome[:, 1]), 1)
         return (wanted - self.base(x)) / self.units()
 
 
@@ -231,3 +268,27 @@ def predict(model: DropletNetwork, inputs: NDArray[Any], batch: int = 65_536) ->
     with torch.no_grad():
         droplets = torch.from_numpy(np.asarray(inputs, dtype=np.float64))
         return np.concatenate([model(part).numpy() for part in torch.split(droplets, batch)])
+
+
+def weights(model: DropletNetwork) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Weight (outputs, inputs) and bias (outputs) of each layer."""
+    layers = [layer for layer in model.body if isinstance(layer, nn.Linear)]
+    return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
+
+
+def scaling(model: DropletNetwork) -> tuple[list[float], list[float], list[float]]:
+    """Middle and half width of each feature, and the unit of each output."""
+    return model.centre.tolist(), model.half_width.tolist(), model.units().tolist()
+
+
+def clear(model: DropletNetwork) -> None:
+    """Make all weights zero, so that the network gives its base, for tests of the wiring."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+
+
+def example(model: DropletNetwork) -> Tensor:
+    """Return some droplets in the middle of the ranges, (3, 7), float64."""
+    low, high = np.array(model.spec.ranges).T
+    return torch.tensor(np.tile(np.sqrt(low * high), (3, 1)))

@@ -44,17 +44,12 @@ from scimill.droplets.population import (
 from scimill.droplets.solve import Trajectory, facts
 from scimill.droplets.weird import BITS, CLASSES
 from scimill.errors import InputError
-from scimill.files import check_directory, replacing, storage_errors
+from scimill.files import check_directory
+from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.store.reader import Reader
 
-SIZE, DPI = (40 / 3, 7.5), 180  # inches, dots per inch: 2400 x 1350 pixels
 ACCEPTED, WEIRD, REFERENCE, FAINT = "#31688e", "#d1495b", "#666666", "#dddddd"
 SHARE, SIGNED, ORDERED = "magma_r", "coolwarm", "viridis"  # perceptually uniform colour maps
-STYLE: Any = {
-    "font.size": 11, "axes.titlesize": 11.5, "axes.labelsize": 11, "figure.titlesize": 15, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.08, "figure.constrained_layout.w_pad": 0.08,
-}  # fmt: skip
 
 
 def plot_store(store: Path, folder: Path) -> list[Path]:
@@ -78,7 +73,7 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
     with Reader.open(store) as reader:
         if reader.provenance["campaign"] != "droplets":
             raise InputError("not a store of droplets", where=str(store))
-        _prepare(folder)
+        make_folder(folder)
         labels, model = axis_labels(reader), arguments.model(read_config(reader))
         sample, counts, group = read_sample(reader), read_counts(reader), read_group(reader)
     with mpl.rc_context(STYLE):
@@ -89,7 +84,7 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
             "trajectories.png": draw_trajectories(group, model, labels),
         }
         for name, figure in figures.items():
-            _save(figure, folder / name)
+            save(figure, folder / name)
     return [folder / name for name in figures]
 
 
@@ -103,21 +98,7 @@ def plot_trajectory(trajectory: Trajectory, path: Path) -> None:
     """
     check_directory(path)
     with mpl.rc_context(STYLE):
-        _save(draw_trajectory(trajectory), path)
-
-
-def _prepare(folder: Path) -> None:
-    if not folder.exists():
-        check_directory(folder)
-        with storage_errors(folder, "making the folder"):
-            folder.mkdir()
-    check_directory(folder / "inputs.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a picture, so that a reader never sees half of it."""
-    with replacing(path, "picture") as part:
-        figure.savefig(part, format="png", dpi=DPI)
+        save(draw_trajectory(trajectory), path)
 
 
 def axis_labels(reader: Reader) -> dict[str, str]:

@@ -23,9 +23,10 @@ from scimill.store.provenance import environment
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import LAST, MODEL, PREVIOUS, State, load_checkpoint, read_tensors
 from scimill.training.data import Split
+from scimill.training.metrics import METRICS
 from scimill.training.params import TrainingConfig
 
-CONFIG, RUN, METRICS, RESULT, LOCK = "config.yaml", "run.json", "metrics.csv", "result.json", "lock"
+CONFIG, RUN, RESULT, LOCK = "config.yaml", "run.json", "result.json", "lock"
 OWN = (CONFIG, RUN, METRICS, RESULT, LAST, PREVIOUS, MODEL)
 
 

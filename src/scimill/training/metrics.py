@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from scimill.errors import InputError
 from scimill.files import storage_errors
 
+METRICS = "metrics.csv"
 COLUMNS = ("step", "epoch", "split", "samples", "loss", "learning_rate", "samples_per_second", "data_wait", "seconds")
 """Columns that every run has; those of the terms of the loss follow. data_wait is a share of the time."""
 
@@ -29,7 +33,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, terms: Sequence[str], size: int, step: int) -> None:
-        self._path = folder / "metrics.csv"
+        self._path = folder / METRICS
         self._columns = [*COLUMNS, *(f"loss_{term}" for term in terms)]
         with storage_errors(self._path, "opening the metrics"):
             self._file = self._path.open("r+" if size else "w", newline="", encoding="utf-8")
@@ -108,3 +112,35 @@ class Interval:
             "seconds": seconds,
             **{f"loss_{term}": mean for term, mean in zip(self._terms, means, strict=True)},
         }
+
+
+Curves = dict[str, dict[str, NDArray[np.float64]]]
+"""Columns of metrics.csv, by split."""
+
+
+def read_curves(run: Path) -> Curves:
+    """Read the metrics of a run.
+
+    Raises
+    ------
+    InputError : there are none.
+
+    """
+    path = run / METRICS
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    except OSError as error:
+        raise InputError(f"cannot read the metrics of a run: {error.strerror}", where=str(path)) from None
+    if not rows:
+        raise InputError("no metrics yet", where=str(path))
+    try:
+        return {
+            split: _columns([row for row in rows if row["split"] == split]) for split in {row["split"] for row in rows}
+        }
+    except (KeyError, ValueError):
+        raise InputError("these are no metrics of a run", where=str(path)) from None
+
+
+def _columns(rows: list[dict[str, str]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "split"}

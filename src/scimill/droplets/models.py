@@ -1,0 +1,35 @@
+"""Trained networks from their files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scimill.droplets.network import CAMPAIGN, DropletNetwork, Spec
+from scimill.errors import InputError
+from scimill.training.checkpoint import MODEL, read_tensors
+
+
+def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
+    """Read a trained network.
+
+    Parameters
+    ----------
+    path : a run directory, of which the best model is taken, or a model's file.
+
+    Returns
+    -------
+    The network, computing in float64, and what its file says of where it comes from.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+
+    """
+    file = path / MODEL if path.is_dir() else path
+    content = read_tensors(file, "model")
+    campaign = content["network"]["campaign"]
+    if campaign != CAMPAIGN:
+        raise InputError(f"a model of {campaign}", where=str(file), allowed="one of scimill droplets train")
+    model = DropletNetwork(Spec.from_dict(content["network"]))
+    model.load_state_dict(content["state"])
+    return model.double().eval(), content

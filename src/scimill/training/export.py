@@ -1,0 +1,102 @@
+"""Models for other programs: TorchScript and ONNX. What goes in and comes out is physical; the rest is inside."""
+
+import contextlib
+import copy
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from scimill.errors import ConfigError
+from scimill.files import replacing
+
+OPSET = 18  # of ONNX, of December 2022
+
+
+def to_torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str]) -> None:
+    """Write a model for libtorch, C++ or Python; what it comes from is its extra file about.json.
+
+    Parameters
+    ----------
+    model, example : the model, in evaluation mode, and a batch for it; the first axis may have any length.
+    path : the file, which is replaced.
+    about : where the model comes from.
+
+    Raises
+    ------
+    StorageError : it cannot be written.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # PyTorch would rather have torch.export, but libtorch in a Fortran or C++ model reads TorchScript.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, buffer, _extra_files={"about.json": json.dumps(dict(about))})
+    with replacing(path, "model") as part:
+        part.write_bytes(buffer.getvalue())
+
+
+def to_onnx(
+    model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str], names: Sequence[str]
+) -> None:
+    """Write a model as ONNX; what it comes from is in its metadata.
+
+    Parameters
+    ----------
+    model, example, path, about : as in `to_torchscript`.
+    names : names of the input and of the output.
+
+    Raises
+    ------
+    ConfigError : ONNX's packages are not installed.
+    StorageError : it cannot be written.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"not installed: {', '.join(missing)}", where="--format onnx", remedy="pip install onnx onnxscript"
+        )
+    with _exporting():
+        program = torch.onnx.export(
+            _without_sigmoid(model), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=names[:1], output_names=names[1:], dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )  # fmt: skip
+    assert program is not None  # it is, where no file is given
+    proto = program.model_proto
+    for key, value in about.items():
+        proto.metadata_props.add(key=key, value=value)
+    with replacing(path, "model") as part:
+        part.write_bytes(proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """Keep the exporter's talk from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are of PyTorch at itself
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _without_sigmoid(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model with SiLU made of exp: ONNX Runtime computes Sigmoid in float64 no better than in float32."""
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.SiLU):
+            model.set_submodule(name, _ExponentialSiLU())
+    return model
+
+
+class _ExponentialSiLU(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (1 + torch.exp(-x))

@@ -1,0 +1,92 @@
+"""The finished trials of a sweep, ranked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scimill.config import read_yaml
+from scimill.errors import InputError
+from scimill.files import check_directory
+from scimill.training.directory import CONFIG, RESULT
+
+
+class Trial(NamedTuple):
+    """A finished trial."""
+
+    path: Path
+    loss: float
+    """best validation loss"""
+    epoch: int
+    """the epoch of it"""
+    steps: int
+    values: Mapping[str, Any]
+    """the parameters in which the trials differ"""
+
+    @property
+    def label(self) -> str:
+        """Its name and values in a few words."""
+        return f"{self.path.name}  " + ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
+
+
+def report(folder: Path, picture: Path | None) -> str:
+    """Rank the trials of a sweep in a table, and in a picture if one is asked for.
+
+    Raises
+    ------
+    InputError : there are no finished ones.
+    StorageError : the picture cannot be written.
+    """
+    trials, unfinished = read_trials(folder)
+    if picture:
+        from scimill.training import plots
+
+        check_directory(picture)
+        plots.plot_trials(trials, picture)
+    return table(trials) + (f"\n{unfinished} not finished" if unfinished else "")
+
+
+def read_trials(folder: Path) -> tuple[list[Trial], int]:
+    """Finished trials of a sweep, the best first, and the number of those that are not finished.
+
+    Raises
+    ------
+    InputError : there are none.
+    """
+    runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    finished = [run for run in runs if (run / RESULT).exists()]
+    if not finished:
+        raise InputError(f"no finished trials ({len(runs)} begun)", where=str(folder), remedy="train with --sweep")
+    configs = [read_yaml(run / CONFIG).values for run in finished]
+    varied = [name for name in configs[0] if any(config.get(name) != configs[0][name] for config in configs)]
+    trials = [
+        _trial(run, {name: config[name] for name in varied}) for run, config in zip(finished, configs, strict=True)
+    ]
+    return sorted(trials, key=lambda trial: trial.loss), len(runs) - len(finished)
+
+
+def _trial(run: Path, values: Mapping[str, Any]) -> Trial:
+    try:
+        result = json.loads((run / RESULT).read_text("utf-8"))
+        return Trial(run, float(result["best_loss"]), int(result["best_epoch"]), int(result["step"]), values)
+    except (ValueError, KeyError, TypeError):
+        raise InputError("the result is damaged", where=str(run / RESULT)) from None
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """Write the trials as a table, one line each."""
+    header = ("trial", "loss", "epoch", "steps", *trials[0].values)
+    rows = [
+        (trial.path.name, f"{trial.loss:.6g}", str(trial.epoch), str(trial.steps), *map(_short, trial.values.values()))
+        for trial in trials
+    ]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
