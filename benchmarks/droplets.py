@@ -31,7 +31,7 @@ from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
 
-PACKAGE = "scimill.droplets"
+PRESETS = "droplets/presets"
 REPEATS, RUNS = 5, 3  # of the kernel, and of a whole run
 SEED = 20260109
 KERNEL_GOAL = {"AVX-512": 200_000.0, "AVX2": 120_000.0}  # droplets/s/core at tolerance 1e-8; 40 000 on others
@@ -73,7 +73,7 @@ class Result(NamedTuple):
 def preset(name: str, count: int, tolerance: float = 1e-8) -> GenerateConfig:
     """A shipped configuration for a number of droplets."""
     flags = Layer("flags", {"count": count, "tolerance": tolerance, "seed": SEED})
-    return configuration.build(GenerateConfig, [read_preset(PACKAGE, name), flags])
+    return configuration.build(GenerateConfig, [read_preset(PRESETS, name), flags])
 
 
 def draw(config: GenerateConfig) -> Droplets:
@@ -280,7 +280,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{machine()}; CPU time of one process")
     results, wanted = {}, []
-    for name in preset_names(PACKAGE):
+    for name in preset_names(PRESETS):
         results[name] = measure(name, options.droplets, options.scipy_droplets)
         show(name, results[name], options.droplets, options.scipy_droplets)
         wanted += goals(name, results[name])

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5]
 #
-#   --with-tests        also the checkers, and the other MPI and serial HDF5 that the tests run against
+#   --with-tests        also the checkers, gfortran, and the other MPI and serial HDF5 that the tests run against
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
 #
@@ -49,6 +49,7 @@ missing() {
   command -v mpicc >/dev/null || echo MPI
   command -v c++ >/dev/null || echo c++
   [ "$horovod" = 0 ] || command -v cmake >/dev/null || echo cmake
+  [ "$with_tests" = 0 ] || command -v gfortran >/dev/null || echo gfortran
   [ "$parallel" = 0 ] || find_hdf5 >/dev/null || echo "parallel HDF5"
 }
 
@@ -58,7 +59,7 @@ install_with_apt() {
   say "installing Debian's packages (still missing: $(missing | paste -sd, | sed 's/,/, /g'))"
   "${as_root[@]}" apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
-      build-essential cmake pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev >/dev/null
+      build-essential cmake gfortran pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev >/dev/null
 }
 
 may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
@@ -69,7 +70,7 @@ fi
 if [ -n "$(missing)" ]; then
   fail "not found: $(missing | paste -sd, | sed 's/,/, /g')." \
     "On a cluster load the modules first, for example: module load openmpi hdf5-parallel cmake" \
-    "On Debian or Ubuntu: sudo apt-get install build-essential cmake openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
+    "On Debian or Ubuntu: sudo apt-get install build-essential cmake gfortran openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
     "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
 fi
 

@@ -17,7 +17,7 @@ Features are computed in float64, since RH − exp(…) is a small difference, t
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -38,6 +38,7 @@ SPREAD = 6.0  # brings asinh(3 x), |x| <= 1e8, to the order of 1
 TEMPERATURE_UNIT = 5.0  # K of the temperature's residual for 1 of the network's output
 LOSSES: Mapping[str, Any] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+FLAG = "weird"  # of a store that keeps weird droplets, which are no samples
 MODEL_INPUTS = (*INPUTS, "time")
 MODEL_OUTPUTS = ("radius", "temperature")
 
@@ -219,38 +220,55 @@ def _arsinh(x: Tensor) -> Tensor:
     return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
 
 
+def fields(*, flagged: bool) -> tuple[str, ...]:
+    """Fields of a store that make samples."""
+    return (*MODEL_INPUTS, *MODEL_OUTPUTS, *((FLAG,) if flagged else ()))
+
+
+def samples_of(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Samples of a block's rows, (n, 9): the columns of MODEL_INPUTS and MODEL_OUTPUTS.
+
+    A droplet with several times is as many samples; a weird one, where the rows have that field, is none.
+    """
+    shape = rows["time"].reshape(len(rows["time"]), -1).shape
+    columns = {name: np.broadcast_to(values.reshape(shape[0], -1), shape).reshape(-1) for name, values in rows.items()}
+    table = np.stack([columns[name] for name in (*MODEL_INPUTS, *MODEL_OUTPUTS)], 1).astype(np.float64)
+    return table[columns[FLAG] == 0] if FLAG in columns else table
+
+
 class DropletTask:
     """Training of a network on droplets.
 
     Parameters
     ----------
     spec, seed : what the network is made from, and the seed of its first weights.
-    samples_per_row : times per droplet.
+    counts : samples of each block of the store: times of droplets that are not weird.
+    flagged : whether the store keeps weird droplets in its sample, with a flag.
 
     """
 
-    fields: tuple[str, ...] = (*MODEL_INPUTS, *MODEL_OUTPUTS)
     terms: tuple[str, ...] = MODEL_OUTPUTS
 
-    def __init__(self, spec: Spec, seed: int, samples_per_row: int) -> None:
+    def __init__(self, spec: Spec, seed: int, counts: Sequence[int], *, flagged: bool) -> None:
         self._reference = DropletNetwork(spec)  # prepares data on the CPU, wherever the model is
         torch.manual_seed(seed)
         self.model = DropletNetwork(spec)
         self.network = spec.to_dict()
-        self.samples_per_row = samples_per_row
+        self.fields = fields(flagged=flagged)
+        self._counts = counts
         self._loss = spec.loss
         units = self._reference.units().tolist()
         self._weights = [
             unit / scale for unit, scale in zip(units, (spec.radius_scale, spec.temperature_scale), strict=True)
         ]
 
+    def samples(self, block: int) -> int:
+        """How many samples a block has."""
+        return self._counts[block]
+
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Features and wanted outputs of droplets; a droplet with several times is as many samples."""
-        columns = [
-            np.broadcast_to(rows[n].reshape(len(rows[n]), -1), (len(rows[n]), self.samples_per_row))
-            for n in self.fields
-        ]
-        table = torch.from_numpy(np.stack([column.reshape(-1) for column in columns], 1).astype(np.float64))
+        """Features and wanted outputs of droplets, as `samples_of` takes them from the rows."""
+        table = torch.from_numpy(samples_of(rows))
         x, outcome = table[:, : len(MODEL_INPUTS)], table[:, len(MODEL_INPUTS) :]
         dtype = next(self.model.parameters()).dtype
         return self._reference.features(x).to(dtype), self._reference.normalised(x, outcome).to(dtype)

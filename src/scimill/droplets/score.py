@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.droplets import arguments
-from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.models import load_model
-from scimill.droplets.network import MODEL_INPUTS, MODEL_OUTPUTS, DropletNetwork, Spec, predict
+from scimill.droplets.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
 from scimill.droplets.params import solute_per_salinity
-from scimill.droplets.train import read_generation, require_droplets
+from scimill.droplets.train import is_flagged, read_generation, require_droplets
 from scimill.errors import InputError
 from scimill.files import replacing
 from scimill.pictures import make_folder
@@ -99,7 +98,9 @@ def _blocks(reader: Reader, about: Any) -> tuple[list[int], str]:
         return everything, reader.path.name
     for part in HELD_OUT:
         if about["split"][part]:
-            return list(about["split"][part]), f"the {part} blocks of {reader.path.name}, which it was trained on"
+            return list(
+                about["split"][part]
+            ), f"the {part} blocks of {reader.path.name}, the store that it was trained on"
     raise InputError(
         "the network was trained on all of this store", where=str(reader.path),
         remedy="generate another one with another --seed, or train with --test-share",
@@ -122,18 +123,12 @@ def measure(model: DropletNetwork, reader: Reader, blocks: list[int], content: s
 def _measure_block(model: DropletNetwork, reader: Reader, block: int) -> tuple[NDArray[np.float32], ...]:
     if damage := block_damage(reader, block):
         raise InputError(f"the store is damaged: block {block}: {damage}", where=str(reader.path))
-    samples = samples_per_droplet(reader)
-    rows = {name: reader.rows(block, name) for name in (*MODEL_INPUTS, *MODEL_OUTPUTS)}
-    flat = {
-        name: values.reshape(-1) if values.size > len(rows["air_density"]) else np.repeat(values.reshape(-1), samples)
-        for name, values in rows.items()
-    }
-    inputs = np.stack([flat[name] for name in MODEL_INPUTS], 1)
-    exact = np.stack([flat[name] for name in MODEL_OUTPUTS], 1)
+    rows = {name: reader.rows(block, name) for name in fields(flagged=is_flagged(reader))}
+    inputs, exact = np.split(samples_of(rows), [len(MODEL_INPUTS)], axis=1)
     predicted = predict(model, inputs)
-    radius = np.log10(predicted[:, 0] / exact[:, 0].astype(np.float64))
-    temperature = predicted[:, 1] - exact[:, 1].astype(np.float64)
-    return inputs, radius.astype(np.float32), temperature.astype(np.float32), exact
+    radius = np.log10(predicted[:, 0] / exact[:, 0])
+    temperature = predicted[:, 1] - exact[:, 1]
+    return tuple(values.astype(np.float32) for values in (inputs, radius, temperature, exact))
 
 
 def summary(errors: Errors) -> dict[str, float]:

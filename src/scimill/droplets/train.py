@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scimill import config as configuration
 from scimill.droplets import arguments
 from scimill.droplets.fields import samples_per_droplet
-from scimill.droplets.network import CAMPAIGN, DropletTask, Spec
+from scimill.droplets.network import CAMPAIGN, FLAG, DropletTask, Spec
 from scimill.droplets.params import GenerateConfig, TrainConfig, solute_per_salinity
 from scimill.droplets.sampling import Ranges
 from scimill.errors import InputError
@@ -26,17 +28,25 @@ def make_task(config: TrainConfig, reader: Reader) -> DropletTask:
 
     Raises
     ------
-    InputError : the store holds no droplets, or weird ones among them.
+    InputError : the store holds no droplets.
     """
     require_droplets(reader)
-    if any(field.name == "weird" for field in reader.layout.fields):
-        raise InputError(
-            "the store keeps weird droplets in its sample",
-            where=str(reader.path),
-            allowed="a sample without them",
-            remedy="generate without --keep-weird",
-        )
-    return DropletTask(make_spec(config, read_generation(reader)), config.seed, samples_per_droplet(reader))
+    flagged = is_flagged(reader)
+    counts = [count_samples(reader, block, flagged=flagged) for block in range(reader.layout.blocks)]
+    return DropletTask(make_spec(config, read_generation(reader)), config.seed, counts, flagged=flagged)
+
+
+def is_flagged(reader: Reader) -> bool:
+    """Whether a store keeps weird droplets in its sample, with a flag."""
+    return any(field.name == FLAG for field in reader.layout.fields)
+
+
+def count_samples(reader: Reader, block: int, *, flagged: bool) -> int:
+    """Times of the droplets of a block that are not weird."""
+    if flagged:
+        return int(np.count_nonzero(reader.rows(block, FLAG) == 0))
+    span = reader.layout.span(block)
+    return int(span.stop - span.start) * samples_per_droplet(reader)
 
 
 def require_droplets(reader: Reader) -> None:

@@ -100,7 +100,7 @@ def windows(
     for part in np.array_split(shuffled, -(-len(blocks) // size)):
         counts = tuple(samples(block) for block in part.tolist())
         found.append(Window(tuple(part.tolist()), counts, -(-sum(counts) // batch_size), seed, epoch))
-    return found
+    return [window for window in found if window.steps]
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

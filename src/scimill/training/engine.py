@@ -48,9 +48,8 @@ class Task(Protocol):
     def terms(self) -> tuple[str, ...]:
         """Names of the terms of the loss."""
 
-    @property
-    def samples_per_row(self) -> int:
-        """Samples that each row of the store holds."""
+    def samples(self, block: int) -> int:
+        """How many samples `prepare` makes of a block."""
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> Tensors:
         """Make tensors of a block's rows; the first axis of each is the samples."""

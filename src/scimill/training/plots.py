@@ -45,7 +45,7 @@ def draw_run(curves: Curves, name: str) -> Figure:
             total.plot(columns["step"], columns["loss"], color=color, marker=marker, markersize=3, label=split)
             _draw_terms(terms, columns, split)
     total.set(title="loss", ylabel="mean over the samples")
-    terms.set(title="terms of the loss (dashed: validation)")
+    terms.set(title="terms of the loss (thin: train)")
     for axes in (total, terms):
         axes.set(xlabel="step", yscale="log")
         axes.legend()
@@ -59,9 +59,9 @@ def draw_run(curves: Curves, name: str) -> Figure:
 def _draw_terms(axes: Axes, columns: dict[str, NDArray[np.float64]], split: str) -> None:
     names = [name for name in columns if name.startswith("loss_")]
     for number, name in enumerate(names):
-        label = name.removeprefix("loss_") if split == "train" else None
-        style = "-" if split == "train" else "--"
-        axes.plot(columns["step"], columns[name], style, color=f"C{number}", label=label)
+        label, is_train = name.removeprefix("loss_"), split == "train"
+        style = {"alpha": 0.4, "lw": 0.8} if is_train else {"label": f"{label}, validation", "marker": "o", "ms": 3}
+        axes.plot(columns["step"], columns[name], color=f"C{number}", **style)
 
 
 def plot_trials(trials: Sequence[Trial], path: Path) -> None:

@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from scimill.errors import ConfigError, Stopped
 from scimill.parallel.world import Stop, World
-from scimill.store.layout import Layout
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
 from scimill.training.checkpoint import State
@@ -53,9 +51,8 @@ def train(
             reader.require_complete()
             task = make_task(reader)
             split = split_blocks(reader.layout.blocks, config, config.seed)
-            samples = partial(_samples, reader.layout, task.samples_per_row)
             source = Source(reader, task.fields, task.prepare, device, keep=config.in_memory)
-            feed = Feed(source, split, samples, config, ranks.rank, ranks.size)
+            feed = Feed(source, split, task.samples, config, ranks.rank, ranks.size)
         _place(task.model, device, config, ranks)
         record = describe_run(reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
@@ -80,11 +77,6 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
         records.close()
         stop.restore()
     return next((reason for reason in reasons if reason), "")
-
-
-def _samples(layout: Layout, samples_per_row: int, block: int) -> int:
-    span = layout.span(block)
-    return int(span.stop - span.start) * samples_per_row
 
 
 def choose_device(config: TrainingConfig, ranks: Ranks) -> torch.device:
