@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from scimill.errors import ConfigError, Stopped
+from scimill.errors import ConfigError, InputError, Stopped
+from scimill.parallel.report import say
 from scimill.parallel.world import Stop, World
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
-from scimill.training.checkpoint import State
+from scimill.training.checkpoint import LAST, State
 from scimill.training.data import Feed, Source, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
 from scimill.training.engine import Task, Trainer
@@ -56,6 +57,8 @@ def train(
         _place(task.model, device, config, ranks)
         record = describe_run(reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
+        if ranks.is_root:
+            say(_plan(task, feed, config, ranks, device, state))
         reason = _run(task, config, feed, ranks, Records(directory.path, config, record, enabled=ranks.is_root), state)
         if reason:
             world.fail(Stopped(f"stopped by {reason}; a checkpoint was written", remedy=REMEDY))
@@ -69,7 +72,8 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
     trainer = Trainer(task, config, feed, ranks, stop, records)
     if state:
         with ranks.world.together():
-            trainer.restore(state)
+            _require_same_network(task, state, records.folder)
+        trainer.restore(state)
     records.open(task.terms, state)
     try:
         reasons = ranks.world.gather_all(trainer.run())
@@ -77,6 +81,27 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
         records.close()
         stop.restore()
     return next((reason for reason in reasons if reason), "")
+
+
+def _require_same_network(task: Task, state: State, folder: Path) -> None:
+    if state["network"] != dict(task.network):
+        raise InputError("the checkpoint is of another network", where=str(folder / LAST), remedy="give --overwrite")
+
+
+def _plan(
+    task: Task, feed: Feed, config: TrainingConfig, ranks: Ranks, device: torch.device, state: State | None
+) -> str:
+    """What is about to be done, in words."""
+    epoch = state["position"]["epoch"] if state else 0
+    words = [
+        f"{sum(parameter.numel() for parameter in task.model.parameters()):,} parameters",
+        f"{feed.training_samples:,} samples to train on, {feed.validation_samples:,} to validate",
+        f"{feed.steps(epoch):,} steps per epoch",
+        f"{ranks.size} rank(s) on {device.type}",
+    ]
+    if ranks.size > config.window:
+        words.append(f"a window of {config.window} blocks leaves {ranks.size - config.window} ranks without samples")
+    return ("train: " if state is None else f"resume in epoch {epoch}: ") + "; ".join(words)
 
 
 def choose_device(config: TrainingConfig, ranks: Ranks) -> torch.device:
