@@ -230,8 +230,9 @@ def samples_of(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
 
     A droplet with several times is as many samples; a weird one, where the rows have that field, is none.
     """
-    shape = rows["time"].reshape(len(rows["time"]), -1).shape
-    columns = {name: np.broadcast_to(values.reshape(shape[0], -1), shape).reshape(-1) for name, values in rows.items()}
+    shape = (len(rows["time"]), math.prod(rows["time"].shape[1:]))
+    table_of = {name: values.reshape(shape[0], math.prod(values.shape[1:])) for name, values in rows.items()}
+    columns = {name: np.broadcast_to(values, shape).reshape(-1) for name, values in table_of.items()}
     table = np.stack([columns[name] for name in (*MODEL_INPUTS, *MODEL_OUTPUTS)], 1).astype(np.float64)
     return table[columns[FLAG] == 0] if FLAG in columns else table
 

@@ -95,8 +95,8 @@ def read_tensors(path: Path, kind: str) -> State:
         raise InputError(f"the {kind} is damaged, or none: {error}", where=str(path)) from None
     if not isinstance(content, dict) or content.get("scimill") != kind:
         raise InputError(f"a file of tensors, but no {kind} of scimill", where=str(path))
-    if content["version"] != VERSION:
-        raise InputError(f"a {kind} of version {content['version']}", where=str(path), allowed=f"version {VERSION}")
+    if content.get("version") != VERSION:
+        raise InputError(f"a {kind} of version {content.get('version')}", where=str(path), allowed=f"version {VERSION}")
     return content
 
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from scimill.store.provenance import environment
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import LAST, MODEL, PREVIOUS, State, load_checkpoint, read_tensors
 from scimill.training.data import Split
-from scimill.training.metrics import METRICS
+from scimill.training.metrics import BOARD, METRICS
 from scimill.training.params import TrainingConfig
 
 CONFIG, RUN, RESULT, LOCK = "config.yaml", "run.json", "result.json", "lock"
-OWN = (CONFIG, RUN, METRICS, RESULT, LAST, PREVIOUS, MODEL)
+OWN = (RESULT, LAST, PREVIOUS, MODEL, METRICS, CONFIG, RUN)
+"""In the order in which they are removed: what is left of them is no finished run, and no checkpoint of a new one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RunDirectory:
             if self.overwrite:
                 for name in OWN:
                     (self.path / name).unlink(missing_ok=True)
+                shutil.rmtree(self.path / BOARD, ignore_errors=True)
 
     def check(self) -> None:
         """Refuse a directory that cannot be written, or holds a run and neither --resume nor --overwrite is given.
@@ -78,10 +81,17 @@ class RunDirectory:
             remedy = "give --resume to go on with it, --overwrite to begin anew, or name another --output"
             raise StorageError("the directory holds a run already", where=str(self.path), remedy=remedy)
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run there has come to its end."""
-        return (self.path / RESULT).exists()
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Whether the run there has come to its end.
+
+        Raises
+        ------
+        ConfigError : it has, with another configuration.
+        """
+        if not (self.path / RESULT).exists():
+            return False
+        self._compare_config(config)
+        return True
 
     def begin(self, config: TrainingConfig, record: dict[str, Any]) -> State | None:
         """Write the records, or compare them with those of the run to go on with; return its checkpoint.
@@ -97,17 +107,34 @@ class RunDirectory:
         InputError : it was trained on another store, or its files are damaged.
         """
         if not (self.resume and (self.path / CONFIG).exists()):
-            self._write(CONFIG, to_yaml(config))
             self._write(RUN, json.dumps(record, indent=1))
+            self._write(CONFIG, to_yaml(config))  # last: where it is, a run has begun
             return None
-        difference = explainer(config)((self.path / CONFIG).read_text("utf-8"))
+        self._compare_config(config)
+        self._compare(record)
+        state = load_checkpoint(self.path)
+        if state:
+            self._compare_checkpoint(state, config, record)
+        return state
+
+    def _compare_config(self, config: TrainingConfig) -> None:
+        try:
+            difference = explainer(config)((self.path / CONFIG).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise InputError("the run's configuration is damaged", where=str(self.path / CONFIG)) from None
         if difference:
             remedy = "resume with the same, or --overwrite, or name another --output"
             raise ConfigError(
                 f"the run was begun with another configuration: {difference}", where=str(self.path), remedy=remedy
             )
-        self._compare(record)
-        return load_checkpoint(self.path)
+
+    def _compare_checkpoint(self, state: State, config: TrainingConfig, record: dict[str, Any]) -> None:
+        difference = explainer(config)(state["config"])
+        if state["store"] != record["store"]["identity"]:
+            difference = difference or "another store"
+        if difference:
+            remedy = "bring back its own, or --overwrite"
+            raise InputError(f"the checkpoint is of another run: {difference}", where=str(self.path), remedy=remedy)
 
     def _compare(self, record: dict[str, Any]) -> None:
         try:

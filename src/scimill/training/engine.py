@@ -26,6 +26,8 @@ from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
 
+ELSEWHERE = "another rank"
+WISHES = ("save", "stop")  # what a rank may want after a step; the sum over the ranks tells all of them
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -89,7 +91,8 @@ class Trainer:
         self._device = next(task.model.parameters()).device
         self._optimizer = make_optimizer(task.model.parameters(), config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
-        self._gradients = Gradients(task.model, extras=len(task.terms) + 1)
+        self._gradients = Gradients(task.model, extras=len(task.terms) + len(WISHES))
+        self._sums, self._wishes = torch.split(self._gradients.extras, [len(task.terms), len(WISHES)])
         self._interval = Interval(task.terms, self._device)
         self.position = Position()
         self.best: State = {}
@@ -107,6 +110,8 @@ class Trainer:
 
         """
         self._show = self._progress()
+        if self.position.epoch and not self.position.epoch_step:  # the checkpoint was written, but perhaps not this
+            self._records.save_model(self.best, dataclasses.asdict(self.position))
         while not self.is_finished:
             reason = self._epoch()
             if reason:
@@ -128,15 +133,15 @@ class Trainer:
         for batch, waited in self._feed.training(position.epoch, position.epoch_step):
             started, part = time.monotonic(), position.epoch_step / steps
             rate = learning_rate(self._config, position.step, position.epoch + part)
-            stopping = self._step(batch, rate)
-            self._interval.add(self._gradients.extras[:-1], batch.samples, waited)
+            saving, stopping = self._step(batch, rate)
+            self._interval.add(self._sums, batch.samples, waited)
             if position.step % self._config.log_steps == 0:
                 self._flush()
             self._stop.block_took(time.monotonic() - started)
             if stopping:
                 self.save()
-                return self._stop.reason or "another rank"
-            if self._records.checkpoint_due(position.step):
+                return self._stop.reason or ELSEWHERE
+            if saving:
                 self.save()
             if self._show.due():
                 self._show.update(int(self._feed.training_samples * (position.epoch + part)))
@@ -144,17 +149,19 @@ class Trainer:
 
     # ---- a step -------------------------------------------------------------------------------------------------
 
-    def _step(self, batch: Batch, rate: float) -> bool:
-        """Do one step; return whether a rank was asked to stop."""
+    def _step(self, batch: Batch, rate: float) -> tuple[bool, bool]:
+        """Do one step; return whether to save a checkpoint, and whether to stop."""
         self._seed()
         self._gradients.zero()
-        self._gradients.extras[:-1] = self._backward(batch)
-        self._gradients.extras[-1] = float(self._stop.requested())
+        self._sums.copy_(self._backward(batch))
+        self._wishes[0] = float(self._records.checkpoint_due(self.position.step + 1))
+        self._wishes[1] = float(self._stop.requested())
         self._ranks.sum_(self._gradients.buffer)
         self._update(rate)
         self.position.step += 1
         self.position.epoch_step += 1
-        return bool(self._gradients.extras[-1] > 0)
+        saving, stopping = (self._wishes > 0).tolist()
+        return saving, stopping
 
     def _seed(self) -> None:
         """Give layers that draw random numbers a stream that belongs to the step, so that none need be saved."""
@@ -166,7 +173,7 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Add up the gradient of this rank's samples; return their sums of the terms."""
-        sums = torch.zeros_like(self._gradients.extras[:-1])
+        sums = torch.zeros_like(self._sums)
         for tensors in _parts(batch.tensors, self._config.accumulation):
             losses = self._losses(tensors)
             torch.autograd.backward(self._scaler.scale(losses.sum() / batch.samples))
@@ -258,7 +265,6 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "best": self.best,
-            "network": dict(self._task.network),
         }
 
     def restore(self, state: State) -> None:

@@ -3,8 +3,9 @@
 import csv
 import importlib.util
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from scimill.errors import InputError
 from scimill.files import storage_errors
 
-METRICS = "metrics.csv"
+METRICS, BOARD = "metrics.csv", "tensorboard"
+ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 COLUMNS = ("step", "epoch", "split", "samples", "loss", "learning_rate", "samples_per_second", "data_wait", "seconds")
 """Columns that every run has; those of the terms of the loss follow. data_wait is a share of the time."""
 
@@ -42,15 +44,17 @@ class MetricsLog:
         self._writer = csv.DictWriter(self._file, self._columns)
         if not size:
             self._write(dict(zip(self._columns, self._columns, strict=True)))
-        self._board = _tensorboard(folder, step)
+        with storage_errors(self._path, "opening the metrics of TensorBoard"):
+            self._board = _tensorboard(folder, step)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write a row."""
         self._write(row)
         if self._board:
-            for name, value in row.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+            with storage_errors(self._path, "writing the metrics of TensorBoard"):
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
     def _write(self, row: Mapping[str, Any]) -> None:
         with storage_errors(self._path, "writing the metrics"):
@@ -65,9 +69,10 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close both records."""
-        self._file.close()
-        if self._board:
-            self._board.close()
+        with storage_errors(self._path, "closing the metrics"):
+            self._file.close()
+            if self._board:
+                self._board.close()
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
@@ -76,7 +81,18 @@ def _tensorboard(folder: Path, step: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+    threading.excepthook = _without_disks(threading.excepthook)
+    return SummaryWriter(str(folder / BOARD), purge_step=step or None)
+
+
+def _without_disks(hook: ThreadHook) -> ThreadHook:
+    """Keep TensorBoard's thread from printing a traceback where the disk is full, which metrics.csv finds out too."""
+
+    def handle(failure: threading.ExceptHookArgs) -> None:
+        if not issubclass(failure.exc_type, OSError):
+            hook(failure)
+
+    return handle
 
 
 class Interval:

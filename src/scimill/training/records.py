@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scimill.config import to_yaml
 from scimill.training.checkpoint import State, save_checkpoint, save_model
 from scimill.training.metrics import MetricsLog
 from scimill.training.params import Recording
@@ -41,7 +42,9 @@ class Records:
             self._log.add(row)
 
     def checkpoint_due(self, step: int) -> bool:
-        """Whether to save a checkpoint now; each rank may ask for itself, since rank 0 alone writes."""
+        """Whether rank 0 has to save a checkpoint after a step."""
+        if not self._enabled:
+            return False
         every = self._config.checkpoint_steps
         due_by_step = every is not None and step - self._saved_step >= every
         return due_by_step or time.monotonic() - self._saved_at >= self._config.checkpoint_interval
@@ -49,7 +52,8 @@ class Records:
     def save(self, state: State) -> None:
         """Write a checkpoint."""
         if self._log:
-            save_checkpoint(self.folder, state | {"metrics_size": self._log.size()})
+            origin = {"config": to_yaml(self._config), "store": self._about["store"]["identity"]}
+            save_checkpoint(self.folder, state | origin | {"metrics_size": self._log.size()})
         self._saved_at, self._saved_step = time.monotonic(), state["position"]["step"]
 
     def save_model(self, model: State, position: Mapping[str, Any]) -> None:

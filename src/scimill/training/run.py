@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from scimill.errors import ConfigError, InputError, Stopped
+from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import say
 from scimill.parallel.world import Stop, World
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
-from scimill.training.checkpoint import LAST, State
+from scimill.training.checkpoint import State
 from scimill.training.data import Feed, Source, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
-from scimill.training.engine import Task, Trainer
+from scimill.training.engine import ELSEWHERE, Task, Trainer
 from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
@@ -45,7 +45,7 @@ def train(
 
     """
     with Ranks(world) as ranks, directory.claimed(world), open_everywhere(store, world) as reader:
-        if directory.resume and world.on_root(lambda: directory.finished):
+        if directory.resume and world.on_root(directory.is_finished, config):
             return False
         device = choose_device(config, ranks)
         with world.together():
@@ -71,8 +71,6 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
     stop = Stop(ranks.world.alone(), config.walltime, config.walltime_margin)
     trainer = Trainer(task, config, feed, ranks, stop, records)
     if state:
-        with ranks.world.together():
-            _require_same_network(task, state, records.folder)
         trainer.restore(state)
     records.open(task.terms, state)
     try:
@@ -80,12 +78,7 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
     finally:
         records.close()
         stop.restore()
-    return next((reason for reason in reasons if reason), "")
-
-
-def _require_same_network(task: Task, state: State, folder: Path) -> None:
-    if state["network"] != dict(task.network):
-        raise InputError("the checkpoint is of another network", where=str(folder / LAST), remedy="give --overwrite")
+    return next((reason for reason in reasons if reason not in ("", ELSEWHERE)), "")
 
 
 def _plan(
