@@ -177,12 +177,6 @@ def write(
     assert writer.finish()
 
 
-def keeping_weird(store: Path) -> Path:
-    path = store.with_name("weird.h5")
-    succeed("droplets", "generate", path, *GENERATE, "--keep-weird", "--overwrite")
-    return path
-
-
 def of_one_block(store: Path) -> Path:
     path = store.with_name("one.h5")
     succeed("droplets", "generate", path, "--count", BLOCK, "--block-size", BLOCK, "--tolerance", 1e-4, "--overwrite")
@@ -201,7 +195,6 @@ STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
     damaged_everywhere: (STORAGE, ("its data do not match their checksum", "rotten.h5, block")),
     of_another_campaign: (INPUT, ("a store of turbulence", "turbulence.h5", "scimill droplets generate")),
     with_nan: (INPUT, ("temperature has values that are not finite", "nan.h5, block 11")),
-    keeping_weird: (INPUT, ("keeps weird droplets", "weird.h5", "without --keep-weird")),
     of_one_block: (CONFIG, ("1 block(s), too few to train, validate and test", "--block-size")),
 }
 ON_TWO_RANKS = (text, unfinished, damaged_block, damaged_everywhere, of_another_campaign, with_nan)

@@ -13,6 +13,7 @@ from scimill.droplets.network import (
     LARGEST_EXPONENT,
     MODEL_INPUTS,
     SHARPNESS,
+    SMALLEST_SOLUTE,
     SPREAD,
     DropletNetwork,
     constants,
@@ -23,7 +24,9 @@ from scimill.errors import ConfigError
 
 PER_LINE = 4  # numbers in a line of at most 132 characters
 PER_PART = 512  # numbers in a statement, of which Fortran 2008 allows 255 continuation lines
-LIMITS = {"sharpness": SHARPNESS, "spread": SPREAD, "largest_exponent": LARGEST_EXPONENT}
+LIMITS = {
+    "sharpness": SHARPNESS, "spread": SPREAD, "largest_exponent": LARGEST_EXPONENT, "smallest_solute": SMALLEST_SOLUTE,
+}  # fmt: skip
 NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)
 
 
@@ -39,7 +42,7 @@ def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[st
 
     Raises
     ------
-    ConfigError : no name that Fortran allows.
+    ConfigError : no name that Fortran allows, or one that the module uses itself.
 
     """
     if not NAME.fullmatch(module):
@@ -47,7 +50,7 @@ def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[st
         raise ConfigError(f"{module!r} is no name of a Fortran module", where=str(path), allowed=allowed)
     layers = weights(model)
     centre, half_width, units = scaling(model)
-    return _environment().get_template("network.f90.j2").render(
+    text = _environment().get_template("network.f90.j2").render(
         spec=model.spec,
         version=__version__,
         module=module,
@@ -60,15 +63,25 @@ def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[st
         centre=centre, half_width=half_width, units=units,
         layers=[_layer(number, *layer) for number, layer in enumerate(layers, 1)],
     )  # fmt: skip
+    code = re.sub(r'!.*|".*"', "", text)
+    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # beside its first and its last line
+        raise ConfigError(f"the module uses the name {module} itself", where=str(path), remedy="name another file")
+    return text
 
 
 def _layer(number: int, weight: Any, bias: Any) -> dict[str, Any]:
     """What the template needs of a layer; weight (outputs, inputs), which is Fortran's (inputs, outputs)."""
-    flat = weight.reshape(-1).tolist()
-    parts = [flat[first : first + PER_PART] for first in range(0, len(flat), PER_PART)]
-    named = [{"name": f"part{number}_{index}", "numbers": numbers} for index, numbers in enumerate(parts, 1)]
     outputs, inputs = weight.shape
-    return {"number": number, "inputs": inputs, "outputs": outputs, "parts": named, "bias": bias.tolist()}
+    return {
+        "number": number, "inputs": inputs, "outputs": outputs,
+        "weights": _parts(f"part{number}", weight), "biases": _parts(f"bias_part{number}", bias),
+    }  # fmt: skip
+
+
+def _parts(name: str, values: Any) -> list[dict[str, Any]]:
+    """Cut an array into statements of bearable length."""
+    parts = enumerate(_cut(values.reshape(-1).tolist(), PER_PART), 1)
+    return [{"name": f"{name}_{index}", "numbers": numbers} for index, numbers in parts]
 
 
 def _environment() -> jinja2.Environment:

@@ -18,6 +18,7 @@ Features are computed in float64, since RH − exp(…) is a small difference, t
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Self
 
@@ -32,12 +33,16 @@ from scimill.droplets.sampling import INPUTS
 
 CAMPAIGN = "droplets"
 ZERO_CELSIUS = 273.15  # K
+SMALLEST_SOLUTE = 1e-35  # m³; keeps the logarithm finite where salt attracts no water
 LARGEST_EXPONENT = 690.0  # beyond it exp is infinite or zero in float64
 SHARPNESS = 3.0  # asinh(3 x) bends at |x| = 1/3: evaporation, at x = −1, lies where it is still steep
 SPREAD = 6.0  # brings asinh(3 x), |x| <= 1e8, to the order of 1
 TEMPERATURE_UNIT = 5.0  # K of the temperature's residual for 1 of the network's output
 LOSSES: Mapping[str, Any] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+# ONNX Runtime has no erf in float64, so GELU is the one of tanh.
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": partial(nn.GELU, approximate="tanh"),
+}  # fmt: skip
 FLAG = "weird"  # of a store that keeps weird droplets, which are no samples
 MODEL_INPUTS = (*INPUTS, "time")
 MODEL_OUTPUTS = ("radius", "temperature")
@@ -169,7 +174,8 @@ class DropletNetwork(nn.Module):
         if self.spec.network == "plain":
             return torch.stack((self._log10(r), T, self._log10(S), Tf, RH, rho, t), 1)
         log_time = self._log10(self._growth(Tf, rho) * t) - 2 * self._log10(r)
-        log_solute = self._log10(S * self.solute_per_salinity * self.raoult) - 3 * self._log10(r)
+        solute = (S * self.solute_per_salinity * self.raoult).clamp_min(SMALLEST_SOLUTE)
+        log_solute = self._log10(solute) - 3 * self._log10(r)
         exponent = self.kelvin / (r * T) - 10.0**log_solute
         time = 10.0**log_time
         first = RH - exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
@@ -179,7 +185,7 @@ class DropletNetwork(nn.Module):
     def base(self, x: Tensor) -> Tensor:
         """log10 of the radius (m) and temperature (K), (n, 2), to which the network's output is added."""
         if self.spec.network == "plain":
-            return self.centre[:2].expand(len(x), 2)
+            return self.centre[:2].expand(x.shape[0], 2)  # tracing would make a constant of len(x)
         r, T, _, Tf, _, rho, t = x.unbind(1)
         relaxed = Tf + (T - Tf) * torch.exp(-(self.conduction * rho + self._release(Tf)) * t / r**2)
         return torch.stack((self._log10(r), relaxed), 1)

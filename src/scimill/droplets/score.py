@@ -1,16 +1,18 @@
 """How well a network does: its errors against the exact droplets of a store."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.config import declared, parse_yaml
 from scimill.droplets import arguments
 from scimill.droplets.models import load_model
 from scimill.droplets.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
-from scimill.droplets.params import solute_per_salinity
+from scimill.droplets.params import GenerateConfig, solute_per_salinity
 from scimill.droplets.train import is_flagged, read_generation, require_droplets
 from scimill.errors import InputError
 from scimill.files import replacing
@@ -91,10 +93,11 @@ def _require_same_physics(spec: Spec, reader: Reader) -> None:
         )
 
 
-def _blocks(reader: Reader, about: Any) -> tuple[list[int], str]:
+def _blocks(reader: Reader, about: Mapping[str, Any]) -> tuple[list[int], str]:
     """Blocks to score, and which these are."""
     everything = list(range(reader.layout.blocks))
     if describe_store(reader)["identity"] != about["store"]["identity"]:
+        _require_other_droplets(reader, about["store"])
         return everything, reader.path.name
     for part in HELD_OUT:
         if about["split"][part]:
@@ -105,6 +108,19 @@ def _blocks(reader: Reader, about: Any) -> tuple[list[int], str]:
         "the network was trained on all of this store", where=str(reader.path),
         remedy="generate another one with another --seed, or train with --test-share",
     )  # fmt: skip
+
+
+def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> None:
+    """Refuse a longer or a shorter store of the same random droplets."""
+    ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
+    theirs = parse_yaml(trained_on["config"], "the training data").values
+    draws = [name for name, known in declared(GenerateConfig).items() if known.affects_data and name != "count"]
+    if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
+        raise InputError(
+            "its droplets are those that the network was trained on: only their number differs",
+            where=str(reader.path),
+            remedy="generate it with another --seed",
+        )
 
 
 def measure(model: DropletNetwork, reader: Reader, blocks: list[int], content: str) -> Errors:

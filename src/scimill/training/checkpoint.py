@@ -7,6 +7,7 @@ PyTorch's, whose members carry checksums; they are all compared before anything 
 import io
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from scimill.files import rename, replacing, sync
 VERSION = 1  # of both kinds of file
 LAST, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint-previous.pt", "model.pt"
 State = dict[str, Any]
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
+)  # fmt: skip
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -91,7 +95,7 @@ def read_tensors(path: Path, kind: str) -> State:
         raise InputError(f"there is no such {kind}", where=str(path)) from None
     except OSError as error:
         raise InputError(f"cannot read the {kind}: {error.strerror}", where=str(path)) from None
-    except (zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"the {kind} is damaged, or none: {error}", where=str(path)) from None
     if not isinstance(content, dict) or content.get("scimill") != kind:
         raise InputError(f"a file of tensors, but no {kind} of scimill", where=str(path))
@@ -103,6 +107,9 @@ def read_tensors(path: Path, kind: str) -> State:
 def _load(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         damaged = archive.testzip()
+        is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
     if damaged is not None:
         raise ValueError(f"{damaged} does not match its checksum")
+    if is_script:
+        raise ValueError("it is TorchScript")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

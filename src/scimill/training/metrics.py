@@ -148,13 +148,15 @@ def read_curves(run: Path) -> Curves:
             rows = [row for row in csv.DictReader(file) if None not in row.values()]
     except OSError as error:
         raise InputError(f"cannot read the metrics of a run: {error.strerror}", where=str(path)) from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError("these are no metrics of a run", where=str(path)) from None
     if not rows:
         raise InputError("no metrics yet", where=str(path))
     try:
         return {
             split: _columns([row for row in rows if row["split"] == split]) for split in {row["split"] for row in rows}
         }
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         raise InputError("these are no metrics of a run", where=str(path)) from None
 
 

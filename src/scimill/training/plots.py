@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -43,7 +44,7 @@ def draw_run(curves: Curves, name: str) -> Figure:
             columns = curves[split]
             marker = "o" if split == "validation" else ""
             total.plot(columns["step"], columns["loss"], color=color, marker=marker, markersize=3, label=split)
-            _draw_terms(terms, columns, split)
+            _draw_terms(terms, columns, split, named=split == "validation" or len(curves) == 1)
     total.set(title="loss", ylabel="mean over the samples")
     terms.set(title="terms of the loss (thin: train)")
     for axes in (total, terms):
@@ -56,12 +57,12 @@ def draw_run(curves: Curves, name: str) -> Figure:
     return figure
 
 
-def _draw_terms(axes: Axes, columns: dict[str, NDArray[np.float64]], split: str) -> None:
+def _draw_terms(axes: Axes, columns: dict[str, NDArray[np.float64]], split: str, *, named: bool) -> None:
     names = [name for name in columns if name.startswith("loss_")]
     for number, name in enumerate(names):
-        label, is_train = name.removeprefix("loss_"), split == "train"
-        style = {"alpha": 0.4, "lw": 0.8} if is_train else {"label": f"{label}, validation", "marker": "o", "ms": 3}
-        axes.plot(columns["step"], columns[name], color=f"C{number}", **style)
+        style: Any = {"alpha": 0.4, "lw": 0.8} if split == "train" else {"marker": "o", "ms": 3}
+        label = f"{name.removeprefix('loss_')}, {split}" if named else None
+        axes.plot(columns["step"], columns[name], color=f"C{number}", label=label, **style)
 
 
 def plot_trials(trials: Sequence[Trial], path: Path) -> None:

@@ -1,6 +1,7 @@
 """The finished trials of a sweep, ranked."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ def read_trials(folder: Path) -> tuple[list[Trial], int]:
 
     Raises
     ------
-    InputError : there are none.
+    InputError : there are none, or some without validation.
     """
     runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     finished = [run for run in runs if (run / RESULT).exists()]
@@ -60,8 +61,11 @@ def read_trials(folder: Path) -> tuple[list[Trial], int]:
     configs = [read_yaml(run / CONFIG).values for run in finished]
     varied = [name for name in configs[0] if any(config.get(name) != configs[0][name] for config in configs)]
     trials = [
-        _trial(run, {name: config[name] for name in varied}) for run, config in zip(finished, configs, strict=True)
+        _trial(run, {name: config.get(name) for name in varied}) for run, config in zip(finished, configs, strict=True)
     ]
+    if not all(math.isfinite(trial.loss) for trial in trials):
+        remedy = "train with a --validation-share above 0"
+        raise InputError("trials without validation have no loss to be ranked by", where=str(folder), remedy=remedy)
     return sorted(trials, key=lambda trial: trial.loss), len(runs) - len(finished)
 
 
