@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpi import scimill
+from mpi import scimill, succeed
 from scimill import pictures
 from scimill.cli import scimill as command_line
 from scimill.config import Layer, build
