@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from scimill import __version__
 from scimill.config import Declared, Layer, build, declared, preset_names, read_preset, read_yaml, to_yaml
@@ -220,6 +221,8 @@ def training(function: Command) -> Command:
 
         _exclude(resume, overwrite)
         if sweep is None:
+            if click.get_current_context().get_parameter_source("trial") is ParameterSource.COMMANDLINE:
+                raise ConfigError("--trial needs --sweep", remedy="give the sweep's file")
             return function(*args, directory=RunDirectory(folder, resume, overwrite), **rest)
         if trial is None:
             raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit it as an array job")

@@ -69,14 +69,14 @@ class Window:
     seed: int
     epoch: int
 
-    def bounds(self, index: int) -> NDArray[np.int64]:
-        """Where each step begins in the shuffled samples of its index-th block, and where the last one ends."""
-        return np.arange(self.steps + 1) * self.samples[index] // self.steps
-
     def batch_samples(self) -> list[int]:
         """Samples of each step's batch, of all ranks together."""
-        ends = np.sum([self.bounds(index) for index in range(len(self.blocks))], axis=0)
-        return [int(samples) for samples in np.diff(ends)]
+        even, left = divmod(sum(self.samples), self.steps)
+        return [even + (step < left) for step in range(self.steps)]
+
+    def part(self, order: NDArray[np.int64], index: int, step: int) -> NDArray[np.int64]:
+        """What a step takes of the shuffled samples of its index-th block; all the window's are dealt out in turn."""
+        return order[(step - sum(self.samples[:index])) % self.steps :: self.steps]
 
     def order(self, index: int) -> NDArray[np.int64]:
         """Shuffled samples of its index-th block."""
@@ -166,13 +166,12 @@ class Source:
     def batches(self, window: Window, rank: int, size: int) -> list[Batch]:
         """All batches of a window, as far as this rank's blocks of it go."""
         mine = range(rank, len(window.blocks), size)
-        bounds = [window.bounds(index) for index in mine]
         parts = [self.load(window.blocks[index]) for index in mine] or [self.load_none()]
         firsts = np.cumsum([0, *(window.samples[index] for index in mine)])
         orders = [window.order(index) + first for index, first in zip(mine, firsts, strict=False)]
         steps = [
             np.concatenate(
-                [_NONE, *(order[bound[step] : bound[step + 1]] for order, bound in zip(orders, bounds, strict=True))]
+                [_NONE, *(window.part(order, index, step) for order, index in zip(orders, mine, strict=True))]
             )
             for step in range(window.steps)
         ]

@@ -74,7 +74,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.sum_(gradients[0].clone(memory_format=torch.contiguous_format)), None
+        return _Sum.apply(gradients[0], ctx.sum_), None  # type: ignore[no-untyped-call]
 
 
 def _start_horovod(world: World) -> Any:

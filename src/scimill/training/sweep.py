@@ -29,6 +29,8 @@ class Points:
 
     def values(self) -> list[float]:
         """All values."""
+        if self.spacing == "logarithmic" and self.low * self.high <= 0:
+            raise ValueError("no logarithms of zero, nor through it")
         space = np.linspace if self.spacing == "linear" else np.geomspace
         return [float(value) for value in space(self.low, self.high, self.points)]
 

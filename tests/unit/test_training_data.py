@@ -1,0 +1,366 @@
+"""Which samples a batch holds, on any number of ranks; and what is loaded when, and kept how long."""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpi import wait_until
+from scimill.config import Layer, build
+from scimill.droplets.generate import generate
+from scimill.droplets.network import DropletTask
+from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.train import make_task
+from scimill.errors import ConfigError
+from scimill.parallel.world import World
+from scimill.store.output import Output
+from scimill.store.reader import Reader
+from scimill.training.data import Batch, Feed, Source, Split, Tensors, ahead, split_blocks, windows
+
+ALONE = World(None)
+CPU = torch.device("cpu")
+FIELDS = ("initial_radius", "initial_temperature", "salinity", "radius", "temperature")
+BLOCKS, BLOCK_ROWS, ROWS = 16, 64, 1000  # the last block has 40 rows
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+    path = tmp_path_factory.mktemp("store") / "droplets.h5"
+    generate(configure(count=ROWS, block_size=BLOCK_ROWS, tolerance=1e-4), Output(path), ALONE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(store: Path) -> np.ndarray:
+    """All rows, read without scimill."""
+    with h5py.File(store, locking=False) as file:
+        return np.stack([file[name][:] for name in FIELDS], 1)
+
+
+@pytest.fixture(scope="module")
+def store_of_times(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+    path = tmp_path_factory.mktemp("store") / "times.h5"
+    generate(configure(count=100, block_size=64, samples=3, tolerance=1e-4), Output(path), ALONE)
+    return path
+
+
+@pytest.fixture
+def reader(store: Path) -> Iterator[Reader]:
+    with Reader.open(store) as opened:
+        yield opened
+
+
+def columns(rows: dict[str, np.ndarray]) -> Tensors:
+    """Rows as they are: no two droplets are alike, so a row tells which it is."""
+    return (torch.from_numpy(np.stack([rows[name] for name in FIELDS], 1)),)
+
+
+def make_config(**values: object) -> TrainConfig:
+    return build(TrainConfig, [Layer("test", {"batch_size": 150, "window": 5, **values})])
+
+
+def make_feed(reader: Reader, rank: int = 0, size: int = 1, **values: object) -> Feed:
+    config = make_config(**values)
+    source = Source(reader, FIELDS, columns, CPU, keep=config.in_memory)
+    split = split_blocks(BLOCKS, config, config.seed)
+    return Feed(source, split, reader.layout.rows_in, config, rank, size)
+
+
+def epoch_of(feed: Feed, epoch: int = 0, skip: int = 0) -> list[Batch]:
+    return [batch for batch, _ in feed.training(epoch, skip)]
+
+
+def rows_of(table: np.ndarray, blocks: tuple[int, ...]) -> np.ndarray:
+    """Rows of some blocks, in an order of their own."""
+    return in_order(np.concatenate([table[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] for block in blocks]))
+
+
+def in_order(rows: np.ndarray) -> np.ndarray:
+    return rows[np.lexsort(rows.T)]
+
+
+def together(parts: list[Tensors]) -> np.ndarray:
+    return in_order(np.concatenate([tensors[0].numpy() for tensors in parts]))
+
+
+def test_the_rows_of_the_test_store_are_all_different(table: np.ndarray) -> None:
+    assert len(np.unique(table, axis=0)) == len(table) == ROWS
+
+
+# ---- the split --------------------------------------------------------------------------------------------------
+
+SHARES = st.floats(0, 0.3)
+
+
+@given(blocks=st.integers(3, 300), validation=SHARES, test=SHARES, seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=60, deadline=None)
+def test_every_block_is_for_one_thing_and_a_share_gets_one_at_least(
+    blocks: int, validation: float, test: float, seed: int
+) -> None:
+    config = make_config(validation_share=validation, test_share=test)
+    split = split_blocks(blocks, config, seed)
+    assert sorted((*split.train, *split.validation, *split.test)) == list(range(blocks))
+    assert split.train
+    for share, part in ((validation, split.validation), (test, split.test)):
+        assert (len(part) == 0) == (share == 0)
+        assert abs(len(part) - share * blocks) <= 1
+    assert split_blocks(blocks, config, seed) == split
+
+
+def test_another_seed_splits_otherwise() -> None:
+    config = make_config(validation_share=0.2)
+    assert len({split_blocks(100, config, seed) for seed in range(10)}) == 10
+
+
+@pytest.mark.parametrize(("blocks", "validation", "test"), [(1, 0.05, 0.0), (2, 0.05, 0.05), (4, 0.5, 0.49)])
+def test_too_few_blocks_are_refused(blocks: int, validation: float, test: float) -> None:
+    with pytest.raises(ConfigError, match="too few to train, validate and test"):
+        split_blocks(blocks, make_config(validation_share=validation, test_share=test), 1)
+
+
+def test_one_block_is_enough_to_train_only() -> None:
+    assert split_blocks(1, make_config(validation_share=0), 1) == Split((0,), (), ())
+
+
+# ---- windows ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    sizes=st.lists(st.integers(0, 50), min_size=1, max_size=25),
+    size=st.integers(1, 30),
+    batch=st.integers(1, 200),
+    seed=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, 10**6),
+)
+@settings(max_examples=100, deadline=None)
+def test_windows_hold_every_block_once_and_batches_are_full(
+    sizes: list[int], size: int, batch: int, seed: int, epoch: int
+) -> None:
+    made = windows(range(len(sizes)), sizes.__getitem__, size, batch, seed, epoch)
+    dealt = sorted(block for window in made for block in window.blocks)
+    assert len(set(dealt)) == len(dealt)
+    assert {block for block, samples in enumerate(sizes) if samples} <= set(dealt)
+    assert len(made) <= -(-len(sizes) // size)
+    for window in made:
+        total = sum(sizes[block] for block in window.blocks)
+        assert len(window.blocks) <= size
+        assert window.steps > 0
+        assert window.steps == -(-total // batch)
+        batches = window.batch_samples()
+        assert sum(batches) == total
+        assert len(batches) == window.steps
+        assert max(batches) <= batch
+        assert max(batches) - min(batches) <= 1
+
+
+def test_the_order_belongs_to_seed_and_epoch(reader: Reader) -> None:
+    def first_batch(seed: int, epoch: int) -> bytes:
+        return epoch_of(make_feed(reader, seed=seed, validation_share=0), epoch)[0].tensors[0].numpy().tobytes()
+
+    orders = [first_batch(seed, epoch) for seed in (1, 2) for epoch in (0, 1, 2)]
+    assert len(set(orders)) == len(orders)
+    assert [first_batch(seed, epoch) for seed in (1, 2) for epoch in (0, 1, 2)] == orders
+
+
+def test_rows_and_not_only_blocks_are_shuffled(reader: Reader, table: np.ndarray) -> None:
+    (batch,) = epoch_of(make_feed(reader, validation_share=0, window=BLOCKS, batch_size=ROWS))
+    drawn = batch.tensors[0].numpy()
+    place = {row.tobytes(): number for number, row in enumerate(table)}
+    moves = np.diff([place[row.tobytes()] for row in drawn])
+    assert np.mean(moves == 1) < 0.05
+
+
+# ---- any number of ranks ----------------------------------------------------------------------------------------
+
+RANKS = (1, 2, 3, 4, 7, 20)
+"""More than the blocks of a window, and more than there are blocks."""
+
+
+@pytest.mark.parametrize("batch_size", [7, 150, 333])
+@pytest.mark.parametrize("size", RANKS)
+def test_every_training_sample_is_in_one_batch_of_an_epoch(
+    reader: Reader, table: np.ndarray, size: int, batch_size: int
+) -> None:
+    feeds = [make_feed(reader, rank, size, batch_size=batch_size, test_share=0.1) for rank in range(size)]
+    batches = [epoch_of(feed, 3) for feed in feeds]
+    split = split_blocks(BLOCKS, make_config(test_share=0.1), 1)
+    trained = together([batch.tensors for mine in batches for batch in mine])
+    assert trained.tobytes() == rows_of(table, split.train).tobytes()
+    assert {len(mine) for mine in batches} == {feeds[0].steps(3)}
+    for parts in zip(*batches, strict=True):
+        assert {part.samples for part in parts} == {sum(len(part.tensors[0]) for part in parts)}
+
+
+@pytest.mark.parametrize("size", RANKS[1:])
+def test_a_batch_holds_the_same_rows_on_any_number_of_ranks(reader: Reader, size: int) -> None:
+    alone = epoch_of(make_feed(reader), 1)
+    ranks = zip(*(epoch_of(make_feed(reader, rank, size), 1) for rank in range(size)), strict=True)
+    for batch, parts in zip(alone, ranks, strict=True):
+        assert together([part.tensors for part in parts]).tobytes() == together([batch.tensors]).tobytes()
+
+
+@pytest.mark.parametrize("size", RANKS)
+def test_validation_blocks_are_validated_once_and_never_trained_on(
+    reader: Reader, table: np.ndarray, size: int
+) -> None:
+    shares = {"validation_share": 0.2, "test_share": 0.1}
+    split = split_blocks(BLOCKS, make_config(**shares), 1)
+    assert (len(split.validation), len(split.test)) == (3, 2)
+    parts = [
+        part for rank in range(size) for part, _ in make_feed(reader, rank, size, **shares, batch_size=30).validation()
+    ]
+    assert together(parts).tobytes() == rows_of(table, split.validation).tobytes()
+    assert all(0 < len(part[0]) <= 30 for part in parts)
+    assert make_feed(reader, 0, size, **shares).validation_samples == sum(len(part[0]) for part in parts)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_epoch_goes_on_with_exactly_the_batches_that_are_left(reader: Reader, size: int) -> None:
+    feed = make_feed(reader, size - 1, size)
+    whole = epoch_of(feed, 2)
+    for skip in range(len(whole) + 1):
+        left = epoch_of(feed, 2, skip)
+        assert [batch.samples for batch in left] == [batch.samples for batch in whole[skip:]]
+        assert all(torch.equal(a.tensors[0], b.tensors[0]) for a, b in zip(left, whole[skip:], strict=True))
+
+
+def test_a_batch_larger_than_the_data_is_refused(reader: Reader) -> None:
+    with pytest.raises(ConfigError, match="batch_size 2000 is larger than the data"):
+        make_feed(reader, batch_size=2000)
+
+
+# ---- what is kept -----------------------------------------------------------------------------------------------
+
+
+def test_a_source_keeps_nothing_unless_told_to(reader: Reader) -> None:
+    forgetful, keeping = (Source(reader, FIELDS, columns, CPU, keep=keep) for keep in (False, True))
+    loaded = weakref.ref(forgetful.load(3)[0])
+    assert loaded() is None
+    first = keeping.load(3)[0]
+    assert keeping.load(3)[0] is first
+    assert torch.equal(forgetful.load(3)[0], first)
+
+
+def test_batches_of_kept_blocks_are_the_same(reader: Reader) -> None:
+    feed, keeping = make_feed(reader), make_feed(reader, in_memory=True)
+    for epoch in (0, 1):
+        pairs = list(zip(epoch_of(feed, epoch), epoch_of(keeping, epoch), strict=True))
+        assert all(torch.equal(one.tensors[0], two.tensors[0]) for one, two in pairs)
+
+
+def test_two_windows_are_held_at_most(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of the blocks read, none is left once their window is mixed."""
+    mixed: list[weakref.ref[torch.Tensor]] = []
+    read: list[weakref.ref[torch.Tensor]] = []
+    batches, load = Source.batches, Source.load
+
+    def watched_batches(self: Source, *args: object) -> list[Batch]:
+        made = batches(self, *args)
+        mixed.append(weakref.ref(made[-1].tensors[0]))
+        return made
+
+    def watched_load(self: Source, block: int) -> Tensors:
+        tensors = load(self, block)
+        read.append(weakref.ref(tensors[0]))
+        return tensors
+
+    monkeypatch.setattr(Source, "batches", watched_batches)
+    monkeypatch.setattr(Source, "load", watched_load)
+    held = [sum(ref() is not None for ref in mixed) for _ in make_feed(reader, window=2).training(0, 0)]
+    assert len(mixed) == 8
+    assert max(held) <= 2
+    assert len(read) == 15
+    assert not any(ref() is not None for ref in read)
+
+
+# ---- loading ahead ----------------------------------------------------------------------------------------------
+
+
+def test_one_job_is_run_ahead_and_no_more() -> None:
+    begun: list[int] = []
+    threads: set[int] = set()
+
+    def job(number: int) -> int:
+        threads.add(threading.get_ident())
+        begun.append(number)
+        return number
+
+    results = ahead(partial(job, number) for number in range(5))
+    for taken in range(5):
+        assert next(results)[0] == taken
+        ready = min(taken + 2, 5)
+        wait_until(lambda ready=ready: len(begun) >= ready, "the job ahead", timeout=5)
+        assert len(begun) == ready
+    assert list(results) == []
+    assert begun == [0, 1, 2, 3, 4]
+    assert threading.get_ident() not in threads
+
+
+def test_the_time_waited_is_that_of_a_job_that_is_not_ready() -> None:
+    ready = threading.Event()
+
+    def slow() -> str:
+        assert ready.wait(10)
+        return "slow"
+
+    results = ahead([lambda: "quick", slow, lambda: "quick"])
+    next(results)
+    threading.Timer(0.1, ready.set).start()
+    result, waited = next(results)
+    assert result == "slow"
+    assert 0.05 < waited < 5
+    assert next(results)[1] < 0.05
+
+
+def test_an_error_of_a_job_is_raised_where_its_result_is_used() -> None:
+    def fail() -> int:
+        raise InterruptedError("of job 1")
+
+    results = ahead([lambda: 0, fail, lambda: 2])
+    assert next(results)[0] == 0
+    with pytest.raises(InterruptedError, match="of job 1"):
+        next(results)
+
+
+def test_nothing_to_load_yields_nothing() -> None:
+    assert list(ahead([])) == []
+
+
+# ---- droplets as samples ----------------------------------------------------------------------------------------
+
+
+def make_droplet_task(path: Path) -> tuple[DropletTask, Reader]:
+    reader = Reader.open(path)
+    return make_task(make_config(precision="float64"), reader), reader
+
+
+def test_a_droplet_with_three_times_is_three_samples(store_of_times: Path) -> None:
+    task, reader = make_droplet_task(store_of_times)
+    with reader:
+        source = Source(reader, task.fields, task.prepare, CPU, keep=False)
+        features, wanted = source.load(1)
+    assert len(features) == len(wanted) == 36 * 3
+    with h5py.File(store_of_times, locking=False) as file:
+        radius, initial = file["radius"][64:], np.repeat(file["initial_radius"][64:], 3)
+    change = np.log10(radius.astype(float).ravel()) - np.log10(initial.astype(float))
+    np.testing.assert_allclose(wanted[:, 0], change, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["store", "store_of_times"])
+def test_a_rank_without_blocks_gets_batches_of_no_samples(name: str, request: pytest.FixtureRequest) -> None:
+    task, reader = make_droplet_task(request.getfixturevalue(name))
+    with reader:
+        source = Source(reader, task.fields, task.prepare, CPU, keep=False)
+        whole = source.load(0)
+        empty = source.load_none()
+    assert [(len(part), part.shape[1:], part.dtype) for part in empty] == [
+        (0, part.shape[1:], part.dtype) for part in whole
+    ]
