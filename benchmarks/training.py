@@ -32,7 +32,7 @@ from scimill.droplets.network import MODEL_INPUTS, predict
 from scimill.droplets.params import TrainConfig
 from scimill.droplets.physics import saturation_pressure
 from scimill.droplets.train import make_task, read_generation
-from scimill.parallel.world import world
+from scimill.parallel.world import World, world
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import save_checkpoint
 from scimill.training.gradients import Gradients
@@ -70,7 +70,7 @@ def scimill_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -
 def in_memory(store: Path, config: TrainConfig) -> tuple[Any, TensorDataset]:
     """The task, and the features and wanted outputs of a whole store."""
     with Reader.open(store) as reader:
-        task = make_task(config, reader)
+        task = make_task(config, reader, World(None))
         blocks = [
             task.prepare({name: reader.rows(block, name) for name in task.fields})
             for block in range(reader.layout.blocks)

@@ -1,6 +1,7 @@
 """What several test files need: configurations of the presets, droplets drawn as the product draws them, a solver."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ world()  # importing h5py starts MPI, unless a process without a launcher has as
 def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compile the kernel once, so that no timed test waits for it."""
     succeed("droplets", "generate", tmp_path_factory.mktemp("warm") / "a.h5", "--count", 16)
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """Give back the denormal numbers that training in this process takes away."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture

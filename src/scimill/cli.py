@@ -149,8 +149,8 @@ def _text(value: object) -> str:
 def configured(config: type[C], presets: str = "", positional: str = "") -> Callable[[Command], Command]:
     """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``.
 
-    The command's function gets the finished config as its first argument. Flags win over the file, the file over the
-    preset, the preset over the defaults.
+    The command's function gets the finished config as its first argument. A sweep's trial wins over flags, flags over
+    the file, the file over the preset, the preset over the defaults.
 
     Parameters
     ----------

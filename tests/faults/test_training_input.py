@@ -512,3 +512,16 @@ def test_control_c(store: Path, tmp_path: Path, server: Server, ranks: int) -> N
     resumed = run_train(server, ranks, store, run, *LONG, "--resume", "--walltime", "1s", "--walltime-margin", "0.999s")
     assert resumed.returncode == STOPPED, resumed
     assert load(run / "checkpoint.pt")["position"]["step"] == max(steps) + 1
+
+
+def test_a_refused_overwrite_leaves_the_run_that_is_there(store: Path, tmp_path: Path, server: Server) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+    run, small = tmp_path / "run", ("--batch-size", 64, "--epochs", 1)
+    assert run_train(server, 1, store, run, *small).returncode == 0
+    kept = files()
+    for data, flags in ((tmp_path / "no.h5", ()), (store, ("--device", "cuda")), (store, ("--batch-size", 10**6))):
+        result = run_train(server, 1, data, run, *small, *flags, "--overwrite")
+        assert result.returncode in (CONFIG, INPUT), result
+        assert files() == kept

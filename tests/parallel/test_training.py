@@ -243,7 +243,7 @@ def plain_training(run: Path, store: Path, samples: int, steps: int) -> tuple[St
     """Train as a run was; return parameters, validation loss and the share of steps whose gradient was clipped."""
     config = build(TrainConfig, [read_yaml(run / "config.yaml")])
     with Reader.open(store) as reader:
-        task = make_task(config, reader)
+        task = make_task(config, reader, World(None))
         network = task.model.double()
         source = Source(reader, INPUTS + OUTPUTS, lambda rows: physical(rows, samples), torch.device("cpu"), keep=False)
         batches = [

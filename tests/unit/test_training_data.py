@@ -23,7 +23,7 @@ from scimill.errors import ConfigError
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.training.data import Batch, Feed, Source, Split, Tensors, ahead, split_blocks, windows
+from scimill.training.data import Batch, Feed, Source, Split, Tensors, ahead, deal, split_blocks, windows
 
 ALONE = World(None)
 CPU = torch.device("cpu")
@@ -184,7 +184,7 @@ RANKS = (1, 2, 3, 4, 7, 20)
 """More than the blocks of a window, and more than there are blocks."""
 
 
-@pytest.mark.parametrize("batch_size", [7, 150, 333])
+@pytest.mark.parametrize("batch_size", [7, 150, 300])
 @pytest.mark.parametrize("size", RANKS)
 def test_every_training_sample_is_in_one_batch_of_an_epoch(
     reader: Reader, table: np.ndarray, size: int, batch_size: int
@@ -267,14 +267,14 @@ def test_two_windows_are_held_at_most(reader: Reader, monkeypatch: pytest.Monkey
         mixed.append(weakref.ref(made[-1].tensors[0]))
         return made
 
-    def watched_load(self: Source, block: int) -> Tensors:
-        tensors = load(self, block)
+    def watched_load(self: Source, block: int, **options: bool) -> Tensors:
+        tensors = load(self, block, **options)
         read.append(weakref.ref(tensors[0]))
         return tensors
 
     monkeypatch.setattr(Source, "batches", watched_batches)
     monkeypatch.setattr(Source, "load", watched_load)
-    held = [sum(ref() is not None for ref in mixed) for _ in make_feed(reader, window=2).training(0, 0)]
+    held = [sum(ref() is not None for ref in mixed) for _ in make_feed(reader, window=2, batch_size=100).training(0, 0)]
     assert len(mixed) == 8
     assert max(held) <= 2
     assert len(read) == 15
@@ -339,7 +339,7 @@ def test_nothing_to_load_yields_nothing() -> None:
 
 def make_droplet_task(path: Path) -> tuple[DropletTask, Reader]:
     reader = Reader.open(path)
-    return make_task(make_config(precision="float64"), reader), reader
+    return make_task(make_config(precision="float64"), reader, World(None)), reader
 
 
 def test_a_droplet_with_three_times_is_three_samples(store_of_times: Path) -> None:
@@ -364,3 +364,26 @@ def test_a_rank_without_blocks_gets_batches_of_no_samples(name: str, request: py
     assert [(len(part), part.shape[1:], part.dtype) for part in empty] == [
         (0, part.shape[1:], part.dtype) for part in whole
     ]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 999), min_size=1, max_size=40, unique=True), st.integers(1, 50))
+def test_blocks_are_dealt_evenly_and_home_where_there_is_room(blocks: list[int], size: int) -> None:
+    ranks = deal(blocks, size)
+    held = np.bincount(ranks, minlength=size)
+    assert held.max() - held.min() <= 1
+    at_home = sum(block % size == rank for block, rank in zip(blocks, ranks, strict=True))
+    room = [len(blocks) // size + (rank < len(blocks) % size) for rank in range(size)]
+    wanted = np.bincount([block % size for block in blocks], minlength=size)
+    assert at_home == sum(min(wanted[rank], room[rank]) for rank in range(size))
+
+
+def test_only_blocks_at_home_are_kept(reader: Reader) -> None:
+    sources = [Source(reader, FIELDS, columns, CPU, keep=True) for _ in range(3)]
+    config = make_config(validation_share=0)
+    for epoch in range(6):
+        for window in windows(range(BLOCKS), reader.layout.rows_in, config.window, config.batch_size, 1, epoch):
+            for rank, source in enumerate(sources):
+                source.batches(window, rank, 3)
+    for rank, source in enumerate(sources):
+        assert {block % 3 for block in source._kept} == {rank}

@@ -308,6 +308,6 @@ def test_trials_without_validation_are_not_ranked(train: Callable[..., Path], tm
     """They have no loss that could be compared."""
     for number in range(2):
         train(tmp_path / f"trial-{number:04d}", validation_share=0.0, seed=number, epochs=1)
-    assert json.loads((tmp_path / "trial-0000" / "result.json").read_text())["best_loss"] == -np.inf
+    assert json.loads((tmp_path / "trial-0000" / "result.json").read_text())["best_loss"] is None
     with pytest.raises(InputError, match="validation"):
         call("trials", tmp_path, "--plot", tmp_path / "trials.png")

@@ -80,7 +80,7 @@ def test_every_combination_is_one_trial_and_the_last_key_changes_first(write: Ca
     ],
 )
 def test_a_range_is_its_points(text: str, values: list[float]) -> None:
-    trials = combinations({"weight_decay": yaml.safe_load(text)}, "here")
+    trials = list(combinations({"weight_decay": yaml.safe_load(text)}, "here"))
     assert [trial["weight_decay"] for trial in trials] == pytest.approx(values, rel=1e-14)
 
 

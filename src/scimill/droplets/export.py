@@ -1,6 +1,7 @@
 """Trained networks for other programs."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,13 @@ def _write(model: DropletNetwork, path: Path, form: str, about: Mapping[str, str
 def _about(content: Mapping[str, Any], zero: bool) -> dict[str, str]:
     """Where a model comes from, by title."""
     store, position = content["store"], content["position"]
+    loss = position["best_loss"]
     return {
         "scimill": __version__,
         "network": json.dumps(content["network"]["hidden"]) + (", all weights zero" if zero else ""),
         "trained on": f"{store['rows']:,} droplets of {Path(store['path']).name}, seed {store['seed']}",
         "store": store["identity"],
-        "epoch": f"{position['best_epoch']}, validation loss {position['best_loss']:.6g}",
+        "epoch": str(position["best_epoch"]),
+        "validation loss": f"{loss:.6g}" if math.isfinite(loss) else "none",
         "date": str(content["environment"]["date"]),
     }

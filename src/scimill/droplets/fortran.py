@@ -56,7 +56,7 @@ def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[st
         module=module,
         kind="real64" if layers[0][0].dtype == np.float64 else "real32",
         provenance=[_comment(f"{title}: {text}") for title, text in provenance.items()],
-        origin=_comment("; ".join(f"{title} {text}" for title, text in provenance.items()))[:70].replace('"', "'"),
+        origin=_ascii("; ".join(f"{title}: {text}" for title, text in provenance.items())),
         ranges=list(zip(MODEL_INPUTS, model.spec.ranges, strict=True)),
         parameters=sum(weight.size + bias.size for weight, bias in layers),
         constants=[*constants(model.spec).items(), *LIMITS.items()],
@@ -88,7 +88,7 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("scimill.droplets", "templates")
     layout: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **layout)
-    environment.filters |= {"real": _real, "rows": _rows, "folded": _folded}
+    environment.filters |= {"real": _real, "rows": _rows, "folded": _folded, "text": _text}
     return environment
 
 
@@ -112,6 +112,16 @@ def _folded(names: str) -> str:
     return ", &\n    ".join(", ".join(part) for part in _cut(names.split(", "), 8))
 
 
+def _ascii(text: str) -> str:
+    """One line of ASCII without what ends a text in Fortran."""
+    return " ".join(text.split()).encode("ascii", "replace").decode().replace('"', "'")
+
+
 def _comment(text: str) -> str:
-    """One line of ASCII that fits into Fortran's 132 columns."""
-    return " ".join(text.split()).encode("ascii", "replace").decode()[:118]
+    """Cut a line to fit into Fortran's 132 columns."""
+    return _ascii(text)[:118]
+
+
+def _text(text: str) -> str:
+    """Write a text of any length as a constant."""
+    return " // &\n".join(f'    "{part}"' for part in _cut(text, 100))

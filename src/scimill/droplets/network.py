@@ -115,6 +115,8 @@ class DropletNetwork(nn.Module):
     ln10: Tensor
     centre: Tensor
     half_width: Tensor
+    unit: Tensor
+    """what 1 of the network's output means: of log10 of the radius, and K"""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -130,6 +132,8 @@ class DropletNetwork(nn.Module):
         high[high == low] += 1.0  # an input that is the same in all data
         self._keep("centre", (low + high) / 2)
         self._keep("half_width", (high - low) / 2)
+        residual = torch.tensor((1.0, TEMPERATURE_UNIT), dtype=torch.float64)
+        self._keep("unit", self.half_width[:2].clone() if spec.network == "plain" else residual)
         widths = [raw.shape[1], *spec.hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
@@ -161,7 +165,7 @@ class DropletNetwork(nn.Module):
         """
         x = inputs.double()
         features = self.features(x).to(next(self.parameters()).dtype)
-        outputs = self.base(x) + self.units() * self.body(features).double()
+        outputs = self.base(x) + self.unit * self.body(features).double()
         return torch.stack((10.0 ** outputs[:, 0], outputs[:, 1]), 1).to(inputs.dtype)
 
     def features(self, x: Tensor) -> Tensor:
@@ -190,12 +194,6 @@ class DropletNetwork(nn.Module):
         relaxed = Tf + (T - Tf) * torch.exp(-(self.conduction * rho + self._release(Tf)) * t / r**2)
         return torch.stack((self._log10(r), relaxed), 1)
 
-    def units(self) -> Tensor:
-        """What 1 of the network's output means: of log10 of the radius, and K."""
-        if self.spec.network == "plain":
-            return self.half_width[:2]
-        return self.centre.new_tensor((1.0, TEMPERATURE_UNIT))
-
     def _growth(self, Tf: Tensor, rho: Tensor) -> Tensor:
         """K of the module's text, m²/s."""
         conduction = self.conduction * rho
@@ -218,7 +216,7 @@ class DropletNetwork(nn.Module):
     def normalised(self, x: Tensor, outcome: Tensor) -> Tensor:
         """What the network should give, (n, 2); outcome: radius (m) and temperature (K), (n, 2), float64."""
         wanted = torch.stack((self._log10(outcome[:, 0]), outcome[:, 1]), 1)
-        return (wanted - self.base(x)) / self.units()
+        return (wanted - self.base(x)) / self.unit
 
 
 def _arsinh(x: Tensor) -> Tensor:
@@ -264,7 +262,7 @@ class DropletTask:
         self.fields = fields(flagged=flagged)
         self._counts = counts
         self._loss = spec.loss
-        units = self._reference.units().tolist()
+        units = self._reference.unit.tolist()
         self._weights = [
             unit / scale for unit, scale in zip(units, (spec.radius_scale, spec.temperature_scale), strict=True)
         ]
@@ -303,7 +301,7 @@ def weights(model: DropletNetwork) -> list[tuple[NDArray[Any], NDArray[Any]]]:
 
 def scaling(model: DropletNetwork) -> tuple[list[float], list[float], list[float]]:
     """Middle and half width of each feature, and the unit of each output."""
-    return model.centre.tolist(), model.half_width.tolist(), model.units().tolist()
+    return model.centre.tolist(), model.half_width.tolist(), model.unit.tolist()
 
 
 def clear(model: DropletNetwork) -> None:

@@ -20,11 +20,11 @@ from scimill.training.run import train
 
 def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
     """Train on a store of droplets; see `scimill.training.run.train`."""
-    return train(lambda reader: make_task(config, reader), store, directory, config, world)
+    return train(lambda reader: make_task(config, reader, world), store, directory, config, world)
 
 
-def make_task(config: TrainConfig, reader: Reader) -> DropletTask:
-    """Make what is trained on a store.
+def make_task(config: TrainConfig, reader: Reader, world: World) -> DropletTask:
+    """Make what is trained on a store; collective.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def make_task(config: TrainConfig, reader: Reader) -> DropletTask:
     """
     require_droplets(reader)
     flagged = is_flagged(reader)
-    counts = [count_samples(reader, block, flagged=flagged) for block in range(reader.layout.blocks)]
+    counts = count_samples(reader, world, flagged=flagged)
     return DropletTask(make_spec(config, read_generation(reader)), config.seed, counts, flagged=flagged)
 
 
@@ -41,12 +41,18 @@ def is_flagged(reader: Reader) -> bool:
     return any(field.name == FLAG for field in reader.layout.fields)
 
 
-def count_samples(reader: Reader, block: int, *, flagged: bool) -> int:
-    """Times of the droplets of a block that are not weird."""
-    if flagged:
-        return int(np.count_nonzero(reader.rows(block, FLAG) == 0))
-    span = reader.layout.span(block)
-    return int(span.stop - span.start) * samples_per_droplet(reader)
+def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
+    """Times of the droplets of each block that are not weird; the ranks share the reading."""
+    layout = reader.layout
+    if not flagged:
+        spans = (layout.span(block) for block in range(layout.blocks))
+        return [int(span.stop - span.start) * samples_per_droplet(reader) for span in spans]
+    mine = range(world.rank, layout.blocks, world.size)
+    counts = [int(np.count_nonzero(reader.rows(block, FLAG) == 0)) for block in mine]
+    shared = np.zeros(layout.blocks, dtype=np.int64)
+    for rank, part in enumerate(world.gather_all(counts)):
+        shared[rank :: world.size] = part
+    return [int(count) for count in shared]
 
 
 def require_droplets(reader: Reader) -> None:

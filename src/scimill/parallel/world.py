@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -61,7 +61,7 @@ def launched() -> tuple[int, int]:
 
 
 class World:
-    """The ranks of this job and what they do together. Every method but `speaks_first` and `abort` is collective."""
+    """The ranks of this job and what they do together; collective but for `alone`, `speaks_first` and `abort`."""
 
     def __init__(self, comm: "MPI.Intracomm | None") -> None:
         self.comm = comm
@@ -123,17 +123,20 @@ class World:
         """
         if not self.comm or self.size == 1:
             return True
-        if self._hears_failure(self.comm, range(self.size)):
+        from mpi4py.MPI import ANY_SOURCE
+
+        # Where all fail at once, rank 0 alone sends to all: the others have listened for longer.
+        if self._hears_failure(self.comm, [ANY_SOURCE], ANNOUNCING_TIME * (1 + self.rank.bit_length())):
             return False
         requests = [self.comm.isend(None, rank, FAILURE_TAG) for rank in range(self.size) if rank != self.rank]
-        heard = self._hears_failure(self.comm, range(self.rank))
+        heard = self._hears_failure(self.comm, range(self.rank), ANNOUNCING_TIME)
         del requests  # until here MPI may read what they send
         return not heard
 
     @staticmethod
-    def _hears_failure(comm: "MPI.Intracomm", ranks: Iterable[int]) -> bool:
+    def _hears_failure(comm: "MPI.Intracomm", ranks: Sequence[int], seconds: float) -> bool:
         """Listen for a moment; one look is not enough, since it is what makes MPI receive."""
-        deadline = time.monotonic() + ANNOUNCING_TIME
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if any(comm.Iprobe(rank, FAILURE_TAG) for rank in ranks):
                 return True

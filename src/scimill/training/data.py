@@ -2,7 +2,7 @@
 
 The training blocks of an epoch are shuffled and cut into windows. A window's steps each take their part of every one
 of its blocks, whose rows are shuffled too. So what a batch holds does not depend on the number of ranks, while each
-rank reads its own blocks of the window only, and holds two windows at most: one to compute with, one being loaded.
+rank reads its own blocks of the window only, and holds its part of one window to compute with, and of one being loaded.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.store.reader import Reader, Rows
+from scimill.store.reader import Reader
 from scimill.store.verify import block_damage
 from scimill.training.params import Loading, TrainingConfig
 
@@ -74,13 +74,35 @@ class Window:
         even, left = divmod(sum(self.samples), self.steps)
         return [even + (step < left) for step in range(self.steps)]
 
-    def part(self, order: NDArray[np.int64], index: int, step: int) -> NDArray[np.int64]:
-        """What a step takes of the shuffled samples of its index-th block; all the window's are dealt out in turn."""
-        return order[(step - sum(self.samples[:index])) % self.steps :: self.steps]
+    def dealt(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Step of each sample of some of its blocks, and these samples in the order of their steps.
+
+        All samples of the window are dealt out to its steps in turn, so its batches differ by one sample at most.
+        """
+        firsts = np.cumsum([0, *self.samples])
+        steps, orders, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for index in indices:
+            steps.append((firsts[index] + np.arange(self.samples[index])) % self.steps)
+            orders.append(self.order(index) + first)
+            first += self.samples[index]
+        step_of = np.concatenate(steps)
+        return step_of, np.concatenate(orders)[np.argsort(step_of, kind="stable")]
 
     def order(self, index: int) -> NDArray[np.int64]:
         """Shuffled samples of its index-th block."""
         return _stream(self.seed, SAMPLES, self.epoch, self.blocks[index]).permutation(self.samples[index])
+
+
+def deal(blocks: Sequence[int], size: int) -> list[int]:
+    """Rank of each block of a window: evenly many, and its home (its number modulo the ranks) while there is room."""
+    room = [len(blocks) // size + (rank < len(blocks) % size) for rank in range(size)]
+    ranks: list[int | None] = []
+    for block in blocks:
+        has_room = room[block % size] > 0
+        room[block % size] -= has_room
+        ranks.append(block % size if has_room else None)
+    spare = (rank for rank, left in enumerate(room) for _ in range(left))
+    return [next(spare) if rank is None else rank for rank in ranks]
 
 
 def windows(
@@ -136,8 +158,8 @@ class Source:
         self._sound: set[int] = set()
         self._kept: dict[int, Tensors] = {}
 
-    def load(self, block: int) -> Tensors:
-        """Tensors of a block, in the order of its rows.
+    def load(self, block: int, *, keep: bool = True) -> Tensors:
+        """Tensors of a block, in the order of its rows; `keep` is whether this block is worth keeping.
 
         Raises
         ------
@@ -146,37 +168,28 @@ class Source:
         """
         if block in self._kept:
             return self._kept[block]
+        where, is_new = f"{self.path}, block {block}", block not in self._sound
+        if is_new and (damage := block_damage(self._reader, block)):
+            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
         rows = {name: self._reader.rows(block, name) for name in self._fields}
-        if block not in self._sound:
-            self._check(block, rows)
         tensors = self._prepare(rows)
-        if self._keep:
+        if is_new and not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            bad = [name for name, values in rows.items() if not np.isfinite(values).all()]
+            what = " and ".join(bad) or "what the network is given"
+            raise InputError(f"{what} has values that are not finite", where=where, remedy="generate it again")
+        self._sound.add(block)
+        if self._keep and keep:
             self._kept[block] = tensors
         return tensors
 
-    def _check(self, block: int, rows: Mapping[str, Rows]) -> None:
-        where = f"{self.path}, block {block}"
-        if damage := block_damage(self._reader, block):
-            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
-        for name, values in rows.items():
-            if not np.isfinite(values).all():
-                raise InputError(f"{name} has values that are not finite", where=where, remedy="generate it again")
-        self._sound.add(block)
-
     def batches(self, window: Window, rank: int, size: int) -> list[Batch]:
         """All batches of a window, as far as this rank's blocks of it go."""
-        mine = range(rank, len(window.blocks), size)
-        parts = [self.load(window.blocks[index]) for index in mine] or [self.load_none()]
-        firsts = np.cumsum([0, *(window.samples[index] for index in mine)])
-        orders = [window.order(index) + first for index, first in zip(mine, firsts, strict=False)]
-        steps = [
-            np.concatenate(
-                [_NONE, *(window.part(order, index, step) for order, index in zip(orders, mine, strict=True))]
-            )
-            for step in range(window.steps)
-        ]
-        mixed = [self.to_device(torch.cat(columns)[np.concatenate(steps)]) for columns in zip(*parts, strict=True)]
-        sizes = [len(step) for step in steps]
+        mine = [index for index, owner in enumerate(deal(window.blocks, size)) if owner == rank]
+        blocks = [window.blocks[index] for index in mine]
+        parts = [self.load(block, keep=block % size == rank) for block in blocks] or [self.load_none()]
+        step_of, rows = window.dealt(mine)
+        mixed = [self.to_device(torch.cat(columns)[rows]) for columns in zip(*parts, strict=True)]
+        sizes = np.bincount(step_of, minlength=window.steps).tolist()
         cuts = zip(*(torch.split(tensor, sizes) for tensor in mixed), strict=True)
         return [Batch(tensors, samples) for tensors, samples in zip(cuts, window.batch_samples(), strict=True)]
 
@@ -188,9 +201,6 @@ class Source:
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Put a tensor to where it is computed with."""
         return tensor.to(self._device)
-
-
-_NONE = np.empty(0, dtype=np.int64)
 
 
 class Feed:
@@ -218,6 +228,15 @@ class Feed:
                 where=str(source.path),
                 allowed=f"at most {self.training_samples} samples, which is all there is to train on",
             )
+        blocks = len(split.train)
+        per_window = min(config.window, blocks) * self.training_samples // blocks
+        if config.batch_size > per_window:
+            raise ConfigError(
+                f"batch_size {config.batch_size} is larger than a window of {config.window} blocks",
+                where=str(source.path),
+                allowed=f"at most {per_window} samples",
+                remedy="give a larger --window",
+            )
 
     def steps(self, epoch: int) -> int:
         """How many steps an epoch has, on all ranks."""
@@ -241,8 +260,10 @@ class Feed:
 
     def validation(self) -> Iterator[tuple[Tensors, float]]:
         """Yield this rank's part of the validation samples, and the seconds that each was waited for."""
-        blocks = self._split.validation[self._rank :: self._size]
-        for tensors, waited in ahead(partial(self._source.load, block) for block in blocks):
+        owners = deal(self._split.validation, self._size)
+        mine = [block for block, owner in zip(self._split.validation, owners, strict=True) if owner == self._rank]
+        jobs = (partial(self._source.load, block, keep=block % self._size == self._rank) for block in mine)
+        for tensors, waited in ahead(jobs):
             parts = zip(*(torch.split(tensor, self._config.batch_size) for tensor in tensors), strict=True)
             for number, part in enumerate(parts):
                 yield tuple(map(self._source.to_device, part)), 0.0 if number else waited

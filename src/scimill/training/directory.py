@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,10 +60,6 @@ class RunDirectory:
             self.check()
             self.path.mkdir(exist_ok=True)
             claim.acquire()
-            if self.overwrite:
-                for name in OWN:
-                    (self.path / name).unlink(missing_ok=True)
-                shutil.rmtree(self.path / BOARD, ignore_errors=True)
 
     def check(self) -> None:
         """Refuse a directory that cannot be written, or holds a run and neither --resume nor --overwrite is given.
@@ -107,7 +104,9 @@ class RunDirectory:
         InputError : it was trained on another store, or its files are damaged.
         """
         if not (self.resume and (self.path / CONFIG).exists()):
-            self._write(RUN, json.dumps(record, indent=1))
+            if self.overwrite:  # only now: whatever could be refused has been
+                self._remove()
+            self._write(RUN, json.dumps(record))
             self._write(CONFIG, to_yaml(config))  # last: where it is, a run has begun
             return None
         self._compare_config(config)
@@ -116,6 +115,13 @@ class RunDirectory:
         if state:
             self._compare_checkpoint(state, config, record)
         return state
+
+    def _remove(self) -> None:
+        """Remove the run that is to be replaced."""
+        with storage_errors(self.path, "removing the run that is there"):
+            for name in OWN:
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / BOARD, ignore_errors=True)
 
     def _compare_config(self, config: TrainingConfig) -> None:
         try:
@@ -132,6 +138,8 @@ class RunDirectory:
         difference = explainer(config)(state["config"])
         if state["store"] != record["store"]["identity"]:
             difference = difference or "another store"
+        if state["split"] != record["split"]:
+            difference = difference or "another split of the blocks"
         if difference:
             remedy = "bring back its own, or --overwrite"
             raise InputError(f"the checkpoint is of another run: {difference}", where=str(self.path), remedy=remedy)
@@ -139,23 +147,23 @@ class RunDirectory:
     def _compare(self, record: dict[str, Any]) -> None:
         try:
             stored = json.loads((self.path / RUN).read_text("utf-8"))
-        except (OSError, ValueError):
+            theirs = {part: stored[part] for part in ("store", "network", "split")}
+            theirs["store"] = theirs["store"]["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
             raise InputError("the run's record is damaged", where=str(self.path / RUN)) from None
-        for part, words in (
-            ("store", "on another store"),
-            ("network", "with another network"),
-            ("split", "on other blocks"),
-        ):
-            ours, theirs = json.loads(json.dumps(record[part])), stored.get(part)
-            if ours["identity"] != theirs["identity"] if part == "store" else ours != theirs:
-                raise InputError(
-                    f"the run was begun {words}", where=str(self.path), remedy="--overwrite, or name another --output"
-                )
+        ours = json.loads(json.dumps({**record, "store": record["store"]["identity"]}))
+        words = {"store": "on another store", "network": "with another network", "split": "on other blocks"}
+        for part, difference in words.items():
+            if ours[part] != theirs[part]:
+                remedy = "--overwrite, or name another --output"
+                raise InputError(f"the run was begun {difference}", where=str(self.path), remedy=remedy)
 
     def finish(self) -> None:
         """Mark the run as finished, with the position and the loss of the best model."""
         position = read_tensors(self.path / MODEL, "model")["position"]
-        self._write(RESULT, json.dumps(position, indent=1))
+        loss = position["best_loss"]
+        result = position | {"best_loss": loss if math.isfinite(loss) else None}  # JSON knows no infinity
+        self._write(RESULT, json.dumps(result, indent=1))
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.path / name, "run's record") as part:

@@ -91,6 +91,7 @@ class Trainer:
         self._device = next(task.model.parameters()).device
         self._optimizer = make_optimizer(task.model.parameters(), config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
+        self._scaler.scale(torch.zeros(1, device=self._device))  # makes the scale: a rank may have no samples to
         self._gradients = Gradients(task.model, extras=len(task.terms) + len(WISHES))
         self._sums, self._wishes = torch.split(self._gradients.extras, [len(task.terms), len(WISHES)])
         self._interval = Interval(task.terms, self._device)
@@ -112,12 +113,14 @@ class Trainer:
         self._show = self._progress()
         if self.position.epoch and not self.position.epoch_step:  # the checkpoint was written, but perhaps not this
             self._records.save_model(self.best, dataclasses.asdict(self.position))
-        while not self.is_finished:
-            reason = self._epoch()
-            if reason:
-                return reason
-            self._end_epoch()
-        self._show.close()
+        try:
+            while not self.is_finished:
+                reason = self._epoch()
+                if reason:
+                    return reason
+                self._end_epoch()
+        finally:
+            self._show.close()
         return ""
 
     @property
@@ -130,6 +133,7 @@ class Trainer:
     def _epoch(self) -> str:
         """Train on the batches that are left of this epoch; return why to stop, or an empty text."""
         position, steps = self.position, self._feed.steps(self.position.epoch)
+        self._interval = Interval(self._task.terms, self._device)  # its clock begins here, not before the validation
         for batch, waited in self._feed.training(position.epoch, position.epoch_step):
             started, part = time.monotonic(), position.epoch_step / steps
             rate = learning_rate(self._config, position.step, position.epoch + part)
@@ -137,12 +141,11 @@ class Trainer:
             self._interval.add(self._sums, batch.samples, waited)
             if position.step % self._config.log_steps == 0:
                 self._flush()
-            self._stop.block_took(time.monotonic() - started)
+            if stopping or saving:
+                self.save()
             if stopping:
-                self.save()
                 return self._stop.reason or ELSEWHERE
-            if saving:
-                self.save()
+            self._stop.block_took(waited + time.monotonic() - started)
             if self._show.due():
                 self._show.update(int(self._feed.training_samples * (position.epoch + part)))
         return ""

@@ -39,6 +39,8 @@ class MetricsLog:
         self._columns = [*COLUMNS, *(f"loss_{term}" for term in terms)]
         with storage_errors(self._path, "opening the metrics"):
             self._file = self._path.open("r+" if size else "w", newline="", encoding="utf-8")
+            if size > os.fstat(self._file.fileno()).st_size:
+                raise InputError("metrics.csv is shorter than its checkpoint says", where=str(self._path))
             self._file.truncate(size)
             self._file.seek(0, os.SEEK_END)
         self._writer = csv.DictWriter(self._file, self._columns)
@@ -89,7 +91,8 @@ def _without_disks(hook: ThreadHook) -> ThreadHook:
     """Keep TensorBoard's thread from printing a traceback where the disk is full, which metrics.csv finds out too."""
 
     def handle(failure: threading.ExceptHookArgs) -> None:
-        if not issubclass(failure.exc_type, OSError):
+        is_board = failure.thread is not None and type(failure.thread).__module__.startswith("tensorboard.")
+        if not (is_board and issubclass(failure.exc_type, OSError)):
             hook(failure)
 
     return handle

@@ -43,8 +43,9 @@ def _decay(config: Optimization, epoch: float) -> float:
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017, equation 6), for batches of many thousands.
+    """Layer-wise adaptive rate scaling (You et al. 2017), for batches of many thousands.
 
+    The decayed weights are part of the gradient whose norm is compared, as in VICReg's form of it (Bardes et al. 2022).
     Vectors (biases, the scales of a normalisation) are neither scaled nor decayed.
 
     Parameters

@@ -73,3 +73,9 @@ class Hardware:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig(Optimization, Loading, Recording, Hardware, Run):
     """What every training command can be told."""
+
+    @model_validator(mode="after")
+    def _patience_has_something_to_wait_for(self) -> Self:
+        if self.patience is not None and not self.validation_share:
+            raise ValueError("patience needs a validation_share above 0")
+        return self

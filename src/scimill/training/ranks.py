@@ -38,16 +38,22 @@ class Ranks:
         if self._horovod:
             self.local_rank, self.local_size = self._horovod.local_rank(), self._horovod.local_size()
 
+    @property
+    def knows_gpus(self) -> bool:
+        """Whether sums over the ranks may be of tensors on GPUs."""
+        horovod = self._horovod
+        return horovod is None or bool(horovod.cuda_built() or horovod.rocm_built())
+
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a contiguous float32 or float64 tensor by its sum over all ranks, and return it."""
         if self._horovod:
-            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name="scimill")
+            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name=_name(tensor))
         return tensor
 
     def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by rank 0's, and return it."""
         if self._horovod:
-            self._horovod.broadcast_(tensor, root_rank=0, name="scimill")
+            self._horovod.broadcast_(tensor, root_rank=0, name=_name(tensor))
         return tensor
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -64,6 +70,11 @@ class Ranks:
         # Where one rank alone has failed the others do not come here, and the job is about to be aborted.
         if self._horovod and (error is None or is_collective(error)):
             self._horovod.shutdown()
+
+
+def _name(tensor: torch.Tensor) -> str:
+    """Name a message: Horovod remembers what a name looked like."""
+    return f"scimill.{tensor.dtype}.{'x'.join(map(str, tensor.shape))}"
 
 
 class _Sum(torch.autograd.Function):
@@ -87,8 +98,11 @@ def _start_horovod(world: World) -> Any:
             )
         )
     os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_TIME)
-    import horovod.torch as horovod
-
+    try:
+        import horovod.torch as horovod
+    except ImportError as error:
+        remedy = "run scripts/setup.sh, then scimill doctor"
+        raise ConfigError(f"Horovod does not start: {error}", remedy=remedy) from None
     horovod.init()
     if horovod.size() != world.size:
         world.fail(ConfigError(f"MPI has {world.size} ranks, Horovod {horovod.size()}", remedy="scimill doctor"))

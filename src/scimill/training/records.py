@@ -52,7 +52,8 @@ class Records:
     def save(self, state: State) -> None:
         """Write a checkpoint."""
         if self._log:
-            origin = {"config": to_yaml(self._config), "store": self._about["store"]["identity"]}
+            store, split = self._about["store"]["identity"], self._about["split"]
+            origin = {"config": to_yaml(self._config), "store": store, "split": split}
             save_checkpoint(self.folder, state | origin | {"metrics_size": self._log.size()})
         self._saved_at, self._saved_step = time.monotonic(), state["position"]["step"]
 

@@ -55,7 +55,7 @@ def train(
             source = Source(reader, task.fields, task.prepare, device, keep=config.in_memory)
             feed = Feed(source, split, task.samples, config, ranks.rank, ranks.size)
         _place(task.model, device, config, ranks)
-        record = describe_run(reader, split, dict(task.network), world)
+        record = world.on_root(describe_run, reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
         if ranks.is_root:
             say(_plan(task, feed, config, ranks, device, state))
@@ -107,6 +107,9 @@ def choose_device(config: TrainingConfig, ranks: Ranks) -> torch.device:
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
     torch.set_flush_denormal(True)
     has_gpu = torch.cuda.is_available()
+    if has_gpu and config.device != "cpu" and not ranks.knows_gpus:
+        remedy = "rebuild it with HOROVOD_GPU_OPERATIONS=NCCL, or give --device cpu"
+        raise ConfigError("this Horovod was built without GPUs", where="device", remedy=remedy)
     if config.device == "cuda" and not has_gpu:
         raise ConfigError("there is no GPU that PyTorch can use", where="device = cuda", remedy="give --device cpu")
     if config.device == "cpu" or not has_gpu:

@@ -6,7 +6,8 @@ epochs: 5
 """
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,16 +43,18 @@ def read_trial(path: Path, trial: int) -> Layer:
     ------
     ConfigError : no sweep, or it has no such trial.
     """
-    found = combinations(read_yaml(path).values, str(path))
-    if trial >= len(found):
-        raise ConfigError(f"the sweep has no trial {trial}", where=str(path), allowed=f"0 … {len(found) - 1}")
-    return Layer(f"trial {trial} of {path}", found[trial])
+    values = read_yaml(path).values
+    count = math.prod(len(_choices(name, value, str(path))) for name, value in values.items())
+    if trial >= count:
+        raise ConfigError(f"the sweep has no trial {trial}", where=str(path), allowed=f"0 … {count - 1}")
+    return Layer(f"trial {trial} of {path}", next(itertools.islice(combinations(values, str(path)), trial, None)))
 
 
-def combinations(values: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """Every combination of the values of a sweep."""
+def combinations(values: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the values of a sweep."""
     choices = [_choices(name, value, where) for name, value in values.items()]
-    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*choices)]
+    for chosen in itertools.product(*choices):
+        yield dict(zip(values, chosen, strict=True))
 
 
 def _choices(name: str, value: object, where: str) -> list[Any]:

@@ -72,7 +72,13 @@ def read_trials(folder: Path) -> tuple[list[Trial], int]:
 def _trial(run: Path, values: Mapping[str, Any]) -> Trial:
     try:
         result = json.loads((run / RESULT).read_text("utf-8"))
-        return Trial(run, float(result["best_loss"]), int(result["best_epoch"]), int(result["step"]), values)
+        return Trial(
+            run,
+            float("nan" if result["best_loss"] is None else result["best_loss"]),
+            int(result["best_epoch"]),
+            int(result["step"]),
+            values,
+        )
     except (ValueError, KeyError, TypeError):
         raise InputError("the result is damaged", where=str(run / RESULT)) from None
 
