@@ -21,6 +21,7 @@ ARRAY_INDEX = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
+    "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts for Slurm, PBS and Cobalt."),
     "verify": ("scimill.store.commands", "verify", "Check a store: structure, checksums, physical ranges."),
     "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),
     "repack": ("scimill.store.commands", "repack", "Copy a store, compressed or in other chunks."),

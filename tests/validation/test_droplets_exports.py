@@ -320,7 +320,7 @@ def test_fortran_knows_its_ranges_its_size_and_its_origin(
     names = [name.removeprefix("initial_") for name in MODEL_INPUTS]
     assert found.ranges.tolist() == [list(map(float, stored[f"{name}_range"])) for name in names]
     assert found.parameters == 9 * 40 + 40 + 40 * 40 + 40 + 40 * 2 + 2
-    assert "trained on 12,000 droplets" in found.origin
+    assert "trained on: 12,000 droplets" in found.origin
 
 
 def test_fortran_carries_its_provenance_within_the_standards_lines(run: Path, store: Path, tmp_path: Path) -> None:
@@ -330,7 +330,8 @@ def test_fortran_carries_its_provenance_within_the_standards_lines(run: Path, st
         f"! trained on: 12,000 droplets of {store.name}, seed 7",
         f"! store: {record['store']['identity']}",
         f"! date: {record['environment']['date']}",
-        f"! epoch: 1, validation loss {result['best_loss']:.6g}",
+        "! epoch: 1",
+        f"! validation loss: {result['best_loss']:.6g}",
     ):
         assert line in text.splitlines()
     assert max(map(len, text.splitlines())) <= 132
