@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from faults.training_killer import Server
+from mpi import succeed
+
 Mount = Callable[..., Path]
 
 
@@ -23,3 +26,18 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
             return folder
 
         yield tmpfs
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A warm process that trains, for tests of one process: importing torch takes longer than their runs."""
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 blocks of 64 droplets to train on."""
+    path = tmp_path_factory.mktemp("store") / "droplets.h5"
+    succeed("droplets", "generate", path, "--count", 1280, "--block-size", 64, "--tolerance", 1e-4)
+    return path

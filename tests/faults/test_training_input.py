@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -33,21 +33,8 @@ TIMEOUT = 60  # s
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Path:
-    path = folder / "droplets.h5"
-    succeed("droplets", "generate", path, *GENERATE)
-    return path
 
 
 def assert_refused(result: Result, code: int, *told: str) -> None:
@@ -525,3 +512,13 @@ def test_a_refused_overwrite_leaves_the_run_that_is_there(store: Path, tmp_path:
         result = run_train(server, 1, data, run, *small, *flags, "--overwrite")
         assert result.returncode in (CONFIG, INPUT), result
         assert files() == kept
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_that_is_refused_leaves_no_directory(tmp_path: Path, server: Server, ranks: int) -> None:
+    run, own = tmp_path / "run", tmp_path / "own"
+    own.mkdir()
+    for folder in (run, own):
+        assert run_train(server, ranks, tmp_path / "no.h5", folder, *ARGS).returncode == INPUT
+    assert not run.exists()
+    assert list(own.iterdir()) == []  # made by the user, so it stays

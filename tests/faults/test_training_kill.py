@@ -3,14 +3,13 @@
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from faults.test_training_restart import assert_same_end, assert_whole, load, losses, train
 from faults.training_killer import KILLER, TESTS, Server
-from mpi import scimill, succeed
+from mpi import scimill
 
 SEED = 20_260_301
 ARGS = (
@@ -52,19 +51,6 @@ TARGETS = {
     "half-of-the-result-written": "half result.json.part 10 1",
     "before-the-result-has-its-name": "rename result.json.part result.json 1",
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "droplets.h5"
-    succeed("droplets", "generate", path, "--count", 1280, "--block-size", 64, "--tolerance", 1e-4)
-    return path
 
 
 Whole = tuple[Path, float]

@@ -2,7 +2,6 @@
 
 import csv
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from faults.training_killer import Forked, Server
-from mpi import Job, Result, kill, scimill, start, succeed, wait_until
+from mpi import Job, Result, kill, scimill, start, wait_until
 
 STOPPED, STORAGE = 75, 4
 STEPS = 152  # of an epoch of LONG: 19 blocks for training, 64 samples each, 8 of them per step
@@ -35,19 +34,6 @@ VARIANTS: dict[str, tuple[object, ...]] = {
     "no-validation": ("--validation-share", 0),
     "patience": ("--patience", 1, "--learning-rate", 1.0, "--schedule", "constant"),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "droplets.h5"
-    succeed("droplets", "generate", path, "--count", 1280, "--block-size", 64, "--tolerance", 1e-4)
-    return path
 
 
 # ---- looking into a run, without scimill ------------------------------------------------------------------------

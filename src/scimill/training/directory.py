@@ -45,21 +45,29 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def claimed(self, world: World) -> Iterator[None]:
-        """Hold the directory for this run, making it where it is not there; collective."""
+        """Hold the directory for this run, making it where it is not there; collective.
+
+        One that was made for a run that is refused before it begins is removed again.
+        """
         claim = Claim(self.path / LOCK)
-        world.on_root(self._claim, claim)
+        is_new = world.on_root(self._claim, claim)
         try:
             yield
         finally:
             claim.release()
+            if is_new and world.is_root:
+                with contextlib.suppress(OSError):  # it is not empty: the run has begun
+                    self.path.rmdir()
 
-    def _claim(self, claim: Claim) -> None:
+    def _claim(self, claim: Claim) -> bool:
         with storage_errors(self.path, "preparing the run directory"):
             if self.is_trial:
                 self.path.parent.mkdir(exist_ok=True)
             self.check()
+            is_new = not self.path.exists()
             self.path.mkdir(exist_ok=True)
             claim.acquire()
+        return is_new
 
     def check(self) -> None:
         """Refuse a directory that cannot be written, or holds a run and neither --resume nor --overwrite is given.

@@ -19,7 +19,7 @@ CYCLE_TIME = "0.1"  # ms between Horovod's looks for work; its default of 1 ms i
 
 
 class Ranks:
-    """What the ranks do together with tensors; a context manager. Every method is collective.
+    """What the ranks do together with tensors; a context manager. Sums and broadcasts are collective.
 
     Parameters
     ----------
