@@ -283,7 +283,7 @@ def test_a_qsub_on_path_is_asked(tmp_path: Path) -> None:
     (tmp_path / "qsub").write_text("#!/bin/sh\necho pbs_version = 23.06.06\n")
     (tmp_path / "qsub").chmod(0o755)
     shutil.copy("/bin/true", tmp_path / "apptainer")
-    found = lines(run(tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}").stdout)
+    found = lines(run(tmp_path, PATH=str(tmp_path)).stdout)  # not what else this machine may have
     assert found["scheduler"] == "ok PBS"
     assert found["containers"] == "ok apptainer"
 
