@@ -3,9 +3,9 @@
 import difflib
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -17,12 +17,13 @@ from scimill.errors import ConfigError
 C = TypeVar("C")
 Command = Callable[..., int | None]
 
-ARRAY_INDEX = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
+ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
+"""Variables that hold a job's index in its array; the first is set by our own job scripts."""
 COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts for Slurm, PBS and Cobalt."),
-    "verify": ("scimill.store.commands", "verify", "Check a store: structure, checksums, physical ranges."),
+    "verify": ("scimill.verify", "verify", "Check a store (structure, checksums, physical ranges) or a training run."),
     "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),
     "repack": ("scimill.store.commands", "repack", "Copy a store, compressed or in other chunks."),
     "doctor": ("scimill.doctor", "doctor", "Check this machine: MPI, HDF5, locks, launchers, containers."),
@@ -147,11 +148,8 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
 
 
-def configured(config: type[C], presets: str = "", positional: str = "") -> Callable[[Command], Command]:
-    """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``.
-
-    The command's function gets the finished config as its first argument. A sweep's trial wins over flags, flags over
-    the file, the file over the preset, the preset over the defaults.
+class Flags(Generic[C]):
+    """The flags of a config class, its presets, and ``--config``: what a command line says of a configuration.
 
     Parameters
     ----------
@@ -160,42 +158,73 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
     positional : the parameter that is given as arguments without a flag, if any.
 
     """
-    known = declared(config)
+
+    def __init__(self, config: type[C], presets: str = "", positional: str = "") -> None:
+        self._config, self._presets, self._positional = config, presets, positional
+        self._known = declared(config)
+
+    def add_to(self, function: Any) -> Any:
+        """Attach the options, as click's decorators do."""
+        for parameter in reversed(self._known.values()):
+            if parameter.name != self._positional:
+                function = _add(function, ConfigOption(parameter))
+        if self._presets:
+            choice = click.Choice(preset_names(self._presets))
+            function = click.option("--preset", type=choice, help="A shipped configuration to begin with.")(function)
+        file = click.Path(path_type=Path)
+        return click.option("--config", "config_file", type=file, help="A YAML file of these parameters.")(function)
+
+    def split(self, values: Mapping[str, Any]) -> tuple[list[Layer], dict[str, Any]]:
+        """Take what a command line says of the configuration out of all that it says; return both."""
+        preset, file = values.get("preset"), values.get("config_file")
+        layers = [read_preset(self._presets, preset)] if preset else []
+        layers += [read_yaml(file)] if file else []
+        given = {name: values[name] for name in self._known if values.get(name) not in (None, ())}
+        rest = {name: value for name, value in values.items() if name not in (*self._known, "preset", "config_file")}
+        return [*layers, Layer("flags", given)], rest
+
+    def build(self, values: Mapping[str, Any], trial: Layer | None = None) -> C:
+        """Make the configuration. A sweep's trial wins over flags, flags over the file, the file over the preset."""
+        layers, _ = self.split(values)
+        return build(self._config, [*layers, trial] if trial else layers)
+
+
+def configured(config: type[C], presets: str = "", positional: str = "") -> Callable[[Command], Command]:
+    """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``; see `Flags`.
+
+    The command's function gets the finished config as its first argument.
+    """
+    flags = Flags(config, presets, positional)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def command(
-            *,
-            config_file: Path | None,
-            print_config: bool,
-            preset: str | None = None,
-            trial: Layer | None = None,
-            **rest: Any,
-        ) -> int | None:
-            flags = {name: rest.pop(name) for name in known}
-            layers = [read_preset(presets, preset)] if preset else []
-            layers += [read_yaml(config_file)] if config_file else []
-            layers.append(Layer("flags", {name: value for name, value in flags.items() if value not in (None, ())}))
-            made = build(config, [*layers, trial] if trial else layers)
+        def command(*, print_config: bool, trial: Layer | None = None, **values: Any) -> int | None:
+            made = flags.build(values, trial)
             if print_config:
                 click.echo(to_yaml(made), nl=False)
                 return 0
-            return function(made, **rest)
+            return function(made, **flags.split(values)[1])
 
         wrapped: Any = command
-        for parameter in reversed(known.values()):
-            if parameter.name != positional:
-                wrapped = _add(wrapped, ConfigOption(parameter))
-        wrapped = click.option("--print-config", is_flag=True, help="Print the complete configuration as YAML.")(
-            wrapped
-        )
-        if presets:
-            choice = click.Choice(preset_names(presets))
-            wrapped = click.option("--preset", type=choice, help="A shipped configuration to begin with.")(wrapped)
-        file = click.Path(path_type=Path)
-        result: Command = click.option("--config", "config_file", type=file, help="A YAML file of these parameters.")(
-            wrapped
-        )
+        wrapped.build_config = flags.build
+        printing = click.option("--print-config", is_flag=True, help="Print the complete configuration as YAML.")
+        result: Command = flags.add_to(printing(wrapped))
+        return result
+
+    return decorate
+
+
+def layered(config: type[C]) -> Callable[[Command], Command]:
+    """Give a command the flags of a config class that it finishes itself: its function gets the layers first."""
+    flags = Flags(config)
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(**values: Any) -> int | None:
+            layers, rest = flags.split(values)
+            return function(layers, **rest)
+
+        result: Command = flags.add_to(command)
         return result
 
     return decorate
@@ -217,18 +246,15 @@ def training(function: Command) -> Command:
     def command(
         *args: Any, folder: Path, resume: bool, overwrite: bool, sweep: Path | None, trial: int | None, **rest: Any
     ) -> int | None:
-        from scimill.training.directory import RunDirectory
-        from scimill.training.sweep import read_trial
-
         _exclude(resume, overwrite)
-        if sweep is None:
-            if click.get_current_context().get_parameter_source("trial") is ParameterSource.COMMANDLINE:
-                raise ConfigError("--trial needs --sweep", remedy="give the sweep's file")
-            return function(*args, directory=RunDirectory(folder, resume, overwrite), **rest)
-        if trial is None:
-            raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit it as an array job")
-        directory = RunDirectory(folder / f"trial-{trial:04d}", resume, overwrite, is_trial=True)
-        return function(*args, directory=directory, trial=read_trial(sweep, trial), **rest)
+        layer = _trial(sweep, trial)
+        if rest["print_config"]:  # without PyTorch, which takes seconds to load
+            return function(*args, directory=None, trial=layer, **rest)
+        from scimill.training.directory import RunDirectory
+
+        is_trial = trial is not None and layer is not None
+        directory = RunDirectory(trial_folder(folder, trial or 0) if is_trial else folder, resume, overwrite, is_trial)
+        return function(*args, directory=directory, trial=layer, **rest)
 
     wrapped: Any = command
     for decorator in (
@@ -241,8 +267,29 @@ def training(function: Command) -> Command:
         click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="The run directory."),
     ):  # fmt: skip
         wrapped = decorator(wrapped)
+    wrapped.build_config = lambda values: function.build_config(  # type: ignore[attr-defined]
+        values, _trial(values["sweep"], values["trial"])
+    )
     result: Command = wrapped
     return result
+
+
+def trial_folder(folder: Path, trial: int) -> Path:
+    """Run directory of a trial, in that of its sweep."""
+    return folder / f"trial-{trial:04d}"
+
+
+def _trial(sweep: Path | None, trial: int | None) -> Layer | None:
+    """Read the parameters of a trial, where there is a sweep."""
+    if sweep is None:
+        if click.get_current_context().get_parameter_source("trial") is ParameterSource.COMMANDLINE:
+            raise ConfigError("--trial needs --sweep", remedy="give the sweep's file")
+        return None
+    from scimill.training.sweep import read_trial
+
+    if trial is None:
+        raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit it as an array job")
+    return read_trial(sweep, trial)
 
 
 def _exclude(resume: bool, overwrite: bool) -> None:
@@ -273,3 +320,60 @@ def generating(function: Command) -> Command:
         wrapped = decorator(wrapped)
     result: Command = wrapped
     return result
+
+
+# ---- looking at a command line without running it ---------------------------------------------------------------
+
+
+def parse(words: Sequence[str]) -> click.Context:
+    """Parse a command line of scimill as running it would.
+
+    Parameters
+    ----------
+    words : the command line after ``scimill``.
+
+    Raises
+    ------
+    ConfigError : no such command or option, or an argument is missing.
+    """
+    try:
+        context, rest = click.Context(scimill, info_name="scimill"), list(words)
+        while isinstance(context.command, click.Group):
+            if not rest:
+                raise click.UsageError("missing command", context)
+            name, command, rest = context.command.resolve_command(context, rest)
+            assert command is not None  # resolve_command has failed otherwise
+            context = _enter(command, name, rest, context)
+    except click.UsageError as error:
+        raise _in_our_form(error) from None
+    except click.exceptions.Exit:
+        raise ConfigError("the command only prints its help", where=" ".join(["scimill", *words])) from None
+    return context
+
+
+def _enter(command: click.Command, name: str | None, words: list[str], parent: click.Context) -> click.Context:
+    """Return the context of a group's command, with its parameters where it is no group itself."""
+    if isinstance(command, click.Group):
+        return click.Context(command, info_name=name, parent=parent)
+    return command.make_context(name, words, parent=parent)
+
+
+def check(words: Sequence[str], trial: int | None = None) -> click.Context:
+    """Check a command line of scimill and its configuration as running it would; see `parse`.
+
+    Parameters
+    ----------
+    words : the command line after ``scimill``.
+    trial : the trial of a sweep that is looked at, where the job's array index will tell it.
+
+    Raises
+    ------
+    ConfigError : what running it would refuse before anything is done.
+    """
+    context = parse(words)
+    build_config = getattr(context.command.callback, "build_config", None)
+    if build_config:
+        known = context.params.get("trial")
+        with context:
+            build_config({**context.params, "trial": trial if known is None else known})
+    return context

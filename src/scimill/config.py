@@ -4,6 +4,7 @@ A parameter is declared once, ``name: Type = parameter(default, "meaning", unit=
 YAML key, ``--help`` line, validation, error message and the record kept in the output file come from that declaration.
 """
 
+import copy
 import dataclasses
 import difflib
 import re
@@ -29,7 +30,7 @@ from pydantic.fields import FieldInfo
 
 from scimill.errors import ConfigError
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 """Every config dataclass is declared with ``@dataclass(frozen=True, kw_only=True, config=STRICT)``."""
 
 REQUIRED: Any = ...
@@ -314,6 +315,14 @@ def build(config: type[C], layers: list[Layer]) -> C:
         return TypeAdapter(config).validate_python(values)
     except ValidationError as error:
         raise _refusal(error, layers, known) from None
+
+
+def replaced(config: C, **values: Any) -> C:
+    """Copy a config with other values, which must be valid: `dataclasses.replace` would read them as a user's text."""
+    copied = copy.copy(config)
+    for name, value in values.items():
+        object.__setattr__(copied, name, value)
+    return copied
 
 
 def _unknown(key: object, layer: Layer, known: Mapping[str, Declared]) -> ConfigError:

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_pbs, read_slurm, slurm_seconds
 from mpi import BIN, Result, scimill
 from scimill.config import Layer, build
+from scimill.jobs.commands import read_command
 from scimill.jobs.machine import Machine, Queue, folder, names, read_machine
 from scimill.jobs.render import render
 from scimill.jobs.resources import Resources
@@ -57,7 +59,8 @@ def possible(machine: Machine, case: Mapping[str, Any]) -> bool:
         return False
     if "after" in case and machine.scheduler == "local":
         return False
-    return "array" not in case or machine.scheduler in ("slurm", "pbs")
+    limited = "%" in str(case.get("array"))
+    return "array" not in case or machine.scheduler in ("slurm", "pbs", *(() if limited else ("cobalt",)))
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -81,7 +84,12 @@ def combinations() -> Iterator[tuple[str, str, str]]:
 
 @functools.cache
 def rendered(machine: str, case: str, command: str) -> str:
-    return render(resources(MACHINES[machine], **CASES[case]), MACHINES[machine], COMMANDS[command])
+    return script(MACHINES[machine], COMMANDS[command], **CASES[case])
+
+
+def script(machine: Machine, words: tuple[str, ...], **case: Any) -> str:
+    asked = resources(machine, **case)
+    return render(asked, machine, read_command(words, asked))
 
 
 # ---- what the schedulers read -----------------------------------------------------------------------------------
@@ -262,14 +270,14 @@ def test_hostile_words_arrive_unchanged(place: Place, name: str) -> None:
 def test_hostile_words_are_no_directives(name: str) -> None:
     machine = MACHINES[name]
     reader = {"pbs": read_pbs, "slurm": read_slurm, "cobalt": read_cobalt}[machine.scheduler]
-    reading = reader(render(resources(machine), machine, ("program", *HOSTILE)))
-    assert reading.options == reader(render(resources(machine), machine, ("program",))).options
+    reading = reader(script(machine, ("program", *HOSTILE)))
+    assert reading.options == reader(script(machine, ("program",))).options
     assert [problem for problem in reading.problems if not problem.startswith("ignored:")] == []
 
 
 def test_a_resumable_command_is_told_to_resume_and_its_time(place: Place) -> None:
     command = ("scimill", "droplets", "generate", "two words.h5", "--count", "10")
-    ran = place.run(render(resources(MACHINES["local"]), MACHINES["local"], command))
+    ran = place.run(script(MACHINES["local"], command))
     assert ran.returncode == 0, ran
     [words] = place.started
     *words, resume, flag, seconds = words
@@ -287,7 +295,7 @@ def test_an_image_path_may_hold_blanks_and_quotes(place: Place) -> None:
     image = "an image's $(file).sif"
     (place.work / image).write_text("content")
     machine = MACHINES["local"]
-    ran = place.run(render(resources(machine, image=image), machine, COMMANDS["doctor"]))
+    ran = place.run(script(machine, COMMANDS["doctor"], image=image))
     assert ran.returncode == 0, ran
     [words] = place.started
     assert words[-3:] == [image, "scimill", "doctor"]
@@ -322,7 +330,7 @@ def test_a_chain_goes_on_until_the_command_is_done(place: Place) -> None:
 
 def test_a_chain_ends_with_its_last_link(place: Place) -> None:
     machine = MACHINES["local"]
-    ran = place.run(render(resources(machine, links=2), machine, COMMANDS["generate"]), codes="75")
+    ran = place.run(script(machine, COMMANDS["generate"], links=2), codes="75")
     assert (ran.returncode, len(place.started)) == (75, 2), ran
 
 
@@ -353,8 +361,8 @@ def test_a_scheduler_gets_the_next_link(place: Place, name: str) -> None:
 
 @pytest.mark.parametrize("name", NEXT)
 def test_the_last_link_submits_nothing(place: Place, name: str) -> None:
-    script = render(resources(MACHINES[name], links=1), MACHINES[name], COMMANDS["generate"])
-    assert place.run(script, codes="75").returncode == 75
+    last = script(MACHINES[name], COMMANDS["generate"], links=1)
+    assert place.run(last, codes="75").returncode == 75
     assert not place.submitted.exists()
 
 
@@ -395,7 +403,7 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "account-with-a-newline": ("pbs-generic", (*HOUR, "--account", "a\nb"), "characters that no scheduler takes"),
     "queue-with-a-variable": ("pbs-generic", (*HOUR, "--queue", "$Q"), "characters that no scheduler takes"),
     "array-upside-down": ("pbs-generic", (*HOUR, "--array", "9-0"), "no array"),
-    "array-on-cobalt": ("cobalt-generic", (*HOUR, "--array", "0-3"), "Cobalt has no array jobs"),
+    "array-on-cobalt": ("cobalt-generic", (*HOUR, "--array", "0-3%2"), "Cobalt has no arrays"),
     "array-without-a-scheduler": ("local", (*HOUR, "--array", "0-3"), "--array"),
     "after-without-a-scheduler": ("local", (*HOUR, "--after", "5"), "--after"),
     "array-of-one-on-pbs": ("pbs-generic", (*HOUR, "--array", "3-3"), "--array"),
@@ -485,6 +493,13 @@ def test_the_packages_are_really_out_of_reach(bare: dict[str, str], package: str
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_jobs_need_no_numerical_packages_and_are_quick(bare: dict[str, str], name: str) -> None:
-    results = [scimill(*LIGHT[name], env=bare) for _ in range(3)]
-    assert [result.returncode for result in results] == [0, 0, 0], results[0]
-    assert min(result.seconds for result in results) < QUICK, results[0]
+    assert min(processor_seconds(LIGHT[name], bare) for _ in range(4)) < QUICK
+
+
+def processor_seconds(words: tuple[str, ...], env: dict[str, str]) -> float:
+    """Seconds of a processor, which do not count those of others' work, as the clock would."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = scimill(*words, env=env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0, result
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

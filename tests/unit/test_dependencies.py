@@ -29,6 +29,7 @@ ALLOWED = {
     "training": {"training", "store", "files", "pictures", "parallel", "config", "errors", "network"},
     "jobs": {"jobs", "config", "errors"},
     "doctor": {"store", "parallel", "errors"},
+    "verify": {"store", "training", "parallel", "errors"},
     "kernel": {"kernel"},
     "params": {"params", "kernel", "training", "config", "errors"},
     "network": {"kernel", "params", "config", "errors"},
@@ -41,8 +42,9 @@ PARTS = {
     # place: the only modules of another place that it may import
     ("training", "store"): {"store.layout", "store.reader", "store.verify", "store.provenance"},
     ("params", "training"): {"training.params"},
+    ("verify", "training"): {"training.directory"},
 }
-CLICK = {"cli", "commands", "doctor"}
+CLICK = {"cli", "commands", "doctor", "verify"}
 """What faces the command line. Any folder's commands.py is glue: it may import the cli beside what its folder may."""
 
 GUARDED = {

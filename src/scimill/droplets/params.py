@@ -10,7 +10,6 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from scimill.config import REQUIRED, STRICT, File, Number, PositiveRange, Range, Run, Switch, Whole, Widths, parameter
-from scimill.droplets.sampling import SOBOL_LENGTH
 from scimill.training.params import TrainingConfig
 
 CAMPAIGN = 1  # first word of the spawn key of this campaign's random streams
@@ -118,8 +117,11 @@ class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, File
     def _consistent(self) -> Self:
         if self.block_size * self.samples > 2**26:
             raise ValueError("block_size · samples is above 67 million: a block would not fit into memory")
-        if self.sampling == "sobol" and self.count > SOBOL_LENGTH:
-            raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; use sampling: random")
+        if self.sampling == "sobol":
+            from scimill.droplets.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
+
+            if self.count > SOBOL_LENGTH:
+                raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; sampling: random")
         smallest = self.radius_range[0]
         most = most_salt_per_volume(self)
         if most is not None and most * 4.18879 * smallest**3 < self.salinity_range[0]:

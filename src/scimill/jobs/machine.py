@@ -1,7 +1,6 @@
 """Machines: what a site's scheduler, launcher and nodes are like, each in one YAML file."""
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,23 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Duration, Layer, Switch, Whole, build, parameter, read_yaml
+from scimill.config import (
+    REQUIRED,
+    STRICT,
+    Duration,
+    Hints,
+    Layer,
+    PowerOfTwo,
+    Switch,
+    Whole,
+    build,
+    parameter,
+    read_yaml,
+    replaced,
+)
 from scimill.errors import ConfigError
-from scimill.jobs.resources import Memory, Resources, Word
+from scimill.jobs.resources import Memory, Resources, Word, Words, indices
+from scimill.jobs.schedulers import SCHEDULERS
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -61,6 +74,9 @@ class Machine:
     gpu_variable: str = parameter("CUDA_VISIBLE_DEVICES", "variable that says which GPU a rank sees")
     queues: dict[str, Queue] = parameter({}, "queues by name; any is taken where there are none")
     queue: Word | None = parameter(None, "queue of jobs that name none")
+    account: Word | None = parameter(None, "account of jobs that name none")
+    filesystems: Words = parameter((), "file systems of jobs that name none")
+    image: str | None = parameter(None, "container image of jobs that name none")
     queue_option: Literal["partition", "qos"] = parameter("partition", "Slurm: what a queue is")
     requires: tuple[Literal["account", "queue", "filesystems"], ...] = parameter((), "what every job must name")
     directives: tuple[str, ...] = parameter((), "more directives, without what they begin with")
@@ -69,6 +85,8 @@ class Machine:
     modules: tuple[str, ...] = parameter((), "modules to load")
     environment: dict[str, str] = parameter({}, "environment of every job")
     setup: tuple[str, ...] = parameter((), "lines of shell to run before anything else")
+    mpi_io_hints: Hints = parameter({}, "hints to MPI-IO of commands that write a store, such as striping_factor=16")
+    alignment: PowerOfTwo | None = parameter(None, "stripe size of the file system that stores go to", unit="bytes")
     container: Container = parameter(Container(), "how images run")
 
 
@@ -112,30 +130,27 @@ def read_machine(name: str) -> Machine:
     return machine
 
 
-def check(resources: Resources, machine: Machine) -> None:
-    """Refuse what a machine cannot give, before anything is queued.
+def completed(resources: Resources, machine: Machine) -> Resources:
+    """Fill in what a job leaves to the machine, and refuse what the machine cannot give, before anything is queued.
 
     Raises
     ------
     ConfigError : the first thing that is missing, or too much.
     """
-    for problem in _problems(resources, machine):
+    given = {name: getattr(resources, name) or getattr(machine, name) for name in LEFT_TO_THE_MACHINE}
+    full = replaced(resources, **given)
+    for problem in _problems(full, machine):
         raise problem
+    return full
 
 
-JOB_ID = {
-    "slurm": re.compile(r"\d+(_\d+)?"),
-    "pbs": re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?"),
-    "cobalt": re.compile(r"\d+"),
-}
+LEFT_TO_THE_MACHINE = ("queue", "account", "filesystems", "image")
 COBALT_LEAST_WALLTIME = 300.0  # s; get_time in its sources
 
 
 def _problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
-    where = f"machine {machine.name}"
-    queue = resources.queue or machine.queue
-    given = {"account": resources.account, "queue": queue, "filesystems": resources.filesystems}
-    missing = [f"--{name}" for name in machine.requires if not given[name]]
+    where, queue = f"machine {machine.name}", resources.queue
+    missing = [f"--{name}" for name in machine.requires if not getattr(resources, name)]
     if missing:
         required = ", ".join(f"--{name}" for name in machine.requires)
         yield ConfigError(f"{' and '.join(missing)} missing", where=where, allowed=f"every job must give {required}")
@@ -158,20 +173,18 @@ def _problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
 
 def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:
     """Refuse what a scheduler itself refuses, or would pass over in silence."""
-    first, _, last = (resources.array or "").partition("%")[0].partition("-")
     if machine.scheduler == "local":
         given = [f"--{name}" for name in ("array", "after") if getattr(resources, name)]
         yield from (ConfigError(f"{name} needs a scheduler, and there is none", where=where) for name in given)
-    if machine.scheduler == "cobalt" and resources.array:
-        yield ConfigError("Cobalt has no array jobs", where="--array", remedy="submit one job for each index")
+    elif not all(map(SCHEDULERS[machine.scheduler].job_id.fullmatch, resources.after)):
+        yield ConfigError(f"no job ids of {machine.scheduler}: {', '.join(resources.after)}", where="--after")
+    if machine.scheduler == "cobalt" and "%" in (resources.array or ""):
+        yield ConfigError("Cobalt has no arrays, and cannot limit how many run", where="--array", allowed="FIRST-LAST")
     if machine.scheduler == "cobalt" and resources.walltime < COBALT_LEAST_WALLTIME:
         allowed = f"at least {clock(COBALT_LEAST_WALLTIME)}"
         yield ConfigError(f"a walltime of {clock(resources.walltime)} is too short", where=where, allowed=allowed)
-    if machine.scheduler == "pbs" and resources.array and int(first) == int(last):
+    if machine.scheduler == "pbs" and len(indices(resources.array)) == 1:
         yield ConfigError("PBS takes no array of one job", where="--array", remedy="give at least two indices")
-    for job in resources.after if machine.scheduler in JOB_ID else ():
-        if not JOB_ID[machine.scheduler].fullmatch(job):
-            yield ConfigError(f"{job!r} is no job id of {machine.scheduler}", where="--after")
 
 
 def _queue_problems(resources: Resources, queue: Queue, where: str) -> Iterator[ConfigError]:

@@ -2,61 +2,112 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from scimill.errors import ConfigError
-from scimill.jobs.machine import Machine, check, clock, folder, ranks_per_node
-from scimill.jobs.resources import Resources
+from scimill.jobs.machine import Machine, clock, completed, folder, ranks_per_node
+from scimill.jobs.resources import Resources, indices
 
-RESUMABLE = {("droplets", "generate"), ("droplets", "import-data"), ("droplets", "train")}
-"""Commands that take --walltime and --resume, so that a chain of jobs can complete them."""
+RECORDS = "scimill-jobs"
+"""Folder, below the one that a job runs in, of what is known of jobs."""
 HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
+IMAGE_ENVIRONMENT = {"apptainer": "APPTAINERENV", "singularity": "SINGULARITYENV"}
 
 
-def render(resources: Resources, machine: Machine, command: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Command:
+    """What a job runs.
+
+    Parameters
+    ----------
+    words : its command line.
+    options : names of the parameters that it takes, where it is a command of scimill.
+    products : what it writes, as far as its command line says so.
+
+    """
+
+    words: tuple[str, ...]
+    options: Collection[str] = ()
+    products: Sequence[Path] = ()
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether it can be stopped before the walltime and gone on with in another job."""
+        return {"resume", "walltime"} <= set(self.options)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place of a job in a campaign; units are its steps or, of an array, the elements of a step.
+
+    Parameters
+    ----------
+    campaign, step : their names.
+    digest : digest of the step's command.
+    before : units that must be complete before it begins.
+    followers : of each step that waits for it, its units and all those that it waits for.
+
+    """
+
+    campaign: str
+    step: str
+    digest: str
+    before: Sequence[str]
+    followers: Sequence[tuple[Sequence[str], Sequence[str]]]
+
+
+def render(resources: Resources, machine: Machine, command: Command, place: Place | None = None) -> str:
     """Write the script of a job.
 
     Parameters
     ----------
     resources, machine : what the job asks for, and of whom.
-    command : what it runs, such as ``scimill droplets generate out.h5 --count 1e9``.
+    command : what it runs.
+    place : where it stands in a campaign, if it is part of one.
 
     Raises
     ------
     ConfigError : the machine cannot give that, its scheduler does not know it, or there is no command.
     """
-    check(resources, machine)
-    if not command:
+    resources = completed(resources, machine)
+    if not command.words:
         raise ConfigError("there is no command", remedy="scimill jobs render ... -- scimill droplets generate ...")
-    ranks, gpus = ranks_per_node(resources, machine), resources.gpus_per_node
-    queue = resources.queue or machine.queue
-    attributes = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
-    container = machine.container.modules if resources.image else ()
+    queue = machine.queues.get(resources.queue or "")
+    filesystems = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
     return _environment().get_template(f"{machine.scheduler}.sh.j2").render(
         resources=resources,
         machine=machine,
-        queue=queue,
-        directives=[*machine.directives, *(machine.queues[queue].directives if queue in machine.queues else ())],
-        ranks_per_node=ranks,
+        place=place,
+        records=RECORDS,
+        directives=[*machine.directives, *(queue.directives if queue else ())],
+        ranks_per_node=ranks_per_node(resources, machine),
         walltime=clock(resources.walltime),
         seconds=int(resources.walltime),
         memory_mib=math.ceil((resources.memory or 0) / 1024**2),
-        attributes=[*attributes, *machine.chunk],
-        modules=[*machine.modules, *container],
+        attributes=[*filesystems, *machine.chunk],
+        modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
         launcher=launcher(resources, machine),
-        gpus=gpu_order(machine)[:gpus],
+        gpus=gpu_order(machine)[: resources.gpus_per_node],
         cpus_per_task=resources.threads_per_rank * machine.threads_per_core,
-        command=command,
-        resumable=is_resumable(command) and not resources.array,
+        image_environment=IMAGE_ENVIRONMENT[machine.container.runtime],
+        command=[*command.words, *_store_options(machine, command)],
+        resumable=command.is_resumable,
+        printable="print_config" in command.options,
+        array=indices(resources.array),
     )  # fmt: skip
 
 
-def is_resumable(command: Sequence[str]) -> bool:
-    """Whether a command can be stopped before the walltime and gone on with in another job."""
-    return command[0].endswith("scimill") and tuple(command[1:3]) in RESUMABLE
+def _store_options(machine: Machine, command: Command) -> list[str]:
+    """What a machine's file system wants to be told by commands that write a store, unless they say it themselves."""
+    hints = ",".join(f"{name}={value}" for name, value in machine.mpi_io_hints.items())
+    values = {"mpi_io_hints": hints, "alignment": machine.alignment}
+    flags = {f"--{name.replace('_', '-')}": value for name, value in values.items() if name in command.options}
+    return [word for flag, value in flags.items() if value and flag not in command.words for word in (flag, str(value))]
 
 
 def gpu_order(machine: Machine) -> Sequence[int]:
@@ -81,7 +132,16 @@ def launcher(resources: Resources, machine: Machine) -> list[str]:
     words = ["mpirun", "-n", str(ranks)]
     if hosts is not None:
         words += ["-hostfile", f'"${hosts}"', "--map-by", f"ppr:{per_node}:node:PE={threads}"]
+        words += [word for name in _exported(resources, machine.environment) for word in ("-x", name)]
+        # A variable that is not set is no variable to hand on.
+        words += [f"${{{name}:+-x {name}}}" for name in ("LD_LIBRARY_PATH", "PYTHONPATH")]
     return [*words, *options]
+
+
+def _exported(resources: Resources, environment: Mapping[str, str]) -> list[str]:
+    """Variables that Open MPI's mpirun hands on to other hosts only when it is told to."""
+    index = ["SCIMILL_ARRAY_INDEX"] if resources.array else []
+    return ["PATH", "OMP_NUM_THREADS", "HDF5_USE_FILE_LOCKING", *index, *environment]
 
 
 def _environment() -> jinja2.Environment:

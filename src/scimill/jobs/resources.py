@@ -47,6 +47,12 @@ def _array(value: str) -> str:
     return value
 
 
+def indices(array: str | None) -> range:
+    """Indices of an array job; none where there is no array."""
+    match = ARRAY.fullmatch(array or "")
+    return range(int(match[1]), int(match[2]) + 1) if match else range(0)
+
+
 Memory = Annotated[
     int, BeforeValidator(_memory), PlainSerializer(lambda size: f"{size / 1024**2:.0f}MiB"),
     Kind('such as "64GiB" or "64GB"', "SIZE"),

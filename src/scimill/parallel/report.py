@@ -2,9 +2,10 @@
 
 import sys
 import time
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # s between lines in a job log
 
@@ -21,6 +22,12 @@ def human(size: float) -> str:
             return f"{size:.4g} {unit}"
         size /= 1024
     return f"{size:.4g} PiB"
+
+
+def _open_bar(total: int, initial: int, unit: str, what: str, stream: TextIO) -> "tqdm[NoReturn]":
+    from tqdm import tqdm  # here, so that commands which show no progress start without it
+
+    return tqdm(total=total, initial=initial, desc=what, unit=f" {unit}", unit_scale=True, file=stream)
 
 
 class Progress:
@@ -41,9 +48,7 @@ class Progress:
         self._stream: TextIO | None = sys.stderr if enabled else None
         self._bar: tqdm[NoReturn] | None = None
         if self._stream and self._stream.isatty():
-            self._bar = tqdm(
-                total=total, initial=initial, desc=what, unit=f" {unit}", unit_scale=True, file=self._stream
-            )
+            self._bar = _open_bar(total, initial, unit, what, self._stream)
 
     def due(self) -> bool:
         """Whether the user has waited long enough for news; asking is cheap, finding the news may not be."""
@@ -62,6 +67,8 @@ class Progress:
 
     def line(self, done: int) -> str:
         """One line of a job log: share, units, time so far, time left, rate."""
+        from tqdm import tqdm
+
         return tqdm.format_meter(
             done, self._total, time.monotonic() - self._started, ncols=0, initial=self._initial,
             prefix=self._what, unit=f" {self._unit}", unit_scale=True,

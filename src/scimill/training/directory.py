@@ -200,3 +200,23 @@ def describe_run(reader: Reader, split: Split, network: dict[str, Any], world: W
         "network": network,
         "environment": {**environment(world), **versions},
     }
+
+
+def verify_run(path: Path) -> str:
+    """Check that a run is finished and its records and model are whole; say so in a line.
+
+    Raises
+    ------
+    InputError : it is no run, not finished, or damaged.
+    """
+    if not (path / CONFIG).exists():
+        raise InputError("no training run", where=str(path), allowed="a store, or a directory that train has made")
+    if not (path / RESULT).exists():
+        raise InputError("the run is not finished", where=str(path), remedy="train with --resume")
+    try:
+        result, record = (json.loads((path / name).read_text("utf-8")) for name in (RESULT, RUN))
+        steps, store = int(result["step"]), str(record["store"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError("the run's record is damaged", where=str(path)) from None
+    read_tensors(path / MODEL, "model")
+    return f"{path}: sound; trained in {steps:,} steps on {store}"
