@@ -2,21 +2,18 @@
 
 import os
 import re
+import shutil
+import signal
+import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import mpi
-from mpi import BIN, Result, wait_until
-
-WAITING, RUNNING, COMPLETED, FAILED = "waiting", "running", "completed", "failed"
-CANCELLED = "cancelled"
-"""Taken away by a user or, with a dependency that can no longer be met, by the scheduler."""
-TIMEOUT = "timeout"
-DEP_FAIL = "dep_fail"
-"""Cobalt: a dependency can no longer be met, and the job stays where it is."""
-ENDED = {COMPLETED, FAILED, CANCELLED, TIMEOUT, DEP_FAIL}
+from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
+from mpi import BIN, Result, environment, kill, processes, wait_until
 
 
 @dataclass(frozen=True)
@@ -124,3 +121,40 @@ def _combine(states: Iterable[str]) -> str:
 def search_path(*folders: Path) -> str:
     """Return a PATH on which the given folders, and then our own scimill, come first."""
     return os.pathsep.join([*map(str, folders), str(BIN), os.environ["PATH"]])
+
+
+def sweep(prefix: str) -> None:
+    """End what killed sessions have left behind."""
+    for left in Path(tempfile.gettempdir()).glob(prefix + "*"):
+        session = left / "session"
+        if session.exists() and not Path("/proc", session.read_text()).exists():
+            end_processes(left)
+
+
+def end_processes(folder: Path) -> None:
+    """End the processes of a cluster: daemons, jobs and ranks, all of which know its folder; then remove it."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        for pid in _processes_of(folder):
+            kill(pid, number)
+        while _processes_of(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the processes that name the folder in their command line or environment, but for this one."""
+    mark = str(folder).encode()
+    found = []
+    for pid, _, _ in processes():
+        words = [*environment(pid), *_command_line(pid)]
+        if pid != os.getpid() and any(mark in word for word in words):
+            found.append(pid)
+    return found
+
+
+def _command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

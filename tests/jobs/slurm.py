@@ -7,18 +7,16 @@ import contextlib
 import getpass
 import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mpi
-from jobs.cluster import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, WAITING, Cluster, Entry, numbers, search_path
-from mpi import environment, kill, processes, wait_until
+from jobs.cluster import Cluster, Entry, end_processes, numbers, search_path, sweep
+from jobs.states import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, WAITING
+from mpi import wait_until
 
 PREFIX = "scimill-slurm-"
 CPUS, GPUS = 64, 4
@@ -147,7 +145,7 @@ class Slurm(Cluster):
         """End all jobs, then the daemons, then whatever of them is left, and leave no file."""
         with contextlib.suppress(mpi.Hang, AssertionError):
             self.clear()
-        _end(self.folder)
+        end_processes(self.folder)
         for daemon in self.daemons:
             daemon.wait(5)
 
@@ -155,9 +153,7 @@ class Slurm(Cluster):
 @contextlib.contextmanager
 def running() -> Iterator[Slurm]:
     """Start a Slurm, and stop it whatever happens; first stop what a killed session has left behind."""
-    for left in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
-        if not Path("/proc", (left / "session").read_text()).exists():
-            _end(left)
+    sweep(PREFIX)
     slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)))  # a socket's path is short
     (slurm.folder / "session").write_text(str(os.getpid()))
     slurm.folder.chmod(0o755)
@@ -166,35 +162,6 @@ def running() -> Iterator[Slurm]:
         yield slurm
     finally:
         slurm.stop()
-
-
-def _end(folder: Path) -> None:
-    """End the processes of a Slurm: daemons, and the steps and ranks that have its configuration."""
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        deadline = time.monotonic() + patience
-        for pid in _processes_of(folder):
-            kill(pid, number)
-        while _processes_of(folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _processes_of(folder: Path) -> list[int]:
-    """Return the processes that name the folder in their command line or environment, but for this one."""
-    mark = str(folder).encode()
-    found = []
-    for pid, _, _ in processes():
-        words = [*environment(pid), *_command_line(pid)]
-        if pid != os.getpid() and any(mark in word for word in words):
-            found.append(pid)
-    return found
-
-
-def _command_line(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 @contextlib.contextmanager

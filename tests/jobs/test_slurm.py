@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mpi
-from jobs.cluster import CANCELLED, COMPLETED, FAILED, WAITING
 from jobs.slurm import PREFIX, Slurm
+from jobs.states import CANCELLED, COMPLETED, FAILED, WAITING
 from mpi import wait_until
 
 
