@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5]
 #
-#   --with-tests        also the checkers, gfortran, and the other MPI and serial HDF5 that the tests run against
+#   --with-tests        also the checkers, gfortran, the other MPI and serial HDF5 that the tests run against, and Slurm
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
 #
@@ -72,6 +72,26 @@ if [ -n "$(missing)" ]; then
     "On a cluster load the modules first, for example: module load openmpi hdf5-parallel cmake" \
     "On Debian or Ubuntu: sudo apt-get install build-essential cmake gfortran openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
     "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
+fi
+
+# The tests of jobs start a Slurm of their own; all else works without.
+has_slurm() {
+  local program
+  for program in munged slurmctld slurmd sbatch; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
+}
+
+install_slurm() {
+  local as_root=() packages=(munge slurmctld slurmd slurm-client)
+  [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+  say "installing Slurm, for the tests of jobs"
+  { "${as_root[@]}" apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; } ||
+    say "note: apt-get could not install ${packages[*]}"
+}
+
+if [ "$with_tests" = 1 ] && ! has_slurm; then
+  ! may_install || install_slurm
+  has_slurm || say "note: no Slurm (munged, slurmctld, slurmd, sbatch): tests/jobs/test_clusters.py will fail"
 fi
 
 # ---- the environment ---------------------------------------------------------------------------------------------

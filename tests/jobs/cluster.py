@@ -1,0 +1,160 @@
+"""What tests ask of a cluster, whatever its scheduler: submit, look, wait. No wait is without an end."""
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpi
+from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
+from mpi import BIN, Result, environment, kill, processes, wait_until
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job as its scheduler shows it; one for each task of an array."""
+
+    id: str
+    name: str
+    state: str
+    code: int | None = None
+    """Exit code of the script, once it has one; minus the signal that ended it."""
+    output: Path | None = None
+
+
+class Cluster(ABC):
+    """A running scheduler.
+
+    Attributes
+    ----------
+    env : what commands need to find it, beside the environment of the tests.
+    """
+
+    name: str
+    env: dict[str, str]
+
+    @abstractmethod
+    def jobs(self) -> dict[str, Entry]:
+        """All jobs by id, ended ones too, in the order of their submission."""
+
+    @abstractmethod
+    def submit(self, script: Path, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Submit a script as a user does, and return the job's id; a refusal fails the test."""
+
+    @abstractmethod
+    def cancel(self, job: str) -> None: ...
+
+    @abstractmethod
+    def tasks(self, job: str) -> list[Entry]:
+        """Return a job, or the tasks of an array."""
+
+    def run(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Result:
+        """Run a command on the login node."""
+        with mpi.Job(command, {**self.env, **(env or {})}, cwd) as job:
+            return job.wait()
+
+    def state(self, job: str) -> str:
+        return _combine(task.state for task in self.tasks(job))
+
+    def code(self, job: str) -> int | None:
+        """Exit code of a job; of an array the first that is not 0."""
+        codes = [task.code for task in self.tasks(job)]
+        return next((code for code in codes if code), codes[0])
+
+    def output(self, job: str) -> str:
+        """What a job has written, its standard error too; nothing if it has not begun."""
+        paths = [task.output for task in self.tasks(job)]
+        return "".join(path.read_text() for path in paths if path and path.exists())
+
+    def wait(self, job: str, timeout: float = 60.0) -> tuple[str, int | None]:
+        """Wait until a job has ended, and return its state and exit code.
+
+        Raises
+        ------
+        mpi.Hang : it has not ended within so many seconds.
+        """
+        try:
+            wait_until(lambda: self.state(job) in ENDED, f"job {job} of {self.name}", timeout)
+        except mpi.Hang as hang:
+            raise mpi.Hang(f"{hang}, which is {self.state(job)}\n{self.output(job)}") from None
+        return self.state(job), self.code(job)
+
+    def wait_all(self, first: str, timeout: float = 120.0) -> list[Entry]:
+        """Wait until a job and all that were submitted after it have ended, and return them: the links of a chain."""
+
+        def chain() -> list[Entry]:
+            return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
+
+        what = f"job {first} of {self.name} and those after it"
+        wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout)
+        return chain()
+
+    def clear(self) -> None:
+        """Take away what waits or runs, and wait until it is gone: the next test begins with an idle machine."""
+        for job, entry in self.jobs().items():
+            if entry.state in (WAITING, RUNNING, DEP_FAIL):
+                self.cancel(job)
+        wait_until(lambda: all(e.state in ENDED for e in self.jobs().values()), f"an idle {self.name}", 30)
+
+
+def numbers(job: str) -> tuple[int, ...]:
+    """Return the numbers of a job id: the job's, and its index in an array."""
+    return tuple(int(digits) for digits in re.findall(r"\d+", job))
+
+
+def _combine(states: Iterable[str]) -> str:
+    """Return the state of an array from those of its tasks: ended when all have, and well if all did."""
+    found = set(states)
+    for state in (RUNNING, WAITING, FAILED, TIMEOUT, CANCELLED, DEP_FAIL):
+        if state in found:
+            return state
+    assert found == {COMPLETED}, f"no such job, or states {found}"
+    return COMPLETED
+
+
+def search_path(*folders: Path) -> str:
+    """Return a PATH on which the given folders, and then our own scimill, come first."""
+    return os.pathsep.join([*map(str, folders), str(BIN), os.environ["PATH"]])
+
+
+def sweep(prefix: str) -> None:
+    """End what killed sessions have left behind."""
+    for left in Path(tempfile.gettempdir()).glob(prefix + "*"):
+        session = left / "session"
+        if session.exists() and not Path("/proc", session.read_text()).exists():
+            end_processes(left)
+
+
+def end_processes(folder: Path) -> None:
+    """End the processes of a cluster: daemons, jobs and ranks, all of which know its folder; then remove it."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        for pid in _processes_of(folder):
+            kill(pid, number)
+        while _processes_of(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the processes that name the folder in their command line or environment, but for this one."""
+    mark = str(folder).encode()
+    found = []
+    for pid, _, _ in processes():
+        words = [*environment(pid), *_command_line(pid)]
+        if pid != os.getpid() and any(mark in word for word in words):
+            found.append(pid)
+    return found
+
+
+def _command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -1,0 +1,187 @@
+"""A real Slurm of one node, with munge, state, ports and configuration of its own; nothing of the machine is changed.
+
+Its node has more CPUs than the machine, and GPUs that are null devices. It needs neither systemd nor cgroups nor root.
+"""
+
+import contextlib
+import getpass
+import os
+import re
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import mpi
+from jobs.cluster import Cluster, Entry, end_processes, numbers, search_path, sweep
+from jobs.states import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, WAITING
+from mpi import wait_until
+
+PREFIX = "scimill-slurm-"
+CPUS, GPUS = 64, 4
+STATES = {
+    "PENDING": WAITING, "CONFIGURING": WAITING, "REQUEUED": WAITING, "SUSPENDED": WAITING, "RUNNING": RUNNING,
+    "COMPLETING": RUNNING, "COMPLETED": COMPLETED, "FAILED": FAILED, "NODE_FAIL": FAILED, "BOOT_FAIL": FAILED,
+    "OUT_OF_MEMORY": FAILED, "CANCELLED": CANCELLED, "TIMEOUT": TIMEOUT, "DEADLINE": TIMEOUT, "PREEMPTED": CANCELLED,
+}  # fmt: skip
+CONFIGURATION = """\
+ClusterName=scimill
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=1,bf_interval=1,kill_invalid_depend,batch_sched_delay=0
+MpiDefault=pmix
+ReturnToService=2
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+StateSaveLocation={folder}/controller
+SlurmdSpoolDir={folder}/node
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+SlurmdParameters=config_overrides
+TmpFS={folder}/tmp
+# What a partition does not allow is refused, not kept waiting for ever.
+EnforcePartLimits=ALL
+KillWait=5
+# Ended jobs are shown all day: a test may ask late.
+MinJobAge=86400
+JobRequeue=1
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=262144 Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=ALL MaxTime=01:00:00 State=UP
+PartitionName=short Nodes=ALL MaxTime=00:05:00 MaxNodes=1 State=UP
+"""
+
+
+class Slurm(Cluster):
+    """The cluster of one session of tests."""
+
+    name = "slurm"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.daemons: list[subprocess.Popen[bytes]] = []
+        self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{search_path()}:/usr/sbin"}
+
+    def jobs(self) -> dict[str, Entry]:
+        return {entry.id: entry for entry in self._entries()}
+
+    def tasks(self, job: str) -> list[Entry]:
+        return self._entries(job)
+
+    def submit(self, script: Path, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+        result = self.run("sbatch", "--parsable", *options, str(script), cwd=cwd or script.parent, env=env)
+        assert result.returncode == 0, result
+        return result.stdout.strip()
+
+    def cancel(self, job: str) -> None:
+        self.run("scancel", job)
+
+    def _entries(self, *job: str) -> list[Entry]:
+        result = self.run("scontrol", "--oneliner", "show", "job", *job)
+        assert result.returncode == 0, result
+        entries = [_entry(line) for line in result.stdout.splitlines() if line.startswith("JobId=")]
+        return sorted(entries, key=lambda entry: numbers(entry.id))
+
+    # ---- start and stop -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the daemons, and wait until the node is idle; a port that someone took meanwhile is another's."""
+        for name in ("controller", "node", "tmp"):
+            (self.folder / name).mkdir()
+        (self.folder / "munge.key").write_bytes(os.urandom(1024))
+        (self.folder / "munge.key").chmod(0o400)
+        self._configure()
+        self._daemon("munged", "--foreground", "--force", *self._munge_options())
+        wait_until((self.folder / "munge.socket").exists, "munged", 20)
+        self._daemon("slurmctld", "-D", "-i")
+        self._daemon("slurmd", "-D")
+        wait_until(self._is_idle, f"Slurm; its logs are in {self.folder}", 30)
+
+    def _munge_options(self) -> Iterator[str]:
+        names = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munge.pid"}
+        names |= {"log-file": "munge.log", "seed-file": "munge.seed"}
+        return (f"--{option}={self.folder / name}" for option, name in names.items())
+
+    def _configure(self) -> None:
+        host = socket.gethostname().partition(".")[0]
+        with _free_port() as controller_port, _free_port() as node_port:
+            text = CONFIGURATION.format(
+                host=host, user=getpass.getuser(), folder=self.folder, cpus=CPUS, gpus=GPUS,
+                controller_port=controller_port, node_port=node_port,
+            )  # fmt: skip
+        (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+        for gpu in range(GPUS):
+            (self.folder / f"gpu{gpu}").symlink_to(os.devnull)  # Slurm wants a device
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
+
+    def _daemon(self, *command: str) -> None:
+        with (self.folder / f"{command[0]}.out").open("wb") as log:
+            daemon = subprocess.Popen(
+                command, env={**os.environ, **self.env}, cwd=self.folder, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.daemons.append(daemon)
+
+    def _is_idle(self) -> bool:
+        result = self.run("sinfo", "--noheader", "--format=%T")
+        return set(result.stdout.split()) == {"idle"}
+
+    def stop(self) -> None:
+        """End all jobs, then the daemons, then whatever of them is left, and leave no file."""
+        with contextlib.suppress(mpi.Hang, AssertionError):
+            self.clear()
+        end_processes(self.folder)
+        for daemon in self.daemons:
+            daemon.wait(5)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Slurm]:
+    """Start a Slurm, and stop it whatever happens; first stop what a killed session has left behind."""
+    sweep(PREFIX)
+    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)))  # a socket's path is short
+    (slurm.folder / "session").write_text(str(os.getpid()))
+    slurm.folder.chmod(0o755)
+    try:
+        slurm.start()
+        yield slurm
+    finally:
+        slurm.stop()
+
+
+@contextlib.contextmanager
+def _free_port() -> Iterator[int]:
+    """Give a port that nobody has; it is free again at the end."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
+
+
+def _entry(record: str) -> Entry:
+    """Read a line of `scontrol --oneliner show job`."""
+    values = dict(re.findall(r"(\w+)=(\S*)", record))
+    array, task = values.get("ArrayJobId"), values.get("ArrayTaskId")
+    code, _, number = values["ExitCode"].partition(":")
+    output = re.search(r"StdOut=(.*?)(?: Power=|$)", record)
+    return Entry(
+        id=f"{array}_{task}" if array else values["JobId"],
+        name=values["JobName"],
+        state=STATES[values["JobState"]],
+        code=-int(number) if int(number) else int(code),
+        output=Path(output[1]) if output else None,
+    )

@@ -1,0 +1,22 @@
+"""``python -m jobs.standin FOLDER COMMAND ARGUMENTS``: qsub, qstat, qdel, qalter, or the server itself."""
+
+import sys
+from pathlib import Path
+
+from jobs.standin import cobalt, pbs
+from jobs.standin.server import Server
+from jobs.standin.state import site
+
+
+def main() -> int:
+    folder, command, *arguments = sys.argv[1:]
+    if command == "server":
+        Server(Path(folder)).serve()
+        return 0
+    scheduler = {"pbs": pbs, "cobalt": cobalt}[site(Path(folder)).scheduler]
+    commands = {"qsub": scheduler.qsub, "qstat": scheduler.qstat, "qdel": scheduler.qdel, "qalter": scheduler.qalter}
+    return commands[command](Path(folder), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
