@@ -366,6 +366,10 @@ def check(words: Sequence[str], trial: int | None = None) -> click.Context:
     words : the command line after ``scimill``.
     trial : the trial of a sweep that is looked at, where the job's array index will tell it.
 
+    Returns
+    -------
+    The context of the parsed command, with its configuration, if it has one, as ``obj``.
+
     Raises
     ------
     ConfigError : what running it would refuse before anything is done.
@@ -375,5 +379,5 @@ def check(words: Sequence[str], trial: int | None = None) -> click.Context:
     if build_config:
         known = context.params.get("trial")
         with context:
-            build_config({**context.params, "trial": trial if known is None else known})
+            context.obj = build_config({**context.params, "trial": trial if known is None else known})
     return context

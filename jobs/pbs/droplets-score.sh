@@ -1,0 +1,36 @@
+#!/bin/bash
+#PBS -N droplets-score
+#PBS -l select=1:ncpus=1:mpiprocs=1
+#PBS -l place=scatter
+#PBS -l walltime=00:30:00
+#PBS -j oe
+# Compares the network with exact droplets of another seed.
+# Edit the directives above (add #PBS -A, -q, -l filesystems=) and what repeats them below, then: qsub jobs/pbs/droplets-score.sh
+# Or let it be written for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
+# Machine pbs-generic: any cluster with PBS Professional or OpenPBS
+# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 00:30:00
+
+set -euo pipefail
+
+cd "$PBS_O_WORKDIR"
+job=${PBS_JOBID%%.*}
+
+export OMP_NUM_THREADS=1
+# Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
+export HDF5_USE_FILE_LOCKING=FALSE
+
+# What ran: this very script, its environment and its output, next to the results.
+record=$PWD/scimill-jobs/droplets-score-$job
+mkdir -p "$record"
+[ -f "$0" ] || { echo "scimill: error: write this script to a file, it must be able to start again" >&2; exit 2; }
+cp "$0" "$record/job.sh"
+(umask 077; env | sort >"$record/environment")  # it may hold secrets
+
+run=(mpirun -n 1 -hostfile "$PBS_NODEFILE" --map-by ppr:1:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+command=(scimill droplets score network test.h5 --output network/score)
+run+=("${command[@]}")
+
+status=0
+"${run[@]}" || status=$?
+echo "$status" >"$record/status"
+exit "$status"

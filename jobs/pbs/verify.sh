@@ -1,0 +1,36 @@
+#!/bin/bash
+#PBS -N verify
+#PBS -l select=1:ncpus=2:mpiprocs=2
+#PBS -l place=scatter
+#PBS -l walltime=01:00:00
+#PBS -j oe
+# Checks every byte of a store.
+# Edit the directives above (add #PBS -A, -q, -l filesystems=) and what repeats them below, then: qsub jobs/pbs/verify.sh
+# Or let it be written for your machine: scimill jobs render --machine YOURS ... -- scimill verify droplets.h5
+# Machine pbs-generic: any cluster with PBS Professional or OpenPBS
+# 1 node(s), 2 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+
+set -euo pipefail
+
+cd "$PBS_O_WORKDIR"
+job=${PBS_JOBID%%.*}
+
+export OMP_NUM_THREADS=1
+# Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
+export HDF5_USE_FILE_LOCKING=FALSE
+
+# What ran: this very script, its environment and its output, next to the results.
+record=$PWD/scimill-jobs/verify-$job
+mkdir -p "$record"
+[ -f "$0" ] || { echo "scimill: error: write this script to a file, it must be able to start again" >&2; exit 2; }
+cp "$0" "$record/job.sh"
+(umask 077; env | sort >"$record/environment")  # it may hold secrets
+
+run=(mpirun -n 2 -hostfile "$PBS_NODEFILE" --map-by ppr:2:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+command=(scimill verify droplets.h5)
+run+=("${command[@]}")
+
+status=0
+"${run[@]}" || status=$?
+echo "$status" >"$record/status"
+exit "$status"

@@ -1,0 +1,321 @@
+"""Campaigns as chains of jobs: on a real Slurm, and on stand-ins for PBS and Cobalt; and here, without a scheduler."""
+
+import os
+import signal
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from jobs.cluster import Cluster
+from jobs.states import COMPLETED, DEP_FAIL, ENDED
+from mpi import Result, dataset_hashes, scimill, start, succeed, wait_until
+
+MACHINES = {"slurm": "slurm-generic", "pbs": "pbs-generic", "cobalt": "cobalt-generic"}
+DROPLETS = ("--count", "20000", "--block-size", "1024", "--seed", "3")
+GENERATE = f"scimill droplets generate droplets.h5 {' '.join(DROPLETS)}"
+TRAIN = "scimill droplets train droplets.h5 --epochs 1 --hidden 8 --batch-size 1024 --threads 1"
+CHAIN = f"""
+    resources: {{walltime: 10min, ranks_per_node: 1}}
+    steps:
+      export:
+        command: scimill droplets export network network.onnx --format onnx --overwrite
+        after: train
+      generate:
+        command: {GENERATE}
+        resources: {{ranks_per_node: 2}}
+      verify:
+        command: scimill verify droplets.h5
+        after: generate
+      train:
+        command: {TRAIN} --output network
+        after: [verify, generate]
+"""
+
+
+@pytest.fixture(params=MACHINES)
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    found: Cluster = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where campaigns run: a blank and a quote in its name."""
+    place = tmp_path / "it's here"
+    place.mkdir()
+    return place
+
+
+def campaign(folder: Path, text: str, name: str = "chain") -> str:
+    (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
+    return f"{name}.yaml"
+
+
+def submit(cluster: Cluster, folder: Path, name: str = "chain.yaml", *flags: str) -> Result:
+    result = scimill("jobs", "submit", name, "--machine", MACHINES[cluster.name], *flags, env=cluster.env, cwd=folder)
+    assert result.returncode == 0, result
+    return result
+
+
+def standings(folder: Path, name: str = "chain.yaml", env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What status says of each step."""
+    result = scimill("jobs", "status", name, env=env, cwd=folder)
+    assert result.returncode == 0, result
+    return {line.split()[0]: line[17:32].strip() for line in result.stdout.splitlines()}
+
+
+def job_ids(cluster: Cluster) -> set[str]:
+    return set(cluster.jobs())
+
+
+def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[str]:
+    """Wait until all jobs since then have ended; return their states."""
+
+    def states() -> list[str]:
+        return [entry.state for job, entry in cluster.jobs().items() if job not in before]
+
+    wait_until(lambda: all(state in ENDED for state in states()), f"the jobs of {cluster.name}", timeout)
+    return states()
+
+
+# ---- with a scheduler -------------------------------------------------------------------------------------------
+
+
+def test_a_chain_is_queued_at_once_and_its_steps_wait_for_each_other(cluster: Cluster, folder: Path) -> None:
+    before = job_ids(cluster)
+    queued = submit(cluster, folder, campaign(folder, CHAIN))
+    assert [line.split()[0] for line in queued.stdout.splitlines()] == ["generate", "verify", "train", "export"]
+    assert len(job_ids(cluster) - before) == 4
+    assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
+    assert set(standings(folder, env=cluster.env).values()) == {"complete"}
+    succeed("droplets", "generate", folder / "alone.h5", *DROPLETS)
+    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(folder / "alone.h5")
+    assert (folder / "network.onnx").stat().st_size > 1000
+
+
+def outputs(cluster: Cluster, before: set[str]) -> str:
+    return "\n".join(f"{job}:\n{cluster.output(job)}" for job in job_ids(cluster) - before)
+
+
+def test_what_is_complete_is_left_out_and_what_has_gone_is_made_again(slurm: Cluster, folder: Path) -> None:
+    before = job_ids(slurm)
+    submit(slurm, folder, campaign(folder, CHAIN))
+    end_of(slurm, before)
+    before = job_ids(slurm)
+    again = submit(slurm, folder)
+    assert [line.split()[1] for line in again.stdout.splitlines()] == ["complete"] * 4
+    assert job_ids(slurm) == before
+    (folder / "network.onnx").unlink()
+    part = submit(slurm, folder)
+    assert [line.split()[1] for line in part.stdout.splitlines()][:3] == ["complete"] * 3
+    assert end_of(slurm, before) == [COMPLETED]
+    assert (folder / "network.onnx").exists()
+
+
+def test_jobs_that_are_queued_are_not_queued_twice(slurm: Cluster, folder: Path) -> None:
+    slow = CHAIN.replace("scimill verify droplets.h5", "sleep 5")
+    before = job_ids(slurm)
+    submit(slurm, folder, campaign(folder, slow))
+    submit(slurm, folder)
+    assert len(job_ids(slurm) - before) == 4
+    assert standings(folder, env=slurm.env)["export"] == "waiting"
+    assert end_of(slurm, before) == [COMPLETED] * 4, outputs(slurm, before)
+
+
+def test_a_step_that_fails_ends_the_chain_and_the_same_command_mends_it(cluster: Cluster, folder: Path) -> None:
+    """The missing file makes the second step fail; what waits for it never runs."""
+    text = """
+        resources: {walltime: 10min, ranks_per_node: 1}
+        steps:
+          first: {command: touch first}
+          second: {command: cp missing second, after: first}
+          third: {command: touch third, after: second}
+    """
+    before = job_ids(cluster)
+    submit(cluster, folder, campaign(folder, text))
+    end_of(cluster, before)
+    assert not (folder / "third").exists()
+    told = standings(folder, env=cluster.env)
+    assert (told["first"], told["second"]) == ("complete", "failed (1)")
+    (folder / "missing").write_text("here")
+    stuck = [job for job, entry in cluster.jobs().items() if entry.state == DEP_FAIL]
+    if stuck:  # Cobalt keeps it, and it must be asked to go
+        refused = scimill("jobs", "submit", "chain.yaml", "--machine", "cobalt-generic", env=cluster.env, cwd=folder)
+        assert_refused(refused, f"delete its job first: {stuck[0]}")
+        cluster.cancel(stuck[0])
+    submit(cluster, folder)
+    wait_until((folder / "third").exists, "the third step", 60)
+    assert (folder / "second").read_text() == "here"
+
+
+# A minute is the shortest walltime, five on Cobalt: a wide margin makes a link stop after some seconds.
+LINK = {"slurm": ("1min", "48s"), "pbs": ("1min", "48s"), "cobalt": ("5min", "288s")}
+
+
+def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(cluster: Cluster, folder: Path) -> None:
+    walltime, margin = LINK[cluster.name]
+    words = ("--count", "1e6", "--block-size", "8192", "--tolerance", "1e-12", "--seed", "5")
+    text = f"""
+        resources: {{walltime: {walltime}, ranks_per_node: 2}}
+        steps:
+          generate: {{command: scimill droplets generate droplets.h5 {" ".join(words)} --walltime-margin {margin}}}
+          verify: {{command: scimill verify droplets.h5, after: generate}}
+    """
+    before = job_ids(cluster)
+    submit(cluster, folder, campaign(folder, text))
+    states = end_of(cluster, before, 240)
+    assert len(states) > 2, outputs(cluster, before)  # or nothing was handed on
+    assert set(states) == {COMPLETED}, outputs(cluster, before)
+    assert set(standings(folder, env=cluster.env).values()) == {"complete"}, outputs(cluster, before)
+    succeed("droplets", "generate", folder / "alone.h5", *words, ranks=2)
+    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(folder / "alone.h5")
+
+
+def test_trials_of_a_sweep_are_an_array_also_where_there_are_none(cluster: Cluster, folder: Path) -> None:
+    succeed("droplets", "generate", folder / "droplets.h5", *DROPLETS)
+    (folder / "sweep.yaml").write_text("learning_rate: [1e-3, 1e-2]\n")
+    text = f"""
+        resources: {{walltime: 10min, ranks_per_node: 1}}
+        steps:
+          sweep:
+            command: {TRAIN} --output trials --sweep sweep.yaml
+            resources: {{array: 0-1}}
+          rank: {{command: scimill droplets trials trials, after: sweep}}
+    """
+    before = job_ids(cluster)
+    submit(cluster, folder, campaign(folder, text))
+    assert set(end_of(cluster, before)) == {COMPLETED}, outputs(cluster, before)
+    assert set(standings(folder, env=cluster.env).values()) == {"complete"}
+    said = outputs(cluster, before)
+    assert "trial-0000" in said
+    assert "trial-0001" in said
+
+
+# ---- here -------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, *flags: object, name: str = "chain.yaml") -> Result:
+    return scimill("jobs", "run", name, *flags, cwd=folder)
+
+
+def test_a_campaign_runs_here_and_is_left_out_the_second_time(folder: Path) -> None:
+    campaign(folder, CHAIN)
+    assert set(standings(folder).values()) == {"to do"}
+    first = run(folder)
+    assert first.returncode == 0, first
+    assert first.stdout.count("== ") == 4
+    assert "2 rank" not in first.stderr  # train asks for one
+    assert set(standings(folder).values()) == {"complete"}
+    second = run(folder)
+    assert second.stdout.count("complete already") == 4
+
+
+def test_another_command_is_not_taken_for_what_was_done(folder: Path) -> None:
+    campaign(folder, CHAIN)
+    assert run(folder).returncode == 0
+    campaign(folder, CHAIN.replace("--count 20000", "--count 10000"))
+    assert_refused(run(folder), "step generate was done with another command")
+
+
+def test_a_damaged_output_is_not_complete(folder: Path) -> None:
+    campaign(folder, CHAIN)
+    assert run(folder).returncode == 0
+    with (folder / "droplets.h5").open("r+b") as file:
+        file.seek((folder / "droplets.h5").stat().st_size // 2)
+        file.write(b"\xff" * 64)
+    assert standings(folder)["generate"] == "to do"
+
+
+def test_an_array_runs_here_one_after_the_other(folder: Path) -> None:
+    text = """
+        resources: {walltime: 1h}
+        steps:
+          each: {command: "bash -c 'touch done-$SCIMILL_ARRAY_INDEX'", resources: {array: 3-5, ranks_per_node: 1}}
+    """
+    campaign(folder, text)
+    assert run(folder).returncode == 0
+    assert sorted(path.name for path in folder.glob("done-*")) == ["done-3", "done-4", "done-5"]
+
+
+def test_a_failing_step_ends_the_run_with_its_exit_code(folder: Path) -> None:
+    campaign(folder, "resources: {walltime: 1h}\nsteps:\n  bad: {command: 'bash -c \"exit 9\"'}")
+    result = run(folder, "--ranks", 1)
+    assert result.returncode == 9, result
+    assert result.errors == ["scimill: error: step bad ended with exit code 9"]
+    assert standings(folder)["bad"] == "failed (9)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_interrupted_it_stops_and_the_same_command_goes_on(folder: Path, number: int, ranks: int) -> None:
+    words = ("--count", "2e6", "--block-size", "4096", "--tolerance", "1e-12", "--seed", "4")
+    text = f"""
+        resources: {{walltime: 1h, ranks_per_node: {ranks}}}
+        steps: {{generate: {{command: scimill droplets generate droplets.h5 {" ".join(words)}}}}}
+    """
+    campaign(folder, text)
+    with start("jobs", "run", "chain.yaml", cwd=folder) as job:
+        wait_until((folder / "droplets.h5.part").exists, "the output", 60)
+        os.kill(job.process.pid, number)
+        stopped = job.wait(30)
+    assert stopped.returncode == 75, stopped
+    assert stopped.tracebacks == 0
+    assert not (folder / "droplets.h5").exists()
+    finished = run(folder)
+    assert finished.returncode == 0, finished
+    succeed("droplets", "generate", folder / "alone.h5", *words, ranks=2)
+    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(folder / "alone.h5")
+
+
+# ---- wrong campaigns --------------------------------------------------------------------------------------------
+
+STEP = "command: scimill verify a.h5"
+WRONG = {
+    "circle": ("steps: {a: {STEP, after: b}, b: {STEP, after: a}}", "in a circle: "),
+    "waits-for-itself": ("steps: {a: {STEP, after: a}}", "in a circle: a after a"),
+    "unknown-step": ("steps: {a: {STEP, after: c}}", "there is no step 'c'"),
+    "unknown-key": ("steps: {a: {STEP, befor: c}}", "unknown key 'befor'"),
+    "unknown-resource": ("steps: {a: {STEP, resources: {node: 2}}}", "did you mean 'nodes'?"),
+    "no-steps": ("steps: {}", "without steps"),
+    "no-command": ("steps: {a: {}}", "command is required"),
+    "empty-command": ("steps: {a: {command: ''}}", "there is no command"),
+    "open-quote": ("steps: {a: {command: \"echo 'a\"}}", "No closing quotation"),
+    "bad-name": ("steps: {A b: {STEP}}", "no name of a step"),
+    "no-walltime": ("steps: {a: {STEP}}", "walltime is required"),
+    "bad-command": ("steps: {a: {command: scimill verfy a.h5}}", "did you mean verify?"),
+    "bad-config": ("steps: {a: {command: scimill droplets generate a.h5 --count 0}}", "count = '0'"),
+    "overwrites": ("steps: {a: {command: scimill droplets generate a.h5 --count 9 --overwrite}}", "begin anew"),
+    "job-id": ("steps: {a: {STEP, resources: {after: '12'}}}", "a step waits for steps"),
+    "no-folder": ("steps: {a: {command: scimill droplets generate no/a.h5 --count 9}}", "directory does not exist"),
+    "text": ("steps: 5", "steps"),
+    "list": ("steps: {a: [1]}", "steps"),
+}  # fmt: skip
+
+
+def assert_refused(result: Result, told: str) -> None:
+    assert (result.returncode, result.tracebacks, len(result.errors), result.stdout) == (2, 0, 1, ""), result
+    assert len(result.stderr.splitlines()) <= 4, result
+    assert told in result.stderr, result
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_campaign_is_refused_before_anything_is_done(folder: Path, name: str) -> None:
+    text, told = WRONG[name][0].replace("STEP", STEP), WRONG[name][1]
+    campaign(folder, text if name == "no-walltime" else f"resources: {{walltime: 1h}}\n{text}")
+    assert_refused(run(folder, "--ranks", 1), told)
+    assert [path.name for path in folder.iterdir()] == ["chain.yaml"]
+
+
+def test_a_campaign_that_is_not_there(folder: Path) -> None:
+    assert_refused(run(folder, name="gone.yaml"), "no such campaign")
+
+
+def test_a_campaign_of_ours_is_found_by_its_name(folder: Path) -> None:
+    assert standings(folder, "droplets.yaml")["train"] == "to do"
+
+
+def test_run_needs_a_machine_without_a_scheduler(folder: Path) -> None:
+    campaign(folder, CHAIN)
+    assert_refused(run(folder, "--machine", "slurm-generic"), "has a scheduler")

@@ -1,0 +1,201 @@
+"""Submitting one job: what is checked before, what is kept, what is printed; and the scripts that scimill brings."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cluster import Cluster
+from jobs.directives import read_cobalt, read_pbs, read_slurm
+from jobs.states import COMPLETED, ENDED
+from jobs.test_campaigns import DROPLETS, MACHINES, TRAIN, assert_refused, campaign, job_ids
+from mpi import BIN, Result, dataset_hashes, scimill, succeed, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(str(path.relative_to(ROOT / "jobs")) for path in (ROOT / "jobs").glob("*/*.sh"))
+GENERATE = ("scimill", "droplets", "generate", "droplets.h5", *DROPLETS)
+TWO_RANKS = ("--walltime", "10min", "--ranks-per-node", 2)
+
+
+@pytest.fixture(params=MACHINES)
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    found: Cluster = request.getfixturevalue(request.param)
+    return found
+
+
+def submit(cluster: Cluster, folder: Path, *words: object) -> Result:
+    return scimill("jobs", "submit", "--machine", MACHINES[cluster.name], *words, env=cluster.env, cwd=folder)
+
+
+# ---- a job ------------------------------------------------------------------------------------------------------
+
+
+def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    flags = (*TWO_RANKS, "--name", "mine", "--", *GENERATE)
+    rendered = scimill("jobs", "render", "--machine", MACHINES[cluster.name], *flags).stdout
+    result = submit(cluster, tmp_path, *flags)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    job = result.stdout.removesuffix("\n")
+    assert job in cluster.jobs()
+    assert (tmp_path / "scimill-jobs" / "mine-1.sh").read_text() == rendered
+    assert cluster.wait(job, 120) == (COMPLETED, 0), cluster.output(job)
+    succeed("droplets", "generate", tmp_path / "alone.h5", *DROPLETS)
+    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(tmp_path / "alone.h5")
+    [record] = (tmp_path / "scimill-jobs").glob("mine-*/")
+    assert (record / "job.sh").read_text() == rendered
+    assert "count: 20000" in (record / "config.yaml").read_text()
+    assert (record / "status").read_text() == "0\n"
+    assert "PATH=" in (record / "environment").read_text()
+
+
+def test_a_dry_run_prints_the_script_and_submits_nothing(slurm: Cluster, tmp_path: Path) -> None:
+    before = job_ids(slurm)
+    flags = (*TWO_RANKS, "--", *GENERATE)
+    printed = submit(slurm, tmp_path, "--dry-run", *flags).stdout
+    assert printed == scimill("jobs", "render", "--machine", "slurm-generic", *flags).stdout
+    assert job_ids(slurm) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_campaign_tells_what_is_due(slurm: Cluster, tmp_path: Path) -> None:
+    name = campaign(
+        tmp_path, "resources: {walltime: 1h}\nsteps: {a: {command: touch a}, b: {command: touch b, after: a}}"
+    )
+    printed = submit(slurm, tmp_path, "--dry-run", name).stdout
+    assert [line.split(maxsplit=1) for line in printed.splitlines()] == [["a", "to submit"], ["b", "to submit"]]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_flags_win_over_a_campaigns_resources(slurm: Cluster, tmp_path: Path) -> None:
+    name = campaign(tmp_path, "resources: {walltime: 1h}\nsteps: {a: {command: touch a}}")
+    assert submit(slurm, tmp_path, name, "--walltime", "2min", "--ranks-per-node", 1).returncode == 0
+    [script] = (tmp_path / "scimill-jobs").glob("*.sh")
+    assert read_slurm(script.read_text()).options["time"] == "00:02:00"
+    wait_until((tmp_path / "a").exists, "the job", 60)
+
+
+def test_an_array_of_a_scheduler_without_arrays_is_a_job_for_each_index(cobalt: Cluster, tmp_path: Path) -> None:
+    flags = ("--walltime", "10min", "--ranks-per-node", 1, "--array", "3-5")
+    result = submit(cobalt, tmp_path, *flags, "--", "bash", "-c", "touch done-$SCIMILL_ARRAY_INDEX")
+    jobs = result.stdout.split()
+    assert len(jobs) == 3
+    assert [cobalt.wait(job) for job in jobs] == [(COMPLETED, 0)] * 3
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-3", "done-4", "done-5"]
+
+
+# ---- refusals ---------------------------------------------------------------------------------------------------
+
+SITE = """\
+description: a site with limits
+scheduler: slurm
+launcher: srun
+launcher_options: [--mpi=pmix]
+cores_per_node: 8
+gpus_per_node: 2
+requires: [account]
+queues: {debug: {most_walltime: 1h, most_nodes: 2}}
+queue: debug
+"""
+HOUR = ("--walltime", "1h")
+PAID = ("--account", "mine", *HOUR)
+DOCTOR = ("--", "scimill", "doctor")
+REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
+    "unknown-machine": ("no-such", (*HOUR, *DOCTOR), "there is no machine 'no-such'"),
+    "unknown-queue": ("site", (*PAID, "--queue", "long", *DOCTOR), "there is no queue 'long'"),
+    "unknown-unit": ("site", ("--account", "a", "--walltime", "60", *DOCTOR), "no duration with a unit"),
+    "too-many-gpus": ("site", (*PAID, "--gpus-per-node", 3, *DOCTOR), "3 GPUs per node"),
+    "missing-account": ("site", (*HOUR, *DOCTOR), "--account missing"),
+    "walltime-above-the-queues": ("site", ("--account", "a", "--walltime", "2h", *DOCTOR), "too long"),
+    "image-missing": ("site", (*PAID, "--image", "gone.sif", *DOCTOR), "no such image"),
+    "not-executable": ("site", (*PAID, "--", "./plain.txt"), "no program that can be run"),
+    "program-missing": ("site", (*PAID, "--", "bin/gone"), "no program that can be run"),
+    "output-directory": ("site", (*PAID, "--", "scimill", "droplets", "generate", "no/a.h5", *DROPLETS), "mkdir -p no"),
+    "run-directory": ("site", (*PAID, "--", *TRAIN.split(), "--output", "no/run"), "mkdir -p no"),
+    "no-command": ("site", PAID, "there is no command"),
+    "unknown-command": ("site", (*PAID, "--", "scimill", "droplet"), "did you mean droplets?"),
+    "unknown-flag": ("site", (*PAID, "--", "scimill", "verify", "a.h5", "--fast"), "no such option: --fast"),
+    "config": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--count", 0), "count = '0'"),
+    "config-file": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--config", "no.yaml"), "no.yaml"),
+    "sweep": ("site", (*PAID, "--", *TRAIN.split(), "--output", "r", "--sweep", "sweep.yaml"), "--sweep needs --trial"),
+    "trials": ("site", (*PAID, "--array", "0-2", "--", *TRAIN.split(), "--output", "r", "--sweep", "sweep.yaml"),
+               "has no trial 2"),
+    "margin": ("site", ("--account", "a", "--walltime", "1min", "--", *GENERATE), "before the margin of 60 s"),
+    "help": ("site", (*PAID, "--", "scimill", "verify", "--help"), "only prints its help"),
+    "overwrite": ("site", (*PAID, "--", *GENERATE, "--overwrite"), "begin anew"),
+    "no-scheduler": ("local", (*HOUR, *DOCTOR), "has no scheduler"),
+    "campaign-with-a-circle": ("site", (*PAID, "circle.yaml"), "in a circle"),
+    "campaign-missing": ("site", (*PAID, "gone.yaml"), "no such campaign"),
+    "refused-by-the-scheduler": ("slurm-generic", (*HOUR, "--queue", "none", *DOCTOR), "Slurm refuses the job"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_queues_nothing(slurm: Cluster, tmp_path: Path, name: str) -> None:
+    machine, words, told = REFUSED[name]
+    own = tmp_path / "config" / "scimill" / "machines"
+    own.mkdir(parents=True)
+    (own / "site.yaml").write_text(SITE)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "plain.txt").write_text("no program")
+    (work / "sweep.yaml").write_text("learning_rate: [1e-3, 1e-2]\n")
+    campaign(work, "steps: {a: {command: b, after: b}, b: {command: a, after: a}}", "circle")
+    before = job_ids(slurm)
+    env = {**slurm.env, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    assert_refused(scimill("jobs", "submit", "--machine", machine, *words, env=env, cwd=work), told)
+    assert job_ids(slurm) == before
+
+
+def test_a_machine_whose_scheduler_is_not_here(tmp_path: Path) -> None:
+    bare = {"PATH": f"{BIN}:{tmp_path}"}
+    result = scimill("jobs", "submit", "--machine", "pbs-generic", *HOUR, *DOCTOR, env=bare, cwd=tmp_path)
+    assert_refused(result, "qsub of PBS is not on PATH")
+
+
+def test_a_folder_that_cannot_be_written_is_told(slurm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "scimill-jobs").write_text("in the way")
+    result = submit(slurm, tmp_path, *HOUR, "--ranks-per-node", 1, *DOCTOR)
+    assert (result.returncode, result.tracebacks, len(result.errors)) == (4, 0, 1), result
+
+
+# ---- scripts that scimill brings --------------------------------------------------------------------------------
+
+
+def test_the_scripts_of_the_repository_are_a_fresh_render(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / "render_jobs.py", tmp_path], check=True, timeout=60)
+    fresh = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*.sh"))
+    assert fresh == EXAMPLES
+    different = [name for name in fresh if (tmp_path / name).read_text() != (ROOT / "jobs" / name).read_text()]
+    assert different == [], "run scripts/render_jobs.py"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_script_of_the_repository_is_accepted(name: str) -> None:
+    path = ROOT / "jobs" / name
+    reader = {"slurm": read_slurm, "pbs": read_pbs, "cobalt": read_cobalt}[name.partition("/")[0]]
+    assert reader(path.read_text()).problems == []
+    assert os.access(path, os.X_OK)
+
+
+def test_shellcheck_finds_nothing_in_the_scripts_of_the_repository() -> None:
+    command = [BIN / "shellcheck", "-f", "gcc", *(ROOT / "jobs" / name for name in EXAMPLES)]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_scripts_for_slurm_run_as_they_are(slurm: Cluster, tmp_path: Path) -> None:
+    """From nothing to a trained network, and a sweep of it, by sbatch alone."""
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    generate = slurm.submit(Path("jobs/slurm/droplets-generate.sh"), cwd=tmp_path)
+    train = slurm.submit(Path("jobs/slurm/droplets-train.sh"), f"--dependency=afterok:{generate}", cwd=tmp_path)
+    sweep = slurm.submit(
+        Path("jobs/slurm/droplets-sweep.sh"), f"--dependency=afterok:{train}", "--array=0-1", cwd=tmp_path
+    )
+    ended = [(job, slurm.wait(job, 240)) for job in (generate, train, sweep)]
+    assert [end for _, end in ended] == [(COMPLETED, 0)] * 3, [slurm.output(job) for job, _ in ended]
+    assert (tmp_path / "network" / "result.json").exists()
+    assert (tmp_path / "trials" / "trial-0001" / "result.json").exists()
+    assert all(entry.state in ENDED for entry in slurm.jobs().values())
