@@ -187,9 +187,12 @@ def assert_complete(links: list[Entry], folder: Path, uninterrupted: dict[str, s
 def test_a_job_stops_before_its_walltime_and_goes_on_in_the_next(
     cluster: Cluster, tmp_path: Path, uninterrupted: dict[str, str]
 ) -> None:
-    seconds = 8  # of the 600 s of its walltime a link works so long
-    job = cluster.submit(render(cluster, tmp_path, *GENERATE, "--walltime-margin", f"{600 - seconds}s"))
+    seconds = 20  # of the 600 s of its walltime the first link works so long
+    margin = tmp_path / "margin.yaml"
+    margin.write_text(f"walltime_margin: {600 - seconds}s\n")
+    job = cluster.submit(render(cluster, tmp_path, *GENERATE, "--config", "margin.yaml"))
     stopped = stop_ranks(tmp_path)
+    margin.write_text("walltime_margin: 60s\n")  # the next is to complete them, even where all takes long
     time.sleep(seconds)
     for pid in stopped:
         kill(pid, signal.SIGCONT)
