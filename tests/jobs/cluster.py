@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,12 +95,16 @@ class Cluster(ABC):
         wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout)
         return chain()
 
-    def clear(self) -> None:
+    def clear(self, keep: Collection[str] = ()) -> None:
         """Take away what waits or runs, and wait until it is gone: the next test begins with an idle machine."""
-        for job, entry in self.jobs().items():
-            if entry.state in (WAITING, RUNNING, DEP_FAIL):
-                self.cancel(job)
-        wait_until(lambda: all(e.state in ENDED for e in self.jobs().values()), f"an idle {self.name}", 30)
+
+        def left() -> list[str]:
+            states = (WAITING, RUNNING, DEP_FAIL)
+            return [job for job, entry in self.jobs().items() if entry.state in states and job not in keep]
+
+        for job in left():
+            self.cancel(job)
+        wait_until(lambda: not left(), f"an idle {self.name}", 30)
 
 
 def numbers(job: str) -> tuple[int, ...]:

@@ -18,9 +18,10 @@ def slurm_of_the_session() -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(slurm_of_the_session: Slurm) -> Iterator[Slurm]:
-    """A real Slurm of one node, without a job."""
+    """A real Slurm of one node; what a test submits is gone after it."""
+    before = set(slurm_of_the_session.jobs())
     yield slurm_of_the_session
-    slurm_of_the_session.clear()
+    slurm_of_the_session.clear(before)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ class StandIn(Cluster):
     # ---- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for name in ("bin", "home", "nodefiles", "spool"):
+        for name in ("bin", "home", "nodefiles", "spool", "tmp"):
             (self.folder / name).mkdir()
         self.reset()
         run = f"PYTHONPATH={shlex.quote(str(TESTS))} exec {shlex.quote(sys.executable)} -S -P -m jobs.standin"
@@ -50,8 +50,11 @@ class StandIn(Cluster):
 
     def reset(self) -> None:
         """Set the site up as it was at first."""
-        open_mpi = {name: value for name, value in os.environ.items() if name.startswith("OMPI_")}
+        open_mpi = {
+            name: value for name, value in os.environ.items() if name.startswith("OMPI_") and "oversub" not in name
+        }
         login = {"HOME": str(self.home), "PATH": f"{BIN}:{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+        login["TMPDIR"] = str(self.folder / "tmp")  # where no other mpirun makes and removes its folders
         delay = 10.0 if self.name == "pbs" else 300.0
         self.configure(Site(self.name, login={**open_mpi, **login}, kill_delay=delay))
 

@@ -202,10 +202,12 @@ def id_of(job: Job) -> str:
 def environment(job: Job, state: State, nodefile: Path) -> dict[str, str]:
     """Return a login's environment and what PBS adds; nothing of the submission but what was exported."""
     login = {"USER": job.user, "LOGNAME": job.user, "SHELL": "/bin/bash", **state.site.login}
+    own = state.folder / "tmp" / f"pbs.{id_of(job)}"
+    own.mkdir(exist_ok=True)
     added = {
         "PBS_JOBID": id_of(job), "PBS_JOBNAME": job.name, "PBS_QUEUE": job.queue, "PBS_ENVIRONMENT": "PBS_BATCH",
         "ENVIRONMENT": "BATCH", "PBS_NODEFILE": str(nodefile), "PBS_TASKNUM": "1", "PBS_NODENUM": "0",
-        "PBS_JOBDIR": login["HOME"], "PBS_MOMPORT": "15003",
+        "PBS_JOBDIR": login["HOME"], "PBS_MOMPORT": "15003", "TMPDIR": str(own),
     }  # fmt: skip
     if job.index is not None:
         added |= {"PBS_ARRAY_INDEX": str(job.index), "PBS_ARRAY_ID": f"{job.number}[].{SERVER}"}

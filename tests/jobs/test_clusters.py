@@ -1,0 +1,240 @@
+"""Rendered scripts, run by a real Slurm and by the stand-ins of PBS and Cobalt: what comes out is what comes out here.
+
+Walltimes of schedulers are minutes. So that no test computes for minutes, ranks that have done a block are stopped
+until their time is over: then it is sure that a job has been interrupted, on machines of any speed.
+"""
+
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from jobs.cluster import Cluster, Entry
+from jobs.slurm import Slurm
+from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, FAILED, TIMEOUT
+from mpi import dataset_hashes, done_blocks, kill, processes, succeed, wait_until
+
+COUNT = ("--count", "200000", "--block-size", "1000")
+GENERATE = ("scimill", "droplets", "generate", "droplets.h5", *COUNT)
+TRAINING = ("--epochs", "2", "--batch-size", "500", "--preset", "small")
+UNTIL_GO = "until [ -e go ]; do sleep 0.05; done"
+PATIENCE = 150.0  # s; for what takes seconds on a machine that does nothing else
+NEVER = {"slurm": CANCELLED, "pbs": CANCELLED, "cobalt": DEP_FAIL}
+"""How a job ends whose dependency can no longer be met."""
+
+
+@pytest.fixture(params=["slurm", "pbs", "cobalt"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["slurm", "pbs"])
+def cluster_with_arrays(request: pytest.FixtureRequest) -> Cluster:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of what the command gives on one rank, without a job."""
+    path = tmp_path_factory.mktemp("uninterrupted") / "droplets.h5"
+    succeed("droplets", "generate", path, *COUNT)
+    return dataset_hashes(path)
+
+
+@pytest.fixture(scope="module")
+def droplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few droplets to train on."""
+    path = tmp_path_factory.mktemp("droplets") / "droplets.h5"
+    succeed("droplets", "generate", path, "--count", 4000, "--block-size", 500)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(droplets: Path) -> dict[str, torch.Tensor]:
+    """Parameters of a network that was trained on two ranks, without a job."""
+    run = droplets.parent / "run"
+    succeed("droplets", "train", droplets, "--output", run, *TRAINING, ranks=2)
+    return parameters(run)
+
+
+def parameters(run: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(run / "checkpoint.pt", weights_only=True)["model"])
+
+
+def render(cluster: Cluster, folder: Path, *command: str, **resources: str) -> Path:
+    """Write the script that scimill makes into the folder of the results, as a user who redirects its output."""
+    given = {"ranks_per_node": "2", "walltime": "10min", "name": "job"} | resources
+    options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+    result = succeed("jobs", "render", "--machine", f"{cluster.name}-generic", *options, "--", *command)
+    path = folder / f"{given['name']}.sh"
+    path.write_text(result.stdout)
+    path.chmod(0o755)
+    return path
+
+
+def statuses(folder: Path) -> list[str]:
+    """Exit codes of the command in the links of a chain, as their records have them."""
+    return sorted(path.read_text().strip() for path in folder.glob("scimill-jobs/*/status"))
+
+
+# ---- one job ----------------------------------------------------------------------------------------------------
+
+
+def test_generation_gives_the_same_bytes(cluster: Cluster, tmp_path: Path, uninterrupted: dict[str, str]) -> None:
+    job = cluster.submit(render(cluster, tmp_path, *GENERATE))
+    assert cluster.wait(job, PATIENCE) == (COMPLETED, 0), cluster.output(job)
+    assert dataset_hashes(tmp_path / "droplets.h5") == uninterrupted
+    assert statuses(tmp_path) == ["0"]
+
+
+def test_training_gives_the_same_network(
+    cluster: Cluster, tmp_path: Path, droplets: Path, trained: dict[str, torch.Tensor]
+) -> None:
+    command = ("scimill", "droplets", "train", str(droplets), "--output", "run", *TRAINING)
+    job = cluster.submit(render(cluster, tmp_path, *command))
+    assert cluster.wait(job, PATIENCE) == (COMPLETED, 0), cluster.output(job)
+    found = parameters(tmp_path / "run")
+    assert found.keys() == trained.keys()
+    assert all(torch.equal(found[name], trained[name]) for name in trained)
+
+
+def test_a_failure_is_the_failure_of_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    job = cluster.submit(render(cluster, tmp_path, "scimill", "verify", "nosuch.h5", ranks_per_node="1"))
+    assert cluster.wait(job, PATIENCE) == (FAILED, 3), cluster.output(job)
+    assert "scimill: error:" in cluster.output(job)
+
+
+def test_an_array_trains_a_sweep(cluster_with_arrays: Cluster, tmp_path: Path, droplets: Path) -> None:
+    cluster = cluster_with_arrays
+    (tmp_path / "sweep.yaml").write_text("learning_rate: [0.001, 0.002]\n")
+    command = ("scimill", "droplets", "train", str(droplets), "--output", "runs", *TRAINING, "--sweep", "sweep.yaml")
+    job = cluster.submit(render(cluster, tmp_path, *command, array="0-1", ranks_per_node="1"))
+    assert cluster.wait(job, PATIENCE) == (COMPLETED, 0), cluster.output(job)
+    trials = sorted((tmp_path / "runs").glob("*/config.yaml"))
+    rates = [yaml.safe_load(path.read_text())["learning_rate"] for path in trials]
+    assert rates == [0.001, 0.002]
+
+
+# ---- chains of jobs ---------------------------------------------------------------------------------------------
+
+
+def test_a_chain_runs_in_its_order(cluster: Cluster, tmp_path: Path) -> None:
+    wait = render(cluster, tmp_path, "bash", "-c", UNTIL_GO, name="wait", ranks_per_node="1")
+    first = cluster.submit(wait)
+    count = ("--count", "2000", "--block-size", "500")
+    generate = render(cluster, tmp_path, "scimill", "droplets", "generate", "a.h5", *count, name="make", after=first)
+    second = cluster.submit(generate)
+    third = cluster.submit(render(cluster, tmp_path, "scimill", "verify", "a.h5", name="verify", after=second))
+    (tmp_path / "go").touch()
+    for job in (first, second, third):
+        assert cluster.wait(job, PATIENCE) == (COMPLETED, 0), cluster.output(job)
+
+
+def test_a_dependency_that_can_never_be_met_does_not_wait_for_ever(cluster: Cluster, tmp_path: Path) -> None:
+    fail = render(cluster, tmp_path, "bash", "-c", f"{UNTIL_GO}; exit 3", name="fail", ranks_per_node="1")
+    first = cluster.submit(fail)
+    second = cluster.submit(render(cluster, tmp_path, "touch", "second", name="second", after=first))
+    third = cluster.submit(render(cluster, tmp_path, "touch", "third", name="third", after=second))
+    (tmp_path / "go").touch()
+    assert cluster.wait(first, PATIENCE) == (FAILED, 3), cluster.output(first)
+    assert cluster.wait(second, PATIENCE)[0] == NEVER[cluster.name]
+    if cluster.name == "cobalt":
+        cluster.cancel(second)  # Cobalt keeps it until somebody does; the next then cannot be met either
+    else:
+        assert cluster.wait(third, PATIENCE)[0] == NEVER[cluster.name]
+    assert not list(tmp_path.glob("second")) + list(tmp_path.glob("third"))
+
+
+# ---- the walltime -----------------------------------------------------------------------------------------------
+
+
+def ranks(folder: Path) -> list[int]:
+    """Processes of scimill that work in a folder."""
+    found = []
+    for pid, _, _ in processes():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"generate" in words and b"python" in Path(words[0].decode()).name.encode():
+                found += [pid] if Path(f"/proc/{pid}/cwd").readlink() == folder else []
+    return found
+
+
+def stop_ranks(folder: Path) -> list[int]:
+    """Stop the two ranks of a job as soon as they have done a block."""
+    part = folder / "droplets.h5.part"
+    wait_until(lambda: done_blocks(part), f"a block in {part}", PATIENCE)
+    stopped = ranks(folder)
+    for pid in stopped:
+        kill(pid, signal.SIGSTOP)
+    assert len(stopped) == 2
+    assert part.exists(), "it has ended before it could be stopped: more droplets are needed"
+    return stopped
+
+
+def assert_complete(links: list[Entry], folder: Path, uninterrupted: dict[str, str]) -> None:
+    """Assert that there was more than one link, and that the result is that of a run without any."""
+    assert links[-1].state == COMPLETED
+    assert len(links) > 1
+    assert statuses(folder) == ["0", *["75"] * (len(links) - 1)]
+    assert not (folder / "droplets.h5.part").exists()
+    assert dataset_hashes(folder / "droplets.h5") == uninterrupted
+
+
+def test_a_job_stops_before_its_walltime_and_goes_on_in_the_next(
+    cluster: Cluster, tmp_path: Path, uninterrupted: dict[str, str]
+) -> None:
+    seconds = 20  # of the 600 s of its walltime the first link works so long
+    margin = tmp_path / "margin.yaml"
+    margin.write_text(f"walltime_margin: {600 - seconds}s\n")
+    job = cluster.submit(render(cluster, tmp_path, *GENERATE, "--config", "margin.yaml"))
+    stopped = stop_ranks(tmp_path)
+    margin.write_text("walltime_margin: 60s\n")  # the next is to complete them, even where all takes long
+    time.sleep(seconds)
+    for pid in stopped:
+        kill(pid, signal.SIGCONT)
+    assert_complete(cluster.wait_all(job, 2 * PATIENCE), tmp_path, uninterrupted)
+
+
+class Submitted:
+    """Jobs that wait for their walltime while other tests run: three minutes of generation, and a minute of sleep."""
+
+    def __init__(self, slurm: Slurm, folder: Path) -> None:
+        self.folder = folder
+        sleep = render(slurm, folder, "sleep", "600", name="sleep", walltime="1min", ranks_per_node="1")
+        self.sleep = slurm.submit(sleep)
+        self.after_ok = slurm.submit(sleep, f"--dependency=afterok:{self.sleep}")
+        self.generate = slurm.submit(render(slurm, folder, *GENERATE, walltime="3min"))
+        self.stopped = stop_ranks(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    return Submitted(slurm_of_the_session, tmp_path_factory.mktemp("submitted"))
+
+
+def test_slurm_tells_a_job_before_its_walltime_and_it_goes_on_in_the_next(
+    slurm: Slurm, submitted: Submitted, uninterrupted: dict[str, str]
+) -> None:
+    wait_until(lambda: all(map(is_told, submitted.stopped)), "Slurm's signal", 180)
+    for pid in submitted.stopped:
+        kill(pid, signal.SIGCONT)
+    links = [entry for entry in slurm.wait_all(submitted.generate, PATIENCE) if entry.name == "job"]
+    links = [entry for entry in links if entry.output and entry.output.parent == submitted.folder]
+    assert "scimill: link 1 of at most 20 has stopped" in slurm.output(submitted.generate)
+    assert_complete(links, submitted.folder, uninterrupted)
+
+
+def is_told(pid: int) -> bool:
+    """Whether SIGUSR2 waits for a process that is stopped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) >> (signal.SIGUSR2 - 1) & 1)
+
+
+def test_slurm_ends_a_job_that_does_not_heed_its_walltime(slurm: Slurm, submitted: Submitted) -> None:
+    assert slurm.wait(submitted.sleep, 180)[0] == TIMEOUT
+    assert slurm.wait(submitted.after_ok)[0] == CANCELLED
