@@ -183,8 +183,8 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
                           remedy="remove the old output, or name another")  # fmt: skip
     margin = getattr(context.obj, "walltime_margin", 0.0)
     if "resume" in context.params and resources.walltime <= margin:
-        raise ConfigError(f"a walltime of {resources.walltime:g} s leaves no time before the margin of {margin:g} s",
-                          where=" ".join(words), remedy="ask for more, or give the command a --walltime-margin")  # fmt: skip
+        what = f"a walltime of {resources.walltime:g} s leaves no time before the margin of {margin:g} s"
+        raise ConfigError(what, where=" ".join(words), remedy="ask for more, or give the command a --walltime-margin")
     parameters = {parameter.name: parameter for parameter in context.command.params}
     written = [name for name in OUTPUTS if _names_output(parameters.get(name))]
     paths = [context.params[name] for name in written]
