@@ -1,8 +1,10 @@
 """The parser. A command's module is imported when the command is asked for, so that ``--help`` is quick."""
 
+import contextlib
 import difflib
 import functools
 import importlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -337,17 +339,23 @@ def parse(words: Sequence[str]) -> click.Context:
     ConfigError : no such command or option, or an argument is missing.
     """
     try:
-        context, rest = click.Context(scimill, info_name="scimill"), list(words)
-        while isinstance(context.command, click.Group):
-            if not rest:
-                raise click.UsageError("missing command", context)
-            name, command, rest = context.command.resolve_command(context, rest)
-            assert command is not None  # resolve_command has failed otherwise
-            context = _enter(command, name, rest, context)
+        with contextlib.redirect_stdout(io.StringIO()):  # --help would print
+            return _follow(list(words))
     except click.UsageError as error:
         raise _in_our_form(error) from None
     except click.exceptions.Exit:
         raise ConfigError("the command only prints its help", where=" ".join(["scimill", *words])) from None
+
+
+def _follow(words: list[str]) -> click.Context:
+    """Go from group to group, and parse what remains as the parameters of the command."""
+    context = click.Context(scimill, info_name="scimill")
+    while isinstance(context.command, click.Group):
+        if not words:
+            raise click.UsageError("missing command", context)
+        name, command, words = context.command.resolve_command(context, words)
+        assert command is not None  # resolve_command has failed otherwise
+        context = _enter(command, name, words, context)
     return context
 
 
