@@ -16,7 +16,8 @@ esac
 say() { printf 'install_apptainer: %s\n' "$*" >&2; }
 fail() { printf 'install_apptainer: %s\n' "$@" >&2; exit 3; }
 
-if apptainer --version >/dev/null 2>&1; then exit 0; fi
+# An image that is called as a command is started by the second.
+if apptainer --version >/dev/null 2>&1 && command -v run-singularity >/dev/null; then exit 0; fi
 
 if [ "$(id -u)" != 0 ]; then
   sudo -n true 2>/dev/null || fail "apptainer is missing, and only root may install it." \
@@ -54,15 +55,17 @@ install_for_debian_12() {
     ca-certificates >/dev/null
   work=$(mktemp -d)
   fetch "$work"
+  # DT_RPATH, not DT_RUNPATH: apptainer sets LD_LIBRARY_PATH for its own children, and that must not win.
+  for program in bin/apptainer "lib/$machine/apptainer/bin/starter"; do
+    patchelf --set-interpreter "$private/$(basename "$(compgen -G "$work/libc6/usr/lib/$machine/ld-linux-*.so.*")")" \
+      --force-rpath --set-rpath "$private" "$work/apptainer/usr/$program"
+  done
   mkdir -p "$private" /var/lib/apptainer/mnt/{session,source}
   cp -a "$work/libc6/usr/lib/$machine/." "$private"
   cp -a "$work/apptainer/etc/apptainer" /etc/
   cp -a "$work/apptainer/usr/lib/$machine/apptainer" "/usr/lib/$machine/"
   cp -a "$work/apptainer/usr/bin/apptainer" /usr/bin/apptainer.real
-  # DT_RPATH, not DT_RUNPATH: apptainer sets LD_LIBRARY_PATH for its own children, and that must not win.
-  for program in /usr/bin/apptainer.real "/usr/lib/$machine/apptainer/bin/starter"; do
-    patchelf --set-interpreter "$(compgen -G "$private/ld-linux-*.so.*")" --force-rpath --set-rpath "$private" "$program"
-  done
+  cp -a "$work/apptainer/usr/bin/run-singularity.apptainer" /usr/bin/run-singularity
   write_wrapper
   rm -r "$work"
 }

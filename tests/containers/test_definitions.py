@@ -10,7 +10,7 @@ from containers.conftest import ROOT
 
 DEFINITIONS = sorted((ROOT / "containers").glob("*.def"))
 NOWHERE = "registry.invalid/nothing:1"
-"""A registry that cannot be: RFC 6761 keeps .invalid free of hosts, so that no build begins, with or without network."""
+"""A registry that cannot be: RFC 6761 keeps .invalid free of hosts, so that no build begins, whatever the network."""
 
 
 def parse(definition: Path, folder: Path, *options: str) -> str:

@@ -1,13 +1,14 @@
 """The image that scimill.def makes: the same bytes as outside, under both launchers, as a command and in a job."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from containers.conftest import LIMIT
-from mpi import Result, dataset_hashes, scimill, succeed
+from mpi import Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
 """The first test that asks for the image may have to build it."""
@@ -52,13 +53,15 @@ def test_the_images_own_mpirun_writes_the_same_bytes(image: Path, output: Path, 
 def test_a_run_that_was_begun_outside_is_completed_in_the_image(
     image: Path, output: Path, outside: dict[str, str]
 ) -> None:
-    stopped = scimill(*GENERATE, output, *SAMPLE, "--block-size", 100, "--walltime", "1s")
-    result = inside(
-        image, output.parent, "scimill", *GENERATE, output, *SAMPLE, "--block-size", 100, "--resume", ranks=2
-    )
-    assert (stopped.returncode, result.returncode) == (75, 0), (stopped, result)
+    sample = ("--count", "3e5", "--seed", 5, "--block-size", 2000)
+    with start(*GENERATE, output, *sample) as job:
+        wait_until(lambda: done_blocks(output.with_name(output.name + ".part")), "a block")
+        job.kill(0, signal.SIGTERM)
+        stopped = job.wait()
+    resumed = inside(image, output.parent, "scimill", *GENERATE, output, *sample, "--resume", ranks=2)
+    assert (stopped.returncode, resumed.returncode) == (75, 0), (stopped, resumed)
     whole = output.with_name("whole.h5")
-    succeed(*GENERATE, whole, *SAMPLE, "--block-size", 100)
+    succeed(*GENERATE, whole, *sample)
     assert dataset_hashes(output) == dataset_hashes(whole)
 
 
@@ -73,7 +76,7 @@ def test_ranks_see_each_other_and_reduce_with_horovod(image: Path, tmp_path: Pat
 
 
 def test_the_network_is_trained_in_the_image(image: Path, output: Path) -> None:
-    succeed(*GENERATE, output, "--count", 2000)
+    succeed(*GENERATE, output, "--count", 4000, "--block-size", 100)
     run = output.with_name("run")
     words = ("scimill", "droplets", "train", output, "--output", run, "--epochs", 1)
     result = inside(image, output.parent, *words, ranks=2)
@@ -85,8 +88,8 @@ def test_the_network_is_trained_in_the_image(image: Path, output: Path) -> None:
 
 
 def test_the_image_is_the_command(image: Path, output: Path) -> None:
-    version = scimill("--help", program=(str(image),))
-    assert version.returncode == 0 and version.stdout.startswith("Usage: scimill"), version
+    usage = scimill("--help", program=(str(image),))
+    assert usage.returncode == 0 and usage.stdout.startswith("Usage: scimill"), usage
     words = ("run", "--bind", str(output.parent), str(image))
     result = scimill(*words, *GENERATE, output, "--count", 100, program=("apptainer",))
     assert result.returncode == 0, result
@@ -150,7 +153,7 @@ def test_packages_of_the_hosts_user_stay_outside(image: Path, tmp_path: Path) ->
 
 
 def test_only_what_running_needs_is_in_it(image: Path) -> None:
-    script = "command -v mpicc c++ cmake pip; find / -xdev -name '*.a' -o -xdev -name Python.h -o -xdev -name ATen.h"
+    script = "command -v c++ cmake pip; find / -xdev -name '*.a' -o -xdev -name Python.h -o -xdev -name ATen.h"
     result = scimill("exec", "--containall", image, "sh", "-c", script, program=("apptainer",))
     assert result.stdout == "", result
 
