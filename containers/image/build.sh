@@ -11,6 +11,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends python3-dev python3-venv ca-certificates >/dev/null
 export SCIMILL_MPI=$mpi
+touch README.md  # setup.cfg names it, and an image does not change with it
 scripts/setup.sh --copy
 
 # ---- what only building needs goes --------------------------------------------------------------------------------
@@ -23,7 +24,8 @@ rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/share
 # The tests of other packages; bin holds test programs and a compiler of messages besides the one that torch runs.
 find "$site" -depth -type d -name tests -not -path '*/torch/*' -exec rm -rf {} +
 find "$site"/torch/bin -type f -not -name torch_shm_manager -delete
-find .venv "$site" -name '*.a' -delete
+find .venv -name '*.a' -delete
+strip --strip-unneeded "$site"/torch/lib/libtorch_cpu.so "$site"/llvmlite/binding/libllvmlite.so  # 110 MB of symbols
 
 # ---- Debian's packages that running needs: those of the libraries that are linked, an MPI's launcher, Python ----------
 

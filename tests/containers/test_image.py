@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from containers.conftest import LIMIT
-from mpi import Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
+from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
 """The first test that asks for the image may have to build it."""
@@ -78,7 +78,7 @@ def test_ranks_see_each_other_and_reduce_with_horovod(image: Path, tmp_path: Pat
 def test_the_network_is_trained_in_the_image(image: Path, output: Path) -> None:
     succeed(*GENERATE, output, "--count", 4000, "--block-size", 100)
     run = output.with_name("run")
-    words = ("scimill", "droplets", "train", output, "--output", run, "--epochs", 1)
+    words = ("scimill", "droplets", "train", output, "--output", run, "--epochs", 1, "--batch-size", 100)
     result = inside(image, output.parent, *words, ranks=2)
     assert result.returncode == 0, result
     assert (run / "metrics.csv").exists()
@@ -115,6 +115,17 @@ def test_a_failure_of_one_rank_ends_the_ranks_in_all_images(image: Path, tmp_pat
     result = inside(image, tmp_path, "scimill", "verify", "there-is-none.h5", ranks=2)
     assert result.returncode == 3, result
     assert len(result.errors) == 1, result
+
+
+def test_a_launcher_of_another_mpi_is_told_apart(image: Path, tmp_path: Path) -> None:
+    """MPICH's mpiexec starts ranks of Open MPI that know nothing of each other: none of them may write."""
+    words = ("-n", "2", "apptainer", "exec", image, "scimill", *GENERATE, tmp_path / "a.h5", *SAMPLE)
+    result = scimill(*words, program=(str(PEERS / "mpich" / "bin" / "mpiexec"),))
+    assert result.returncode == 2, result
+    assert set(result.errors) == {
+        "scimill: error: the launcher started 2 processes, but MPI sees 1: two different MPIs"
+    }
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_its_own_test_passes(image: Path) -> None:
