@@ -56,6 +56,11 @@ mkdir -p "$cache"/{bases,torch,wheels} 2>/dev/null && [ -w "$cache" ] || fail 4 
   "do: name another one, SCIMILL_CACHE=/a/directory, with 3 GB free"
 [ "$(id -u)" = 0 ] || given --fakeroot || fail 2 "only root can build without --fakeroot" "do: scripts/build_image.sh --fakeroot"
 
+# A build that fails leaves its tree behind: it gets a place of its own.
+APPTAINER_TMPDIR=$(mktemp -d -p "${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}") || fail 4 "cannot write into ${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}"
+export APPTAINER_TMPDIR
+trap 'rm -f "$output.part"; rm -rf --one-file-system "$APPTAINER_TMPDIR"' EXIT
+
 # ---- the base ----------------------------------------------------------------------------------------------------------
 
 # Sources of apt for this release and its updates, without those of others.
@@ -76,7 +81,8 @@ debootstrap_base() {
   image=$cache/bases/$release-$(dpkg --print-architecture)-$(sha256sum <<<"$sources" | cut -c1-8).sif
   if [ ! -r "$image" ]; then
     say "making a base of $release (half a minute, once)"
-    work=$(mktemp -d)
+    work=$APPTAINER_TMPDIR/base
+    mkdir "$work"
     cat >"$work/base.def" <<DEF
 Bootstrap: debootstrap
 OSVersion: $release
@@ -94,7 +100,6 @@ DEF
       { tail -n 20 "$work/log" >&2; fail 1 "making the base failed; its log stands above"; }
     mv "$work/base.sif" "$image.part"
     mv "$image.part" "$image"
-    rm -r "$work"
   fi
   echo "$image"
 }
@@ -145,7 +150,6 @@ esac
 # ---- build, test, tell -------------------------------------------------------------------------------------------------
 
 started=$SECONDS
-trap 'rm -f "$output.part"' EXIT
 git=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 # A definition without one of these arguments is as good.
 apptainer build --force --notest --warn-unused-build-args "${squash[@]}" --bind "$cache:/mnt" "${from[@]}" \

@@ -1,5 +1,6 @@
 """The three definitions, with docker in their headers: apptainer reads them, and would tell a broken one."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -17,7 +18,8 @@ def parse(definition: Path, folder: Path, *options: str) -> str:
     """What apptainer says of a definition whose base cannot be fetched; the fetching comes after all parsing."""
     arguments = ["--build-arg", f"from={NOWHERE}", "--build-arg", f"runtime={NOWHERE}", "--warn-unused-build-args"]
     command = ["apptainer", "build", *arguments, *options, folder / "image.sif", definition]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    env = os.environ | {"APPTAINER_TMPDIR": str(folder)}  # where a build that fails leaves its tree
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and not (folder / "image.sif").exists(), done
     return done.stderr
 
