@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # Install scimill and all it needs into .venv. Idempotent: a second run finds its work done and takes a second.
 #
-#   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5]
+#   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5] [--copy]
 #
-#   --with-tests        also the checkers, gfortran, the other MPI and serial HDF5 that the tests run against, and Slurm
+#   --with-tests        also the checkers, gfortran, apptainer, Slurm, and the other MPI and serial HDF5 for the tests
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
+#   --copy              install a copy of scimill, not a link to these sources: for images
 #
-# Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where built wheels are kept).
+# Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where built wheels are kept),
+# SCIMILL_MPI (which of Debian's to install: openmpi or mpich), HOROVOD_* (how to build Horovod).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 horovod=1 parallel=1
+with_tests=0 horovod=1 parallel=1 link=(-e)
 for option in "$@"; do
   case $option in
     --with-tests) with_tests=1 ;;
     --without-horovod) horovod=0 ;;
     --serial-hdf5) parallel=0 ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --copy) link=() ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option $option (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -56,10 +59,13 @@ missing() {
 install_with_apt() {
   local as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+  local mpi=${SCIMILL_MPI:-openmpi} packages
+  packages=(build-essential cmake gfortran pkg-config "lib$mpi-dev" "libhdf5-$mpi-dev")
+  case $mpi in openmpi) packages+=(openmpi-bin) ;; *) packages+=("$mpi") ;; esac
   say "installing Debian's packages (still missing: $(missing | paste -sd, | sed 's/,/, /g'))"
   "${as_root[@]}" apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
-      build-essential cmake gfortran pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev >/dev/null
+      "${packages[@]}" >/dev/null
 }
 
 may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
@@ -103,8 +109,6 @@ python=${PYTHON:-python3}
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)
 mpi="$(mpi_family): $(mpicc -show 2>&1)"
-# What decides whether an environment or a built wheel may be used again.
-identity=$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(cat setup.cfg scripts/setup.sh)" | sha256sum | cut -c1-16)
 wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
 
 # Requirements of setup.cfg: the given extras, or the core where the name is "core".
@@ -120,14 +124,24 @@ PY
 
 pin() { requirements core training | grep "^$1=="; }
 
-# What a built wheel is made of and with.
-build_requirements() { requirements core training | grep -E '^(h5py|horovod|mpi4py|numpy|torch)=='; requirements build; }
+# What a built wheel is made of and with. A wheel serves every Python of its tag, and every system of this release and
+# C library: those that are built here serve images, and the other way round.
+build_identity() {
+  printf '%s\n' "$mpi" "$hdf5"
+  "$python" -c 'import os, sysconfig; print(sysconfig.get_config_var("SOABI"), os.confstr("CS_GNU_LIBC_VERSION"))'
+  sed -n '/^ID=/p; /^VERSION_ID=/p' /etc/os-release
+  env | grep '^HOROVOD_' | LC_ALL=C sort || true
+  requirements core training | grep -E '^(h5py|horovod|mpi4py|numpy|torch)=='
+  requirements build
+}
 
-# Build a wheel once for this MPI, HDF5, Python and set of versions, then install it.
+# An environment may be used again where that is the same, and its interpreter, and what it was set up by.
+identity=$({ build_identity; "$python" -VV; cat setup.cfg scripts/setup.sh; } | sha256sum | cut -c1-16)
+
+# Build a wheel once for all this, then install it.
 built() { # name, environment assignments...
   local name=$1 store
-  store=$wheels/$(printf '%s\n' "$mpi" "$hdf5" "$("$python" -VV)" "$(uname -m)" "$(build_requirements)" |
-    sha256sum | cut -c1-16)
+  store=$wheels/$(build_identity | sha256sum | cut -c1-16)
   shift
   if ! compgen -G "$store/$name-*.whl" >/dev/null; then
     say "building $name (some minutes, once)"
@@ -153,7 +167,7 @@ install_core() {
     .venv/bin/pip install -q --no-deps --force-reinstall "$(pin h5py)"
   fi
   [ "$horovod" = 0 ] || install_horovod
-  .venv/bin/pip install -q --no-deps --no-build-isolation -e .
+  .venv/bin/pip install -q --no-deps --no-build-isolation "${link[@]}" .
 }
 
 # Horovod asks for C++14, torch for C++17: the last -std on the command line wins. -g0 keeps the compile small.
@@ -183,7 +197,9 @@ step() { # name, options that matter, function
 }
 
 started=$SECONDS
-step core "horovod=$horovod parallel=$parallel" install_core
+step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
+# The tests build images. Without the right to install, their own failures say what is missing.
+if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"
 command -v mpirun >/dev/null || command -v srun >/dev/null || say "note: neither mpirun nor srun is on PATH"

@@ -13,7 +13,7 @@ echo "== ruff, mypy, shellcheck"
 ruff check .
 ruff format --check .
 mypy
-shellcheck scripts/*.sh .ci/run
+shellcheck scripts/*.sh containers/image/*.sh .ci/run
 
 echo "== pytest"
 # A test that is skipped has not been run: tests/conftest.py makes it a failure.

@@ -1,0 +1,38 @@
+#!/bin/bash
+# First stage of every image (%post of "build"): install scimill by its own set-up, then keep what running it needs.
+#
+#   containers/image/build.sh openmpi|mpich
+set -euo pipefail
+trap 'echo "build.sh: line $LINENO failed" >&2' ERR
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mpi=$1
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends python3-dev python3-venv ca-certificates >/dev/null
+export SCIMILL_MPI=$mpi
+touch README.md  # setup.cfg names it, and an image does not change with it
+scripts/setup.sh --copy
+
+# ---- what only building needs goes --------------------------------------------------------------------------------
+
+site=$(echo .venv/lib/python3*/site-packages)
+.venv/bin/python -m compileall -q "$site"/scimill
+.venv/bin/pip uninstall -q -y cython pkgconfig wheel
+.venv/bin/pip uninstall -q -y pip
+rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/share
+# The tests of other packages; bin holds test programs and a compiler of messages besides the one that torch runs.
+find "$site" -depth -type d -name tests -not -path '*/torch/*' -exec rm -rf {} +
+find "$site"/torch/bin -type f -not -name torch_shm_manager -delete
+find .venv -name '*.a' -delete
+strip --strip-unneeded "$site"/torch/lib/libtorch_cpu.so "$site"/llvmlite/binding/libllvmlite.so  # 110 MB of symbols
+
+# ---- Debian's packages that running needs: those of the libraries that are linked, an MPI's launcher, Python ----------
+
+{
+  case $mpi in openmpi) echo openmpi-bin ;; *) echo "$mpi" ;; esac
+  echo python3
+  find "$site" -name '*.so*' -type f -exec ldd {} + 2>/dev/null | awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u |
+    while read -r library; do dpkg -S "*/${library##*/}" 2>/dev/null | cut -d: -f1 | head -n 1 || true; done
+} | sort -u >packages
+rm -rf build jobs scripts src setup.cfg pyproject.toml README.md
