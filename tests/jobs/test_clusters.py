@@ -16,7 +16,7 @@ import yaml
 from jobs.cluster import Cluster, Entry
 from jobs.slurm import Slurm
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, FAILED, TIMEOUT
-from mpi import dataset_hashes, done_blocks, kill, processes, succeed, wait_until
+from mpi import dataset_hashes, done_blocks, kill, processes, scimill, succeed, wait_until
 
 COUNT = ("--count", "200000", "--block-size", "1000")
 GENERATE = ("scimill", "droplets", "generate", "droplets.h5", *COUNT)
@@ -69,7 +69,9 @@ def render(cluster: Cluster, folder: Path, *command: str, **resources: str) -> P
     """Write the script that scimill makes into the folder of the results, as a user who redirects its output."""
     given = {"ranks_per_node": "2", "walltime": "10min", "name": "job"} | resources
     options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
-    result = succeed("jobs", "render", "--machine", f"{cluster.name}-generic", *options, "--", *command)
+    machine = f"{cluster.name}-generic"
+    result = scimill("jobs", "render", "--machine", machine, *options, "--", *command, cwd=folder)
+    assert result.returncode == 0, result
     path = folder / f"{given['name']}.sh"
     path.write_text(result.stdout)
     path.chmod(0o755)
@@ -78,7 +80,7 @@ def render(cluster: Cluster, folder: Path, *command: str, **resources: str) -> P
 
 def statuses(folder: Path) -> list[str]:
     """Exit codes of the command in the links of a chain, as their records have them."""
-    return sorted(path.read_text().strip() for path in folder.glob("scimill-jobs/*/status"))
+    return sorted(path.read_text().strip() for path in folder.glob("scimill-jobs/job-*/status"))
 
 
 # ---- one job ----------------------------------------------------------------------------------------------------
@@ -206,9 +208,9 @@ class Submitted:
         self.folder = folder
         sleep = render(slurm, folder, "sleep", "600", name="sleep", walltime="1min", ranks_per_node="1")
         self.sleep = slurm.submit(sleep)
-        self.after_ok = slurm.submit(sleep, f"--dependency=afterok:{self.sleep}")
+        self.after_ok = slurm.submit(render(slurm, folder, "touch", "after", name="after", after=self.sleep))
         self.generate = slurm.submit(render(slurm, folder, *GENERATE, walltime="3min"))
-        self.stopped = stop_ranks(folder)
+        stop_ranks(folder)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -219,20 +221,13 @@ def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFact
 def test_slurm_tells_a_job_before_its_walltime_and_it_goes_on_in_the_next(
     slurm: Slurm, submitted: Submitted, uninterrupted: dict[str, str]
 ) -> None:
-    wait_until(lambda: all(map(is_told, submitted.stopped)), "Slurm's signal", 180)
-    for pid in submitted.stopped:
-        kill(pid, signal.SIGCONT)
+    """Slurm makes processes go on that are stopped, before it sends them a signal."""
+    wait_until(lambda: statuses(submitted.folder), "the end of the first link", 180)
     links = [entry for entry in slurm.wait_all(submitted.generate, PATIENCE) if entry.name == "job"]
     links = [entry for entry in links if entry.output and entry.output.parent == submitted.folder]
+    assert "stopped by signal SIGUSR2" in slurm.output(submitted.generate)
     assert "scimill: link 1 of at most 20 has stopped" in slurm.output(submitted.generate)
     assert_complete(links, submitted.folder, uninterrupted)
-
-
-def is_told(pid: int) -> bool:
-    """Whether SIGUSR2 waits for a process that is stopped."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
-    return bool(int(pending.split()[1], 16) >> (signal.SIGUSR2 - 1) & 1)
 
 
 def test_slurm_ends_a_job_that_does_not_heed_its_walltime(slurm: Slurm, submitted: Submitted) -> None:
