@@ -286,7 +286,7 @@ def test_a_failing_step_ends_the_run_with_its_exit_code(folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_interrupted_it_stops_and_the_same_command_goes_on(folder: Path, number: int, ranks: int) -> None:
-    words = ("--count", "2e6", "--block-size", "4096", "--tolerance", "1e-12", "--seed", "4")
+    words = ("--count", "1e5", "--block-size", "1024", "--tolerance", "1e-12", "--seed", "4")
     text = f"""
         resources: {{walltime: 1h, ranks_per_node: {ranks}}}
         steps: {{generate: {{command: scimill droplets generate droplets.h5 {" ".join(words)}}}}}
