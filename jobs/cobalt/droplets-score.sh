@@ -16,6 +16,8 @@ job=$COBALT_JOBID
 export OMP_NUM_THREADS=1
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
 # What ran: this very script, its environment and its output, next to the results.
 record=$PWD/scimill-jobs/droplets-score-$job
@@ -24,7 +26,7 @@ mkdir -p "$record"
 cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # it may hold secrets
 
-run=(mpirun -n 1 -hostfile "$COBALT_NODEFILE" --map-by ppr:1:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+run=(mpirun -n 1 -hostfile "$COBALT_NODEFILE" --map-by ppr:1:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 command=(scimill droplets score network test.h5 --output network/score)
 run+=("${command[@]}")
 

@@ -16,6 +16,8 @@ job=$COBALT_JOBID
 export OMP_NUM_THREADS=8
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
 # What ran: this very script, its environment and its output, next to the results.
 record=$PWD/scimill-jobs/droplets-train-$job
@@ -24,7 +26,7 @@ mkdir -p "$record"
 cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # it may hold secrets
 
-run=(mpirun -n 4 -hostfile "$COBALT_NODEFILE" --map-by ppr:4:node:PE=8 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+run=(mpirun -n 4 -hostfile "$COBALT_NODEFILE" --map-by ppr:4:node:PE=8 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 # Each rank sees one GPU, the nearest to its cores.
 # It is each rank's shell that reads these variables.
 # shellcheck disable=SC2016

@@ -20,6 +20,8 @@ job=${PBS_JOBID%%.*}
 export OMP_NUM_THREADS=1
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 # Which job of the array this is; the first variable is set where one is gone on with by itself.
 index=${SCIMILL_ARRAY_INDEX:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:?}}}
 export SCIMILL_ARRAY_INDEX=$index
@@ -31,7 +33,7 @@ mkdir -p "$record"
 cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # it may hold secrets
 
-run=(mpirun -n 1 -hostfile "$PBS_NODEFILE" --map-by ppr:1:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x SCIMILL_ARRAY_INDEX ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+run=(mpirun -n 1 -hostfile "$PBS_NODEFILE" --map-by ppr:1:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS -x SCIMILL_ARRAY_INDEX ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 command=(scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml)
 "${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # what is wrong, the command itself tells
 run+=("${command[@]}")

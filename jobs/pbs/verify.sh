@@ -18,6 +18,8 @@ job=${PBS_JOBID%%.*}
 export OMP_NUM_THREADS=1
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
 # What ran: this very script, its environment and its output, next to the results.
 record=$PWD/scimill-jobs/verify-$job
@@ -26,7 +28,7 @@ mkdir -p "$record"
 cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # it may hold secrets
 
-run=(mpirun -n 2 -hostfile "$PBS_NODEFILE" --map-by ppr:2:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
+run=(mpirun -n 2 -hostfile "$PBS_NODEFILE" --map-by ppr:2:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 command=(scimill verify droplets.h5)
 run+=("${command[@]}")
 

@@ -20,6 +20,8 @@ job=$SLURM_JOB_ID
 export OMP_NUM_THREADS=1
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
 # What ran: this very script, its environment and its output, next to the results.
 record=$PWD/scimill-jobs/droplets-genera-$job

@@ -21,6 +21,8 @@ job=$SLURM_JOB_ID
 export OMP_NUM_THREADS=1
 # Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
 export HDF5_USE_FILE_LOCKING=FALSE
+# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 # Which job of the array this is; the first variable is set where one is gone on with by itself.
 index=${SCIMILL_ARRAY_INDEX:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:?}}}
 export SCIMILL_ARRAY_INDEX=$index

@@ -187,7 +187,10 @@ class Flags(Generic[C]):
 
     def build(self, values: Mapping[str, Any], trial: Layer | None = None) -> C:
         """Make the configuration. A sweep's trial wins over flags, flags over the file, the file over the preset."""
-        layers, _ = self.split(values)
+        return self.finish(self.split(values)[0], trial)
+
+    def finish(self, layers: list[Layer], trial: Layer | None) -> C:
+        """Make the configuration from the layers that `split` has found."""
         return build(self._config, [*layers, trial] if trial else layers)
 
 
@@ -201,11 +204,12 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def command(*, print_config: bool, trial: Layer | None = None, **values: Any) -> int | None:
-            made = flags.build(values, trial)
+            layers, rest = flags.split(values)
+            made = flags.finish(layers, trial)
             if print_config:
                 click.echo(to_yaml(made), nl=False)
                 return 0
-            return function(made, **flags.split(values)[1])
+            return function(made, **rest)
 
         wrapped: Any = command
         wrapped.build_config = flags.build
@@ -254,8 +258,9 @@ def training(function: Command) -> Command:
             return function(*args, directory=None, trial=layer, **rest)
         from scimill.training.directory import RunDirectory
 
-        is_trial = trial is not None and layer is not None
-        directory = RunDirectory(trial_folder(folder, trial or 0) if is_trial else folder, resume, overwrite, is_trial)
+        if layer is not None and trial is not None:
+            folder = trial_folder(folder, trial)
+        directory = RunDirectory(folder, resume, overwrite, is_trial=layer is not None)
         return function(*args, directory=directory, trial=layer, **rest)
 
     wrapped: Any = command

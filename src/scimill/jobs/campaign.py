@@ -111,16 +111,18 @@ class Campaign:
 
 
 def find_campaign(name: str) -> Path:
-    """File of a campaign: one that is there, or one that scimill brings."""
-    path = Path(name)
+    """File of a campaign: one that is there, or one that scimill brings.
+
+    Raises
+    ------
+    ConfigError : neither.
+    """
     shipped = folder() / "campaigns"
-    ours = shipped / path.name
-    if path.exists() or len(path.parts) > 1 or not ours.exists():
-        if not path.exists():
-            names = ", ".join(sorted(file.name for file in shipped.glob("*.yaml")))
-            raise ConfigError("there is no such campaign", where=f"file {name}", allowed=f"a path, or one of {names}")
-        return path
-    return ours
+    for path in (Path(name), shipped / name):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.name for path in shipped.glob("*.yaml")))
+    raise ConfigError("there is no such campaign", where=f"file {name}", allowed=f"a path, or one of {names}")
 
 
 def read_campaign(name: str, flags: Layer) -> Campaign:

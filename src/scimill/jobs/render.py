@@ -141,7 +141,8 @@ def launcher(resources: Resources, machine: Machine) -> list[str]:
 def _exported(resources: Resources, environment: Mapping[str, str]) -> list[str]:
     """Variables that Open MPI's mpirun hands on to other hosts only when it is told to."""
     index = ["SCIMILL_ARRAY_INDEX"] if resources.array else []
-    return ["PATH", "OMP_NUM_THREADS", "HDF5_USE_FILE_LOCKING", *index, *environment]
+    ours = ["OMP_NUM_THREADS", "HDF5_USE_FILE_LOCKING", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"]
+    return ["PATH", *ours, *index, *environment]
 
 
 def _environment() -> jinja2.Environment:

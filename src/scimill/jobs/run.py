@@ -53,7 +53,7 @@ def scaled(resources: Resources, machine: Machine, ranks: int | None) -> Resourc
 
     """
     threads = min(resources.threads_per_rank, machine.cores_per_node)
-    most = max(1, (ranks or machine.cores_per_node) // (1 if ranks else threads))
+    most = ranks or machine.cores_per_node // threads
     return replaced(
         resources,
         nodes=1,
