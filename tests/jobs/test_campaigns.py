@@ -47,6 +47,9 @@ CHAIN = f"""
 """
 
 
+ONE = f"resources: {{walltime: 10min, ranks_per_node: 2}}\nsteps: {{generate: {{command: {GENERATE}}}}}"
+
+
 @pytest.fixture(params=MACHINES)
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     found: Cluster = request.getfixturevalue(request.param)
@@ -259,14 +262,14 @@ def test_a_campaign_runs_here_and_is_left_out_the_second_time(folder: Path) -> N
 
 
 def test_another_command_is_not_taken_for_what_was_done(folder: Path) -> None:
-    campaign(folder, CHAIN)
+    campaign(folder, ONE)
     assert run(folder).returncode == 0
-    campaign(folder, CHAIN.replace("--count 20000", "--count 10000"))
+    campaign(folder, ONE.replace("--count 20000", "--count 10000"))
     assert_refused(run(folder), "step generate was done with another command")
 
 
 def test_a_damaged_output_is_not_complete(folder: Path) -> None:
-    campaign(folder, CHAIN)
+    campaign(folder, ONE)
     assert run(folder).returncode == 0
     with (folder / "droplets.h5").open("r+b") as file:
         file.seek((folder / "droplets.h5").stat().st_size // 2)
