@@ -126,13 +126,13 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> object:
+def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT, interval: float = 0.005) -> object:
     """Return the condition's value as soon as it is true."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise Hang(f"HANG: waited {timeout:g} s for {what}")
-        time.sleep(0.005)
+        time.sleep(interval)
     return value
 
 

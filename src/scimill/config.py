@@ -7,6 +7,7 @@ YAML key, ``--help`` line, validation, error message and the record kept in the 
 import copy
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -15,6 +16,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_o
 
 import annotated_types
 import yaml
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # scimill has none; a search takes 30 ms at every start
+
 from pydantic import (
     AfterValidator,
     BeforeValidator,

@@ -67,8 +67,9 @@ def test_a_run_that_was_begun_outside_is_completed_in_the_image(
 
 def test_ranks_see_each_other_and_reduce_with_horovod(image: Path, tmp_path: Path) -> None:
     program = (
-        "import torch, horovod.torch as hvd; hvd.init(); "
-        "print('sum', hvd.allreduce(torch.tensor([2.0 ** hvd.rank()]), op=hvd.Sum).item())"
+        "import os, torch, horovod.torch as hvd; hvd.init(); "
+        "total = hvd.allreduce(torch.tensor([2.0 ** hvd.rank()]), op=hvd.Sum).item(); "
+        "os.write(1, f'sum {total}\\n'.encode())"  # at once, so that no rank's line comes between
     )
     result = inside(image, tmp_path, "python", "-c", program, ranks=3)
     assert result.returncode == 0, result

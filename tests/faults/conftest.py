@@ -1,14 +1,20 @@
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from faults import fuzz
 from faults.training_killer import Server
 from mpi import succeed
 
 Mount = Callable[..., Path]
+CASES = 2000
+"""Random inputs of each kind."""
+SEED = 1
+KINDS = ("configs", "files")
 
 
 @pytest.fixture
@@ -26,6 +32,29 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
             return folder
 
         yield tmpfs
+
+
+@pytest.fixture(scope="session")
+def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Try random configurations and damaged files, each in a process that takes what processor others leave."""
+    started = {
+        what: subprocess.Popen(
+            ["nice", sys.executable, fuzz.__file__, f"--seed={SEED}", *(f"--{w}={CASES * (w == what)}" for w in KINDS)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for what in KINDS
+    }  # fmt: skip
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fuzzers_beside(request: pytest.FixtureRequest) -> None:
+    """Start them with the first test of faults, if their own tests are to come."""
+    if any("fuzzers" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("fuzzers")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Feed scimill random configurations and damaged files: only its own short messages, no traceback, no crash, no hang.
 
-Usage: fuzz.py [--configs N] [--files N] [--seed S]; run in small by test_fuzz.py.
+Usage: fuzz.py [--configs N] [--files N] [--seed S]; run in small by test_random_input.py.
 
 Each case is the whole command line in a forked process, so that a crash of HDF5 is seen as a case's failure.
 """

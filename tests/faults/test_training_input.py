@@ -184,7 +184,7 @@ STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
     with_nan: (INPUT, ("temperature has values that are not finite", "nan.h5, block 11")),
     of_one_block: (CONFIG, ("1 block(s), too few to train, validate and test", "--block-size")),
 }
-ON_TWO_RANKS = (text, unfinished, damaged_block, damaged_everywhere, of_another_campaign, with_nan)
+ON_TWO_RANKS = (text, damaged_block, damaged_everywhere, with_nan)
 """Found by rank 0, by all, by one, by all at different places."""
 
 

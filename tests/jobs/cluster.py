@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import mpi
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
 from mpi import BIN, Result, environment, kill, processes, wait_until
+
+INTERVAL = 0.1  # s; to ask is work, which jobs have to wait for
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Cluster(ABC):
 
     name: str
     env: dict[str, str]
+    background: ClassVar[set[Path]] = set()
+    """Where jobs have their output that go on while other tests run, and submit others."""
 
     @abstractmethod
     def jobs(self) -> dict[str, Entry]:
@@ -80,7 +85,7 @@ class Cluster(ABC):
         mpi.Hang : it has not ended within so many seconds.
         """
         try:
-            wait_until(lambda: self.state(job) in ENDED, f"job {job} of {self.name}", timeout)
+            wait_until(lambda: self.state(job) in ENDED, f"job {job} of {self.name}", timeout, INTERVAL)
         except mpi.Hang as hang:
             raise mpi.Hang(f"{hang}, which is {self.state(job)}\n{self.output(job)}") from None
         return self.state(job), self.code(job)
@@ -92,7 +97,7 @@ class Cluster(ABC):
             return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
 
         what = f"job {first} of {self.name} and those after it"
-        wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout)
+        wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout, INTERVAL)
         return chain()
 
     def clear(self, keep: Collection[str] = ()) -> None:
@@ -100,11 +105,14 @@ class Cluster(ABC):
 
         def left() -> list[str]:
             states = (WAITING, RUNNING, DEP_FAIL)
-            return [job for job, entry in self.jobs().items() if entry.state in states and job not in keep]
+            others = {
+                job for job, entry in self.jobs().items() if entry.output and entry.output.parent in self.background
+            }
+            return [job for job, entry in self.jobs().items() if entry.state in states and job not in {*keep, *others}]
 
         for job in left():
             self.cancel(job)
-        wait_until(lambda: not left(), f"an idle {self.name}", 30)
+        wait_until(lambda: not left(), f"an idle {self.name}", 30, INTERVAL)
 
 
 def numbers(job: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster import Cluster
+from jobs.cluster import INTERVAL, Cluster
 from jobs.states import COMPLETED, DEP_FAIL, ENDED
 from mpi import (
     Result,
@@ -100,7 +100,7 @@ def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[s
     def states() -> list[str]:
         return [entry.state for job, entry in cluster.jobs().items() if job not in before]
 
-    wait_until(lambda: all(state in ENDED for state in states()), f"the jobs of {cluster.name}", timeout)
+    wait_until(lambda: all(state in ENDED for state in states()), f"the jobs of {cluster.name}", timeout, INTERVAL)
     return states()
 
 

@@ -7,6 +7,7 @@ until their time is over: then it is sure that a job has been interrupted, on ma
 import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -214,8 +215,11 @@ class Submitted:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
-    return Submitted(slurm_of_the_session, tmp_path_factory.mktemp("submitted"))
+def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
+    folder = tmp_path_factory.mktemp("submitted")
+    slurm_of_the_session.background.add(folder)
+    yield Submitted(slurm_of_the_session, folder)
+    slurm_of_the_session.background.remove(folder)
 
 
 def test_slurm_tells_a_job_before_its_walltime_and_it_goes_on_in_the_next(

@@ -403,6 +403,18 @@ def test_cobalt_walltime(cobalt: StandIn, tmp_path: Path) -> None:
     assert cobalt.wait(deaf, 10) == (TIMEOUT, -9)
 
 
+@pytest.mark.parametrize("scheduler", ["pbs", "cobalt"])
+def test_a_held_job_waits_until_it_is_let_go(request: pytest.FixtureRequest, tmp_path: Path, scheduler: str) -> None:
+    cluster: StandIn = request.getfixturevalue(scheduler)
+    path = script(tmp_path, "hostname", {"pbs": PBS_HEAD, "cobalt": COBALT_HEAD}[scheduler])
+    job, other = cluster.submit(path, "-h"), cluster.submit(path)
+    assert cluster.wait(other) == (COMPLETED, 0)
+    assert cluster.state(job) == WAITING
+    assert cluster.run("qrls", job).returncode == 0
+    assert cluster.wait(job) == (COMPLETED, 0)
+    assert cluster.run("qrls", job).returncode != 0
+
+
 def test_cobalt_qstat_and_qdel(cobalt: StandIn, tmp_path: Path) -> None:
     job = cobalt.submit(cobalt_script(tmp_path, "sleep 60"), "-h")
     header, rule, row = cobalt.run("qstat", job).stdout.splitlines()

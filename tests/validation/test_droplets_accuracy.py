@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 from scimill.droplets import arguments, lanes, solver
 
 DROPLETS = 100_000
-ORACLE_RANDOM, ORACLE_HARDEST = 500, 100
+ORACLE_RANDOM, ORACLE_HARDEST = 250, 50
 PERTURBATIONS = 6
 RADIUS_LIMIT, TEMPERATURE_LIMIT = 6e-8, 1e-7
 

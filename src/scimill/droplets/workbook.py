@@ -7,10 +7,9 @@ drawn and what came of it; the original's were overwritten by their replacements
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openpyxl
 from numpy.typing import NDArray
 
 from scimill import config as configuration
@@ -22,6 +21,9 @@ from scimill.errors import ConfigError
 from scimill.files import check_directory, replacing
 from scimill.parallel.streams import campaign_stream
 from scimill.store.reader import Reader
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 Records = Mapping[str, NDArray[Any]]
 
@@ -81,9 +83,11 @@ def write(store: Path, path: Path, most_rows: int) -> None:
 
 
 @contextmanager
-def _open_book() -> Iterator[openpyxl.Workbook]:
+def _open_book() -> "Iterator[Workbook]":
     """A workbook whose sheets go to temporary files; after a failure they are closed without a word."""
-    book = openpyxl.Workbook(write_only=True)
+    from openpyxl import Workbook  # 0.2 s, which the ranks that write no workbook need not wait
+
+    book = Workbook(write_only=True)
     try:
         yield book
     except BaseException:
@@ -93,7 +97,7 @@ def _open_book() -> Iterator[openpyxl.Workbook]:
         raise
 
 
-def _write_class(reader: Reader, book: openpyxl.Workbook, name: str, most_rows: int) -> int:
+def _write_class(reader: Reader, book: "Workbook", name: str, most_rows: int) -> int:
     """Write a class's sheet; return its number of rows."""
     sheet = book.create_sheet(name)
     is_input = name.startswith("inputs-")
@@ -157,7 +161,7 @@ def weird_records(reader: Reader, block: int) -> Records:
     return records | {"classes": of_droplets(flags[droplets])}
 
 
-def _write_summary(reader: Reader, book: openpyxl.Workbook, written: Mapping[str, int]) -> None:
+def _write_summary(reader: Reader, book: "Workbook", written: Mapping[str, int]) -> None:
     """Write the counts, shares, limits and seed, and what was left out."""
     sheet = book.create_sheet("summary", 0)
     drawn = int(reader.column("attempts").sum())

@@ -1,5 +1,6 @@
 """The schedulers: how a script is handed to each, and how each is asked what has become of a job."""
 
+import contextlib
 import getpass
 import re
 import shutil
@@ -32,6 +33,8 @@ class Scheduler:
     answer: Callable[[str], Iterator[tuple[str, State]]]
     """its output as ids and states"""
     has_arrays: bool = True
+    release: tuple[str, ...] = ()
+    """command that lets held jobs go, where a job must be held until those that wait for it are queued"""
 
     def element(self, job: str, index: int) -> str:
         """What a job that depends on one element of an array is to wait for."""
@@ -77,10 +80,21 @@ def _read_cobalt_qstat(text: str) -> Iterator[tuple[str, State]]:
 SCHEDULERS = {
     "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _squeue, _read_squeue),
     "pbs": Scheduler(
-        "PBS", ("qsub",), re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?"), lambda ids: ["qstat", *ids], _read_pbs_qstat
+        "PBS",
+        ("qsub",),
+        re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?"),
+        lambda ids: ["qstat", *ids],
+        _read_pbs_qstat,
+        release=("qrls",),
     ),
     "cobalt": Scheduler(
-        "Cobalt", ("qsub",), re.compile(r"\d+"), lambda ids: ["qstat", *ids], _read_cobalt_qstat, has_arrays=False
+        "Cobalt",
+        ("qsub",),
+        re.compile(r"\d+"),
+        lambda ids: ["qstat", *ids],
+        _read_cobalt_qstat,
+        has_arrays=False,
+        release=("qrls",),
     ),
 }
 
@@ -108,6 +122,24 @@ def hand_over(scheduler: Scheduler, script: Path, options: Sequence[str] = ()) -
         answer = said.stderr or said.stdout or f"exit code {said.returncode}"
         raise ConfigError(f"{scheduler.title} refuses the job: {answer}", where=str(script))
     return job
+
+
+HOLD = ("-h",)
+"""What makes ``qsub`` of PBS and of Cobalt hold a job."""
+
+
+def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
+    """Let held jobs go.
+
+    Raises
+    ------
+    ConfigError : the scheduler does not.
+    """
+    command = [*scheduler.release, *jobs]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+            return
+    raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"let them go: {' '.join(command)}")
 
 
 def states(scheduler: Scheduler, jobs: Sequence[str]) -> dict[str, State] | None:

@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scimill.jobs.campaign import Campaign, Step
 from scimill.jobs.machine import Machine, completed
 from scimill.jobs.render import RECORDS, Command, Place, render
 from scimill.jobs.resources import Resources, indices
-from scimill.jobs.schedulers import INDEX, SCHEDULERS, Scheduler, hand_over
+from scimill.jobs.schedulers import HOLD, INDEX, SCHEDULERS, Scheduler, hand_over, release
 from scimill.jobs.steps import Steps
 
 
@@ -91,14 +92,16 @@ def submit(resources: Resources, machine: Machine, command: Command) -> list[str
     scheduler = scheduler_of(machine)
     check_runnable(command, resources, machine)
     script = write_script(render(resources, machine, command), resources.name)
-    return _submit_all(scheduler, script, resources)
+    return list(_submit_all(scheduler, script, resources))
 
 
-def _submit_all(scheduler: Scheduler, script: Path, resources: Resources) -> list[str]:
+def _submit_all(scheduler: Scheduler, script: Path, resources: Resources, options: Sequence[str] = ()) -> Iterator[str]:
     """Hand a script over, once for each element of an array where the scheduler has none."""
     if resources.array and not scheduler.has_arrays:
-        return [hand_over(scheduler, script, ("--env", f"{INDEX}={index}")) for index in indices(resources.array)]
-    return [hand_over(scheduler, script)]
+        for index in indices(resources.array):
+            yield hand_over(scheduler, script, (*options, "--env", f"{INDEX}={index}"))
+    else:
+        yield hand_over(scheduler, script, options)
 
 
 # ---- campaigns --------------------------------------------------------------------------------------------------
@@ -194,19 +197,45 @@ def submit_campaign(steps: Steps, machine: Machine, plans: Sequence[Plan]) -> di
     """
     scheduler = scheduler_of(machine)
     steps.make_folder()
-    queued: dict[str, list[str]] = {}
     complete = {plan.step.name for plan in plans if plan.standing == "complete"}
     for name in complete:
         steps.confirm(steps.campaign.steps[name])
-    for due in (plan for plan in plans if plan.is_due):
-        names = [name for name in due.step.after if name not in complete]
-        waits = sorted({steps.job(unit) for name in names for unit in steps.campaign.steps[name].units})
-        script = write_script(due.script(waits), f"{steps.campaign.name}-{due.step.name}")
-        steps.begin(due.step)
-        jobs = queued[due.step.name] = _submit_all(scheduler, script, due.step.resources)
-        for unit, job in zip(due.step.units, _jobs_of_units(scheduler, due.step, jobs), strict=True):
-            steps.submitted(unit, job, machine.scheduler)
+    queued: dict[str, list[str]] = {}
+    with _held(scheduler) as held:
+        for plan in (plan for plan in plans if plan.is_due):
+            before = [steps.campaign.steps[name] for name in plan.step.after if name not in complete]
+            waits = sorted({steps.job(unit) for step in before for unit in step.units})
+            queued[plan.step.name] = _submit_step(steps, machine, plan, waits, held)
     return queued
+
+
+@contextmanager
+def _held(scheduler: Scheduler) -> Iterator[list[str]]:
+    """Let the jobs in the list go in the end, whatever happens.
+
+    Of a job that has ended before one that is to wait for it is queued, Cobalt and most PBS servers know nothing more.
+    """
+    held: list[str] = []
+    try:
+        yield held
+    finally:
+        if held:
+            release(scheduler, held)
+
+
+def _submit_step(steps: Steps, machine: Machine, plan: Plan, waits: Sequence[str], held: list[str]) -> list[str]:
+    """Queue the jobs of a step; those that others wait for, and that wait for none, are held and join the list."""
+    step, scheduler = plan.step, scheduler_of(machine)
+    script = write_script(plan.script(waits), f"{steps.campaign.name}-{step.name}")
+    steps.begin(step)
+    is_held = bool(scheduler.release and not waits and any(steps.campaign.followers(step)))
+    jobs: list[str] = []
+    for job in _submit_all(scheduler, script, step.resources, HOLD if is_held else ()):
+        jobs.append(job)
+        held += [job] * is_held
+    for unit, job in zip(step.units, _jobs_of_units(scheduler, step, jobs), strict=True):
+        steps.submitted(unit, job, machine.scheduler)
+    return jobs
 
 
 def _jobs_of_units(scheduler: Scheduler, step: Step, jobs: Sequence[str]) -> list[str]:

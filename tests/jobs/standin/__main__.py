@@ -1,4 +1,4 @@
-"""``python -m jobs.standin FOLDER COMMAND ARGUMENTS``: qsub, qstat, qdel, qalter, or the server itself."""
+"""``python -m jobs.standin FOLDER COMMAND ARGUMENTS``: qsub, qstat, qdel, qalter, qrls, or the server itself."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,7 @@ def main() -> int:
         Server(Path(folder)).serve()
         return 0
     scheduler = {"pbs": pbs, "cobalt": cobalt}[site(Path(folder)).scheduler]
-    commands = {"qsub": scheduler.qsub, "qstat": scheduler.qstat, "qdel": scheduler.qdel, "qalter": scheduler.qalter}
-    return commands[command](Path(folder), arguments)
+    return int(getattr(scheduler, command)(Path(folder), arguments))
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def id_of(job: Job) -> str:
     return str(job.number)
 
 
-# ---- qdel, qalter, qstat ----------------------------------------------------------------------------------------
+# ---- qdel, qrls, qalter, qstat ---------------------------------------------------------------------------------------
 
 
 def _numbers(arguments: Sequence[str]) -> list[int] | None:
@@ -185,6 +185,18 @@ def qdel(folder: Path, arguments: Sequence[str]) -> int:
         return _say("qdel: no job matches", 1)
     print("      Deleted Jobs", *_table(["JobID", "User"], [[str(job.number), job.user] for job in jobs]), sep="\n")
     return 0
+
+
+def qrls(folder: Path, arguments: Sequence[str]) -> int:
+    """Let held jobs go."""
+    numbers = _numbers(arguments)
+    if numbers is None:
+        return _say("jobid must be an integer", 1)
+    with locked(folder) as state:
+        jobs = [job for job in state.jobs if job.number in numbers and _in_queue(job)]
+        for job in jobs:
+            job.held = False
+    return 0 if jobs else _say("Failed to match any jobs", 1)
 
 
 def qalter(folder: Path, arguments: Sequence[str]) -> int:

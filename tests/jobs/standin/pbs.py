@@ -237,7 +237,7 @@ def finish(job: Job, state: State) -> None:
             Path(goal).write_bytes(spooled.read_bytes())
 
 
-# ---- qdel, qalter, qstat ----------------------------------------------------------------------------------------
+# ---- qdel, qrls, qalter, qstat ---------------------------------------------------------------------------------------
 
 
 def qdel(folder: Path, arguments: Sequence[str]) -> int:
@@ -248,6 +248,18 @@ def qdel(folder: Path, arguments: Sequence[str]) -> int:
             code = _unknown("qdel", text, jobs) or code
             for job in jobs:
                 job.ending = "delete" if job.alive else job.ending
+    return code
+
+
+def qrls(folder: Path, arguments: Sequence[str]) -> int:
+    """Let held jobs go, those that a user holds."""
+    code = 0
+    with locked(folder) as state:
+        for text in arguments:
+            jobs = _resolve(text, state)
+            code = _unknown("qrls", text, jobs) or code
+            for job in jobs:
+                job.held = False
     return code
 
 

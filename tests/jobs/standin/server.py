@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from jobs.standin import cobalt, pbs
-from jobs.standin.state import Job, State, locked
+from jobs.standin.state import Job, State, changed, locked
 from jobs.states import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, WAITING
 
 PERIOD = 0.05  # s
@@ -24,6 +24,7 @@ class Server:
         self.folder = folder
         self.processes: dict[tuple[int, int | None], subprocess.Popen[bytes]] = {}
         self.stopped = False
+        self.alive, self.seen = True, 0
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopped = True
@@ -33,11 +34,18 @@ class Server:
         signal.signal(signal.SIGTERM, self.stop)
         parent = os.getppid()
         while not self.stopped and os.getppid() == parent:
-            with locked(self.folder) as state:
-                self.step(state)
+            if not self._is_idle():
+                self.seen = changed(self.folder)  # what this very look changes is worth another
+                with locked(self.folder) as state:
+                    self.step(state)
+                    self.alive = any(job.alive for job in state.jobs)
             time.sleep(PERIOD)
         for process in self.processes.values():
             _signal(process.pid, signal.SIGKILL)
+
+    def _is_idle(self) -> bool:
+        """Whether all jobs had ended when it last looked, and nobody has changed any since."""
+        return not self.alive and changed(self.folder) == self.seen
 
     def step(self, state: State) -> None:
         scheduler = SCHEDULERS[state.site.scheduler]

@@ -126,8 +126,14 @@ def read(folder: Path) -> State:
     return State(folder, site(folder), [Job(**job) for job in values["jobs"]], values["next"])
 
 
+def changed(folder: Path) -> int:
+    """Return when the state was last changed."""
+    path = folder / "state.json"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def _text(state: State) -> str:
-    return json.dumps({"next": state.next, "jobs": [dataclasses.asdict(job) for job in state.jobs]})
+    return json.dumps({"next": state.next, "jobs": [vars(job) for job in state.jobs]})
 
 
 def user() -> str:

@@ -5,34 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from faults import fuzz
-
-CASES = 2000
-SEED = 1
-
-
-@pytest.fixture(scope="module")
-def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Both at once, each on a core."""
-    script = str(Path(fuzz.__file__))
-    started = {
-        what: subprocess.Popen(
-            [sys.executable, script, f"--seed={SEED}", *(f"--{w}={CASES * (w == what)}" for w in ("configs", "files"))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for what in ("configs", "files")
-    }
-    yield started
-    for process in started.values():
-        process.kill()
-        process.communicate()
+from faults.conftest import CASES, SEED
 
 
 @pytest.mark.parametrize("what", ["configs", "files"])

@@ -1,0 +1,72 @@
+"""Processor seconds of what a user waits for on a login node, against those of the libraries that it stands on.
+
+    python benchmarks/jobs.py [--repeats N] [--json FILE]
+
+A peer imports the same command line, validation, YAML and template libraries and does nothing with them. Each is a
+process of its own; they take turns, and the least of each is compared: what other work adds is no cost of theirs.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from goals import Goal, conclude, machine
+
+MOST = 0.5  # s
+PEER = "click, jinja2, pydantic, yaml"
+GENERATE = ("scimill", "droplets", "generate", "droplets.h5", "--count", "1e6")
+COMMANDS = {
+    f"import {PEER}": (sys.executable, "-c", f"import {PEER}; pydantic.BaseModel"),
+    "jobs --help": (sys.executable, "-m", "scimill", "jobs", "--help"),
+    "jobs render --help": (sys.executable, "-m", "scimill", "jobs", "render", "--help"),
+    "jobs render": (
+        *(
+            sys.executable,
+            "-m",
+            "scimill",
+            "jobs",
+            "render",
+            "--machine",
+            "polaris",
+            "--nodes",
+            "10",
+            "--queue",
+            "prod",
+        ),
+        *("--account", "project", "--filesystems", "home", "--walltime", "1h", "--", *GENERATE),
+    ),
+    "jobs machines": (sys.executable, "-m", "scimill", "jobs", "machines"),
+}
+
+
+def processor_seconds(command: tuple[str, ...]) -> float:
+    """Run a command; return the seconds of a processor that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure(repeats: int) -> dict[str, float]:
+    """Return the least seconds of each command; they take turns."""
+    turns = [{name: processor_seconds(command) for name, command in COMMANDS.items()} for _ in range(repeats)]
+    return {name: min(turn[name] for turn in turns) for name in COMMANDS}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    flags = parser.parse_args()
+    seconds = measure(flags.repeats)
+    peer, *ours = seconds
+    print(f"{machine()}\n\n{'':36} s of CPU  of the peer")
+    for name, value in seconds.items():
+        print(f"{name:36} {value:8.3f} {value / seconds[peer]:12.2f}")
+    return conclude([Goal(f"{name}, s", seconds[name], most=MOST) for name in ours], {"seconds": seconds}, flags.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
