@@ -16,28 +16,17 @@ from goals import Goal, conclude, machine
 
 MOST = 0.5  # s
 PEER = "click, jinja2, pydantic, yaml"
-GENERATE = ("scimill", "droplets", "generate", "droplets.h5", "--count", "1e6")
+SCIMILL = (sys.executable, "-m", "scimill")
+RENDER = (
+    "jobs render --machine polaris --nodes 10 --queue prod --account project --filesystems home --walltime 1h"
+    " -- scimill droplets generate droplets.h5 --count 1e6"
+)
 COMMANDS = {
     f"import {PEER}": (sys.executable, "-c", f"import {PEER}; pydantic.BaseModel"),
-    "jobs --help": (sys.executable, "-m", "scimill", "jobs", "--help"),
-    "jobs render --help": (sys.executable, "-m", "scimill", "jobs", "render", "--help"),
-    "jobs render": (
-        *(
-            sys.executable,
-            "-m",
-            "scimill",
-            "jobs",
-            "render",
-            "--machine",
-            "polaris",
-            "--nodes",
-            "10",
-            "--queue",
-            "prod",
-        ),
-        *("--account", "project", "--filesystems", "home", "--walltime", "1h", "--", *GENERATE),
-    ),
-    "jobs machines": (sys.executable, "-m", "scimill", "jobs", "machines"),
+    "jobs --help": (*SCIMILL, "jobs", "--help"),
+    "jobs render --help": (*SCIMILL, "jobs", "render", "--help"),
+    "jobs render": (*SCIMILL, *RENDER.split()),
+    "jobs machines": (*SCIMILL, "jobs", "machines"),
 }
 
 
