@@ -95,6 +95,17 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
     return solve
 
 
+TOGETHER = ("jobs", "containers", "faults")
+"""Folders whose tests share what is costly or only once there: a cluster, an image, the fuzzers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay in one process where scripts/test.sh runs several: those of a file, or of a folder."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = len(terminalreporter.stats.get("skipped", []))
     if skipped:

@@ -153,7 +153,7 @@ def test_the_walltime_stops_one_process(store: Path, tmp_path: Path) -> None:
         *train(store, tmp_path / "run", *LONG, "--epochs", 10**6, "--walltime", "5s", "--walltime-margin", "0.5s")
     )
     assert_stopped(result, "the walltime")
-    assert result.seconds < 20, result
+    assert result.seconds < 60, result
     assert load(tmp_path / "run" / "checkpoint.pt")["position"]["step"] > 0
 
 

@@ -4,6 +4,7 @@ Usage: raising.py BLOCK ARGUMENTS...
 """
 
 import sys
+import time
 from collections.abc import Callable
 
 from scimill import __main__
@@ -22,7 +23,7 @@ def defective(block: int) -> Callable[..., Callable[[int], BlockData]]:
 
 
 def _fail() -> BlockData:
-    raise RuntimeError("a defect, made on purpose")
+    raise RuntimeError(f"a defect, made on purpose at {time.time()}")
 
 
 if __name__ == "__main__":
