@@ -13,7 +13,10 @@ import scimill
 
 ROOT = Path(scimill.__file__).parent
 CAMPAIGNS = ("droplets", "turbulence", "bench", "atoms", "sky")
-KERNELS = {"droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"}}
+KERNELS = {
+    "droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"},
+    "turbulence": {"augmentation", "coarse"},
+}
 """Pure modules of each campaign."""
 
 ALLOWED = {
@@ -51,6 +54,7 @@ GUARDED = {
     # third-party package: places that may import it
     "mpi4py": {"parallel/world"},
     "h5py": {"store"},
+    "h5netcdf": {"store"},
     "torch": {"training", "network"},
     "horovod": {"training", "network"},
     "click": CLICK,

@@ -1,0 +1,128 @@
+"""Files of other projects' layouts, HDF5 and NetCDF-4, written by one process from a description of what they hold."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scimill.store.output import Output, copying
+
+Piece = tuple[str, Any, ArrayLike]
+"""Path of a dataset, an index as numpy knows it, and the values that go there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One dataset of a foreign file.
+
+    Parameters
+    ----------
+    shape, dtype : as numpy knows them.
+    attributes : its attributes.
+    dimensions : names of its axes, for NetCDF.
+    chunks, compression : as h5py knows them; one piece without.
+    can_grow : whether others may append along its first axis.
+
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dimensions: tuple[str, ...] = ()
+    chunks: tuple[int, ...] | None = None
+    compression: str | None = None
+    can_grow: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a foreign file holds.
+
+    Parameters
+    ----------
+    datasets : by path; groups are made as the paths need them.
+    attributes : by path of a group, "/" for the root; groups that hold attributes only are made too.
+    pieces : yields the values, piece by piece, so that no more than a piece is in memory.
+
+    """
+
+    datasets: Mapping[str, Dataset]
+    attributes: Mapping[str, Mapping[str, Any]]
+    pieces: Callable[[], Iterator[Piece]]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all values."""
+        return sum(dataset.bytes for dataset in self.datasets.values())
+
+
+STRUCTURE_BYTES = 1 << 20  # generous estimate of what is no data, for the check of free space
+
+
+def write_hdf5(content: Content, source: Path, output: Output) -> None:
+    """Write an HDF5 file.
+
+    Raises
+    ------
+    StorageError : the output exists, or cannot be written.
+    """
+    with (
+        copying(source, output, content.bytes + STRUCTURE_BYTES) as path,
+        h5py.File(path, "w", locking=False) as file,
+    ):
+        for group, attributes in content.attributes.items():
+            file.require_group(group).attrs.update({key: _stored(value) for key, value in attributes.items()})
+        for name, dataset in content.datasets.items():
+            made = file.create_dataset(
+                name,
+                dataset.shape,
+                dataset.dtype,
+                chunks=dataset.chunks,
+                compression=dataset.compression,
+                maxshape=(None, *dataset.shape[1:]) if dataset.can_grow else None,
+            )
+            made.attrs.update({key: _stored(value) for key, value in dataset.attributes.items()})
+        _fill(file, content)
+
+
+def _stored(value: Any) -> Any:
+    """Attribute as HDF5 takes it: a list of names stays one, also where it is empty."""
+    return np.array(value, dtype=h5py.string_dtype()) if isinstance(value, list) else value
+
+
+def write_netcdf(content: Content, source: Path, output: Output) -> None:
+    """Write a NetCDF-4 file, whose dimensions are those that its datasets name.
+
+    Raises
+    ------
+    StorageError : the output exists, or cannot be written.
+    """
+    import h5netcdf
+
+    with (
+        copying(source, output, content.bytes + STRUCTURE_BYTES) as path,
+        h5netcdf.File(path, "w") as file,
+    ):
+        for dataset in content.datasets.values():
+            for name, length in zip(dataset.dimensions, dataset.shape, strict=True):
+                if name not in file.dimensions:
+                    file.dimensions[name] = length
+        file.attrs.update(content.attributes.get("/", {}))
+        for name, dataset in content.datasets.items():
+            made = file.create_variable(name, dataset.dimensions, np.dtype(dataset.dtype))
+            made.attrs.update(dataset.attributes)
+        _fill(file, content)
+
+
+def _fill(file: Any, content: Content) -> None:
+    for name, place, values in content.pieces():
+        file[name][place] = values

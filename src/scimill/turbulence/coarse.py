@@ -1,0 +1,100 @@
+"""Fields on a coarser grid of the same periodic box.
+
+The points of the coarse grid are every `factor`-th point of the fine one, in both directions. All three ways to make a
+coarse field keep the places of its points, so that nothing moves by a part of a cell.
+"""
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+Field = NDArray[np.float64]
+
+METHODS = ("spectral", "mean", "sample")
+"""Ways to make a coarse field."""
+
+
+def coarsen(field: Field, factor: int, method: str) -> Field:
+    """Field on the coarse grid.
+
+    Parameters
+    ----------
+    field : float64, shape (..., n, n), periodic; the factor divides n.
+    factor : fine cells per coarse cell, in each direction.
+    method : "spectral" keeps the Fourier modes that the coarse grid resolves, so nothing is aliased; "mean" averages
+        over the coarse cell around each point; "sample" takes the values at the points, and aliases what is finer.
+
+    Returns
+    -------
+    Field : shape (..., n/factor, n/factor), a new array.
+
+    Raises
+    ------
+    ValueError : the factor does not divide the grid, or the method is unknown.
+    """
+    if field.shape[-1] % factor or field.shape[-2] % factor:
+        raise ValueError(f"{factor} does not divide a grid of {field.shape[-2]} x {field.shape[-1]} points")
+    return {"spectral": truncated, "mean": averaged, "sample": sampled}[_known(method)](field, factor)
+
+
+def coarsen_state(density: Field, vorticity: Field, factor: int, method: str) -> tuple[Field, Field]:
+    """State on the coarse grid, of which a potential can be had.
+
+    The mean of the vorticity is that of a Laplacian in a periodic box, zero. Sampling does not keep it so, and it is
+    taken out.
+
+    Parameters
+    ----------
+    density, vorticity : float64, shape (..., n, n).
+    factor, method : see `coarsen`.
+    """
+    coarse = coarsen(vorticity, factor, method)
+    return coarsen(density, factor, method), coarse - coarse.mean(axis=(-2, -1), keepdims=True)
+
+
+def _known(method: str) -> str:
+    if method not in METHODS:
+        raise ValueError(f"{method!r} is none of {', '.join(METHODS)}")
+    return method
+
+
+def truncated(field: Field, factor: int) -> Field:
+    """Field of the Fourier modes below the coarse grid's Nyquist mode, which is left out: its phase is not resolved."""
+    if factor == 1:
+        return field.copy()
+    fine, coarse = field.shape[-2:], tuple(n // factor for n in field.shape[-2:])
+    rows, columns = (-(-n // 2) for n in coarse)  # modes 0 .. below Nyquist
+    modes = scipy.fft.rfft2(field)
+    kept = np.zeros((*field.shape[:-2], coarse[0], coarse[1] // 2 + 1), dtype=modes.dtype)
+    kept[..., :rows, :columns] = modes[..., :rows, :columns]
+    if rows > 1:
+        kept[..., 1 - rows :, :columns] = modes[..., 1 - rows :, :columns]
+    kept *= (coarse[0] * coarse[1]) / (fine[0] * fine[1])
+    result: Field = scipy.fft.irfft2(kept, s=coarse)
+    return result
+
+
+def averaged(field: Field, factor: int) -> Field:
+    """Means over the cells around the coarse points, by the trapezoidal rule where a cell's edges lie on fine points.
+
+    A mean over the fine points from a coarse point on would be that of a place half a coarse cell away.
+    """
+    for axis in (-2, -1):
+        field = _averaged_along(field, factor, axis)
+    return field
+
+
+def _averaged_along(field: Field, factor: int, axis: int) -> Field:
+    reach = factor // 2
+    points = np.arange(0, field.shape[axis], factor)
+    total = np.zeros_like(np.take(field, points, axis))
+    for offset in range(-reach, reach + 1):
+        is_edge = factor % 2 == 0 and abs(offset) == reach
+        weight = 0.5 if is_edge else 1.0
+        total += weight * np.take(field, points + offset, axis, mode="wrap")
+    return total / factor
+
+
+def sampled(field: Field, factor: int) -> Field:
+    """Values at the coarse points."""
+    return np.array(field[..., ::factor, ::factor])

@@ -1,0 +1,212 @@
+"""Figures of turbulence, from arrays: fields, time traces, spectra, an animation. Each picture is a slide."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from scimill.errors import ConfigError
+from scimill.files import replacing
+from scimill.pictures import SIZE
+
+Array = NDArray[np.floating]
+
+SIGNED = "RdBu_r"
+LINES = ("#31688e", "#d1495b", "#edae49", "#66a182", "#8d96a3")
+FAINT = "#dddddd"
+OUTERMOST = 0.998  # share of the points within a colour scale, so that a few peaks do not make the rest pale
+FRAME_SIZE, FRAME_DPI = (12.0, 4.1), 80  # inches, dots per inch of an animation
+FRAMES_PER_SECOND = 12
+
+LABELS = {
+    "density": "density n",
+    "vorticity": "vorticity ω = ∇²φ",
+    "potential": "potential φ",
+    "density_correction": "correction of n",
+    "vorticity_correction": "correction of ω",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """Fields at one time, each of shape (x, y)."""
+
+    time: float
+    fields: Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A line of a diagram, with the range that it wanders in where there is one."""
+
+    label: str
+    x: Array
+    y: Array
+    low: Array | None = None
+    high: Array | None = None
+    is_reference: bool = False
+
+
+def reach(values: Iterable[Array]) -> float:
+    """Half range of a signed colour scale; 1 where all is zero."""
+    sizes = np.concatenate([np.abs(array).ravel() for array in values])
+    return float(np.quantile(sizes, OUTERMOST)) or 1.0
+
+
+def _show(axes: Axes, field: Array, box: float, half: float) -> AxesImage:
+    """Draw a field with x to the right and y upwards."""
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
+    return axes.imshow(
+        field.T,
+        origin="lower",
+        extent=(0, box, 0, box),
+        cmap=SIGNED,
+        norm=CenteredNorm(halfrange=half),
+        interpolation="antialiased",
+    )
+
+
+def draw_fields(moments: Sequence[Moment], box: float, title: str) -> Figure:
+    """Fields in rows, times in columns; a row has one colour scale."""
+    figure = Figure(SIZE)
+    figure.suptitle(title)
+    names = list(moments[0].fields)
+    panels = figure.subplots(len(names), len(moments), squeeze=False, sharex=True, sharey=True)
+    for row, name in zip(panels, names, strict=True):
+        half = reach(moment.fields[name] for moment in moments)
+        for axes, moment in zip(row, moments, strict=True):
+            image = _show(axes, moment.fields[name], box, half)
+        row[0].set_ylabel("y / ρs")
+        figure.colorbar(image, ax=row.tolist(), label=LABELS[name], extend="both", aspect=12, pad=0.015)
+    for axes, moment in zip(panels[0], moments, strict=True):
+        axes.set_title(f"t = {moment.time:.6g}")
+    for axes in panels[-1]:
+        axes.set_xlabel("x / ρs")
+    return figure
+
+
+def draw_traces(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
+    """Quantities along time, one below the other; a name in `panels` is the label of its axis."""
+    figure = Figure(SIZE)
+    figure.suptitle(title)
+    for axes, (label, curves) in zip(
+        np.atleast_1d(figure.subplots(len(panels), 1, sharex=True)), panels.items(), strict=True
+    ):
+        _draw_curves(axes, curves)
+        axes.set_ylabel(label)
+        axes.margins(x=0)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside, where no line runs
+    axes.set_xlabel("time · cs/Lₙ")
+    return figure
+
+
+def draw_spectra(panels: Mapping[str, Sequence[Curve]], title: str, limits: Mapping[str, float]) -> Figure:
+    """Spectra over the wave number, side by side.
+
+    Parameters
+    ----------
+    panels : curves by the label of their axis.
+    title : of the picture.
+    limits : wave numbers to mark, by their meaning.
+    """
+    figure = Figure(SIZE)
+    figure.suptitle(title)
+    for axes, (label, curves) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharex=True)), panels.items(), strict=True
+    ):
+        _draw_curves(axes, curves)
+        axes.set(xscale="log", yscale="log", xlabel="wave number k · ρs", ylabel=label)
+        for (meaning, k), style in zip(limits.items(), ("--", ":", "-.", "-"), strict=False):
+            axes.axvline(k, color="#666666", linestyle=style, linewidth=1.2, label=meaning)
+        _leave_out_rounding(axes, curves)
+        axes.legend(loc="lower left")
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    axes.grid(color=FAINT, linewidth=0.6)
+    coloured = iter(LINES * (1 + len(curves) // len(LINES)))
+    for curve in curves:
+        colour, style = ("#333333", "--") if curve.is_reference else (next(coloured), "-")
+        axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.9, label=curve.label)
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _leave_out_rounding(axes: Axes, curves: Sequence[Curve]) -> None:
+    """End a logarithmic axis a few decades above rounding, where a spectrum falls off to nothing."""
+    tops = [float(curve.y.max()) for curve in curves if curve.y.size and curve.y.max() > 0]
+    if tops:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], max(tops) * 1e-14))
+
+
+def check_animation(kind: str) -> None:
+    """Refuse an animation that cannot be made here.
+
+    Raises
+    ------
+    ConfigError : MP4, and there is no ffmpeg.
+    """
+    if kind == "mp4" and not FFMpegWriter.isAvailable():
+        raise ConfigError(
+            "an MP4 needs ffmpeg, which is not on PATH", where="--animation mp4", remedy="install it, or take gif"
+        )
+
+
+def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, path: Path) -> None:
+    """Write the fields along time as an animation; its kind is the file's ending.
+
+    Parameters
+    ----------
+    moments : in their order; all have the same fields. They are taken one by one.
+    halves : half range of each field's colour scale.
+    box : length of the box.
+    path : ends in .gif or .mp4.
+
+    Raises
+    ------
+    StorageError : it cannot be written.
+    """
+    figure = Figure(FRAME_SIZE)
+    panels = figure.subplots(1, len(halves), squeeze=False)[0]
+    images = {}
+    for axes, (name, half) in zip(panels, halves.items(), strict=True):
+        images[name] = _show(axes, np.zeros((2, 2)), box, half)
+        axes.set(title=LABELS[name], xticks=[], yticks=[])
+        figure.colorbar(ScalarMappable(CenteredNorm(halfrange=half), SIGNED), ax=axes, shrink=0.8, extend="both")
+    heading = figure.suptitle("t = 0")
+    with replacing(path, "animation") as part, _named(part, path.suffix) as working:
+        writer = _writer(path.suffix)
+        with writer.saving(figure, str(working), FRAME_DPI):
+            for moment in moments:
+                for name, image in images.items():
+                    image.set_data(moment.fields[name].T)
+                heading.set_text(f"t = {moment.time:.2f}")
+                writer.grab_frame()
+
+
+@contextlib.contextmanager
+def _named(part: Path, suffix: str) -> Iterator[Path]:
+    """Yield a name with the ending that tells a writer the kind of its file; what is written becomes `part`."""
+    working = part.with_name(part.name + suffix)
+    try:
+        yield working
+        working.replace(part)
+    finally:
+        working.unlink(missing_ok=True)
+
+
+def _writer(suffix: str) -> AbstractMovieWriter:
+    if suffix == ".mp4":
+        return FFMpegWriter(FRAMES_PER_SECOND, bitrate=4000)
+    return PillowWriter(FRAMES_PER_SECOND)
