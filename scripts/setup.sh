@@ -80,24 +80,24 @@ if [ -n "$(missing)" ]; then
     "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
 fi
 
-# The tests of jobs start a Slurm of their own; all else works without.
-has_slurm() {
+# The tests of jobs start a Slurm of their own, those of traces run strace; all else works without.
+has_test_programs() {
   local program
-  for program in munged slurmctld slurmd sbatch; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
+  for program in munged slurmctld slurmd sbatch strace; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
 }
 
-install_slurm() {
-  local as_root=() packages=(munge slurmctld slurmd slurm-client)
+install_test_programs() {
+  local as_root=() packages=(munge slurmctld slurmd slurm-client strace)
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-  say "installing Slurm, for the tests of jobs"
+  say "installing Slurm and strace, for the tests"
   { "${as_root[@]}" apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; } ||
     say "note: apt-get could not install ${packages[*]}"
 }
 
-if [ "$with_tests" = 1 ] && ! has_slurm; then
-  ! may_install || install_slurm
-  has_slurm || say "note: no Slurm (munged, slurmctld, slurmd, sbatch): tests/jobs/test_clusters.py will fail"
+if [ "$with_tests" = 1 ] && ! has_test_programs; then
+  ! may_install || install_test_programs
+  has_test_programs || say "note: no Slurm (munged, slurmctld, slurmd, sbatch) or no strace: tests that run them will fail"
 fi
 
 # ---- the environment ---------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ built() { # name, environment assignments...
 }
 
 install_core() {
-  local groups=(core build atoms turbulence) torch_wanted='^$'
+  local groups=(core build atoms bench turbulence) torch_wanted='^$'
   [ "$horovod" = 0 ] || { groups+=(training); torch_wanted='^torch=='; }
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   say "installing Python packages"

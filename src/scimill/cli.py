@@ -24,6 +24,7 @@ ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
+    "bench": ("scimill.bench.commands", "bench", "Storage benchmarks: similarity of traces and data sets."),
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts for Slurm, PBS and Cobalt."),
     "verify": ("scimill.verify", "verify", "Check a store (structure, checksums, physical ranges) or a training run."),
     "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),

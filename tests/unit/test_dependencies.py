@@ -16,6 +16,7 @@ CAMPAIGNS = ("droplets", "turbulence", "bench", "atoms", "sky")
 KERNELS = {
     "droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"},
     "turbulence": {"augmentation", "coarse"},
+    "bench": {"similarity"},
 }
 """Pure modules of each campaign."""
 

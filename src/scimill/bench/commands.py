@@ -1,0 +1,46 @@
+"""The commands ``scimill bench …``."""
+
+from pathlib import Path
+
+import click
+
+from scimill.bench.params import SimilarityConfig, TraceConfig
+from scimill.cli import ConfigHelp, LazyGroup, configured
+from scimill.parallel.world import world
+
+
+@click.group(cls=LazyGroup)
+def bench() -> None:
+    """Data sets for storage benchmarks, and how alike two of them, or two traces of I/O, are."""
+
+
+@bench.command(cls=ConfigHelp)
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw both to this .png.")
+@configured(SimilarityConfig)
+def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> None:
+    """Say how alike two I/O traces A and B are, from 0 to 1, part by part.
+
+    A trace is a CSV file start,end,type[,offset,bytes,file], the output of strace -f -ttt -T -y, or that of
+    darshan-dxt-parser.
+    """
+    from scimill.bench import compare
+
+    click.echo(world().on_root(compare.similarity, config, a, b, picture))
+
+
+@bench.command(cls=ConfigHelp)
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@configured(TraceConfig)
+def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: bool) -> None:
+    """Run COMMAND under strace and write what it reads and writes to OUTPUT, a CSV trace.
+
+    COMMAND may be an mpirun: the ranks on this machine are recorded too. What is read through mmap is not seen.
+    """
+    from scimill.bench import recording
+
+    count = world().on_root(recording.record, config, output, words, overwrite)
+    click.echo(f"{output}: {count:,} operations")

@@ -1,0 +1,183 @@
+"""How alike two I/O traces are: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
+
+Shares are compared by the Jensen-Shannon divergence in bits (Lin 1991, doi:10.1109/18.61115), which is in [0, 1].
+Quantities are compared by the Wasserstein distance of their logarithms, which unlike a divergence of histograms tells
+a little faster from entirely different. Where the distance reaches a part's scale, that part is 0.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+QUANTILES = 2048  # points at which two distributions are compared
+SIZE_SCALE = 5.0  # octaves: sizes that differ 32-fold have nothing in common
+TIME_SCALE = 10.5  # octaves: times that differ 1450-fold, as memory's and a disk's do, have nothing in common
+UNKNOWN = -1
+LOCALITIES = ("beginning", "sequential", "forward", "backward")
+TRANSFERS = ("read", "write", "block_read", "block_write")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Operations in the order of their start; `UNKNOWN` where the trace does not say.
+
+    Attributes
+    ----------
+    names : the kinds of operation, such as "read".
+    kind : index into `names`, shape (n,).
+    start, end : ns, shape (n,).
+    offset, size : bytes, shape (n,).
+    file : number of the file, shape (n,).
+
+    """
+
+    names: tuple[str, ...]
+    kind: Integers
+    start: Integers
+    end: Integers
+    offset: Integers
+    size: Integers
+    file: Integers
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def counts(self) -> dict[str, int]:
+        """Operations of each kind that occurs."""
+        counts = np.bincount(self.kind, minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, counts, strict=True) if count}
+
+    def transfers(self) -> NDArray[np.bool_]:
+        """Which operations move data, of a known number of bytes; shape (n,)."""
+        moves = np.array([name in TRANSFERS for name in self.names])
+        return moves[self.kind] & (self.size >= 0)
+
+    def sizes(self) -> dict[str, Integers]:
+        """Bytes of each transfer, by the kind of operation."""
+        moves = self.transfers()
+        chosen = {name: self.size[moves & (self.kind == code)] for code, name in enumerate(self.names)}
+        return {name: sizes for name, sizes in chosen.items() if sizes.size}
+
+    def gaps(self) -> Integers:
+        """Nanoseconds from the start of each operation to that of the next."""
+        return np.diff(self.start)
+
+    def durations(self) -> dict[str, Integers]:
+        """Nanoseconds that each operation took, by its kind."""
+        took = self.end - self.start
+        return {name: took[self.kind == code] for code, name in enumerate(self.names) if (self.kind == code).any()}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a similarity: its value in [0, 1], None where a side does not say, and what it is made of."""
+
+    value: float | None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+def divergence(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """Jensen-Shannon divergence in bits of two sets of counts, by name; 0 for equal shares, 1 for nothing in common."""
+    names = sorted(a.keys() | b.keys())
+    p, q = (np.array([counts.get(name, 0) for name in names], dtype=float) for counts in (a, b))
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    halves = [share[share > 0] @ np.log2(share[share > 0] / middle[share > 0]) for share in (p, q)]
+    return float(np.clip(sum(halves) / 2, 0.0, 1.0))
+
+
+def quantiles(values: NDArray[np.generic]) -> Floats:
+    """Values at `QUANTILES` evenly spaced shares of the sample."""
+    places = (np.arange(QUANTILES) + 0.5) / QUANTILES * len(values)
+    ordered: Floats = np.sort(values)[places.astype(np.int64)].astype(float)
+    return ordered
+
+
+def octaves(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    """Wasserstein distance of the base-2 logarithms of two samples; values below 1 count as 1."""
+    p, q = (np.log2(np.maximum(quantiles(values), 1.0)) for values in (a, b))
+    return float(np.abs(p - q).mean())
+
+
+def closeness(a: NDArray[np.generic], b: NDArray[np.generic], scale: float) -> float:
+    """1 for equal distributions, 0 where their distance is `scale` octaves or more."""
+    return 1.0 - min(1.0, octaves(a, b) / scale)
+
+
+def by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) -> Part:
+    """Compare quantities kind by kind, weighted by the kinds' mean shares; a kind of one side only counts 0."""
+    if not any(map(len, a.values())) or not any(map(len, b.values())):
+        return Part(None)
+    totals = [sum(len(values) for values in side.values()) for side in (a, b)]
+    details = {
+        name: closeness(a[name], b[name], scale) if name in a and name in b else 0.0
+        for name in sorted(a.keys() | b.keys())
+    }
+    weights = [
+        (len(a.get(name, ())) / totals[0] + len(b.get(name, ())) / totals[1]) / 2 for name in details
+    ]  # they sum to 1 but for rounding
+    value = sum(w * v for w, v in zip(weights, details.values(), strict=True)) / sum(weights)
+    return Part(min(1.0, value), details)
+
+
+def localities(trace: Trace) -> dict[str, int]:
+    """Count where each transfer begins, as against the one before it in the same file."""
+    known = trace.transfers() & (trace.offset >= 0) & (trace.file >= 0)
+    if not known.any():
+        return {}
+    order = np.flatnonzero(known)[np.argsort(trace.file[known], kind="stable")]
+    file, offset = trace.file[order], trace.offset[order]
+    expected = np.zeros_like(offset)
+    expected[1:] = (offset + trace.size[order])[:-1]
+    at_beginning = offset == 0
+    at_beginning[0] = True
+    at_beginning[1:] |= file[1:] != file[:-1]
+    codes = np.where(offset == expected, 1, np.where(offset > expected, 2, 3))
+    codes[at_beginning] = 0
+    return dict(zip(LOCALITIES, np.bincount(codes, minlength=4).tolist(), strict=True))
+
+
+def extents(trace: Trace) -> Integers:
+    """Bytes between the first and the last byte that is touched in each file; unlike sums, free of repetition."""
+    known = trace.transfers() & (trace.offset >= 0) & (trace.file >= 0)
+    if not known.any():
+        return np.empty(0, dtype=np.int64)
+    order = np.flatnonzero(known)[np.argsort(trace.file[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(trace.file[order], prepend=UNKNOWN))
+    ends = np.maximum.reduceat((trace.offset + trace.size)[order], starts)
+    extent: Integers = ends - np.minimum.reduceat(trace.offset[order], starts)
+    return extent
+
+
+def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, Part]:
+    """Compare two traces, neither empty, part by part.
+
+    Parameters
+    ----------
+    a, b : the traces.
+    time : whether gaps and durations count.
+
+    """
+    places = [localities(trace) for trace in (a, b)]
+    parts = {
+        "mix": Part(1.0 - divergence(a.counts(), b.counts())),
+        "size": by_kind(a.sizes(), b.sizes(), SIZE_SCALE),
+        "locality": Part(1.0 - divergence(*places) if all(places) else None),
+        "files": by_kind({"extent": extents(a)}, {"extent": extents(b)}, SIZE_SCALE),
+    }
+    if time:
+        parts["gaps"] = by_kind({"gap": a.gaps()}, {"gap": b.gaps()}, TIME_SCALE)
+        parts["durations"] = by_kind(a.durations(), b.durations(), TIME_SCALE)
+    return parts
+
+
+def overall(parts: Sequence[Part]) -> float:
+    """Geometric mean of the parts that both sides tell: one part without anything in common makes it 0."""
+    known = [part.value for part in parts if part.value is not None]
+    return 0.0 if min(known) <= 0 else math.exp(sum(math.log(value) for value in known) / len(known))
