@@ -130,6 +130,22 @@ def test_one_block_is_enough_to_train_only() -> None:
     assert split_blocks(1, make_config(validation_share=0), 1) == Split((0,), (), ())
 
 
+@given(counts=st.lists(st.integers(1, 9), min_size=3, max_size=20), seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_group_is_for_one_thing_as_a_whole(counts: list[int], seed: int) -> None:
+    groups = [group for group, count in enumerate(counts) for _ in range(count)]
+    split = split_blocks(len(groups), make_config(validation_share=0.2, test_share=0.2), seed, groups)
+    parts = [{groups[block] for block in part} for part in (split.train, split.validation, split.test)]
+    assert sorted(group for part in parts for group in part) == list(range(len(counts)))
+    assert sorted((*split.train, *split.validation, *split.test)) == list(range(len(groups)))
+    assert all(parts)
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"1 member\(s\), too few"):
+        split_blocks(100, make_config(), 1, [7] * 100)
+
+
 # ---- windows ----------------------------------------------------------------------------------------------------
 
 
@@ -387,3 +403,50 @@ def test_only_blocks_at_home_are_kept(reader: Reader) -> None:
                 source.batches(window, rank, 3)
     for rank, source in enumerate(sources):
         assert {block % 3 for block in source._kept} == {rank}
+
+
+# ---- sequences and augmentation ---------------------------------------------------------------------------------
+
+
+def first_of_block(rows: dict[str, np.ndarray]) -> Tensors:
+    """The first row of each of the blocks that were read together, as one sample."""
+    return (torch.from_numpy(rows["salinity"][::BLOCK_ROWS].astype(np.float64))[None],)
+
+
+def marked(tensors: Tensors, stream: np.random.Generator) -> Tensors:
+    """Add a random number to each sample, as a column."""
+    return (torch.cat((tensors[0], torch.from_numpy(stream.random((len(tensors[0]), 1)))), 1),)
+
+
+def sequences(reader: Reader, rank: int, size: int, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Batches of sequences of three blocks, none of which begins in the last two of six; validation samples."""
+    config = make_config(batch_size=2, window=4, validation_share=0.5)
+    source = Source(reader, ("salinity",), first_of_block, CPU, keep=True, span=3, augment=marked)
+    split = Split((0, 1, 2, 3, 4, 5), (6, 7, 14, 15), ())
+    feed = Feed(source, split, lambda block: int(block not in (4, 5, 14, 15)), config, rank, size)
+    batches = [batch.tensors[0].numpy() for batch in epoch_of(feed, epoch)]
+    return batches, np.concatenate([tensors[0].numpy() for tensors, _ in feed.validation()] or [np.empty((0, 3))])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_sequences_and_their_augmentation_do_not_depend_on_the_ranks(
+    reader: Reader, table: np.ndarray, size: int
+) -> None:
+    firsts = table[::BLOCK_ROWS, FIELDS.index("salinity")]
+    whole, validation = sequences(reader, 0, 1, 0)
+    found = in_order(np.concatenate(whole)[:, :3])
+    wanted = in_order(np.stack([firsts[block : block + 3] for block in range(4)]).astype(np.float64))
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(in_order(validation), in_order(np.stack([firsts[6:9], firsts[7:10]]).astype(float)))
+    parts = [sequences(reader, rank, size, 0) for rank in range(size)]
+    for step, batch in enumerate(whole):
+        pieces = np.concatenate([batches[step].reshape(-1, 4) for batches, _ in parts])
+        np.testing.assert_array_equal(in_order(pieces), in_order(batch))
+    np.testing.assert_array_equal(in_order(np.concatenate([part for _, part in parts])), in_order(validation))
+
+
+def test_each_epoch_augments_anew(reader: Reader) -> None:
+    marks = [in_order(np.concatenate(sequences(reader, 0, 1, epoch)[0]))[:, 3] for epoch in (0, 0, 1)]
+    np.testing.assert_array_equal(marks[0], marks[1])
+    assert not np.any(marks[0] == marks[2])
+    assert len(set(marks[0])) == len(marks[0])

@@ -3,6 +3,8 @@
 The training blocks of an epoch are shuffled and cut into windows. A window's steps each take their part of every one
 of its blocks, whose rows are shuffled too. So what a batch holds does not depend on the number of ranks, while each
 rank reads its own blocks of the window only, and holds its part of one window to compute with, and of one being loaded.
+
+A sample may also be a sequence: then it is made of the rows of a block and of those that follow it.
 """
 
 import dataclasses
@@ -24,7 +26,8 @@ from scimill.training.params import Loading, TrainingConfig
 T = TypeVar("T")
 Tensors = tuple[torch.Tensor, ...]
 Prepare = Callable[[Mapping[str, NDArray[Any]]], Tensors]
-SPLIT, BLOCKS, SAMPLES = range(3)  # first word of the spawn keys of the streams of this module
+Augment = Callable[[Tensors, np.random.Generator], Tensors]
+SPLIT, BLOCKS, SAMPLES, AUGMENTATION = range(4)  # first word of the spawn keys of the streams of this module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,24 +39,42 @@ class Split:
     test: tuple[int, ...]
 
 
-def split_blocks(blocks: int, config: Loading, seed: int) -> Split:
+def split_blocks(blocks: int, config: Loading, seed: int, groups: Sequence[int] | None = None) -> Split:
     """Deal out the blocks of a store; a share that is not 0 gets a block at least.
+
+    Parameters
+    ----------
+    blocks : how many there are.
+    config, seed : the shares, and what the dealing depends on.
+    groups : group of each block, where blocks are alike: such a group is dealt out as a whole.
 
     Raises
     ------
-    ConfigError : too few blocks.
+    ConfigError : too few blocks, or groups.
     """
+    names = range(blocks) if groups is None else sorted(set(groups))
+    validation, test = _held_out(len(names), config, in_groups=groups is not None)
+    order = [names[index] for index in _stream(seed, SPLIT).permutation(len(names))]
+    parts = (order[validation + test :], order[:validation], order[validation : validation + test])
+    if groups is None:
+        return Split(*(tuple(sorted(part)) for part in parts))
+    return Split(*(tuple(block for block, group in enumerate(groups) if group in part) for part in parts))
+
+
+def _held_out(count: int, config: Loading, *, in_groups: bool) -> tuple[int, int]:
+    """How many are for validation, and for tests."""
+    unit, remedy = "block(s)", "generate with a smaller --block-size"
+    if in_groups:
+        unit, remedy = "member(s)", "simulate more of them"
     shares = (config.validation_share, config.test_share)
-    validation, test = (max(1, round(share * blocks)) if share else 0 for share in shares)
-    if validation + test >= blocks:
+    validation, test = (max(1, round(share * count)) if share else 0 for share in shares)
+    if validation + test >= count:
         raise ConfigError(
-            f"the store has {blocks} block(s), too few to train, validate and test",
-            allowed=f"{validation + test + 1} blocks or more with these shares",
-            remedy="generate with a smaller --block-size, or give --validation-share 0",
+            f"the store has {count} {unit}, too few to train, validate and test",
+            allowed=f"{validation + test + 1} or more with these shares",
+            remedy=f"{remedy}, or give --validation-share 0",
         )
-    order = _stream(seed, SPLIT).permutation(blocks).tolist()
-    held_out = validation + test
-    return Split(*(tuple(sorted(part)) for part in (order[held_out:], order[:validation], order[validation:held_out])))
+    return validation, test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +168,17 @@ class Source:
     prepare : makes tensors of rows of the fields; each tensor's first axis is the samples.
     device : where to put batches.
     keep : whether to keep what was read.
+    span : blocks whose rows are prepared together, as samples of the first of them.
+    augment : changes tensors of training samples anew in each epoch, by a random stream.
 
     """
 
     def __init__(
-        self, reader: Reader, fields: Sequence[str], prepare: Prepare, device: torch.device, *, keep: bool
-    ) -> None:
+        self, reader: Reader, fields: Sequence[str], prepare: Prepare, device: torch.device, *, keep: bool,
+        span: int = 1, augment: Augment | None = None,
+    ) -> None:  # fmt: skip
         self._reader, self._fields, self._prepare, self._device, self._keep = reader, fields, prepare, device, keep
+        self._span, self._augment = span, augment
         self.path = reader.path
         self._sound: set[int] = set()
         self._kept: dict[int, Tensors] = {}
@@ -168,30 +193,47 @@ class Source:
         """
         if block in self._kept:
             return self._kept[block]
-        where, is_new = f"{self.path}, block {block}", block not in self._sound
-        if is_new and (damage := block_damage(self._reader, block)):
-            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
-        rows = {name: self._reader.rows(block, name) for name in self._fields}
+        span = range(block, block + self._span)
+        is_new = not self._sound.issuperset(span)
+        for number in span:
+            self._require_sound(number)
+        rows = {name: np.concatenate([self._reader.rows(b, name) for b in span]) for name in self._fields}
         tensors = self._prepare(rows)
         if is_new and not all(bool(tensor.isfinite().all()) for tensor in tensors):
             bad = [name for name, values in rows.items() if not np.isfinite(values).all()]
-            what = " and ".join(bad) or "what the network is given"
+            what, where = " and ".join(bad) or "what the network is given", f"{self.path}, block {block}"
             raise InputError(f"{what} has values that are not finite", where=where, remedy="generate it again")
-        self._sound.add(block)
         if self._keep and keep:
             self._kept[block] = tensors
         return tensors
 
+    def _require_sound(self, block: int) -> None:
+        if block in self._sound:
+            return
+        if damage := block_damage(self._reader, block):
+            where = f"{self.path}, block {block}"
+            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
+        self._sound.add(block)
+
     def batches(self, window: Window, rank: int, size: int) -> list[Batch]:
         """All batches of a window, as far as this rank's blocks of it go."""
-        mine = [index for index, owner in enumerate(deal(window.blocks, size)) if owner == rank]
+        mine = [
+            index for index, owner in enumerate(deal(window.blocks, size)) if owner == rank and window.samples[index]
+        ]
         blocks = [window.blocks[index] for index in mine]
-        parts = [self.load(block, keep=block % size == rank) for block in blocks] or [self.load_none()]
+        parts = [self._varied(block, window, keep=block % size == rank) for block in blocks] or [self.load_none()]
         step_of, rows = window.dealt(mine)
         mixed = [self.to_device(torch.cat(columns)[rows]) for columns in zip(*parts, strict=True)]
         sizes = np.bincount(step_of, minlength=window.steps).tolist()
         cuts = zip(*(torch.split(tensor, sizes) for tensor in mixed), strict=True)
         return [Batch(tensors, samples) for tensors, samples in zip(cuts, window.batch_samples(), strict=True)]
+
+    def _varied(self, block: int, window: Window, *, keep: bool) -> Tensors:
+        """Tensors of a training block in an epoch, the same on any rank."""
+        tensors = self.load(block, keep=keep)
+        if self._augment is None:
+            return tensors
+        return self._augment(tensors, _stream(window.seed, AUGMENTATION, window.epoch, block))
 
     def load_none(self) -> Tensors:
         """Tensors of no samples."""
@@ -261,7 +303,8 @@ class Feed:
     def validation(self) -> Iterator[tuple[Tensors, float]]:
         """Yield this rank's part of the validation samples, and the seconds that each was waited for."""
         owners = deal(self._split.validation, self._size)
-        mine = [block for block, owner in zip(self._split.validation, owners, strict=True) if owner == self._rank]
+        dealt = zip(self._split.validation, owners, strict=True)
+        mine = [block for block, owner in dealt if owner == self._rank and self._samples(block)]
         jobs = (partial(self._source.load, block, keep=block % self._size == self._rank) for block in mine)
         for tensors, waited in ahead(jobs):
             parts = zip(*(torch.split(tensor, self._config.batch_size) for tensor in tensors), strict=True)

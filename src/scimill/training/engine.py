@@ -7,8 +7,8 @@ and the wish to stop, so all ranks log the same numbers and agree at a step's en
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,22 @@ class Task(Protocol):
 
     def losses(self, tensors: Tensors) -> torch.Tensor:
         """Sum of each term of the loss over the samples."""
+
+
+@runtime_checkable
+class Sequences(Protocol):
+    """What a task has besides, whose blocks follow each other in time."""
+
+    @property
+    def groups(self) -> Sequence[int]:
+        """Group of each block; blocks of one group are all for training, or all for validation, or for tests."""
+
+    @property
+    def span(self) -> int:
+        """Consecutive blocks whose rows `prepare` gets together; their samples count as the first block's."""
+
+    def augment(self, tensors: Tensors, stream: np.random.Generator) -> Tensors:
+        """Vary a block's training samples, in each epoch by another stream."""
 
 
 @dataclasses.dataclass

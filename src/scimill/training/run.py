@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,9 +13,9 @@ from scimill.parallel.world import Stop, World
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
 from scimill.training.checkpoint import State
-from scimill.training.data import Feed, Source, split_blocks
+from scimill.training.data import Feed, Source, Split, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
-from scimill.training.engine import ELSEWHERE, Task, Trainer
+from scimill.training.engine import ELSEWHERE, Sequences, Task, Trainer
 from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
@@ -51,8 +52,7 @@ def train(
         with world.together():
             reader.require_complete()
             task = make_task(reader)
-            split = split_blocks(reader.layout.blocks, config, config.seed)
-            source = Source(reader, task.fields, task.prepare, device, keep=config.in_memory)
+            split, source = _data(reader, task, config, device)
             feed = Feed(source, split, task.samples, config, ranks.rank, ranks.size)
         _place(task.model, device, config, ranks)
         record = world.on_root(describe_run, reader, split, dict(task.network), world)
@@ -64,6 +64,14 @@ def train(
             world.fail(Stopped(f"stopped by {reason}; a checkpoint was written", remedy=REMEDY))
         world.on_root(directory.finish)
     return True
+
+
+def _data(reader: Reader, task: Task, config: TrainingConfig, device: torch.device) -> tuple[Split, Source]:
+    source = partial(Source, reader, task.fields, task.prepare, device, keep=config.in_memory)
+    if isinstance(task, Sequences):
+        split = split_blocks(reader.layout.blocks, config, config.seed, task.groups)
+        return split, source(span=task.span, augment=task.augment)
+    return split_blocks(reader.layout.blocks, config, config.seed), source()
 
 
 def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: Records, state: State | None) -> str:
