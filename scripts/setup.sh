@@ -154,7 +154,7 @@ built() { # name, environment assignments...
 }
 
 install_core() {
-  local groups=(core build atoms bench turbulence) torch_wanted='^$'
+  local groups=(core build atoms bench turbulence sky) torch_wanted='^$'
   [ "$horovod" = 0 ] || { groups+=(training); torch_wanted='^torch=='; }
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   say "installing Python packages"

@@ -17,6 +17,7 @@ KERNELS = {
     "droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"},
     "turbulence": {"augmentation", "coarse"},
     "bench": {"similarity"},
+    "sky": {"solar", "camera", "clouds", "celsius", "resample"},
 }
 """Pure modules of each campaign."""
 

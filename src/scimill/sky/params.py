@@ -1,0 +1,41 @@
+"""Parameters of the sky commands."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from scimill.config import REQUIRED, STRICT, Number, Run, Switch, Whole, parameter
+
+CAMPAIGN = 5  # first word of the spawn key of this campaign's random streams
+LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SceneConfig(Run):
+    """`scimill sky scene`."""
+
+    frames: Whole = parameter(REQUIRED, "pairs of images of each node", ge=1, le=10**7)
+    nodes: Whole = parameter(2, "number of nodes; the first one moves halfway", ge=1, le=64)
+    positions: Whole = parameter(8, "sky pointings that each node scans in turn", ge=1, le=8)
+    start: str = parameter("2023-05-10T00:00:00Z", "time of the first frame, UTC")
+    interval: Number = parameter(302.0, "time between two scans", unit="s", gt=0, le=1e6)
+    rgb_height: Whole = parameter(2048, "height of the optical image; its width is 3/2 of it", ge=16, le=8192)
+    thermal_height: Whole = parameter(252, "height of the thermal image; its width is 4/3 of it", ge=12, le=2048)
+    field_size: Whole = parameter(1024, "points along a side of the field of clouds, 24 km long", ge=64, le=8192)
+    quality: Whole = parameter(85, "quality of the JPG files", ge=1, le=100)
+    layout: Literal["tree", "train"] = parameter(
+        "tree", "as downloaded (job/task/node/file), or as train/{rgb,thermal,pairs}"
+    )
+    pair_paths: Literal["rgb", "processed", "absolute"] = parameter(
+        "rgb", "layout train: what the paths in pairs/ are relative to"
+    )
+    faults: Switch = parameter(False, "also make each known fault once, and list them in faults.csv")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rgb_height % 2 or self.thermal_height % 3:
+            raise ValueError("rgb_height must be even, thermal_height a multiple of 3")
+        if self.faults and self.nodes * self.frames < LEAST_WITH_FAULTS:
+            raise ValueError(f"the faults need {LEAST_WITH_FAULTS} frames or more, of all nodes")
+        return self

@@ -1,0 +1,286 @@
+"""Making a synthetic campaign: loose files in the real layout, with the real names, and what is true of them."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from matplotlib import colormaps
+from numpy.typing import NDArray
+
+from scimill.errors import Stopped, StorageError
+from scimill.files import check_free, storage_errors
+from scimill.parallel.report import Progress
+from scimill.parallel.streams import block_stream
+from scimill.parallel.world import Stop, World
+from scimill.sky import camera, celsius, clouds, names, solar
+from scimill.sky.faults import Faults
+from scimill.sky.nodes import write_nodes, write_time
+from scimill.sky.params import CAMPAIGN, SceneConfig
+from scimill.sky.weather import Campaign, Shot
+from scimill.store.output import Output
+
+JOB, TASK = "sky", "mobotix-scan-0.24.3"
+URL = "https://storage.sagecontinuum.org/api/v1/data"
+WARMEST, COLDEST = 25.0, -60.0  # °C, ends of the false colours
+SHOT_NOISE = 0.012  # of white, of the optical camera
+VIGNETTE = 0.18  # what the corners of the optical image lack
+HEADER = (
+    "sensor;right\nbit depth;14\nwidth;{1}\nheight;{0}\nresolution;high\n"
+    "advanced radiometry support;1\nunit;celsius\n\n"
+)
+METADATA = (
+    "timestamp",
+    "name",
+    "value",
+    "filename",
+    "host",
+    "job",
+    "node",
+    "plugin",
+    "position",
+    "task",
+    "vsn",
+    "zone",
+)
+JPG_BYTES, CSV_BYTES = 0.25, 6.5  # per pixel, for the check of free space
+
+
+class Scene:
+    """A campaign of a configuration in a folder.
+
+    Parameters
+    ----------
+    config : the campaign.
+    folder : where its files go.
+
+    """
+
+    def __init__(self, config: SceneConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.campaign = Campaign(config)
+        self.faults = Faults(self.campaign.count if config.faults else 0)
+        self.optical = (config.rgb_height, config.rgb_height * 3 // 2)
+        self.infrared = (config.thermal_height, config.thermal_height * 4 // 3)
+
+    def paths(self, shot: Shot) -> tuple[Path, Path]:
+        """Files of a frame: JPG, CSV; below the folder."""
+        rows, columns = self.optical
+        rgb = names.rgb(shot.time, (rows, 2 * columns), shot.position)
+        thermal = names.thermal(shot.time, self.infrared, shot.position)
+        if self.config.layout == "tree":
+            folder = Path(JOB, TASK, shot.node_id)
+            return folder / rgb, folder / thermal
+        return Path("train/rgb/processed", shot.vsn, rgb), Path("train/thermal", shot.vsn, thermal)
+
+    def make(self, item: int) -> None:
+        """Make the files of a frame, with the fault that it is to have."""
+        shot = self.campaign.shot(item)
+        rgb, thermal = self.paths(shot)
+        for name, content in self.faults.apply(item, rgb, self.jpg, thermal, self.csv, shot):
+            write(self.folder / name, content)
+        if self.config.layout == "train":
+            write(self.folder / "train/pairs" / shot.vsn / f"{shot.time}.txt", self._pair(rgb, thermal).encode())
+
+    def _pair(self, rgb: Path, thermal: Path) -> str:
+        if self.config.pair_paths == "absolute":
+            return f"{(self.folder / rgb).resolve()}\n{(self.folder / thermal).resolve()}\n"
+        base = Path("train/rgb/processed" if self.config.pair_paths == "processed" else "train/rgb")
+        return f"{rgb.relative_to(base)}\n{thermal.relative_to('train/thermal')}\n"
+
+    def is_made(self, item: int) -> bool:
+        """Whether both files of a frame are there."""
+        return all((self.folder / path).exists() for path in self.paths(self.campaign.shot(item)))
+
+    def counts(self, shot: Shot, stream: np.random.Generator) -> NDArray[np.uint16]:
+        """Thermal image of a frame, counts."""
+        sine, depth = self._depths(shot, self.infrared, camera.WHOLE)
+        seen = clouds.temperature(sine, depth, shot.sky)
+        seen = seen + clouds.NOISE * stream.standard_normal(seen.shape, dtype=np.float32)
+        numbers: NDArray[np.uint16] = np.rint((seen - celsius.ZERO) / celsius.STEP).astype(np.uint16)
+        return numbers
+
+    def _depths(
+        self, shot: Shot, shape: tuple[int, int], box: camera.Box
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        sky, directions = shot.sky, self._directions(shot)
+        x, y = camera.tangents(shape, box)
+        return clouds.depths(self.campaign.field, directions, x, y, sky.base, np.array(sky.shift), sky.threshold)
+
+    @staticmethod
+    def _directions(shot: Shot) -> NDArray[np.float64]:
+        return camera.axes(camera.AZIMUTHS[(shot.position - 1) // 4], camera.TILT_DEGREES[(shot.position - 1) % 4])
+
+    def csv(self, shot: Shot) -> bytes:
+        """File of a frame's temperatures."""
+        numbers = self.counts(shot, block_stream(self.config.seed, CAMPAIGN, shot.item))
+        values, inverse = np.unique(numbers, return_inverse=True)
+        words = np.array([f"{value:.6g}" for value in celsius.to_celsius(values).tolist()])[inverse]
+        rows = "\n".join(";".join(row) for row in words.reshape(numbers.shape).tolist())
+        return (HEADER.format(*self.infrared) + rows + "\n").encode()
+
+    def jpg(self, shot: Shot) -> bytes:
+        """File of a frame's images: the optical one, and beside it the thermal one in false colours."""
+        stream = block_stream(self.config.seed, CAMPAIGN, shot.item)
+        numbers = self.counts(shot, stream)
+        image = np.concatenate([self._optical(shot, stream), self._false_colours(numbers)], axis=1)
+        content: bytes = simplejpeg.encode_jpeg(image, quality=self.config.quality, colorsubsampling="420")
+        return content
+
+    def _optical(self, shot: Shot, stream: np.random.Generator) -> NDArray[np.uint8]:
+        box = self.campaign.box(shot.node)
+        x, y = camera.tangents(self.optical, box)
+        sine, depth = self._depths(shot, self.optical, box)
+        towards_sun = clouds.glow(self._directions(shot), x, y, shot.sky.sun)
+        image = clouds.colour(sine, depth, towards_sun, shot.sky)
+        radius = np.hypot(np.linspace(-1, 1, len(y))[:, None], np.linspace(-1, 1, len(x))[None, :])
+        image *= (1 - VIGNETTE / 2 * radius**2)[..., None]
+        image += SHOT_NOISE * stream.standard_normal(image.shape, dtype=np.float32)
+        pixels: NDArray[np.uint8] = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return pixels
+
+    def _false_colours(self, numbers: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        shares = (celsius.to_celsius(numbers) - COLDEST) / (WARMEST - COLDEST)
+        small = (colormaps["inferno"](shares)[..., :3] * 255).astype(np.uint8)
+        rows = np.arange(self.optical[0]) * small.shape[0] // self.optical[0]
+        columns = np.arange(self.optical[1]) * small.shape[1] // self.optical[1]
+        large: NDArray[np.uint8] = small[rows[:, None], columns[None, :]]
+        return large
+
+    def records(self) -> Iterator[dict[str, object]]:
+        """What the archive says of each file, in the columns of `METADATA`."""
+        for item in range(self.campaign.count):
+            shot = self.campaign.shot(item)
+            for path in self.paths(shot):
+                stored = path.name.partition("-")[2]
+                yield {
+                    "timestamp": write_time(shot.time), "name": "upload",
+                    "value": f"{URL}/{JOB}/{TASK}/{shot.node_id}/{path.name}", "filename": stored,
+                    "host": f"{shot.node_id}.ws-nxcore", "job": JOB, "node": shot.node_id,
+                    "plugin": "registry.sagecontinuum.org/bhupendraraj/mobotix-scan:0.24.3",
+                    "position": shot.position, "task": TASK.rpartition("-")[0], "vsn": shot.vsn, "zone": "core",
+                }  # fmt: skip
+
+    def write_tables(self) -> None:
+        """Write what belongs to the campaign as a whole: tables of nodes, metadata, what is true, the faults."""
+        write_nodes(self.campaign.nodes(aligned=False), self.folder / "nodes.csv")
+        write_nodes(self.campaign.nodes(aligned=True), self.folder / "nodes-aligned.csv")
+        lines, table = [], [["", *("meta." + name if number > 2 else name for number, name in enumerate(METADATA))]]
+        for number, record in enumerate(self.records()):
+            meta = {name: str(record[name]) for name in METADATA[3:]}
+            lines.append(json.dumps({**{name: record[name] for name in METADATA[:3]}, "meta": meta}))
+            table.append([str(number), *(str(record[name]) for name in METADATA)])
+        (self.folder / "sage_meta").mkdir(exist_ok=True)
+        write(self.folder / "sage_meta/uploads.ndjson", ("\n".join(lines) + "\n").encode())
+        write_table(self.folder / "sage_meta/uploads.csv", table)
+        write_table(self.folder / "truth.csv", self._truth())
+        if self.config.faults:
+            rows = [[str(path), fault] for path, fault in self.faults.listed(self._file)]
+            write_table(self.folder / "faults.csv", [["file", "fault"], *rows])
+
+    def _file(self, item: int, kind: str) -> Path:
+        return self.paths(self.campaign.shot(item))[kind == names.THERMAL]
+
+    def _truth(self) -> list[list[str]]:
+        rows = [["timestamp", "vsn", "position", "sun_elevation", "cover", "cloud_base", "air_temperature"]]
+        for item in range(self.campaign.count):
+            s = self.campaign.shot(item)
+            numbers = (s.sun_elevation, s.sky.cover, s.sky.base, s.sky.air)
+            rows.append([str(s.time), s.vsn, str(s.position), *(f"{value:.4f}" for value in numbers)])
+        return rows
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that a killed run leaves none by halves."""
+    with storage_errors(path, "writing a file of the campaign"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(content)
+        part.replace(path)
+
+
+def write_table(path: Path, rows: list[list[str]]) -> None:
+    """Write a CSV file."""
+    with storage_errors(path, "writing a table"), path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def prepare_folder(config: SceneConfig, output: Output) -> None:
+    """Make the folder, or refuse it where it holds something.
+
+    Raises
+    ------
+    StorageError : it is not empty, a file, or the space is too small.
+
+    """
+    folder = output.path
+    with storage_errors(folder, "preparing the folder"):
+        if folder.exists() and not folder.is_dir():
+            raise StorageError("the output is a file", where=str(folder), allowed="a directory")
+        if folder.is_dir() and any(folder.iterdir()) and not (output.resume or output.overwrite):
+            remedy = "name another, or give --resume to go on with it, --overwrite to write over it"
+            raise StorageError("the directory is not empty", where=str(folder), remedy=remedy)
+        if not folder.parent.is_dir():
+            remedy = f"mkdir -p {folder.parent}"
+            raise StorageError("the output's directory does not exist", where=str(folder.parent), remedy=remedy)
+        check_free(folder, int(bytes_of(config)))
+        folder.mkdir(exist_ok=True)
+
+
+def bytes_of(config: SceneConfig) -> float:
+    """About what a campaign takes."""
+    optical, thermal = 3 * config.rgb_height**2, config.thermal_height**2 * 4 / 3
+    return config.frames * config.nodes * (JPG_BYTES * optical + CSV_BYTES * thermal)
+
+
+def make_scene(config: SceneConfig, output: Output, world: World) -> int:
+    """Make a campaign's files; collective. Return the number of frames.
+
+    Raises
+    ------
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `prepare_folder` and `weather.Campaign`.
+
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    with world.together():
+        scene = Scene(config, output.path)
+    world.on_root(prepare_folder, config, output)
+    todo = range(world.rank, scene.campaign.count, world.size)
+    _each(todo, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.campaign.count)
+    reason = stop.finish()
+    stop.restore()
+    if reason:
+        world.fail(Stopped(f"stopped by {reason}; all files are kept", remedy="run again with --resume"))
+    world.on_root(scene.write_tables)
+    return scene.campaign.count
+
+
+def _each(
+    todo: range, is_made: Callable[[int], bool], make: Callable[[int], None], stop: Stop, world: World, count: int
+) -> None:
+    progress = Progress(count, unit="frames", what="scene", enabled=world.is_root)
+    for item in todo:
+        if stop.requested():
+            break
+        if not is_made(item):
+            make(item)
+        if progress.due():
+            progress.update(item)
+    progress.close()
+
+
+def plan(config: SceneConfig, output: Output) -> str:
+    """What making a campaign would do."""
+    campaign = Campaign(config)
+    last = campaign.shot(config.frames - 1)
+    days = (last.time - campaign.start) / solar.NANOSECONDS_PER_DAY
+    return "\n".join(
+        (
+            f"output    {output.path}",
+            f"frames    {campaign.count:,} of {config.nodes} nodes, over {days:.3g} days",
+            f"size      about {bytes_of(config) / 2**20:.4g} MiB",
+        )
+    )
