@@ -324,7 +324,7 @@ def test_yaml_round_trip(values):
 
 @pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
 def test_yaml_of_shipped_configs_is_complete_and_commented(config):
-    required = {"count": 5, "files": ["a # b.data", "c: d.data", "'", ""]}
+    required = {"count": 5, "frames": 5, "files": ["a # b.data", "c: d.data", "'", ""]}
     made = build(config, [Layer("test", {name: required[name] for name in required if name in declared(config)})])
     text = to_yaml(made)
     assert build(config, [parse_yaml(text, "itself")]) == made
