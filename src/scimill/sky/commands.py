@@ -1,12 +1,13 @@
 """The commands ``scimill sky …``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
 from scimill.parallel.world import world
-from scimill.sky.params import SceneConfig
+from scimill.sky.params import PairConfig, SceneConfig
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -33,3 +34,35 @@ def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
         return
     count = campaign.make_scene(config, output, ranks)
     click.echo(f"{output.path}: {count:,} frames of {config.nodes} nodes; nodes.csv, truth.csv, sage_meta/")
+
+
+@sky.command(cls=ConfigHelp)
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("--nodes", "nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
+@click.option("--output", "index", type=click.Path(path_type=Path), required=True, help="The index of pairs, CSV.")
+@click.option("--files", "folder", type=click.Path(path_type=Path),
+              help="For metadata: the folder of the files that they name; that of INPUT if not given.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), help="Write every file that is in no pair to this CSV.")
+@click.option("--workbook", type=click.Path(path_type=Path), help="Write pairs and all other files to this .xlsx.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
+@configured(PairConfig)
+def pair(
+    config: PairConfig, source: Path, nodes: Path, index: Path, folder: Path | None, report: Path | None,
+    workbook: Path | None, overwrite: bool,
+) -> None:  # fmt: skip
+    """Match the images of INPUT: a downloaded tree, a folder with train/pairs, or saved metadata (NDJSON, CSV).
+
+    Images of one node, time and position are a pair. Every file that is in none is told, and why. All files are read,
+    on any number of ranks.
+    """
+    from scimill.sky import pair as pairing
+    from scimill.sky import workbook as book
+
+    ranks = world()
+    ranks.on_root(pairing.check_index, index, overwrite)
+    if workbook:
+        ranks.on_root(book.check_target, workbook)
+    result = pairing.pair(config, source, nodes, folder, ranks)
+    wanted = [(report, pairing.write_report), (workbook, book.write_workbook)]
+    ranks.on_root(pairing.write_all, result, index, [(path, write) for path, write in wanted if path])
+    click.echo(pairing.table(result))

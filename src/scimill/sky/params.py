@@ -39,3 +39,16 @@ class SceneConfig(Run):
         if self.faults and self.nodes * self.frames < LEAST_WITH_FAULTS:
             raise ValueError(f"the faults need {LEAST_WITH_FAULTS} frames or more, of all nodes")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PairConfig:
+    """`scimill sky pair`."""
+
+    pointings: Literal["sky", "all"] = parameter(
+        "sky", "which presets: those of the sky (1, 5, ... 29) and unknown ones, or all"
+    )
+    tolerance: Number = parameter(
+        0.0, "time by which images may differ that match none exactly", unit="s", ge=0, le=3600
+    )
+    strict: Switch = parameter(False, "refuse a campaign in which any file is damaged, an orphan or a duplicate")

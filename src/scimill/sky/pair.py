@@ -1,0 +1,264 @@
+"""Matching the images of a campaign: exactly on node, time in nanoseconds and position."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scimill.errors import InputError, StorageError
+from scimill.files import check_directory, replacing
+from scimill.parallel.report import Progress
+from scimill.parallel.world import World
+from scimill.sky import camera, decode, names, solar
+from scimill.sky.discover import DAMAGED, DUPLICATE, IGNORED, KINDS, ORPHAN, UNKNOWN, File, Finding, discover
+from scimill.sky.index import Pair, write_index
+from scimill.sky.nodes import Nodes, read_nodes
+from scimill.sky.params import PairConfig
+
+NANOSECOND = 1e-9  # s
+OTHER = {names.RGB: names.THERMAL, names.THERMAL: names.RGB}
+WORDS = {names.RGB: "JPG", names.THERMAL: "thermal file"}
+MOST_SHOWN = 20  # findings that are told one by one
+
+
+class Match(NamedTuple):
+    """Two files of one frame."""
+
+    rgb: File
+    thermal: File
+
+
+class Checked(NamedTuple):
+    """What both files of a match hold, or what is wrong with them."""
+
+    rgb: tuple[int, int]
+    thermal: tuple[int, int]
+    is_counts: bool
+    findings: tuple[Finding, ...] = ()
+
+
+class Pairing(NamedTuple):
+    """The pairs of a campaign, and what is in none."""
+
+    pairs: list[Pair]
+    findings: list[Finding]
+
+
+def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None, world: World) -> Pairing:
+    """Find and match all images; collective.
+
+    Parameters
+    ----------
+    config : what is wanted.
+    source, folder : the campaign, and the files of its metadata; see `discover.discover`.
+    nodes_path : the table of nodes.
+    world : the ranks, which share the reading of the files.
+
+    Raises
+    ------
+    InputError : the campaign or the table cannot be read, it has no pairs, or with ``strict`` a file is in none.
+
+    """
+    nodes = world.on_root(read_nodes, nodes_path)
+    found = world.on_root(discover, source, nodes, folder)
+    matches, findings = match([file for file in found if isinstance(file, File)], round(config.tolerance / NANOSECOND))
+    findings += [finding for finding in found if isinstance(finding, Finding)]
+    matches, excluded = _choose(matches, nodes, config)
+    checked = _check_all(matches, world)
+    findings += excluded + [finding for check in checked for finding in check.findings]
+    pairs = _complete([(m, c) for m, c in zip(matches, checked, strict=True) if not c.findings], nodes)
+    findings.sort(key=lambda finding: (KINDS.index(finding.kind), finding.file))
+    with world.together():
+        _require(config, source, pairs, findings)
+    return Pairing(pairs, findings)
+
+
+def match(files: Iterable[File], tolerance: int = 0) -> tuple[list[Match], list[Finding]]:
+    """Match files by node, time and position.
+
+    Parameters
+    ----------
+    files : images of known nodes.
+    tolerance : ns by which the times of those that match nothing exactly may differ.
+
+    Returns
+    -------
+    Matches in the order of time, and findings about all other files.
+
+    """
+    findings = []
+    of: dict[str, dict[tuple[str, int, int], File]] = {names.RGB: {}, names.THERMAL: {}}
+    for file in sorted(files, key=lambda file: file.path):
+        first = of[file.frame.kind].setdefault((file.vsn, file.frame.time, file.frame.position), file)
+        if first is not file:
+            findings.append(Finding(file.path, DUPLICATE, f"the same frame as {first.path}"))
+    both = of[names.RGB].keys() & of[names.THERMAL].keys()
+    matches = [Match(of[names.RGB].pop(key), of[names.THERMAL].pop(key)) for key in both]
+    near = _match_near(list(of[names.RGB].values()), list(of[names.THERMAL].values()), tolerance) if tolerance else []
+    matched = {id(file) for pair_ in near for file in pair_}
+    left = [file for kind in of.values() for file in kind.values() if id(file) not in matched]
+    findings += [Finding(f.path, ORPHAN, f"there is no {WORDS[OTHER[f.frame.kind]]} of this frame") for f in left]
+    return sorted(matches + near, key=lambda m: (m.rgb.frame.time, m.rgb.vsn, m.rgb.frame.position)), findings
+
+
+def _match_near(rgb: Sequence[File], thermal: Sequence[File], tolerance: int) -> list[Match]:
+    """Match what is nearest in time, of the same node and position, the nearest first."""
+    places: dict[tuple[str, int], list[File]] = defaultdict(list)
+    for file in thermal:
+        places[file.vsn, file.frame.position].append(file)
+    candidates = [
+        (abs(one.frame.time - other.frame.time), number, one, other)
+        for number, one in enumerate(rgb)
+        for other in places[one.vsn, one.frame.position]
+        if abs(one.frame.time - other.frame.time) <= tolerance
+    ]
+    used: set[int] = set()
+    found = []
+    for _, _, one, other in sorted(candidates, key=lambda c: c[:2]):
+        if not {id(one), id(other)} & used:
+            used |= {id(one), id(other)}
+            found.append(Match(one, other))
+    return found
+
+
+def _choose(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[list[Match], list[Finding]]:
+    """Keep what looks where it should, of nodes whose place at the time is known."""
+    kept, findings = [], []
+    for found in matches:
+        file = found.rgb
+        node = nodes.at(file.vsn, file.frame.time)
+        position = camera.true_preset(file.frame.position, node.south_preset) if node else names.NOWHERE
+        if node is None:
+            detail = f"the table of nodes does not say where {file.vsn} was at its time"
+            findings += [Finding(part.path, UNKNOWN, detail) for part in found]
+        elif config.pointings == "sky" and position != names.NOWHERE and not camera.is_sky(position):
+            findings += [Finding(part.path, IGNORED, f"looks at {_code(position)}, no sky") for part in found]
+        else:
+            kept.append(found)
+    return kept, findings
+
+
+def _code(position: int) -> str:
+    return camera.code(position) if 1 <= position <= camera.PRESETS else ""
+
+
+def _check_all(matches: Sequence[Match], world: World) -> list[Checked]:
+    """Read all files, each rank its share; the results in the order of the matches."""
+    progress = Progress(len(matches), unit="pairs", what="reading", enabled=world.is_root)
+    mine = []
+    for number in range(world.rank, len(matches), world.size):
+        mine.append(check(matches[number]))
+        if progress.due():
+            progress.update(number)
+    progress.close()
+    shared = world.gather_all(mine)
+    return [shared[number % world.size][number // world.size] for number in range(len(matches))]
+
+
+def check(found: Match) -> Checked:
+    """Read both files of a match to their ends."""
+    problems: dict[str, str] = {}
+    rgb, thermal, is_counts = (0, 0), (0, 0), False
+    try:
+        rgb = decode.check_rgb(decode.read_bytes(found.rgb.path))
+    except decode.Damaged as error:
+        problems[names.RGB] = str(error)
+    try:
+        image = decode.read_thermal(decode.read_bytes(found.thermal.path))
+        rows, columns = image.celsius.shape
+        thermal, is_counts = (rows, columns), image.counts is not None
+    except decode.Damaged as error:
+        problems[names.THERMAL] = str(error)
+    findings = [
+        Finding(file.path, DAMAGED, problems[file.frame.kind])
+        if file.frame.kind in problems
+        else Finding(file.path, ORPHAN, f"its {WORDS[OTHER[file.frame.kind]]} is damaged")
+        for file in found
+    ]
+    return Checked(rgb, thermal, is_counts, tuple(findings) if problems else ())
+
+
+def _complete(checked: Sequence[tuple[Match, Checked]], nodes: Nodes) -> list[Pair]:
+    """Add the place of the node and the elevation of the sun."""
+    places = [nodes.at(found.rgb.vsn, found.rgb.frame.time) for found, _ in checked]
+    known = [place for place in places if place is not None]
+    times = np.array([found.rgb.frame.time for found, _ in checked], dtype=np.int64)
+    elevations = solar.elevation(times, [node.latitude for node in known], [node.longitude for node in known])
+    return [
+        Pair(
+            time=found.rgb.frame.time, vsn=found.rgb.vsn, position=found.rgb.frame.position,
+            pointing=_code(camera.true_preset(found.rgb.frame.position, node.south_preset)),
+            sun_elevation=float(elevation), latitude=node.latitude, longitude=node.longitude,
+            rgb_height=check.rgb[0], rgb_width=check.rgb[1],
+            thermal_height=check.thermal[0], thermal_width=check.thermal[1], is_counts=check.is_counts,
+            rgb=found.rgb.path, thermal=found.thermal.path,
+        )
+        for (found, check), node, elevation in zip(checked, known, elevations, strict=True)
+    ]  # fmt: skip
+
+
+def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:
+    bad = [finding for finding in findings if finding.kind != IGNORED]
+    if config.strict and bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        what = f"{bad[0].kind}: {bad[0].detail}{more}"
+        raise InputError(what, where=str(bad[0].file), remedy="leave out --strict to go on without them")
+    if not pairs:
+        what = f"no pair among {len(findings)} files" + (f"; {findings[0].detail}" if findings else "")
+        raise InputError(what, where=str(source), remedy="see that --nodes names these nodes")
+
+
+# ---- what is told -----------------------------------------------------------------------------------------------
+
+
+def summary(pairing: Pairing) -> list[tuple[str, int]]:
+    """How many pairs there are, and files of each kind that are in none."""
+    counts = Counter(finding.kind for finding in pairing.findings)
+    return [("pairs", len(pairing.pairs)), *((kind, counts[kind]) for kind in KINDS if counts[kind])]
+
+
+def table(pairing: Pairing) -> str:
+    """The summary and the first findings, as a table."""
+    lines = [f"{count:>9,}  {kind}" for kind, count in summary(pairing)]
+    shown = [finding for finding in pairing.findings if finding.kind != IGNORED]
+    lines += [f"{finding.kind:<13}{finding.file}: {finding.detail}" for finding in shown[:MOST_SHOWN]]
+    if len(shown) > MOST_SHOWN:
+        lines.append(f"… and {len(shown) - MOST_SHOWN:,} more; --report lists all")
+    return "\n".join(lines)
+
+
+def write_report(pairing: Pairing, path: Path) -> None:
+    """Write all findings to a CSV file, replacing one that is there."""
+    with replacing(path, "report") as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([Finding._fields, *pairing.findings])
+
+
+def check_index(index: Path, overwrite: bool) -> None:
+    """Refuse an index that exists.
+
+    Raises
+    ------
+    StorageError : it does, or could not be written.
+
+    """
+    check_directory(index)
+    if index.exists() and not overwrite:
+        raise StorageError("the index exists", where=str(index), remedy="name another, or give --overwrite")
+
+
+def write_all(pairing: Pairing, index: Path, others: Sequence[tuple[Path, Callable[[Pairing, Path], None]]]) -> None:
+    """Write the index and what else is asked for.
+
+    Raises
+    ------
+    StorageError : one cannot be written.
+
+    """
+    for path in (index, *(path for path, _ in others)):
+        check_directory(path)
+    write_index(pairing.pairs, index)
+    for path, write in others:
+        write(pairing, path)
