@@ -2,15 +2,47 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scimill.errors import Stopped
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
-from scimill.store.writer import RESUME, BlockData, Writer
+from scimill.store.output import RESUME
+
+Content = TypeVar("Content", contravariant=True)
+Made = TypeVar("Made")
 
 
-def mill(world: World, writer: Writer, make: Callable[[int], BlockData], stop: Stop, *, what: str, unit: str) -> None:
+class BlockWriter(Protocol[Content]):
+    """What blocks are written with: `store.writer.Writer`, or the like for what is no store."""
+
+    pending: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        ...
+
+    def rows_done(self) -> int:
+        """Rows of all blocks that are done, of any rank."""
+        ...
+
+    def write(self, block: int, data: Content, started: float) -> None:
+        """Write a block."""
+        ...
+
+    def finish(self) -> bool:
+        """Close; collective. Return whether all blocks are done."""
+        ...
+
+
+def mill(
+    world: World, writer: BlockWriter[Made], make: Callable[[int], Made], stop: Stop, *, what: str, unit: str
+) -> None:
     """Make and write every pending block; collective at the end only.
 
     Parameters
@@ -25,7 +57,7 @@ def mill(world: World, writer: Writer, make: Callable[[int], BlockData], stop: S
     Stopped : blocks are left, for ``--resume``.
 
     """
-    progress = Progress(writer.layout.rows, initial=writer.rows_done(), unit=unit, what=what, enabled=world.is_root)
+    progress = Progress(writer.rows, initial=writer.rows_done(), unit=unit, what=what, enabled=world.is_root)
     for block in share(writer.pending, world.rank, world.size).tolist():
         if stop.requested():
             break

@@ -10,6 +10,7 @@ from scimill.files import Claim, check_directory, check_free, rename, storage_er
 from scimill.store.layout import Layout
 from scimill.store.seal import SEAL_BYTES
 
+RESUME = "run again with --resume"
 STRUCTURE_BYTES = 1 << 20  # generous estimate of what is no data, for the check of free space
 
 

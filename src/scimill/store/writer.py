@@ -21,13 +21,11 @@ from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import hdf5
 from scimill.store.checksums import bytes_checksum, row_checksum
 from scimill.store.layout import DONE, PENDING, Layout
-from scimill.store.output import Output, check_absent, check_space
+from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance, describe
 from scimill.store.reader import Reader
 from scimill.store.seal import make_seal, write_seal
 from scimill.store.verify import block_damage
-
-RESUME = "run again with --resume"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +139,11 @@ class Writer:
             if column.name != "state":
                 value = np.array(row[column.name], dtype=column.dtype)
                 self._rows[f"blocks/{column.name}"].write(block, value.reshape(1, *column.shape))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the store."""
+        return self.layout.rows
 
     def rows_done(self) -> int:
         """Rows of all blocks that are done, as the ledger says now."""
