@@ -16,7 +16,7 @@ CAMPAIGNS = ("droplets", "turbulence", "bench", "atoms", "sky")
 KERNELS = {
     "droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"},
     "turbulence": {"augmentation", "coarse"},
-    "bench": {"similarity"},
+    "bench": {"similarity", "counter", "crc", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample"},
 }
 """Pure modules of each campaign."""

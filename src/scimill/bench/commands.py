@@ -1,17 +1,45 @@
 """The commands ``scimill bench …``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from scimill.bench.params import SimilarityConfig, TraceConfig
-from scimill.cli import ConfigHelp, LazyGroup, configured
+from scimill.bench.params import GenerateConfig, SimilarityConfig, TraceConfig
+from scimill.cli import ConfigHelp, LazyGroup, configured, generating
+from scimill.parallel.report import say
 from scimill.parallel.world import world
+
+if TYPE_CHECKING:
+    from scimill.store.output import Output
 
 
 @click.group(cls=LazyGroup)
 def bench() -> None:
     """Data sets for storage benchmarks, and how alike two of them, or two traces of I/O, are."""
+
+
+@bench.command(cls=ConfigHelp)
+@click.argument("workload", metavar="imseg|bert|dlrm")
+@generating
+@configured(GenerateConfig, presets="bench/presets", positional="workload")
+def generate(config: GenerateConfig, output: "Output", dry_run: bool) -> None:
+    """Generate a data set of a size into the directory OUTPUT, or the file OUTPUT where the format is hdf5.
+
+    Under mpirun or srun all ranks write, and the bytes do not depend on their number.
+    """
+    from scimill.bench import datasets
+    from scimill.bench import generate as campaign
+
+    ranks = world()
+    if dry_run:
+        with ranks.together():
+            planned = datasets.plan(config, config.size, ranks)
+        click.echo(ranks.on_root(campaign.plan_text, config, output, planned))
+        return
+    if not campaign.generate(config, output, ranks) and ranks.is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: {config.workload}")
 
 
 @bench.command(cls=ConfigHelp)

@@ -1,0 +1,229 @@
+"""The plan of a data set: which files, which records in them, which bytes where, before anything is written.
+
+A file is a row of segments. A segment can make any range of its bytes by itself, so the blocks of a file can be made
+by any rank, in any order, and again. Everything that handles data sets (`size`, `generate`, `verify`, `scale`) works
+on a `Plan` and knows no format.
+"""
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.errors import ConfigError
+from scimill.parallel.report import human
+
+Bytes = NDArray[np.uint8]
+Fit = Literal["at-least", "at-most", "nearest"]
+
+MARGIN = 8192  # bytes around a block in a work buffer: whole records are made, which reach beyond the block's ends
+
+
+class Segment(Protocol):
+    """A range of a file whose bytes are made by one rule."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        ...
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put its bytes [start, stop) at work[at:]; of up to `MARGIN` bytes around them it may make a mess.
+
+        It may touch bytes before `at` only where start > 0, that is, where nothing else stands there.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """Bytes that are known: headers, tables of counts."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.content)
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put its bytes [start, stop) at work[at:]."""
+        work[at : at + stop - start] = np.frombuffer(self.content[start:stop], dtype=np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Records of one length.
+
+    Parameters
+    ----------
+    size : bytes of the segment; the last record may be cut.
+    record_bytes : bytes of a record.
+    encode : called as encode(out, first, count), writes `count` records from the segment's record `first` on into the
+        bytes `out`, whose address is a multiple of 8.
+
+    """
+
+    size: int
+    record_bytes: int
+    encode: Callable[[Bytes, int, int], None]
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put its bytes [start, stop) at work[at:], by making the whole records that cover them."""
+        first, last = start // self.record_bytes, -(-stop // self.record_bytes)
+        place, length = at - (start - first * self.record_bytes), (last - first) * self.record_bytes
+        out = work[place : place + length]
+        if out.ctypes.data % 8 == 0:
+            self.encode(out, first, last - first)
+        else:  # as pages of parquet lie; a copy costs far less than making the records byte by byte
+            apart = np.empty(length, dtype=np.uint8)
+            self.encode(apart, first, last - first)
+            out[:] = apart
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """One file of a data set.
+
+    Parameters
+    ----------
+    name : its name in the data set's directory.
+    records : how many records it holds.
+    segments : its content.
+
+    """
+
+    name: str
+    records: int
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """First byte of each segment, and the end."""
+        return list(accumulate((segment.size for segment in self.segments), initial=0))
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.offsets[-1]
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put its bytes [start, stop) at work[at:]; see `Segment.fill`."""
+        number = bisect_right(self.offsets, start) - 1
+        position = start
+        while position < stop:
+            segment, first, end = self.segments[number], self.offsets[number], self.offsets[number + 1]
+            upto = min(stop, end)
+            if upto > position:
+                segment.fill(position - first, upto - first, work, at + position - start)
+            position, number = upto, number + 1
+
+    def parts(self, start: int, stop: int, work: Bytes, at: int) -> tuple[int, ...]:
+        """What the ledger keeps of a block for `patches`, beside its checksum; at most three 32-bit numbers."""
+        del start, stop, work, at
+        return ()
+
+    def patches(self, block_size: int, parts: NDArray[np.uint32]) -> list[tuple[int, bytes]]:
+        """Bytes (offset, content) that are only known when all others are, from the parts of all its blocks."""
+        del block_size, parts
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A block: bytes [start, stop) of a file, which is `number` in the plan."""
+
+    number: int
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All files of a data set, cut into blocks of `block_size` bytes (the last one of a file may be shorter)."""
+
+    files: tuple[DataFile, ...]
+    block_size: int
+
+    @cached_property
+    def first_blocks(self) -> NDArray[np.int64]:
+        """Number of the first block of each file, and the number of all blocks."""
+        blocks = [-(-file.size // self.block_size) for file in self.files]
+        return np.concatenate([[0], np.cumsum(blocks, dtype=np.int64)]).astype(np.int64)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return int(self.first_blocks[-1])
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @cached_property
+    def records(self) -> int:
+        """Records of all files."""
+        return sum(file.records for file in self.files)
+
+    def span(self, block: int) -> Span:
+        """Where a block lies."""
+        number = int(np.searchsorted(self.first_blocks, block, side="right")) - 1
+        start = (block - int(self.first_blocks[number])) * self.block_size
+        return Span(number, start, min(start + self.block_size, self.files[number].size))
+
+
+def fit_count(total: Callable[[int], int], request: int, fit: Fit, what: str, step: int) -> int:
+    """Find how many records a request holds, at least one.
+
+    Parameters
+    ----------
+    total : bytes of a data set of so many records; it grows with them.
+    request, fit : wanted bytes, and on which side of them to end.
+    what : name of a record, for the message.
+    step : typical bytes of a record, from which the search begins.
+
+    Raises
+    ------
+    ConfigError : the request is smaller than a data set of one record.
+
+    """
+    least = total(1)
+    if request < least:
+        raise too_small(request, least, what)
+    low = max(1, (request - least) // step)
+    reach = 1
+    while total(low) > request:
+        low, reach = max(1, low - reach), 2 * reach
+    high, reach = low + 1, 1
+    while total(high) <= request:
+        low, high, reach = high, high + reach, 2 * reach
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= request else (low, middle)
+    return low + int(takes_next(total(low), total(low + 1), request, fit))
+
+
+def takes_next(below: int, above: int, request: int, fit: Fit) -> bool:
+    """Whether to take the record that leads from below <= request to above > request."""
+    if fit == "nearest":
+        return above - request < request - below
+    return fit == "at-least" and below < request
+
+
+def too_small(request: int, least: int, what: str) -> ConfigError:
+    """Tell that a request holds no record."""
+    return ConfigError(
+        f"{human(request)} are less than the smallest data set of these parameters: one {what}",
+        where="size", allowed=f"at least {least} bytes",
+    )  # fmt: skip
+
+
+def shares(count: int, most: int) -> Sequence[int]:
+    """Records of each file, where every file but the last has `most`."""
+    return [most] * (count // most) + ([count % most] if count % most else [])
