@@ -324,7 +324,13 @@ def test_yaml_round_trip(values):
 
 @pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
 def test_yaml_of_shipped_configs_is_complete_and_commented(config):
-    values = {"count": 5, "frames": 5, "files": ["a # b.data", "c: d.data", "'", ""], "workload": "imseg", "size": "1GB"}
+    values = {
+        "count": 5,
+        "frames": 5,
+        "files": ["a # b.data", "c: d.data", "'", ""],
+        "workload": "imseg",
+        "size": "1GB",
+    }
     required = {name for name, known in declared(config).items() if known.info.is_required()}
     made = build(config, [Layer("test", {name: values[name] for name in required})])
     text = to_yaml(made)
