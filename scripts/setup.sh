@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Install scimill and all it needs into .venv. Idempotent: a second run finds its work done and takes a second.
 #
-#   scripts/setup.sh [--with-tests] [--without-horovod] [--serial-hdf5] [--copy]
+#   scripts/setup.sh [--with-tests] [--with-smartredis] [--without-horovod] [--serial-hdf5] [--copy]
 #
 #   --with-tests        also the checkers, gfortran, apptainer, Slurm, and the other MPI and serial HDF5 for the tests
+#   --with-smartredis   also SmartRedis, for turbulence whose model is in a Redis database (Python 3.11)
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
 #   --copy              install a copy of scimill, not a link to these sources: for images
@@ -13,14 +14,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 horovod=1 parallel=1 link=(-e)
+with_tests=0 smartredis=0 horovod=1 parallel=1 link=(-e)
 for option in "$@"; do
   case $option in
-    --with-tests) with_tests=1 ;;
+    --with-tests) with_tests=1 smartredis=1 ;;
+    --with-smartredis) smartredis=1 ;;
     --without-horovod) horovod=0 ;;
     --serial-hdf5) parallel=0 ;;
     --copy) link=() ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option $option (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -188,6 +190,11 @@ install_tests() {
   done
 }
 
+install_smartredis() {
+  say "installing SmartRedis and its numpy beside the environment"
+  requirements smartredis | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/smartredis
+}
+
 # A step is done when its stamp holds the identity of what it was done with.
 step() { # name, options that matter, function
   local stamp=.venv/.done-$1
@@ -199,6 +206,7 @@ step() { # name, options that matter, function
 started=$SECONDS
 step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
+[ "$smartredis" = 0 ] || step smartredis "" install_smartredis
 # The tests build images. Without the right to install, their own failures say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"

@@ -14,6 +14,7 @@ import torch
 
 from scimill.errors import ConfigError
 from scimill.files import replacing
+from scimill.training.inference import ABOUT, DIGEST, graph_digest
 
 OPSET = 18  # of ONNX, of December 2022
 
@@ -31,25 +32,32 @@ def to_torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, ab
     ------
     StorageError : it cannot be written.
     """
+    with replacing(path, "model") as part:
+        part.write_bytes(torchscript(model, example, about))
+
+
+def torchscript(model: torch.nn.Module, example: torch.Tensor, about: Mapping[str, str]) -> bytes:
+    """Return what `to_torchscript` writes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # PyTorch would rather have torch.export, but libtorch in a Fortran or C++ model reads TorchScript.
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, buffer, _extra_files={"about.json": json.dumps(dict(about))})
-    with replacing(path, "model") as part:
-        part.write_bytes(buffer.getvalue())
+        torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(dict(about))})
+    return buffer.getvalue()
 
 
 def to_onnx(
-    model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str], names: Sequence[str]
-) -> None:
+    model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str], names: Sequence[str],
+    free: Sequence[int] = (0,),
+) -> None:  # fmt: skip
     """Write a model as ONNX; what it comes from is in its metadata.
 
     Parameters
     ----------
     model, example, path, about : as in `to_torchscript`.
     names : names of the input and of the output.
+    free : axes of the input that may have any length.
 
     Raises
     ------
@@ -61,14 +69,15 @@ def to_onnx(
         raise ConfigError(
             f"not installed: {', '.join(missing)}", where="--format onnx", remedy="pip install onnx onnxscript"
         )
+    shapes = (dict.fromkeys(free, torch.export.Dim.DYNAMIC),)
     with _exporting():
         program = torch.onnx.export(
             _without_sigmoid(model), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=names[:1], output_names=names[1:], dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=names[:1], output_names=names[1:], dynamic_shapes=shapes,
         )  # fmt: skip
     assert program is not None  # it is, where no file is given
     proto = program.model_proto
-    for key, value in about.items():
+    for key, value in {**about, DIGEST: graph_digest(proto)}.items():
         proto.metadata_props.add(key=key, value=value)
     with replacing(path, "model") as part:
         part.write_bytes(proto.SerializeToString())

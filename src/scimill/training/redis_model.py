@@ -1,0 +1,156 @@
+"""Models in a Redis database with RedisAI, as SmartSim starts one beside a simulation: redis://host:port/key.
+
+Each rank has a client of its own, the real SmartRedis one, in a process beside it, since SmartRedis needs another
+numpy. The keys of its tensors end with its number, so that no rank writes over another's. The model itself has the key
+that the address names; beside it `key.about` says where it comes from.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from scimill.errors import ConfigError, InputError, NumericalError
+from scimill.training.inference import Single
+
+SCHEME = "redis://"
+BRIDGE = Path(__file__).with_name("redis_bridge.py")
+PACKAGES = "SCIMILL_SMARTREDIS"
+"""Variable that names the folder of SmartRedis and its numpy; the environment's folder smartredis if it is not set."""
+QUIET = {
+    "SR_LOG_FILE": os.devnull, "SR_LOG_LEVEL": "QUIET",
+    "SR_CONN_TIMEOUT": "5", "SR_CONN_INTERVAL": "100",  # s, ms: how long, and how often, to ask for the database
+    "SR_CMD_TIMEOUT": "60000",  # ms
+}  # fmt: skip
+"""What the client is told by its environment, where the user's does not say otherwise."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a model is in a database."""
+    return text.startswith(SCHEME)
+
+
+def packages() -> Path:
+    """Folder of SmartRedis and its numpy."""
+    return Path(os.environ.get(PACKAGES, Path(sys.prefix) / "smartredis"))
+
+
+class RedisModel:
+    """A model in a database; a context manager. Usable as an `inference.Model`.
+
+    Parameters
+    ----------
+    address : redis://host:port/key.
+    rank : whose tensors these are.
+
+    Raises
+    ------
+    ConfigError : no address, or SmartRedis is not installed.
+    InputError : there is no such database.
+
+    """
+
+    def __init__(self, address: str, rank: int = 0) -> None:
+        self.address, self._rank = address, rank
+        parts = urlsplit(address)
+        self._key = parts.path.lstrip("/")
+        if not (parts.hostname and _port(address) and self._key):
+            raise ConfigError("no address of a model", where=address, allowed="redis://host:port/key")
+        folder = packages()
+        if not (folder / "smartredis").is_dir():
+            remedy = f"scripts/setup.sh --with-smartredis, or name its folder in {PACKAGES}"
+            raise ConfigError("SmartRedis is not installed", where=str(folder), remedy=remedy)
+        self._process = subprocess.Popen(
+            [sys.executable, str(BRIDGE), f"{parts.hostname}:{parts.port}"],
+            env={**QUIET, **os.environ, "PYTHONPATH": str(folder)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.about: Mapping[str, str] = {}
+        self._receive(InputError)
+
+    def open(self) -> Self:
+        """Read where the model comes from.
+
+        Raises
+        ------
+        InputError : there is no such model.
+        """
+        reply, _ = self._ask({"action": "open"}, b"", InputError)
+        if not reply["about"]:
+            self.close()
+            remedy = "scimill turbulence export RUN ADDRESS --format torchscript"
+            raise InputError("the database has no such model", where=self.address, remedy=remedy)
+        self.about = json.loads(reply["about"])
+        return self
+
+    def store(self, script: bytes, about: Mapping[str, str]) -> None:
+        """Put a program of TorchScript there."""
+        self._ask({"action": "store", "about": json.dumps(dict(about))}, script, InputError)
+
+    def __call__(self, inputs: Single) -> Single:
+        """Have the database compute."""
+        request = {"action": "run", "shape": inputs.shape, "rank": self._rank}
+        reply, data = self._ask(request, np.ascontiguousarray(inputs).tobytes(), NumericalError)
+        return np.frombuffer(data, np.float32).reshape(reply["shape"])
+
+    def _ask(
+        self, request: dict[str, Any], data: bytes, failure: type[InputError | NumericalError]
+    ) -> tuple[dict[str, Any], bytes]:
+        assert self._process.stdin is not None
+        line = json.dumps({"key": self._key, **request, "bytes": len(data)}).encode()
+        try:
+            self._process.stdin.write(line + b"\n" + data)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failed("its client has ended", failure) from None
+        return self._receive(failure)
+
+    def _receive(self, failure: type[InputError | NumericalError]) -> tuple[dict[str, Any], bytes]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._failed("its client has ended", failure)
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise self._failed(reply["error"], failure)
+        return reply, self._process.stdout.read(reply["bytes"])
+
+    def _failed(self, why: str, failure: type[InputError | NumericalError]) -> InputError | NumericalError:
+        self.close()
+        return failure(f"the database does not answer: {why}", where=self.address)
+
+    def close(self) -> None:
+        """End the client."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _port(address: str) -> int | None:
+    try:
+        return urlsplit(address).port
+    except ValueError:
+        return None

@@ -1,0 +1,96 @@
+"""Correction models from wherever they are: a run, an exported file, a database."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scimill.errors import ConfigError, InputError
+from scimill.training import redis_model
+from scimill.training.checkpoint import MODEL, read_tensors
+from scimill.training.inference import Model, TorchModel, is_torchscript, open_model
+from scimill.training.redis_model import RedisModel
+from scimill.turbulence.network import CAMPAIGN, CorrectionNetwork, Spec
+
+SPEC = "network"  # title under which an exported model has its spec
+
+
+def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
+    """Read a trained network.
+
+    Parameters
+    ----------
+    path : a run directory, of which the best model is taken, or a model's file.
+
+    Returns
+    -------
+    The network, and what its file says of where it comes from.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+
+    """
+    file = path / MODEL if path.is_dir() else path
+    content = read_tensors(file, "model")
+    network = CorrectionNetwork(_spec(content["network"], str(file)))
+    network.load_state_dict(content["state"])
+    return network.eval(), content
+
+
+def open_correction(name: str, rank: int = 0) -> tuple[Model, Spec]:
+    """Open a correction model for a run.
+
+    Parameters
+    ----------
+    name : a run directory, its model.pt, a file of ``scimill turbulence export``, or redis://host:port/key.
+    rank : whose tensors a database gets.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+    ConfigError : what it needs is not installed.
+    """
+    if redis_model.is_address(name):
+        model: Model = RedisModel(name, rank).open()
+    elif _is_run(Path(name)):
+        network, _ = load_network(Path(name))
+        return TorchModel(network, {}), network.spec
+    else:
+        model = open_model(Path(name))
+    return model, _spec(_described(model.about, name), name)
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() or (path.suffix == ".pt" and not is_torchscript(path))
+
+
+def _described(about: Mapping[str, str], name: str) -> Mapping[str, Any]:
+    try:
+        described: Mapping[str, Any] = json.loads(about[SPEC])
+    except (KeyError, ValueError):
+        allowed = "one of scimill turbulence export"
+        raise InputError("the model does not say what it was trained on", where=name, allowed=allowed) from None
+    return described
+
+
+def _spec(values: Mapping[str, Any], where: str) -> Spec:
+    if not isinstance(values, Mapping) or values.get("campaign") != CAMPAIGN:
+        campaign = values.get("campaign", "another kind") if isinstance(values, Mapping) else "another kind"
+        raise InputError(f"a model of {campaign}", where=where, allowed="one of scimill turbulence train or export")
+    try:
+        return Spec.from_dict(values)
+    except (KeyError, TypeError):
+        raise InputError("the model's description is not complete", where=where) from None
+
+
+def close(model: Model) -> None:
+    """End what a model has begun: a database's client."""
+    if isinstance(model, RedisModel):
+        model.close()
+
+
+def check_format(output: str, form: str) -> None:
+    """Refuse what cannot be put into a database."""
+    if redis_model.is_address(output) and form != "torchscript":
+        raise ConfigError("RedisAI executes TorchScript", where=f"--format {form}", allowed="torchscript")
