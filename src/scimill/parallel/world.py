@@ -27,6 +27,7 @@ from scimill.errors import ConfigError, ScimillError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -85,6 +86,29 @@ class World:
     def gather_all(self, value: T) -> list[T]:
         """Return all ranks' values on all ranks."""
         return self.comm.allgather(value) if self.comm else [value]
+
+    def all_to_all(
+        self, send: "NDArray[Any]", send_counts: Sequence[int], receive: "NDArray[Any]", receive_counts: Sequence[int]
+    ) -> None:
+        """Send the successive parts of one array to the ranks in turn, and receive theirs one after the other."""
+        if self.comm:
+            self.comm.Alltoallv([send, send_counts], [receive, receive_counts])
+        else:
+            receive[:] = send
+
+    def pass_around(self, send: "NDArray[Any]", receive: "NDArray[Any]", step: int) -> None:
+        """Send an array to the rank `step` further on in the ring, and receive the one from as far behind."""
+        if self.comm:
+            self.comm.Sendrecv(send, (self.rank + step) % self.size, 0, receive, (self.rank - step) % self.size, 0)
+        else:
+            receive[...] = send
+
+    def teams(self, count: int) -> "World":
+        """Divide the ranks into `count` teams of neighbours, as even as can be; return this rank's team."""
+        if count == 1 or not self.comm:
+            return self
+        team: Any = self.comm.Split(self.rank * count // self.size, self.rank)
+        return World(team)
 
     def on_root(self, function: Callable[..., T], *args: Any) -> T:
         """Call the function on rank 0 and return its value, or raise its failure, on all ranks."""

@@ -1,0 +1,257 @@
+"""The spectral scheme: exact derivatives, products on the grid, modes above two thirds of the grid's left out.
+
+A right-hand side takes seven transforms: velocity (u, v) = (−∂φ/∂y, ∂φ/∂x) and density to the grid, the products un,
+vn, uv and v² − u² back, since
+
+    [φ, n] = ∂x(un) + ∂y(vn),    [φ, ω] = (∂xx − ∂yy)(uv) + ∂xy(v² − u²).
+
+They are made batch by batch, so that neither the velocity nor the products are ever in memory as a whole. The
+truncation is that of Orszag, J. Atmos. Sci. 28 (1971) 1074: products of what is kept are exact in what is kept.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.turbulence import stepping
+from scimill.turbulence.equations import Physics, linear_operator, propagator, spectral_symbols
+from scimill.turbulence.slabs import Exchange, Slabs, Team
+
+Modes = NDArray[np.complexfloating]
+Grid = NDArray[np.floating]
+
+
+def highest_mode(points: int) -> int:
+    """Highest mode that is kept: three times it is below the number of points."""
+    return (points - 1) // 3
+
+
+class Spectral:
+    """The spectral scheme on one rank's slab.
+
+    Parameters
+    ----------
+    physics, points : the equations and the grid points along each side.
+    dtype : float64 or float32.
+    team : the ranks that share the fields.
+
+    Attributes
+    ----------
+    slabs : which rows and columns the rank has.
+    symbols : the derivatives at its modes.
+    state : its modes of density and vorticity, shape (2, own ky, kx); kx is 0 … highest, −highest … −1.
+
+    """
+
+    def __init__(self, physics: Physics, points: int, dtype: np.dtype[Any], team: Team) -> None:
+        self.physics, self.points, self.dtype = physics, points, dtype
+        self.highest = highest_mode(points)
+        self.slabs = Slabs(points, self.highest + 1, team)
+        mx = np.concatenate([np.arange(self.highest + 1), np.arange(-self.highest, 0)])
+        my = np.arange(*self.slabs.columns)
+        self.symbols = spectral_symbols(physics.wave_number(1) * mx[None, :], physics.wave_number(1) * my[:, None])
+        self._kx, self._ky = ((physics.wave_number(1) * m).astype(dtype) for m in (mx, my))
+        with np.errstate(divide="ignore"):
+            self._poisson = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0).astype(dtype)
+        kind = np.result_type(dtype, np.complex64)
+        self._flow, self._products = (Exchange(self.slabs, fields, kind) for fields in (3, 4))
+        self.state: Modes
+        self.state, self._stage, self._total = np.zeros((3, 2, len(my), len(mx)), kind)
+        self._rate = np.zeros((2, self.slabs.batch, len(mx)), kind)
+        self._propagator: tuple[float, Modes] = (0.0, self._rate)
+        self._speed: float | None = None
+
+    # ---- to and from the grid ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _pair(self) -> Exchange:
+        return Exchange(self.slabs, 2, self.state.dtype)
+
+    def load(self, density: Grid, vorticity: Grid) -> None:
+        """Begin from the fields of own rows; modes that the scheme leaves out are dropped. Collective."""
+        pair, b = self._pair, self.slabs.batch
+        for batch in self.slabs.row_batches:
+            rows = batch.stop - batch.start
+            pair.grid[:rows], pair.grid[b : b + rows] = (f[batch.start : batch.stop] for f in (density, vorticity))
+            pair.rows_out(batch)
+        pair.to_columns()
+        for batch in self.slabs.column_batches:
+            pair.columns_in(batch)
+            _keep(pair.columns, self.state[:, batch.start : batch.stop], self.highest, self.points, b)
+        self.state *= self.dtype.type(self.points**-2.0)
+        self._speed = None
+
+    def grid_of(self, modes: Modes) -> tuple[Grid, Grid]:
+        """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
+        pair, b = self._pair, self.slabs.batch
+        for batch in self.slabs.column_batches:
+            _spread(modes[:, batch.start : batch.stop], pair.columns, self.highest, self.points, b)
+            pair.columns_out(batch)
+        pair.to_rows()
+        first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
+        for batch in self.slabs.row_batches:
+            pair.rows_in(batch)
+            rows = batch.stop - batch.start
+            first[batch.start : batch.stop], second[batch.start : batch.stop] = (
+                pair.grid[:rows],
+                pair.grid[b : b + rows],
+            )
+        return first, second
+
+    def fields(self) -> tuple[Grid, Grid]:
+        """Density and vorticity of own rows, shape (rows, points). Collective."""
+        return self.grid_of(self.state)
+
+    def potential(self) -> Grid:
+        """Potential of own rows, shape (rows, points). Collective."""
+        phi: Modes = self._poisson * self.state[1]
+        return self.grid_of(np.array([phi, phi]))[0]
+
+    def modes(self) -> Modes:
+        """Own modes of density and vorticity, shape (2, own ky, kx)."""
+        return self.state
+
+    def stiffness(self) -> float:
+        """Greatest rate of the linear part that a step must resolve to be stable: none, it is exact."""
+        return 0.0
+
+    # ---- rates and steps --------------------------------------------------------------------------------------
+
+    def speed(self) -> float:
+        """Greatest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
+        if self._speed is None:
+            self._speed = self._to_products(self.state) * self.points / self.physics.box
+        return self._speed
+
+    def _to_products(self, state: Modes) -> float:
+        """Bring a state to the grid, multiply, and bring the products back to columns; return the greatest speed."""
+        flow, products, b = self._flow, self._products, self.slabs.batch
+        for batch in self.slabs.column_batches:
+            own = slice(batch.start, batch.stop)
+            _flow(
+                state[:, own], self._poisson[own], self._kx, self._ky[own], flow.columns, self.highest, self.points, b
+            )
+            flow.columns_out(batch)
+        flow.to_rows()
+        fastest = 0.0
+        for batch in self.slabs.row_batches:
+            flow.rows_in(batch)
+            fastest = max(fastest, float(_multiply(flow.grid, products.grid, b, batch.stop - batch.start)))
+            if not math.isfinite(flow.grid[0, 0]):  # what is no number in one mode is none anywhere on the grid
+                fastest = math.nan
+            products.rows_out(batch)
+        products.to_columns()
+        return fastest
+
+    def _rates(self) -> Iterator[tuple[slice, Modes]]:
+        """Yield each batch of own columns with the rate of change by the nonlinear part, shape (2, rows, kx)."""
+        products = self._products
+        for batch in self.slabs.column_batches:
+            own, rate = slice(batch.start, batch.stop), self._rate[:, : batch.stop - batch.start]
+            products.columns_in(batch)
+            _tendency(products.columns, self._kx, self._ky[own], rate, self.highest, self.points, self.slabs.batch)
+            yield own, rate
+
+    def rate(self) -> Modes:
+        """Rate of change of the own modes, shape (2, own ky, kx). Collective."""
+        self.speed()
+        rate: Modes = np.einsum("ab...,b...->a...", linear_operator(self.physics, self.symbols), self.state)
+        for own, part in self._rates():
+            rate[:, own] += part
+        return rate
+
+    def step(self, length: float) -> None:
+        """Take one step. Collective."""
+        self.speed()
+        state, stage, total = self.state, self._stage, self._total
+        e = self._factor(length)
+        h, half, third, sixth = (self.dtype.type(length / part) for part in (1, 2, 3, 6))
+        for own, rate in self._rates():
+            stepping.first(state[:, own], rate, e[:, :, own], half, sixth, total[:, own], stage[:, own])
+        self._to_products(stage)
+        for own, rate in self._rates():
+            stepping.second(state[:, own], rate, half, third, total[:, own], stage[:, own])
+        self._to_products(stage)
+        for own, rate in self._rates():
+            stepping.third(state[:, own], rate, e[:, :, own], h, third, total[:, own], stage[:, own])
+        self._to_products(stage)
+        for own, rate in self._rates():
+            stepping.fourth(state[:, own], rate, sixth, total[:, own])
+        self._speed = None
+
+    def _factor(self, length: float) -> Modes:
+        """Integrating factor of half a step; made anew where the step's length changes."""
+        if self._propagator[0] != length:
+            factor = propagator(self.physics, self.symbols, length / 2)
+            self._propagator = (length, factor.astype(self.state.dtype))
+        return self._propagator[1]
+
+
+@numba.njit(cache=True)
+def _flow(state, poisson, kx, ky, columns, highest, points, pitch):  # type: ignore[no-untyped-def]
+    """Fill the columns of u, v and n from the modes of n and ω; φ = −ω/k², u = −i ky φ, v = i kx φ."""
+    for b in range(len(ky)):
+        for start, stop, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            for j in range(start, stop):
+                phi = poisson[b, j] * state[1, b, j]
+                u, v = phi * ky[b], phi * kx[j]
+                columns[b, j + shift] = complex(u.imag, -u.real)
+                columns[pitch + b, j + shift] = complex(-v.imag, v.real)
+                columns[2 * pitch + b, j + shift] = state[0, b, j]
+        for field in range(3):
+            columns[field * pitch + b, highest + 1 : points - highest] = 0
+
+
+@numba.njit(cache=True)
+def _spread(modes, columns, highest, points, pitch):  # type: ignore[no-untyped-def]
+    """Fill the columns of two fields from their modes."""
+    for field in range(2):
+        for b in range(modes.shape[1]):
+            row = field * pitch + b
+            columns[row, : highest + 1] = modes[field, b, : highest + 1]
+            columns[row, highest + 1 : points - highest] = 0
+            columns[row, points - highest : points] = modes[field, b, highest + 1 :]
+
+
+@numba.njit(cache=True)
+def _keep(columns, modes, highest, points, pitch):  # type: ignore[no-untyped-def]
+    """Take the kept modes of two fields from their columns."""
+    for field in range(2):
+        for b in range(modes.shape[1]):
+            row = field * pitch + b
+            modes[field, b, : highest + 1] = columns[row, : highest + 1]
+            modes[field, b, highest + 1 :] = columns[row, points - highest : points]
+
+
+@numba.njit(cache=True, fastmath={"nnan", "nsz"})
+def _multiply(grid, out, pitch, rows):  # type: ignore[no-untyped-def]
+    """Fill un, vn, uv and v² − u² from u, v and n; return the greatest |u| + |v|."""
+    fastest = grid.dtype.type(0)
+    for b in range(rows):
+        for y in range(grid.shape[1]):
+            u, v, n = grid[b, y], grid[pitch + b, y], grid[2 * pitch + b, y]
+            out[b, y] = u * n
+            out[pitch + b, y] = v * n
+            out[2 * pitch + b, y] = u * v
+            out[3 * pitch + b, y] = (v - u) * (v + u)
+            fastest = max(fastest, abs(u) + abs(v))
+    return fastest
+
+
+@numba.njit(cache=True)
+def _tendency(products, kx, ky, rate, highest, points, pitch):  # type: ignore[no-untyped-def]
+    """Rate of n and ω from the products' modes, which are points² too large."""
+    scale = kx.dtype.type(1) / kx.dtype.type(points * points)
+    for b in range(len(ky)):
+        for start, stop, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            for j in range(start, stop):
+                un, vn = products[b, j + shift], products[pitch + b, j + shift]
+                uv, difference = products[2 * pitch + b, j + shift], products[3 * pitch + b, j + shift]
+                n = (kx[j] * un + ky[b] * vn) * scale
+                rate[0, b, j] = complex(n.imag, -n.real)
+                rate[1, b, j] = ((kx[j] * kx[j] - ky[b] * ky[b]) * uv + kx[j] * ky[b] * difference) * scale
