@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,10 +75,20 @@ class Claim:
             os.close(descriptor)  # the other run has ended, and removed its lock, since we opened it
             raise self._refused()
         self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def _refused(self) -> StorageError:
         remedy = "wait for it, or end it, then --resume"
-        return StorageError("another run is writing this output", where=str(self._path), remedy=remedy)
+        return StorageError(
+            f"another run is writing this output: {self._owner()}", where=str(self._path), remedy=remedy
+        )
+
+    def _owner(self) -> str:
+        """Name the run that has the right, as it has written into the lock."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return self._path.read_text("utf-8") or "one that has just begun"
+        return "one that has just ended"
 
     def release(self) -> None:
         """Give the right back, if this process has it."""
