@@ -26,6 +26,7 @@ COMMANDS = {
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
     "bench": ("scimill.bench.commands", "bench", "Storage benchmarks: similarity of traces and data sets."),
     "sky": ("scimill.sky.commands", "sky", "Sky: pairs of colour and thermal images of Sage nodes, VICReg."),
+    "atoms": ("scimill.atoms.commands", "atoms", "Atoms: a database of structures for active learning."),
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts for Slurm, PBS and Cobalt."),
     "verify": ("scimill.verify", "verify", "Check a store (structure, checksums, physical ranges) or a training run."),
     "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),

@@ -50,6 +50,7 @@ WITHOUT_UNIT = {
     "radius_scale",
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
+    *("test_fraction", "fraction", "train_fraction", "valid_fraction"),
 }
 """Every other number or range of the shipped configurations has a unit."""
 

@@ -29,6 +29,7 @@ KERNELS = {
     },
     "bench": {"similarity", "counter", "crc", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample"},
+    "atoms": {"composition", "geometry", "units"},
 }
 """Pure modules of each campaign."""
 
@@ -71,6 +72,7 @@ GUARDED = {
     "torch": {"training", "network"},
     "horovod": {"training", "network"},
     "pyfftw": {"turbulence/fourier"},
+    "ase": {"campaign"},
     "click": CLICK,
 }
 KERNEL_PACKAGES = {"numpy", "scipy", "numba"}
@@ -150,7 +152,7 @@ def may_import_package(module: str, package: str) -> bool:
     return here in GUARDED.get(package, {here}) or module.replace(".", "/") in GUARDED[package]
 
 
-STANDARD = {"math", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
+STANDARD = {"math", "re", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
 """What of the standard library a pure kernel may need: nothing that reads, writes or asks for the time."""
 
 

@@ -88,7 +88,7 @@ def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignme
     """
     with new_file(path, alignment) as file:
         file.attrs.update(attributes)
-        return [_create_dataset(file, field, rows) for field, rows in layout.datasets()]
+        return [create_dataset(file, field, rows) for field, rows in layout.datasets()]
 
 
 def new_file(path: Path, alignment: int) -> h5py.File:
@@ -104,7 +104,8 @@ def new_file(path: Path, alignment: int) -> h5py.File:
     )
 
 
-def _create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
+def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
+    """Reserve the space of a dataset and describe it; return its offset in the file and its length, bytes."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -1,0 +1,17 @@
+"""Atoms: a crash-proof database of atomic structures for active learning, after the design document of LANL's ALF."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scimill.atoms.database import Database
+
+__all__ = ["Database"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the database when it is asked for, so that ``--help`` is quick."""
+    if name != "Database":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from scimill.atoms.database import Database
+
+    return Database

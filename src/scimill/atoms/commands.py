@@ -1,0 +1,107 @@
+"""The commands ``scimill atoms …``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scimill.atoms.params import AddConfig, ImportConfig
+from scimill.cli import ConfigHelp, LazyGroup, configured
+from scimill.errors import ConfigError, Stopped
+from scimill.parallel.report import say
+from scimill.parallel.world import Stop, world
+
+if TYPE_CHECKING:
+    from scimill.atoms.database import Database
+
+DATABASE = click.argument("database", type=click.Path(path_type=Path))
+FILES = click.argument("files", nargs=-1, type=click.Path())
+
+
+@click.group(cls=LazyGroup)
+def atoms() -> None:
+    """Databases of atomic structures for active learning."""
+
+
+def _open(path: Path, config: AddConfig | ImportConfig) -> "Database":
+    """Open a database for taking structures in."""
+    from scimill.atoms.database import Admission, Database
+
+    admission = Admission(config.test_fraction, config.seed, config.nan_labels == "missing", config.duplicates)
+    return Database(path, write=True, world=world(), admission=admission)
+
+
+def _tell_ignored(names: tuple[str, ...]) -> None:
+    if names and world().is_root:
+        say(f"properties that are not taken: {', '.join(names)}; --properties gives them columns")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@FILES
+@configured(AddConfig, positional="files")
+def add(config: AddConfig, database: Path) -> None:
+    """Add the structures of FILES to DATABASE one by one; each is kept as soon as it is in.
+
+    What comes before a structure that is refused stays. One process does it.
+    """
+    from scimill.atoms.ingest import add_files
+    from scimill.atoms.properties import Properties
+
+    ranks = world()
+    if ranks.size > 1:
+        ranks.fail(ConfigError("add is for one process", remedy="scimill atoms import, for many ranks"))
+    properties = Properties(config.properties)
+    stop = Stop(ranks, config.walltime, config.walltime_margin)
+    with _open(database, config) as opened:
+        added = 0
+        for _ in add_files(opened, [Path(path) for path in config.files], properties):
+            added += 1
+            if stop.requested():
+                raise Stopped(f"stopped by {stop.reason}; {added:,} structures were added")
+        total = opened.total
+    _tell_ignored(tuple(sorted(properties.ignored)))
+    click.echo(f"{database}: {added:,} structures added, {total:,} in all")
+
+
+@atoms.command(name="import", cls=ConfigHelp)
+@DATABASE
+@FILES
+@click.option("--dry-run", is_flag=True, help="Count the structures and write nothing.")
+@configured(ImportConfig, positional="files")
+def import_(config: ImportConfig, database: Path, dry_run: bool) -> None:
+    """Import the structures of FILES into DATABASE: all, or after a failure none.
+
+    Under mpirun or srun the ranks share the work, and the bytes do not depend on their number.
+    """
+    from scimill.atoms import ingest
+    from scimill.atoms.properties import Properties
+
+    ranks, files = world(), [Path(path) for path in config.files]
+    with ranks.together():
+        properties = Properties(config.properties)
+    if dry_run:
+        click.echo(f"{database}: {ranks.on_root(ingest.count, files):,} structures to import")
+        return
+    stop = Stop(ranks, config.walltime, config.walltime_margin)
+    with _open(database, config) as opened:
+        done = ingest.import_files(opened, files, properties, piece_rows=config.piece_size, stop=stop)
+        total = opened.rows()
+    _tell_ignored(done.ignored)
+    skipped = f", {done.skipped:,} duplicates skipped" if done.skipped else ""
+    click.echo(f"{database}: {done.added:,} structures added{skipped}, {total:,} in all")
+
+
+@atoms.command()
+@DATABASE
+def compress(database: Path) -> None:
+    """Move the structures of DATABASE that came one by one into arrays, one set per stoichiometry.
+
+    Under mpirun or srun the ranks share the work.
+    """
+    from scimill.atoms.database import Database
+
+    with Database(database, write=True, world=world(), create=False) as opened:
+        moved = opened.compress_dataset()
+        groups = len(opened.groups)
+    click.echo(f"{database}: {sum(moved.values()):,} structures compressed, {groups:,} stoichiometries in all")

@@ -1,0 +1,117 @@
+"""Segments: HDF5 files of named arrays that are written once and never change.
+
+A segment is laid down, filled by any number of ranks with raw writes, synced and renamed to its name. One that has its
+name is complete.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.files import rename, storage_errors, sync
+from scimill.parallel.world import World
+from scimill.store import hdf5
+from scimill.store.layout import Field
+
+ALIGNMENT = 4096  # bytes
+
+Attributes = Mapping[str, str | int | float | bool]
+
+
+class SegmentWriter:
+    """A segment that is being written, on all ranks; opening and finishing are collective, writing is not.
+
+    Parameters
+    ----------
+    world : the ranks.
+    path : its name, which it gets by `finish`.
+    datasets : every dataset with its number of rows.
+    attributes : of the root group.
+
+    """
+
+    def __init__(
+        self, world: World, path: Path, datasets: Sequence[tuple[Field, int]], attributes: Attributes | None = None
+    ) -> None:
+        self._world, self._path = world, path
+        self._part = path.with_name(path.name + ".part")
+        world.on_root(self._lay_down, datasets, attributes or {})
+        self._file = hdf5.open_for_writing(self._part, world, {})
+        self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, rows in datasets if rows}
+
+    def _lay_down(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
+        with storage_errors(self._part, "laying down a segment"), hdf5.new_file(self._part, ALIGNMENT) as file:
+            file.attrs.update(attributes)
+            for field, rows in datasets:
+                hdf5.create_dataset(file, field, rows)
+
+    def write(self, name: str, first: int, rows: NDArray[Any]) -> None:
+        """Write rows of a dataset from `first` on."""
+        with storage_errors(self._part, "writing a segment"):
+            self._rows[name].write(first, rows)
+
+    def finish(self) -> None:
+        """Close the file, bring it to the disk and give it its name."""
+        self._file.close()
+        self._world.barrier()
+        self._world.on_root(self._name)
+
+    def _name(self) -> None:
+        with storage_errors(self._part, "syncing a segment"):
+            sync(self._part)
+        rename(self._part, self._path)
+
+
+class Segment:
+    """A segment open for reading, by one rank for itself, also when it has been removed since."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = hdf5.open_for_reading(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the root group."""
+        return dict(self._file.attrs)
+
+    def names(self, group: str = "/") -> list[str]:
+        """Names in a group; none where there is no such group."""
+        found = self._file.get(group)
+        return list(found) if isinstance(found, h5py.Group) else []
+
+    def leaves(self) -> Iterator[str]:
+        """Paths of all groups that hold datasets."""
+        found: list[str] = []
+
+        def visit(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group) and any(isinstance(part, h5py.Dataset) for part in item.values()):
+                found.append(name)
+
+        visit("/", self._file)
+        self._file.visititems(visit)
+        return iter(found)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a dataset of this name."""
+        return isinstance(self._file.get(name), h5py.Dataset)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a dataset."""
+        return tuple(self._file[name].shape)
+
+    def units(self, name: str) -> str:
+        """Unit of a dataset, empty where it says none."""
+        return str(self._file[name].attrs.get("units", ""))
+
+    def read(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Read rows of a dataset."""
+        with storage_errors(self.path, "reading a segment"):
+            return np.asarray(self._file[name][first:stop])
