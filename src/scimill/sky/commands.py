@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
+from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.sky.params import PairConfig, SceneConfig
+from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -66,3 +67,49 @@ def pair(
     wanted = [(report, pairing.write_report), (workbook, book.write_workbook)]
     ranks.on_root(pairing.write_all, result, index, [(path, write) for path, write in wanted if path])
     click.echo(pairing.table(result))
+
+
+@sky.command(cls=ConfigHelp)
+@click.argument("index", type=click.Path(path_type=Path))
+@generating
+@click.option("--nodes", type=click.Path(path_type=Path), help="The table of nodes with the boxes of their cameras.")
+@configured(PrepareConfig)
+def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | None, dry_run: bool) -> None:
+    """Decode the pairs of INDEX into the parallel HDF5 file OUTPUT.
+
+    Under mpirun or srun all ranks write the one file, and its bytes do not depend on their number.
+    """
+    from scimill.sky import prepare as preparing
+
+    ranks = world()
+    if dry_run:
+        click.echo(ranks.on_root(preparing.describe, config, index, nodes, output))
+        return
+    plan = preparing.prepare(config, index, nodes, output, ranks)
+    if plan is None and ranks.is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: " + ranks.on_root(preparing.result, output.path))
+
+
+@sky.command(name="export-data")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["pairs"]), default="pairs", show_default=True,
+              help="pairs: loose JPG and CSV files, train/{rgb,thermal,pairs}.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Write into a directory that is not empty.")
+def export_data(store: Path, output: Path, form: str, overwrite: bool) -> None:
+    """Write the pairs of STORE as loose files below the directory OUTPUT, for other tools."""
+    from scimill.sky import stored
+
+    count = stored.export_pairs(store, output, world(), overwrite=overwrite)
+    click.echo(f"{output}: {count:,} {form}")
+
+
+@sky.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
+def plot(source: Path, folder: Path) -> None:
+    """Draw the store SOURCE as PNG files: a sheet of its pairs."""
+    from scimill.sky.plots import plot_store
+
+    click.echo(world().on_root(plot_store, source, folder))

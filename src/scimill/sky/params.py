@@ -5,9 +5,10 @@ from typing import Literal, Self
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Number, Run, Switch, Whole, parameter
+from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, parameter
 
 CAMPAIGN = 5  # first word of the spawn key of this campaign's random streams
+ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
 
 
@@ -52,3 +53,37 @@ class PairConfig:
         0.0, "time by which images may differ that match none exactly", unit="s", ge=0, le=3600
     )
     strict: Switch = parameter(False, "refuse a campaign in which any file is damaged, an orphan or a duplicate")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PrepareConfig(File, Run):
+    """`scimill sky prepare`."""
+
+    rgb_height: Whole = parameter(600, "height of the stored colour images", ge=8, le=8192)
+    rgb_width: Whole = parameter(800, "width of the stored colour images", ge=8, le=8192)
+    thermal_height: Whole | None = parameter(
+        None, "height of the stored thermal images; as they are if not given", ge=8
+    )
+    thermal_width: Whole | None = parameter(None, "width of the stored thermal images; as they are if not given", ge=8)
+    thermal: Literal["auto", "counts", "float32"] = parameter(
+        "auto", "counts of 0.04 K, without loss, or degrees Celsius; auto: counts where all files are such"
+    )
+    crop: Literal["nodes", "centre", "whole"] = parameter(
+        "nodes", "part of the optical image: the box in the table of nodes, the published centre crop, or all of it"
+    )
+    decode: Literal["exact", "fast"] = parameter(
+        "exact", "decode JPGs at their full size, or at a half, quarter or eighth of it where that is enough"
+    )
+    block_size: Whole = parameter(16, "pairs per block, the unit of work, writing and resuming", ge=1, le=4096)
+    strict: Switch = parameter(False, "stop at a damaged file; else its pair is stored as zeros with a flag")
+    pairs_crc32c: Whole | None = parameter(
+        None, "checksum of the pairs and their boxes, which must match; found if not given", ge=0, lt=2**32
+    )
+
+    @model_validator(mode="after")
+    def _both_sizes(self) -> Self:
+        if (self.thermal_height is None) != (self.thermal_width is None):
+            raise ValueError("thermal_height and thermal_width are given together, or neither")
+        if self.thermal == "counts" and self.thermal_height is not None:
+            raise ValueError("counts are stored as they are; leave out thermal_height and thermal_width")
+        return self

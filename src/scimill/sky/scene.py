@@ -17,6 +17,7 @@ from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.sky import camera, celsius, clouds, names, solar
 from scimill.sky.faults import Faults
+from scimill.sky.loose import thermal_text, write
 from scimill.sky.nodes import write_nodes, write_time
 from scimill.sky.params import CAMPAIGN, SceneConfig
 from scimill.sky.weather import Campaign, Shot
@@ -27,10 +28,6 @@ URL = "https://storage.sagecontinuum.org/api/v1/data"
 WARMEST, COLDEST = 25.0, -60.0  # °C, ends of the false colours
 SHOT_NOISE = 0.012  # of white, of the optical camera
 VIGNETTE = 0.18  # what the corners of the optical image lack
-HEADER = (
-    "sensor;right\nbit depth;14\nwidth;{1}\nheight;{0}\nresolution;high\n"
-    "advanced radiometry support;1\nunit;celsius\n\n"
-)
 METADATA = (
     "timestamp",
     "name",
@@ -115,11 +112,7 @@ class Scene:
 
     def csv(self, shot: Shot) -> bytes:
         """File of a frame's temperatures."""
-        numbers = self.counts(shot, block_stream(self.config.seed, CAMPAIGN, shot.item))
-        values, inverse = np.unique(numbers, return_inverse=True)
-        words = np.array([f"{value:.6g}" for value in celsius.to_celsius(values).tolist()])[inverse]
-        rows = "\n".join(";".join(row) for row in words.reshape(numbers.shape).tolist())
-        return (HEADER.format(*self.infrared) + rows + "\n").encode()
+        return thermal_text(self.counts(shot, block_stream(self.config.seed, CAMPAIGN, shot.item)))
 
     def jpg(self, shot: Shot) -> bytes:
         """File of a frame's images: the optical one, and beside it the thermal one in false colours."""
@@ -190,15 +183,6 @@ class Scene:
             numbers = (s.sun_elevation, s.sky.cover, s.sky.base, s.sky.air)
             rows.append([str(s.time), s.vsn, str(s.position), *(f"{value:.4f}" for value in numbers)])
         return rows
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that a killed run leaves none by halves."""
-    with storage_errors(path, "writing a file of the campaign"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(content)
-        part.replace(path)
 
 
 def write_table(path: Path, rows: list[list[str]]) -> None:
