@@ -27,7 +27,7 @@ KERNELS = {
         "diagnostics",
         "solver",
     },
-    "bench": {"similarity", "counter", "crc", "volumes"},
+    "bench": {"similarity", "counter", "crc", "volumes", "clicks"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample"},
     "atoms": {"composition", "geometry", "units"},
 }

@@ -10,6 +10,9 @@ from scimill.parallel.world import World
 PLANNERS = {
     # (workload, format): module of scimill.bench.formats whose `plan` makes it
     ("imseg", "npy"): "npy",
+    ("dlrm", "bin"): "binary",
+    ("dlrm", "npz"): "npz",
+    ("dlrm", "npy"): "triplet",
 }
 
 

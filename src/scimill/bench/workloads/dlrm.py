@@ -1,0 +1,50 @@
+"""Rows of dlrm: the laws of a configuration, and columns of its rows as bytes."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+
+from scimill.bench import clicks
+from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law
+from scimill.bench.counter import stream_key
+from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.bench.plan import Bytes, Records
+
+ROWS = 20  # stream
+LABEL, DENSE, SPARSE = (0, 1), (1, 1 + INTEGERS), (1 + INTEGERS, 1 + INTEGERS + CATEGORIES)
+"""Columns [begin, end) of a row."""
+ALL = (0, SPARSE[1])
+
+
+@cache
+def law(ids: str, missing: float, *, is_text: bool = False) -> Law:
+    """Law of a configuration's values; the integers of text have their own range, its categories are 32-bit hashes."""
+    integers = INTEGER_RANGE if not is_text else TEXT_RANGE if ids == "uniform" else RARE_RANGE
+    categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else COUNTS
+    ranges = np.array([2, *[integers] * INTEGERS, *categories], dtype=np.uint64)
+    return Law(ranges, ids == "skewed", np.uint64(round(missing * 65536)))
+
+
+@cache
+def key(seed: int) -> np.uint64:
+    """Key of the rows' stream."""
+    return stream_key(seed, CAMPAIGN, ROWS)
+
+
+def columns(config: Plannable, dtype: str, span: tuple[int, int], first: int, count: int) -> Records:
+    """Return `count` rows from `first` on of the columns of a span as a segment, each row after the other."""
+    width, item = span[1] - span[0], np.dtype(dtype).itemsize
+    return Records(count * width * item, width * item, encoder(config, dtype, span, first))
+
+
+def encoder(config: Plannable, dtype: str, span: tuple[int, int], first: int) -> Callable[[Bytes, int, int], None]:
+    """Return the function that makes rows of a segment which begins with row `first`; see `plan.Records`."""
+    return partial(_encode, key(config.seed), law(config.ids, config.missing), dtype, span, first)
+
+
+def _encode(
+    stream: np.uint64, values: Law, dtype: str, span: tuple[int, int], first: int, out: Bytes, begin: int, count: int
+) -> None:
+    table = out.view(dtype).reshape(count, span[1] - span[0])
+    clicks.rows(table, stream, first + begin, span[0], values)

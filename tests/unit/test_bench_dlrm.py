@@ -1,0 +1,133 @@
+"""Data sets of dlrm: what their readers find in them, row by row the same in every format."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scimill.bench import clicks, datasets, generate
+from scimill.bench.ledger import Manifest
+from scimill.bench.params import GenerateConfig
+from scimill.bench.plan import MARGIN
+from scimill.config import Layer, build
+from scimill.parallel.world import World
+from scimill.store.output import Output
+
+
+def configure(**values: Any) -> GenerateConfig:
+    return build(
+        GenerateConfig, [Layer("test", {"workload": "dlrm", "size": "1.2MB", "rows_per_file": 3000, **values})]
+    )
+
+
+def make(folder: Path, **values: Any) -> Path:
+    """Generate a data set, of about 7000 rows unless told otherwise."""
+    generate.generate(configure(**values), Output(folder / "set"), World(None))
+    return folder / "set"
+
+
+def rows(folder: Path, **values: Any) -> np.ndarray:
+    """All rows of the training and the test file of the binary format, as the trainer reads them."""
+    found = make(folder, format="bin", **values)
+    files = [np.fromfile(found / f"terabyte_processed_{name}.bin", dtype=np.int32) for name in ("train", "test")]
+    return np.concatenate([file.reshape(-1, 40) for file in files])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    return rows(tmp_path_factory.mktemp("bin"))
+
+
+def test_values_are_in_the_ranges_that_the_counts_state(table: np.ndarray, tmp_path: Path) -> None:
+    counts = np.load(make(tmp_path, format="bin") / "day_fea_count.npz")["counts"]
+    assert counts.shape == (26,)
+    assert set(np.unique(table[:, 0])) == {0, 1}
+    assert table.min() == 0 and table[:, 1:14].max() < 2_557_264
+    assert (table[:, 14:] < counts).all()
+    assert (table[:, 14:].max(axis=0) > 0.99 * counts - 2).all()
+    np.testing.assert_allclose(table[:, 1:14].mean(axis=0) / 2_557_264, 0.5, atol=0.02)
+
+
+def test_the_test_file_has_its_share(tmp_path: Path) -> None:
+    found = make(tmp_path, format="bin", evaluation_share=0.25)
+    sizes = [(found / f"terabyte_processed_{name}.bin").stat().st_size for name in ("train", "test")]
+    assert [size % 160 for size in sizes] == [0, 0]
+    assert sizes[1] / sum(sizes) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_npz_holds_the_same_rows_in_arrays_that_begin_at_pages(table: np.ndarray, tmp_path: Path) -> None:
+    found = make(tmp_path, format="npz", size="2.4MB")
+    totals = np.load(found / "day_day_count.npz")["total_per_file"]
+    first = 0
+    for number, count in enumerate(totals.tolist()):
+        path = found / f"day_{number}_reordered.npz"
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+            assert [member.filename for member in archive.infolist()] == ["X_int.npy", "X_cat.npy", "y.npy"]
+        with np.load(path) as day:
+            assert {day[name].dtype for name in day} == {np.dtype(np.int64)}
+            joined = np.column_stack([day["y"], day["X_int"], day["X_cat"]])
+        assert len(joined) == count
+        np.testing.assert_array_equal(joined, table[first : first + count])
+        first += count
+    assert len(totals) > 2 and first <= len(table)
+
+
+def test_the_triplet_holds_the_same_rows(table: np.ndarray, tmp_path: Path) -> None:
+    found = make(tmp_path, format="npy")
+    for number in range(3):
+        dense, sparse, labels = (np.load(found / f"day_{number}_{name}.npy") for name in ("dense", "sparse", "labels"))
+        assert (dense.dtype, sparse.dtype, labels.dtype) == (np.float32, np.int32, np.int32)
+        expected = table[3000 * number : 3000 * (number + 1)][: len(labels)]
+        np.testing.assert_array_equal(np.column_stack([labels, dense.astype(np.int32), sparse]), expected)
+
+
+def test_preprocessed_is_one_file(tmp_path: Path) -> None:
+    found = make(tmp_path, format="bin", binary_name="preprocessed", size=160 * 1000 - 1)
+    assert {path.name for path in found.iterdir()} == {".scimill", "manifest.json", "preprocessed.bin"}
+    assert (found / "preprocessed.bin").stat().st_size == 160_000
+
+
+def test_skewed_ids_repeat_and_missing_features_are_zero(tmp_path: Path) -> None:
+    skewed = rows(tmp_path, ids="skewed", missing=0.2)
+    counts = np.array(clicks.COUNTS)
+    # u³ < 1/1000 for a tenth of all u, and a fifth is missing
+    share = (skewed[:, 14:] <= counts // 1000).mean(axis=0)[counts > 100_000]
+    np.testing.assert_allclose(share, 1 - 0.8 * 0.9, atol=0.03)
+    assert set(np.unique(skewed[:, 0])) == {0, 1}
+
+
+@pytest.mark.parametrize("form", ["bin", "npz", "npy"])
+@pytest.mark.parametrize("fit", ["at-least", "at-most", "nearest"])
+@pytest.mark.parametrize("size", [30_000, 1_234_567, 40_000_000_000])
+def test_the_size_is_within_a_row_of_the_request(form: str, fit: str, size: int) -> None:
+    config = configure(format=form, fit=fit, rows_per_file=3_000_000)
+    total = datasets.plan(config, size, World(None)).size
+    record = {"bin": 160, "npz": 320, "npy": 160}[form]
+    assert {"at-least": 0 <= total - size < record, "at-most": 0 <= size - total < record}.get(
+        fit, abs(total - size) <= record // 2
+    )
+
+
+@pytest.mark.parametrize("form", ["bin", "npz", "npy"])
+def test_any_range_of_a_file_is_made_by_itself(form: str) -> None:
+    file = datasets.plan(configure(format=form), 600_000, World(None)).files[0]
+    whole = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
+    file.fill(0, file.size, whole, MARGIN)
+    random = np.random.default_rng(1)
+    for start in random.integers(0, file.size // 4, 20) * 4:
+        stop = min(file.size, int(start) + 20_000)
+        work = np.full(20_000 + 2 * MARGIN, 255, dtype=np.uint8)
+        file.fill(int(start), stop, work, MARGIN)
+        np.testing.assert_array_equal(work[MARGIN : MARGIN + stop - start], whole[MARGIN + start : MARGIN + stop])
+
+
+def test_the_manifest_vouches_for_the_joined_checksums(tmp_path: Path) -> None:
+    from crc32c import crc32c
+
+    found = make(tmp_path, format="npz", size="2.4MB", block_size=65536)
+    for entry in Manifest.read(found).files:
+        content = (found / entry.name).read_bytes()
+        assert (entry.size, entry.crc32c) == (len(content), crc32c(content))
