@@ -18,4 +18,4 @@ shellcheck scripts/*.sh containers/image/*.sh .ci/run
 echo "== pytest"
 # A test that is skipped has not been run: tests/conftest.py makes it a failure.
 # Many tests wait, for a scheduler or a disk: as many run side by side as there are processors.
-exec pytest -n logical --dist loadgroup "$@"
+exec pytest -n logical --dist loadscope "$@"

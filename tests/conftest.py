@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
@@ -99,11 +100,16 @@ TOGETHER = ("jobs", "containers", "faults")
 """Folders whose tests share what is costly or only once there: a cluster, an image, the fuzzers."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay in one process where scripts/test.sh runs several: those of a file, or of a folder."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
+class Together(LoadScopeScheduling):
+    """Where scripts/test.sh runs several processes, the tests of a file, or of such a folder, stay in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        return path.parent.name if path.parent.name in TOGETHER else str(path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
