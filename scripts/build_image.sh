@@ -40,6 +40,7 @@ while [ $# -gt 0 ]; do
 done
 name=$(basename "${definition%.def}")
 output=${output:-$here/$name.sif}
+part=$output.$$.part  # of this build alone: two at once do not meet
 cache=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}
 
 # ---- what can be refused before anything is built --------------------------------------------------------------------
@@ -59,7 +60,7 @@ mkdir -p "$cache"/{bases,torch,wheels} 2>/dev/null && [ -w "$cache" ] || fail 4 
 # A build that fails leaves its tree behind: it gets a place of its own.
 APPTAINER_TMPDIR=$(mktemp -d -p "${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}") || fail 4 "cannot write into ${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}"
 export APPTAINER_TMPDIR
-trap 'rm -f "$output.part"; rm -rf --one-file-system "$APPTAINER_TMPDIR"' EXIT
+trap 'rm -f "$part"; rm -rf --one-file-system "$APPTAINER_TMPDIR"' EXIT
 
 # ---- the base ----------------------------------------------------------------------------------------------------------
 
@@ -98,8 +99,8 @@ LIST
 DEF
     apptainer build "${rootless[@]}" "${squash[@]}" "$work/base.sif" "$work/base.def" >"$work/log" 2>&1 ||
       { tail -n 20 "$work/log" >&2; fail 1 "making the base failed; its log stands above"; }
-    mv "$work/base.sif" "$image.part"
-    mv "$image.part" "$image"
+    mv "$work/base.sif" "$image.$$.part"
+    mv "$image.$$.part" "$image"
   fi
   echo "$image"
 }
@@ -153,12 +154,12 @@ started=$SECONDS
 git=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 # A definition without one of these arguments is as good.
 apptainer build --force --notest --warn-unused-build-args "${squash[@]}" --bind "$cache:/mnt" "${from[@]}" \
-  --build-arg "git=$git" --build-arg "environment=$(build_environment)" "${options[@]}" "$output.part" "$definition" ||
+  --build-arg "git=$git" --build-arg "environment=$(build_environment)" "${options[@]}" "$part" "$definition" ||
   fail 1 "building $name failed; apptainer's own message stands above"
 built=$SECONDS
 # An ordinary user without FUSE cannot mount an image, but unpack it.
 unpack=()
 [ "$(id -u)" = 0 ] || [ -w /dev/fuse ] || unpack=(--unsquash --userns)
-apptainer test "${unpack[@]}" "$output.part" || fail 1 "$name was built, and its test failed: the image is not kept"
-mv -f "$output.part" "$output"
+apptainer test "${unpack[@]}" "$part" || fail 1 "$name was built, and its test failed: the image is not kept"
+mv -f "$part" "$output"
 say "$output: $(du -m "$output" | cut -f1) MB, built in $((built - started)) s, tested in $((SECONDS - built)) s"
