@@ -28,7 +28,7 @@ KERNELS = {
         "solver",
     },
     "bench": {"similarity", "counter", "crc", "volumes", "clicks"},
-    "sky": {"solar", "camera", "clouds", "celsius", "resample"},
+    "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
     "atoms": {"composition", "geometry", "units"},
 }
 """Pure modules of each campaign."""

@@ -8,7 +8,7 @@ import click
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
 from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
+from scimill.sky.params import AlignConfig, PairConfig, PrepareConfig, SceneConfig
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -67,6 +67,26 @@ def pair(
     wanted = [(report, pairing.write_report), (workbook, book.write_workbook)]
     ranks.on_root(pairing.write_all, result, index, [(path, write) for path, write in wanted if path])
     click.echo(pairing.table(result))
+
+
+@sky.command(cls=ConfigHelp)
+@click.argument("index", type=click.Path(path_type=Path))
+@click.option("--nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The table of nodes with boxes, CSV.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing table.")
+@configured(AlignConfig)
+def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite: bool) -> None:
+    """Find where in the optical images of INDEX each node's thermal camera looks.
+
+    The box is where both images tell most of each other (mutual information), over pairs by day with clouds.
+    """
+    from scimill.sky import align as aligning
+
+    ranks = world()
+    ranks.on_root(aligning.check_output, output, nodes, overwrite)
+    found = aligning.align(config, index, nodes, ranks)
+    ranks.on_root(aligning.write, found, output)
+    click.echo(aligning.table(found))
 
 
 @sky.command(cls=ConfigHelp)

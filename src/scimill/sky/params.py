@@ -87,3 +87,15 @@ class PrepareConfig(File, Run):
         if self.thermal == "counts" and self.thermal_height is not None:
             raise ValueError("counts are stored as they are; leave out thermal_height and thermal_width")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AlignConfig:
+    """`scimill sky align`."""
+
+    pairs: Whole = parameter(12, "pairs per node and place, those in which clouds stand out most", ge=1, le=1000)
+    least_pairs: Whole = parameter(4, "fewest pairs from which a box is found", ge=1, le=1000)
+    least_elevation: Number = parameter(5.0, "least elevation of the sun", unit="degree", ge=-90, le=90)
+    least_contrast: Number = parameter(
+        8.0, "least difference between the warm and the cold tenth of a thermal image", unit="K", ge=0, le=1000
+    )

@@ -1,0 +1,137 @@
+"""Finding each node's box: where in its optical image the thermal camera looks."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scimill.errors import InputError, StorageError
+from scimill.files import check_directory
+from scimill.parallel.world import World
+from scimill.sky import decode
+from scimill.sky.camera import WHOLE, Box
+from scimill.sky.index import Pair, read_index
+from scimill.sky.information import Ranks, find_box, mean_information, ranks
+from scimill.sky.nodes import Node, Nodes, read_nodes, write_nodes
+from scimill.sky.params import AlignConfig
+from scimill.sky.prepare import centre_box
+from scimill.sky.resample import shrink
+
+WIDTH = 384  # columns to which optical images are brought
+INNER = (63, 84)  # rows and columns to which thermal images are brought
+
+
+class Aligned(NamedTuple):
+    """What was found of a row of the table of nodes."""
+
+    node: Node
+    pairs: int
+    """that were looked at"""
+    information: float
+    """mutual information at the box, nats; 0 where none was found"""
+    centre: float
+    """the same at the centre crop"""
+
+
+def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> list[Aligned]:
+    """Find the box of each row of a table of nodes; collective, the ranks share the rows.
+
+    Raises
+    ------
+    InputError : the index or the table cannot be read, or no row has enough pairs.
+
+    """
+    pairs = world.on_root(read_index, index)
+    nodes = world.on_root(read_nodes, nodes_path)
+    mine = [_align_node(config, node, pairs) for node in nodes.rows[world.rank :: world.size]]
+    shared = world.gather_all(mine)
+    found = [shared[number % world.size][number // world.size] for number in range(len(nodes.rows))]
+    if not any(aligned.information for aligned in found):
+        what = f"no node has {config.least_pairs} pairs by day with structure in both images"
+        world.fail(InputError(what, where=str(index), remedy="give more pairs, or a smaller --least-pairs"))
+    return found
+
+
+def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> Aligned:
+    own = [
+        pair
+        for pair in pairs
+        if pair.vsn == node.vsn
+        and node.valid[0] <= pair.time < node.valid[1]
+        and pair.sun_elevation >= config.least_elevation
+    ]
+    images = _best_images(config, own)
+    if len(images) < config.least_pairs:
+        return Aligned(node, len(images), 0.0, 0.0)
+    box, information = find_box(images)
+    rows, columns = images[0][0].shape
+    centre = mean_information(images, centre_box(rows, columns))
+    return Aligned(dataclasses.replace(node, box=box), len(images), information, centre)
+
+
+def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks, Ranks]]:
+    """Ranks of the images of pairs from all over the time in which clouds stand out most."""
+    step = max(1, len(pairs) // (4 * config.pairs))
+    loaded = []
+    for pair in pairs[::step]:
+        try:
+            celsius = decode.read_thermal(decode.read_bytes(pair.thermal)).celsius
+        except decode.Damaged:
+            continue
+        loaded.append((float(np.subtract(*np.quantile(celsius, (0.9, 0.1)))), pair, celsius))
+    chosen = sorted(loaded, key=lambda found: -found[0])[: config.pairs]
+    images = []
+    for contrast, pair, celsius in chosen:
+        if contrast < config.least_contrast:
+            continue
+        inner = np.empty((*INNER, 1), dtype=np.float32)
+        source = np.ascontiguousarray(celsius, dtype=np.float32)[..., None]
+        shrink(source, 0.0, 0.0, float(celsius.shape[1]), float(celsius.shape[0]), inner)
+        try:
+            images.append((_whiteness(pair), ranks(inner[..., 0])))
+        except decode.Damaged:
+            continue
+    shape = images[0][0].shape if images else (0, 0)
+    return [image for image in images if image[0].shape == shape]
+
+
+def _whiteness(pair: Pair) -> Ranks:
+    """Ranks of red / blue, which is large in clouds and small in the blue sky, whatever the exposure."""
+    shape = (round(WIDTH * pair.rgb_height / pair.rgb_width), WIDTH)
+    image = decode.read_rgb(decode.read_bytes(pair.rgb), WHOLE, shape, fast=True).astype(np.float32)
+    return ranks((image[..., 0] + 1) / (image[..., 2] + 1))
+
+
+def check_output(path: Path, nodes: Path, overwrite: bool) -> None:
+    """Refuse a table that exists.
+
+    Raises
+    ------
+    StorageError : it does, or could not be written.
+
+    """
+    check_directory(path)
+    if path.exists() and not overwrite:
+        remedy = "give --overwrite to replace it" if path == nodes else "name another, or give --overwrite"
+        raise StorageError("the output exists", where=str(path), remedy=remedy)
+
+
+def write(found: Sequence[Aligned], path: Path) -> None:
+    """Write the table with the boxes; a row of which none was found keeps what it had."""
+    write_nodes(Nodes(aligned.node for aligned in found), path)
+
+
+def table(found: Sequence[Aligned]) -> str:
+    """What was found, one line per row."""
+    lines = ["node   pairs  mutual information (centre crop)  left    top     right   bottom"]
+    for aligned in found:
+        node = aligned.node
+        numbers = f"{aligned.information:.3f} ({aligned.centre:.3f})" if aligned.information else "too few pairs"
+        lines.append(f"{node.vsn:<7}{aligned.pairs:>5}  {numbers:<33}{_edges(node.box)}")
+    return "\n".join(lines)
+
+
+def _edges(box: Box | None) -> str:
+    return "  ".join(f"{edge:.4f}" for edge in box) if box else "none"
