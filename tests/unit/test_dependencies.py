@@ -17,6 +17,8 @@ KERNELS = {
     "droplets": {"physics", "rodas5p", "lanes", "reference", "sampling", "weird", "solver"},
     "turbulence": {
         "augmentation",
+        "band",
+        "halos",
         "coarse",
         "equations",
         "fourier",

@@ -17,8 +17,8 @@ from scimill.turbulence.models import open_correction
 from scimill.turbulence.network import CorrectionNetwork, Spec
 
 SPEC = Spec(
-    hidden=(6, 5, 4), activation="silu", points=32, box=25.6, step=0.026, scheme="spectral", physics={"alpha": 1.0},
-    input_scale=(1.5, 2.5, 7.0), output_scale=(0.005, 0.03), band=(3.0, 10.0),
+    hidden=(6, 5, 4), activation="silu", points=32, box=25.6, step=0.026, substeps=2, scheme="spectral",
+    physics={"alpha": 1.0}, input_scale=(1.5, 2.5, 7.0), output_scale=(0.005, 0.03), band=(3.0, 10.0),
 )  # fmt: skip
 FORMS = {"torchscript": "model-script.pt", "onnx": "model.onnx"}
 SLABS = ((32, 32), (11, 32), (1, 32))  # rows and columns without halos: one rank's, one of three's, one row

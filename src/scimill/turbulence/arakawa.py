@@ -67,6 +67,11 @@ class Arakawa:
         self._mean = 0.0 if self.physics.modified else float(means.mean())
         self.touched()
 
+    def add(self, density: Grid, vorticity: Grid) -> None:
+        """Add increments of own rows. Collective."""
+        own = self.fields()
+        self.load(own[0] + density, own[1] + vorticity)
+
     def touched(self) -> None:
         """Forget what was prepared for a state that has been changed. Collective."""
         for field in self._state:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scimill.turbulence.augmentation import augment
+from scimill.turbulence.spectral import highest_mode
 
 CAMPAIGN = "turbulence"
 KERNEL = 3  # points, of each convolution in each direction
@@ -50,6 +51,8 @@ class Spec:
     """its side"""
     step: float
     """time of a coarse step"""
+    substeps: int
+    """equal Runge–Kutta steps that it is made of"""
     scheme: str
     """how the coarse step discretises space"""
     physics: Mapping[str, Any]
@@ -125,11 +128,15 @@ class CorrectionNetwork(nn.Module):
 
 
 def in_band(points: int, band: tuple[float, float]) -> NDArray[np.bool_]:
-    """Which modes of a real 2-D transform, (points, points/2 + 1), have a wavenumber within a band, ends included."""
+    """Which modes of a real 2-D transform, (points, points/2 + 1), a correction has; as `band.Band` on slabs.
+
+    Their wavenumber is within the band, ends included, and in neither direction above two thirds of the grid's.
+    """
     rows = np.fft.fftfreq(points, 1 / points)[:, None]
     columns = np.arange(points // 2 + 1)[None, :]
-    wavenumber = np.hypot(rows, columns)
-    inside: NDArray[np.bool_] = (band[0] <= wavenumber) & (wavenumber <= band[1])
+    wavenumber, highest = np.hypot(rows, columns), highest_mode(points)
+    resolved = (np.abs(rows) <= highest) & (columns <= highest)
+    inside: NDArray[np.bool_] = resolved & (band[0] <= wavenumber) & (wavenumber <= band[1])
     return inside
 
 

@@ -157,9 +157,8 @@ class Solver:
             raise Diverged(what, self.steps, self.time)
 
     def add(self, density: Grid, vorticity: Grid) -> None:
-        """Add increments on own rows to the state. Collective."""
-        own = self.fields()
-        self.load(own[0] + density, own[1] + vorticity, self.time)
+        """Add increments on own rows to the state; where they are zero no bit of it changes. Collective."""
+        self._scheme.add(density, vorticity)
 
 
 def potential(vorticity: Grid, box: float) -> Grid:

@@ -86,6 +86,12 @@ class Spectral:
         self.state *= self.dtype.type(self.points**-2.0)
         self._speed = None
 
+    def add(self, density: Grid, vorticity: Grid) -> None:
+        """Add increments of own rows, in Fourier space: going to the grid and back would round. Collective."""
+        state = self.state.copy()
+        self.load(density, vorticity)
+        self.state += state
+
     def grid_of(self, modes: Modes) -> tuple[Grid, Grid]:
         """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
         pair, b = self._pair, self.slabs.batch
