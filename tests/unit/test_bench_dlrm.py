@@ -1,5 +1,6 @@
 """Data sets of dlrm: what their readers find in them, row by row the same in every format."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from scimill.bench import clicks, datasets, generate
 from scimill.bench.ledger import Manifest
 from scimill.bench.params import GenerateConfig
 from scimill.bench.plan import MARGIN
+from scimill.bench.workloads import dlrm
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
+from splitmix import halves
 
 
 def configure(**values: Any) -> GenerateConfig:
@@ -48,6 +51,37 @@ def test_values_are_in_the_ranges_that_the_counts_state(table: np.ndarray, tmp_p
     assert (table[:, 14:] < counts).all()
     assert (table[:, 14:].max(axis=0) > 0.99 * counts - 2).all()
     np.testing.assert_allclose(table[:, 1:14].mean(axis=0) / 2_557_264, 0.5, atol=0.02)
+
+
+def test_values_are_the_words_of_splitmix64(table: np.ndarray) -> None:
+    ranges = [2, *[2_557_264] * 13, *clicks.COUNTS] * 5
+    bits = halves(int(dlrm.key(1)), 0, 100)
+    expected = [(half * count) >> 32 for half, count in zip(bits, ranges, strict=True)]
+    assert table[:5].ravel().tolist() == expected
+
+
+def test_text_has_the_fields_of_criteo(tmp_path: Path) -> None:
+    text = (make(tmp_path, format="text") / "train.txt").read_bytes()
+    assert text.endswith(b"\n")
+    fields = [line.split(b"\t") for line in text.splitlines()]
+    assert {len(line) for line in fields} == {40}
+    bits = list(halves(int(dlrm.key(1)), 0, 20 * 30))
+    for number, line in enumerate(fields[:30]):
+        label, *features = bits[40 * number : 40 * number + 40]
+        expected = [f"{(label * 2) >> 32}", *(f"{(b * 1001) >> 32}" for b in features[:13])]
+        assert b"\t".join(line).decode() == "\t".join([*expected, *(f"{b:08x}" for b in features[13:])])
+    integers = np.array([[int(field) for field in line[1:14]] for line in fields])
+    assert (integers.min(), integers.max()) == (0, 1000)
+
+
+def test_skewed_text_repeats_its_categories_and_leaves_missing_fields_empty(tmp_path: Path) -> None:
+    text = (make(tmp_path, format="text", ids="skewed", missing=0.25) / "train.txt").read_text()
+    fields = np.array([line.split("\t") for line in text.splitlines()])
+    np.testing.assert_allclose((fields[:, 1:] == "").mean(axis=0), 0.25, atol=0.03)
+    present = fields[fields[:, 14] != "", 14]
+    assert all(re.fullmatch("[0-9a-f]{8}", value) for value in present)
+    assert len(set(present)) < 0.8 * len(present)
+    assert all(0 <= int(value) < 65536 for value in fields[:, 5] if value)
 
 
 def test_the_test_file_has_its_share(tmp_path: Path) -> None:
@@ -93,25 +127,25 @@ def test_preprocessed_is_one_file(tmp_path: Path) -> None:
 def test_skewed_ids_repeat_and_missing_features_are_zero(tmp_path: Path) -> None:
     skewed = rows(tmp_path, ids="skewed", missing=0.2)
     counts = np.array(clicks.COUNTS)
-    # u³ < 1/1000 for a tenth of all u, and a fifth is missing
+    # u⁸ < 1/1000 for u < 0.4217, and a fifth is missing
     share = (skewed[:, 14:] <= counts // 1000).mean(axis=0)[counts > 100_000]
-    np.testing.assert_allclose(share, 1 - 0.8 * 0.9, atol=0.03)
+    np.testing.assert_allclose(share, 1 - 0.8 * (1 - 0.4217), atol=0.03)
     assert set(np.unique(skewed[:, 0])) == {0, 1}
 
 
-@pytest.mark.parametrize("form", ["bin", "npz", "npy"])
+@pytest.mark.parametrize("form", ["bin", "npz", "npy", "text"])
 @pytest.mark.parametrize("fit", ["at-least", "at-most", "nearest"])
-@pytest.mark.parametrize("size", [30_000, 1_234_567, 40_000_000_000])
+@pytest.mark.parametrize("size", [30_000, 1_234_567, 900_000_000])
 def test_the_size_is_within_a_row_of_the_request(form: str, fit: str, size: int) -> None:
     config = configure(format=form, fit=fit, rows_per_file=3_000_000)
     total = datasets.plan(config, size, World(None)).size
-    record = {"bin": 160, "npz": 320, "npy": 160}[form]
+    record = {"bin": 160, "npz": 320, "npy": 160, "text": 300}[form]
     assert {"at-least": 0 <= total - size < record, "at-most": 0 <= size - total < record}.get(
         fit, abs(total - size) <= record // 2
     )
 
 
-@pytest.mark.parametrize("form", ["bin", "npz", "npy"])
+@pytest.mark.parametrize("form", ["bin", "npz", "npy", "text"])
 def test_any_range_of_a_file_is_made_by_itself(form: str) -> None:
     file = datasets.plan(configure(format=form), 600_000, World(None)).files[0]
     whole = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)

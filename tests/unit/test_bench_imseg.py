@@ -14,6 +14,7 @@ from scimill.config import Layer, build
 from scimill.errors import ConfigError
 from scimill.parallel.world import World
 from scimill.store.output import Output
+from splitmix import halves, splitmix64
 
 SMALL = {"workload": "imseg", "depth_range": "128:130", "width_range": "128:132"}
 
@@ -22,30 +23,19 @@ def configure(**values: object) -> GenerateConfig:
     return build(GenerateConfig, [Layer("test", {**SMALL, **values})])
 
 
-def splitmix64(key: int, count: int) -> list[int]:
-    """The first outputs of the published generator, written with Python's own integers."""
-    mask, state, words = 2**64 - 1, key, []
-    for _ in range(count):
-        state = (state + 0x9E3779B97F4A7C15) & mask
-        z = state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        words.append(z ^ (z >> 31))
-    return words
-
-
 def test_voxels_are_the_words_of_splitmix64() -> None:
     key = counter.stream_key(3, CAMPAIGN, imseg.IMAGES)
     voxels = np.empty(64, dtype=np.float32)
     volumes.intensities(voxels, key, np.uint64(0))
-    halves = [half for word in splitmix64(int(key), 32) for half in (word & 0xFFFFFFFF, word >> 32)]
     low, step = np.float32(-2.340702), np.float32(4.980494 / 2**24)
-    np.testing.assert_array_equal(voxels, low + np.array([half >> 8 for half in halves], dtype=np.float32) * step)
+    np.testing.assert_array_equal(
+        voxels, low + np.array([half >> 8 for half in halves(int(key), 0, 32)], dtype=np.float32) * step
+    )
 
 
 def test_splitmix64_gives_the_published_words() -> None:
     # Of the reference implementation (Vigna, prng.di.unimi.it/splitmix64.c) for the seed 1234567.
-    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert splitmix64(1234567, 0, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 @pytest.mark.parametrize("labels", ["random", "blobs"])

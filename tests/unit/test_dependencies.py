@@ -29,7 +29,7 @@ KERNELS = {
         "diagnostics",
         "solver",
     },
-    "bench": {"similarity", "counter", "crc", "volumes", "clicks"},
+    "bench": {"clicks", "counter", "crc", "lines", "similarity", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
     "atoms": {"composition", "geometry", "units"},
 }

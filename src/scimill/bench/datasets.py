@@ -10,6 +10,7 @@ from scimill.parallel.world import World
 PLANNERS = {
     # (workload, format): module of scimill.bench.formats whose `plan` makes it
     ("imseg", "npy"): "npy",
+    ("dlrm", "text"): "text",
     ("dlrm", "bin"): "binary",
     ("dlrm", "npz"): "npz",
     ("dlrm", "npy"): "triplet",
