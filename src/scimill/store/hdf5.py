@@ -58,6 +58,14 @@ class Rows:
         self._space.select_hyperslab((first, *(0 for _ in self._shape)), count)
         self._id.write(self._memory[len(rows)], self._space, rows, self._type)
 
+    def write_part(self, first: int, offset: int, part: NDArray[np.generic]) -> None:
+        """Write a part of rows: all of their second axis from `offset` on that the part has."""
+        if part.ndim != len(self._shape) + 1 or part.shape[2:] != self._shape[1:]:
+            raise ValueError(f"a part of shape {part.shape} for a dataset whose rows have shape {self._shape}")
+        if part.size:
+            self._space.select_hyperslab((first, offset, *(0 for _ in self._shape[1:])), part.shape)
+            self._id.write(h5py.h5s.create_simple(part.shape), self._space, part, self._type)
+
 
 def open_for_reading(path: Path) -> h5py.File:
     """Open a store, each rank by itself.

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +20,8 @@ from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import hdf5
-from scimill.store.checksums import bytes_checksum, row_checksum
-from scimill.store.layout import DONE, PENDING, Layout
+from scimill.store.checksums import bytes_checksum, joined, row_checksum
+from scimill.store.layout import DONE, PENDING, Field, Layout
 from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance, describe
 from scimill.store.reader import Reader
@@ -35,6 +36,8 @@ class BlockData:
     fields: Mapping[str, NDArray[np.generic]]
     tables: Mapping[str, Mapping[str, NDArray[np.generic]]] = dataclasses.field(default_factory=dict)
     ledger: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    """fields of which this is one rank's part, see `Writer.write_shared`"""
 
 
 class Writer:
@@ -47,7 +50,7 @@ class Writer:
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
             self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, _ in layout.datasets()}
         self.pending = self._find_pending(stop)
-        self._left = set(share(self.pending, world.rank, world.size).tolist())
+        self._written = 0
 
     def _find_pending(self, stop: Stop) -> NDArray[np.int64]:
         """Blocks still to do, the same on all ranks; among them done ones that do not match their checksum."""
@@ -68,7 +71,7 @@ class Writer:
 
     def _find_damaged(self, done: NDArray[np.int64], stop: Stop) -> list[int] | None:
         """Take the done mark from blocks that do not match their checksum, and return them; None if asked to stop."""
-        reader, damaged = Reader(self._output.part, self._file), []
+        reader, damaged = self.reader(), []
         progress = Progress(len(done), unit="blocks", what="checking what is done", enabled=self._world.is_root)
         for number, block in enumerate(done.tolist()):
             if stop.requested():
@@ -86,6 +89,10 @@ class Writer:
         states: NDArray[np.uint8] = self._file["blocks/state"][:]
         return states
 
+    def reader(self) -> Reader:
+        """Read what this file holds already, by this rank for itself; it stays open as long as the writer."""
+        return Reader(self._output.part, self._file)
+
     def write(self, block: int, data: BlockData, started: float) -> None:
         """Write a block: data, then its ledger row, then its done mark. Independent of the other ranks.
 
@@ -100,11 +107,57 @@ class Writer:
             checksum = self._write_data(block, data)
             self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
             self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
-        self._left.discard(block)
+        self._written += 1
 
-    def _write_data(self, block: int, data: BlockData) -> int:
+    def write_shared(self, block: int, data: BlockData, offset: int, team: World, started: float) -> None:
+        """Write a block that several ranks have made together; collective among them alone.
+
+        Parameters
+        ----------
+        block : its number.
+        data : its content. Of its `shared` fields each rank gives its part along the rows' first axis, in the order of
+            the ranks; all else is the first rank's.
+        offset : where along that axis this rank's part begins.
+        team : the ranks that share the block.
+        started : `time.monotonic` when work on it began.
+
+        """
+        with storage_errors(self._output.part, f"writing block {block}"):
+            parts = self._write_parts(block, data, offset)
+            gathered = team.gather_all(parts)  # all parts are in place when the first rank has heard of them
+            if team.is_root:
+                self._finish_shared(block, data, gathered, started)
+                self._written += 1
+
+    def _write_parts(self, block: int, data: BlockData, offset: int) -> list[tuple[int, int]]:
+        """Write own parts; return checksum and length of each."""
+        parts, first = [], self.layout.span(block).start
+        for field in self._divided(data):
+            part = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
+            self._rows[field.name].write_part(first, offset, part)
+            parts.append((bytes_checksum(part, 0), part.nbytes))
+        return parts
+
+    def _divided(self, data: BlockData) -> list[Field]:
+        return [field for field in self.layout.fields if field.name in data.shared]
+
+    def _finish_shared(self, block: int, data: BlockData, parts: list[list[tuple[int, int]]], started: float) -> None:
+        """Write what the ranks do not share, the ledger's row, and the done mark."""
+        divided = {field.name: pieces for field, *pieces in zip(self._divided(data), *parts, strict=True)}
+        checksum = self._write_data(block, data, divided)
+        self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
+        self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
+
+    def _write_data(
+        self, block: int, data: BlockData, divided: Mapping[str, list[tuple[int, int]]] = MappingProxyType({})
+    ) -> int:
+        """Write a block's data but for the fields whose parts are there already; return the checksum of all."""
         checksum, span = 0, self.layout.span(block)
         for field in self.layout.fields:
+            if field.name in divided:
+                for part, length in divided[field.name]:
+                    checksum = joined(checksum, part, length)
+                continue
             rows = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
             if len(rows) != span.stop - span.start:
                 raise ValueError(f"{len(rows)} rows of {field.name} for a block of {span.stop - span.start}")
@@ -154,7 +207,7 @@ class Writer:
 
     def finish(self) -> bool:
         """Close the file; when every block is done, give it its name. Return whether it is complete. Collective."""
-        complete = not any(self._world.gather_all(bool(self._left)))
+        complete = sum(self._world.gather_all(self._written)) == len(self.pending)
         self._close()
         if complete:
             self._world.on_root(rename, self._output.part, self._output.path)
