@@ -24,6 +24,7 @@ ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
+    "turbulence": ("scimill.turbulence.commands", "turbulence", "Hasegawa–Wakatani turbulence, learned corrections."),
     "bench": ("scimill.bench.commands", "bench", "Storage benchmarks: similarity of traces and data sets."),
     "sky": ("scimill.sky.commands", "sky", "Sky: pairs of colour and thermal images of Sage nodes, VICReg."),
     "atoms": ("scimill.atoms.commands", "atoms", "Atoms: a database of structures for active learning."),

@@ -227,7 +227,7 @@ class Declared:
     @property
     def flag(self) -> str:
         """Its command-line flag."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")  # from_ and the like: Python's own words
 
     @property
     def unit(self) -> str:

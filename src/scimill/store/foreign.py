@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from scimill.errors import InputError
 from scimill.store.output import Output, copying
+from scimill.store.seal import MAGIC
 
 Piece = tuple[str, Any, ArrayLike]
 """Path of a dataset, an index as numpy knows it, and the values that go there."""
@@ -126,3 +128,31 @@ def write_netcdf(content: Content, source: Path, output: Output) -> None:
 def _fill(file: Any, content: Content) -> None:
     for name, place, values in content.pieces():
         file[name][place] = values
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file begins as our stores do.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC.encode()
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+
+
+def read_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
+    """Read those of some datasets that an HDF5 or NetCDF-4 file has at its root.
+
+    Raises
+    ------
+    InputError : it is no such file, or damaged.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return {name: np.asarray(file[name][()]) for name in names if isinstance(file.get(name), h5py.Dataset)}
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"HDF5 cannot read the file: {error}", where=str(path)) from None

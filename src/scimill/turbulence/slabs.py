@@ -62,6 +62,11 @@ def split(count: int, batch: int, size: int) -> Indices:
     return np.minimum(np.arange(size + 1) * batches // size * batch, count)
 
 
+def most_ranks(points: int) -> int:
+    """Most ranks that a field can be dealt to: each has a batch of rows."""
+    return -(-points // rows_per_batch(points))
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Rows `start` to `stop` of a slab, which are transformed together."""

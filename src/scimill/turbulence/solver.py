@@ -81,7 +81,7 @@ class Solver:
         The spectral scheme drops modes above two thirds of the grid's.
         """
         self._scheme.load(density, vorticity)
-        self.time = time
+        self.time, self.last_step = time, 0.0
 
     def fields(self) -> tuple[Grid, Grid]:
         """Density and vorticity on own rows, each of shape (own rows, points). Collective."""

@@ -1,0 +1,42 @@
+"""What a store of turbulence holds: one snapshot per block, the diagnostics since the one before, spectra."""
+
+from scimill.store.layout import Field, Layout, Table
+from scimill.turbulence import diagnostics
+
+STATE = ("density", "vorticity")
+"""The fields of a state. The potential follows from the vorticity: `solver.potential`."""
+
+
+def layout(points: int, snapshots: int, members: int, samples: int, precision: str) -> Layout:
+    """Structure of a store of trajectories; row = member · snapshots + snapshot.
+
+    Parameters
+    ----------
+    points : grid points along each side.
+    snapshots : per member, the initial one among them.
+    members : number of trajectories.
+    samples : most diagnostics per snapshot.
+    precision : type of the fields.
+
+    """
+    fields = (
+        Field("density", precision, "1", "fluctuation of the density n, (x, y)", (points, points)),
+        Field("vorticity", precision, "cs/Ln", "vorticity, ∇² of the potential, (x, y)", (points, points)),
+        Field("time", "float64", "Ln/cs", "time of the snapshot"),
+        Field("member", "int32", "1", "trajectory to which the snapshot belongs"),
+        *(Field(name, "float64", "1", meaning, (points // 2,)) for name, meaning in diagnostics.SPECTRA.items()),
+    )
+    steps = Field("steps", "uint32", "1", "steps since the snapshot before")
+    return Layout(snapshots * members, 1, fields, (Table("diagnostics", samples, _diagnostics()),), (steps,))
+
+
+def _diagnostics() -> tuple[Field, ...]:
+    return (
+        Field("time", "float64", "Ln/cs", "time of the sample"),
+        Field("member", "int32", "1", "trajectory to which the sample belongs"),
+        *(Field(name, "float64", "1", meaning) for name, meaning in diagnostics.SCALARS.items()),
+        Field("energy_residual", "float64", "1", "what the budget of the energy leaves over, per unit time"),
+        Field("enstrophy_residual", "float64", "1", "what the budget of the enstrophy leaves over, per unit time"),
+        Field("step", "float64", "Ln/cs", "length of the last step"),
+        Field("courant", "float64", "1", "Courant number (|u| + |v|) · step / spacing of the last step"),
+    )

@@ -1,0 +1,84 @@
+"""Parameters of the turbulence commands.
+
+The defaults are hw2d's standard case on a grid that the spectral scheme resolves it with; the presets are the published
+set-ups. Lengths are in ρs and times in Ln/cs, the units of drift waves.
+"""
+
+import math
+from typing import Literal, Self
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, parameter
+
+CAMPAIGN = 2  # first word of the spawn key of this campaign's random streams
+ALGORITHM = 1  # raised whenever the same configuration would give other bytes
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Flow:
+    """Equations."""
+
+    alpha: Number = parameter(1.0, "adiabaticity, the strength of the coupling of density and potential", ge=0, le=1e4)
+    kappa: Number = parameter(1.0, "gradient of the background density", ge=-1e4, le=1e4)
+    density_diffusion: Number = parameter(0.0, "diffusion of density", unit="ρs² cs/Ln", ge=0)
+    vorticity_diffusion: Number = parameter(0.0, "diffusion of vorticity", unit="ρs² cs/Ln", ge=0)
+    hyperviscosity: Number = parameter(0.0, "ν of (−1)^(N+1) ν∇^(2N), on both fields", ge=0)
+    order: Whole = parameter(1, "N of the hyperviscosity", ge=1, le=8)
+    modified: Switch = parameter(False, "leave the zonal average out of the coupling (modified Hasegawa–Wakatani)")
+    box: Number = parameter(2 * math.pi / 0.15, "side of the periodic, square box", unit="ρs", gt=0, le=1e6)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Numerics:
+    """Numerics."""
+
+    points: Whole = parameter(256, "grid points along each side, even", ge=16, le=65536)
+    scheme: Literal["spectral", "arakawa"] = parameter(
+        "spectral", "spectral, dealiased by the 2/3 rule, or Arakawa's of second order"
+    )
+    precision: Literal["float64", "float32"] = parameter("float64", "arithmetic, and what is stored")
+    step: Number | None = parameter(None, "fixed step, at most; chosen by the Courant number if not given",
+                                    unit="Ln/cs", gt=0)  # fmt: skip
+    courant: Number = parameter(1.0, "Courant number (|u| + |v|) · step / spacing of steps that are chosen", gt=0, le=2)
+    longest_step: Number | None = parameter(None, "longest step that is chosen", unit="Ln/cs", gt=0)
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        if self.points % 2:
+            raise ValueError(f"points is {self.points}; it must be even")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recording:
+    """Snapshots."""
+
+    snapshots: Whole = parameter(REQUIRED, "snapshots of each member after the initial one", ge=1, le=10**7)
+    interval: Number = parameter(1.0, "time between snapshots", unit="Ln/cs", gt=0, le=1e6)
+    samples: Whole = parameter(1, "diagnostics from one snapshot to the next", ge=1, le=10**5)
+    members: Whole = parameter(1, "runs from different initial states", ge=1, le=10**5)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Beginning:
+    """Initial state."""
+
+    from_: str | None = parameter(
+        None, "begin from a store, a BOUT++ restart or dump file, or a file of hw2d; from noise if not given"
+    )
+    snapshot: Whole = parameter(-1, "which snapshot of that file, from 0; -1 is the last", ge=-1)
+    amplitude: Number = parameter(0.01, "root mean square of the noise's density", ge=0, le=1e3)
+    noise_modes: Whole = parameter(16, "highest mode of the noise", ge=1, le=4096)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SimulateConfig(Flow, Numerics, Recording, Beginning, File, Run):
+    """`scimill turbulence simulate`."""
+
+    @model_validator(mode="after")
+    def _resolved(self) -> Self:
+        if self.from_ is None and 3 * self.noise_modes >= self.points:
+            raise ValueError(f"noise_modes is {self.noise_modes}; three times it must be below points, {self.points}")
+        return self

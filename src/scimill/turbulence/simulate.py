@@ -1,0 +1,226 @@
+"""Simulating turbulence: initial states to solver to store, one snapshot per block."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.errors import ConfigError, NumericalError, Stopped
+from scimill.files import check_directory
+from scimill.parallel.report import Progress, human
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Layout
+from scimill.store.output import RESUME, Output, check_absent, check_space
+from scimill.store.provenance import Provenance
+from scimill.store.writer import BlockData, Writer, open_writer
+from scimill.turbulence import diagnostics, fields, states
+from scimill.turbulence.equations import Physics
+from scimill.turbulence.params import ALGORITHM, SimulateConfig
+from scimill.turbulence.slabs import most_ranks
+from scimill.turbulence.snapshots import physics, read_state
+from scimill.turbulence.solver import Diverged, Solver
+
+Grid = NDArray[np.floating]
+Row = dict[str, float]
+
+STEP_RATE = 0.8e-7  # s per point and step on one core at 1024² and float64, for --dry-run; see benchmarks/turbulence.py
+
+
+def simulate(config: SimulateConfig, output: Output, world: World) -> bool:
+    """Simulate into a store; collective. Return False where it was complete already.
+
+    Raises
+    ------
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    NumericalError : the state holds values that are no numbers, or a step is too long.
+    ScimillError : see `store.writer.open_writer` and `states.initial`.
+
+    """
+    teams = min(config.members, world.size)
+    world.on_root(check, config, world.size // teams)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(config), config.seed)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    writer = open_writer(world, output, layout(config), provenance, configuration.explainer(config), stop)
+    if writer is None:
+        return False
+    compile_kernels(config, world)
+    mine = range(world.rank * teams // world.size, config.members, teams)
+    _run(config, writer, world, world.teams(teams), mine, stop)
+    reason = stop.finish()
+    complete = writer.finish()
+    stop.restore()
+    if not complete:
+        world.fail(Stopped(f"stopped by {reason}; all done snapshots are kept", remedy=RESUME))
+    return True
+
+
+def layout(config: SimulateConfig) -> Layout:
+    """Structure of the store that a configuration makes."""
+    return fields.layout(config.points, config.snapshots + 1, config.members, config.samples, config.precision)
+
+
+def check(config: SimulateConfig, ranks: int) -> None:
+    """Refuse an initial state that cannot be had, and more ranks than a field can be dealt to."""
+    most = most_ranks(config.points)
+    if ranks > most:
+        what = f"{ranks} ranks for each member, more than {config.points} points can be dealt to"
+        raise ConfigError(what, allowed=f"at most {most} for each member", remedy="take fewer ranks, or more members")
+    states.initial(config, 0, slice(0, 1))
+
+
+def solver_of(config: SimulateConfig, team: World | None = None) -> Solver:
+    """Return the solver that a configuration describes."""
+    longest = config.longest_step if config.longest_step is not None else float("inf")
+    return Solver(
+        physics(config), config.points, config.scheme, config.precision, team,
+        courant=config.courant, longest_step=longest,
+    )  # fmt: skip
+
+
+def compile_kernels(config: SimulateConfig, world: World) -> None:
+    """Compile on rank 0, so that the other ranks find the result in the cache."""
+
+    def compiled() -> None:
+        small = Solver(Physics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision)
+        small.load(np.zeros((16, 16)), np.zeros((16, 16)))
+        small.step(1e-3)
+        small.diagnose()
+
+    world.on_root(compiled)
+    compiled()
+
+
+def _run(config: SimulateConfig, writer: Writer, world: World, team: World, mine: range, stop: Stop) -> None:
+    """Make this team's pending snapshots, in the order of time, until done or asked to stop."""
+    total = writer.layout.rows
+    progress = Progress(total, initial=writer.rows_done(), unit="snapshots", what="turbulence", enabled=world.is_root)
+    per_member = config.snapshots + 1
+    pending = [block for block in writer.pending.tolist() if block // per_member in mine]
+    run = Run(config, writer, team) if pending else None
+    for block in pending:
+        if any(team.gather_all(stop.requested())):
+            break
+        started = time.monotonic()
+        assert run is not None
+        run.make(block // per_member, block % per_member, started)
+        stop.block_took(time.monotonic() - started)
+        if progress.due():
+            progress.update(writer.rows_done())
+    if world.is_root:
+        progress.update(writer.rows_done())
+    progress.close()
+
+
+class Run:
+    """A solver and the store that it fills, one team's.
+
+    Parameters
+    ----------
+    config, writer, team : what is run, where it goes, the ranks that share a field.
+
+    """
+
+    def __init__(self, config: SimulateConfig, writer: Writer, team: World) -> None:
+        self._config, self._writer, self._team = config, writer, team
+        self._solver = solver_of(config, team)
+        self._rows = slice(*self._solver.rows)
+        self._at: tuple[int, int] | None = None
+        self._beginning = 0.0
+
+    def make(self, member: int, snapshot: int, started: float) -> None:
+        """Make and write a snapshot of a member. Collective among the team."""
+        before = self._solver.steps
+        if snapshot == 0:
+            density, vorticity, self._beginning = states.initial(self._config, member, self._rows)
+            density, vorticity = (field.astype(self._config.precision) for field in (density, vorticity))
+            self._solver.load(density, vorticity, self._beginning)
+            samples = [self._sample()]
+        else:
+            if self._at != (member, snapshot - 1):
+                self._continue(member, snapshot - 1)
+            samples = list(self._samples(snapshot))
+            density, vorticity = self._solver.fields()
+        # What is stored is what the run goes on from, so that a run which is resumed here has the same bits.
+        self._solver.load(density, vorticity, samples[-1]["time"])
+        self._write(member, snapshot, (density, vorticity), samples, self._solver.steps - before, started)
+        self._at = (member, snapshot)
+
+    def _continue(self, member: int, snapshot: int) -> None:
+        """Load a snapshot that was written before."""
+        row = member * (self._config.snapshots + 1) + snapshot
+        reader = self._writer.reader()
+        self._beginning = float(reader.file["time"][row]) - snapshot * self._config.interval
+        self._solver.load(*read_state(reader, row, self._rows), self._time(snapshot))
+
+    def _time(self, snapshot: float) -> float:
+        return self._beginning + snapshot * self._config.interval
+
+    def _samples(self, snapshot: int) -> Iterator[Row]:
+        """Advance to a snapshot, and yield the diagnostics on the way."""
+        count = self._config.samples
+        for sample in range(1, count + 1):
+            try:
+                self._solver.advance(self._config.interval / count, self._config.step)
+                self._solver.time = self._time(snapshot - 1 + sample / count)
+                yield self._sample()
+            except Diverged as failure:
+                raise self._failed(failure, snapshot) from None
+
+    def _failed(self, failure: Diverged, snapshot: int) -> NumericalError:
+        return NumericalError(
+            f"{failure}",
+            where=f"rank {self._team.rank} of the {self._team.size} of this member, before snapshot {snapshot}",
+            remedy="a smaller --step or --courant, more --points or more diffusion; snapshots before it are kept",
+        )
+
+    def _sample(self) -> Row:
+        """Measure the state. Collective among the team."""
+        means = self._solver.diagnose()
+        residuals = {"energy_residual": means.energy_residual, "enstrophy_residual": means.enstrophy_residual}
+        step = self._solver.last_step
+        numbers = {"time": self._solver.time, "step": step, "courant": step * self._solver.speed()}
+        return means.values | residuals | numbers
+
+    def _write(
+        self, member: int, snapshot: int, state: tuple[Grid, Grid], samples: list[Row], steps: int, started: float
+    ) -> None:
+        spectra = zip(diagnostics.SPECTRA, self._solver.spectra(), strict=True)
+        values: dict[str, NDArray[np.generic]] = {name: spectrum[None] for name, spectrum in spectra}
+        values |= {name: field[None] for name, field in zip(fields.STATE, state, strict=True)}
+        values |= {"time": np.array([samples[-1]["time"]]), "member": np.array([member])}
+        table: dict[str, NDArray[np.generic]] = {name: np.array([row[name] for row in samples]) for name in samples[0]}
+        table["member"] = np.full(len(samples), member)
+        data = BlockData(values, {"diagnostics": table}, {"steps": steps}, fields.STATE)
+        row = member * (self._config.snapshots + 1) + snapshot
+        self._writer.write_shared(row, data, self._rows.start, self._team, started)
+
+
+def plan(config: SimulateConfig, output: Output, ranks: int) -> str:
+    """What simulating would do, for ``--dry-run``; the initial state, the directory and the space are checked too."""
+    teams = min(config.members, ranks)
+    check(config, ranks // teams)
+    structure = layout(config)
+    check_directory(output.path)
+    if not (output.resume or output.overwrite):
+        check_absent(output)
+    check_space(output.path, structure)
+    per_step = STEP_RATE * config.points**2
+    beginning = f"{config.from_}, snapshot {config.snapshot}" if config.from_ else f"noise, seed {config.seed}"
+    return "\n".join(
+        (
+            f"output     {output.path}",
+            f"grid       {config.points} x {config.points}, box {config.box:g}, {config.scheme}, {config.precision}",
+            f"begin      {beginning}",
+            f"snapshots  {config.snapshots + 1:,} of {config.members} members, every {config.interval:g}",
+            f"ranks      {ranks}, in teams of {ranks // teams} for each member",
+            f"size       {human(structure.data_bytes)}",
+            f"free       {human(shutil.disk_usage(Path(output.path).parent).free)}",
+            f"time       about {per_step:.2g} core seconds per step",
+        )
+    )
