@@ -1,0 +1,143 @@
+"""Pairs per second of preparing and of reading them for training, beside decoding loose files in every epoch.
+
+    python benchmarks/sky.py [--frames 6] [--repeats 3] [--directory DIRECTORY] [--json FILE]
+
+Milliseconds of one processor per pair, least of the repeats, on full-size images (3072 x 2048 JPG, 336 x 252 CSV to
+600 x 800 and 252 x 336). Two loaders of loose files are measured in the same run: what the original code does (PIL,
+normalisation of the full frame in floats, crop, torch's resize; numpy.loadtxt), and a lean one (PIL with its own resize
+of the crop; numpy.loadtxt).
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from goals import Goal, conclude, machine
+from PIL import Image
+
+from scimill.config import Layer, build
+from scimill.parallel.world import world
+from scimill.sky import fields, prepare
+from scimill.sky.camera import OPTICAL_SHAPE
+from scimill.sky.index import Pair, read_index, write_index
+from scimill.sky.pair import pair
+from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
+from scimill.sky.scene import make_scene
+from scimill.store.output import Output
+from scimill.store.reader import Reader
+
+SHAPE = (600, 800)
+MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+BLOCK = 4
+READS = 20  # passes over the store in one measurement
+
+
+def make_campaign(folder: Path, frames: int) -> list[Pair]:
+    """A synthetic campaign whose JPGs hold the optical image alone, as those that the original reads."""
+    config = build(SceneConfig, [Layer("benchmark", {"frames": frames, "nodes": 1, "start": "2023-05-10T15:00:00Z"})])
+    make_scene(config, Output(folder), world())
+    pairs = pair(build(PairConfig, []), folder, folder / "nodes.csv", None, world()).pairs
+    for found in pairs:
+        image = simplejpeg.decode_jpeg(found.rgb.read_bytes())[:, : OPTICAL_SHAPE[1]]
+        found.rgb.write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), 85, colorsubsampling="420"))
+    write_index(pairs, folder / "index.csv")
+    return read_index(folder / "index.csv")
+
+
+def loose_thermal(found: Pair) -> np.ndarray:
+    with found.thermal.open() as file:
+        return np.loadtxt(file, delimiter=";", skiprows=8)
+
+
+def original(found: Pair) -> None:
+    """The original's chain, step by step."""
+    with Image.open(found.rgb) as file:
+        image = torch.from_numpy(np.asarray(file.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+    image = (image - MEAN[:, None, None]) / DEVIATION[:, None, None]
+    left, top, right, bottom = prepare.centre_box(*OPTICAL_SHAPE)
+    rows, columns = (slice(int(a * n), int(b * n)) for a, b, n in ((top, bottom, 2048), (left, right, 3072)))
+    crop = image[:, rows, columns]
+    torch.nn.functional.interpolate(crop[None], SHAPE, mode="bilinear", antialias=True)
+    torch.from_numpy(loose_thermal(found))
+
+
+def lean(found: Pair) -> None:
+    """As little as PIL and numpy need for the same."""
+    left, top, right, bottom = prepare.centre_box(*OPTICAL_SHAPE)
+    box = (left * 3072, top * 2048, right * 3072, bottom * 2048)
+    with Image.open(found.rgb) as file:
+        np.asarray(file.convert("RGB").resize(SHAPE[::-1], Image.Resampling.BOX, box=box))
+    loose_thermal(found)
+
+
+def preparing(folder: Path, decode: str) -> Callable[[], None]:
+    """Run the whole command in this process, into a store."""
+    config = build(PrepareConfig, [Layer("benchmark", {"decode": decode, "crop": "centre", "block_size": BLOCK})])
+    output = Output(folder / f"{decode}.h5", overwrite=True)
+    return lambda: (prepare.prepare(config, folder / "index.csv", None, output, world()), None)[1]
+
+
+def reading(store: Path) -> Callable[[], None]:
+    """Read all blocks in a random order, and make degrees of the counts, as training does."""
+
+    def read() -> None:
+        with Reader.open(store, check=False) as reader:
+            for _ in range(READS):
+                for block in np.random.default_rng(1).permutation(reader.layout.blocks).tolist():
+                    reader.rows(block, "rgb")
+                    fields.to_celsius(reader.rows(block, "thermal"))
+
+    return read
+
+
+def least(function: Callable[[], object], repeats: int) -> float:
+    """Least CPU time of a call, s; the first call, which compiles and fills caches, does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.process_time()
+        function()
+        times.append(time.process_time() - started)
+    return min(times[1:])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--directory", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        folder = Path(name) / "campaign"
+        pairs = make_campaign(folder, options.frames)
+        n, repeats = len(pairs), options.repeats
+        ms = {
+            "loose files, original": least(lambda: [original(p) for p in pairs], repeats) / n * 1e3,
+            "loose files, lean": least(lambda: [lean(p) for p in pairs], repeats) / n * 1e3,
+            "prepare, exact": least(preparing(folder, "exact"), repeats) / n * 1e3,
+            "prepare, fast": least(preparing(folder, "fast"), repeats) / n * 1e3,
+            "reading the store": least(reading(folder / "exact.h5"), repeats) / n / READS * 1e3,
+        }
+    print(f"{machine()}; {n} pairs of full size\n")
+    print(f"{'':<24}{'ms/pair':>9}{'pairs/s':>9}{'x original':>12}{'x lean':>9}")
+    for label, value in ms.items():
+        ratios = [ms[f"loose files, {kind}"] / value for kind in ("original", "lean")]
+        print(f"{label:<24}{value:>9.2f}{1e3 / value:>9.1f}{ratios[0]:>12.1f}{ratios[1]:>9.1f}")
+    slow = ms["loose files, original"]
+    goals = [
+        Goal("prepare exact / original's loose files", slow / ms["prepare, exact"], least=5),
+        Goal("prepare fast / original's loose files", slow / ms["prepare, fast"], least=9),
+        Goal("reading / original's loose files", slow / ms["reading the store"], least=100),
+    ]
+    return conclude(goals, {"milliseconds": ms, "pairs": n}, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
