@@ -51,6 +51,10 @@ WITHOUT_UNIT = {
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
     *("test_fraction", "fraction", "train_fraction", "valid_fraction"),
+    "alpha",
+    "kappa",
+    "courant",
+    "amplitude",
 }
 """Every other number or range of the shipped configurations has a unit."""
 
@@ -96,7 +100,7 @@ def refusal(layers, config=Example):
 def test_every_parameter_is_declared_in_full(config):
     assert len(declared(config)) == len(config.__dataclass_fields__)
     for name, known in declared(config).items():
-        assert known.flag == "--" + name.replace("_", "-")
+        assert known.flag == "--" + name.rstrip("_").replace("_", "-")
         assert known.info.description
         assert known.info.description[0].isascii()
         assert not known.info.description.endswith(".")
@@ -328,6 +332,7 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(config):
     values = {
         "count": 5,
         "frames": 5,
+        "snapshots": 5,
         "files": ["a # b.data", "c: d.data", "'", ""],
         "workload": "imseg",
         "size": "1GB",

@@ -24,8 +24,10 @@ class Flow:
     kappa: Number = parameter(1.0, "gradient of the background density", ge=-1e4, le=1e4)
     density_diffusion: Number = parameter(0.0, "diffusion of density", unit="ρs² cs/Ln", ge=0)
     vorticity_diffusion: Number = parameter(0.0, "diffusion of vorticity", unit="ρs² cs/Ln", ge=0)
-    hyperviscosity: Number = parameter(0.0, "ν of (−1)^(N+1) ν∇^(2N), on both fields", ge=0)
-    order: Whole = parameter(1, "N of the hyperviscosity", ge=1, le=8)
+    hyperviscosity: Number = parameter(
+        0.0, "coefficient ν of (−1)^(N+1) ν∇^(2N), on both fields", unit="ρs^(2N) cs/Ln", ge=0
+    )
+    order: Whole = parameter(1, "order N of the hyperviscosity", ge=1, le=8)
     modified: Switch = parameter(False, "leave the zonal average out of the coupling (modified Hasegawa–Wakatani)")
     box: Number = parameter(2 * math.pi / 0.15, "side of the periodic, square box", unit="ρs", gt=0, le=1e6)
 
