@@ -30,9 +30,16 @@ def test_a_database_has_the_same_bytes_on_any_number_of_ranks(structures, tmp_pa
         assert "30 structures added, 30 in all" in result.stdout
         result = succeed("atoms", "compress", path, ranks=ranks)
         assert "30 structures compressed" in result.stdout
+        succeed("atoms", "reduce", path, "first", "--number", 10, ranks=ranks)
+        cut = ("--reduction", "first", "--n-caches", 3, "--train-fraction", 0.6, "--valid-fraction", 0.3)
+        result = succeed("atoms", "cache", path, path / "caches", *cut, ranks=ranks)
+        assert "3 members, the first with 6 structures to train on and 3 to validate" in result.stdout
         found.append(digests(path))
-    assert found[0].keys() == {"manifest.json", "Compressed_data/000000.h5"}
-    assert found[0] == found[1] == found[2]
+    sets = {f"caches/member-{m}/{kind}.h5" for m in range(3) for kind in ("train", "valid")}
+    database = {"manifest.json", "Compressed_data/000000.h5", "Data_reductions/first/0.h5"}
+    assert found[0].keys() == {*database, *sets, "caches/manifest.json"}
+    for path in sorted(database | sets):
+        assert found[0][path] == found[1][path] == found[2][path], path
 
 
 def test_a_refusal_on_one_rank_ends_the_job_with_one_message(structures, tmp_path):

@@ -29,11 +29,6 @@ def test_what_is_no_formula_is_refused(name):
         composition.species_of(name)
 
 
-@pytest.mark.parametrize(("name", "key"), [("Al28", "Al28"), ("H2O", "H02_O01"), ("ClNa", "Cl01_Na01")])
-def test_alf_names_compositions_its_own_way(name, key):
-    assert composition.alf_key(name) == key
-
-
 @pytest.mark.parametrize(
     ("unit", "target", "value"),
     [

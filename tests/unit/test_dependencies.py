@@ -31,7 +31,7 @@ KERNELS = {
     },
     "bench": {"clicks", "counter", "crc", "lines", "similarity", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
-    "atoms": {"composition", "geometry", "units"},
+    "atoms": {"composition", "geometry", "units", "windows"},
 }
 """Pure modules of each campaign."""
 
@@ -154,7 +154,7 @@ def may_import_package(module: str, package: str) -> bool:
     return here in GUARDED.get(package, {here}) or module.replace(".", "/") in GUARDED[package]
 
 
-STANDARD = {"math", "re", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
+STANDARD = {"math", "re", "fractions", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
 """What of the standard library a pure kernel may need: nothing that reads, writes or asks for the time."""
 
 

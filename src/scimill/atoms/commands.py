@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.atoms.params import AddConfig, ImportConfig
+from scimill.atoms.params import AddConfig, CacheConfig, ExportConfig, ImportConfig, ReduceConfig
 from scimill.cli import ConfigHelp, LazyGroup, configured
 from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import say
@@ -105,3 +105,63 @@ def compress(database: Path) -> None:
         moved = opened.compress_dataset()
         groups = len(opened.groups)
     click.echo(f"{database}: {sum(moved.values()):,} structures compressed, {groups:,} stoichiometries in all")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@click.argument("name")
+@configured(ReduceConfig)
+def reduce(config: ReduceConfig, database: Path, name: str) -> None:
+    """Begin the reduction NAME of DATABASE: draw the structures that are trained on first.
+
+    Test data, uncompressed structures and those without an energy are never drawn.
+    """
+    from scimill.atoms.database import Database
+
+    with Database(database, world=world()) as opened:
+        fraction = config.fraction if config.number is None else None
+        made = opened.create_reduction(name, fraction=fraction, number=config.number, seed=config.seed)
+    click.echo(f"{database}: reduction {name}, iteration 0: {made.attributes['n_added']:,} structures")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete.")
+@configured(CacheConfig)
+def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) -> None:
+    """Write the training and validation sets of an ensemble from DATABASE to the folder OUTPUT.
+
+    Validation sets are disjoint where they are small enough. Under mpirun or srun the ranks share the members.
+    """
+    from scimill.atoms.database import Database
+
+    with Database(database, world=world()) as opened:
+        made = opened.build_strided_train_cache(
+            output, config.reduction, config.train_fraction, config.valid_fraction, config.n_caches,
+            config.use_uncompressed_data, config.format, config.seed,
+            iteration=config.iteration, select=config.select, overwrite=overwrite,
+        )  # fmt: skip
+    sizes = f"{made[0]['train']:,} structures to train on and {made[0]['valid']:,} to validate"
+    click.echo(f"{output}: {len(made)} members, the first with {sizes}")
+
+
+@atoms.command(name="export-data", cls=ConfigHelp)
+@DATABASE
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@configured(ExportConfig)
+def export_data(config: ExportConfig, database: Path, output: Path, overwrite: bool) -> None:
+    """Write structures of DATABASE to OUTPUT for another program."""
+    from scimill.atoms import caches
+    from scimill.atoms.database import Database
+
+    ranks = world()
+    with Database(database, world=ranks) as opened:
+        with ranks.together():
+            chosen = opened.select(
+                config.reduction, iteration=config.iteration, select=config.select,
+                use_uncompressed_data=config.use_uncompressed_data,
+            )  # fmt: skip
+        count = ranks.on_root(caches.export, chosen, output, config.format, overwrite)
+    click.echo(f"{output}: {count:,} structures")

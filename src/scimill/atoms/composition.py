@@ -60,12 +60,6 @@ def atomic_numbers(symbols: list[str]) -> NDArray[np.uint8]:
     return np.array([NUMBERS[symbol] for symbol in symbols], dtype=np.uint8)
 
 
-def alf_key(name: str) -> str:
-    """Name that ALF gives to a composition: symbols by the alphabet, counts of two digits, such as H02_O01."""
-    parts = sorted((symbol, int(count or 1)) for symbol, count in _PART.findall(name))
-    return "_".join(f"{symbol}{count:02d}" for symbol, count in parts)
-
-
 def element_counts(species: NDArray[np.integer], elements: NDArray[np.integer]) -> NDArray[np.float64]:
     """How many atoms of each element a structure has, shape (elements,)."""
     counts: NDArray[np.float64] = (np.asarray(species)[:, None] == elements).sum(axis=0).astype(float)

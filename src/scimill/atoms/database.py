@@ -10,10 +10,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.atoms import composition
+from scimill.atoms import caches, composition, formats, reductions
 from scimill.atoms.batch import Batch, Columns, Journalist, make_batch
+from scimill.atoms.caches import Cut, Selection
 from scimill.atoms.columns import KNOWN, REQUIRED_NAMES, Column, Of
 from scimill.atoms.geometry import drawn
+from scimill.atoms.reductions import Reduction, Reductions, Select
 from scimill.atoms.snapshot import COMPRESSED, MANIFEST, REDUCTIONS, UNCOMPRESSED, Chunk, Manifest, Snapshot, sessions
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, check_directory, check_free, storage_errors
@@ -512,6 +514,130 @@ class Database:
         new = Manifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
         new.write(self.path)
         self._tidy(new)
+
+    # ---- reductions and caches ------------------------------------------------------------------------------
+
+    @property
+    def reductions(self) -> Reductions:
+        """The reductions: their names, iterations, and whether they are complete."""
+        return Reductions(self.path)
+
+    def reduction(self, name: str, iteration: int | None = None) -> Reduction:
+        """Read an iteration of a reduction, the newest if none is given; any old one stays readable.
+
+        Raises
+        ------
+        InputError : no such reduction or iteration.
+
+        """
+        with self.world.together():
+            return self.reductions.load(name, iteration, self.snapshot.groups)
+
+    def create_reduction(
+        self,
+        name: str,
+        *,
+        fraction: float | None = None,
+        number: int | None = None,
+        mask: Mapping[str, ArrayLike] | None = None,
+        seed: int = 1,
+    ) -> Reduction:
+        """Begin a reduction: its iteration 0; collective.
+
+        Parameters
+        ----------
+        name : its name.
+        fraction, number : how many structures are trained on first, drawn from all that have an energy and are no test
+            data. The draw depends on seed and ids, not on the order of the structures.
+        mask : or the index of each group itself: -1, 0, 1, your own tags from 2 on, or truth values.
+        seed : of the draw.
+
+        Raises
+        ------
+        ConfigError : not one of the three, or more than there are.
+        InputError : the reduction exists, or the mask does not fit.
+
+        """
+        return reductions.create(
+            self.snapshot, name, fraction=fraction, number=number, mask=mask, seed=seed, world=self.world
+        )
+
+    def select(
+        self,
+        reduction: str | None = None,
+        *,
+        iteration: int | None = None,
+        select: Select = "train",
+        use_uncompressed_data: bool = False,
+    ) -> Selection:
+        """Select structures; see `build_strided_train_cache`."""
+        chosen = None if reduction is None else self.reduction(reduction, iteration)
+        return Selection(self.snapshot, chosen, select, use_uncompressed_data)
+
+    def build_strided_train_cache(
+        self,
+        directory: str | Path | None,
+        data_reduction: str | None,
+        train_fraction: float,
+        valid_fraction: float,
+        n_caches: int = 8,
+        use_uncompressed_data: bool = False,
+        format: str = "h5",
+        seed: int = 1,
+        return_direct: bool = False,
+        *,
+        iteration: int | None = None,
+        select: Select = "train",
+        overwrite: bool = False,
+    ) -> Any:
+        """Make the training and validation sets of an ensemble; collective. See `windows.window` for the rule.
+
+        Parameters
+        ----------
+        directory : where to; one folder per member with its sets, and a manifest. None with ``return_direct``.
+        data_reduction : which reduction selects the rows; None takes all that are no test data.
+        train_fraction, valid_fraction : shares of the selected rows of each member.
+        n_caches : number of members.
+        use_uncompressed_data : whether uncompressed structures are taken too. A reduction has none of them, so they are
+            among the unused.
+        format : one of `formats.FORMATS`, or "index": the rows only, for readers of the database.
+        seed : of the order; the sets depend on it and on the ids, not on the order of the structures.
+        return_direct : return the sets in memory and write nothing.
+        iteration : of the reduction, the newest if not given.
+        select : which of its rows: train, unused, anomalous, test or all.
+        overwrite : whether a directory that is there is replaced, once the new one is complete.
+
+        Returns
+        -------
+        Rows of each member's sets, or the sets: per member "train" and "valid", in them columns by group. Each row has
+        its ``path``, which `find` gives too.
+
+        Raises
+        ------
+        ConfigError : fractions that add to more than 1, or an unknown format.
+        InputError : nothing is selected.
+        StorageError : the directory exists, or cannot be written.
+
+        """
+        with self.world.together():
+            cut = Cut(train_fraction, valid_fraction, n_caches, seed)
+            if format not in (*formats.FORMATS, caches.INDEX):
+                raise ConfigError(f"unknown format {format!r}", allowed=", ".join((*formats.FORMATS, caches.INDEX)))
+            rows = self.select(
+                data_reduction, iteration=iteration, select=select, use_uncompressed_data=use_uncompressed_data
+            )
+            if not len(rows.ids):
+                raise InputError(f"no structures are selected by {select!r}", where=str(self.path))
+            if return_direct:
+                return caches.direct(rows, cut)
+            if directory is None:
+                raise ConfigError("caches need a directory", remedy="name one, or return_direct=True")
+        about = {
+            "database": self.path.name, "reduction": data_reduction, "select": select, "format": format, "seed": seed,
+            "iteration": None if data_reduction is None else self.reduction(data_reduction, iteration).iteration,
+            "train_fraction": train_fraction, "valid_fraction": valid_fraction, "n_caches": n_caches,
+        }  # fmt: skip
+        return caches.build(self.world, rows, Path(directory), cut, format, about, overwrite=overwrite)
 
 
 def give_ids(batch: Batch, first: int) -> None:

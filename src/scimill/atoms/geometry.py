@@ -57,7 +57,7 @@ def seeded_hash(values: Words, seed: int) -> Words:
 
 def id_hash(ids: NDArray[np.bytes_], seed: int) -> Words:
     """Seeded hash of ids of fixed length (a multiple of eight bytes), shape (rows,): a random rank of each row."""
-    words = np.ascontiguousarray(ids).view(np.int64).reshape(len(ids), -1)
+    words = np.ascontiguousarray(ids).view(np.int64).reshape(len(ids), ids.itemsize // 8)
     return seeded_hash(_hashed(words), seed)
 
 

@@ -1,10 +1,11 @@
 """Parameters of the atoms commands."""
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Hints, Number, Run, Whole, parameter
+from scimill.config import REQUIRED, STRICT, Hints, Number, Run, Switch, Whole, parameter
 
 CAMPAIGN = 4  # first word of the spawn key of this campaign's random streams
 
@@ -36,3 +37,48 @@ class ImportConfig(Files, Run):
     """`scimill atoms import`."""
 
     piece_size: Whole = parameter(4096, "structures that a rank reads at a time", affects_data=False, ge=1, le=2**20)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ReduceConfig:
+    """`scimill atoms reduce`."""
+
+    fraction: Number = parameter(0.1, "share of the structures that is trained on first", ge=0, le=1)
+    number: Whole | None = parameter(None, "number of them, in place of a share", ge=0)
+    seed: Whole = parameter(1, "seed of the draw", ge=0, lt=2**63)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Choice:
+    """Which structures."""
+
+    reduction: str | None = parameter(None, "reduction that selects them; all that are no test data if not given")
+    iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
+    select: Literal["train", "unused", "anomalous", "test", "all"] = parameter("train", "which of its structures")
+    use_uncompressed_data: Switch = parameter(False, "take uncompressed structures too; they count as unused")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CacheConfig(Choice):
+    """`scimill atoms cache`."""
+
+    train_fraction: Number = parameter(0.8, "share of the structures that a member trains on", ge=0, le=1)
+    valid_fraction: Number = parameter(0.1, "share that it validates on", ge=0, le=1)
+    n_caches: Whole = parameter(8, "members of the ensemble", ge=1, le=4096)
+    format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db", "index"] = parameter(
+        "h5", "files: h5 as ALF's, npz and npy as hippynn's, index: rows of the database only"
+    )
+    seed: Whole = parameter(1, "seed of their order", ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Self:
+        if self.train_fraction + self.valid_fraction > 1 + 1e-12:
+            raise ValueError("train_fraction and valid_fraction add to more than 1")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExportConfig(Choice):
+    """`scimill atoms export-data`."""
+
+    format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "kind of the file")

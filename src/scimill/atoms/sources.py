@@ -144,6 +144,7 @@ def from_atoms(atoms: Any, properties: Properties, uid: str = "") -> Rows:
     values |= atoms.info
     uid = str(values.pop("uid", uid))
     test = bool(values.pop("test", False))
+    values.pop("path", None)
     for name in ASE_RESULTS:
         if name not in properties.by_name:
             values.pop(name, None)
