@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.bench.params import GenerateConfig, SimilarityConfig, TraceConfig
+from scimill.bench.params import GenerateConfig, ScaleConfig, SimilarityConfig, TraceConfig
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
 from scimill.parallel.report import say
 from scimill.parallel.world import world
@@ -40,6 +40,29 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool) -> None:
     if not campaign.generate(config, output, ranks) and ranks.is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {config.workload}")
+
+
+@bench.command(cls=ConfigHelp)
+@click.argument("workload", metavar="imseg|bert|dlrm")
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@generating
+@configured(ScaleConfig, positional="workload")
+def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) -> None:
+    """Make of the data set INPUT one of another size: the directory OUTPUT.
+
+    A larger one takes all records as often as they fit, changed but of the same law; a smaller one is a fair choice.
+    Under mpirun or srun all ranks scan and write, and the bytes do not depend on their number.
+    """
+    from scimill.bench import scale as campaign
+
+    ranks = world()
+    if dry_run:
+        click.echo(campaign.plan_text(config, source, output, ranks))
+        return
+    done = campaign.scale(config, source, output, ranks)
+    if done is None and ranks.is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: {done or config.workload}")
 
 
 @bench.command(cls=ConfigHelp)

@@ -48,13 +48,18 @@ def manifest(config: GenerateConfig, planned: Plan, entries: tuple[Entry, ...]) 
 
 def plan_text(config: GenerateConfig, output: Output, planned: Plan) -> str:
     """What generating would do, for ``--dry-run``; the output's place and space are checked too."""
+    check_output(output, planned)
+    rows = {"output": str(output.path), **summary(config, planned)}
+    rows["free"] = human(shutil.disk_usage(output.path.parent).free)
+    return table(rows)
+
+
+def check_output(output: Output, planned: Plan) -> None:
+    """Refuse a place that a data set cannot be written to, or that has no space for it."""
     directory.check_place(output)
     if not (output.resume or output.overwrite) and any(output.path.glob("*")):
         check_absent(output)
     directory.check_space(output.part, planned)
-    rows = {"output": str(output.path), **summary(config, planned)}
-    rows["free"] = human(shutil.disk_usage(output.path.parent).free)
-    return table(rows)
 
 
 def summary(config: GenerateConfig, planned: Plan) -> dict[str, str]:

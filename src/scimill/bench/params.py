@@ -60,6 +60,13 @@ class DataSet:
         "at-least", "which side of the size to end on; the difference is less than a record"
     )
 
+    @model_validator(mode="after")
+    def _known_format(self) -> Self:
+        if self.format is not None and self.format not in FORMATS[self.workload]:
+            pairs = "; ".join(f"{workload}: {', '.join(formats)}" for workload, formats in FORMATS.items())
+            raise ValueError(f"{self.workload} has no format {self.format} ({pairs})")
+        return self
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Images:
@@ -124,9 +131,6 @@ class Plannable(DataSet, Images, Sequences, Clicks, Evaluation, Writing, File, R
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.format is not None and self.format not in FORMATS[self.workload]:
-            pairs = "; ".join(f"{workload}: {', '.join(formats)}" for workload, formats in FORMATS.items())
-            raise ValueError(f"{self.workload} has no format {self.format} ({pairs})")
         for name, least in (("depth_range", 128), ("width_range", 128), ("instances_range", 1)):
             low, high = getattr(self, name)
             if not least <= low <= high <= 10**9:
@@ -199,3 +203,32 @@ class SimilarityConfig(Operations):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TraceConfig(Operations):
     """`scimill bench trace`."""
+
+
+# ---- scaling ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Scaling(DataSet):
+    """Scaling."""
+
+    size: Size = parameter(REQUIRED, "size of the scaled data set", ge=1, le=2**60)
+    mode: Literal["perturb", "permute", "copy"] = parameter(
+        "perturb",
+        "what records become that are taken again: others of the same law, the same in another order, or the same",
+    )
+    skip_damaged: Switch = parameter(False, "use the sound files of an input that has defects")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Perturbing:
+    """Perturbed records."""
+
+    noise: Share = parameter(0.005, "largest change of an intensity, as a share of their range", ge=0, le=1)
+    duplicates: Share = parameter(0.0, "share of the pieces taken again that are copied as they are", ge=0, le=1)
+    compressible: Share = parameter(0.0, "share of the values taken again that repeat others", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScaleConfig(Scaling, Perturbing, Writing, File, Run):
+    """`scimill bench scale`."""

@@ -1,0 +1,262 @@
+"""The cases of imseg: pairs of an image and its labels, in NumPy's .npy format."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from scimill.bench import perturbation
+from scimill.bench.inputs.source import (
+    Defect,
+    Integers,
+    Part,
+    Scanned,
+    capacities,
+    in_parallel,
+    read_bytes,
+    tell,
+    together,
+    usable,
+)  # fmt: skip
+from scimill.bench.pieces import Change, Changes
+from scimill.bench.plan import Bytes, DataFile, Fixed
+from scimill.bench.scaling import Picks
+from scimill.bench.volumes import HIGH, LOW
+from scimill.parallel.world import World
+
+PATTERNS = "case_*_x.npy, case_*_y.npy"
+SUFFIXES = {"x": "<f4", "y": "|u1"}
+_NAME = re.compile(r"(?:.*_)?(\d{1,9})_x\.npy")
+LEAST_EDGE = 128  # voxels: the trainer crops patches of 128³
+LABELS = 2  # the largest: background, kidney, tumour
+EVALUATION = frozenset((
+    0, 3, 5, 6, 12, 24, 34, 41, 44, 49, 52, 56, 61, 65, 66, 70, 76, 78, 80, 84, 86, 87, 92, 111, 112, 125, 128, 138,
+    157, 160, 161, 162, 169, 171, 176, 185, 187, 189, 198, 203, 206, 207,
+))  # fmt: skip
+"""Numbers of the cases that the trainer evaluates on, whatever the data set."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """A file with one array: where its values are."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: str
+    header: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def read_header(path: Path) -> Array | str:
+    """Read the header of a .npy file, or say what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, is_fortran, dtype = read(file)
+            length = file.tell()
+            file.seek(0)
+            array = Array(path, shape, dtype.str, file.read(length))
+        missing = length + array.size - path.stat().st_size
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError):
+        return "is no .npy file"
+    if is_fortran or missing:
+        return (
+            "is in Fortran order"
+            if is_fortran
+            else f"is {abs(missing):,} bytes too {'short' if missing > 0 else 'long'}"
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The values of an array of shape (1, D, H, W), turned along depth, with noise where they are intensities.
+
+    Attributes
+    ----------
+    array : the file.
+    change : how it is changed.
+
+    """
+
+    array: Array
+    change: Change
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return self.array.size
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put the bytes [start, stop) of the values at work[at:]; see `plan.Segment.fill`."""
+        position = start
+        while position < stop:
+            source = (position + self._turn) % self.size
+            length = min(stop - position, self.size - source)
+            place = at + position - start
+            work[place : place + length] = read_bytes(self.array.path, len(self.array.header) + source, length)
+            position += length
+        if self.array.dtype == SUFFIXES["x"] and not self.change.is_copy and not self.change.shuffled:
+            self._add_noise(start, work[at : at + stop - start])
+
+    @property
+    def _turn(self) -> int:
+        """Bytes by which the values are turned: a whole number of slices, the same of image and labels."""
+        if self.change.is_copy:
+            return 0
+        depth = self.array.shape[1]
+        slices = 1 + int(perturbation.draws(self.change.key, 0, np.array([depth - 1]))[0])
+        return slices * (self.size // depth)
+
+    def _add_noise(self, start: int, content: Bytes) -> None:
+        voxels = content.view(np.float32) if content.ctypes.data % 4 == 0 else content.copy().view(np.float32)
+        reach = self.change.noise * float(HIGH - LOW)
+        perturbation.noisy(
+            voxels, self.change.key + np.uint64(1), np.uint64(start // 4), float(LOW), float(HIGH), reach,
+            self.change.repeat,
+        )  # fmt: skip
+        content[:] = voxels.view(np.uint8)
+
+
+class Volumes:
+    """A scanned data set of cases ``case_00000_x.npy``, ``case_00000_y.npy``; a case is a piece of one record."""
+
+    format, record, unit = "npy", "case", 1
+
+    def __init__(self, parts: Sequence[Part], arrays: Mapping[Path, Array]) -> None:
+        self.parts, self._arrays = parts, arrays
+
+    def lengths(self, part: int, piece: int) -> Integers:
+        """The one case."""
+        return self.parts[part].pieces.size[piece : piece + 1]
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Bytes of so many bytes of cases."""
+        return sum(counts)
+
+    def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
+        """Two files for each case. Cases keep their numbers; what is added follows the last of them."""
+        numbers = [number_of(path) for part in self.parts for path in part.files]
+        following, found = max(numbers) + 1, {}
+        for which, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
+            for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
+                path = part.files[piece]
+                number = number_of(path) if times == 0 else following
+                following += times > 0
+                change = changes(which, taken, index)
+                found[number] = [self._file(path, number, kind, change) for kind in SUFFIXES]
+        return [file for number in sorted(found) for file in found[number]]
+
+    def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
+        array = self._arrays[partner(image, kind)]
+        name = f"case_{number:05}_{kind}.npy"
+        return DataFile(name, int(kind == "x"), (Fixed(array.header), Turned(array, change)))
+
+
+def find(folder: Path) -> list[Path]:
+    """The images of a data set, and labels without one, under the name that the image would have."""
+    names = {path.name for path in folder.glob("*_x.npy")}
+    names |= {path.name.removesuffix("_y.npy") + "_x.npy" for path in folder.glob("*_y.npy")}
+    return [folder / name for name in sorted(names)]
+
+
+def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
+    """Look at a data set, a case at a time on each rank; collective.
+
+    Raises
+    ------
+    InputError : it has defects.
+
+    """
+    paths = world.on_root(find, folder)
+    found = in_parallel(world, [partial(scan_case, path) for path in paths])
+    defects = [defect for _, wrong in found for defect in wrong]
+    tell([*defects, *repeated(paths)], folder, world, skip_damaged)
+    sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
+    training = [case for case in sound if number_of(case[0]) not in EVALUATION]
+    evaluation = [case for case in sound if number_of(case[0]) in EVALUATION]
+    if not training:  # all is added to, under numbers that train
+        training, evaluation = evaluation, training
+    parts = [part("training", training), part("evaluation", evaluation, grows=False)]
+    arrays = {array.path: array for _, of_case in sound for array in of_case}
+    return Volumes(usable(parts, folder, world), arrays)
+
+
+def repeated(images: Sequence[Path]) -> list[Defect]:
+    """Cases whose numbers stand in other names too."""
+    numbers = Counter(number_of(image) for image in images)
+    return [Defect(image.name, "has the number of another case") for image in images if numbers[number_of(image)] > 1]
+
+
+def number_of(image: Path) -> int:
+    """Number of a case, as the trainer reads it from the name."""
+    match = _NAME.fullmatch(image.name)
+    return int(match[1]) if match else -1
+
+
+def partner(image: Path, kind: str) -> Path:
+    """Return the file of the same case of another kind."""
+    return image.with_name(image.name.removesuffix("_x.npy") + f"_{kind}.npy")
+
+
+def scan_case(image: Path) -> tuple[list[Array], list[Defect]]:
+    """Read the headers of a case, and its labels."""
+    arrays: list[Array] = []
+    defects: list[Defect] = []
+    if not _NAME.fullmatch(image.name):
+        return arrays, [Defect(image.name, "has no number as the next-to-last part of its name")]
+    for kind, dtype in SUFFIXES.items():
+        path = partner(image, kind)
+        array = read_header(path) if path.exists() else "is missing"
+        what = array if isinstance(array, str) else wrong_array(array, dtype)
+        if what:
+            defects.append(Defect(path.name, what))
+        elif not isinstance(array, str):
+            arrays.append(array)
+    if not defects and arrays[0].shape != arrays[1].shape:
+        defects.append(Defect(arrays[1].path.name, f"has shape {arrays[1].shape}, the image {arrays[0].shape}"))
+    if not defects and (what := wrong_labels(arrays[1])):
+        defects.append(Defect(arrays[1].path.name, what))
+    return arrays, defects
+
+
+def wrong_array(array: Array, dtype: str) -> str:
+    """Say what of an array the trainer would refuse; empty if nothing."""
+    if array.dtype != dtype:
+        return f"has dtype {np.dtype(array.dtype)}, not {np.dtype(dtype)}"
+    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < LEAST_EDGE:
+        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {LEAST_EDGE}"
+    return ""
+
+
+def wrong_labels(array: Array) -> str:
+    """Say what of labels the trainer would refuse; empty if nothing."""
+    largest, step = 0, 1 << 22
+    for start in range(0, array.size, step):
+        piece = read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
+        largest = max(largest, int(piece.max()))
+    if largest > LABELS:
+        return f"has label {largest}; labels are 0 to {LABELS}"
+    return "" if largest else "has no label but 0"
+
+
+def part(name: str, cases: Sequence[tuple[Path, Sequence[Array]]], *, grows: bool = True) -> Part:
+    """Return the part that consists of some cases."""
+    scanned = []
+    for number, (_, arrays) in enumerate(cases):
+        found = Scanned()
+        found.add(0, sum(array.size + len(array.header) for array in arrays), 1)
+        scanned.append((number, found))
+    pieces = together(scanned)
+    return Part(name, tuple(path for path, _ in cases), pieces, capacities(pieces, len(cases)), grows)

@@ -1,0 +1,248 @@
+"""Scaling a data set: scan it, take its pieces so many times, write them changed."""
+
+import functools
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from crc32c import crc32c
+
+from scimill import __version__
+from scimill import config as configuration
+from scimill.bench import directory
+from scimill.bench.counter import low_half, stream_key, word
+from scimill.bench.generate import check_output, table
+from scimill.bench.inputs.source import Source
+from scimill.bench.ledger import Begun, Entry, Manifest
+from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
+from scimill.bench.perturbation import happens
+from scimill.bench.pieces import Change, Changes
+from scimill.bench.plan import Plan, fit_count, too_small
+from scimill.bench.scaling import Picks, pick
+from scimill.errors import ConfigError, InputError
+from scimill.files import check_free
+from scimill.parallel.streams import block_stream
+from scimill.parallel.world import Stop, World
+from scimill.store.mill import mill
+from scimill.store.output import Output
+
+STREAM = 90  # of the choice and the changes of the first part; that of the next one is one higher
+PIECES = 2**40  # more than a part has: words of a stream per time that all are taken
+INPUTS = {
+    # (workload, format): module of scimill.bench.inputs whose `scan` reads it
+    ("imseg", "npy"): "volumes",
+    ("bert", "tfrecord"): "sequences",
+    ("dlrm", "bin"): "rows",
+    ("dlrm", "text"): "lines",
+}
+
+
+def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> str | None:
+    """Write a data set of another size; collective. Return what was done, None where it was complete already.
+
+    Raises
+    ------
+    InputError : the input has defects, which are told beforehand.
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `directory.open_directory`.
+
+    """
+    source = scan(config, input_, output, world)
+    with world.together():
+        planned, picks = plan(config, source)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    identity = fingerprint(source)
+    text = f"{configuration.to_yaml(config)}input: {identity}\n"
+    begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
+    finish = functools.partial(manifest, config, source, planned, text)
+    writer = directory.open_directory(
+        world, output, planned, begun, functools.partial(explain, config, identity), stop, finish, direct=config.direct
+    )
+    if writer is None:
+        return None
+    mill(world, writer, writer.make, stop, what="scale", unit="B")
+    return told(config, source, planned, picks)
+
+
+def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
+    """What scaling would do, for ``--dry-run``; collective. The output's place and space are checked too."""
+    source = scan(config, input_, output, world)
+    with world.together():
+        planned, picks = plan(config, source)
+    world.on_root(check_output, output, planned)
+    names = [file.name for file in planned.files]
+    return table({
+        "input": f"{input_}: {config.workload}, {source.format}",
+        "output": f"{output.path}: {told(config, source, planned, picks)}",
+        "files": f"{len(names):,}: {names[0]} to {names[-1]}",
+    })  # fmt: skip
+
+
+def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> Source:
+    """Look at an input, on all ranks; collective.
+
+    Raises
+    ------
+    InputError : it is no data set of the workload, or has defects.
+
+    """
+    world.on_root(check_input, config, folder, output)
+    form: str = config.format or world.on_root(recognise, config.workload, folder)
+    module = importlib.import_module(f"scimill.bench.inputs.{INPUTS[config.workload, form]}")
+    source: Source = module.scan(folder, config.skip_damaged, world)
+    return source
+
+
+def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
+    """Refuse an input that is missing, or is the output, and a disk that is too small, before anything is read."""
+    if not folder.exists():
+        raise InputError("no such data set", where=str(folder))
+    places = [place.resolve() for place in (output.path, output.part)]
+    inside = [place for place in places if place == folder.resolve() or folder.resolve() in place.parents]
+    if inside:
+        raise ConfigError("the output is the input, or in it", where=str(output.path), remedy="name another output")
+    directory.check_place(output)
+    if not output.part.exists():
+        check_free(output.path, config.size)
+
+
+def recognise(workload: str, folder: Path) -> str:
+    """Tell the format of a data set by its files.
+
+    Raises
+    ------
+    InputError : none that is known.
+
+    """
+    formats = {form: importlib.import_module(f"scimill.bench.inputs.{name}") for (of, form), name in INPUTS.items()
+               if of == workload}  # fmt: skip
+    found = [form for form, module in formats.items() if module.find(folder)]
+    if len(found) != 1:
+        what = f"files of more than one format: {', '.join(found)}" if found else f"no files of {workload}"
+        allowed = "; ".join(f"{form}: {module.PATTERNS}" for form, module in formats.items())
+        raise InputError(what, where=str(folder), allowed=allowed, remedy="name the format" if found else "")
+    return found[0]
+
+
+def plan(config: ScaleConfig, source: Source) -> tuple[Plan, list[Picks]]:
+    """Choose what the scaled data set consists of.
+
+    Raises
+    ------
+    ConfigError : the request is smaller than a record.
+
+    """
+    picks = choose(config, source)
+    files = source.files(picks, changes(config))
+    return Plan(tuple(files), config.block_size), picks
+
+
+def choose(config: ScaleConfig, source: Source) -> list[Picks]:
+    """Choose pieces of each part: all but the first in proportion, the first, which trains, to meet the request."""
+    request = config.size
+    others = source.parts[1:]
+    ratio = request / source.total([part.size for part in source.parts])
+    rest = [pick_share(config, source, 1 + number, ratio) for number in range(len(others))]
+    sizes = [picks.total for picks in rest]
+    if source.unit > 1:
+        least = source.total([1, *sizes])
+        if request < least:
+            raise too_small(request, least, source.record)
+        count = fit_count(lambda n: source.total([n, *sizes]), request, config.fit, source.record, source.unit)
+    else:
+        count = request - source.total([0, *sizes])
+    first = pick_part(config, source, 0, max(0, count), config.fit) if count > 0 else None
+    if first is None or not len(first.piece):
+        raise too_small(request, source.total([smallest(source), *sizes]), source.record)
+    return [first, *rest]
+
+
+def pick_share(config: ScaleConfig, source: Source, part: int, ratio: float) -> Picks:
+    """Choose pieces of a part in proportion, at least one record."""
+    whole = source.parts[part]
+    request = max(1, round(whole.size * (ratio if whole.grows else min(1.0, ratio))))
+    picks = pick_part(config, source, part, request, "nearest")
+    return picks if len(picks.piece) else pick_part(config, source, part, request, "at-least")
+
+
+def smallest(source: Source) -> int:
+    """Size of the first record of the first piece, as an example of one."""
+    return int(source.lengths(0, 0)[0])
+
+
+def pick_part(config: ScaleConfig, source: Source, part: int, request: int, fit: str) -> Picks:
+    """Choose pieces of one part."""
+    random = block_stream(config.seed, CAMPAIGN, STREAM + part)
+    shuffled = config.mode == "permute"
+    return pick(source.parts[part].pieces, request, fit, shuffled, random, functools.partial(source.lengths, part))
+
+
+def changes(config: ScaleConfig) -> Changes:
+    """Return the function that tells how a pick is changed."""
+    keys: dict[int, np.uint64] = {}
+
+    def change(part: int, picks: Picks, index: int) -> Change:
+        times = int(picks.times[index])
+        if times == 0 or config.mode == "copy":
+            return Change()
+        key = keys.setdefault(part, stream_key(config.seed, CAMPAIGN, STREAM + part))
+        with np.errstate(over="ignore"):  # words wrap around
+            random = np.uint64(word(key, np.uint64(times * PIECES + int(picks.piece[index]))))
+            is_copied = happens(low_half(np.uint64(word(random, np.uint64(0)))), config.duplicates)
+        if is_copied:
+            return Change()
+        return Change(random | np.uint64(2), config.mode == "permute", config.noise, config.compressible)
+
+    return change
+
+
+def fingerprint(source: Source) -> str:
+    """Tell an input from another, or from itself when it has been changed: names, sizes and times of its files."""
+    crc = 0
+    for part in source.parts:
+        for path in part.files:
+            status = path.stat()
+            crc = crc32c(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode(), crc)
+    return f"{crc:08x}"
+
+
+def explain(config: ScaleConfig, identity: str, stored: str) -> str:
+    """Compare a stored configuration and input with these; see `config.explainer`."""
+    was = configuration.parse_yaml(stored, "the stored configuration").values.get("input")
+    if str(was) != identity:
+        return "the input is another one, or has been changed"
+    return configuration.explainer(config)(stored)
+
+
+def manifest(config: ScaleConfig, source: Source, planned: Plan, text: str, entries: tuple[Entry, ...]) -> Manifest:
+    """Return the manifest of a finished data set."""
+    return Manifest(
+        config.workload, source.format, config.seed, ALGORITHM, planned.block_size, planned.size, planned.records,
+        text, entries, directory.made(),
+    )  # fmt: skip
+
+
+def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:
+    """Share of the bytes whose records stand elsewhere in the data set too, unchanged."""
+    change = changes(config)
+    copied = sum(
+        int(size) for part, taken in enumerate(picks) for index, size in enumerate(taken.size)
+        if taken.times[index] and (config.mode == "permute" or change(part, taken, index).is_copy)
+    )  # fmt: skip
+    return copied / sum(taken.total for taken in picks)
+
+
+def told(config: ScaleConfig, source: Source, planned: Plan, picks: Sequence[Picks]) -> str:
+    """What was made, in words."""
+    before = source.total([part.size for part in source.parts])
+    text = f"{planned.records:,} records, {planned.size:,} bytes ({planned.size / before:.4g} times the input)"
+    text += f", {duplicate_share(config, picks):.2%} duplicates"
+    if len(picks) > 1:
+        each = zip(source.parts, picks, strict=True)
+        text += "; " + ", ".join(f"{part.name} {_share(taken, picks)}" for part, taken in each)
+    return text
+
+
+def _share(taken: Picks, picks: Sequence[Picks]) -> str:
+    return f"{taken.total / sum(each.total for each in picks):.2%}"

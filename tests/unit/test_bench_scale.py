@@ -1,0 +1,366 @@
+"""Scaling a data set: the size, the fair choice, the law of what is added, and what an input may not be."""
+
+import hashlib
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bench_data as data
+from scimill.bench.params import ScaleConfig
+from scimill.bench.scale import scale
+from scimill.bench.scaling import Pieces, pick, split
+from scimill.config import Layer, build
+from scimill.errors import ConfigError, InputError, StorageError
+from scimill.parallel.world import World
+from scimill.store.output import Output
+
+WORKLOADS = {"bin": "dlrm", "text": "dlrm", "bert": "bert", "imseg": "imseg"}
+RECORD = {"bin": 160, "text": 400, "bert": 4000, "imseg": 5 * 131 * 128**2}
+"""No record of the inputs below is longer; bytes."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    data.make_bin(folder / "bin", train=20_000, test=2000)
+    data.make_text(folder / "text", 4000)
+    data.make_records(folder / "bert", [150, 100], evaluation=30)
+    data.make_cases(folder / "imseg", [0, 1, 2, 3, 7, 9])
+    return folder
+
+
+def config_of(kind: str, **values) -> ScaleConfig:
+    return build(ScaleConfig, [Layer("test", {"workload": WORKLOADS[kind], **values})])
+
+
+def scaled(inputs: Path, kind: str, output: Path, **values) -> str:
+    told = scale(config_of(kind, **values), inputs / kind, Output(output), World(None))
+    assert told is not None
+    return told
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "manifest.json")
+
+
+def total(folder: Path) -> int:
+    return sum((folder / name).stat().st_size for name in names(folder))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names(folder)}
+
+
+@pytest.mark.parametrize("factor", [0.37, 2.6])
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
+    size = round(total(inputs / kind) * factor)
+    for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0), ("nearest", -0.5, 0.5)):
+        scaled(inputs, kind, tmp_path / fit, size=size, fit=fit)
+        assert low * RECORD[kind] <= total(tmp_path / fit) - size <= high * RECORD[kind]
+        shutil.rmtree(tmp_path / fit)
+
+
+# ---- what is added is of the same law, and is not the same ------------------------------------------------------
+
+
+def test_rows_that_are_added(inputs, tmp_path):
+    scaled(inputs, "bin", tmp_path / "out", size=10_000_000)
+    before, after = (
+        np.fromfile(folder / "terabyte_processed_train.bin", "<i4").reshape(-1, 40)
+        for folder in (inputs / "bin", tmp_path / "out")
+    )
+    assert np.array_equal(after[: len(before)], before)
+    again = after[len(before) : 2 * len(before)]
+    for column in range(40):
+        assert np.array_equal(np.sort(again[:, column]), np.sort(before[:, column]))
+    assert len(np.unique(after, axis=0)) > 0.999 * len(after)
+    assert (tmp_path / "out" / "day_fea_count.npz").read_bytes() == (inputs / "bin" / "day_fea_count.npz").read_bytes()
+    test = (tmp_path / "out" / "terabyte_processed_test.bin").stat().st_size
+    assert test / total(tmp_path / "out") == pytest.approx(2000 / 22_000, rel=0.01)
+
+
+def test_lines_that_are_added(inputs, tmp_path):
+    scaled(inputs, "text", tmp_path / "out", size=2 * total(inputs / "text"))
+    before, after = (data.read_text(folder / "train.txt") for folder in (inputs / "text", tmp_path / "out"))
+    again = after[len(before) :]
+    assert after[: len(before)] == before
+    assert len(again) == len(before)
+    for column in range(40):
+        assert sorted(line[column] for line in again) == sorted(line[column] for line in before)
+    assert len({tuple(line) for line in after}) == len(after)
+
+
+def test_records_that_are_added(inputs, tmp_path):
+    """Tokens stay in their windows, special ones stay, and what is masked agrees with its original."""
+    scaled(inputs, "bert", tmp_path / "out", size=3 * total(inputs / "bert"))
+    before = [record for path in sorted((inputs / "bert").glob("part*")) for record in data.read_records(path)]
+    after = [record for path in sorted((tmp_path / "out").glob("part*")) for record in data.read_records(path)]
+    assert len(after) == 3 * len(before)
+    assert names(tmp_path / "out") == ["eval_10k", *(f"part-{i:05}-of-00500" for i in range(6))]
+    for old, new in zip(before + before, after[len(before) :], strict=True):
+        for name in set(old) - {"input_ids", "masked_lm_ids"}:
+            assert np.array_equal(old[name], new[name])
+        assert (old["input_ids"] != new["input_ids"]).any()
+        assert np.array_equal(old["input_ids"] // 64, new["input_ids"] // 64)
+        special = old["input_ids"] < 128
+        assert np.array_equal(old["input_ids"][special], new["input_ids"][special])
+        count = int(old["masked_lm_weights"].sum())
+        kept = new["input_ids"][new["masked_lm_positions"][:count][1::2]]
+        assert np.array_equal(kept, new["masked_lm_ids"][:count][1::2])
+
+
+def test_cases_that_are_added(inputs, tmp_path):
+    """An image is turned along its depth, with noise but where it is clipped; its labels are turned with it."""
+    scaled(inputs, "imseg", tmp_path / "out", size=round(1.4 * total(inputs / "imseg")))
+    old, new = names(inputs / "imseg"), names(tmp_path / "out")
+    assert set(old) < set(new)
+    assert all((tmp_path / "out" / name).read_bytes() == (inputs / "imseg" / name).read_bytes() for name in old)
+    images = {name: np.load(inputs / "imseg" / name) for name in old if "_x" in name}
+    for name in sorted(set(new) - set(old)):
+        if "_y" in name:
+            continue
+        image, label = np.load(tmp_path / "out" / name), np.load(tmp_path / "out" / name.replace("_x", "_y"))
+        matches = [
+            (source, turn) for source, other in images.items() if other.shape == image.shape
+            for turn in range(1, image.shape[1]) if np.abs(np.roll(other, -turn, 1) - image).max() < 0.03
+        ]  # fmt: skip
+        ((source, turn),) = matches
+        other = np.roll(images[source], -turn, 1)
+        assert np.array_equal(np.roll(np.load(inputs / "imseg" / source.replace("_x", "_y")), -turn, 1), label)
+        clipped = other == np.float32(-2.340702)
+        assert (image[clipped] == other[clipped]).all()
+        assert (image[~clipped] != other[~clipped]).mean() > 0.99
+        assert image.std() == pytest.approx(other.std(), rel=1e-3)
+
+
+# ---- a smaller set is a fair choice -----------------------------------------------------------------------------
+
+
+def test_a_smaller_set_keeps_cases_their_numbers_and_the_share_of_evaluation(inputs, tmp_path):
+    told = scaled(inputs, "imseg", tmp_path / "out", size=total(inputs / "imseg") // 2, fit="nearest")
+    kept = names(tmp_path / "out")
+    assert set(kept) < set(names(inputs / "imseg"))
+    evaluation = [name for name in kept if name.startswith(("case_00000", "case_00003"))]
+    assert len(kept) == 6
+    assert len(evaluation) == 2
+    assert "evaluation 33" in told
+
+
+def test_every_record_is_as_likely_to_be_kept(inputs, tmp_path):
+    """Which lines are kept, over 40 seeds, is as even over the file as a draw of each line by itself would be."""
+    before = [tuple(line) for line in data.read_text(inputs / "text" / "train.txt")]
+    counts = np.zeros(len(before))
+    place = {line: number for number, line in enumerate(before)}
+    for seed in range(40):
+        out = tmp_path / str(seed)
+        scaled(inputs, "text", out, size=total(inputs / "text") // 4, seed=seed)
+        counts[[place[tuple(line)] for line in data.read_text(out / "train.txt")]] += 1
+        shutil.rmtree(out)
+    tenths = counts.reshape(10, -1).mean(axis=1)
+    assert counts.mean() == pytest.approx(10, abs=0.1)
+    # Pieces of some 13 lines are kept together: the mean of 400 lines scatters by sqrt(10 · 0.75 / 31).
+    assert np.abs(tenths - 10).max() < 5 * np.sqrt(10 * 0.75 / 31)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=8), min_size=1, max_size=12),
+    st.integers(1, 3000), st.sampled_from(["at-least", "at-most", "nearest"]), st.integers(0, 9), st.booleans(),
+)  # fmt: skip
+def test_picks_meet_any_request(lengths, request, fit, seed, shuffled):
+    sizes = np.array([sum(piece) for piece in lengths])
+    pieces = Pieces(np.zeros(len(sizes), dtype=int), np.cumsum(sizes) - sizes, sizes, np.array(list(map(len, lengths))))
+    picks = pick(pieces, request, fit, shuffled, np.random.default_rng(seed), lambda i: np.array(lengths[i]))
+    off, longest = picks.total - request, max(map(max, lengths))
+    assert -longest < off < longest
+    assert off >= 0 if fit == "at-least" else off <= 0 if fit == "at-most" else abs(off) <= longest
+    times = np.bincount(picks.piece, minlength=len(sizes))
+    assert times.max() - times.min() <= 1
+    assert sum(len(range(*part.indices(len(picks.piece)))) for part in split(picks, sizes)) == len(picks.piece)
+
+
+# ---- modes and knobs --------------------------------------------------------------------------------------------
+
+
+def test_copies_and_other_orders_report_their_duplicates(inputs, tmp_path):
+    size = 3 * total(inputs / "text")
+    before = sorted(data.read_text(inputs / "text" / "train.txt"))
+    for mode in ("copy", "permute"):
+        assert "66.67% duplicates" in scaled(inputs, "text", tmp_path / mode, size=size, mode=mode)
+        after = data.read_text(tmp_path / mode / "train.txt")
+        assert sorted(after) == sorted(before * 3)
+    assert data.read_text(tmp_path / "copy" / "train.txt")[4000:8000] != after[4000:8000]
+
+
+def test_the_share_of_duplicates_is_the_one_asked_for(inputs, tmp_path):
+    told = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
+    rows = np.fromfile(tmp_path / "out" / "terabyte_processed_train.bin", "<i4").reshape(-1, 40)
+    share = 1 - len(np.unique(rows, axis=0)) / len(rows)
+    assert share == pytest.approx(0.3 * 8 / 9, rel=0.1)
+    assert float(told.split(" bytes")[1].split(", ")[1].split("%")[0]) / 100 == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["bin", "text", "bert", "imseg"])
+def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
+    import zlib
+
+    ratios = []
+    for share in (0, 0.8):
+        out = tmp_path / str(share)
+        scaled(inputs, kind, out, size=2 * total(inputs / kind), compressible=share)
+        largest = max(out.iterdir(), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        name = "case_00012_x.npy" if kind == "imseg" else "part-00002-of-00500" if kind == "bert" else largest.name
+        content = (out / name).read_bytes()[-400_000:]
+        ratios.append(len(zlib.compress(content, 1)) / len(content))
+    assert ratios[1] < 0.8 * ratios[0]
+
+
+# ---- what an input may not be -----------------------------------------------------------------------------------
+
+
+def refusal(kind: str, folder: Path, output: Path, capsys, **values) -> tuple[str, str]:
+    """The error of scaling a folder, and what is told beforehand; nothing is left behind."""
+    with pytest.raises(InputError) as caught:
+        scale(config_of(kind, size=10**8, **values), folder, Output(output), World(None))
+    assert not output.exists()
+    assert len(str(caught.value).splitlines()) <= 4
+    return caught.value.what, capsys.readouterr().err
+
+
+def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
+    folder = tmp_path / "in"
+    data.make_cases(folder, [27, 30, 31, 32, 40, 41, 42, 43])
+    (folder / "case_00027_y.npy").unlink()
+    (folder / "case_00030_x.npy").unlink()
+    os.truncate(folder / "case_00031_x.npy", 10**6)
+    np.save(folder / "case_00032_x.npy", np.load(folder / "case_00032_x.npy").astype(np.float64))
+    (folder / "case_00040_y.npy").write_bytes(b"no array")
+    np.save(folder / "case_00041_y.npy", np.full((1, 130, 128, 128), 3, dtype=np.uint8))
+    np.save(folder / "case_00042_y.npy", np.zeros((1, 64, 128, 128), dtype=np.uint8))
+    what, told = refusal("imseg", folder, tmp_path / "out", capsys)
+    assert what.startswith("the data set has 7 defects")
+    for text in (
+        "case_00027_y.npy: is missing", "case_00030_x.npy: is missing",
+        "case_00031_x.npy: is 7,454,272 bytes too short",
+        "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is no .npy file",
+        "case_00041_y.npy: has label 3", "case_00042_y.npy: has shape (1, 64, 128, 128)",
+    ):  # fmt: skip
+        assert text in told
+    config = config_of("imseg", size=10**7, skip_damaged=True)
+    assert scale(config, folder, Output(tmp_path / "sound"), World(None)) is not None
+    assert names(tmp_path / "sound") == ["case_00043_x.npy", "case_00043_y.npy"]
+
+
+def test_damaged_records_are_told(inputs, tmp_path, capsys):
+    folder = tmp_path / "in"
+    shutil.copytree(inputs / "bert", folder)
+    flipped = bytearray((folder / "part-00027-of-00500").read_bytes())
+    flipped[5000] ^= 1
+    (folder / "part-00027-of-00500").write_bytes(flipped)
+    os.truncate(folder / "part-00029-of-00500", 5000)
+    short = data.sequence(np.random.default_rng(1))
+    short["input_ids"] = short["input_ids"][:511]
+    (folder / "part-00031-of-00500").write_bytes(data.frame(data.example(short)))
+    lacking = data.sequence(np.random.default_rng(1))
+    del lacking["segment_ids"]
+    (folder / "part-00033-of-00500").write_bytes(data.frame(data.example(lacking)))
+    (folder / "part-00035-of-00500").touch()
+    what, told = refusal("bert", folder, tmp_path / "out", capsys)
+    assert what.startswith("the data set has 5 defects")
+    assert told.count("is cut short, or its checksum is wrong") == 2
+    assert "has features of another length" in told
+    assert "lacks features of bert" in told
+    assert "part-00035-of-00500: empty" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text.replace("\t", " "),
+            "line 1 has not 40 fields separated by tabs (4,000 such lines of 4,000)",
+        ),
+        (lambda text: text.replace("\n", "\r\n"), "line 1 ends in CR LF"),
+        (lambda text: text[:30_000] + "\t" + text[30_000:], "has"),
+        (lambda text: text.replace("0", "x"), "has a field that is no number"),
+        (lambda text: text + "7" * 100_000 + "\n", "line 4,001 is longer than any line of dlrm"),
+        (lambda text: "", "empty"),
+    ],
+)
+def test_damaged_lines_are_told(inputs, tmp_path, capsys, change, message):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "train.txt").write_bytes(change((inputs / "text" / "train.txt").read_text()).encode())
+    what, told = refusal("text", folder, tmp_path / "out", capsys)
+    assert message in what
+    assert message in told
+
+
+def test_a_text_without_its_last_newline_is_taken(inputs, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    text = (inputs / "text" / "train.txt").read_text()
+    (folder / "train.txt").write_text(text[:-1])
+    scale(config_of("text", size=len(text)), folder, Output(tmp_path / "out"), World(None))
+    assert (tmp_path / "out" / "train.txt").read_text() == text
+
+
+def test_damaged_rows_are_told(inputs, tmp_path, capsys):
+    folder = tmp_path / "in"
+    shutil.copytree(inputs / "bin", folder)
+    with (folder / "terabyte_processed_train.bin").open("ab") as file:
+        file.write(bytes(70))
+    (folder / "terabyte_processed_test.bin").write_bytes(b"")
+    what, told = refusal("bin", folder, tmp_path / "out", capsys)
+    assert what.startswith("the data set has 2 defects")
+    assert "3200070 bytes are no whole number of 160-byte rows" in told
+    assert "terabyte_processed_test.bin: empty" in told
+
+
+def test_other_inputs_are_refused(inputs, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    refuse = partial(refusal, "bert", output=tmp_path / "out", capsys=capsys)
+    assert refuse(tmp_path / "none")[0] == "no such data set"
+    assert refuse(tmp_path / "empty")[0] == "no files of bert"
+    assert refuse(inputs / "imseg")[0] == "no files of bert"
+    shutil.copytree(inputs / "bin", tmp_path / "both")
+    shutil.copy(inputs / "text" / "train.txt", tmp_path / "both")
+    assert refusal("bin", tmp_path / "both", tmp_path / "out", capsys)[0] == "files of more than one format: bin, text"
+
+
+def test_other_outputs_are_refused(inputs, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(inputs / "bert", folder)
+    (tmp_path / "link").symlink_to(folder)
+    for output in (folder, tmp_path / "link", folder / "out"):
+        with pytest.raises(ConfigError, match="the output is the input, or in it"):
+            scale(config_of("bert", size=10**6), folder, Output(output), World(None))
+    with pytest.raises(ConfigError, match="less than the smallest data set of these parameters: one record"):
+        scale(config_of("bert", size=100, fit="at-most"), folder, Output(tmp_path / "out"), World(None))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "other").touch()
+    with pytest.raises(StorageError, match="holds other data"):
+        scale(config_of("bert", size=10**6), folder, Output(tmp_path / "full"), World(None))
+    with pytest.raises(StorageError, match="the disk is too small"):
+        scale(config_of("imseg", size=10**15), inputs / "imseg", Output(tmp_path / "out"), World(None))
+    assert names(folder) == names(inputs / "bert")
+
+
+def test_resuming_with_another_input_is_refused(inputs, tmp_path):
+    folder, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(inputs / "bin", folder)
+    config = config_of("bin", size=10**6)
+    assert scale(config, folder, Output(output), World(None)) is not None
+    assert scale(config, folder, Output(output, resume=True), World(None)) is None
+    with pytest.raises(ConfigError, match="seed was 1, is 2"):
+        scale(config_of("bin", size=10**6, seed=2), folder, Output(output, resume=True), World(None))
+    os.utime(folder / "terabyte_processed_train.bin")
+    with pytest.raises(ConfigError, match="the input is another one, or has been changed"):
+        scale(config, folder, Output(output, resume=True), World(None))
