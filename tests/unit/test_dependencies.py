@@ -29,7 +29,7 @@ KERNELS = {
         "diagnostics",
         "solver",
     },
-    "bench": {"clicks", "counter", "crc", "lines", "similarity", "volumes"},
+    "bench": {"clicks", "counter", "crc", "lines", "sequences", "similarity", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
     "atoms": {"composition", "geometry", "units", "windows"},
 }

@@ -5,6 +5,8 @@ i-th output is a hash of key + (i + 1) · the odd golden ratio. Integers in a ra
 (Lemire 2019): without a branch, equal on all processors, with a bias below range / 2^32.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -40,6 +42,12 @@ def high_half(random: np.uint64) -> np.uint64:
 def below(bits: np.uint64, count: np.uint64) -> np.uint64:
     """Return a whole number in [0, count), count <= 2^32, from 32 random bits."""
     return (bits * count) >> HALF
+
+
+@njit(inline="always")
+def index_below(bits: np.uint64, count: Any) -> Any:
+    """Return the same as `below` as a signed number, for arithmetic with indices; an int64."""
+    return np.int64((bits * np.uint64(count)) >> HALF)
 
 
 @njit(inline="always")

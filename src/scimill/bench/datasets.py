@@ -11,6 +11,7 @@ PLANNERS = {
     # (workload, format): module of scimill.bench.formats whose `plan` makes it
     ("imseg", "npy"): "npy",
     ("dlrm", "text"): "text",
+    ("bert", "tfrecord"): "tfrecord",
     ("dlrm", "bin"): "binary",
     ("dlrm", "npz"): "npz",
     ("dlrm", "npy"): "triplet",
