@@ -45,6 +45,28 @@ def make_bin(folder: Path, train: int, test: int) -> None:
     np.savez(folder / "day_fea_count.npz", counts=np.full(26, 10**6, dtype=np.int32))
 
 
+def make_npz(folder: Path, counts: list[int], *, compressed: bool = False) -> None:
+    """Files of so many rows, of the types that the trainer's own preprocessing writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, count in enumerate(counts):
+        table = rows(count, seed=number)
+        arrays = {"X_cat": table[:, 14:], "X_int": table[:, 1:14], "y": table[:, 0]}
+        save = np.savez_compressed if compressed else np.savez
+        kind = np.float64 if compressed else np.int32
+        save(folder / f"day_{number}_reordered.npz", **{name: array.astype(kind) for name, array in arrays.items()})
+    np.savez(folder / "day_fea_count.npz", counts=np.full(26, 10**6, dtype=np.int32))
+    np.savez(folder / "day_day_count.npz", total_per_file=np.array(counts))
+
+
+def make_triplets(folder: Path, counts: list[int]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, count in enumerate(counts):
+        table = rows(count, seed=number)
+        np.save(folder / f"day_{number}_dense.npy", np.log(table[:, 1:14] + 2.0).astype(np.float32))
+        np.save(folder / f"day_{number}_sparse.npy", table[:, 14:])
+        np.save(folder / f"day_{number}_labels.npy", table[:, :1])
+
+
 def text_of(table: np.ndarray, seed: int = 1) -> str:
     """Lines of rows, of which a tenth of the fields is empty."""
     missing = np.random.default_rng(seed).random(table.shape) < 0.1

@@ -20,8 +20,8 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
-WORKLOADS = {"bin": "dlrm", "text": "dlrm", "bert": "bert", "imseg": "imseg"}
-RECORD = {"bin": 160, "text": 400, "bert": 4000, "imseg": 5 * 131 * 128**2}
+WORKLOADS = {"bin": "dlrm", "text": "dlrm", "npz": "dlrm", "triplets": "dlrm", "bert": "bert", "imseg": "imseg"}
+RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "bert": 4000, "imseg": 5 * 131 * 128**2}
 """No record of the inputs below is longer; bytes."""
 
 
@@ -30,6 +30,8 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     data.make_bin(folder / "bin", train=20_000, test=2000)
     data.make_text(folder / "text", 4000)
+    data.make_npz(folder / "npz", [4000, 3000])
+    data.make_triplets(folder / "triplets", [4000, 3000])
     data.make_records(folder / "bert", [150, 100], evaluation=30)
     data.make_cases(folder / "imseg", [0, 1, 2, 3, 7, 9])
     return folder
@@ -84,6 +86,33 @@ def test_rows_that_are_added(inputs, tmp_path):
     assert (tmp_path / "out" / "day_fea_count.npz").read_bytes() == (inputs / "bin" / "day_fea_count.npz").read_bytes()
     test = (tmp_path / "out" / "terabyte_processed_test.bin").stat().st_size
     assert test / total(tmp_path / "out") == pytest.approx(2000 / 22_000, rel=0.01)
+
+
+def test_archives_that_are_added(inputs, tmp_path):
+    """The arrays that the trainer opens, with as many rows per file and the counts of them; compressed ones too."""
+    scaled(inputs, "npz", tmp_path / "out", size=3 * 7000 * 320)
+    data.make_npz(tmp_path / "compressed", [4000, 3000], compressed=True)
+    scale(config_of("npz", size=3 * 7000 * 320), tmp_path / "compressed", Output(tmp_path / "same"), World(None))
+    assert hashes(tmp_path / "same") == hashes(tmp_path / "out")
+    files = [np.load(tmp_path / "out" / f"day_{number}_reordered.npz") for number in range(6)]
+    rows = [np.hstack([file["y"][:, None], file["X_int"], file["X_cat"]]) for file in files]
+    counts = np.load(tmp_path / "out" / "day_day_count.npz")["total_per_file"]
+    assert counts.tolist() == [len(table) for table in rows] == [4000, 3000, 4000, 3000, 4000, counts[-1]]
+    assert np.array_equal(rows[0], data.rows(4000, seed=0))
+    for column in range(40):
+        assert np.array_equal(np.sort(rows[2][:, column]), np.sort(rows[0][:, column]))
+    assert len(np.unique(np.vstack(rows), axis=0)) > 0.999 * counts.sum()
+
+
+def test_triplets_that_are_added(inputs, tmp_path):
+    scaled(inputs, "triplets", tmp_path / "out", size=2 * 7000 * 160 + 8000)
+    for name, dtype, columns in (("dense", "float32", 13), ("sparse", "int32", 26), ("labels", "int32", 1)):
+        arrays = [np.load(tmp_path / "out" / f"day_{number}_{name}.npy") for number in range(4)]
+        assert [array.shape for array in arrays] == [(4000, columns), (3000, columns)] * 2
+        assert {str(array.dtype) for array in arrays} == {dtype}
+        assert np.array_equal(np.sort(arrays[0], axis=0), np.sort(arrays[2], axis=0))
+        assert np.array_equal(arrays[0], np.load(inputs / "triplets" / f"day_0_{name}.npy"))
+        assert (name == "labels") == np.array_equal(arrays[0], arrays[2])
 
 
 def test_lines_that_are_added(inputs, tmp_path):
@@ -322,6 +351,28 @@ def test_damaged_rows_are_told(inputs, tmp_path, capsys):
     assert what.startswith("the data set has 2 defects")
     assert "3200070 bytes are no whole number of 160-byte rows" in told
     assert "terabyte_processed_test.bin: empty" in told
+
+
+def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
+    folder = tmp_path / "in"
+    data.make_npz(folder, [300] * 4)
+    os.truncate(folder / "day_0_reordered.npz", 10_000)
+    np.savez(folder / "day_1_reordered.npz", X_int=np.ones((300, 13), int), X_cat=np.ones((299, 26), int))
+    np.savez(folder / "day_2_reordered.npz", X_int=np.ones((300, 12), int), X_cat=np.ones((300, 26), int), y=np.ones(3))
+    what, told = refusal("npz", folder, tmp_path / "out", capsys)
+    for text in ("day_0_reordered.npz, X_int: is damaged: File is not a zip file",
+                 "day_1_reordered.npz, y: is not in the file", "day_2_reordered.npz, X_int: has shape (300, 12)"):  # fmt: skip
+        assert text in told
+    folder = tmp_path / "triplets"
+    shutil.copytree(inputs / "triplets", folder)
+    os.truncate(folder / "day_0_dense.npy", 10_000)
+    np.save(folder / "day_1_sparse.npy", np.ones((2999, 26), dtype=np.int32))
+    what, told = refusal("triplets", folder, tmp_path / "out", capsys)
+    assert "the data set has 2 defects" in what
+    assert "day_0_dense.npy: is 198,128 bytes too short" in told
+    assert "day_1_dense.npy: has arrays of 2999, 3000 rows" in told
+    (folder / "day_0_labels.npy").unlink()
+    assert "day_0_labels.npy: is missing" in refusal("triplets", folder, tmp_path / "out", capsys)[1]
 
 
 def test_other_inputs_are_refused(inputs, tmp_path, capsys):

@@ -89,3 +89,16 @@ class Taken:
                 place = at + position - start
                 work[place : place + upto - position] = content[position - first : upto - first]
             position, number = upto, number + 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of another segment's bytes, as a segment."""
+
+    of: Taken
+    first: int
+    size: int
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put its bytes [start, stop) at work[at:]; see `plan.Segment.fill`."""
+        self.of.fill(self.first + start, self.first + stop, work, at)

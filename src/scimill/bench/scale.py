@@ -35,6 +35,8 @@ INPUTS = {
     ("bert", "tfrecord"): "sequences",
     ("dlrm", "bin"): "rows",
     ("dlrm", "text"): "lines",
+    ("dlrm", "npz"): "archives",
+    ("dlrm", "npy"): "triplets",
 }
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scimill.bench import perturbation
 from scimill.bench.inputs.source import (
@@ -23,24 +25,26 @@ from scimill.bench.plan import Bytes, DataFile, Fixed
 from scimill.bench.scaling import Picks
 from scimill.parallel.world import World
 
+Rows = NDArray[Any]
+
 COLUMNS, ROW_BYTES = 40, 160
 ALIGNED_ROWS = 128  # 20480 bytes, whole pages: what is copied as it is lies at multiples of a page again
 COMPANIONS = ("day_fea_count.npz",)
 PATTERNS = "*.bin"
 
 
-def turned(rows: np.ndarray, change: Change, fixed: int) -> np.ndarray:
-    """Rows of another order, or with all columns but the first `fixed` turned; shape (n, columns)."""
+def turned(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
+    """Rows of another order, or with all columns but the first `fixed` turned by draws from word `seed` on."""
     n, columns = rows.shape
     if change.is_copy or n < 2:
         return rows
     if change.shuffled:
         return np.ascontiguousarray(rows[change.order(n)])
-    turns = perturbation.draws(change.key, 0, np.full(columns, n, dtype=np.int64))
+    turns = perturbation.draws(change.key, seed, np.full(columns, n, dtype=np.int64))
     turns[:fixed] = 0
     words = np.ascontiguousarray(rows).view({4: np.uint32, 8: np.uint64}[rows.dtype.itemsize])
     out = np.empty_like(words)
-    perturbation.turn_columns(out, words, turns, change.key + np.uint64(1), change.repeat)
+    perturbation.turn_columns(out, words, turns, change.key ^ np.uint64(1), change.repeat)
     return out.view(rows.dtype)
 
 
