@@ -333,6 +333,7 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(config):
         "count": 5,
         "frames": 5,
         "snapshots": 5,
+        "fine": "fine # run.h5",
         "files": ["a # b.data", "c: d.data", "'", ""],
         "workload": "imseg",
         "size": "1GB",

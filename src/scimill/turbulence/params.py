@@ -84,3 +84,64 @@ class SimulateConfig(Flow, Numerics, Recording, Beginning, File, Run):
         if self.from_ is None and 3 * self.noise_modes >= self.points:
             raise ValueError(f"noise_modes is {self.noise_modes}; three times it must be below points, {self.points}")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Coarsening:
+    """The coarse grid."""
+
+    factor: Whole = parameter(4, "fine cells per coarse cell, in each direction", ge=1, le=1024)
+    coarsening: Literal["spectral", "mean", "sample"] = parameter(
+        "spectral",
+        "keep the modes that the coarse grid resolves, average over its cells, or take every factor-th point",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Fine:
+    """The fine run."""
+
+    fine: str = parameter(REQUIRED, "store of the fine run", affects_data=False)
+    start_time: Number = parameter(0.0, "leave out the snapshots before this time", unit="Ln/cs")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CoarsenConfig(Fine, Coarsening, File, Run):
+    """`scimill turbulence coarsen`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CoarseStep:
+    """The coarse step."""
+
+    steps: Whole = parameter(1, "intervals between the fine run's snapshots per coarse step", ge=1, le=10**6)
+    substeps: Whole | None = parameter(
+        None, "equal Runge–Kutta steps that make a coarse step; as few as are stable if not given", ge=1, le=10**6
+    )
+    scheme: Literal["spectral", "arakawa"] = parameter("spectral", "scheme of the coarse step")
+    precision: Literal["float32", "float64"] = parameter("float32", "type of what is stored; computed in float64")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CorrectionsConfig(Fine, Coarsening, CoarseStep, File, Run):
+    """`scimill turbulence corrections`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Origin:
+    """Of the fine run's store."""
+
+    points: Whole = parameter(REQUIRED, "points of the coarse grid along each side")
+    fine_crc32c: Whole = parameter(REQUIRED, "CRC-32C of the checksums of the fine store's blocks")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CoarsenRecord(Flow, CoarsenConfig, Origin):
+    """What a store of coarse states keeps of its making."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CorrectionsRecord(Flow, CorrectionsConfig, Origin):
+    """What a store of corrections keeps of its making: the configuration with all that followed from the fine run."""
+
+    duration: Number = parameter(REQUIRED, "time of a coarse step", unit="Ln/cs", gt=0)

@@ -147,14 +147,25 @@ class Solver:
 
     def _check(self, length: float, speed: float) -> None:
         """Refuse a step for which RK4 is not stable."""
-        limits = (
-            self._limit / speed if speed else math.inf,
-            RK4_REACH / self._stiffness if self._stiffness else math.inf,
-        )
+        limits = self._stable(speed)
         if length > min(limits):
             cause = "the flow" if limits[0] < limits[1] else "the linear terms"
             what = f"a step of {length:.4g} is too long: {cause} would need {min(limits):.4g} or less,"
             raise Diverged(what, self.steps, self.time)
+
+    def _stable(self, speed: float) -> tuple[float, float]:
+        """Longest steps for which RK4 is stable, with the flow and with the linear terms."""
+        by_flow = self._limit / speed if speed else math.inf
+        return by_flow, RK4_REACH / self._stiffness if self._stiffness else math.inf
+
+    def longest_stable_step(self) -> float:
+        """Longest step for which RK4 is stable from this state; infinite where nothing limits it. Collective.
+
+        Raises
+        ------
+        Diverged : the state holds values that are no numbers.
+        """
+        return min(self._stable(self.speed()))
 
     def add(self, density: Grid, vorticity: Grid) -> None:
         """Add increments on own rows to the state; where they are zero no bit of it changes. Collective."""

@@ -1,0 +1,81 @@
+"""Coarse states of a fine run: a store of snapshots (which are blocks) from which `simulate` goes on."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output
+from scimill.store.provenance import Provenance
+from scimill.store.writer import BlockData, open_writer
+from scimill.turbulence import coarse, fields, sources
+from scimill.turbulence.params import ALGORITHM, CoarsenConfig, CoarsenRecord
+from scimill.turbulence.sources import FineRun, completed, open_fine
+
+KEPT = (*fields.STATE, "time", "member")
+
+
+def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
+    """Make a store of coarse states; collective. Return False where it was complete already.
+
+    Raises
+    ------
+    InputError : the fine store is none, unfinished, or has no snapshot from the start time on.
+    StorageError : the fine store is damaged.
+    ConfigError : the factor does not divide the grid.
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `store.writer.open_writer`.
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    record = world.on_root(describe, config)
+    with open_fine(config, check=False) as fine:
+        provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(record), config.seed)
+        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+        explain = configuration.explainer(record)
+        writer = open_writer(world, output, layout_of(record, fine), provenance, explain, stop)
+        if writer is None:
+            return False
+        mill(world, writer, block_maker(record, fine), stop, what="coarsen", unit="snapshots")
+    return True
+
+
+def describe(config: CoarsenConfig) -> CoarsenRecord:
+    """Complete a configuration by what follows from the fine run; raises as `coarsen`. On rank 0."""
+    with open_fine(config, check=True) as fine:
+        return completed(CoarsenRecord, config, fine.origin(config))
+
+
+def layout_of(record: CoarsenRecord, fine: FineRun) -> Layout:
+    """Structure of the store: that of a run, without diagnostics."""
+    stored = next(field.dtype for field in fine.snapshots.reader.layout.fields if field.name == "density")
+    whole = fields.layout(record.points, len(fine.rows), 1, 1, stored)
+    return Layout(len(fine.rows), 1, tuple(field for field in whole.fields if field.name in KEPT))
+
+
+def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockData]:
+    """Return the function that makes a snapshot from its number."""
+
+    def make(block: int) -> BlockData:
+        state = coarse.coarsen_state(*fine.state(block), record.factor, record.coarsening)
+        rows: dict[str, NDArray[np.generic]] = {n: f[None] for n, f in zip(fields.STATE, state, strict=True)}
+        rows |= {"time": fine.times[block : block + 1], "member": fine.members[block : block + 1]}
+        return BlockData(rows)
+
+    return make
+
+
+def plan(config: CoarsenConfig, output: Output) -> str:
+    """What coarsening would do, for ``--dry-run``; the fine run and the output's place are checked too."""
+    record = describe(config)
+    with open_fine(config, check=False) as fine:
+        fine_points = fine.snapshots.points
+        lines = {
+            "grid": f"{fine_points} x {fine_points} to {record.points} x {record.points}, {record.coarsening}",
+            "snapshots": f"{len(fine.rows):,} of {fine.snapshots.members} member(s)",
+        }
+        return sources.plan(output, layout_of(record, fine), lines)

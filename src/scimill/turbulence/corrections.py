@@ -1,0 +1,319 @@
+"""Corrections of coarse steps: what a coarse run has to be given, step by step, to follow the fine one.
+
+A pair of snapshots is a block, so all ranks make one set in one pass. `open_corrections` reads it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.errors import InputError, NumericalError
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Field, Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output
+from scimill.store.provenance import Provenance
+from scimill.store.reader import Reader
+from scimill.store.writer import BlockData, open_writer
+from scimill.turbulence import coarse, sources
+from scimill.turbulence.equations import Physics
+from scimill.turbulence.pairs import Irregular, Pair, interval_of, pair_up
+from scimill.turbulence.params import ALGORITHM, CorrectionsConfig, CorrectionsRecord
+from scimill.turbulence.snapshots import physics
+from scimill.turbulence.solver import Diverged, Solver
+from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine
+
+STATE = ("density", "vorticity", "potential")
+CHANGES = ("density_correction", "vorticity_correction")
+CHANNELS = (*STATE, *CHANGES)
+"""Fields of a pair, in the order of the statistics."""
+MEANINGS = {
+    "density": ("1", "density after the coarse step, (x, y)"),
+    "vorticity": ("cs/Ln", "vorticity after the coarse step, (x, y)"),
+    "potential": ("1", "potential of that vorticity, (x, y)"),
+    "density_correction": ("1", "coarsened density of this time − density after the coarse step, (x, y)"),
+    "vorticity_correction": ("cs/Ln", "coarsened vorticity of this time − vorticity after the coarse step, (x, y)"),
+}
+"""Units and meanings of the fields."""
+SAMPLED = 9
+"""Snapshots, over the whole run, whose speed decides the number of substeps; each pair then checks its own."""
+SAFETY = 0.8
+"""Share of the longest stable step that such a choice takes, since other snapshots may be faster."""
+
+
+class CoarseStep:
+    """Coarsening, and the coarse step that is to be corrected.
+
+    Parameters
+    ----------
+    physics : of the fine run, whose box the coarse grid shares.
+    points : of the coarse grid.
+    config : how to coarsen, and the scheme of the step.
+    duration, substeps : time of the coarse step, and the equal Runge–Kutta steps that it is made of.
+
+    """
+
+    def __init__(
+        self, physics: Physics, points: int, config: CorrectionsConfig, duration: float, substeps: int
+    ) -> None:
+        self._solver = Solver(physics, points, config.scheme)
+        self._factor, self._method = config.factor, config.coarsening
+        self._duration, self._substeps = duration, substeps
+
+    def coarsen(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> State:
+        """Fine state on the coarse grid, as far as the coarse scheme resolves it."""
+        self._solver.load(*coarse.coarsen_state(density, vorticity, self._factor, self._method))
+        return self._solver.fields()
+
+    def stable(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> float:
+        """Longest Runge–Kutta step that is stable from a fine state."""
+        return self.stable_of(self.coarsen(density, vorticity))
+
+    def stable_of(self, state: State) -> float:
+        """Longest Runge–Kutta step that is stable from a coarse state."""
+        self._solver.load(*state)
+        return self._solver.longest_stable_step()
+
+    def correct(self, before: State, after: State) -> dict[str, Grid]:
+        """Fields of a pair, by name, from its coarse states before and after the step.
+
+        Raises
+        ------
+        Diverged : the step is not stable.
+        """
+        self._solver.load(*before)
+        self._solver.advance(self._duration, self._duration / self._substeps)
+        density, vorticity = self._solver.fields()
+        made = (density, vorticity, self._solver.potential(), after[0] - density, after[1] - vorticity)
+        return dict(zip(CHANNELS, made, strict=True))
+
+
+# ---- making a store ---------------------------------------------------------------------------------------------
+
+
+def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
+    """Make a store of corrections; collective. Return False where it was complete already.
+
+    Raises
+    ------
+    InputError : the fine store is none, unfinished, irregular in time or too short.
+    StorageError : the fine store is damaged.
+    ConfigError : the factor does not divide the grid, or the coarse step is not stable.
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `store.writer.open_writer`.
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    record = world.on_root(describe, config)
+    with open_fine(config, check=False) as fine:
+        pairs = pair_up(fine.times, fine.members, config.steps)
+        provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(record), config.seed)
+        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+        explain = configuration.explainer(record)
+        writer = open_writer(world, output, layout_of(record, len(pairs)), provenance, explain, stop)
+        if writer is None:
+            return False
+        mill(world, writer, block_maker(record, fine, pairs), stop, what="corrections", unit="pairs")
+    return True
+
+
+def describe(config: CorrectionsConfig) -> CorrectionsRecord:
+    """Complete a configuration by what follows from the fine run; raises as `make`. On rank 0."""
+    with open_fine(config, check=True) as fine:
+        duration = config.steps * _interval(fine, config)
+        origin = fine.origin(config)
+        chosen = config.substeps or choose_substeps(fine, config, origin["points"], duration)
+        return completed(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
+
+
+def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
+    """Time between snapshots of a run that has enough of them."""
+    try:
+        interval = interval_of(fine.times, fine.members)
+    except Irregular as error:
+        raise InputError(f"the snapshots make no pairs: {error}", where=fine.name) from None
+    if not pair_up(fine.times, fine.members, config.steps):
+        what = f"too few snapshots for a coarse step of {config.steps} intervals"
+        raise InputError(what, where=fine.name, allowed=f"{config.steps + 1} or more per member, from start_time on")
+    return interval
+
+
+def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
+    """Fewest Runge–Kutta steps of a coarse step that leave a margin to instability in snapshots of the whole run."""
+    step = CoarseStep(fine.snapshots.physics, points, config, duration, 1)
+    chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED).astype(int)).tolist()
+    return max(1, *(math.ceil(duration / (SAFETY * step.stable(*fine.state(index)))) for index in chosen))
+
+
+def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
+    """Structure of the store: one pair is a block."""
+    shape = (record.points, record.points)
+    fields = tuple(Field(name, record.precision, *MEANINGS[name], shape) for name in CHANNELS)
+    time = Field("time", "float64", "Ln/cs", "time of the truth, and of the state after the coarse step")
+    member = Field("member", "int32", "1", "trajectory of the fine run")
+    order = "of the pair's fields, in the order " + ", ".join(CHANNELS)
+    ledger = (
+        Field("mean", "float64", "1", f"means {order}", (len(CHANNELS),)),
+        Field("variance", "float64", "1", f"variances {order}", (len(CHANNELS),)),
+    )
+    return Layout(pairs, 1, (*fields, time, member), ledger=ledger)
+
+
+def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[Pair]) -> Callable[[int], BlockData]:
+    """Return the function that makes a pair from its number."""
+    step = CoarseStep(fine.snapshots.physics, record.points, record, record.duration, record.substeps or 1)
+
+    def make(block: int) -> BlockData:
+        pair = pairs[block]
+        before, after = (step.coarsen(*fine.state(index)) for index in (pair.before, pair.after))
+        try:
+            fields = step.correct(before, after)
+        except Diverged as error:
+            raise _unstable(error, step.stable_of(before), record, pair) from None
+        stored = {name: values.astype(record.precision) for name, values in fields.items()}
+        moments = [(values.mean(dtype=np.float64), values.var(dtype=np.float64)) for values in stored.values()]
+        mean, variance = np.array(moments).T
+        rows: dict[str, NDArray[np.generic]] = {name: values[None] for name, values in stored.items()}
+        rows |= {"time": np.array([pair.time]), "member": np.array([pair.member], dtype=np.int32)}
+        return BlockData(rows, ledger={"mean": mean, "variance": variance})
+
+    return make
+
+
+def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: Pair) -> NumericalError:
+    """Tell a user how many substeps the pair would need."""
+    needed = math.ceil(record.duration / (SAFETY * stable))
+    return NumericalError(
+        f"the coarse step is not stable: {error}",
+        where=f"member {pair.member}, to time {pair.time:.6g}; {record.substeps} substep(s) of {record.duration:g}",
+        remedy=f"give --substeps {needed} or more, or fewer --steps",
+    )
+
+
+def plan(config: CorrectionsConfig, output: Output) -> str:
+    """What making corrections would do, for ``--dry-run``; the fine run and the output's place are checked too."""
+    record = describe(config)
+    with open_fine(config, check=False) as fine:
+        pairs, points = pair_up(fine.times, fine.members, config.steps), fine.snapshots.points
+    lines = {
+        "grid": f"{points} x {points} to {record.points} x {record.points}, {record.coarsening}",
+        "step": f"{record.duration:.6g} in {record.substeps} Runge–Kutta step(s), {record.scheme}",
+        "pairs": f"{len(pairs):,}, {record.precision}",
+    }
+    return sources.plan(output, layout_of(record, len(pairs)), lines)
+
+
+# ---- reading a store --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of a field over all pairs and points."""
+
+    mean: float
+    std: float
+
+
+class Corrections:
+    """A complete store of corrections, whose pairs are read one by one; usable as a context manager.
+
+    Parameters
+    ----------
+    reader : the open store.
+
+    Attributes
+    ----------
+    record : the whole configuration that it was made by.
+    points, box : points of the coarse grid in each direction, side of the box.
+    physics : parameters of the equations.
+    scheme : of the coarse step.
+    duration, substeps : time of a coarse step, and the Runge–Kutta steps that it is made of.
+
+    Raises
+    ------
+    InputError : no store of corrections, or unfinished.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        if not set(CHANNELS) <= {field.name for field in reader.layout.fields}:
+            allowed = "what turbulence corrections makes"
+            raise InputError("not a store of corrections", where=str(reader.path), allowed=allowed)
+        reader.require_complete()
+        self.reader = reader
+        stored = configuration.parse_yaml(str(reader.provenance["config"]), f"{reader.path}, config")
+        self.record = record = configuration.build(CorrectionsRecord, [stored])
+        self.points, self.box, self.physics = record.points, record.box, physics(record)
+        self.scheme, self.duration, self.substeps = record.scheme, record.duration, record.substeps or 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reader.__exit__(kind, error, trace)
+
+    def __len__(self) -> int:
+        return self.reader.layout.rows
+
+    @property
+    def step(self) -> float:
+        """Length of a Runge–Kutta step of the coarse step."""
+        return self.duration / self.substeps
+
+    @cached_property
+    def times(self) -> NDArray[np.float64]:
+        """Time of each pair's truth, shape (pairs,)."""
+        return np.asarray(self.reader.file["time"][:])
+
+    @cached_property
+    def members(self) -> NDArray[np.int32]:
+        """Member of each pair, shape (pairs,)."""
+        return np.asarray(self.reader.file["member"][:])
+
+    def rows(self, pair: int) -> dict[str, Grid]:
+        """Fields of a pair, each of shape (points, points), as they are stored."""
+        return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
+
+    def truth(self, pair: int) -> State:
+        """Coarsened density and vorticity of the fine run at the pair's time, float64."""
+        rows = {name: values.astype(np.float64) for name, values in self.rows(pair).items()}
+        return rows["density"] + rows["density_correction"], rows["vorticity"] + rows["vorticity_correction"]
+
+    @cached_property
+    def statistics(self) -> dict[str, Statistics]:
+        """Statistics of each field, merged from those of the pairs in their order: the same on any number of ranks."""
+        means, variances = self.reader.column("mean"), self.reader.column("variance")
+        mean = means.mean(axis=0)
+        variance = variances.mean(axis=0) + ((means - mean) ** 2).mean(axis=0)
+        return {
+            name: Statistics(float(m), float(np.sqrt(v))) for name, m, v in zip(CHANNELS, mean, variance, strict=True)
+        }
+
+
+def open_corrections(path: Path, *, check: bool = True) -> Corrections:
+    """Open a store of corrections.
+
+    Parameters
+    ----------
+    path : the file.
+    check : see `Reader.open`.
+
+    Raises
+    ------
+    InputError : not there, no store of corrections, or unfinished.
+    StorageError : its structure is damaged.
+    """
+    reader = Reader.open(path, check=check)
+    try:
+        return Corrections(reader)
+    except InputError:
+        reader.file.close()
+        raise
