@@ -55,6 +55,7 @@ WITHOUT_UNIT = {
     "kappa",
     "courant",
     "amplitude",
+    "correlation",
 }
 """Every other number or range of the shipped configurations has a unit."""
 
@@ -334,6 +335,8 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(config):
         "frames": 5,
         "snapshots": 5,
         "fine": "fine # run.h5",
+        "from_": "a # b.h5",
+        "model": "redis://host:6379/m # n",
         "files": ["a # b.data", "c: d.data", "'", ""],
         "workload": "imseg",
         "size": "1GB",

@@ -62,8 +62,9 @@ def expected(run: Path, inputs: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", [*FORMS.values(), "", "model.pt"])
 def test_every_kind_of_model_gives_the_same_for_any_slab(exported: Path, name: str) -> None:
-    model, spec = open_correction(str(exported / name))
-    assert spec == SPEC
+    correction = open_correction(str(exported / name))
+    assert correction.spec == SPEC
+    model = correction.model
     for slab in SLABS:
         for n in (1, 3):
             inputs = states(*slab, n)
@@ -77,9 +78,9 @@ def test_every_kind_of_model_gives_the_same_for_any_slab(exported: Path, name: s
 def test_the_zero_model_gives_zeros(run: Path, tmp_path: Path, form: str) -> None:
     path = str(tmp_path / FORMS[form])
     assert "zero network" in export(run, path, form, zero=True, overwrite=False)
-    model, spec = open_correction(path)
-    assert spec == SPEC
-    assert not model(states(7, 9)).any()
+    correction = open_correction(path)
+    assert correction.spec == SPEC
+    assert not correction.model(states(7, 9)).any()
 
 
 def test_an_existing_file_is_kept(exported: Path) -> None:
@@ -123,14 +124,14 @@ def test_what_is_no_model_is_refused(run: Path, tmp_path: Path) -> None:
 CLIENT = """
 import sys, numpy as np
 from scimill.parallel.world import launch, world
-from scimill.turbulence.models import close, open_correction
+from scimill.turbulence.models import open_correction
 
 def run():
     ranks = world()
-    model, spec = open_correction(sys.argv[1], ranks.rank)
+    correction = open_correction(sys.argv[1], ranks.rank)
     inputs = np.load(sys.argv[2])
-    np.save(f"{sys.argv[3]}.{ranks.rank}.npy", model(inputs[ranks.rank :: ranks.size]))
-    close(model)
+    np.save(f"{sys.argv[3]}.{ranks.rank}.npy", correction.model(inputs[ranks.rank :: ranks.size]))
+    correction.close()
     return 0
 
 launch(run)

@@ -1,16 +1,26 @@
 """The commands ``scimill turbulence …``."""
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating
+from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.turbulence.params import CoarsenConfig, CorrectionsConfig, SimulateConfig
+from scimill.turbulence.params import (
+    CoarsenConfig,
+    CompareConfig,
+    CorrectionsConfig,
+    RolloutConfig,
+    SimulateConfig,
+    TrainConfig,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
+    from scimill.training.directory import RunDirectory
 
 
 @click.group(cls=LazyGroup)
@@ -72,3 +82,81 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
     if not campaign.make(config, output, ranks) and ranks.is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: corrections of {config.fine}")
+
+
+@turbulence.command(cls=ConfigHelp)
+@click.argument("store", metavar="CORRECTIONS", type=click.Path(path_type=Path))
+@training
+@configured(TrainConfig)
+def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+    """Train the network that corrects coarse steps on the pairs of CORRECTIONS.
+
+    First one step; then go on with --weights RUN --unroll 4, where each sample goes on from its own corrected states.
+    """
+    from scimill.turbulence.train import train_network
+
+    if not train_network(config, store, directory, world()) and world().is_root:
+        say(f"{directory.path} was finished already")
+    click.echo(f"{directory.path}: model.pt, metrics.csv")
+
+
+@turbulence.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
+def trials(folder: Path, picture: Path | None) -> None:
+    """Rank the finished trials of the sweep in FOLDER, the best first."""
+    from scimill.training import trials as sweep
+
+    click.echo(world().on_root(sweep.report, folder, picture))
+
+
+@turbulence.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("output")
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx"]), required=True, help="Kind of the file.")
+@click.option("--zero", is_flag=True, help="Write a network whose weights are zero, to test the wiring with.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def export(model: Path, output: str, form: str, zero: bool, overwrite: bool) -> None:
+    """Write MODEL, a run directory or its model.pt, to OUTPUT: a file, or redis://host:port/key.
+
+    What goes in has halos of the receptive radius, so that one file serves slabs of any size.
+    """
+    from scimill.turbulence import export as exporting
+
+    write = partial(exporting.export, model, output, form, zero=zero, overwrite=overwrite)
+    click.echo(f"{output}: {world().on_root(write)}")
+
+
+@turbulence.command(cls=ConfigHelp)
+@generating
+@configured(RolloutConfig)
+def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
+    """Run the coarse solver into OUTPUT, correcting the state after each coarse step.
+
+    The model brings its coarse step, grid and equations along; the snapshot must be of the same.
+    """
+    from scimill.turbulence import rollout as campaign
+
+    ranks = world()
+    if dry_run:
+        click.echo(ranks.on_root(campaign.plan, config, output, ranks.size))
+        return
+    if not campaign.rollout(config, output, ranks) and ranks.is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: {config.snapshots + 1:,} snapshots of a corrected run")
+
+
+@turbulence.command(cls=ConfigHelp)
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option(
+    "--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for tables and PNGs."
+)
+@configured(CompareConfig)
+def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
+    """Hold corrected runs against the filtered TRUTH, a fine run that the model was not trained on.
+
+    Beside them run the uncorrected coarse solver, and a finer one that takes as much CPU time as the corrected one.
+    """
+    from scimill.turbulence import compare as comparison
+
+    click.echo(comparison.compare(config, truth, folder, world()))

@@ -1,5 +1,7 @@
 """Correction models from wherever they are: a run, an exported file, a database."""
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +40,22 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
     return network.eval(), content
 
 
-def open_correction(name: str, rank: int = 0) -> tuple[Model, Spec]:
+@dataclasses.dataclass(frozen=True)
+class Correction:
+    """A correction model, opened for a run."""
+
+    model: Model
+    spec: Spec
+    identity: str
+    """digest of what it computes with; of a database's model of where that comes from"""
+
+    def close(self) -> None:
+        """End what it has begun: a database's client."""
+        if isinstance(self.model, RedisModel):
+            self.model.close()
+
+
+def open_correction(name: str, rank: int = 0) -> Correction:
     """Open a correction model for a run.
 
     Parameters
@@ -52,26 +69,33 @@ def open_correction(name: str, rank: int = 0) -> tuple[Model, Spec]:
     ConfigError : what it needs is not installed.
     """
     if redis_model.is_address(name):
-        model: Model = RedisModel(name, rank).open()
-    elif _is_run(Path(name)):
-        network, _ = load_network(Path(name))
-        return TorchModel(network, {}), network.spec
-    else:
-        model = open_model(Path(name))
-    return model, _spec(_described(model.about, name), name)
+        database = RedisModel(name, rank).open()
+        return Correction(database, described(database.about, name), _digest(json.dumps(database.about).encode()))
+    path = Path(name)
+    if _is_run(path):
+        network, _ = load_network(path)
+        file = path / MODEL if path.is_dir() else path
+        return Correction(TorchModel(network, {}), network.spec, _digest(file.read_bytes()))
+    model = open_model(path)
+    return Correction(model, described(model.about, name), _digest(path.read_bytes()))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() or (path.suffix == ".pt" and not is_torchscript(path))
 
 
-def _described(about: Mapping[str, str], name: str) -> Mapping[str, Any]:
+def described(about: Mapping[str, str], name: str) -> Spec:
+    """Return the spec of an exported model, from what it says of itself."""
     try:
-        described: Mapping[str, Any] = json.loads(about[SPEC])
+        values = json.loads(about[SPEC])
     except (KeyError, ValueError):
         allowed = "one of scimill turbulence export"
         raise InputError("the model does not say what it was trained on", where=name, allowed=allowed) from None
-    return described
+    return _spec(values, name)
 
 
 def _spec(values: Mapping[str, Any], where: str) -> Spec:
@@ -82,12 +106,6 @@ def _spec(values: Mapping[str, Any], where: str) -> Spec:
         return Spec.from_dict(values)
     except (KeyError, TypeError):
         raise InputError("the model's description is not complete", where=where) from None
-
-
-def close(model: Model) -> None:
-    """End what a model has begun: a database's client."""
-    if isinstance(model, RedisModel):
-        model.close()
 
 
 def check_format(output: str, form: str) -> None:

@@ -10,7 +10,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, parameter
+from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, Widths, parameter
+from scimill.training.params import TrainingConfig
 
 CAMPAIGN = 2  # first word of the spawn key of this campaign's random streams
 ALGORITHM = 1  # raised whenever the same configuration would give other bytes
@@ -71,6 +72,7 @@ class Beginning:
         None, "begin from a store, a BOUT++ restart or dump file, or a file of hw2d; from noise if not given"
     )
     snapshot: Whole = parameter(-1, "which snapshot of that file, from 0; -1 is the last", ge=-1)
+    resample: Switch = parameter(False, "begin from a store's snapshot on another grid: its Fourier modes are kept")
     amplitude: Number = parameter(0.01, "root mean square of the noise's density", ge=0, le=1e3)
     noise_modes: Whole = parameter(16, "highest mode of the noise", ge=1, le=4096)
 
@@ -145,3 +147,87 @@ class CorrectionsRecord(Flow, CorrectionsConfig, Origin):
     """What a store of corrections keeps of its making: the configuration with all that followed from the fine run."""
 
     duration: Number = parameter(REQUIRED, "time of a coarse step", unit="Ln/cs", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Network:
+    """Network."""
+
+    hidden: Widths = parameter((16, 16, 16), "channels of each hidden layer of 3 x 3 convolutions")
+    activation: Literal["relu", "silu", "tanh", "gelu"] = parameter("relu", "activation of the hidden layers")
+    lowest_mode: Number = parameter(16.0, "least wavenumber that is corrected", unit="2π/box", ge=0, le=1e6)
+    highest_mode: Number | None = parameter(
+        None,
+        "greatest wavenumber that is corrected; all that the dealiased grid resolves if not given",
+        unit="2π/box",
+        gt=0,
+        le=1e6,
+    )
+    unroll: Whole = parameter(1, "coarse steps that a sample goes on for, with the solver between them", ge=1, le=64)
+    weights: str | None = parameter(None, "begin with the weights of this run, or model.pt")
+    augment: Switch = parameter(True, "shift and reflect training samples at random")
+
+    @model_validator(mode="after")
+    def _band_is_not_empty(self) -> Self:
+        if self.highest_mode is not None and self.highest_mode < self.lowest_mode:
+            raise ValueError(f"highest_mode {self.highest_mode:g} is below lowest_mode {self.lowest_mode:g}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig(Network, TrainingConfig):
+    """Samples and threads."""
+
+    batch_size: Whole = parameter(8, "samples per step, of all ranks together", ge=1, le=2**31)
+    learning_rate: Number = parameter(4e-3, "largest learning rate, after the warm-up", gt=0, le=1e3)
+    warmup_steps: Whole = parameter(50, "steps over which the learning rate rises from 0", ge=0, le=10**9)
+    epochs: Whole = parameter(20, "passes over the training pairs", ge=1, le=10**6)
+    window: Whole = parameter(256, "pairs that are mixed and held in memory; at least one per rank", ge=1)
+    validation_share: Number = parameter(0.1, "share of the members for validation after each epoch", ge=0, lt=1)
+    threads: Whole | None = parameter(
+        1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Correcting:
+    """Correction."""
+
+    model: str = parameter(REQUIRED, "a run, a file of turbulence export, or redis://host:port/key")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RolloutConfig(Correcting, File, Run):
+    """Rollout."""
+
+    from_: str = parameter(REQUIRED, "the store whose snapshot to begin from, on the model's grid")
+    snapshot: Whole = parameter(-1, "which snapshot of that store, from 0; -1 is the last", ge=-1)
+    snapshots: Whole = parameter(REQUIRED, "snapshots of each member after the initial one", ge=1, le=10**7)
+    every: Whole = parameter(1, "coarse steps from one snapshot to the next", ge=1, le=10**6)
+    coarse_step: Number | None = parameter(
+        None, "time of a coarse step; it must be the model's, which is taken if not given", unit="Ln/cs", gt=0
+    )
+    precision: Literal["float64", "float32"] = parameter("float64", "arithmetic of the solver, and what is stored")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RolloutRecord(SimulateConfig, Correcting):
+    """What the store of a corrected run says that it was made by."""
+
+    every: Whole = parameter(1, "coarse steps from one snapshot to the next", ge=1, le=10**6)
+    coarse_step: Number = parameter(
+        REQUIRED, "time of a coarse step, after each of which there is a correction", unit="Ln/cs", gt=0
+    )
+    model_identity: str = parameter(REQUIRED, "SHA-256 of the model")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CompareConfig(Correcting):
+    """Comparison."""
+
+    starts: Whole = parameter(8, "snapshots of the truth to begin from, evenly spaced over it", ge=1, le=10_000)
+    duration: Number = parameter(5.2, "how long after each start the errors are followed", unit="Ln/cs", gt=0)
+    statistics: Number = parameter(
+        0.0, "how long after the first start of each member fluxes and spectra are averaged", unit="Ln/cs", ge=0
+    )
+    correlation: Number = parameter(0.98, "correlation of the vorticity at which the horizon ends", gt=0, lt=1)

@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,27 @@ from scimill.turbulence.solver import Diverged, Solver
 
 Grid = NDArray[np.floating]
 Row = dict[str, float]
+MakeSolver = Callable[[SimulateConfig, World], Solver]
 
 STEP_RATE = 0.8e-7  # s per point and step on one core at 1024² and float64, for --dry-run; see benchmarks/turbulence.py
 
 
-def simulate(config: SimulateConfig, output: Output, world: World) -> bool:
+def solver_of(config: SimulateConfig, team: World | None = None) -> Solver:
+    """Return the solver that a configuration describes."""
+    longest = config.longest_step if config.longest_step is not None else float("inf")
+    return Solver(
+        physics(config), config.points, config.scheme, config.precision, team,
+        courant=config.courant, longest_step=longest,
+    )  # fmt: skip
+
+
+def simulate(config: SimulateConfig, output: Output, world: World, make_solver: MakeSolver = solver_of) -> bool:
     """Simulate into a store; collective. Return False where it was complete already.
+
+    Parameters
+    ----------
+    config, output, world : what is run, where it goes, the ranks.
+    make_solver : makes the solver of a team of ranks.
 
     Raises
     ------
@@ -51,7 +66,8 @@ def simulate(config: SimulateConfig, output: Output, world: World) -> bool:
         return False
     compile_kernels(config, world)
     mine = range(world.rank * teams // world.size, config.members, teams)
-    _run(config, writer, world, world.teams(teams), mine, stop)
+    team = world.teams(teams)
+    _run(Run(config, writer, team, make_solver(config, team)), world, mine, stop)
     reason = stop.finish()
     complete = writer.finish()
     stop.restore()
@@ -74,15 +90,6 @@ def check(config: SimulateConfig, ranks: int) -> None:
     states.initial(config, 0, slice(0, 1))
 
 
-def solver_of(config: SimulateConfig, team: World | None = None) -> Solver:
-    """Return the solver that a configuration describes."""
-    longest = config.longest_step if config.longest_step is not None else float("inf")
-    return Solver(
-        physics(config), config.points, config.scheme, config.precision, team,
-        courant=config.courant, longest_step=longest,
-    )  # fmt: skip
-
-
 def compile_kernels(config: SimulateConfig, world: World) -> None:
     """Compile on rank 0, so that the other ranks find the result in the cache."""
 
@@ -96,18 +103,18 @@ def compile_kernels(config: SimulateConfig, world: World) -> None:
     compiled()
 
 
-def _run(config: SimulateConfig, writer: Writer, world: World, team: World, mine: range, stop: Stop) -> None:
+def _run(run: "Run", world: World, mine: range, stop: Stop) -> None:
     """Make this team's pending snapshots, in the order of time, until done or asked to stop."""
-    total = writer.layout.rows
-    progress = Progress(total, initial=writer.rows_done(), unit="snapshots", what="turbulence", enabled=world.is_root)
-    per_member = config.snapshots + 1
+    writer, team = run.writer, run.team
+    progress = Progress(
+        writer.layout.rows, initial=writer.rows_done(), unit="snapshots", what="turbulence", enabled=world.is_root
+    )
+    per_member = run.config.snapshots + 1
     pending = [block for block in writer.pending.tolist() if block // per_member in mine]
-    run = Run(config, writer, team) if pending else None
     for block in pending:
         if any(team.gather_all(stop.requested())):
             break
         started = time.monotonic()
-        assert run is not None
         run.make(block // per_member, block % per_member, started)
         stop.block_took(time.monotonic() - started)
         if progress.due():
@@ -123,12 +130,13 @@ class Run:
     Parameters
     ----------
     config, writer, team : what is run, where it goes, the ranks that share a field.
+    solver : theirs.
 
     """
 
-    def __init__(self, config: SimulateConfig, writer: Writer, team: World) -> None:
-        self._config, self._writer, self._team = config, writer, team
-        self._solver = solver_of(config, team)
+    def __init__(self, config: SimulateConfig, writer: Writer, team: World, solver: Solver) -> None:
+        self.config, self.writer, self.team = config, writer, team
+        self._solver = solver
         self._rows = slice(*self._solver.rows)
         self._at: tuple[int, int] | None = None
         self._beginning = 0.0
@@ -137,8 +145,8 @@ class Run:
         """Make and write a snapshot of a member. Collective among the team."""
         before = self._solver.steps
         if snapshot == 0:
-            density, vorticity, self._beginning = states.initial(self._config, member, self._rows)
-            density, vorticity = (field.astype(self._config.precision) for field in (density, vorticity))
+            density, vorticity, self._beginning = states.initial(self.config, member, self._rows)
+            density, vorticity = (field.astype(self.config.precision) for field in (density, vorticity))
             self._solver.load(density, vorticity, self._beginning)
             samples = [self._sample()]
         else:
@@ -153,20 +161,20 @@ class Run:
 
     def _continue(self, member: int, snapshot: int) -> None:
         """Load a snapshot that was written before."""
-        row = member * (self._config.snapshots + 1) + snapshot
-        reader = self._writer.reader()
-        self._beginning = float(reader.file["time"][row]) - snapshot * self._config.interval
+        row = member * (self.config.snapshots + 1) + snapshot
+        reader = self.writer.reader()
+        self._beginning = float(reader.file["time"][row - snapshot])  # not from this one's: a difference would round
         self._solver.load(*read_state(reader, row, self._rows), self._time(snapshot))
 
     def _time(self, snapshot: float) -> float:
-        return self._beginning + snapshot * self._config.interval
+        return self._beginning + snapshot * self.config.interval
 
     def _samples(self, snapshot: int) -> Iterator[Row]:
         """Advance to a snapshot, and yield the diagnostics on the way."""
-        count = self._config.samples
+        count = self.config.samples
         for sample in range(1, count + 1):
             try:
-                self._solver.advance(self._config.interval / count, self._config.step)
+                self._solver.advance(self.config.interval / count, self.config.step)
                 self._solver.time = self._time(snapshot - 1 + sample / count)
                 yield self._sample()
             except Diverged as failure:
@@ -175,7 +183,7 @@ class Run:
     def _failed(self, failure: Diverged, snapshot: int) -> NumericalError:
         return NumericalError(
             f"{failure}",
-            where=f"rank {self._team.rank} of the {self._team.size} of this member, before snapshot {snapshot}",
+            where=f"rank {self.team.rank} of the {self.team.size} of this member, before snapshot {snapshot}",
             remedy="a smaller --step or --courant, more --points or more diffusion; snapshots before it are kept",
         )
 
@@ -197,8 +205,8 @@ class Run:
         table: dict[str, NDArray[np.generic]] = {name: np.array([row[name] for row in samples]) for name in samples[0]}
         table["member"] = np.full(len(samples), member)
         data = BlockData(values, {"diagnostics": table}, {"steps": steps}, fields.STATE)
-        row = member * (self._config.snapshots + 1) + snapshot
-        self._writer.write_shared(row, data, self._rows.start, self._team, started)
+        row = member * (self.config.snapshots + 1) + snapshot
+        self.writer.write_shared(row, data, self._rows.start, self.team, started)
 
 
 def plan(config: SimulateConfig, output: Output, ranks: int) -> str:

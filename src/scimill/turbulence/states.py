@@ -11,6 +11,7 @@ from scimill.parallel.streams import block_stream
 from scimill.store.foreign import is_store, read_hdf5
 from scimill.turbulence.equations import Physics
 from scimill.turbulence.params import CAMPAIGN, SimulateConfig
+from scimill.turbulence.resemblance import resampled
 from scimill.turbulence.snapshots import open_snapshots, physics
 
 Grid = NDArray[np.floating]
@@ -63,19 +64,24 @@ def noise(config: SimulateConfig, member: int) -> tuple[Grid, Grid]:
 
 def _of_store(config: SimulateConfig, path: Path, member: int, rows: slice) -> tuple[Grid, Grid, float]:
     with open_snapshots(path, check=member == 0 and rows.start == 0) as store:
-        _check_grid(config, path, (store.points, store.points))
+        if not config.resample:
+            _check_grid(config, path, (store.points, store.points))
         _check_physics(store.physics, physics(config), path)
         if store.members != config.members:
             allowed = f"--members {store.members}, as many as the store has"
             raise InputError(f"{config.members} members cannot begin from it", where=str(path), allowed=allowed)
         snapshot = _index(config.snapshot, store.count, path)
-        return (*store.read(snapshot, member, rows), float(store.times[member, snapshot]))
+        time = float(store.times[member, snapshot])
+        if store.points == config.points:
+            return (*store.read(snapshot, member, rows), time)
+        density, vorticity = (resampled(field, config.points) for field in store.read(snapshot, member))
+        return density[rows], vorticity[rows], time
 
 
 def _check_grid(config: SimulateConfig, path: Path, shape: tuple[int, ...]) -> None:
     if shape != (config.points, config.points):
         what = f"the state has {' x '.join(str(n) for n in shape)} points, not {config.points} x {config.points}"
-        raise InputError(what, where=str(path), remedy=f"give --points {shape[0]}, or change it by turbulence coarsen")
+        raise InputError(what, where=str(path), remedy=f"give --points {shape[0]}, or --resample")
 
 
 def _check_physics(stored: Physics, asked: Physics, path: Path) -> None:
