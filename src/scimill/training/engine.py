@@ -76,6 +76,18 @@ class Sequences(Protocol):
         """Vary a block's training samples, in each epoch by another stream."""
 
 
+@runtime_checkable
+class Collective(Protocol):
+    """What a task has besides, whose loss knows the samples of all ranks, and sums over them while it is computed.
+
+    All ranks then compute the losses of equally many parts of a batch, of which some may be empty. A validation is not
+    collective: its loss is that of each part by itself.
+    """
+
+    def join(self, ranks: Ranks) -> None:
+        """Get to know the ranks, before the first loss."""
+
+
 @dataclasses.dataclass
 class Position:
     """How far training has come, and the best of it."""
@@ -193,7 +205,7 @@ class Trainer:
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Add up the gradient of this rank's samples; return their sums of the terms."""
         sums = torch.zeros_like(self._sums)
-        for tensors in _parts(batch.tensors, self._config.accumulation):
+        for tensors in _parts(batch.tensors, self._config.accumulation, empty=isinstance(self._task, Collective)):
             losses = self._losses(tensors)
             torch.autograd.backward(self._scaler.scale(losses.sum() / batch.samples))
             sums += losses.detach()
@@ -302,8 +314,8 @@ class Trainer:
         )  # fmt: skip
 
 
-def _parts(tensors: Tensors, count: int) -> Iterator[Tensors]:
-    """Cut a batch into parts of almost the same size, of which none is empty."""
+def _parts(tensors: Tensors, count: int, *, empty: bool) -> Iterator[Tensors]:
+    """Cut a batch into parts of almost the same size; `empty` is whether those without samples count."""
     for part in zip(*(torch.tensor_split(tensor, count) for tensor in tensors), strict=True):
-        if len(part[0]):
+        if empty or len(part[0]):
             yield part

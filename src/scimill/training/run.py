@@ -15,7 +15,7 @@ from scimill.store.verify import open_everywhere
 from scimill.training.checkpoint import State
 from scimill.training.data import Feed, Source, Split, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
-from scimill.training.engine import ELSEWHERE, Sequences, Task, Trainer
+from scimill.training.engine import ELSEWHERE, Collective, Sequences, Task, Trainer
 from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
@@ -55,6 +55,8 @@ def train(
             split, source = _data(reader, task, config, device)
             feed = Feed(source, split, task.samples, config, ranks.rank, ranks.size)
         _place(task.model, device, config, ranks)
+        if isinstance(task, Collective):
+            task.join(ranks)
         record = world.on_root(describe_run, reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
         if ranks.is_root:
