@@ -23,7 +23,7 @@ from PIL import Image
 
 from scimill.config import Layer, build
 from scimill.parallel.world import world
-from scimill.sky import fields, prepare
+from scimill.sky import celsius, prepare
 from scimill.sky.camera import OPTICAL_SHAPE
 from scimill.sky.index import Pair, read_index, write_index
 from scimill.sky.pair import pair
@@ -91,7 +91,7 @@ def reading(store: Path) -> Callable[[], None]:
             for _ in range(READS):
                 for block in np.random.default_rng(1).permutation(reader.layout.blocks).tolist():
                     reader.rows(block, "rgb")
-                    fields.to_celsius(reader.rows(block, "thermal"))
+                    celsius.degrees(reader.rows(block, "thermal"))
 
     return read
 

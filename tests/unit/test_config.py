@@ -48,6 +48,8 @@ WITHOUT_UNIT = {
     "validation_share",
     "test_share",
     "radius_scale",
+    *("invariance", "variance", "covariance", "crop", "flip", "vertical_flip"),
+    *("brightness", "contrast", "saturation", "noise", "thermal_gain"),
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
     *("test_fraction", "fraction", "train_fraction", "valid_fraction"),

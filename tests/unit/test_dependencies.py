@@ -51,7 +51,7 @@ ALLOWED = {
     "verify": {"store", "training", "parallel", "errors"},
     "kernel": {"kernel"},
     "params": {"params", "kernel", "training", "config", "errors"},
-    "network": {"kernel", "params", "config", "errors"},
+    "network": {"kernel", "params", "training", "config", "errors"},
     "campaign": {
         "campaign", "params", "kernel", "network", "training",
         "store", "files", "pictures", "parallel", "config", "errors",
@@ -61,6 +61,7 @@ PARTS = {
     # place: the only modules of another place that it may import
     ("training", "store"): {"store.layout", "store.reader", "store.verify", "store.provenance"},
     ("params", "training"): {"training.params"},
+    ("network", "training"): {"training.backbones", "training.batchnorm", "training.ranks", "training.vicreg"},
     ("verify", "training"): {"training.directory"},
 }
 CLICK = {"cli", "commands", "doctor", "verify"}

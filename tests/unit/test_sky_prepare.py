@@ -16,7 +16,7 @@ from mpi import dataset_hashes, done_blocks, scimill, succeed
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import world
-from scimill.sky import decode, fields, plots, prepare, stored
+from scimill.sky import celsius, decode, fields, plots, prepare, stored
 from scimill.sky.camera import PUBLISHED_BOX
 from scimill.sky.index import Pair, write_index
 from scimill.sky.nodes import read_nodes, write_nodes
@@ -259,7 +259,7 @@ def test_the_sheet_shows_pairs_from_all_over_the_store(campaign, tmp_path):
     shown = [axes for axes in figure.axes if len(axes.images) == 2]
     assert len(shown) == 6
     assert np.array_equal(shown[2].images[0].get_array(), rows["rgb"][2])
-    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(fields.to_celsius(rows["thermal"])[2])
+    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(celsius.degrees(rows["thermal"])[2])
     assert len({axes.images[1].get_clim() for axes in shown}) == 1
     assert plots.plot_store(tmp_path / "a.h5", tmp_path / "pictures").stat().st_size > 10_000
 

@@ -41,7 +41,8 @@ def by_definition(first: np.ndarray, second: np.ndarray, weights: Weights) -> np
 def test_the_loss_is_that_of_the_formula(n, d, half):
     weights = Weights(25.0, 20.0, 1.5, half)
     first, second = embeddings(n, d)
-    terms = vicreg.vicreg(first, second, weights, ALONE)
+    terms, samples = vicreg.vicreg(first, second, weights, ALONE)
+    assert samples == n
     expected = by_definition(first.detach().numpy(), second.detach().numpy(), weights)
     assert terms.detach().numpy() == pytest.approx(expected, rel=1e-12)
 
@@ -50,7 +51,7 @@ def test_the_loss_is_that_of_the_formula(n, d, half):
 def test_the_gradient_is_that_of_the_formula(n, d):
     weights = Weights()
     first, second = embeddings(n, d)
-    gradients = torch.autograd.grad(vicreg.vicreg(first, second, weights, ALONE).sum(), (first, second))
+    gradients = torch.autograd.grad(vicreg.vicreg(first, second, weights, ALONE)[0].sum(), (first, second))
     # the same terms of PyTorch's own variance and covariance, of which the whole d x d matrix is kept
     v = [torch.relu(1 - (z.var(0) + 1e-4).sqrt()).mean() for z in (first, second)]
     c = [torch.cov(z.T) for z in (first, second)]
@@ -63,17 +64,17 @@ def test_the_gradient_is_that_of_the_formula(n, d):
 
 def test_half_precision_is_computed_in_float32():
     first, second = (z.detach().half() * 100 for z in embeddings(8, 512))
-    terms = vicreg.vicreg(first, second, Weights(), ALONE)
+    terms, _ = vicreg.vicreg(first, second, Weights(), ALONE)
     assert terms.dtype == torch.float32
     assert terms.isfinite().all()  # the sums of squares are beyond float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = vicreg.vicreg(first, second, Weights(), ALONE)
+        inside, _ = vicreg.vicreg(first, second, Weights(), ALONE)
     assert torch.equal(inside, terms)
 
 
 def test_one_sample_has_no_loss_but_a_gradient():
     first, second = (z[:1] for z in embeddings(4, 3))
-    terms = vicreg.vicreg(first, second, Weights(), ALONE)
+    terms, _ = vicreg.vicreg(first, second, Weights(), ALONE)
     assert terms.tolist() == [0, 0, 0]
     assert not torch.autograd.grad(terms.sum(), first)[0].any()
 
@@ -81,7 +82,7 @@ def test_one_sample_has_no_loss_but_a_gradient():
 def test_the_noise_floor_is_the_covariance_of_independent_columns():
     random = torch.Generator().manual_seed(1)
     found = [
-        vicreg.vicreg(*torch.randn(2, 16, 128, dtype=torch.float64, generator=random), Weights(), ALONE)[2]
+        vicreg.vicreg(*torch.randn(2, 16, 128, dtype=torch.float64, generator=random), Weights(), ALONE)[0][2]
         for _ in range(20)
     ]
     assert torch.stack(found).mean().item() == pytest.approx(vicreg.noise_floor(16, 128), rel=0.05)

@@ -118,3 +118,8 @@ def to_celsius(number: NDArray[Any]) -> NDArray[np.float64]:
     """Temperatures of counts, °C."""
     celsius: NDArray[np.float64] = number.astype(np.float64) / 25.0 + ZERO
     return celsius
+
+
+def degrees(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored thermal images, counts or °C, as °C."""
+    return (to_celsius(stored) if stored.dtype == np.uint16 else stored).astype(np.float32)

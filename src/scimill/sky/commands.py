@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating
+from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
+from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.sky.params import AlignConfig, PairConfig, PrepareConfig, SceneConfig
+from scimill.sky.params import AlignConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
+    from scimill.training.directory import RunDirectory
 
 
 @click.group(cls=LazyGroup)
@@ -111,6 +113,23 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
     click.echo(f"{output.path}: " + ranks.on_root(preparing.result, output.path))
 
 
+@sky.command(cls=ConfigHelp)
+@click.argument("store", type=click.Path(path_type=Path))
+@training
+@configured(TrainConfig, presets="sky/presets/train")
+def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+    """Train two networks to agree on the pairs of STORE (VICReg).
+
+    Under mpirun or horovodrun all ranks train one pair of networks, by the statistics of the whole batch.
+    """
+    from scimill.sky.train import train_network
+
+    is_new = train_network(config, store, directory, world())
+    if not is_new and world().is_root:
+        say(f"{directory.path} was finished already")
+    click.echo(f"{directory.path}: model.pt, metrics.csv")
+
+
 @sky.command(name="export-data")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
@@ -127,9 +146,20 @@ def export_data(store: Path, output: Path, form: str, overwrite: bool) -> None:
 
 @sky.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
-def plot(source: Path, folder: Path) -> None:
-    """Draw the store SOURCE as PNG files: a sheet of its pairs."""
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
+def plot(source: Path, folder: Path | None) -> None:
+    """Draw SOURCE as PNG files: a sheet of a store's pairs, or a training run's losses and learning rate."""
+    click.echo(world().on_root(_draw, source, folder))
+
+
+def _draw(source: Path, folder: Path | None) -> Path:
+    if source.is_dir():
+        from scimill.training.plots import plot_run
+
+        return plot_run(source, folder or source)
+    if folder is None:
+        raise ConfigError("missing option '--output'", where="scimill sky plot", remedy="name a directory")
     from scimill.sky.plots import plot_store
 
-    click.echo(world().on_root(plot_store, source, folder))
+    return plot_store(source, folder)

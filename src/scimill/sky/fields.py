@@ -1,16 +1,13 @@
 """What a store of sky pairs holds."""
 
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from scimill.errors import InputError
 from scimill.sky import celsius
+from scimill.sky.params import CAMPAIGN_NAME
 from scimill.store.layout import Field, Layout
 from scimill.store.reader import Reader
 
-CAMPAIGN_NAME = "sky"
 DAMAGED = ("rgb_damaged", "thermal_damaged")
 """Flags of a pair of which a file could not be read when it was stored; its image is zero then."""
 COUNTS, FLOATS = "uint16", "float32"
@@ -86,12 +83,6 @@ def is_counts(layout: Layout) -> bool:
 def field(layout: Layout, name: str) -> Field:
     """A field by its name."""
     return next(field for field in layout.fields if field.name == name)
-
-
-def to_celsius(thermal: NDArray[Any]) -> NDArray[np.float32]:
-    """Stored thermal images as °C."""
-    degrees = celsius.to_celsius(thermal) if thermal.dtype == np.uint16 else thermal
-    return degrees.astype(np.float32)
 
 
 def require_sky(reader: Reader) -> None:

@@ -5,8 +5,22 @@ from typing import Literal, Self
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, parameter
+from scimill.config import (
+    REQUIRED,
+    STRICT,
+    Duration,
+    File,
+    Number,
+    PositiveRange,
+    Run,
+    Switch,
+    Whole,
+    Widths,
+    parameter,
+)  # fmt: skip
+from scimill.training.params import TrainingConfig
 
+CAMPAIGN_NAME = "sky"
 CAMPAIGN = 5  # first word of the spawn key of this campaign's random streams
 ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
@@ -99,3 +113,86 @@ class AlignConfig:
     least_contrast: Number = parameter(
         8.0, "least difference between the warm and the cold tenth of a thermal image", unit="K", ge=0, le=1000
     )
+
+
+Backbone = Literal[
+    "resnet10", "resnet18", "resnet34", "resnet50", "vit-micro", "vit-tiny", "vit-small", "vit-base",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Branches:
+    """Networks."""
+
+    rgb_backbone: Backbone = parameter("resnet50", "network of the colour images")
+    thermal_backbone: Backbone = parameter("resnet50", "network of the thermal images")
+    rgb_width: Whole = parameter(64, "channels of a residual network's first stage", ge=4, le=1024)
+    thermal_width: Whole = parameter(64, "the same of the thermal images", ge=4, le=1024)
+    rgb_patch: Whole = parameter(16, "side of a transformer's patches, in pixels", ge=2, le=256)
+    thermal_patch: Whole = parameter(16, "the same of the thermal images", ge=2, le=256)
+    rgb_shape: Widths | None = parameter(
+        None, "rows,columns to which colour images are brought; as stored if not given", min_length=2, max_length=2
+    )
+    thermal_shape: Widths | None = parameter(
+        None, "rows,columns to which thermal images are brought; as stored if not given", min_length=2, max_length=2
+    )
+    projector: Widths = parameter((8192, 8192, 8192), "widths of the projector's layers")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Loss:
+    """Loss."""
+
+    invariance: Number = parameter(25.0, "weight of the distance between both embeddings", ge=0)
+    variance: Number = parameter(25.0, "weight of what the standard deviations lack of 1", ge=0)
+    covariance: Number = parameter(1.0, "weight of the covariances", ge=0)
+    variance_half: Switch = parameter(
+        True, "take the mean of both branches' variance terms, as the published code; else their sum, as its paper"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Variations:
+    """Variations of the training pairs."""
+
+    crop: PositiveRange = parameter((0.3, 1.0), "share of the field of view that is kept, the same of both images")
+    rotation: Number = parameter(10.0, "largest rotation, the same of both images", unit="degree", ge=0, le=180)
+    flip: Number = parameter(0.5, "probability of the mirror image, of both images", ge=0, le=1)
+    vertical_flip: Number = parameter(0.0, "probability of both images upside down", ge=0, le=1)
+    brightness: Number = parameter(0.3, "largest relative change of the brightness", ge=0, lt=1)
+    contrast: Number = parameter(0.3, "largest relative change of the contrast", ge=0, lt=1)
+    saturation: Number = parameter(0.3, "largest relative change of the saturation", ge=0, le=1)
+    noise: Number = parameter(0.02, "noise added to colours, 1 is white", ge=0, le=1)
+    thermal_offset: Number = parameter(2.0, "largest change of all temperatures", unit="K", ge=0, le=100)
+    thermal_gain: Number = parameter(0.1, "largest relative change of temperature differences", ge=0, lt=1)
+    thermal_noise: Number = parameter(0.1, "noise added to temperatures", unit="K", ge=0, le=100)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Holding:
+    """What is held out."""
+
+    time_block: Duration = parameter("6h", "stretches of time that are trained on, or held out, as a whole")
+    held_out_nodes: str = parameter("", "nodes that training never sees, such as W02D,V017")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
+    """`scimill sky train`."""
+
+    optimizer: Literal["adam", "adamw", "lars"] = parameter("lars", "Adam, Adam with decoupled weight decay, or LARS")
+    learning_rate: Number = parameter(0.3, "largest learning rate, after the warm-up", gt=0, le=1e3)
+    weight_decay: Number = parameter(1e-6, "weight decay", ge=0, lt=1)
+    batch_size: Whole = parameter(256, "pairs per step, of all ranks together", ge=2, le=2**20)
+    epochs: Whole = parameter(100, "passes over the training blocks", ge=1, le=10**6)
+    window: Whole = parameter(64, "blocks whose samples are mixed and held in memory; at least one per rank", ge=1)
+    validation_share: Number = parameter(0.1, "share of the stretches of time for validation", ge=0, lt=1)
+    test_share: Number = parameter(0.1, "share of the stretches of time that training never sees", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _crop_is_a_share(self) -> Self:
+        if self.crop[1] > 1:
+            raise ValueError("crop is a share of the field of view, at most 1")
+        if self.time_block <= 0:
+            raise ValueError("time_block must be longer than nothing")
+        return self

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scimill.errors import InputError
 from scimill.pictures import SIZE, STYLE, make_folder, save
-from scimill.sky import fields
+from scimill.sky import celsius, fields
 from scimill.sky.nodes import write_time
 from scimill.sky.stored import Rows, open_pairs, read_rows, spread
 
@@ -43,7 +43,7 @@ def draw_sheet(rows: Rows, title: str) -> Figure:
     """Make the figure; all thermal images have one scale of colours."""
     figure = Figure(SIZE)
     grid = figure.subplots(*SHEET, squeeze=False)
-    degrees = fields.to_celsius(rows["thermal"])
+    degrees = celsius.degrees(rows["thermal"])
     low, high = np.quantile(degrees, (0.005, 0.995))
     height, width = degrees.shape[1:]
     shown = None

@@ -18,7 +18,7 @@ from scimill.sky import camera, decode, fields
 from scimill.sky.camera import Box
 from scimill.sky.index import Pair, read_index
 from scimill.sky.nodes import Nodes, read_nodes
-from scimill.sky.params import ALGORITHM, PrepareConfig
+from scimill.sky.params import ALGORITHM, CAMPAIGN_NAME, PrepareConfig
 from scimill.sky.resample import shrink
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
@@ -135,7 +135,7 @@ def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Outp
     """
     stop = Stop(world, config.walltime, config.walltime_margin)
     plan = world.on_root(make_plan, config, index, nodes)
-    provenance = Provenance(fields.CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan.config), config.seed)
+    provenance = Provenance(CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan.config), config.seed)
     output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
     writer = open_writer(world, output, plan.layout, provenance, configuration.explainer(plan.config), stop)
     if writer is None:

@@ -2,7 +2,7 @@
 
 ResNet: He et al. 2016, arXiv:1512.03385, with the last scale of each block zero at first (Goyal et al. 2017,
 arXiv:1706.02677). ViT: Dosovitskiy et al. 2021, arXiv:2010.11929, sizes of Touvron et al. 2021, arXiv:2012.12877, with
-fixed sinusoidal positions in two dimensions, so that images of any size will do; the feature is the mean of the patches.
+fixed sinusoidal positions in two dimensions, so that images of any size will do; the feature is the patches' mean.
 """
 
 import math

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     """whether the variance term is the mean of both branches (published code), not their sum (paper)"""
 
 
-def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") -> Tensor:
+def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") -> tuple[Tensor, int]:
     """Share of each weighted term that is this rank's; the sums over the ranks are the terms of the whole batch.
 
     Parameters
@@ -44,7 +44,8 @@ def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") ->
 
     Returns
     -------
-    (3,), the terms in the order of `TERMS`, in float32 or float64; zero for a batch of fewer than two samples.
+    The terms, (3,), in the order of `TERMS`, in float32 or float64, zero for a batch of fewer than two samples; and how
+    many samples all ranks have.
 
     """
     first, second = (z if z.dtype == torch.float64 else z.float() for z in (first, second))
@@ -53,19 +54,18 @@ def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") ->
         invariance = (first - second).square().sum()
         both, own = gather(torch.cat((first, second), dim=1))
         if len(both) < 2:
-            return 0 * torch.stack((invariance, first.sum(), second.sum()))
+            return 0 * torch.stack((invariance, first.sum(), second.sum())), len(both)
         branches = [part - part.mean(0) for part in torch.split(both, width, dim=1)]
         # Every rank has all rows: what all compute alike counts for its share.
         variance = torch.stack([hinge(z) for z in branches]).sum() / gather.size
         covariance = torch.stack([off_diagonal(z, own, gather.size) for z in branches]).sum()
         halved = 0.5 if weights.variance_half else 1.0
-        return torch.stack(
-            (
-                weights.invariance * invariance / (len(both) * width),
-                weights.variance * halved * variance,
-                weights.covariance * covariance,
-            )
+        terms = (
+            weights.invariance * invariance / (len(both) * width),
+            weights.variance * halved * variance,
+            weights.covariance * covariance,
         )
+        return torch.stack(terms), len(both)
 
 
 def hinge(centred: Tensor) -> Tensor:
