@@ -31,7 +31,7 @@ KERNELS = {
     },
     "bench": {"clicks", "counter", "crc", "lines", "sequences", "similarity", "volumes"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
-    "atoms": {"composition", "geometry", "units", "windows"},
+    "atoms": {"choice", "composition", "geometry", "scores", "units", "windows"},
 }
 """Pure modules of each campaign."""
 

@@ -4,9 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import yaml
 
-from scimill.atoms.params import AddConfig, CacheConfig, ExportConfig, ImportConfig, ReduceConfig
+from scimill.atoms.params import (
+    AddConfig,
+    CacheConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ImportConfig,
+    ReduceConfig,
+    UpdateConfig,
+)
 from scimill.cli import ConfigHelp, LazyGroup, configured
+from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import say
 from scimill.parallel.world import Stop, world
@@ -165,3 +175,44 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
             )  # fmt: skip
         count = ranks.on_root(caches.export, chosen, output, config.format, overwrite)
     click.echo(f"{output}: {count:,} structures")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@click.argument("name")
+@configured(EvaluateConfig)
+def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
+    """Evaluate the structures of DATABASE that the reduction NAME does not use, with any calculator of ASE.
+
+    Under mpirun or srun the ranks share the work. Stopped or killed, the same command goes on where it was.
+    """
+    from scimill.atoms.database import Database
+    from scimill.atoms.evaluate import summary
+
+    ranks = world()
+    stop = Stop(ranks, config.walltime, config.walltime_margin)
+    arguments = {key: yaml.safe_load(value) for key, value in config.arguments.items()}
+    members = config.calculator.split(",")
+    with Database(database, world=ranks) as opened:
+        found = opened.ase_evaluate_unused_data(members, name, arguments=arguments, select=config.select, stop=stop)
+    click.echo(f"{database}: {summary(found)}")
+    if found.messages and ranks.is_root:
+        say(f"the calculator failed with {found.failed:,} structures; the first said: {found.messages[0]}")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@click.argument("name")
+@configured(UpdateConfig)
+def update(config: UpdateConfig, database: Path, name: str) -> None:
+    """Add evaluated structures of DATABASE to those that the reduction NAME trains on, as a new iteration."""
+    from scimill.atoms.database import Database
+
+    with Database(database, world=world()) as opened:
+        found = opened.predictions(name)
+        done = opened.update_data_reductions(name, found.predicted, found.true, **plain(config))
+    if done.complete:
+        click.echo(f"{database}: nothing is left to add; reduction {name} is complete with iteration {done.iteration}")
+        return
+    changes = f"{done.added:,} structures added, {done.excluded:,} excluded"
+    click.echo(f"{database}: reduction {name}, iteration {done.iteration}: {changes}")

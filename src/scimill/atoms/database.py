@@ -10,17 +10,20 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.atoms import caches, composition, formats, reductions
+from scimill.atoms import caches, composition, evaluate, formats, reductions, update
 from scimill.atoms.batch import Batch, Columns, Journalist, make_batch
 from scimill.atoms.caches import Cut, Selection
+from scimill.atoms.calculators import committee
 from scimill.atoms.columns import KNOWN, REQUIRED_NAMES, Column, Of
+from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.geometry import drawn
 from scimill.atoms.reductions import Reduction, Reductions, Select
 from scimill.atoms.snapshot import COMPRESSED, MANIFEST, REDUCTIONS, UNCOMPRESSED, Chunk, Manifest, Snapshot, sessions
+from scimill.atoms.update import Procedure, Rules, Updated
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, check_directory, check_free, storage_errors
 from scimill.parallel.partition import share
-from scimill.parallel.world import World
+from scimill.parallel.world import Stop, World
 from scimill.store.journal import JournalWriter
 from scimill.store.layout import Field
 from scimill.store.segments import SegmentWriter
@@ -638,6 +641,83 @@ class Database:
             "train_fraction": train_fraction, "valid_fraction": valid_fraction, "n_caches": n_caches,
         }  # fmt: skip
         return caches.build(self.world, rows, Path(directory), cut, format, about, overwrite=overwrite)
+
+    # ---- active learning ------------------------------------------------------------------------------------
+
+    def ase_evaluate_unused_data(
+        self,
+        ase_calculator: Any,
+        reduction: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        select: Select = "unused",
+        stop: Stop | None = None,
+    ) -> Predictions:
+        """Evaluate the structures with a 0 in the newest iteration of a reduction with ASE's calculators; collective.
+
+        Stopped or killed, the same call goes on where it was. A calculator that fails with a structure is recorded.
+        Structures may be added meanwhile. The stored labels are not shown to the calculator.
+
+        Parameters
+        ----------
+        ase_calculator : a name ("emt"), an import path ("tblite.ase:TBLite"), a function that makes a calculator, or a
+            calculator; or a sequence of them, a committee. Each rank makes its own.
+        reduction : its name.
+        arguments : of named calculators.
+        select : "unused", or for example "test".
+        stop : asked between blocks.
+
+        Returns
+        -------
+        Predicted and true values side by side, with the path of each structure.
+
+        Raises
+        ------
+        ConfigError : no such calculator.
+        InputError : no such reduction.
+        Stopped : on a signal or before the walltime; what is done is kept.
+
+        """
+        with self.world.together():
+            members = committee(ase_calculator, arguments)
+        evaluate.evaluate(self.snapshot, reduction, members, select=select, world=self.world, stop=stop)
+        return self.predictions(reduction)
+
+    def predictions(self, reduction: str) -> Predictions:
+        """Read what `ase_evaluate_unused_data` has found."""
+        with self.world.together():
+            return evaluate.load(self.snapshot, reduction)[0]
+
+    def update_data_reductions(
+        self,
+        reduction: str,
+        prediction_arrays: Arrays,
+        true_arrays: Mapping[str, Mapping[str, Any]],
+        fraction: float,
+        exclude_high_error: float | str | None = None,
+        procedure: Procedure = "highest",
+        **more: Any,
+    ) -> Updated:
+        """Add structures to those that a reduction trains on, as a new iteration; collective.
+
+        Anomalous structures are excluded first, then some of the others chosen; see `update.Rules` for the parameters
+        ``fraction``, ``exclude_high_error``, ``procedure`` and for ``more``: score, threshold, exclude_failed, seed.
+        The predictions are then deleted.
+
+        Parameters
+        ----------
+        reduction : its name.
+        prediction_arrays, true_arrays : ``predicted`` and ``true`` of `Predictions`.
+
+        Raises
+        ------
+        ConfigError : wrong rules.
+        InputError : the predictions are not of the newest iteration, or the reduction is complete.
+
+        """
+        with self.world.together():
+            rules = Rules(fraction, exclude_high_error, procedure, **more)
+        return update.update(self.snapshot, reduction, prediction_arrays, true_arrays, rules, self.world)
 
 
 def give_ids(batch: Batch, first: int) -> None:

@@ -82,3 +82,35 @@ class ExportConfig(Choice):
     """`scimill atoms export-data`."""
 
     format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "kind of the file")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EvaluateConfig(Run):
+    """`scimill atoms evaluate`."""
+
+    calculator: str = parameter(
+        "emt", "ASE's calculator by name (emt, lj, …) or import path (tblite.ase:TBLite); several: a committee"
+    )
+    arguments: Hints = parameter({}, "its arguments, such as method=GFN2-xTB; texts that look like numbers are numbers")
+    select: Literal["unused", "test", "train", "anomalous", "all"] = parameter("unused", "which structures")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class UpdateConfig:
+    """`scimill atoms update`."""
+
+    fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures that is added", gt=0, le=1)
+    procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(
+        "highest", "which: of the highest scores, random above the threshold, most different, highest of each formula"
+    )
+    score: Literal["energy", "force", "deviation"] = parameter(
+        "energy", "error of the energy per atom, largest error of a force, or the committee's largest deviation of one"
+    )
+    exclude_high_error: str | None = parameter(
+        None, "score above which a structure is anomalous: a number, percentile:99 or mad:8"
+    )
+    threshold: Number | None = parameter(
+        None, "least score for random; the 75th percentile if not given", unit="eV or eV/Å", ge=0
+    )
+    exclude_failed: Switch = parameter(False, "structures with which the calculator failed are anomalous")
+    seed: Whole = parameter(1, "seed of random", ge=0, lt=2**63)

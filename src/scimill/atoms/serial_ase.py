@@ -18,6 +18,7 @@ ase.parallel.world.comm = ase.parallel.DummyMPI()
 
 import ase.db  # noqa: E402
 import ase.io  # noqa: E402
+from ase.calculators.calculator import get_calculator_class  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 
 GEOMETRY = ("coordinates", "cell", "pbc", "permutation")
@@ -77,3 +78,22 @@ def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
             data = {name: value for name, value in atoms.info.items() if np.ndim(value)}
             data |= {name: v for name, v in atoms.arrays.items() if name not in ("numbers", "positions")}
             database.write(atoms, key_value_pairs=pairs, data=data)
+
+
+def builtin_calculator(name: str) -> Any:
+    """Class of one of ASE's calculators, or None."""
+    try:
+        return get_calculator_class(name)  # type: ignore[no-untyped-call]
+    except (ImportError, AttributeError):
+        return None
+
+
+def labelled(
+    species: NDArray[np.uint8], positions: NDArray[Any], cell: NDArray[Any], pbc: NDArray[Any], calculator: Any
+) -> tuple[float, NDArray[np.float64]]:
+    """Energy (eV) and forces (eV/Å, shape (atoms, 3)) of a structure, by a calculator.
+
+    The atoms are made afresh: the calculator sees no stored label, and nothing that it has left on others.
+    """
+    atoms: Any = ase.Atoms(species, positions, cell=cell, pbc=pbc, calculator=calculator)
+    return atoms.get_potential_energy(), atoms.get_forces()
