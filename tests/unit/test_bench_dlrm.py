@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scimill.bench import clicks, datasets, generate
+from scimill.bench.formats import npy, npz, parquet
 from scimill.bench.ledger import Manifest
 from scimill.bench.params import GenerateConfig
-from scimill.bench.plan import MARGIN
+from scimill.bench.plan import MARGIN, Fixed
 from scimill.bench.workloads import dlrm
 from scimill.config import Layer, build
 from scimill.parallel.world import World
@@ -116,6 +119,42 @@ def test_the_triplet_holds_the_same_rows(table: np.ndarray, tmp_path: Path) -> N
         assert (dense.dtype, sparse.dtype, labels.dtype) == (np.float32, np.int32, np.int32)
         expected = table[3000 * number : 3000 * (number + 1)][: len(labels)]
         np.testing.assert_array_equal(np.column_stack([labels, dense.astype(np.int32), sparse]), expected)
+
+
+def test_parquet_holds_the_same_rows(table: np.ndarray, tmp_path: Path) -> None:
+    found = make(tmp_path, format="parquet")
+    tables = [pq.read_table(found / f"day_{number}.parquet") for number in range(3)]
+    assert [len(part) for part in tables[:2]] == [3000, 3000]
+    assert set(tables[0].schema.types) == {pa.int32()}
+    joined = np.concatenate([np.column_stack([part[name].to_numpy() for name in part.column_names]) for part in tables])
+    np.testing.assert_array_equal(joined, table[: len(joined)])
+
+
+def test_parquet_of_several_row_groups_is_read(tmp_path: Path) -> None:
+    rows = parquet.GROUP_ROWS + 5
+    config = configure(format="parquet", rows_per_file=rows)
+    (file,) = datasets.plan(config, parquet.template(rows).size, World(None)).files
+    content = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
+    file.fill(0, file.size, content, MARGIN)
+    found = pq.read_table(pa.BufferReader(content[MARGIN : MARGIN + file.size].tobytes()))
+    expected = np.empty((5, 40), dtype=np.int32)
+    clicks.rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.law("uniform", 0.0))
+    for column, name in enumerate(found.column_names):
+        np.testing.assert_array_equal(found[name].to_numpy()[-5:], expected[:, column])
+
+
+def test_members_of_more_than_4_gib_have_the_headers_of_zip64(tmp_path: Path) -> None:
+    rows = 60_000_000
+    file = datasets.plan(configure(format="npz", rows_per_file=rows), npz.size_of(rows), World(None)).files[0]
+    with (tmp_path / "day.npz").open("wb") as sparse:
+        for offset, segment in zip(file.offsets, file.segments, strict=False):
+            if isinstance(segment, Fixed):
+                sparse.seek(offset)
+                sparse.write(segment.content)
+    with zipfile.ZipFile(tmp_path / "day.npz") as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        assert archive.open("X_cat.npy").read(128) == npy.header((file.records, 26), "<i8")
+    assert sizes["X_cat.npy"] == 128 + file.records * 26 * 8 > 2**32
 
 
 def test_preprocessed_is_one_file(tmp_path: Path) -> None:

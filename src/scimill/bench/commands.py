@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.bench.params import GenerateConfig, ScaleConfig, SimilarityConfig, TraceConfig
+from scimill.bench.params import GenerateConfig, ScaleConfig, SimilarityConfig, SizeConfig, TraceConfig
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating
+from scimill.errors import StorageError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
+
+MOST_SHOWN = 20  # problems that are told one by one
 
 
 @click.group(cls=LazyGroup)
@@ -28,18 +31,42 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool) -> None:
 
     Under mpirun or srun all ranks write, and the bytes do not depend on their number.
     """
-    from scimill.bench import datasets
     from scimill.bench import generate as campaign
 
     ranks = world()
     if dry_run:
-        with ranks.together():
-            planned = datasets.plan(config, config.size, ranks)
-        click.echo(ranks.on_root(campaign.plan_text, config, output, planned))
+        click.echo(campaign.dry_run(config, output, ranks))
         return
     if not campaign.generate(config, output, ranks) and ranks.is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {config.workload}")
+
+
+@bench.command(cls=ConfigHelp)
+@click.argument("workload", metavar="imseg|bert|dlrm")
+@configured(SizeConfig, presets="bench/presets", positional="workload")
+def size(config: SizeConfig) -> None:
+    """Say how large a data set must be for a benchmark, and what generating one of that size makes."""
+    from scimill.bench import sizing
+
+    click.echo(sizing.tell(config, world()))
+
+
+@bench.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Check every byte of the data set DIR against its manifest. Runs on any number of ranks."""
+    from scimill.bench import verify as checker
+
+    ranks = world()
+    report = checker.verify(folder, ranks)
+    for problem in report.problems[:MOST_SHOWN]:
+        click.echo(problem)
+    if report.problems:
+        what = f"{len(report.problems)} problems found"
+        ranks.fail(StorageError(what, where=str(folder), remedy="make the data set again"))
+    files = len(report.manifest.files)
+    click.echo(f"{folder}: sound; {report.manifest.size:,} bytes in {files:,} files")
 
 
 @bench.command(cls=ConfigHelp)

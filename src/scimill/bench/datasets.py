@@ -12,6 +12,7 @@ PLANNERS = {
     ("imseg", "npy"): "npy",
     ("dlrm", "text"): "text",
     ("bert", "tfrecord"): "tfrecord",
+    ("dlrm", "parquet"): "parquet",
     ("dlrm", "bin"): "binary",
     ("dlrm", "npz"): "npz",
     ("dlrm", "npy"): "triplet",

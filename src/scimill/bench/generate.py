@@ -1,18 +1,24 @@
 """Generating a data set: plan it, lay it down, make its blocks on all ranks."""
 
+import dataclasses
 import functools
 import shutil
 
 from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import datasets, directory
+from scimill.bench.formats import hdf5
+from scimill.bench.formats.hdf5 import StorePlan
 from scimill.bench.ledger import Begun, Entry, Manifest
-from scimill.bench.params import ALGORITHM, GenerateConfig, format_of
+from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
 from scimill.bench.plan import Plan
+from scimill.files import check_directory
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.mill import mill
-from scimill.store.output import Output, check_absent
+from scimill.store.output import Output, check_absent, check_space
+from scimill.store.provenance import Provenance
+from scimill.store.writer import open_writer
 
 
 def generate(config: GenerateConfig, output: Output, world: World) -> bool:
@@ -24,6 +30,8 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     ScimillError : see `directory.open_directory` and `datasets.plan`.
 
     """
+    if format_of(config) == "hdf5":
+        return generate_store(config, output, world)
     with world.together():
         planned = datasets.plan(config, config.size, world)
     stop = Stop(world, config.walltime, config.walltime_margin)
@@ -38,6 +46,20 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     return True
 
 
+def generate_store(config: GenerateConfig, output: Output, world: World) -> bool:
+    """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
+    with world.together():
+        planned = hdf5.plan(config, config.size)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    provenance = Provenance("bench", ALGORITHM, configuration.to_yaml(config), config.seed)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    writer = open_writer(world, output, planned.layout, provenance, configuration.explainer(config), stop)
+    if writer is None:
+        return False
+    mill(world, writer, planned.make, stop, what="generate", unit="rows")
+    return True
+
+
 def manifest(config: GenerateConfig, planned: Plan, entries: tuple[Entry, ...]) -> Manifest:
     """Return the manifest of a finished data set."""
     return Manifest(
@@ -46,12 +68,25 @@ def manifest(config: GenerateConfig, planned: Plan, entries: tuple[Entry, ...]) 
     )  # fmt: skip
 
 
-def plan_text(config: GenerateConfig, output: Output, planned: Plan) -> str:
-    """What generating would do, for ``--dry-run``; the output's place and space are checked too."""
-    check_output(output, planned)
-    rows = {"output": str(output.path), **summary(config, planned)}
-    rows["free"] = human(shutil.disk_usage(output.path.parent).free)
-    return table(rows)
+def plan(config: Plannable, request: int, world: World) -> Plan | StorePlan:
+    """Plan a data set of plain files, or a store; collective."""
+    return hdf5.plan(config, request) if format_of(config) == "hdf5" else datasets.plan(config, request, world)
+
+
+def dry_run(config: GenerateConfig, output: Output, world: World) -> str:
+    """Say what generating would do; the output's place and space are checked too. Collective."""
+    with world.together():
+        planned = plan(config, config.size, world)
+    return world.on_root(_plan_text, config, output, planned)
+
+
+def _plan_text(config: GenerateConfig, output: Output, planned: Plan | StorePlan) -> str:
+    if isinstance(planned, Plan):
+        check_output(output, planned)
+    else:
+        _check_store(output, planned)
+    free = human(shutil.disk_usage(output.path.parent).free)
+    return table({"output": str(output.path), **summary(config, planned), "free": free})
 
 
 def check_output(output: Output, planned: Plan) -> None:
@@ -62,17 +97,26 @@ def check_output(output: Output, planned: Plan) -> None:
     directory.check_space(output.part, planned)
 
 
-def summary(config: GenerateConfig, planned: Plan) -> dict[str, str]:
+def _check_store(output: Output, planned: StorePlan) -> None:
+    check_directory(output.path)
+    if not (output.resume or output.overwrite):
+        check_absent(output)
+    check_space(output.path, planned.layout)
+
+
+def summary(config: Plannable, planned: Plan | StorePlan) -> dict[str, str]:
     """Content and sizes of a plan, in words."""
-    names = [file.name for file in planned.files]
-    shown = names if len(names) <= 3 else [*names[:2], "…", names[-1]]
-    return {
+    rows = {
         "workload": f"{config.workload}, {format_of(config)}, seed {config.seed}",
         "size": f"{planned.size:,} bytes ({human(planned.size)})",
         "records": f"{planned.records:,}",
-        "files": f"{len(names):,}: {', '.join(shown)}",
-        "blocks": f"{planned.blocks:,} of {human(planned.block_size)}",
     }
+    if isinstance(planned, StorePlan):
+        return rows | {"blocks": f"{planned.layout.blocks:,} of {planned.layout.block_rows:,} rows"}
+    names = [file.name for file in planned.files]
+    shown = names if len(names) <= 3 else [*names[:2], "…", names[-1]]
+    rows["files"] = f"{len(names):,}: {', '.join(shown)}"
+    return rows | {"blocks": f"{planned.blocks:,} of {human(planned.block_size)}"}
 
 
 def table(rows: dict[str, str]) -> str:

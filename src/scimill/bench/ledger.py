@@ -144,16 +144,19 @@ def _damaged(path: Path) -> StorageError:
     return StorageError("the manifest is damaged", where=str(path), remedy="make the data set again")
 
 
+def file_checksum(plan: Plan, number: int, rows: Rows) -> int:
+    """CRC-32C of a file, joined from those of its blocks."""
+    blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
+    sizes = (span.stop - span.start for span in map(plan.span, blocks))
+    return joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True), CRC32C)
+
+
 def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:
-    """All files with their checksums, joined from those of their blocks."""
-    found = []
-    for number, file in enumerate(plan.files):
-        blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
-        spans = [plan.span(block) for block in blocks]
-        crcs = rows["crc32c"][blocks.start : blocks.stop].tolist()
-        whole = joined(((crc, span.stop - span.start) for crc, span in zip(crcs, spans, strict=True)), CRC32C)
-        found.append(Entry(file.name, file.size, file.records, whole))
-    return tuple(found)
+    """All files with their checksums."""
+    return tuple(
+        Entry(file.name, file.size, file.records, file_checksum(plan, number, rows))
+        for number, file in enumerate(plan.files)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -290,6 +290,37 @@ def encode(
     return count
 
 
+class Features(NamedTuple):
+    """Features of instances as arrays, each of shape (instances, ...), as the HDF5 files have them."""
+
+    input_ids: NDArray[np.int32]
+    input_mask: NDArray[np.int8]
+    segment_ids: NDArray[np.int8]
+    masked_lm_positions: NDArray[np.int32]
+    masked_lm_ids: NDArray[np.int32]
+    next_sentence_labels: NDArray[np.int8]
+
+
+@njit(cache=True, nogil=True)
+def fill(out: Features, key: np.uint64, first: int, is_random: bool) -> None:
+    """Fill the features of instances from `first` on."""
+    ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
+    for i in range(len(out.input_ids)):
+        base = (np.uint64(first) + np.uint64(i)) * _WORDS
+        if is_random:
+            shape = _draw_random(key, base, ids, positions, truths)
+        else:
+            shape = _draw_sentences(key, base, ids, positions, truths)
+        for j in range(TOKENS):
+            out.input_ids[i, j] = ids[j] if j < shape.length else 0
+            out.input_mask[i, j] = j < shape.length
+            out.segment_ids[i, j] = shape.first <= j < shape.length
+        for j in range(MASKED):
+            out.masked_lm_positions[i, j] = positions[j] if j < shape.masked else 0
+            out.masked_lm_ids[i, j] = truths[j] if j < shape.masked else 0
+        out.next_sentence_labels[i] = shape.label
+
+
 @njit(inline="always")
 def _put_number(out: Raw, place: np.uint64, value: np.uint64, size: int) -> None:
     """Write a little-endian number."""

@@ -1,0 +1,51 @@
+"""How large a data set must be: the rules of storage benchmarks, and the sizes that `generate` then makes."""
+
+import math
+
+from scimill.bench.formats.hdf5 import StorePlan
+from scimill.bench.generate import plan, summary, table
+from scimill.bench.params import SizeConfig, format_of
+from scimill.bench.plan import Plan
+from scimill.parallel.report import human
+from scimill.parallel.world import World
+
+TYPICAL = {"imseg": 157_000_000, "bert": 2_655, "dlrm": 160}
+"""Bytes of a record, from which the search for enough samples begins."""
+ENOUGH = 1.001  # samples, of those that are needed, with which the search ends
+
+
+def find(config: SizeConfig, world: World) -> tuple[int, Plan | StorePlan]:
+    """Return the size to ask for, and the plan that it gives; collective.
+
+    MLPerf Storage (training rules, "datasize"): at least five times the memory of all clients, so that no cache holds
+    the data, and at least 500 steps of one batch per accelerator.
+    """
+    samples = config.steps * config.batch_size * config.accelerators
+    least = max(config.size, math.ceil(config.hosts * config.memory * config.memory_factor))
+    request = max(least, samples * TYPICAL[config.workload])
+    planned = plan(config, request, world)
+    while planned.records < samples or (planned.records > ENOUGH * samples + 1 and request > least):
+        request = max(least, math.ceil(request * (samples + 0.5) / planned.records))
+        previous, planned = planned, plan(config, request, world)
+        if previous.records == planned.records:
+            request += planned.size // planned.records
+            planned = plan(config, request, world)
+            break
+    return request, planned
+
+
+def tell(config: SizeConfig, world: World) -> str:
+    """Say how large the data set must be, and how to make it; collective."""
+    with world.together():
+        request, planned = find(config, world)
+    samples = config.steps * config.batch_size * config.accelerators
+    memory = math.ceil(config.hosts * config.memory * config.memory_factor)
+    rules = [
+        f"{samples:,} samples for {config.steps:,} steps",
+        f"{human(memory)} for {config.memory_factor:g} x memory",
+    ]
+    return table({
+        **summary(config, planned),
+        "rules": "; ".join(rules),
+        "make it": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
+    })  # fmt: skip

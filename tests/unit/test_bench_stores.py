@@ -1,0 +1,101 @@
+"""The workloads as HDF5: the same values as in the plain formats, read with h5py alone; sizes that agree."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from scimill.bench import generate, sizing
+from scimill.bench.params import FORMATS, GenerateConfig, SizeConfig
+from scimill.config import Layer, build
+from scimill.parallel.world import World
+from scimill.store.output import Output
+from scimill.store.verify import verify
+
+SMALL = {"depth_range": "128:130", "width_range": "128:132", "instances_range": "200:300", "rows_per_file": 5000}
+
+
+def make(path: Path, **values: Any) -> Path:
+    config = build(GenerateConfig, [Layer("test", {**SMALL, **values})])
+    generate.generate(config, Output(path), World(None))
+    return path
+
+
+def test_rows_of_dlrm_are_those_of_bin(tmp_path: Path) -> None:
+    store = make(tmp_path / "a.h5", workload="dlrm", format="hdf5", size="1MB", block_size=2**16)
+    folder = make(tmp_path / "bin", workload="dlrm", format="bin", size="1.2MB")
+    expected = np.fromfile(folder / "terabyte_processed_train.bin", dtype=np.int32).reshape(-1, 40)
+    with h5py.File(store) as file:
+        found = np.column_stack([file["label"], file["dense"], file["sparse"]])
+        assert {file[name].dtype for name in ("label", "dense", "sparse")} == {np.dtype("int32")}
+    assert len(found) == 6250
+    np.testing.assert_array_equal(found, expected[:6250])
+
+
+@pytest.mark.parametrize("law", ["random", "sentences"])
+def test_instances_of_bert_are_sound(tmp_path: Path, law: str) -> None:
+    store = make(tmp_path / "a.h5", workload="bert", format="hdf5", size="1MB", sequences=law)
+    with h5py.File(store) as file:
+        rows = {name: file[name][:] for name in file if isinstance(file[name], h5py.Dataset)}
+    assert {name: values.dtype for name, values in rows.items()} == {
+        "input_ids": np.int32, "input_mask": np.int8, "segment_ids": np.int8, "masked_lm_positions": np.int32,
+        "masked_lm_ids": np.int32, "next_sentence_labels": np.int8,
+    }  # fmt: skip
+    lengths = rows["input_mask"].sum(axis=1)
+    np.testing.assert_array_equal(rows["input_mask"], np.arange(512) < lengths[:, None])
+    assert not rows["input_ids"][rows["input_mask"] == 0].any()
+    assert ((rows["masked_lm_positions"] > 0).sum(axis=1) <= 76).all()
+    assert not verify(store, World(None)).problems
+
+
+@pytest.mark.parametrize("labels", ["random", "blobs"])
+def test_voxels_of_imseg_are_those_of_npy(tmp_path: Path, labels: str) -> None:
+    values = {"workload": "imseg", "labels": labels, "block_size": 2**20}
+    store = make(tmp_path / "a.h5", format="hdf5", size="35MB", **values)
+    folder = make(tmp_path / "npy", format="npy", size="35MB", **values)
+    with h5py.File(store) as file:
+        begins = file["blocks/cases_rows"][:] > 0
+        table = {name: file[f"cases/{name}"][:][begins] for name in ("case", "first", "shape")}
+        assert len(table["case"]) >= 2
+        for case, first, shape in zip(*table.values(), strict=True):
+            expected = np.load(folder / f"case_{case:05}_x.npy")
+            if shape.tolist() != list(expected.shape[1:]):
+                assert case == table["case"][-1]  # it is shaped to fit, and the headers of npy take space
+                continue
+            rows = slice(int(first), int(first) + int(shape.prod()))
+            np.testing.assert_array_equal(file["image"][rows].reshape(shape), expected[0])
+            label = np.load(folder / f"case_{case:05}_y.npy")
+            np.testing.assert_array_equal(file["label"][rows].reshape(shape), label[0])
+
+
+@pytest.mark.parametrize(("workload", "form"), [(w, f) for w, formats in FORMATS.items() for f in formats])
+def test_size_agrees_with_generate_to_the_byte(tmp_path: Path, workload: str, form: str) -> None:
+    values = {**SMALL, "workload": workload, "format": form}
+    values |= {"steps": 1} if workload == "imseg" else {"steps": 50, "batch_size": 10}
+    config = build(SizeConfig, [Layer("test", values)])
+    request, planned = sizing.find(config, World(None))
+    assert 500 <= planned.records <= 510 or workload == "imseg"
+    path = make(tmp_path / "out", workload=workload, format=form, size=request)
+    if form == "hdf5":
+        with h5py.File(path) as file:
+            size = sum(file[name].nbytes for name in file if isinstance(file[name], h5py.Dataset))
+    else:
+        size = sum(p.stat().st_size for p in path.iterdir() if p.is_file() and p.name != "manifest.json")
+    assert size == planned.size
+
+
+def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
+    def size(**values: Any) -> tuple[int, int]:
+        config = build(SizeConfig, [Layer("test", {"workload": "dlrm", "format": "npy", **values})])
+        request, planned = sizing.find(config, World(None))
+        assert planned.size >= request
+        return planned.size, planned.records
+
+    # 2 clients of 1 TiB, as MLPerf Storage's rules reckon
+    assert size(hosts=2, memory="1TiB")[0] - 5 * 2 * 2**40 < 160
+    assert size(accelerators=8, batch_size=2048)[1] - 500 * 8 * 2048 < 10
+    assert "500 samples for 500 steps" in sizing.tell(
+        build(SizeConfig, [Layer("t", {"workload": "dlrm"})]), World(None)
+    )
