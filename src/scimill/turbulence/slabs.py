@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.fourier import along_x, along_y, buffer, reals, rows_per_batch
+from scimill.turbulence.fourier import buffer, rows_per_batch, transforms
 
 Indices = NDArray[np.int64]
 
@@ -128,7 +128,7 @@ class Exchange:
     Attributes
     ----------
     columns : modes of a batch, shape (fields · batch, at least points).
-    grid : values of a batch, shape (fields · batch, points).
+    grid : values of a batch, shape (fields · batch, at least points).
 
     """
 
@@ -138,20 +138,20 @@ class Exchange:
         self._by_rows = self._by_columns
         if slabs.team.size > 1:
             self._by_rows = np.zeros(fields * slabs.height * slabs.modes, dtype)
-        self.columns = buffer(fields * slabs.batch, slabs.points, dtype)
-        self._rows = buffer(fields * slabs.batch, slabs.points // 2 + 1, dtype)
-        self.grid = reals(self._rows)[:, : slabs.points]
-        self._x_forward, self._x_inverse = (along_x(self.columns, slabs.points, forward=way) for way in (True, False))
-        self._y_forward, self._y_inverse = (along_y(self._rows, slabs.points, forward=way) for way in (True, False))
+        rows, points, real = fields * slabs.batch, slabs.points, np.zeros(0, dtype).real.dtype
+        self._lines, self.columns = buffer(rows, points, dtype), buffer(rows, points, dtype)
+        self.grid, self._rows = buffer(rows, points, real), buffer(rows, points // 2 + 1, dtype)
+        self._x_forward, self._x_inverse = transforms(self._lines, self.columns, points)
+        self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points)
 
     def columns_out(self, batch: Batch) -> None:
         """Transform a batch of columns along x and lay it down."""
         self._x_inverse()
-        _put_columns(self.columns, self._by_columns, *self._columns_of(batch))
+        _put_columns(self._lines, self._by_columns, *self._columns_of(batch))
 
     def columns_in(self, batch: Batch) -> None:
         """Take up a batch of columns and transform it along x."""
-        _take_columns(self.columns, self._by_columns, *self._columns_of(batch))
+        _take_columns(self._lines, self._by_columns, *self._columns_of(batch))
         self._x_forward()
 
     def _columns_of(self, batch: Batch) -> tuple[object, ...]:

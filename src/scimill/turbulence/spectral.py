@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from scimill.turbulence import stepping
 from scimill.turbulence.equations import Physics, linear_operator, propagator, spectral_symbols
-from scimill.turbulence.slabs import Exchange, Slabs, Team
+from scimill.turbulence.slabs import Batch, Exchange, Slabs, Team
 
 Modes = NDArray[np.complexfloating]
 Grid = NDArray[np.floating]
@@ -55,9 +55,10 @@ class Spectral:
         mx = np.concatenate([np.arange(self.highest + 1), np.arange(-self.highest, 0)])
         my = np.arange(*self.slabs.columns)
         self.symbols = spectral_symbols(physics.wave_number(1) * mx[None, :], physics.wave_number(1) * my[:, None])
-        self._kx, self._ky = ((physics.wave_number(1) * m).astype(dtype) for m in (mx, my))
+        kx, ky = ((physics.wave_number(1) * m).astype(dtype) for m in (mx, my))
         with np.errstate(divide="ignore"):
             self._poisson = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0).astype(dtype)
+        self._constants = self._poisson, kx, ky
         kind = np.result_type(dtype, np.complex64)
         self._flow, self._products = (Exchange(self.slabs, fields, kind) for fields in (3, 4))
         self.state: Modes
@@ -68,6 +69,10 @@ class Spectral:
 
     # ---- to and from the grid ---------------------------------------------------------------------------------
 
+    def _place(self, batch: Batch) -> tuple[int, ...]:
+        """Where the modes of a batch of columns are in its buffer and in the state."""
+        return self.highest, self.points, self.slabs.batch, batch.start, batch.stop
+
     @cached_property
     def _pair(self) -> Exchange:
         return Exchange(self.slabs, 2, self.state.dtype)
@@ -77,12 +82,13 @@ class Spectral:
         pair, b = self._pair, self.slabs.batch
         for batch in self.slabs.row_batches:
             rows = batch.stop - batch.start
-            pair.grid[:rows], pair.grid[b : b + rows] = (f[batch.start : batch.stop] for f in (density, vorticity))
+            for at, field in ((0, density), (b, vorticity)):
+                pair.grid[at : at + rows, : self.points] = field[batch.start : batch.stop]
             pair.rows_out(batch)
         pair.to_columns()
         for batch in self.slabs.column_batches:
             pair.columns_in(batch)
-            _keep(pair.columns, self.state[:, batch.start : batch.stop], self.highest, self.points, b)
+            _keep(pair.columns, self.state, *self._place(batch))
         self.state *= self.dtype.type(self.points**-2.0)
         self._speed = None
 
@@ -96,7 +102,7 @@ class Spectral:
         """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
         pair, b = self._pair, self.slabs.batch
         for batch in self.slabs.column_batches:
-            _spread(modes[:, batch.start : batch.stop], pair.columns, self.highest, self.points, b)
+            _spread(modes, pair.columns, *self._place(batch))
             pair.columns_out(batch)
         pair.to_rows()
         first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
@@ -104,8 +110,8 @@ class Spectral:
             pair.rows_in(batch)
             rows = batch.stop - batch.start
             first[batch.start : batch.stop], second[batch.start : batch.stop] = (
-                pair.grid[:rows],
-                pair.grid[b : b + rows],
+                pair.grid[:rows, : self.points],
+                pair.grid[b : b + rows, : self.points],
             )
         return first, second
 
@@ -138,37 +144,34 @@ class Spectral:
         """Bring a state to the grid, multiply, and bring the products back to columns; return the greatest speed."""
         flow, products, b = self._flow, self._products, self.slabs.batch
         for batch in self.slabs.column_batches:
-            own = slice(batch.start, batch.stop)
-            _flow(
-                state[:, own], self._poisson[own], self._kx, self._ky[own], flow.columns, self.highest, self.points, b
-            )
+            _fill_flow(state, *self._constants, flow.columns, *self._place(batch))
             flow.columns_out(batch)
         flow.to_rows()
         fastest = 0.0
         for batch in self.slabs.row_batches:
             flow.rows_in(batch)
-            fastest = max(fastest, float(_multiply(flow.grid, products.grid, b, batch.stop - batch.start)))
+            fastest = max(fastest, float(_multiply(flow.grid, products.grid, self.points, b, batch.stop - batch.start)))
             if not math.isfinite(flow.grid[0, 0]):  # what is no number in one mode is none anywhere on the grid
                 fastest = math.nan
             products.rows_out(batch)
         products.to_columns()
         return fastest
 
-    def _rates(self) -> Iterator[tuple[slice, Modes]]:
-        """Yield each batch of own columns with the rate of change by the nonlinear part, shape (2, rows, kx)."""
+    def _rates(self) -> Iterator[tuple[int, int]]:
+        """Set `_rate` to the rate of change by the nonlinear part of each batch of own columns; yield its ends."""
         products = self._products
         for batch in self.slabs.column_batches:
-            own, rate = slice(batch.start, batch.stop), self._rate[:, : batch.stop - batch.start]
             products.columns_in(batch)
-            _tendency(products.columns, self._kx, self._ky[own], rate, self.highest, self.points, self.slabs.batch)
-            yield own, rate
+            _, kx, ky = self._constants
+            _tendency(products.columns, kx, ky, self._rate, *self._place(batch))
+            yield batch.start, batch.stop
 
     def rate(self) -> Modes:
         """Rate of change of the own modes, shape (2, own ky, kx). Collective."""
         self.speed()
         rate: Modes = np.einsum("ab...,b...->a...", linear_operator(self.physics, self.symbols), self.state)
-        for own, part in self._rates():
-            rate[:, own] += part
+        for start, stop in self._rates():
+            rate[:, start:stop] += self._rate[:, : stop - start]
         return rate
 
     def step(self, length: float) -> None:
@@ -177,17 +180,18 @@ class Spectral:
         state, stage, total = self.state, self._stage, self._total
         e = self._factor(length)
         h, half, third, sixth = (self.dtype.type(length / part) for part in (1, 2, 3, 6))
-        for own, rate in self._rates():
-            stepping.first(state[:, own], rate, e[:, :, own], half, sixth, total[:, own], stage[:, own])
+        rate = self._rate
+        for ends in self._rates():
+            stepping.first(state, rate, e, half, sixth, total, stage, *ends)
         self._to_products(stage)
-        for own, rate in self._rates():
-            stepping.second(state[:, own], rate, half, third, total[:, own], stage[:, own])
+        for ends in self._rates():
+            stepping.second(state, rate, half, third, total, stage, *ends)
         self._to_products(stage)
-        for own, rate in self._rates():
-            stepping.third(state[:, own], rate, e[:, :, own], h, third, total[:, own], stage[:, own])
+        for ends in self._rates():
+            stepping.third(state, rate, e, h, third, total, stage, *ends)
         self._to_products(stage)
-        for own, rate in self._rates():
-            stepping.fourth(state[:, own], rate, sixth, total[:, own])
+        for ends in self._rates():
+            stepping.fourth(state, rate, sixth, total, *ends)
         self._speed = None
 
     def _factor(self, length: float) -> Modes:
@@ -199,65 +203,91 @@ class Spectral:
 
 
 @numba.njit(cache=True)
-def _flow(state, poisson, kx, ky, columns, highest, points, pitch):  # type: ignore[no-untyped-def]
-    """Fill the columns of u, v and n from the modes of n and ω; φ = −ω/k², u = −i ky φ, v = i kx φ."""
-    for b in range(len(ky)):
-        for start, stop, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
-            for j in range(start, stop):
-                phi = poisson[b, j] * state[1, b, j]
-                u, v = phi * ky[b], phi * kx[j]
-                columns[b, j + shift] = complex(u.imag, -u.real)
-                columns[pitch + b, j + shift] = complex(-v.imag, v.real)
-                columns[2 * pitch + b, j + shift] = state[0, b, j]
-        for field in range(3):
-            columns[field * pitch + b, highest + 1 : points - highest] = 0
+def _fill_flow(state, poisson, kx, ky, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Fill columns of u, v and n from the modes of n and ω; φ = −ω/k², u = −i ky φ, v = i kx φ."""
+    phi = np.empty_like(state[0, 0])
+    for b in range(stop - start):
+        n, w, inverse, k = state[0, start + b], state[1, start + b], poisson[start + b], ky[start + b]
+        for j in range(len(kx)):
+            phi[j] = inverse[j] * w[j]
+        u, v, density = columns[b], columns[pitch + b], columns[2 * pitch + b]
+        for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            _turn(phi[first:last], -k, u[first + shift : last + shift])
+            _turn_each(phi[first:last], kx[first:last], v[first + shift : last + shift])
+            density[first + shift : last + shift] = n[first:last]
+        for row in (u, v, density):
+            row[highest + 1 : points - highest] = 0
 
 
 @numba.njit(cache=True)
-def _spread(modes, columns, highest, points, pitch):  # type: ignore[no-untyped-def]
-    """Fill the columns of two fields from their modes."""
+def _turn(modes, k, out):  # type: ignore[no-untyped-def]
+    """Set out = i k modes."""
+    for j in range(len(modes)):
+        out[j] = complex(-k * modes[j].imag, k * modes[j].real)
+
+
+@numba.njit(cache=True)
+def _turn_each(modes, k, out):  # type: ignore[no-untyped-def]
+    """Set out = i k modes, with a k for each mode."""
+    for j in range(len(modes)):
+        out[j] = complex(-k[j] * modes[j].imag, k[j] * modes[j].real)
+
+
+@numba.njit(cache=True)
+def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Fill columns of two fields from their modes."""
     for field in range(2):
-        for b in range(modes.shape[1]):
-            row = field * pitch + b
-            columns[row, : highest + 1] = modes[field, b, : highest + 1]
-            columns[row, highest + 1 : points - highest] = 0
-            columns[row, points - highest : points] = modes[field, b, highest + 1 :]
+        for b in range(stop - start):
+            row, own = columns[field * pitch + b], modes[field, start + b]
+            row[: highest + 1] = own[: highest + 1]
+            row[highest + 1 : points - highest] = 0
+            row[points - highest : points] = own[highest + 1 :]
 
 
 @numba.njit(cache=True)
-def _keep(columns, modes, highest, points, pitch):  # type: ignore[no-untyped-def]
+def _keep(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
     """Take the kept modes of two fields from their columns."""
     for field in range(2):
-        for b in range(modes.shape[1]):
-            row = field * pitch + b
-            modes[field, b, : highest + 1] = columns[row, : highest + 1]
-            modes[field, b, highest + 1 :] = columns[row, points - highest : points]
-
-
-@numba.njit(cache=True, fastmath={"nnan", "nsz"})
-def _multiply(grid, out, pitch, rows):  # type: ignore[no-untyped-def]
-    """Fill un, vn, uv and v² − u² from u, v and n; return the greatest |u| + |v|."""
-    fastest = grid.dtype.type(0)
-    for b in range(rows):
-        for y in range(grid.shape[1]):
-            u, v, n = grid[b, y], grid[pitch + b, y], grid[2 * pitch + b, y]
-            out[b, y] = u * n
-            out[pitch + b, y] = v * n
-            out[2 * pitch + b, y] = u * v
-            out[3 * pitch + b, y] = (v - u) * (v + u)
-            fastest = max(fastest, abs(u) + abs(v))
-    return fastest
+        for b in range(stop - start):
+            row, own = columns[field * pitch + b], modes[field, start + b]
+            own[: highest + 1] = row[: highest + 1]
+            own[highest + 1 :] = row[points - highest : points]
 
 
 @numba.njit(cache=True)
-def _tendency(products, kx, ky, rate, highest, points, pitch):  # type: ignore[no-untyped-def]
+def _multiply(grid, out, points, pitch, rows):  # type: ignore[no-untyped-def]
+    """Fill un, vn, uv and v² − u² from u, v and n; return the greatest |u| + |v|."""
+    fastest = np.zeros(points, grid.dtype)
+    for b in range(rows):
+        u, v, n = grid[b, :points], grid[pitch + b, :points], grid[2 * pitch + b, :points]
+        un, vn, uv, squares = out[b], out[pitch + b], out[2 * pitch + b], out[3 * pitch + b]
+        for y in range(points):
+            un[y] = u[y] * n[y]
+        for y in range(points):
+            vn[y] = v[y] * n[y]
+        for y in range(points):
+            uv[y] = u[y] * v[y]
+        for y in range(points):
+            squares[y] = (v[y] - u[y]) * (v[y] + u[y])
+        for y in range(points):
+            speed = abs(u[y]) + abs(v[y])
+            fastest[y] = speed if speed > fastest[y] else fastest[y]
+    return fastest.max()
+
+
+@numba.njit(cache=True)
+def _tendency(products, kx, ky, rate, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
     """Rate of n and ω from the products' modes, which are points² too large."""
     scale = kx.dtype.type(1) / kx.dtype.type(points * points)
-    for b in range(len(ky)):
-        for start, stop, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
-            for j in range(start, stop):
-                un, vn = products[b, j + shift], products[pitch + b, j + shift]
-                uv, difference = products[2 * pitch + b, j + shift], products[3 * pitch + b, j + shift]
-                n = (kx[j] * un + ky[b] * vn) * scale
-                rate[0, b, j] = complex(n.imag, -n.real)
-                rate[1, b, j] = ((kx[j] * kx[j] - ky[b] * ky[b]) * uv + kx[j] * ky[b] * difference) * scale
+    for b in range(stop - start):
+        k = ky[start + b]
+        for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            low, high = first + shift, last + shift
+            un, vn = products[b, low:high], products[pitch + b, low:high]
+            uv, squares = products[2 * pitch + b, low:high], products[3 * pitch + b, low:high]
+            n, w, kxs = rate[0, b, first:last], rate[1, b, first:last], kx[first:last]
+            for j in range(len(kxs)):
+                flux = (kxs[j] * un[j] + k * vn[j]) * scale
+                n[j] = complex(flux.imag, -flux.real)
+            for j in range(len(kxs)):
+                w[j] = ((kxs[j] * kxs[j] - k * k) * uv[j] + kxs[j] * k * squares[j]) * scale

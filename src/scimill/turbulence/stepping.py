@@ -11,52 +11,70 @@ import dataclasses
 import math
 
 import numba
+import numpy as np
 
 LANDING = 1e-9  # relative: an interval that is this little longer than a whole number of steps takes no further step
 
 
-@numba.njit(cache=True)
-def first(state, rate, e, half, sixth, total, stage):  # type: ignore[no-untyped-def]
-    """Stage 1: state, total and stage (2, rows, modes) from its rate; e is E, shape (2, 2, rows, modes)."""
-    for i in range(state.shape[1]):
-        for j in range(state.shape[2]):
-            e00, e01, e10, e11 = e[0, 0, i, j], e[0, 1, i, j], e[1, 0, i, j], e[1, 1, i, j]
-            n, w = e00 * state[0, i, j] + e01 * state[1, i, j], e10 * state[0, i, j] + e11 * state[1, i, j]
-            rn, rw = e00 * rate[0, i, j] + e01 * rate[1, i, j], e10 * rate[0, i, j] + e11 * rate[1, i, j]
-            state[0, i, j], state[1, i, j] = n, w
-            stage[0, i, j], stage[1, i, j] = n + half * rn, w + half * rw
-            total[0, i, j], total[1, i, j] = n + sixth * rn, w + sixth * rw
+# Each kernel treats columns `start` to `stop` of arrays (2, columns, modes); `rate` begins at `start`. Their innermost
+# loops are short and of few arrays, or the compiler would not use wide vectors.
 
 
 @numba.njit(cache=True)
-def second(state, rate, half, third_, total, stage):  # type: ignore[no-untyped-def]
+def first(state, rate, e, half, sixth, total, stage, start, stop):  # type: ignore[no-untyped-def]
+    """Stage 1: state, total and stage from the rate; e is E, shape (2, 2, columns, modes)."""
+    u, r = np.empty((2, 2, state.shape[2]), state.dtype)
+    for i in range(start, stop):
+        for f in range(2):
+            _propagate(e[f, 0, i], e[f, 1, i], state[0, i], state[1, i], u[f])
+            _propagate(e[f, 0, i], e[f, 1, i], rate[0, i - start], rate[1, i - start], r[f])
+        for f in range(2):
+            _scaled_sum(u[f], half, r[f], stage[f, i])
+            _scaled_sum(u[f], sixth, r[f], total[f, i])
+            state[f, i] = u[f]
+
+
+@numba.njit(cache=True)
+def second(state, rate, half, third_, total, stage, start, stop):  # type: ignore[no-untyped-def]
     """Stage 2: stage = u + h/2 b, total += h/3 b."""
-    for f in range(2):
-        for i in range(state.shape[1]):
-            for j in range(state.shape[2]):
-                stage[f, i, j] = state[f, i, j] + half * rate[f, i, j]
-                total[f, i, j] += third_ * rate[f, i, j]
+    for i in range(start, stop):
+        for f in range(2):
+            _scaled_sum(state[f, i], half, rate[f, i - start], stage[f, i])
+            _scaled_sum(total[f, i], third_, rate[f, i - start], total[f, i])
 
 
 @numba.njit(cache=True)
-def third(state, rate, e, whole, third_, total, stage):  # type: ignore[no-untyped-def]
+def third(state, rate, e, whole, third_, total, stage, start, stop):  # type: ignore[no-untyped-def]
     """Stage 3: stage = E(u + h c), total = E(total + h/3 c)."""
-    for i in range(state.shape[1]):
-        for j in range(state.shape[2]):
-            e00, e01, e10, e11 = e[0, 0, i, j], e[0, 1, i, j], e[1, 0, i, j], e[1, 1, i, j]
-            n, w = state[0, i, j] + whole * rate[0, i, j], state[1, i, j] + whole * rate[1, i, j]
-            tn, tw = total[0, i, j] + third_ * rate[0, i, j], total[1, i, j] + third_ * rate[1, i, j]
-            stage[0, i, j], stage[1, i, j] = e00 * n + e01 * w, e10 * n + e11 * w
-            total[0, i, j], total[1, i, j] = e00 * tn + e01 * tw, e10 * tn + e11 * tw
+    u, sums = np.empty((2, 2, state.shape[2]), state.dtype)
+    for i in range(start, stop):
+        for f in range(2):
+            _scaled_sum(state[f, i], whole, rate[f, i - start], u[f])
+            _scaled_sum(total[f, i], third_, rate[f, i - start], sums[f])
+        for f in range(2):
+            _propagate(e[f, 0, i], e[f, 1, i], u[0], u[1], stage[f, i])
+            _propagate(e[f, 0, i], e[f, 1, i], sums[0], sums[1], total[f, i])
 
 
 @numba.njit(cache=True)
-def fourth(state, rate, sixth, total):  # type: ignore[no-untyped-def]
+def fourth(state, rate, sixth, total, start, stop):  # type: ignore[no-untyped-def]
     """Stage 4: the new state, total + h/6 d."""
-    for f in range(2):
-        for i in range(state.shape[1]):
-            for j in range(state.shape[2]):
-                state[f, i, j] = total[f, i, j] + sixth * rate[f, i, j]
+    for i in range(start, stop):
+        for f in range(2):
+            _scaled_sum(total[f, i], sixth, rate[f, i - start], state[f, i])
+
+
+@numba.njit(cache=True)
+def _propagate(a, b, n, w, out):  # type: ignore[no-untyped-def]
+    """Set out to one row of E, which is (a, b) at each mode, times (n, w)."""
+    for j in range(len(n)):
+        out[j] = a[j] * n[j] + b[j] * w[j]
+
+
+@numba.njit(cache=True)
+def _scaled_sum(base, factor, rate, out):  # type: ignore[no-untyped-def]
+    for j in range(len(base)):
+        out[j] = base[j] + factor * rate[j]
 
 
 @dataclasses.dataclass
