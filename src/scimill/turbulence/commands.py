@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
+from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.turbulence.params import (
@@ -160,3 +161,45 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
     from scimill.turbulence import compare as comparison
 
     click.echo(comparison.compare(config, truth, folder, world()))
+
+
+@turbulence.command(name="export-data")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["well", "pdebench", "hw2d", "netcdf"]), required=True,
+              help="Layout of The Well, PDEBench, hw2d, or SiMLInt (netcdf: of corrections, to a folder).")  # fmt: skip
+@click.option("--member", type=click.IntRange(min=0), default=0, show_default=True,
+              help="The member that hw2d's file holds.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def export_data(store: Path, output: Path, form: str, member: int, overwrite: bool) -> None:
+    """Write STORE, of snapshots or of corrections, to OUTPUT in another project's layout."""
+    from scimill.store.output import Output
+    from scimill.turbulence import export_data as exporting
+
+    for path in world().on_root(exporting.export, store, Output(output, overwrite=overwrite), form, member):
+        click.echo(path)
+
+
+@turbulence.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Directory for the pictures; for a training run the run itself if not given.")  # fmt: skip
+@click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="The member to draw.")
+@click.option("--animation", type=click.Choice(["gif", "mp4", "none"]), default="gif", show_default=True,
+              help="Kind of the animation; mp4 needs ffmpeg.")  # fmt: skip
+def plot(source: Path, folder: Path | None, member: int, animation: str) -> None:
+    """Draw SOURCE: the fields, time traces, spectra and an animation of a store, or the losses of a training run."""
+    for path in world().on_root(_draw, source, folder, member, animation):
+        click.echo(path)
+
+
+def _draw(source: Path, folder: Path | None, member: int, animation: str) -> list[Path]:
+    if source.is_dir():
+        from scimill.training.plots import plot_run
+
+        return [plot_run(source, folder or source)]
+    if folder is None:
+        raise ConfigError("missing option '--output'", where="scimill turbulence plot", remedy="name a directory")
+    from scimill.turbulence.plots import plot_store
+
+    return plot_store(source, folder, member, animation)

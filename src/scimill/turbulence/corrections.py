@@ -29,7 +29,7 @@ from scimill.turbulence.pairs import Irregular, Pair, interval_of, pair_up
 from scimill.turbulence.params import ALGORITHM, CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
 from scimill.turbulence.solver import Diverged, Solver
-from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine
+from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
 
 STATE = ("density", "vorticity", "potential")
 CHANGES = ("density_correction", "vorticity_correction")
@@ -213,6 +213,11 @@ def plan(config: CorrectionsConfig, output: Output) -> str:
 # ---- reading a store --------------------------------------------------------------------------------------------
 
 
+def is_corrections(reader: Reader) -> bool:
+    """Whether a store is one of corrections."""
+    return set(CHANNELS) <= {field.name for field in reader.layout.fields}
+
+
 @dataclasses.dataclass(frozen=True)
 class Statistics:
     """Mean and standard deviation of a field over all pairs and points."""
@@ -242,11 +247,12 @@ class Corrections:
     """
 
     def __init__(self, reader: Reader) -> None:
-        if not set(CHANNELS) <= {field.name for field in reader.layout.fields}:
+        if not is_corrections(reader):
             allowed = "what turbulence corrections makes"
             raise InputError("not a store of corrections", where=str(reader.path), allowed=allowed)
         reader.require_complete()
         self.reader = reader
+        self._sound: set[int] = set()
         stored = configuration.parse_yaml(str(reader.provenance["config"]), f"{reader.path}, config")
         self.record = record = configuration.build(CorrectionsRecord, [stored])
         self.points, self.box, self.physics = record.points, record.box, physics(record)
@@ -279,7 +285,15 @@ class Corrections:
         return np.asarray(self.reader.file["member"][:])
 
     def rows(self, pair: int) -> dict[str, Grid]:
-        """Fields of a pair, each of shape (points, points), as they are stored."""
+        """Fields of a pair, each of shape (points, points), as they are stored.
+
+        Raises
+        ------
+        StorageError : its bytes are damaged.
+        """
+        if pair not in self._sound:
+            require_sound(self.reader, pair)
+            self._sound.add(pair)
         return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
 
     def truth(self, pair: int) -> State:

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
@@ -26,6 +27,8 @@ FAINT = "#dddddd"
 OUTERMOST = 0.998  # share of the points within a colour scale, so that a few peaks do not make the rest pale
 FRAME_SIZE, FRAME_DPI = (12.0, 4.1), 80  # inches, dots per inch of an animation
 FRAMES_PER_SECOND = 12
+DECADES = 1e3
+"""Ratio of values from which on an axis of time traces is logarithmic."""
 
 LABELS = {
     "density": "density n",
@@ -104,6 +107,8 @@ def draw_traces(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
     ):
         _draw_curves(axes, curves)
         axes.set_ylabel(label)
+        if (bottom := _bottom_of_decades(curves)) is not None:
+            axes.set(yscale="log", ylim=(bottom, None))
         axes.margins(x=0)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside, where no line runs
     axes.set_xlabel("time · cs/Lₙ")
@@ -125,11 +130,15 @@ def draw_spectra(panels: Mapping[str, Sequence[Curve]], title: str, limits: Mapp
         np.atleast_1d(figure.subplots(1, len(panels), sharex=True)), panels.items(), strict=True
     ):
         _draw_curves(axes, curves)
-        axes.set(xscale="log", yscale="log", xlabel="wave number k · ρs", ylabel=label)
+        is_signed = any(curve.y.size and curve.y.min() < -1e-3 * curve.y.max() for curve in curves)
+        axes.set(xscale="log", xlabel="wave number k · ρs", ylabel=label)
         for (meaning, k), style in zip(limits.items(), ("--", ":", "-.", "-"), strict=False):
             axes.axvline(k, color="#666666", linestyle=style, linewidth=1.2, label=meaning)
-        _leave_out_rounding(axes, curves)
-        axes.legend(loc="lower left")
+        if not is_signed:
+            axes.set_yscale("log")
+            _leave_out_rounding(axes, curves)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # above, where no line runs
     return figure
 
 
@@ -141,6 +150,18 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.9, label=curve.label)
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _bottom_of_decades(curves: Sequence[Curve]) -> float | None:
+    """Bottom of a logarithmic axis, where values are positive and small ones would not be seen on a linear one.
+
+    Single values that are far below all others, such as the first of a run, are left out.
+    """
+    values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    if not values.size or values.min() <= 0:
+        return None
+    low = float(np.quantile(values, 0.01))
+    return 0.5 * low if values.max() > DECADES * low else None
 
 
 def _leave_out_rounding(axes: Axes, curves: Sequence[Curve]) -> None:

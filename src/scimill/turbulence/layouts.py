@@ -226,6 +226,5 @@ def simlint(runs: Trajectories, member: int, *, is_truth: bool) -> Content:
 
 
 def bout(field: Array) -> Array:
-    """Field as BOUT++ has it: x the other way round (point 0 stays), and periodic guard cells; shape (n + 4, n)."""
-    mirrored = np.roll(field[::-1], 1, axis=0)
-    return np.pad(mirrored, ((GUARDS, GUARDS), (0, 0)), mode="wrap")
+    """Field as BOUT++ has it: x the other way round, and periodic guard cells; shape (n + 4, n)."""
+    return np.pad(field[::-1], ((GUARDS, GUARDS), (0, 0)), mode="wrap")

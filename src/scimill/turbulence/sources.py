@@ -16,6 +16,7 @@ from scimill.parallel.report import human
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
 from scimill.store.output import Output, check_absent, check_space
+from scimill.store.reader import Reader
 from scimill.store.verify import block_damage
 from scimill.turbulence.params import Coarsening, Fine, Flow
 from scimill.turbulence.snapshots import Snapshots, open_snapshots
@@ -72,11 +73,9 @@ class FineRun:
         StorageError : its bytes are damaged.
         """
         row = int(self.rows[index])
-        reader = self.snapshots.reader
-        if row not in self._sound and (damage := block_damage(reader, row)):
-            where = f"{self.name}, block {row}"
-            raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
-        self._sound.add(row)
+        if row not in self._sound:
+            require_sound(self.snapshots.reader, row)
+            self._sound.add(row)
         density, vorticity = self.snapshots.read(row % self.snapshots.count, row // self.snapshots.count)
         return density.astype(np.float64), vorticity.astype(np.float64)
 
@@ -91,6 +90,18 @@ class FineRun:
         flow = {name: getattr(self.snapshots.physics, name) for name in declared(Flow)}
         points = coarse_points(self.snapshots.points, config.factor)
         return {**flow, "points": points, "fine_crc32c": bytes_checksum(checksums, 0)}
+
+
+def require_sound(reader: Reader, block: int) -> None:
+    """Refuse a block whose bytes are not those that were written.
+
+    Raises
+    ------
+    StorageError : they are damaged.
+    """
+    if damage := block_damage(reader, block):
+        where = f"{reader.path}, block {block}"
+        raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
 
 
 @contextmanager
