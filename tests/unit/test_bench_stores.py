@@ -9,7 +9,7 @@ import pytest
 
 from scimill.bench import generate, sizing
 from scimill.bench.params import FORMATS, GenerateConfig, SizeConfig
-from scimill.config import Layer, build
+from scimill.config import Layer, build, preset_names, read_preset
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.verify import verify
@@ -99,3 +99,13 @@ def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
     assert "500 samples for 500 steps" in sizing.tell(
         build(SizeConfig, [Layer("t", {"workload": "dlrm"})]), World(None)
     )
+
+
+@pytest.mark.parametrize("preset", preset_names("bench/presets"))
+@pytest.mark.parametrize("workload", FORMATS)
+def test_presets_are_configurations_of_every_workload(preset: str, workload: str) -> None:
+    layers = [read_preset("bench/presets", preset), Layer("flags", {"workload": workload, "size": "5GB"})]
+    config = build(GenerateConfig, layers)
+    assert generate.plan(config, config.size, World(None)).size == pytest.approx(5e9, rel=1e-3)
+    if preset == "original":
+        assert config == build(GenerateConfig, layers[1:])

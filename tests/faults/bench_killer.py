@@ -1,0 +1,68 @@
+"""Kill -9 a process that generates a small data set at random instants, resume it, and compare with a whole one.
+
+Usage: bench_killer.py FOLDER WORKLOAD FORMAT KILLS SEED; prints a line per kill: blocks done before, "same" or "other".
+The process forks, so that its children start with compiled kernels.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from parallel.benching import LAWS, SMALL
+from scimill.bench import generate
+from scimill.bench.ledger import DONE, ROW
+from scimill.bench.params import GenerateConfig
+from scimill.config import Layer, build
+from scimill.parallel.world import World
+from scimill.store.output import Output
+
+BLOCK = {"imseg": 2**16, "bert": 2**16, "dlrm": 2**16}
+SIZE = {"imseg": "11MB", "bert": "12MB", "dlrm": "12MB"}
+
+
+def configure(workload: str, form: str) -> GenerateConfig:
+    values = {"workload": workload, "format": form, "size": SIZE[workload], "block_size": BLOCK[workload]}
+    return build(GenerateConfig, [Layer("test", {**SMALL, **LAWS["realistic"], **values})])
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+def kill_at(config: GenerateConfig, output: Output, seconds: float) -> None:
+    """Generate in a child that is killed after some time."""
+    child = os.fork()
+    if child == 0:
+        generate.generate(config, output, World(None))
+        os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def main() -> None:
+    folder, workload, form, kills, seed = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), int(sys.argv[5])
+    config, draw = configure(workload, form), random.Random(seed)
+    generate.generate(config, Output(folder / "warm"), World(None))
+    started = time.monotonic()
+    generate.generate(config, Output(folder / "whole"), World(None))
+    whole, lasts = hashes(folder / "whole"), time.monotonic() - started
+    for number in range(kills):
+        output = Output(folder / f"killed-{number}", resume=True)
+        kill_at(config, output, draw.uniform(0, 1.3 * lasts))
+        ledger = output.part / ".scimill/ledger"
+        done = np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE) if ledger.exists() else -1
+        assert output.path.exists() != output.part.exists() or done == -1
+        generate.generate(config, output, World(None))
+        print(done, "same" if hashes(output.path) == whole else "other", flush=True)
+
+
+if __name__ == "__main__":
+    main()
