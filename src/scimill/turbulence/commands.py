@@ -43,9 +43,18 @@ def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.plan, config, output, ranks.size))
         return
-    if not campaign.simulate(config, output, ranks) and ranks.is_root:
+    _tell(
+        campaign.simulate(config, output, ranks),
+        output,
+        f"{config.snapshots + 1:,} snapshots of {config.members} members",
+    )
+
+
+def _tell(is_new: bool, output: "Output", content: str) -> None:
+    """Say what has been made."""
+    if not is_new and world().is_root:
         say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {config.snapshots + 1:,} snapshots of {config.members} members")
+    click.echo(f"{output.path}: {content}")
 
 
 @turbulence.command(cls=ConfigHelp)
@@ -60,9 +69,7 @@ def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.plan, config, output))
         return
-    if not campaign.coarsen(config, output, ranks) and ranks.is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: coarse states of {config.fine}")
+    _tell(campaign.coarsen(config, output, ranks), output, f"coarse states of {config.fine}")
 
 
 @turbulence.command(cls=ConfigHelp)
@@ -80,9 +87,7 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
     if dry_run:
         click.echo(ranks.on_root(campaign.plan, config, output))
         return
-    if not campaign.make(config, output, ranks) and ranks.is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: corrections of {config.fine}")
+    _tell(campaign.make(config, output, ranks), output, f"corrections of {config.fine}")
 
 
 @turbulence.command(cls=ConfigHelp)
@@ -142,9 +147,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.plan, config, output, ranks.size))
         return
-    if not campaign.rollout(config, output, ranks) and ranks.is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {config.snapshots + 1:,} snapshots of a corrected run")
+    _tell(campaign.rollout(config, output, ranks), output, f"{config.snapshots + 1:,} snapshots of a corrected run")
 
 
 @turbulence.command(cls=ConfigHelp)
