@@ -127,22 +127,22 @@ def test_lines_that_are_added(inputs, tmp_path):
 
 
 def test_records_that_are_added(inputs, tmp_path):
-    """Tokens stay in their windows, special ones stay, and what is masked agrees with its original."""
+    """Tokens change places; special and masked ones, and their originals, stay."""
     scaled(inputs, "bert", tmp_path / "out", size=3 * total(inputs / "bert"))
     before = [record for path in sorted((inputs / "bert").glob("part*")) for record in data.read_records(path)]
     after = [record for path in sorted((tmp_path / "out").glob("part*")) for record in data.read_records(path)]
     assert len(after) == 3 * len(before)
     assert names(tmp_path / "out") == ["eval_10k", *(f"part-{i:05}-of-00500" for i in range(6))]
     for old, new in zip(before + before, after[len(before) :], strict=True):
-        for name in set(old) - {"input_ids", "masked_lm_ids"}:
+        for name in set(old) - {"input_ids"}:
             assert np.array_equal(old[name], new[name])
+        assert np.array_equal(np.sort(old["input_ids"]), np.sort(new["input_ids"]))
         assert (old["input_ids"] != new["input_ids"]).any()
-        assert np.array_equal(old["input_ids"] // 64, new["input_ids"] // 64)
-        special = old["input_ids"] < 128
-        assert np.array_equal(old["input_ids"][special], new["input_ids"][special])
         count = int(old["masked_lm_weights"].sum())
-        kept = new["input_ids"][new["masked_lm_positions"][:count][1::2]]
-        assert np.array_equal(kept, new["masked_lm_ids"][:count][1::2])
+        stays = old["input_ids"] < 128
+        stays[old["masked_lm_positions"][:count]] = True
+        assert np.array_equal(old["input_ids"][stays], new["input_ids"][stays])
+    assert len({record["input_ids"].tobytes() for record in after}) == len(after)
 
 
 def test_cases_that_are_added(inputs, tmp_path):
@@ -248,7 +248,7 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
         name = "case_00012_x.npy" if kind == "imseg" else "part-00002-of-00500" if kind == "bert" else largest.name
         content = (out / name).read_bytes()[-400_000:]
         ratios.append(len(zlib.compress(content, 1)) / len(content))
-    assert ratios[1] < 0.8 * ratios[0]
+    assert ratios[1] < 0.9 * ratios[0]
 
 
 # ---- what an input may not be -----------------------------------------------------------------------------------
@@ -360,8 +360,11 @@ def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
     np.savez(folder / "day_1_reordered.npz", X_int=np.ones((300, 13), int), X_cat=np.ones((299, 26), int))
     np.savez(folder / "day_2_reordered.npz", X_int=np.ones((300, 12), int), X_cat=np.ones((300, 26), int), y=np.ones(3))
     what, told = refusal("npz", folder, tmp_path / "out", capsys)
-    for text in ("day_0_reordered.npz, X_int: is damaged: File is not a zip file",
-                 "day_1_reordered.npz, y: is not in the file", "day_2_reordered.npz, X_int: has shape (300, 12)"):  # fmt: skip
+    for text in (
+        "day_0_reordered.npz, X_int: is damaged: File is not a zip file",
+        "day_1_reordered.npz, y: is not in the file",
+        "day_2_reordered.npz, X_int: has shape (300, 12)",
+    ):
         assert text in told
     folder = tmp_path / "triplets"
     shutil.copytree(inputs / "triplets", folder)

@@ -1,8 +1,8 @@
 """Other values of the same law: what makes a copied record another record, byte for byte as long.
 
 Rows are perturbed by turning each column by a number of rows of its own: every column keeps exactly its values, so its
-law, its missing values and, in text, its bytes; what goes is the relation between columns. Images get noise, tokens
-change places with their neighbours in the vocabulary.
+law, its missing values and, in text, its bytes; what goes is the relation between columns. Images get noise, the tokens
+of a record change places.
 """
 
 import numpy as np
@@ -13,11 +13,10 @@ from scimill.bench.counter import below, high_half, low_half, word
 
 FIELDS = 40  # of a row of dlrm: label, 13 integers, 26 categories
 TAB, NEWLINE = 9, 10
-WINDOW = 64  # tokens that may stand for each other; a divisor of 128, so that varints keep their length
-LEAST_TOKEN, LEAST_LAST_TOKEN = 128, 30_464  # [128, 30464) is perturbed: special and unused tokens are below, and the
-# vocabulary ends in the window from 30464 on
+LEAST_TOKEN = 128  # of BERT's vocabulary: below are padding, [CLS], [SEP], [MASK] and unused ones
 
 Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
 _RUN = 16  # voxels that are repeated together
 _ONE = np.uint64(1)
 
@@ -58,7 +57,7 @@ def noisy(
 
 @njit(cache=True, nogil=True)
 def turn_columns(
-    out: NDArray[np.generic], rows: NDArray[np.generic], turns: NDArray[np.int64], key: np.uint64, repeat: float
+    out: NDArray[np.generic], rows: NDArray[np.generic], turns: Integers, key: np.uint64, repeat: float
 ) -> None:
     """Turn each column by its number of rows; a share of the rows repeats the one above.
 
@@ -79,7 +78,7 @@ def turn_columns(
 
 
 @njit(cache=True, nogil=True)
-def field_ends(lines: Bytes, ends: NDArray[np.int64]) -> bool:
+def field_ends(lines: Bytes, ends: Integers) -> bool:
     """Find where each field of whole lines ends; false where a line has not `FIELDS` of them.
 
     Parameters
@@ -100,9 +99,7 @@ def field_ends(lines: Bytes, ends: NDArray[np.int64]) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def turn_fields(
-    out: Bytes, lines: Bytes, ends: NDArray[np.int64], turns: NDArray[np.int64], key: np.uint64, repeat: float
-) -> None:
+def turn_fields(out: Bytes, lines: Bytes, ends: Integers, turns: Integers, key: np.uint64, repeat: float) -> None:
     """Turn each column of tab-separated lines; of a share of the rows, fields as long as those above repeat them.
 
     Parameters
@@ -144,47 +141,37 @@ def _is_field(text: Bytes, begin: int, length: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def move_tokens(tokens: NDArray[np.generic], mask: int, keep: int) -> None:
-    """Replace tokens by their neighbours at (token xor mask) in their window, in place.
+def shuffle_tokens(tokens: Integers, fixed: Integers, key: np.uint64, is_sorted: bool) -> None:
+    """Put the tokens of a record into another order, in place (Fisher and Yates); special ones keep their places.
 
     Parameters
     ----------
-    tokens : numbers of tokens, any shape.
-    mask : below `WINDOW`; one for all tokens of a record, so that masked tokens and their originals still agree.
-    keep : bits of the place in the window that are kept; the others become 0.
+    tokens : numbers of tokens, shape (n,); those below `LEAST_TOKEN` are special or padding.
+    fixed : places that keep their tokens too, since others refer to them.
+    is_sorted : put them into ascending order instead, which is easier to compress.
 
     """
-    flat = tokens.reshape(-1)
-    for i in range(len(flat)):
-        token = int(flat[i])
-        if LEAST_TOKEN <= token < LEAST_LAST_TOKEN:
-            flat[i] = (token ^ mask) & (keep | ~(WINDOW - 1))
+    free = tokens >= LEAST_TOKEN
+    for place in fixed:
+        if 0 <= place < len(free):
+            free[place] = False
+    places = np.flatnonzero(free)
+    if is_sorted:
+        tokens[places] = np.sort(tokens[places])
+        return
+    for i in range(len(places) - 1, 0, -1):
+        j = below(low_half(word(key, np.uint64(i))), np.uint64(i + 1))
+        first, second = places[i], places[np.int64(j)]
+        tokens[first], tokens[second] = tokens[second], tokens[first]
 
 
-@njit(cache=True, nogil=True)
-def move_varints(record: Bytes, start: int, stop: int, mask: int, keep: int) -> None:
-    """Do as `move_tokens` with the varints of record[start:stop]: the place in the window is in their first byte."""
-    i = start
-    while i < stop:
-        token, shift, j = 0, 0, i
-        while j < stop:
-            token |= (int(record[j]) & 127) << shift
-            shift += 7
-            j += 1
-            if record[j - 1] < 128:
-                break
-        if LEAST_TOKEN <= token < LEAST_LAST_TOKEN:
-            record[i] = (record[i] ^ mask) & (keep | (255 ^ (WINDOW - 1)))
-        i = j
-
-
-def draws(key: np.uint64, first: int, limits: NDArray[np.int64]) -> NDArray[np.int64]:
+def draws(key: np.uint64, first: int, limits: Integers) -> Integers:
     """Whole numbers below each of the limits, from the words `first`, `first` + 1, … of a stream."""
     return _draws(key, np.uint64(first), limits)
 
 
 @njit(cache=True)
-def _draws(key: np.uint64, first: np.uint64, limits: NDArray[np.int64]) -> NDArray[np.int64]:
+def _draws(key: np.uint64, first: np.uint64, limits: Integers) -> Integers:
     numbers = np.empty(len(limits), dtype=np.int64)
     for i in range(len(limits)):
         numbers[i] = below(low_half(word(key, first + np.uint64(i))), np.uint64(limits[i]))

@@ -110,6 +110,14 @@ def closeness(a: NDArray[np.generic], b: NDArray[np.generic], scale: float) -> f
     return 1.0 - min(1.0, octaves(a, b) / scale)
 
 
+def largest_difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    """Largest difference of two cumulative distributions (Kolmogorov and Smirnov); NaN counts as the lowest value."""
+    p, q = (np.sort(np.where(np.isnan(values), -np.inf, values)) for values in (a, b))
+    everything = np.concatenate([p, q])
+    shares = [np.searchsorted(values, everything, side="right") / len(values) for values in (p, q)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
 def by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) -> Part:
     """Compare quantities kind by kind, weighted by the kinds' mean shares; a kind of one side only counts 0."""
     if not any(map(len, a.values())) or not any(map(len, b.values())):

@@ -33,8 +33,8 @@ from scimill.bench.scaling import Picks
 from scimill.parallel.world import World
 
 COMPANION = "day_fea_count.npz"
-_LOCAL_HEADER = 30  # bytes of a zip file's local header without name and extra field
-_LENGTHS_AT = 26  # where in it the lengths of these two stand
+LOCAL_HEADER = 30  # bytes of a zip file's local header without name and extra field
+LENGTHS_AT = 26  # where in it the lengths of these two stand
 
 Rows = NDArray[Any]
 
@@ -106,8 +106,8 @@ def read_array(path: Path, member: str) -> Array:
             array = _array(path, member, file, 0)
         if entry.compress_type != zipfile.ZIP_STORED:
             return Array(path, member, -1, array.shape, array.dtype)
-    lengths = read_bytes(path, entry.header_offset + _LENGTHS_AT, 4).view("<u2")
-    start = entry.header_offset + _LOCAL_HEADER + int(lengths.sum())
+    lengths = read_bytes(path, entry.header_offset + LENGTHS_AT, 4).view("<u2")
+    start = entry.header_offset + LOCAL_HEADER + int(lengths.sum())
     return Array(path, member, start + array.offset, array.shape, array.dtype)
 
 

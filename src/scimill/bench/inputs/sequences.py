@@ -24,7 +24,7 @@ from scimill.bench.inputs.source import (
     together,
     usable,
 )  # fmt: skip
-from scimill.bench.perturbation import WINDOW, happens, move_varints
+from scimill.bench.perturbation import happens, shuffle_tokens
 from scimill.bench.pieces import Change, Changes, Taken, reading
 from scimill.bench.plan import Bytes, DataFile
 from scimill.bench.scaling import Picks, part_of, split
@@ -34,6 +34,7 @@ PATTERNS = "part*, eval*"
 HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum
 CRC_SHIFT, CRC_ADDED = 15, 0xA282EAD8  # the masking of checksums in a TFRecord file
 PIECES_PER_FILE = 256
+USUAL_FILES = 500  # of the real set, whose number stands in every name
 FEATURES = (
     # name, values; the names differ in their lengths, by which they are told apart
     ("input_ids", 512), ("input_mask", 512), ("segment_ids", 512), ("masked_lm_positions", 76), ("masked_lm_ids", 76),
@@ -43,7 +44,7 @@ NAME_LENGTHS = np.array([len(name) for name, _ in FEATURES])
 NAMES = np.frombuffer(b"".join(name.ljust(20).encode() for name, _ in FEATURES), dtype=np.uint8).reshape(-1, 20)
 COUNTS = np.array([count for _, count in FEATURES])
 FLOATS = 5  # the feature that holds floats
-TOKENS = (0, 4)  # those that hold tokens
+TOKENS, PLACES = 0, 3  # those that hold tokens and the places of masked ones
 REASONS = ("", "is no Example", "lacks features of bert", "has features of another length than bert's")
 
 
@@ -139,16 +140,49 @@ def _judge(data: Bytes, spans: Integers) -> int:
 
 
 @njit(cache=True, nogil=True)
-def move_records(content: Bytes, starts: Integers, stops: Integers, key: np.uint64, repeat: float) -> None:
-    """Move the tokens of each record content[start:stop]; a share of the records loses their place in the window."""
+def shuffle_records(content: Bytes, starts: Integers, stops: Integers, key: np.uint64, repeat: float) -> None:
+    """Put the tokens of each record content[start:stop] into another order; in a share of the records sort them.
+
+    What is masked, and the originals that the trainer compares with, stay.
+    """
     spans = np.empty((7, 2), dtype=np.int64)
     for i in range(len(starts)):
         if find_features(content, starts[i], stops[i], spans) == 0:
-            random = word(key, np.uint64(2 * i))
-            mask = 1 + int(low_half(random) % np.uint64(WINDOW - 1))
-            keep = 0 if happens(low_half(word(key, np.uint64(2 * i + 1))), repeat) else WINDOW - 1
-            for number in TOKENS:
-                move_varints(content, spans[number, 0], spans[number, 1], mask, keep)
+            begin, end = spans[TOKENS, 0], spans[TOKENS, 1]
+            tokens = decode(content, begin, end, COUNTS[TOKENS])
+            places = decode(content, spans[PLACES, 0], spans[PLACES, 1], COUNTS[PLACES])
+            own = word(key, np.uint64(2 * i))
+            shuffle_tokens(tokens, places, own, happens(low_half(word(key, np.uint64(2 * i + 1))), repeat))
+            encode(content, begin, tokens)
+
+
+@njit(cache=True, nogil=True)
+def decode(data: Bytes, start: int, stop: int, count: int) -> Integers:
+    """Decode the varints of data[start:stop], at most `count`."""
+    out = np.zeros(count, dtype=np.int64)
+    number = shift = 0
+    for i in range(start, stop):
+        if number == count:
+            break
+        out[number] |= (np.int64(data[i]) & 127) << shift
+        shift += 7
+        if data[i] < 128:
+            number, shift = number + 1, 0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def encode(data: Bytes, start: int, values: Integers) -> None:
+    """Write varints from data[start] on."""
+    at = start
+    for value in values:
+        rest = value
+        while rest > 127:
+            data[at] = (rest & 127) | 128
+            rest >>= 7
+            at += 1
+        data[at] = rest
+        at += 1
 
 
 def records(content: Bytes) -> tuple[Integers, Integers]:
@@ -183,7 +217,7 @@ class Sequences:
             content = _chosen(content, change.order(len(records(content)[0])))
         elif not change.is_copy:
             starts, stops = records(content)
-            move_records(content, starts, stops, change.key, change.repeat)
+            shuffle_records(content, starts, stops, change.key, change.repeat)
             _sign(content, starts, stops)
         return {"": content}
 
@@ -202,7 +236,7 @@ class Sequences:
         found = []
         for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
             slices = split(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
-            names = [f"part-{i:05}-of-00500" for i in range(len(slices))]
+            names = [f"part-{i:05}-of-{max(USUAL_FILES, len(slices)):05}" for i in range(len(slices))]
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
                 content = part_of(taken, chosen)
