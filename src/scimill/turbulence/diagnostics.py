@@ -11,10 +11,11 @@ Source: Camargo, Biskamp and Scott, Phys. Plasmas 2 (1995) 48. With one wave num
 
 import dataclasses
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.equations import Physics, Symbols, coupling, damping
+from scimill.turbulence.equations import Physics, Symbols, coupling
 from scimill.turbulence.slabs import Team
 
 Modes = NDArray[np.complexfloating]
@@ -63,7 +64,10 @@ def of_modes(physics: Physics, symbols: Symbols, modes: Modes, rate: Modes, team
     team : the ranks; the sums are over whole columns in the order of ky, the same on any number of ranks.
 
     """
-    columns = _by_column(physics, symbols, modes.astype(np.complex128), rate.astype(np.complex128))
+    columns = np.zeros((len(SCALARS), modes.shape[1]))
+    s, p = symbols, physics
+    numbers = (p.density_diffusion, p.vorticity_diffusion, p.hyperviscosity, p.order)
+    _add_means(modes, rate, s.ky, s.k2, s.diffusive, s.weight, coupling(p, s), s.zonal, *numbers, columns)
     sums = np.concatenate(team.gather_all(columns), axis=1).sum(axis=1)
     values = dict(zip(SCALARS, sums.tolist(), strict=True))
     flux = physics.kappa * values["particle_flux"]
@@ -73,57 +77,61 @@ def of_modes(physics: Physics, symbols: Symbols, modes: Modes, rate: Modes, team
     )
 
 
-def _by_column(physics: Physics, symbols: Symbols, modes: Modes, rate: Modes) -> Numbers:
-    """Contribution of each column (ky) to the means, shape (number of means, own ky)."""
-    (n, w), (dn, dw) = modes, rate
-    phi = -w * _inverse(symbols)
-    damp_n, damp_w = damping(physics, symbols.diffusive)
-    alpha = coupling(physics, symbols)
-    lost_n, lost_w = damp_n * n, damp_w * w
-    densities = (
-        _product(n, -1j * symbols.ky * phi),
-        alpha * _product(phi - n, phi - n),
-        0.5 * (_product(n, n) - _product(phi, w)),
-        0.5 * _product(n - w, n - w),
-        0.5 * _product(n, n),
-        -0.5 * _product(phi, w),
-        np.where(symbols.zonal, -0.5 * _product(phi, w), 0),
-        _product(n, lost_n) - _product(phi, lost_w),
-        _product(n - w, lost_n - lost_w),
-        _product(n, dn) - _product(phi, dw),
-        _product(n - w, dn - dw),
-    )
-    weight = symbols.weight
-    return np.array([(weight * density).sum(axis=1) for density in densities])
+@numba.njit(cache=True)
+def _add_means(  # type: ignore[no-untyped-def]
+    modes, rate, ky, k2, diffusive, weight, alpha, zonal, density_diffusion, vorticity_diffusion, hyper, order, out
+):
+    """Add each mode's contribution to the means, in the order of `SCALARS`, to its column of out."""
+    for i in range(modes.shape[1]):
+        sums = np.zeros(out.shape[0])
+        for j in range(modes.shape[2]):
+            n, w = np.complex128(modes[0, i, j]), np.complex128(modes[1, i, j])
+            dn, dw = np.complex128(rate[0, i, j]), np.complex128(rate[1, i, j])
+            phi = -w / k2[i, j] if k2[i, j] > 0 else 0j
+            damped = hyper * diffusive[i, j] ** order
+            lost_n = (density_diffusion * diffusive[i, j] + damped) * n
+            lost_w = (vorticity_diffusion * diffusive[i, j] + damped) * w
+            c = weight[i, j]
+            kinetic = -0.5 * c * _product(phi, w)
+            density = 0.5 * c * _product(n, n)
+            sums[0] += c * ky[i, j] * (n.real * phi.imag - n.imag * phi.real)
+            sums[1] += c * alpha[i, j] * _product(phi - n, phi - n)
+            sums[2] += density + kinetic
+            sums[3] += 0.5 * c * _product(n - w, n - w)
+            sums[4] += density
+            sums[5] += kinetic
+            sums[6] += kinetic if zonal[i, j] else 0.0
+            sums[7] += c * (_product(n, lost_n) - _product(phi, lost_w))
+            sums[8] += c * _product(n - w, lost_n - lost_w)
+            sums[9] += c * (_product(n, dn) - _product(phi, dw))
+            sums[10] += c * _product(n - w, dn - dw)
+        out[:, i] += sums
+
+
+@numba.njit(cache=True)
+def _product(a, b):  # type: ignore[no-untyped-def]
+    """Real part of conj(a) b: what a mode contributes to the box mean of a product of real fields."""
+    return a.real * b.real + a.imag * b.imag
 
 
 def spectra(physics: Physics, symbols: Symbols, modes: Modes, shells: int, team: Team) -> Numbers:
     """Spectra by shell |k| = m · 2π/box, m − ½ ≤ … < m + ½, shape (number of spectra, shells). Collective."""
-    n, w = modes.astype(np.complex128)
-    phi = -w * _inverse(symbols)
-    weight = symbols.weight
-    densities = (
-        0.5 * _product(n, n),
-        -0.5 * _product(phi, w),
-        0.5 * _product(w, w),
-        _product(n, -1j * symbols.ky * phi),
-    )
-    shell = np.rint(np.sqrt(symbols.k2) / physics.wave_number(1)).astype(int)
-    columns = np.zeros((n.shape[0], len(densities), shells))
-    for column, target in enumerate(columns):
-        inside = shell[column] < shells
-        for density, row in zip(densities, target, strict=True):
-            row[:] = np.bincount(shell[column][inside], (weight * density)[column][inside], minlength=shells)
+    columns = np.zeros((modes.shape[1], len(SPECTRA), shells))
+    _add_spectra(modes, symbols.ky, symbols.k2, symbols.weight, physics.wave_number(1), columns)
     gathered: Numbers = np.concatenate(team.gather_all(columns)).sum(axis=0)
     return gathered
 
 
-def _product(a: Modes, b: Modes) -> Numbers:
-    """Contribution of each mode to the box mean of a product of real fields."""
-    product: Numbers = (a.conj() * b).real
-    return product
-
-
-def _inverse(symbols: Symbols) -> Numbers:
-    with np.errstate(divide="ignore"):
-        return np.where(symbols.k2 > 0, 1 / symbols.k2, 0.0)
+@numba.njit(cache=True)
+def _add_spectra(modes, ky, k2, weight, lowest, out):  # type: ignore[no-untyped-def]
+    """Add each mode's contribution to the spectra, in the order of `SPECTRA`, to its column and shell of out."""
+    for i in range(modes.shape[1]):
+        for j in range(modes.shape[2]):
+            shell = int(np.sqrt(k2[i, j]) / lowest + 0.5)
+            if shell < out.shape[2] and k2[i, j] > 0:
+                n, w, c = np.complex128(modes[0, i, j]), np.complex128(modes[1, i, j]), weight[i, j]
+                phi = -w / k2[i, j]
+                out[i, 0, shell] += 0.5 * c * _product(n, n)
+                out[i, 1, shell] -= 0.5 * c * _product(phi, w)
+                out[i, 2, shell] += 0.5 * c * _product(w, w)
+                out[i, 3, shell] += c * ky[i, j] * (n.real * phi.imag - n.imag * phi.real)

@@ -73,14 +73,14 @@ class Symbols:
 
 def spectral_symbols(kx: Real, ky: Real) -> Symbols:
     """Symbols of exact derivatives at wave numbers that are broadcast together."""
-    kx, ky = np.broadcast_arrays(kx, ky)
+    kx, ky = (np.ascontiguousarray(k) for k in np.broadcast_arrays(kx, ky))
     k2 = kx**2 + ky**2
     return Symbols(kx, ky, k2, k2, ky == 0, np.where(ky == 0, 1.0, 2.0))
 
 
 def difference_symbols(kx: Real, ky: Real, spacing: float) -> Symbols:
     """Symbols of central differences and the five-point Laplacian, with the exact Poisson equation."""
-    kx, ky = np.broadcast_arrays(kx, ky)
+    kx, ky = (np.ascontiguousarray(k) for k in np.broadcast_arrays(kx, ky))
     laplacian = (4 - 2 * np.cos(kx * spacing) - 2 * np.cos(ky * spacing)) / spacing**2
     x, y = np.sin(kx * spacing) / spacing, np.sin(ky * spacing) / spacing
     is_alone = (ky == 0) | np.isclose(ky * spacing, np.pi)
