@@ -375,7 +375,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_number(self, node: yaml.ScalarNode) -> object:
         """Leave 1:30:00, 1:10 and 010 text: YAML 1.1 takes them for numbers of base sixty and eight."""
-        if ":" in node.value or (node.value.lstrip("+-")[:2].isdecimal() and node.value.lstrip("+-")[0] == "0"):
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (len(digits) > 1 and digits[:2].isdecimal() and digits[0] == "0"):
             return node.value
         kind = node.tag.rpartition(":")[2]
         return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)

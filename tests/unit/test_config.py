@@ -330,6 +330,13 @@ def test_yaml_round_trip(values):
     assert to_yaml(build(Example, [parse_yaml(text, "itself")])) == text
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_stored_configuration_is_the_same_as_itself(value):
+    made = example(seed=value)
+    assert parse_yaml(to_yaml(made), "itself").values["seed"] == value
+    assert explainer(made)(to_yaml(made)) == ""
+
+
 @pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
 def test_yaml_of_shipped_configs_is_complete_and_commented(config):
     values = {

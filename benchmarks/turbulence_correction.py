@@ -1,0 +1,127 @@
+"""Whether a learned correction of coarse turbulence helps: the whole chain, as a user types it, and its goals.
+
+Trajectories of 256² (spectral, the simlint preset), corrections of coarse steps of 128² (0.026, two Runge–Kutta steps),
+a network of 5 378 weights trained on one step and then unrolled over four, and a comparison on trajectories of another
+seed. The rivals are the uncorrected run and a finer one of equal CPU time. Quarter of an hour of CPU time.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from goals import Goal, conclude, machine
+
+FLOW = ("--preset", "simlint")
+BURN_IN = ("--points", 128, "--amplitude", 1, "--interval", 20, "--snapshots", 3)
+RELAXING = 2.6  # time in which a resampled state fills its finer modes
+COARSE_STEPS = 2000
+
+
+def chain(folder: Path, arguments: argparse.Namespace) -> list[tuple[object, ...]]:
+    """Commands of the chain, each with its output last but for flags."""
+    training, held_out = arguments.members, arguments.held_out
+    train = ("train", "corrections.h5", "--validation-share", 0.2, "--in-memory")
+    fine = ("--points", 256, "--from")
+    return [
+        ("simulate", "burn-in.h5", *FLOW, *BURN_IN, "--members", training, "--seed", 101),
+        ("simulate", "relaxed.h5", *FLOW, *fine, "burn-in.h5", "--resample", "--members", training, "--seed", 101,
+         "--interval", RELAXING, "--snapshots", 1),
+        ("simulate", "fine.h5", *FLOW, *fine, "relaxed.h5", "--members", training, "--seed", 101,
+         "--interval", 0.026, "--snapshots", arguments.pairs),
+        ("corrections", "fine.h5", "corrections.h5", "--factor", 2),
+        (*train, "--output", "one-step", "--epochs", arguments.epochs),
+        (*train, "--output", "unrolled", "--epochs", 1, "--unroll", 4, "--weights", "one-step",
+         "--learning-rate", 5e-4),
+        ("simulate", "held-out-burn-in.h5", *FLOW, *BURN_IN, "--members", held_out, "--seed", 202),
+        ("simulate", "held-out.h5", *FLOW, *fine, "held-out-burn-in.h5", "--resample", "--members", held_out,
+         "--seed", 202, "--interval", 0.26, "--snapshots", arguments.snapshots),
+        *(("compare", "held-out.h5", "--model", name, "--output", f"comparison-{name}", "--starts", arguments.starts,
+           "--statistics", arguments.statistics) for name in ("one-step", "unrolled")),
+    ]  # fmt: skip
+
+
+def run(command: tuple[object, ...], folder: Path) -> float:
+    """Run a command of the chain unless its output is there; return its CPU time."""
+    target = command[command.index("--output") + 1] if "--output" in command else command[1]
+    target = command[2] if command[0] == "corrections" else target
+    finished = {"train": "result.json", "compare": "summary.csv"}.get(str(command[0]), "")
+    if (folder / str(target) / finished if finished else folder / str(target)).exists():
+        return 0.0
+    started = time.monotonic()
+    print("scimill turbulence", *command, flush=True)
+    before = cpu_time()
+    subprocess.run([sys.executable, "-m", "scimill", "turbulence", *map(str, command)], cwd=folder, check=True)
+    print(f"    {cpu_time() - before:.0f} CPU s, {time.monotonic() - started:.0f} s", flush=True)
+    return cpu_time() - before
+
+
+def cpu_time() -> float:
+    """CPU seconds of all child processes that have ended."""
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def read(folder: Path, name: str) -> dict[str, dict[str, float]]:
+    """Rows of a comparison's summary, by run."""
+    with (folder / f"comparison-{name}" / "summary.csv").open(newline="") as file:
+        rows = {row.pop("run"): row for row in csv.DictReader(file)}
+    return {run: {key: float(value) for key, value in row.items()} for run, row in rows.items()}
+
+
+def lasting(folder: Path, name: str) -> float:
+    """Coarse steps that the corrected run of every member has taken with finite fluxes."""
+    with (folder / f"comparison-{name}" / "statistics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["run"] == "corrected"]
+    members = {row["member"] for row in rows}
+    last = [max(float(r["time"]) for r in rows if r["member"] == m and np.isfinite(float(r["flux"]))) for m in members]
+    return min(last) / 0.026
+
+
+def goals(folder: Path, name: str) -> list[Goal]:
+    """What a correction must reach, and what it is held against."""
+    rows = read(folder, name)
+    base, better = rows["uncorrected"], rows["corrected"]
+    return [
+        Goal(f"{name}: vorticity error at t = 2 of uncorrected",
+             better["vorticity_error"] / base["vorticity_error"], most=0.5),
+        Goal(f"{name}: horizon (correlation 0.98) of uncorrected", better["horizon"] / base["horizon"], least=2.0),
+        Goal(f"{name}: corrected steps that stay finite", lasting(folder, name), least=COARSE_STEPS),
+        Goal(f"{name}: particle flux off the truth's", abs(better["flux"] / better["flux_of_truth"] - 1), most=0.1),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Run what is not there yet, and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="where stores and results go; some 2 GB")
+    parser.add_argument("--members", type=int, default=4, help="trajectories to train and validate on")
+    parser.add_argument("--pairs", type=int, default=260, help="pairs of each")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--held-out", type=int, default=2, help="trajectories to compare on")
+    parser.add_argument("--snapshots", type=int, default=420, help="snapshots of each, every 0.26")
+    parser.add_argument("--starts", type=int, default=8)
+    parser.add_argument(
+        "--statistics", type=float, default=104.0, help="time that fluxes and spectra are averaged over"
+    )
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    arguments.directory.mkdir(exist_ok=True)
+    print(machine())
+    cpu = {" ".join(map(str, command[:2])): run(command, arguments.directory)
+           for command in chain(arguments.directory, arguments)}  # fmt: skip
+    found = [goal for name in ("one-step", "unrolled") for goal in goals(arguments.directory, name)]
+    for name in ("one-step", "unrolled"):
+        for run_name, row in read(arguments.directory, name).items():
+            print(f"{name:<9} {run_name:<12}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    summaries = {name: read(arguments.directory, name) for name in ("one-step", "unrolled")}
+    return conclude(found, {"cpu_seconds": cpu, "summaries": summaries}, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
