@@ -4,6 +4,8 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from crc32c import crc32c
 
 IDS = 512
@@ -65,6 +67,15 @@ def make_triplets(folder: Path, counts: list[int]) -> None:
         np.save(folder / f"day_{number}_dense.npy", np.log(table[:, 1:14] + 2.0).astype(np.float32))
         np.save(folder / f"day_{number}_sparse.npy", table[:, 14:])
         np.save(folder / f"day_{number}_labels.npy", table[:, :1])
+
+
+def make_parquet(folder: Path, counts: list[int]) -> None:
+    """Files of several row groups, compressed, as a user's program would write them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, count in enumerate(counts):
+        columns = [pa.array(column) for column in rows(count, seed=number).T]
+        names = ["label", *(f"I{i}" for i in range(13)), *(f"C{i}" for i in range(26))]
+        pq.write_table(pa.table(columns, names=names), folder / f"day_{number}.parquet", row_group_size=1500)
 
 
 def text_of(table: np.ndarray, seed: int = 1) -> str:

@@ -22,7 +22,7 @@ from scimill.store.output import Output
 
 FORMATS = {"bert": ("bert", "tfrecord", "12MB"), "text": ("dlrm", "text", "4MB"),
            "bin": ("dlrm", "bin", "6MB"), "npz": ("dlrm", "npz", "12MB"), "npy": ("dlrm", "npy", "6MB"),
-           "imseg": ("imseg", "npy", "60MB")}  # fmt: skip
+           "parquet": ("dlrm", "parquet", "6MB"), "imseg": ("imseg", "npy", "60MB")}  # fmt: skip
 
 
 def make(folder, kind, seed):

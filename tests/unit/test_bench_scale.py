@@ -20,9 +20,17 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
-WORKLOADS = {"bin": "dlrm", "text": "dlrm", "npz": "dlrm", "triplets": "dlrm", "bert": "bert", "imseg": "imseg"}
-RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "bert": 4000, "imseg": 5 * 131 * 128**2}
-"""No record of the inputs below is longer; bytes."""
+WORKLOADS = {
+    "bin": "dlrm",
+    "text": "dlrm",
+    "npz": "dlrm",
+    "triplets": "dlrm",
+    "parquet": "dlrm",
+    "bert": "bert",
+    "imseg": "imseg",
+}
+RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "parquet": 7000, "bert": 4000, "imseg": 5 * 131 * 128**2}
+"""No record of the inputs below is longer; bytes. Parquet: no structure of one more file."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +40,7 @@ def inputs(tmp_path_factory):
     data.make_text(folder / "text", 4000)
     data.make_npz(folder / "npz", [4000, 3000])
     data.make_triplets(folder / "triplets", [4000, 3000])
+    data.make_parquet(folder / "parquet", [4000, 3000])
     data.make_records(folder / "bert", [150, 100], evaluation=30)
     data.make_cases(folder / "imseg", [0, 1, 2, 3, 7, 9])
     return folder
@@ -62,7 +71,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("factor", [0.37, 2.6])
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
-    size = round(total(inputs / kind) * factor)
+    size = round(total(inputs / kind) * factor) if kind != "parquet" else round(7000 * 160 * factor)  # compressed
     for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0), ("nearest", -0.5, 0.5)):
         scaled(inputs, kind, tmp_path / fit, size=size, fit=fit)
         assert low * RECORD[kind] <= total(tmp_path / fit) - size <= high * RECORD[kind]
@@ -113,6 +122,19 @@ def test_triplets_that_are_added(inputs, tmp_path):
         assert np.array_equal(np.sort(arrays[0], axis=0), np.sort(arrays[2], axis=0))
         assert np.array_equal(arrays[0], np.load(inputs / "triplets" / f"day_0_{name}.npy"))
         assert (name == "labels") == np.array_equal(arrays[0], arrays[2])
+
+
+def test_tables_that_are_added(inputs, tmp_path):
+    import pyarrow.parquet as pq
+
+    scaled(inputs, "parquet", tmp_path / "out", size=3 * 7000 * 160)
+    tables = [pq.read_table(tmp_path / "out" / f"day_{number}.parquet") for number in range(4)]
+    rows = [np.stack([column.to_numpy() for column in table.columns], axis=1) for table in tables]
+    assert [len(table) for table in rows] == [4000, 3000, 4000, 3000]
+    assert np.array_equal(rows[0], data.rows(4000, seed=0))
+    assert not np.array_equal(rows[2], rows[0])
+    assert np.array_equal(np.sort(rows[2], axis=0), np.sort(rows[0], axis=0))
+    assert len(np.unique(np.vstack(rows), axis=0)) > 0.999 * 14_000
 
 
 def test_lines_that_are_added(inputs, tmp_path):
@@ -375,6 +397,9 @@ def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
     assert "day_0_dense.npy: is 198,128 bytes too short" in told
     assert "day_1_dense.npy: has arrays of 2999, 3000 rows" in told
     (folder / "day_0_labels.npy").unlink()
+    data.make_parquet(tmp_path / "tables", [300, 300])
+    os.truncate(tmp_path / "tables" / "day_1.parquet", 1000)
+    assert "day_1.parquet, label: is damaged" in refusal("parquet", tmp_path / "tables", tmp_path / "out", capsys)[1]
     assert "day_0_labels.npy: is missing" in refusal("triplets", folder, tmp_path / "out", capsys)[1]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.plan import Bytes
+from scimill.bench.plan import Bytes, Segment
 from scimill.bench.scaling import Picks
 
 Integers = NDArray[np.int64]
@@ -95,7 +95,7 @@ class Taken:
 class Window:
     """A range of another segment's bytes, as a segment."""
 
-    of: Taken
+    of: Segment
     first: int
     size: int
 

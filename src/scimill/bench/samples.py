@@ -21,6 +21,7 @@ from scimill.errors import InputError
 
 PLACES = 48  # where values are read
 ROWS_PER_PLACE = 256
+GROUPS = 4  # row groups of parquet files
 VOXELS_PER_PLACE = 1 << 15
 TEXT_PER_PLACE = 1 << 16  # bytes
 RECORDS_PER_PLACE = 1 << 19  # bytes
@@ -289,6 +290,21 @@ def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], rand
     return np.array([160]), _table(np.concatenate(tables))
 
 
+def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of a few row groups of parquet files."""
+    del files
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for number in random.choice(len(chosen), GROUPS):
+        with pq.ParquetFile(pa.PythonFile(Stream(chosen[number]), mode="r")) as file:
+            group = int(random.integers(0, file.num_row_groups))
+            batch = next(file.iter_batches(PLACES * ROWS_PER_PLACE, row_groups=[group], use_threads=False))
+            tables.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1))
+    return np.array([160]), _table(np.concatenate(tables))
+
+
 def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
     """Lines of text at random places."""
     del files
@@ -362,5 +378,6 @@ FORMS: dict[str, tuple[str, Look]] = {
     "dlrm text": (r"train\.txt", look_at_lines),
     "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
     "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
+    "dlrm parquet": (r"(train_)?day_\d+\.parquet", look_at_tables),
     "dlrm bin": (r".*\.bin", look_at_rows),
 }

@@ -37,6 +37,7 @@ INPUTS = {
     ("dlrm", "text"): "lines",
     ("dlrm", "npz"): "archives",
     ("dlrm", "npy"): "triplets",
+    ("dlrm", "parquet"): "tables",
 }
 
 

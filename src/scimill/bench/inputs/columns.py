@@ -1,7 +1,8 @@
-"""The files of dlrm that hold arrays: .npz of integers, categories and labels, and the .npy triplets of DLRMv2."""
+"""The files of dlrm that hold arrays: .npz archives, the .npy triplets of DLRMv2, and parquet, column by column."""
 
 import re
 import zipfile
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.formats import npz, triplet
+from scimill.bench.formats import npz, parquet, triplet
 from scimill.bench.formats.npy import header
 from scimill.bench.inputs.rows import turned
 from scimill.bench.inputs.source import (
@@ -59,6 +60,7 @@ class Stream:
 
 
 NPZ = tuple(Stream(name.removesuffix(".npy"), span, npz.DTYPE) for name, span in npz.MEMBERS)
+PARQUET = tuple(Stream(name, (column, column + 1), "<i4") for column, name in enumerate(parquet.NAMES))
 NPY = tuple(Stream(name, span, dtype) for name, dtype, span in triplet.ARRAYS)
 
 
@@ -87,6 +89,48 @@ def _whole(path: Path, member: str) -> Rows:
     with np.load(path) as archive:
         array: Rows = archive[member]
     return array
+
+
+@dataclass(frozen=True)
+class ParquetColumn(Array):
+    """A column of a parquet file; `groups` are the first rows of its row groups, and their end."""
+
+    groups: tuple[int, ...] = ()
+
+    def rows(self, first: int, count: int) -> Rows:
+        """Rows [first, first + count), shape (count, 1)."""
+        low, high = bisect_right(self.groups, first) - 1, bisect_left(self.groups, first + count)
+        found = np.concatenate([_group_column(self.path, group, self.member) for group in range(low, high)])
+        return found[first - self.groups[low] :][:count].reshape(-1, 1)
+
+
+@lru_cache(maxsize=2 * len(PARQUET))
+def _group_column(path: Path, group: int, name: str) -> Rows:
+    """One column of one row group."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        column: Rows = file.read_row_group(group, columns=[name], use_threads=False).column(0).to_numpy()
+    return column
+
+
+def read_parquet(path: Path, column: int) -> ParquetColumn:
+    """Read where a column is.
+
+    Raises
+    ------
+    ValueError : the file is no parquet file (pyarrow.ArrowInvalid), or has not all 40 columns.
+
+    """
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    if metadata.num_columns != len(PARQUET):
+        raise ValueError(f"{metadata.num_columns} columns, not {len(PARQUET)}")
+    groups = accumulate((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), initial=0)
+    field = metadata.schema.to_arrow_schema().field(column)
+    dtype = np.dtype(field.type.to_pandas_dtype()).str
+    return ParquetColumn(path, field.name, -1, (metadata.num_rows,), dtype, tuple(groups))
 
 
 def read_array(path: Path, member: str) -> Array:
@@ -131,7 +175,7 @@ class Columns:
         self, form: str, folder: Path, parts: Sequence[Part], arrays: Mapping[tuple[Path, str], Array]
     ) -> None:
         self.format, self.parts, self._arrays = form, parts, arrays
-        self._streams = NPZ if form == "npz" else NPY
+        self._streams = STREAMS[form]
         self.unit = sum(stream.row_bytes for stream in self._streams)
         path = folder / COMPANION
         self._companions = [DataFile(COMPANION, 0, (Fixed(path.read_bytes()),))] if path.exists() else []
@@ -172,7 +216,7 @@ class Columns:
                 else _Unmade(count * stream.row_bytes)
                 for stream in self._streams
             }
-            files += (npz_file if self.format == "npz" else npy_files)(number, count, contents)
+            files += FILES[self.format](number, count, contents)
         count_file = [npz.row_counts(counts)] if self.format == "npz" else []
         return [*files, *count_file, *self._companions]
 
@@ -217,14 +261,27 @@ def npy_files(number: int, rows: int, contents: Mapping[Stream, Segment]) -> lis
     ]
 
 
+def parquet_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
+    """Return ``day_0.parquet`` and so on."""
+    structure, streams = parquet.template(rows), list(contents)
+    segments: list[Segment] = []
+    for piece, (column, first, count) in zip(structure.structure, structure.values, strict=False):
+        segments += [Fixed(piece), Window(contents[streams[column]], first * 4, count * 4)]
+    return [DataFile(f"day_{number}.parquet", rows, (*segments, Fixed(structure.structure[-1])))]
+
+
+STREAMS = {"npz": NPZ, "npy": NPY, "parquet": PARQUET}
+FILES = {"npz": npz_file, "npy": npy_files, "parquet": parquet_file}
+
+
 def scan_arrays(path: Path, streams: Sequence[Stream], form: str) -> tuple[dict[tuple[Path, str], Array], list[Defect]]:
     """Read the headers of the arrays of one file, or of one triplet by its first file."""
     arrays, defects = {}, []
     for stream in streams:
         place = path if form == "npz" else path.with_name(path.name.replace("_dense", f"_{stream.name}"))
-        where = f"{place.name}, {stream.name}" if form == "npz" else place.name
+        where = place.name if form == "npy" else f"{place.name}, {stream.name}"
         try:
-            array = read_array(place, stream.name)
+            array = read_parquet(place, stream.span[0]) if form == "parquet" else read_array(place, stream.name)
         except FileNotFoundError:
             defects.append(Defect(where, "is missing"))
         except KeyError:
@@ -260,7 +317,7 @@ class _Kind:
     def __init__(self, form: str, pattern: str, streams: Sequence[Stream]) -> None:
         self.PATTERNS = pattern
         self._form, self._streams = form, streams
-        self._name = re.compile(r"(?:train_)?day_(\d+)_" + pattern.rpartition("_")[2].replace(".", r"\."))
+        self._name = re.compile(r"(?:train_)?" + pattern.replace(".", r"\.").replace("*", r"(\d+)"))
 
     def find(self, folder: Path) -> list[Path]:
         """The files of a data set, by their number; of a triplet the first one."""
@@ -296,3 +353,4 @@ def _pieces(arrays: Mapping[tuple[Path, str], Array]) -> Scanned:
 
 archives = _Kind("npz", "day_*_reordered.npz", NPZ)
 triplets = _Kind("npy", "day_*_dense.npy", NPY)
+tables = _Kind("parquet", "day_*.parquet", PARQUET)
