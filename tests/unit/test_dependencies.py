@@ -30,8 +30,8 @@ KERNELS = {
         "solver",
     },
     "bench": {"clicks", "counter", "crc", "lines", "sequences", "similarity", "volumes"},
-    "sky": {"solar", "camera", "clouds", "celsius", "resample", "information"},
     "atoms": {"choice", "composition", "geometry", "scores", "units", "windows"},
+    "sky": {"solar", "camera", "clouds", "celsius", "resample", "information", "retrieval"},
 }
 """Pure modules of each campaign."""
 

@@ -1,7 +1,7 @@
 """The commands ``scimill sky …``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,7 +9,7 @@ from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.sky.params import AlignConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
+from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -128,6 +128,41 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
     if not is_new and world().is_root:
         say(f"{directory.path} was finished already")
     click.echo(f"{directory.path}: model.pt, metrics.csv")
+
+
+@sky.command(cls=ConfigHelp)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@generating
+@configured(EmbedConfig)
+def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_run: bool) -> None:
+    """Write features and embeddings of the pairs of STORE by MODEL, a run directory or its model.pt, to OUTPUT."""
+    from scimill.sky import embed as embedding
+
+    if dry_run:
+        click.echo(world().on_root(embedding.describe, model, store, output))
+        return
+    if not embedding.embed_store(config, model, store, output, world()) and world().is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: features and embeddings of both cameras")
+
+
+@sky.command()
+@click.argument("embeddings", type=click.Path(path_type=Path))
+@click.option("--truth", type=click.Path(path_type=Path), help="CSV of labels by timestamp and vsn, for probes.")
+@click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write evaluation.json and .png there.")
+def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
+    """Judge EMBEDDINGS on pairs that training has not seen: retrieval across cameras, probes, effective rank."""
+    from scimill.sky import evaluate as judging
+
+    click.echo(world().on_root(_judge, judging, embeddings, truth, folder))
+
+
+def _judge(judging: Any, embeddings: Path, truth: Path | None, folder: Path | None) -> str:
+    found = judging.evaluate(embeddings, truth)
+    if folder:
+        judging.write(found, folder)
+    return str(judging.table(found))
 
 
 @sky.command(name="export-data")

@@ -154,7 +154,7 @@ class SkyTask:
     ) -> None:  # fmt: skip
         torch.manual_seed(seed)
         self.model = SkyNetwork(spec)
-        self.network = spec.to_dict()
+        self.network = {**spec.to_dict(), "held_out_nodes": ",".join(held_out)}
         self.fields = ("rgb", "thermal", "status", *(("node",) if held_out else ()))
         self.groups = groups
         self._spec, self._weights, self._augmentation = spec, weights, augmentation
@@ -291,11 +291,26 @@ def load_network(values: Mapping[str, Any], state: Mapping[str, Any]) -> SkyNetw
     return model.eval()
 
 
+EMBEDDINGS = ("rgb_features", "rgb_embedding", "thermal_features", "thermal_embedding")
+
+
+def widths(model: SkyNetwork) -> dict[str, int]:
+    """Width of each of `EMBEDDINGS`."""
+    sizes = [
+        size for branch in (model.rgb, model.thermal) for size in (branch.backbone.features, model.spec.projector[-1])
+    ]
+    return dict(zip(EMBEDDINGS, sizes, strict=True))
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many threads."""
+    torch.set_num_threads(threads)
+
+
 def embed(model: SkyNetwork, rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
     """Features and embeddings of stored images by both branches, (n, width) each."""
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
         colours, temperatures = (images.to(dtype) for images in plain(*images_of(rgb, thermal), model.spec))
         results = (*model.rgb(colours), *model.thermal(temperatures))
-    names = ("rgb_features", "rgb_embedding", "thermal_features", "thermal_embedding")
-    return {name: values.float().numpy() for name, values in zip(names, results, strict=True)}
+    return {name: values.float().numpy() for name, values in zip(EMBEDDINGS, results, strict=True)}

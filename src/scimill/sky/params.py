@@ -90,6 +90,7 @@ class PrepareConfig(File, Run):
     )
     block_size: Whole = parameter(16, "pairs per block, the unit of work, writing and resuming", ge=1, le=4096)
     strict: Switch = parameter(False, "stop at a damaged file; else its pair is stored as zeros with a flag")
+    shuffled: Switch = parameter(False, "a control: give each colour image the thermal image of another pair")
     pairs_crc32c: Whole | None = parameter(
         None, "checksum of the pairs and their boxes, which must match; found if not given", ge=0, lt=2**32
     )
@@ -196,3 +197,12 @@ class TrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
         if self.time_block <= 0:
             raise ValueError("time_block must be longer than nothing")
         return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EmbedConfig(File, Run):
+    """`scimill sky embed`."""
+
+    threads: Whole = parameter(1, "threads per rank", affects_data=False, ge=1, le=1024)
+    model_identity: str = parameter("", "checksum of the model's file, which must match; found if not given")
+    store_identity: str = parameter("", "identity of the store, which must match; found if not given")

@@ -13,12 +13,13 @@ from scimill import config as configuration
 from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory
 from scimill.parallel.report import human
+from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import Stop, World
 from scimill.sky import camera, decode, fields
 from scimill.sky.camera import Box
 from scimill.sky.index import Pair, read_index
 from scimill.sky.nodes import Nodes, read_nodes
-from scimill.sky.params import ALGORITHM, CAMPAIGN_NAME, PrepareConfig
+from scimill.sky.params import ALGORITHM, CAMPAIGN, CAMPAIGN_NAME, PrepareConfig
 from scimill.sky.resample import shrink
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
@@ -50,7 +51,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Plan:
     ConfigError : a node has no box, the thermal images have several sizes, or the pairs are not the expected ones.
 
     """
-    pairs = read_index(index)
+    pairs = shuffled(read_index(index), config.seed) if config.shuffled else read_index(index)
     boxes = find_boxes(config, pairs, read_nodes(nodes) if nodes else None)
     thermal = _thermal_shape(config, pairs, index)
     is_native = config.thermal_height is None
@@ -70,6 +71,17 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Plan:
     if config.pairs_crc32c not in (None, checksum):
         raise ConfigError(f"the pairs or their boxes are others; their checksum is {checksum}", where=str(index))
     return Plan(configuration.replaced(config, pairs_crc32c=checksum), pairs, boxes, layout)
+
+
+def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Give each colour image the thermal image of another pair."""
+    order = campaign_stream(seed, CAMPAIGN).permutation(len(pairs))
+    successor = np.empty_like(order)
+    successor[order] = np.roll(order, -1)  # one cycle through all pairs, so that none keeps its own
+    return [
+        dataclasses.replace(pair, thermal=other.thermal, is_counts=other.is_counts)
+        for pair, other in zip(pairs, (pairs[number] for number in successor.tolist()), strict=True)
+    ]
 
 
 def find_boxes(config: PrepareConfig, pairs: Sequence[Pair], nodes: Nodes | None) -> list[Box]:
