@@ -193,7 +193,8 @@ def header_of(batch: Batch, rows: int) -> bytes:
 
 def body_of(batch: Batch) -> bytes:
     """Body of a record: column after column."""
-    return b"".join([values.tobytes() for values in batch.columns.values()])
+    parts: list[Any] = [np.ascontiguousarray(values) for values in batch.columns.values()]
+    return b"".join(parts)
 
 
 class Journalist:

@@ -30,7 +30,7 @@ from scimill.parallel.world import Stop, World
 
 PREDICTIONS, ABOUT = "predictions", "about.json"
 BLOCKS = 512  # about so many blocks there are: enough for an even load, few enough for a file system
-FEWEST_ATOMS, MOST_ATOMS = 32, 16384  # of a block
+FEWEST_ATOMS, MOST_ATOMS = 256, 16384  # of a block
 DONE, FAILED = 0, 1
 """Status of a structure: evaluated, or the calculator has failed."""
 
@@ -63,7 +63,7 @@ def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Sele
         size = max(1, atoms // len(species_of(group)))
         for first in range(0, len(mine), size):
             part = mine[first : first + size]
-            made.append(Block(group, part, f"{group}-{part[0]:09d}-{crc32c(ids[part].tobytes()):08x}.npz"))
+            made.append(Block(group, part, f"{group}-{part[0]:09d}-{crc32c(ids[part].tobytes()):08x}.npy"))
     return sorted(made, key=lambda block: (-block.atoms, block.name))
 
 
@@ -83,7 +83,7 @@ def evaluate(
         about = {"iteration": iteration, "calculators": calculators.fingerprint, "select": select}
         world.on_root(_prepare, folder / PREDICTIONS, about)
         blocks = world.on_root(blocks_of, snapshot, name, iteration, select)
-        left = world.on_root(lambda: [b for b in blocks if not (folder / PREDICTIONS / b.name).exists()])
+        left = world.on_root(lambda: [block for block in blocks if _read(folder / PREDICTIONS, block) is None])
         with world.together():
             made = [make() for make in calculators.makers]
         _evaluate_all(snapshot, folder / PREDICTIONS, left, made, world, stop)
@@ -125,39 +125,51 @@ def evaluate_block(snapshot: Snapshot, folder: Path, block: Block, calculators: 
     first, stop = int(block.rows[0]), int(block.rows[-1]) + 1
     geometry = snapshot.rows(block.group, first, stop, ["coordinates", "cell", "pbc"])
     geometry = {name: values[block.rows - first] for name, values in geometry.items()}
-    energies, forces, status, messages = predict(species_of(block.group), geometry, calculators)
-    with replacing(folder / block.name, "predictions") as part, part.open("wb") as file:
-        np.savez(file, energy=energies, forces=forces, status=status, messages=np.array(messages, dtype=str))
+    found = predict(species_of(block.group), geometry, calculators)
+    path = folder / block.name
+    with storage_errors(path, "keeping predictions"):  # not synced: what a machine loses is evaluated again
+        part = path.with_name(path.name + ".part")
+        with part.open("wb") as file:
+            np.save(file, found)
+        part.replace(path)
 
 
-def predict(
-    species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8], list[str]]:
+def _read(folder: Path, block: Block) -> NDArray[Any] | None:
+    """Predictions of a block; None where they are not there, or not whole."""
+    try:
+        found = np.load(folder / block.name)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if len(found) == len(block.rows) else None
+
+
+def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
     """Energies and forces of structures by every calculator; a structure with which one fails is NaN and told.
 
     Returns
     -------
-    Energies (members, rows), eV; forces (members, rows, atoms, 3), eV/Å; status (rows,); what calculators said, one
-    text per failed structure.
+    Records, shape (rows,): ``energy`` (members,), eV; ``forces`` (members, atoms, 3), eV/Å; ``status``; ``message``,
+    what a calculator said that failed.
 
     """
     positions = geometry["coordinates"]
     rows, atoms = positions.shape[:2]
-    energies = np.full((len(calculators), rows), np.nan)
-    forces = np.full((len(calculators), rows, atoms, 3), np.nan)
-    status, messages = np.zeros(rows, dtype=np.uint8), []
+    members = len(calculators)
+    kind = [("energy", "f8", (members,)), ("forces", "f8", (members, atoms, 3)), ("status", "u1"), ("message", "U200")]
+    found = np.zeros(rows, dtype=kind)
     for row in range(rows):
+        energy, forces = found["energy"][row], found["forces"][row]
         try:
             for member, calculator in enumerate(calculators):
-                found = labelled(species, positions[row], geometry["cell"][row], geometry["pbc"][row], calculator)
-                energies[member, row], forces[member, row] = found
-            if not (np.isfinite(energies[:, row]).all() and np.isfinite(forces[:, row]).all()):
+                energy[member], forces[member] = labelled(
+                    species, positions[row], geometry["cell"][row], geometry["pbc"][row], calculator
+                )
+            if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
                 raise ArithmeticError("the result is not finite")
         except Exception as error:  # a calculator may raise anything; the other structures go on
-            status[row] = FAILED
-            energies[:, row], forces[:, row] = np.nan, np.nan
-            messages.append(f"{type(error).__name__}: {error}"[:200])
-    return energies, forces, status, messages
+            found["status"][row], found["message"][row] = FAILED, f"{type(error).__name__}: {error}"
+            energy[:], forces[:] = np.nan, np.nan
+    return found
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -202,10 +214,10 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
             f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
         )
     blocks = blocks_of(snapshot, name, newest, about["select"])
-    missing = sum(not (folder / block.name).exists() for block in blocks)
-    if missing:
+    known = {block.name: found for block in blocks if (found := _read(folder, block)) is not None}
+    if len(known) < len(blocks):
         raise InputError(
-            f"{missing} of {len(blocks)} blocks of {name!r} are not evaluated", where=str(folder),
+            f"{len(blocks) - len(known)} of {len(blocks)} blocks of {name!r} are not evaluated", where=str(folder),
             remedy="run the evaluation again: it goes on where it was",
         )  # fmt: skip
     predicted: Arrays = {}
@@ -213,8 +225,9 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
     messages: list[str] = []
     for group in sorted({block.group for block in blocks}):
         mine = sorted((b for b in blocks if b.group == group), key=lambda b: int(b.rows[0]))
-        predicted[group], said = _joined(folder, mine)
-        messages += said
+        predicted[group] = _joined(np.concatenate([known[block.name] for block in mine]))
+        predicted[group]["rows"] = np.concatenate([block.rows for block in mine])
+        messages += [text for block in mine for text in known[block.name]["message"].tolist() if text]
         stored = snapshot.rows(group, names=["uid", "energy", "forces"])
         rows = predicted[group]["rows"]
         predicted[group] |= {"uid": stored["uid"][rows], "iteration": newest}
@@ -223,19 +236,13 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
     return Predictions(predicted, true, tuple(messages)), about["select"]
 
 
-def _joined(folder: Path, blocks: list[Block]) -> tuple[dict[str, Any], list[str]]:
+def _joined(found: NDArray[Any]) -> dict[str, Any]:
     """Predictions of a group: means over the committee, and its deviation."""
-    parts, messages = [], []
-    for block in blocks:
-        with np.load(folder / block.name) as file:
-            forces = file["forces"]
-            parts.append(
-                (file["energy"].mean(axis=0), forces.mean(axis=0), scores.force_deviation(forces), file["status"])
-            )
-            messages += file["messages"].tolist()
-    names = ("energy", "forces", "deviation", "status")
-    arrays: dict[str, Any] = {n: np.concatenate(p) for n, p in zip(names, zip(*parts, strict=True), strict=True)}
-    return arrays | {"rows": np.concatenate([block.rows for block in blocks])}, messages
+    forces = found["forces"]
+    return {
+        "energy": found["energy"].mean(axis=1), "forces": forces.mean(axis=1), "status": found["status"],
+        "deviation": scores.force_deviation(np.moveaxis(forces, 1, 0)),
+    }  # fmt: skip
 
 
 def summary(found: Predictions) -> str:

@@ -72,9 +72,18 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = hdf5.open_for_reading(path)
+        self._datasets: dict[str, h5py.Dataset | None] = {}
+
+    def _dataset(self, name: str) -> h5py.Dataset | None:
+        """Return a dataset; kept, since finding it takes as long as reading some 100 kB."""
+        if name not in self._datasets:
+            found = self._file.get(name)
+            self._datasets[name] = found if isinstance(found, h5py.Dataset) else None
+        return self._datasets[name]
 
     def close(self) -> None:
         """Close the file."""
+        self._datasets.clear()
         self._file.close()
 
     @property
@@ -101,7 +110,7 @@ class Segment:
 
     def has(self, name: str) -> bool:
         """Whether there is a dataset of this name."""
-        return isinstance(self._file.get(name), h5py.Dataset)
+        return self._dataset(name) is not None
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a dataset."""
@@ -114,4 +123,5 @@ class Segment:
     def read(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Read rows of a dataset."""
         with storage_errors(self.path, "reading a segment"):
-            return np.asarray(self._file[name][first:stop])
+            dataset = self._dataset(name)
+            return np.asarray((self._file[name] if dataset is None else dataset)[first:stop])

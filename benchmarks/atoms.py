@@ -1,0 +1,326 @@
+"""The database of atoms against plain h5py and ASE's database, and what evaluating through it costs.
+
+    python benchmarks/atoms.py [--rows N] [--repeats N] [--directory DIRECTORY] [--json FILE]
+
+All is measured in CPU seconds, the least of some repeats: a shared machine's clock says little. The plain ways are
+those that one finds in practice: an HDF5 group per structure with a dataset per property, rows taken from a chunked
+dataset by a list of numbers, a row of ASE's database per structure. They are slow, and measured on fewer structures, by
+their rate. It starts itself in processes of their own for the balance of the load, and for the memory of compressing.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase
+import h5py
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from goals import Goal, conclude, machine
+
+from scimill.atoms import Database, evaluate
+from scimill.atoms.serial_ase import connect
+from scimill.parallel.partition import share
+from scimill.parallel.world import world
+
+NAIVE_ROWS = 1500  # structures of the plain ways
+MEMBERS = 8
+EVALUATED = 150  # Al28, for the overhead
+MIXED = ((28, 240), (128, 80))  # atoms, structures: for the balance
+LATTICE = 4.05  # Å, of aluminium
+
+Arrays = dict[str, np.ndarray]
+
+
+def structures(rows: int, atoms: int, seed: int = 1) -> Arrays:
+    """Rattled aluminium: coordinates, cells, energies, forces."""
+    stream = np.random.default_rng(seed)
+    edge = round((atoms / 4) ** (1 / 3) + 0.499)
+    sites = [
+        (i, j, k) for i in range(2 * edge) for j in range(2 * edge) for k in range(2 * edge) if (i + j + k) % 2 == 0
+    ]
+    base = np.array(sites[:atoms], dtype=float) * LATTICE / 2
+    coordinates = base + stream.normal(0, 0.1, (rows, atoms, 3))
+    cell = np.broadcast_to(np.eye(3) * edge * LATTICE, (rows, 3, 3)).copy()
+    forces = stream.normal(0, 1, (rows, atoms, 3))
+    return {"coordinates": coordinates, "cell": cell, "energy": stream.normal(0, 1, rows), "forces": forces}
+
+
+def part(arrays: Arrays, rows: int) -> Arrays:
+    return {name: values[:rows] for name, values in arrays.items()}
+
+
+def rate(repeats: int, count: int, prepare: Callable[[int], Any], work: Callable[[Any], Any]) -> float:
+    """Structures per CPU second, the best of some repeats."""
+    best = np.inf
+    for repeat in range(repeats):
+        argument = prepare(repeat)
+        started = time.process_time()
+        work(argument)
+        best = min(best, time.process_time() - started)
+    return count / best
+
+
+# ---- the plain ways ---------------------------------------------------------------------------------------------
+
+
+def groups_write(path: Path, arrays: Arrays) -> None:
+    """A group per structure, a dataset per property."""
+    with h5py.File(path, "w") as file:
+        for row in range(len(arrays["energy"])):
+            group = file.create_group(f"Uncompressed_data/{row:08d}")
+            group["species"] = np.full(arrays["coordinates"].shape[1], 13, np.uint8)
+            group["pbc"], group["test"], group["uid"] = np.ones(3, bool), np.uint8(0), np.bytes_(f"{row:032d}")
+            for name, values in arrays.items():
+                group[name] = values[row]
+
+
+def groups_compress(path: Path) -> None:
+    """Read every group and append it to resizable datasets."""
+    with h5py.File(path, "a") as file:
+        out: dict[str, h5py.Dataset] = {}
+        for number, group in enumerate(file["Uncompressed_data"].values()):
+            for name in ("coordinates", "cell", "energy", "forces"):
+                value = group[name][()]
+                if name not in out:
+                    shape = np.shape(value)
+                    out[name] = file.create_dataset(f"Al28/{name}", (0, *shape), "f8", maxshape=(None, *shape))
+                out[name].resize(number + 1, axis=0)
+                out[name][number] = value
+
+
+def chunked(path: Path, arrays: Arrays) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, chunks=(min(64, len(values)), *values.shape[1:]))
+    return path
+
+
+def fancy_caches(path: Path) -> None:
+    """For each member, take its rows by a sorted list of numbers."""
+    with h5py.File(path) as file:
+        rows = len(file["energy"])
+        for member in range(MEMBERS):
+            order = np.random.default_rng(member).permutation(rows)
+            with h5py.File(path.with_name(f"naive-{member}.h5"), "w") as out:
+                for kind, chosen in (
+                    ("train", order[: int(0.8 * rows)]),
+                    ("valid", order[int(0.8 * rows) : int(0.9 * rows)]),
+                ):
+                    for name in file:
+                        out[f"{kind}/{name}"] = file[name][np.sort(chosen)]
+
+
+def ase_write(path: Path, arrays: Arrays) -> Path:
+    with connect(path) as database:
+        for row in range(len(arrays["energy"])):
+            atoms = ase.Atoms(
+                f"Al{arrays['coordinates'].shape[1]}", arrays["coordinates"][row], cell=arrays["cell"][row], pbc=True
+            )
+            atoms.calc = SinglePointCalculator(atoms, energy=arrays["energy"][row], forces=arrays["forces"][row])
+            database.write(atoms)
+    return path
+
+
+def ase_read(path: Path) -> None:
+    with connect(path) as database:
+        for row in database.select():
+            row.energy, row.forces  # noqa: B018
+
+
+# ---- ours -------------------------------------------------------------------------------------------------------
+
+
+def add_singly(database: Database, arrays: Arrays) -> None:
+    species = np.full(arrays["coordinates"].shape[1], 13)
+    for row in range(len(arrays["energy"])):
+        database.add(species, **{name: values[row] for name, values in arrays.items()})
+
+
+def add_batch(database: Database, arrays: Arrays) -> None:
+    database.add_batch(np.full(arrays["coordinates"].shape[1], 13), **arrays)
+
+
+def read_labels(database: Database) -> None:
+    for _ in database.blocks(["energy", "forces"]):
+        pass
+
+
+def compress_here(path: Path) -> None:
+    """Compress, and print how long it took and what memory it needed; in a process of its own."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Database(path, write=True) as database:
+        started = time.process_time()
+        database.compress_dataset()
+        seconds = time.process_time() - started
+    print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]))
+
+
+def balance_here(path: Path) -> None:
+    """Evaluate this rank's blocks, and print the mean over the largest of the ranks' CPU seconds."""
+    ranks = world()
+    with Database(path, world=ranks) as database, tempfile.TemporaryDirectory() as folder:
+        blocks = evaluate.blocks_of(database.snapshot, "r", None, "unused")
+        started = time.process_time()
+        for number in share(np.arange(len(blocks)), ranks.rank, ranks.size).tolist():
+            evaluate.evaluate_block(database.snapshot, Path(folder), blocks[number], [EMT()])
+        busy = ranks.gather_all(time.process_time() - started)
+    if ranks.is_root:
+        print(json.dumps(float(np.mean(busy) / np.max(busy))))
+
+
+def ask(*words: object, ranks: int = 1) -> Any:
+    """Run this file in processes of their own, and return what it prints."""
+    launcher = ["mpirun", "-n", str(ranks), "--oversubscribe"] if ranks > 1 else []
+    command = [*launcher, sys.executable, __file__, *map(str, words)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+# ---- the comparisons --------------------------------------------------------------------------------------------
+
+
+def ingest_and_compress(folder: Path, arrays: Arrays, repeats: int) -> dict[str, float]:
+    """Structures per CPU second of every way to add and compress; and the memory that compressing needs, MiB."""
+    few, rows = part(arrays, NAIVE_ROWS), len(arrays["energy"])
+    found = {
+        "groups write": rate(repeats, NAIVE_ROWS, lambda n: folder / f"groups-{n}.h5", lambda p: groups_write(p, few)),
+        "groups compress": rate(repeats, NAIVE_ROWS, lambda n: folder / f"groups-{n}.h5", groups_compress),
+    }
+    singly = part(arrays, min(rows, 20_000))
+
+    def fresh(number: int, kind: str) -> Database:
+        return Database(folder / f"{kind}-{number}", write=True)
+
+    found["add"] = rate(repeats, len(singly["energy"]), lambda n: fresh(n, "singly"), lambda d: add_singly(d, singly))
+    found["add_batch"] = rate(repeats, rows, lambda n: fresh(n, "batch"), lambda d: add_batch(d, arrays))
+    return found
+
+
+def caches(database: Database, folder: Path, arrays: Arrays, repeats: int) -> dict[str, float]:
+    """MB per CPU second of eight caches."""
+    rows = len(arrays["energy"])
+    few = part(arrays, min(rows, 10_000))
+    bytes_per_row = sum(values[0].nbytes for values in arrays.values()) * MEMBERS * 0.9 / 1e6
+    ours = rate(
+        repeats, rows, lambda n: folder / f"caches-{n}",
+        lambda p: database.build_strided_train_cache(p, None, 0.8, 0.1, MEMBERS),
+    )  # fmt: skip
+    naive = rate(repeats, len(few["energy"]), lambda n: chunked(folder / f"chunked-{n}.h5", few), fancy_caches)
+    index = rate(
+        repeats, rows, lambda n: folder / f"index-{n}",
+        lambda p: database.build_strided_train_cache(p, None, 0.8, 0.1, MEMBERS, format="index"),
+    )  # fmt: skip
+    return {
+        "caches": ours * bytes_per_row,
+        "fancy caches": naive * bytes_per_row,
+        "index caches": index * bytes_per_row,
+    }
+
+
+class Nothing(Calculator):
+    """A calculator that takes no time: what remains is what it costs to ask it."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
+
+
+def bare(arrays: Arrays, calculator: Any) -> None:
+    """Ask a calculator in a loop."""
+    for row in range(len(arrays["energy"])):
+        cell, positions = arrays["cell"][row], arrays["coordinates"][row]
+        atoms = ase.Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
+        atoms.get_potential_energy(), atoms.get_forces()
+
+
+def overhead(folder: Path, repeats: int) -> float:
+    """Evaluating through the database over a bare loop, both with a calculator that takes no time, per time of EMT.
+
+    The difference of two times that EMT takes would say nothing: it is smaller than how much they vary.
+    """
+    arrays = structures(EVALUATED, 28)
+    path = folder / "evaluated"
+    with Database(path, write=True) as database:
+        add_batch(database, arrays)
+        database.compress_dataset()
+        for repeat in range(repeats):
+            database.create_reduction(f"r{repeat}", number=0)
+    with Database(path) as database:
+        ours = rate(repeats, EVALUATED, lambda n: f"r{n}", lambda r: database.ase_evaluate_unused_data(Nothing, r))
+    loop = rate(repeats, EVALUATED, lambda _: Nothing(), lambda calculator: bare(arrays, calculator))
+    emt = rate(repeats, EVALUATED, lambda _: EMT(), lambda calculator: bare(arrays, calculator))
+    return (1 / ours - 1 / loop) * emt
+
+
+def balance(folder: Path, ranks: int) -> float:
+    path = folder / "mixed"
+    if not path.exists():
+        with Database(path, write=True) as database:
+            for atoms, rows in MIXED:
+                add_batch(database, structures(rows, atoms))
+            database.compress_dataset()
+            database.create_reduction("r", number=0)
+    return float(ask("--balance", path, ranks=ranks))
+
+
+def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
+    """All figures by name."""
+    arrays = structures(rows, 28)
+    found = ingest_and_compress(folder, arrays, repeats)
+    with Database(folder / "single", write=True) as database:
+        add_singly(database, arrays)
+    seconds, found["compress memory"] = ask("--compress", folder / "single")
+    found["compress"] = rows / seconds
+    with Database(folder / "single") as database:
+        found |= caches(database, folder, arrays, repeats)
+        found["read"] = rate(repeats, rows, lambda _: database, read_labels)
+    few = part(arrays, NAIVE_ROWS)
+    found["ase-db read"] = rate(repeats, NAIVE_ROWS, lambda n: ase_write(folder / f"rows-{n}.db", few), ase_read)
+    found["overhead"] = overhead(folder, repeats)
+    return found | {f"balance {ranks}": balance(folder, ranks) for ranks in (2, 4)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000, help="structures of 28 atoms")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--directory", type=Path, help="where to write; a temporary one if not given")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--compress", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--balance", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.compress or arguments.balance:
+        compress_here(arguments.compress) if arguments.compress else balance_here(arguments.balance)
+        return 0
+    world()
+    with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
+        found = measure(Path(folder), arguments.rows, arguments.repeats)
+    print(f"{machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
+    print("\n".join(f"{name:18} {value:14,.4g}" for name, value in found.items()))
+    goals = [
+        Goal("add, over a group per structure", found["add"] / found["groups write"], least=8),
+        Goal("add_batch, over a group per structure", found["add_batch"] / found["groups write"], least=100),
+        Goal("compress, over reading and appending groups", found["compress"] / found["groups compress"], least=5),
+        Goal("memory of compressing, MiB", found["compress memory"], most=256),
+        Goal("8 caches, over rows by a list", found["caches"] / found["fancy caches"], least=4),
+        Goal("8 caches, MB/s", found["caches"], least=300),
+        Goal("energies and forces, over ASE's database", found["read"] / found["ase-db read"], least=50),
+        Goal("overhead of evaluating", found["overhead"], most=0.03),
+        *(Goal(f"balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
+    ]
+    return conclude(goals, {"figures": found}, arguments.json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
