@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench_data as data
-from scimill.bench.params import ScaleConfig
+from scimill.bench.generate import generate
+from scimill.bench.params import GenerateConfig, ScaleConfig
 from scimill.bench.scale import scale
 from scimill.bench.scaling import Pieces, pick, split
 from scimill.config import Layer, build
@@ -73,7 +74,8 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
     size = round(total(inputs / kind) * factor) if kind != "parquet" else round(7000 * 160 * factor)  # compressed
-    for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0), ("nearest", -0.5, 0.5)):
+    fits = (("at-least", 0, 1), ("at-most", -1, 0), ("nearest", -0.5, 0.5))
+    for fit, low, high in fits[:1] if kind == "parquet" else fits:
         scaled(inputs, kind, tmp_path / fit, size=size, fit=fit)
         assert low * RECORD[kind] <= total(tmp_path / fit) - size <= high * RECORD[kind]
         shutil.rmtree(tmp_path / fit)
@@ -415,6 +417,22 @@ def test_other_inputs_are_refused(inputs, tmp_path, capsys):
     assert refusal("bin", tmp_path / "both", tmp_path / "out", capsys)[0] == "files of more than one format: bin, text"
 
 
+def test_links_are_followed_unless_they_lead_nowhere(inputs, tmp_path, capsys):
+    for kind in ("bin", "npz", "bert", "imseg", "text"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for name in names(inputs / kind):
+            (folder / name).symlink_to(inputs / kind / name)
+        scaled(tmp_path, kind, tmp_path / f"{kind}-out", size=total(inputs / kind) // 2)
+        last = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+        last.unlink()
+        last.symlink_to(tmp_path / "nowhere")
+        what = refusal(kind, folder, tmp_path / "out", capsys)[0]
+        assert any(text in what for text in ("is missing", "No such file", "no files of", "one file for training")), (
+            what
+        )
+
+
 def test_other_outputs_are_refused(inputs, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(inputs / "bert", folder)
@@ -444,3 +462,48 @@ def test_resuming_with_another_input_is_refused(inputs, tmp_path):
     os.utime(folder / "terabyte_processed_train.bin")
     with pytest.raises(ConfigError, match="the input is another one, or has been changed"):
         scale(config, folder, Output(output, resume=True), World(None))
+
+
+# ---- stores -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    for workload in ("dlrm", "bert"):
+        values = {"workload": workload, "format": "hdf5", "size": "3MB", "block_size": 2**18, "sequences": "sentences"}
+        generate(build(GenerateConfig, [Layer("test", values)]), Output(folder / f"{workload}.h5"), World(None))
+    return folder
+
+
+@pytest.mark.parametrize("workload", ["dlrm", "bert"])
+def test_stores_are_scaled(stores, tmp_path, workload):
+    import h5py
+
+    config = build(ScaleConfig, [Layer("test", {"workload": workload, "size": "8MB"})])
+    assert scale(config, stores / f"{workload}.h5", Output(tmp_path / "out.h5"), World(None)) is not None
+    with h5py.File(stores / f"{workload}.h5") as old, h5py.File(tmp_path / "out.h5") as new:
+        fields = [name for name in old if name != "blocks" and isinstance(old[name], h5py.Dataset)]
+        rows = len(old[fields[0]])
+        unit = sum(old[name].dtype.itemsize * int(np.prod(old[name].shape[1:])) for name in fields)
+        assert 0 <= len(new[fields[0]]) * unit - 8_000_000 < unit
+        for name in fields:
+            before, after = old[name][()], new[name][()]
+            assert np.array_equal(after[:rows], before)
+            assert np.array_equal(np.sort(after[rows : 2 * rows], axis=None), np.sort(before, axis=None))
+            assert (name not in ("dense", "sparse", "input_ids")) == np.array_equal(after[rows : 2 * rows], before)
+
+
+def test_stores_that_are_refused(stores, tmp_path):
+    config = build(ScaleConfig, [Layer("test", {"workload": "bert", "size": "8MB"})])
+    with pytest.raises(InputError, match="no store of bert"):
+        scale(config, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
+    content = bytearray((stores / "bert.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.h5").write_bytes(content)
+    with pytest.raises(InputError, match=r"the data set has a defect: flipped\.h5: block \d+: its data do not match"):
+        scale(config, tmp_path / "flipped.h5", Output(tmp_path / "out.h5"), World(None))
+    (tmp_path / "text.h5").write_text("no store")
+    with pytest.raises(InputError):
+        scale(config, tmp_path / "text.h5", Output(tmp_path / "out.h5"), World(None))
+    assert not (tmp_path / "out.h5").exists()

@@ -76,7 +76,7 @@ def verify(folder: Path) -> None:
 @generating
 @configured(ScaleConfig, positional="workload")
 def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) -> None:
-    """Make of the data set INPUT one of another size: the directory OUTPUT.
+    """Make of the data set INPUT one of another size: OUTPUT, a directory, or a file where INPUT is HDF5.
 
     A larger one takes all records as often as they fit, changed but of the same law; a smaller one is a fair choice.
     Under mpirun or srun all ranks scan and write, and the bytes do not depend on their number.

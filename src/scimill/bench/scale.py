@@ -1,5 +1,6 @@
 """Scaling a data set: scan it, take its pieces so many times, write them changed."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ from scimill import config as configuration
 from scimill.bench import directory
 from scimill.bench.counter import low_half, stream_key, word
 from scimill.bench.generate import check_output, table
+from scimill.bench.inputs import stores
 from scimill.bench.inputs.source import Source
+from scimill.bench.inputs.stores import StoreRows
 from scimill.bench.ledger import Begun, Entry, Manifest
 from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
 from scimill.bench.perturbation import happens
@@ -21,11 +24,13 @@ from scimill.bench.pieces import Change, Changes
 from scimill.bench.plan import Plan, fit_count, too_small
 from scimill.bench.scaling import Picks, pick
 from scimill.errors import ConfigError, InputError
-from scimill.files import check_free
+from scimill.files import check_directory, check_free
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.store.mill import mill
 from scimill.store.output import Output
+from scimill.store.provenance import Provenance
+from scimill.store.writer import open_writer
 
 STREAM = 90  # of the choice and the changes of the first part; that of the next one is one higher
 PIECES = 2**40  # more than a part has: words of a stream per time that all are taken
@@ -52,6 +57,8 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
 
     """
     source = scan(config, input_, output, world)
+    if isinstance(source, StoreRows):
+        return scale_store(config, source, output, world)
     with world.together():
         planned, picks = plan(config, source)
     stop = Stop(world, config.walltime, config.walltime_margin)
@@ -65,19 +72,40 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
     if writer is None:
         return None
     mill(world, writer, writer.make, stop, what="scale", unit="B")
-    return told(config, source, planned, picks)
+    return told(config, source, picks, planned.size)
+
+
+def scale_store(config: ScaleConfig, source: StoreRows, output: Output, world: World) -> str | None:
+    """Write a store of another size; see `scale`."""
+    with world.together():
+        picks = choose(config, source)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    identity = fingerprint(source)
+    text = f"{configuration.to_yaml(config)}input: {identity}\n"
+    provenance = Provenance("bench", ALGORITHM, text, config.seed)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    layout = source.layout(picks[0].total)
+    writer = open_writer(world, output, layout, provenance, functools.partial(explain, config, identity), stop)
+    if writer is None:
+        return None
+    mill(world, writer, source.maker(picks[0], changes(config)), stop, what="scale", unit="rows")
+    return told(config, source, picks, picks[0].total * source.unit)
 
 
 def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
     """What scaling would do, for ``--dry-run``; collective. The output's place and space are checked too."""
     source = scan(config, input_, output, world)
+    if isinstance(source, StoreRows):
+        with world.together():
+            picks = choose(config, source)
+        return table({"output": f"{output.path}: {told(config, source, picks, picks[0].total * source.unit)}"})
     with world.together():
         planned, picks = plan(config, source)
     world.on_root(check_output, output, planned)
     names = [file.name for file in planned.files]
     return table({
         "input": f"{input_}: {config.workload}, {source.format}",
-        "output": f"{output.path}: {told(config, source, planned, picks)}",
+        "output": f"{output.path}: {told(config, source, picks, planned.size)}",
         "files": f"{len(names):,}: {names[0]} to {names[-1]}",
     })  # fmt: skip
 
@@ -91,6 +119,8 @@ def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> Sou
 
     """
     world.on_root(check_input, config, folder, output)
+    if folder.is_file():
+        return stores.scan(folder, config.workload, world)
     form: str = config.format or world.on_root(recognise, config.workload, folder)
     module = importlib.import_module(f"scimill.bench.inputs.{INPUTS[config.workload, form]}")
     source: Source = module.scan(folder, config.skip_damaged, world)
@@ -105,7 +135,10 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
     inside = [place for place in places if place == folder.resolve() or folder.resolve() in place.parents]
     if inside:
         raise ConfigError("the output is the input, or in it", where=str(output.path), remedy="name another output")
-    directory.check_place(output)
+    if folder.is_file():
+        check_directory(output.path)
+    else:
+        directory.check_place(output)
     if not output.part.exists():
         check_free(output.path, config.size)
 
@@ -236,10 +269,11 @@ def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:
     return copied / sum(taken.total for taken in picks)
 
 
-def told(config: ScaleConfig, source: Source, planned: Plan, picks: Sequence[Picks]) -> str:
+def told(config: ScaleConfig, source: Source, picks: Sequence[Picks], size: int) -> str:
     """What was made, in words."""
     before = source.total([part.size for part in source.parts])
-    text = f"{planned.records:,} records, {planned.size:,} bytes ({planned.size / before:.4g} times the input)"
+    records = sum(int(taken.records.sum()) for taken in picks)
+    text = f"{records:,} records, {size:,} bytes ({size / before:.4g} times the input)"
     text += f", {duplicate_share(config, picks):.2%} duplicates"
     if len(picks) > 1:
         each = zip(source.parts, picks, strict=True)

@@ -1,6 +1,7 @@
 """The binary files of dlrm: rows of 40 int32."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scimill.bench.inputs.source import (
     Part,
     Scanned,
     capacities,
+    in_parallel,
     piece_length,
     read_bytes,
     tell,
@@ -118,7 +120,8 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryRows:
     InputError : it has defects.
 
     """
-    found = [(path, scan_file(path)) for path in world.on_root(find, folder)]
+    paths = world.on_root(find, folder)
+    found = list(zip(paths, in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:
