@@ -8,86 +8,122 @@ import numpy as np
 import pytest
 
 from mpi import dataset_hashes, done_blocks, scimill, start, succeed, wait_until
+from scimill.cli import check
+from scimill.errors import InputError, NumericalError, ScimillError
+from scimill.parallel.world import World
+from scimill.store.output import Output
+from scimill.turbulence.simulate import simulate
 
-SMALL = ("turbulence", "simulate", "--points", 64, "--interval", 0.5, "--amplitude", 0.5, "--samples", 2)
+SMALL = ("--points", 64, "--interval", 0.5, "--amplitude", 0.5, "--samples", 2)
 CONFIGS = {
-    # name: flags, numbers of ranks
-    "spectral": (("--snapshots", 3, "--hyperviscosity", 1e-6, "--order", 3), (1, 2, 3, 4)),
-    "arakawa": (
-        ("--snapshots", 2, "--scheme", "arakawa", "--hyperviscosity", 1e-7, "--order", 3, "--step", 0.02),
-        (1, 2, 3),
+    # name: flags, numbers of ranks beside one
+    "spectral": (("--snapshots", 2, "--hyperviscosity", 1e-6, "--order", 3), (2, 3, 4)),
+    "arakawa, modified": (
+        ("--snapshots", 2, "--scheme", "arakawa", "--hyperviscosity", 1e-7, "--order", 3, "--modified"),
+        (3,),
     ),
-    "single-precision, uneven, modified": (
-        ("--snapshots", 2, "--points", 50, "--precision", "float32", "--modified", "--density-diffusion", 0.01),
-        (1, 3),
+    "three members, single precision, uneven slabs": (
+        ("--snapshots", 1, "--members", 3, "--points", 50, "--precision", "float32", "--density-diffusion", 0.01),
+        (4,),
     ),
-    "three members": (("--snapshots", 2, "--members", 3, "--points", 32, "--noise-modes", 8), (1, 2, 4)),
 }
+
+
+def run(path: Path, *flags: object, ranks: int = 1) -> None:
+    """Simulate: in this process on one rank, else by the real command."""
+    words = [str(word) for word in ("turbulence", "simulate", path, *SMALL, *flags)]
+    if ranks > 1:
+        succeed(*words, ranks=ranks)
+    else:
+        resume = "--resume" in words
+        assert simulate(check(words).obj, Output(path, resume), World(None))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_bits_are_the_same_on_any_number_of_ranks(name: str, tmp_path: Path) -> None:
     flags, numbers = CONFIGS[name]
-    paths = [tmp_path / f"{number}.h5" for number in numbers]
-    for number, path in zip(numbers, paths, strict=True):
-        succeed(*SMALL, path, *flags, ranks=number)
-    hashes = [dataset_hashes(path) for path in paths]
-    assert "density" in hashes[0] and "diagnostics/energy" in hashes[0]
-    assert all(other == hashes[0] for other in hashes[1:])
-    assert succeed("verify", paths[-1]).stdout.strip().endswith("blocks")
+    run(tmp_path / "1.h5", *flags)
+    hashes = dataset_hashes(tmp_path / "1.h5")
+    assert {"density", "vorticity", "diagnostics/energy", "blocks/crc32c"} <= hashes.keys()
+    for number in numbers:
+        path = tmp_path / f"{number}.h5"
+        run(path, *flags, ranks=number)
+        assert dataset_hashes(path) == hashes, number
+    assert "sound" in succeed("verify", path).stdout
 
 
-def test_members_differ(tmp_path: Path) -> None:
-    succeed(*SMALL, tmp_path / "a.h5", "--snapshots", 1, "--members", 2)
+def test_members_differ_and_each_has_its_times(tmp_path: Path) -> None:
+    run(tmp_path / "a.h5", "--snapshots", 1, "--members", 2)
     with h5py.File(tmp_path / "a.h5", "r", locking=False) as file:
         assert file["member"][:].tolist() == [0, 0, 1, 1]
         assert file["time"][:].tolist() == [0.0, 0.5, 0.0, 0.5]
+        assert file["blocks/diagnostics_rows"][:].tolist() == [1, 2, 1, 2]
         assert np.abs(file["density"][0] - file["density"][2]).max() > 0.1
 
 
 def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(tmp_path: Path) -> None:
-    flags = (*SMALL, "--snapshots", 40, "--hyperviscosity", 1e-6, "--order", 3, "--step", 0.005)
-    succeed(*flags, tmp_path / "whole.h5")
-    part = tmp_path / "killed.h5.part"
-    with start(*flags, tmp_path / "killed.h5", ranks=2) as job:
+    flags = ("--snapshots", 40, "--hyperviscosity", 1e-6, "--order", 3, "--step", 0.005)
+    run(tmp_path / "whole.h5", *flags)
+    path, part = tmp_path / "killed.h5", tmp_path / "killed.h5.part"
+    with start("turbulence", "simulate", path, *SMALL, *flags, ranks=2) as job:
         wait_until(lambda: len(done_blocks(part)) >= 2, "two snapshots")
         job.kill(1)
         assert job.wait().returncode != 0
     assert 2 <= len(done_blocks(part)) < 41
-    succeed(*flags, tmp_path / "killed.h5", "--resume")
-    assert dataset_hashes(tmp_path / "killed.h5") == dataset_hashes(tmp_path / "whole.h5")
+    run(path, *flags, "--resume")
+    assert dataset_hashes(path) == dataset_hashes(tmp_path / "whole.h5")
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2])
-def test_a_signal_stops_all_ranks_and_the_run_can_be_resumed(number: int, tmp_path: Path) -> None:
-    flags = (*SMALL, tmp_path / "a.h5", "--snapshots", 20, "--step", 0.01, "--members", 2)
-    with start(*flags, ranks=2) as job:
+def test_a_signal_stops_all_ranks_and_the_run_can_be_resumed(tmp_path: Path) -> None:
+    path, flags = tmp_path / "a.h5", ("--snapshots", 40, "--step", 0.005, "--members", 2)
+    with start("turbulence", "simulate", path, *SMALL, *flags, ranks=2) as job:
         wait_until(lambda: len(done_blocks(tmp_path / "a.h5.part")) >= 1, "a snapshot")
-        job.kill(1, number)
+        job.kill(1, signal.SIGUSR2)
         result = job.wait()
     assert result.returncode == 75, result
-    succeed(*flags, "--resume")
-    assert len(done_blocks(tmp_path / "a.h5")) == 42
+    run(path, *flags, "--resume")
+    assert len(done_blocks(path)) == 82
 
 
 @pytest.mark.parametrize("scheme", ["spectral", "arakawa"])
 def test_restart_from_a_snapshot_equals_the_uninterrupted_run(scheme: str, tmp_path: Path) -> None:
-    flags = (*SMALL, "--scheme", scheme, "--hyperviscosity", 1e-6, "--order", 1)
-    succeed(*flags, tmp_path / "whole.h5", "--snapshots", 4)
-    succeed(*flags, tmp_path / "rest.h5", "--snapshots", 2, "--from", tmp_path / "whole.h5", "--snapshot", 2, ranks=2)
-    with (
-        h5py.File(tmp_path / "whole.h5", "r", locking=False) as whole,
-        h5py.File(tmp_path / "rest.h5", "r", locking=False) as rest,
-    ):
+    whole, rest = tmp_path / "whole.h5", tmp_path / "rest.h5"
+    flags = ("--scheme", scheme, "--hyperviscosity", 1e-6)
+    run(whole, *flags, "--snapshots", 4)
+    run(rest, *flags, "--snapshots", 2, "--from", whole, "--snapshot", 2)
+    with h5py.File(whole, "r", locking=False) as first, h5py.File(rest, "r", locking=False) as second:
         for name in ("density", "vorticity", "time", "diagnostics/energy"):
-            last = whole[name][-2:].tobytes()
-            assert rest[name][-2:].tobytes() == last, name
+            assert second[name][-2:].tobytes() == first[name][-2:].tobytes(), name
+
+
+def refusal(tmp_path: Path, *flags: object) -> ScimillError:
+    """Error of a run from the store a.h5, which leaves no output."""
+    with pytest.raises(ScimillError) as caught:
+        run(tmp_path / "b.h5", "--snapshots", 1, "--from", tmp_path / "a.h5", *flags)
+    assert len(str(caught.value).splitlines()) <= 4
+    assert not list(tmp_path.glob("b.h5*"))
+    return caught.value
+
+
+def test_a_store_from_which_the_run_cannot_begin_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    run(path, "--snapshots", 1)
+    assert "alpha was 1.0, is 2.0" in str(refusal(tmp_path, "--alpha", 2))
+    assert "64 x 64 points, not 32 x 32" in str(refusal(tmp_path, "--points", 32))
+    assert "2 members cannot begin" in str(refusal(tmp_path, "--members", 2))
+    assert "no snapshot 7" in str(refusal(tmp_path, "--snapshot", 7))
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert refusal(tmp_path).exit_code == 4
+    path.unlink()
+    assert isinstance(refusal(tmp_path), InputError)
+
+
+DIVERGING = ("--snapshots", 5, "--noise-modes", 20, "--amplitude", 3, "--step", 0.05, "--alpha", 0)
 
 
 def test_a_run_that_diverges_names_step_and_rank_and_keeps_what_was_good(tmp_path: Path) -> None:
-    flags = ("--snapshots", 5, "--amplitude", 3, "--hyperviscosity", 1, "--order", 2, "--step", 0.05, "--alpha", 0)
-    result = scimill(*SMALL, tmp_path / "a.h5", "--noise-modes", 20, *flags, ranks=2)
-    assert result.returncode == 5, result
+    result = scimill("turbulence", "simulate", tmp_path / "a.h5", *SMALL, *DIVERGING, ranks=2)
+    assert result.returncode == NumericalError.exit_code, result
     assert result.tracebacks == 0
     assert len(result.errors) == 1
     assert "after step" in result.errors[0]
@@ -96,7 +132,8 @@ def test_a_run_that_diverges_names_step_and_rank_and_keeps_what_was_good(tmp_pat
 
 
 def test_more_ranks_than_rows_can_be_dealt_to_are_refused(tmp_path: Path) -> None:
-    result = scimill(*SMALL, tmp_path / "a.h5", "--snapshots", 1, "--points", 16, "--noise-modes", 4, ranks=2)
+    flags = ("--snapshots", 1, "--points", 16, "--noise-modes", 4)
+    result = scimill("turbulence", "simulate", tmp_path / "a.h5", *flags, ranks=2)
     assert result.returncode == 2, result
     assert "2 ranks for each member" in result.errors[0]
     assert list(tmp_path.iterdir()) == []

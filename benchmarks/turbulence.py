@@ -1,0 +1,254 @@
+"""Milliseconds per RK4 step beside hw2d, CPU time at equal error, what writing snapshots costs, and two ranks.
+
+    pip install --no-deps --target .venv/peers/hw2d hw2d==1.0.4 pandas==3.1.1 python-dateutil==4.0.0 six==1.17.0
+    python benchmarks/turbulence.py [--points 256 512 1024] [--skip-error] [--skip-ranks] [--json FILE]
+
+CPU time of one process with one thread, the best of several repeats, all in the same run. Two ranks are timed by the
+clock, which says nothing unless two cores are free.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+import numpy as np
+from goals import Goal, conclude, machine
+from numpy.typing import NDArray
+
+from scimill.config import Layer, build, read_preset
+from scimill.parallel.world import World, world
+from scimill.store.output import Output
+from scimill.store.writer import Writer
+from scimill.turbulence import simulate
+from scimill.turbulence.equations import Physics
+from scimill.turbulence.params import SimulateConfig
+from scimill.turbulence.solver import Solver
+
+PEERS = Path(__file__).parents[1] / ".venv" / "peers" / "hw2d"
+SIMLINT = Physics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
+OURS = (("spectral", "float64"), ("spectral", "float32"), ("arakawa", "float64"), ("arakawa", "float32"))
+REPEATS = 5
+LONGEST = {"spectral": 1.1, "arakawa": 2.3}
+"""Courant numbers near the limit of stability: each scheme with the longest steps that it can take."""
+COMPARED = 42  # highest mode that errors are measured on
+CANDIDATES = (192, 216, 240, 256)
+"""Grids of the spectral scheme, of which the smallest that is as accurate as Arakawa's 1024² is compared with it."""
+
+Grid = NDArray[np.float64]
+
+
+def cpu_ms(function: Callable[[], Any], least: float = 0.15) -> float:
+    """CPU milliseconds of a call, the best of several repeats of enough calls."""
+    function()
+    started = time.process_time()
+    function()
+    calls = max(1, round(least / max(time.process_time() - started, 1e-6)))
+    best = float("inf")
+    for _ in range(REPEATS):
+        started = time.process_time()
+        for _ in range(calls):
+            function()
+        best = min(best, (time.process_time() - started) / calls)
+    return 1e3 * best
+
+
+def smooth(points: int) -> tuple[Grid, Grid]:
+    """A smooth state of order one."""
+    k = 2 * np.pi * np.arange(points) / points
+    n = np.sin(k[:, None] + 2 * k) + 0.5 * np.cos(3 * k[:, None] - k)
+    return n, np.cos(2 * k[:, None] + k) - 0.3 * np.sin(5 * k + k[:, None])
+
+
+# ---- steps ------------------------------------------------------------------------------------------------------
+
+
+def hw2d_step(points: int) -> float:
+    """CPU milliseconds of a step of hw2d, without its test of conservation."""
+    if str(PEERS) not in sys.path:
+        sys.path.append(str(PEERS))
+    from hw2d.model import HW
+    from hw2d.utils.namespaces import Namespace
+
+    dx = SIMLINT.box / points
+    model = HW(dx=dx, N=1, c1=1.0, nu=0.005, k0=SIMLINT.wave_number(1), TEST_CONSERVATION=False)
+    density, omega = smooth(points)
+    plasma = Namespace(density=density, omega=omega, phi=model.get_phi(omega=omega, dx=dx), age=0)
+    return cpu_ms(lambda: model.rk4_step(plasma, dt=1e-5, dx=dx))
+
+
+def our_step(points: int, scheme: Any, precision: Any) -> float:
+    """CPU milliseconds of one of our steps."""
+    solver = Solver(SIMLINT, points, scheme, precision)
+    solver.load(*smooth(points))
+    return cpu_ms(lambda: solver.step(1e-5))
+
+
+def steps(sizes: list[int]) -> tuple[dict[str, dict[int, float]], list[Goal]]:
+    """Print the table of steps; return it and what is asked of 1024²."""
+    table = {"hw2d 1.0.4": {points: hw2d_step(points) for points in sizes}}
+    for scheme, precision in OURS:
+        table[f"{scheme} {precision}"] = {points: our_step(points, scheme, precision) for points in sizes}
+    print("\nCPU ms per RK4 step" + " " * 3 + "".join(f"{points:>9}²" for points in sizes) + "   times hw2d")
+    peer = table["hw2d 1.0.4"]
+    for name, row in table.items():
+        ratios = "  ".join(f"{peer[points] / row[points]:.1f}" for points in sizes)
+        print(f"{name:<22}" + "".join(f"{row[points]:>10.2f}" for points in sizes) + f"   {ratios}")
+    if 1024 not in sizes:
+        return table, []
+    asked = {"spectral float64": 2.5, "arakawa float64": 5.4}
+    return table, [
+        Goal(f"1024², {name}: times faster than hw2d", peer[1024] / table[name][1024], least=least)
+        for name, least in asked.items()
+    ]
+
+
+# ---- equal error ------------------------------------------------------------------------------------------------
+
+
+def resampled(field: Grid, points: int) -> Grid:
+    """The same modes on another grid, where it can hold them."""
+    old = field.shape[0]
+    keep = min(old, points) // 2 - 1
+    source, target = np.fft.rfft2(field), np.zeros((points, points // 2 + 1), complex)
+    target[: keep + 1, : keep + 1] = source[: keep + 1, : keep + 1]
+    target[-keep:, : keep + 1] = source[-keep:, : keep + 1]
+    made: Grid = np.fft.irfft2(target) * (points / old) ** 2
+    return made
+
+
+def turbulent(points: int) -> tuple[Grid, Grid]:
+    """A saturated state at the parameters of SiMLInt: grown at 128², its small scales at `points`."""
+    noise = build(SimulateConfig, [Layer("noise", {"snapshots": 1, "points": 128, "amplitude": 1.0, "box": 25.6})])
+    from scimill.turbulence.states import initial
+
+    state = initial(noise, 0, slice(0, 128))[:2]
+    for size, duration in ((128, 60.0), (points, 4.0)):
+        solver = Solver(SIMLINT, size, courant=1.0)
+        solver.load(*(resampled(field, size) for field in state))
+        solver.advance(duration)
+        state = solver.fields()
+    return state
+
+
+def reached(state: tuple[Grid, Grid], points: int, scheme: Any, courant: float) -> tuple[Grid, float]:
+    """Vorticity at t = 1 on the compared modes, and the CPU seconds to reach it."""
+    solver = Solver(SIMLINT, points, scheme, courant=courant)
+    solver.load(*(resampled(field, points) for field in state))
+    solver.step(1e-9)  # compiled before the clock starts
+    started = time.process_time()
+    solver.advance(1.0)
+    seconds = time.process_time() - started
+    return resampled(solver.fields()[1], 2 * COMPARED + 2), seconds
+
+
+def equal_error() -> tuple[dict[str, Any], list[Goal]]:
+    """Compare second order at 1024² with the smallest spectral grid that is as accurate."""
+    state = turbulent(256)
+    truth, _ = reached(state, 512, "spectral", 0.6)
+    rows: dict[str, Any] = {}
+
+    def measure(points: int, scheme: str, courant: float) -> tuple[float, float]:
+        vorticity, seconds = reached(state, points, scheme, courant)
+        error = float(np.linalg.norm(vorticity - truth) / np.linalg.norm(truth))
+        rows[f"{scheme} {points}²"] = {"error": error, "seconds": seconds}
+        print(f"{scheme:>9} {points:>5}²   error {error:.4f}   {seconds:7.2f} CPU s to t = 1")
+        return error, seconds
+
+    print(f"\nError of the vorticity at t = 1, modes up to {COMPARED}, against 512² spectral")
+    limit, dear = measure(1024, "arakawa", LONGEST["arakawa"])
+    for points in CANDIDATES:
+        error, cheap = measure(points, "spectral", LONGEST["spectral"])
+        if error <= limit:
+            break
+    return rows, [Goal("CPU time at equal error, times less than second order at 1024²", dear / cheap, least=20)]
+
+
+# ---- writing, ranks ---------------------------------------------------------------------------------------------
+
+
+def writing() -> list[Goal]:
+    """Share of a run at 1024² that goes into writing snapshots, at the interval of the original."""
+    spent = {"write": 0.0, "run": 0.0}
+
+    def timed(owner: Any, name: str, key: str) -> None:
+        function = getattr(owner, name)
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            started = time.process_time()
+            result = function(*args, **kwargs)
+            spent[key] += time.process_time() - started
+            return result
+
+        setattr(owner, name, wrapper)
+
+    timed(Writer, "write_shared", "write")
+    timed(simulate.Run, "make", "run")
+    layers = [read_preset("turbulence/presets", "simlint"), Layer("flags", {"snapshots": 4, "amplitude": 1.5})]
+    with tempfile.TemporaryDirectory() as folder:
+        simulate.simulate(build(SimulateConfig, layers), Output(Path(folder) / "a.h5"), World(None))
+    return [Goal("1024², snapshot every 0.026: writing, % of the run", 100 * spent["write"] / spent["run"], most=3)]
+
+
+def time_ranks() -> None:
+    """Print the wall milliseconds of a step on the ranks of this job."""
+    team = world()
+    solver = Solver(SIMLINT, 1024, team=team)
+    solver.load(*(field[slice(*solver.rows)] for field in smooth(1024)))
+    best = float("inf")
+    for _ in range(6):
+        team.barrier()
+        started = time.monotonic()
+        for _ in range(3):
+            solver.step(1e-5)
+        team.barrier()
+        best = min(best, (time.monotonic() - started) / 3)
+    if team.is_root:
+        print(1e3 * best)
+
+
+def ranks() -> list[Goal]:
+    """Compare one rank with two, by the clock."""
+
+    def wall(count: int) -> float:
+        launcher = ["mpirun", "-n", str(count)] if count > 1 else []
+        command = [*launcher, sys.executable, __file__, "--time-ranks"]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+    one, two = wall(1), wall(2)
+    print(f"\n1024² spectral, wall ms per step: one rank {one:.1f}, two {two:.1f}; load {os.getloadavg()[0]:.1f}")
+    return [Goal("1024² on two ranks: times faster, by the clock", one / two, least=1.6)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--skip-error", action="store_true")
+    parser.add_argument("--skip-ranks", action="store_true")
+    parser.add_argument("--time-ranks", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    if given.time_ranks:
+        time_ranks()
+        return 0
+    print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
+    table, goals = steps(given.points)
+    errors: dict[str, Any] = {}
+    if not given.skip_error:
+        errors, more = equal_error()
+        goals += more
+    goals += writing()
+    if not given.skip_ranks:
+        goals += ranks()
+    return conclude(goals, {"steps": table, "equal_error": errors}, given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
