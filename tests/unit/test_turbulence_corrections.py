@@ -12,10 +12,12 @@ import pytest
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, NumericalError, StorageError
 from scimill.parallel.world import World
+from scimill.store.checksums import bytes_checksum, row_checksum
+from scimill.store.layout import Layout
 from scimill.store.output import Output
 from scimill.store.verify import verify
 from scimill.turbulence import coarse
-from scimill.turbulence.corrections import CHANGES, CHANNELS, Corrections, make, open_corrections
+from scimill.turbulence.corrections import CHANGES, CHANNELS, Corrections, make, open_corrections, plan
 from scimill.turbulence.params import CorrectionsConfig, SimulateConfig
 from scimill.turbulence.simulate import simulate
 from scimill.turbulence.snapshots import open_snapshots
@@ -208,6 +210,30 @@ def test_a_damaged_snapshot(run: Path, tmp_path: Path) -> None:
     refused(changed(run, tmp_path, damage), tmp_path, StorageError, "the store is damaged")
 
 
+def seal_block(file: h5py.File, block: int) -> None:
+    """Give a changed block the checksums of what it holds now."""
+    layout, value = Layout.from_json(file.attrs["layout"]), 0
+    for field in layout.fields:
+        value = bytes_checksum(file[field.name][layout.span(block)], value)
+    for table in layout.tables:
+        first = block * table.capacity
+        rows = slice(first, first + int(file[f"blocks/{table.counter}"][block]))
+        for field in table.fields:
+            value = bytes_checksum(file[f"{table.name}/{field.name}"][rows], value)
+    file["blocks/crc32c"][block] = value
+    row = {column.name: file[f"blocks/{column.name}"][block] for column in layout.columns}
+    file["blocks/row_crc32c"][block] = row_checksum(layout, block, row)
+
+
+def test_a_fine_run_that_holds_no_numbers(run: Path, tmp_path: Path) -> None:
+    def spoil(file: h5py.File) -> None:
+        file["density"][30, 3, 3] = np.nan
+        seal_block(file, 30)
+
+    told = "the snapshot holds values that are no numbers"
+    refused(changed(run, tmp_path, spoil), tmp_path, InputError, told, steps=1)
+
+
 def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
     def undo(file: h5py.File) -> None:
         file["blocks/state"][7] = 0
@@ -236,6 +262,14 @@ def test_snapshots_before_the_start_are_left_out(run: Path, tmp_path: Path) -> N
     with open_corrections(correct(run, tmp_path / "late.h5", start_time=6.3)) as late:
         assert late.times.min() == pytest.approx(6.312 + STEPS * INTERVAL)
         assert len(late) == 12
+
+
+def test_a_dry_run_tells_the_plan(run: Path, tmp_path: Path) -> None:
+    config = build(CorrectionsConfig, [Layer("test", {"fine": str(run), "factor": 3, "steps": 4})])
+    told = plan(config, Output(tmp_path / "a.h5"))
+    assert "96 x 96 to 32 x 32" in told
+    assert "pairs     12" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_snapshots_are_no_corrections(run: Path) -> None:

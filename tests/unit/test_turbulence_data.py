@@ -216,11 +216,12 @@ def test_an_mp4_is_made_by_ffmpeg_or_refused(run: Path, tmp_path: Path) -> None:
                        "if len(sys.argv) > 3:\n"
                        "    Path(sys.argv[-1]).write_text(str(len(sys.stdin.buffer.read())))\n")  # fmt: skip
     program.chmod(0o755)
+    moments = [drawing.Moment(float(time), {"density": np.full((8, 8), time)}) for time in range(3)]
     with mpl.rc_context({"animation.ffmpeg_path": str(program)}):
-        path = plots.plot_store(run, tmp_path / "pictures", 0, "mp4")[-1]
-    assert path.name == "animation.mp4"
+        drawing.animate(moments, {"density": 1.0}, 25.6, tmp_path / "animation.mp4")
     pixels = np.prod([round(side * drawing.FRAME_DPI) for side in drawing.FRAME_SIZE])
-    assert int(path.read_text()) == (FLOW["snapshots"] + 1) * 4 * pixels
+    assert int((tmp_path / "animation.mp4").read_text()) == len(moments) * 4 * pixels
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["animation.mp4", "ffmpeg"]
 
 
 def test_a_member_that_is_not_there(run: Path, tmp_path: Path) -> None:

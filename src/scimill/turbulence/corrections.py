@@ -91,6 +91,7 @@ class CoarseStep:
         """
         self._solver.load(*before)
         self._solver.advance(self._duration, self._duration / self._substeps)
+        self._solver.speed()  # which finds values that are no numbers
         density, vorticity = self._solver.fields()
         made = (density, vorticity, self._solver.potential(), after[0] - density, after[1] - vorticity)
         return dict(zip(CHANNELS, made, strict=True))

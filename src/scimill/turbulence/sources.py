@@ -71,12 +71,16 @@ class FineRun:
         Raises
         ------
         StorageError : its bytes are damaged.
+        InputError : it holds values that are no numbers.
         """
         row = int(self.rows[index])
         if row not in self._sound:
             require_sound(self.snapshots.reader, row)
             self._sound.add(row)
         density, vorticity = self.snapshots.read(row % self.snapshots.count, row // self.snapshots.count)
+        if not (np.isfinite(density).all() and np.isfinite(vorticity).all()):
+            where = f"{self.name}, block {row}, time {self.times[index]:.6g}"
+            raise InputError("the snapshot holds values that are no numbers", where=where, remedy="simulate it again")
         return density.astype(np.float64), vorticity.astype(np.float64)
 
     def origin(self, config: Coarsening) -> dict[str, Any]:
