@@ -190,6 +190,11 @@ install_tests() {
   done
 }
 
+install_tensorflow() {
+  say "installing TensorFlow beside the environment, for the test that reads TFRecord files with it"
+  requirements tensorflow | xargs .venv/bin/pip install -q --no-warn-conflicts --target .venv/peers/tensorflow
+}
+
 install_smartredis() {
   say "installing SmartRedis and its numpy beside the environment"
   requirements smartredis | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/smartredis
@@ -206,6 +211,7 @@ step() { # name, options that matter, function
 started=$SECONDS
 step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
+[ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
 [ "$smartredis" = 0 ] || step smartredis "" install_smartredis
 # The tests build images. Without the right to install, their own failures say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi

@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import shutil
+from typing import TYPE_CHECKING
 
 from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import datasets, directory
-from scimill.bench.formats import hdf5
-from scimill.bench.formats.hdf5 import StorePlan
 from scimill.bench.ledger import Begun, Entry, Manifest
 from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
 from scimill.bench.plan import Plan
@@ -17,8 +16,9 @@ from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.mill import mill
 from scimill.store.output import Output, check_absent, check_space
-from scimill.store.provenance import Provenance
-from scimill.store.writer import open_writer
+
+if TYPE_CHECKING:
+    from scimill.bench.formats.hdf5 import StorePlan
 
 
 def generate(config: GenerateConfig, output: Output, world: World) -> bool:
@@ -35,10 +35,11 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     with world.together():
         planned = datasets.plan(config, config.size, world)
     stop = Stop(world, config.walltime, config.walltime_margin)
-    begun = Begun("bench", ALGORITHM, __version__, configuration.to_yaml(config), planned.blocks)
+    text = configuration.to_yaml(config)
+    begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
     writer = directory.open_directory(
         world, output, planned, begun, configuration.explainer(config), stop,
-        functools.partial(manifest, config, planned), direct=config.direct,
+        functools.partial(manifest, config, planned, text), direct=config.direct,
     )  # fmt: skip
     if writer is None:
         return False
@@ -48,6 +49,10 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
 
 def generate_store(config: GenerateConfig, output: Output, world: World) -> bool:
     """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
+    from scimill.bench.formats import hdf5  # here, as HDF5 takes memory that plain files do not need
+    from scimill.store.provenance import Provenance
+    from scimill.store.writer import open_writer
+
     with world.together():
         planned = hdf5.plan(config, config.size)
     stop = Stop(world, config.walltime, config.walltime_margin)
@@ -60,17 +65,21 @@ def generate_store(config: GenerateConfig, output: Output, world: World) -> bool
     return True
 
 
-def manifest(config: GenerateConfig, planned: Plan, entries: tuple[Entry, ...]) -> Manifest:
+def manifest(config: GenerateConfig, planned: Plan, text: str, entries: tuple[Entry, ...]) -> Manifest:
     """Return the manifest of a finished data set."""
     return Manifest(
         config.workload, format_of(config), config.seed, ALGORITHM, planned.block_size, planned.size, planned.records,
-        configuration.to_yaml(config), entries, directory.made(),
+        text, entries, directory.made(),
     )  # fmt: skip
 
 
-def plan(config: Plannable, request: int, world: World) -> Plan | StorePlan:
+def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":
     """Plan a data set of plain files, or a store; collective."""
-    return hdf5.plan(config, request) if format_of(config) == "hdf5" else datasets.plan(config, request, world)
+    if format_of(config) == "hdf5":
+        from scimill.bench.formats import hdf5
+
+        return hdf5.plan(config, request)
+    return datasets.plan(config, request, world)
 
 
 def dry_run(config: GenerateConfig, output: Output, world: World) -> str:
@@ -80,7 +89,7 @@ def dry_run(config: GenerateConfig, output: Output, world: World) -> str:
     return world.on_root(_plan_text, config, output, planned)
 
 
-def _plan_text(config: GenerateConfig, output: Output, planned: Plan | StorePlan) -> str:
+def _plan_text(config: GenerateConfig, output: Output, planned: "Plan | StorePlan") -> str:
     if isinstance(planned, Plan):
         check_output(output, planned)
     else:
@@ -97,21 +106,21 @@ def check_output(output: Output, planned: Plan) -> None:
     directory.check_space(output.part, planned)
 
 
-def _check_store(output: Output, planned: StorePlan) -> None:
+def _check_store(output: Output, planned: "StorePlan") -> None:
     check_directory(output.path)
     if not (output.resume or output.overwrite):
         check_absent(output)
     check_space(output.path, planned.layout)
 
 
-def summary(config: Plannable, planned: Plan | StorePlan) -> dict[str, str]:
+def summary(config: Plannable, planned: "Plan | StorePlan") -> dict[str, str]:
     """Content and sizes of a plan, in words."""
     rows = {
         "workload": f"{config.workload}, {format_of(config)}, seed {config.seed}",
         "size": f"{planned.size:,} bytes ({human(planned.size)})",
         "records": f"{planned.records:,}",
     }
-    if isinstance(planned, StorePlan):
+    if not isinstance(planned, Plan):
         return rows | {"blocks": f"{planned.layout.blocks:,} of {planned.layout.block_rows:,} rows"}
     names = [file.name for file in planned.files]
     shown = names if len(names) <= 3 else [*names[:2], "…", names[-1]]

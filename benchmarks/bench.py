@@ -1,0 +1,285 @@
+"""Generating data sets against raw writes, against plain generators, and on two ranks against dd.
+
+    python benchmarks/bench.py [--megabytes N] [--repeats N] [--directory DIRECTORY] [--json FILE]
+
+CPU time of one process: scimill's whole `generate` through the page cache (planning, laying down, making, checksums,
+ledger, fsync, manifest); a loop that writes one block again and again into as large a file and syncs it; and a
+generator written with numpy's global functions, Python's or protobuf as a user would, of fewer bytes. They take turns,
+and the least time of each counts. On two ranks, wall-clock time: `generate` past the page cache, and dd of as many
+bytes, oflag=direct conv=fsync bs=4M.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from crc32c import crc32c
+from goals import Goal, conclude, machine
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from scimill.bench import generate
+from scimill.bench.clicks import COUNTS, INTEGER_RANGE
+from scimill.bench.direct import aligned_buffer, reserve
+from scimill.bench.params import GenerateConfig
+from scimill.bench.plan import MARGIN
+from scimill.config import Layer, build
+from scimill.parallel.world import World, world
+from scimill.store.output import Output
+
+# ruff: noqa: NPY002  (what a user would write is numpy's global functions, as most tutorials have them)
+
+BLOCK = 2**22  # bytes, of scimill and of the raw loop
+LOW, HIGH = -2.340702, 2.639792
+Plain = Callable[[Path], None]
+
+# ---- generators as a user would write them ----------------------------------------------------------------------
+
+
+def plain_imseg(folder: Path) -> None:
+    """One case of the original's mean size, 157 MB."""
+    image = np.random.uniform(LOW, HIGH, (1, 300, 323, 323)).astype(np.float32)
+    label = np.random.randint(0, 2, image.shape).astype(np.uint8)
+    np.save(folder / "case_00000_x.npy", image)
+    np.save(folder / "case_00000_y.npy", label)
+
+
+def columns(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    label = np.random.randint(0, 2, rows)
+    integers = np.random.randint(0, INTEGER_RANGE, (rows, 13))
+    categories = np.column_stack([np.random.randint(0, count, rows) for count in COUNTS])
+    return label, integers, categories
+
+
+def plain_npz(folder: Path) -> None:
+    """One file of 320 MB, of the 2.1 GB of the original."""
+    label, integers, categories = columns(1_000_000)
+    np.savez(folder / "day_0_reordered.npz", X_int=integers, X_cat=categories, y=label)
+
+
+def plain_bin(folder: Path) -> None:
+    """One file of 160 MB, of the 1.0 GB of the original."""
+    label, integers, categories = columns(1_000_000)
+    rows = np.concatenate([label.reshape(-1, 1), integers, categories], axis=1).astype(np.int32)
+    rows.tofile(folder / "terabyte_processed_train.bin")
+
+
+def plain_text(folder: Path) -> None:
+    """20 000 lines, 5.7 MB."""
+    with (folder / "train.txt").open("w") as file:
+        for _ in range(20_000):
+            fields = [str(random.randint(0, 1))]
+            fields += [str(random.randint(0, 1000)) for _ in range(13)]
+            fields += [f"{random.randrange(2**32):08x}" for _ in range(26)]
+            file.write("\t".join(fields) + "\n")
+
+
+PROTO = """
+name: "plain.proto" package: "tensorflow" syntax: "proto3"
+message_type { name: "FloatList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "float_list" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".tensorflow.FloatList"
+          oneof_index: 0 }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".tensorflow.Int64List"
+          oneof_index: 0 } }
+message_type { name: "Features"
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".tensorflow.Feature" } }
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
+          type_name: ".tensorflow.Features.FeatureEntry" } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".tensorflow.Features" } }
+"""
+
+
+def messages() -> dict[str, Any]:
+    """Classes of tf.train without TensorFlow, by name."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(PROTO, descriptor_pb2.FileDescriptorProto()))
+    names = ("FloatList", "Int64List", "Feature", "Features", "Example")
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.{name}")) for name in names}
+
+
+def plain_bert(folder: Path) -> None:
+    """4 000 records, 11 MB."""
+    train = messages()
+    with (folder / "part-00000-of-00500").open("wb") as file:
+        for _ in range(4000):
+            data = example(train).SerializeToString()
+            length = struct.pack("<Q", len(data))
+            file.write(length + masked(length) + data + masked(data))
+
+
+def example(train: dict[str, Any]) -> Any:
+    """One instance, drawn as the original generator does, put together as BERT's create_pretraining_data does."""
+
+    def whole(values: list[int]) -> Any:
+        return train["Feature"](int64_list=train["Int64List"](value=values))
+
+    tokens = int(512 * random.random())
+    first, hidden = int(tokens * random.random()), int(0.15 * tokens)
+    ids = [int(30522 * random.random()) for _ in range(tokens)] + [0] * (512 - tokens)
+    positions = [int(tokens * random.random()) for _ in range(hidden)] + [0] * (76 - hidden)
+    weights = [1.0] * hidden + [0.0] * (76 - hidden)
+    features = {
+        "input_ids": whole(ids),
+        "input_mask": whole([1] * tokens + [0] * (512 - tokens)),
+        "segment_ids": whole([0] * first + [1] * (tokens - first) + [0] * (512 - tokens)),
+        "masked_lm_positions": whole(positions),
+        "masked_lm_ids": whole([ids[p] for p in positions[:hidden]] + [0] * (76 - hidden)),
+        "masked_lm_weights": train["Feature"](float_list=train["FloatList"](value=weights)),
+        "next_sentence_labels": whole([random.randint(0, 1)]),
+    }
+    return train["Example"](features=train["Features"](feature=features))
+
+
+def masked(content: bytes) -> bytes:
+    crc = crc32c(content)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+CASES: dict[str, tuple[str, str, Plain | None, float, float]] = {
+    # name: workload, format, plain generator, goals: share of raw write, ratio to the plain one
+    "imseg": ("imseg", "npy", plain_imseg, 0.50, 12),
+    "npz": ("dlrm", "npz", plain_npz, 0.40, 10),
+    "bin": ("dlrm", "bin", plain_bin, 0.35, 15),
+    "hdf5": ("dlrm", "hdf5", None, 0.30, 0),
+    "text": ("dlrm", "text", plain_text, 0.28, 100),
+    "bert": ("bert", "tfrecord", plain_bert, 0.17, 60),
+}
+DURABLE = 0.8  # of dd, wall-clock, on two ranks
+
+# ---- measuring --------------------------------------------------------------------------------------------------
+
+
+def configure(name: str, megabytes: int, *, direct: bool) -> GenerateConfig:
+    workload, form = CASES[name][:2]
+    values = {"workload": workload, "format": form, "size": megabytes * 10**6, "block_size": BLOCK, "direct": direct}
+    return build(GenerateConfig, [Layer("benchmark", values)])
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """Seconds of a processor, of all threads and of the kernel on their behalf."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def write_raw(path: Path, size: int) -> None:
+    """Write one block again and again, to the end of a file, and sync it."""
+    block = aligned_buffer(BLOCK)[MARGIN : MARGIN + BLOCK]
+    reserve(path, size)
+    descriptor = os.open(path, os.O_WRONLY)
+    for start in range(0, size, BLOCK):
+        os.pwrite(descriptor, block[: min(BLOCK, size - start)].data, start)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def content_size(path: Path) -> int:
+    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+
+
+def one_rank(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
+    """MB per CPU second of scimill, of the raw loop and of the plain generator."""
+    config = configure(name, megabytes, direct=False)
+    plain = CASES[name][2]
+    best: dict[str, float] = {}
+
+    def take(what: str, work: Callable[[], object], path: Path) -> None:
+        seconds = cpu(work)
+        best[what] = max(best.get(what, 0.0), content_size(path) / 1e6 / seconds)
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+    output = Output(folder / ("set.h5" if config.format == "hdf5" else "set"), overwrite=True)
+    generate.generate(build_small(name), output, World(None))  # compiles
+    for _ in range(repeats):
+        take("raw", lambda: write_raw(folder / "raw", config.size), folder / "raw")
+        take("scimill", lambda: generate.generate(config, output, World(None)), output.path)
+        if plain is not None:
+            (folder / "plain").mkdir()
+            take("plain", lambda: plain(folder / "plain"), folder / "plain")
+    return best
+
+
+def build_small(name: str) -> GenerateConfig:
+    return configure(name, 30, direct=False)
+
+
+def two_ranks(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
+    """MB per second of scimill on two ranks, and of dd."""
+    best = {"dd": 0.0, "two ranks": 0.0}
+    for _ in range(repeats):
+        target = folder / "dd"
+        command = ["dd", "if=/dev/zero", f"of={target}", "bs=4M", f"count={megabytes * 10**6 // BLOCK}", "oflag=direct"]
+        started = time.monotonic()
+        subprocess.run([*command, "conv=fsync"], check=True, stderr=subprocess.DEVNULL)
+        best["dd"] = max(best["dd"], target.stat().st_size / 1e6 / (time.monotonic() - started))
+        target.unlink()
+        ranks = ["mpirun", "-n", "2", sys.executable, __file__, "--rank", name, str(megabytes), str(folder)]
+        told = subprocess.run(ranks, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        best["two ranks"] = max(best["two ranks"], float(told.split()[-1]))
+    return best
+
+
+def rank(name: str, megabytes: int, folder: Path) -> None:
+    """Generate as one of the ranks; rank 0 prints MB per second, of the blocks and all that belongs to them."""
+    config, ranks = configure(name, megabytes, direct=True), world()
+    path = folder / ("ranks.h5" if config.format == "hdf5" else "ranks")
+    generate.generate(build_small(name), Output(path, overwrite=True), ranks)
+    ranks.barrier()
+    started = time.monotonic()
+    generate.generate(config, Output(path, overwrite=True), ranks)
+    ranks.barrier()
+    if ranks.is_root:
+        print(content_size(path) / 1e6 / (time.monotonic() - started))
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--directory", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rank", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rank:
+        rank(arguments.rank[0], int(arguments.rank[1]), Path(arguments.rank[2]))
+        return 0
+    goals, results = [], {}
+    print(f"{machine()}; MB per CPU second of one rank, MB/s of two\n")
+    print(f"{'':8}{'raw':>8}{'scimill':>9}{'plain':>8}{'of raw':>8}{'x plain':>9}{'dd':>8}{'2 ranks':>9}{'of dd':>8}")
+    for name, (_, _, plain, share, ratio) in CASES.items():
+        with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
+            found = one_rank(name, Path(temporary), arguments.megabytes, arguments.repeats)
+            found |= two_ranks(name, Path(temporary), arguments.megabytes, arguments.repeats)
+        results[name] = found
+        of_raw, of_dd = found["scimill"] / found["raw"], found["two ranks"] / found["dd"]
+        times = found["scimill"] / found["plain"] if plain else float("nan")
+        print(
+            f"{name:8}{found['raw']:8.0f}{found['scimill']:9.0f}{found.get('plain', 0):8.1f}{of_raw:8.2f}{times:9.1f}"
+            f"{found['dd']:8.0f}{found['two ranks']:9.0f}{of_dd:8.2f}",
+            flush=True,
+        )
+        goals.append(Goal(f"{name}: share of raw write", of_raw, least=share))
+        goals += [Goal(f"{name}: times the plain generator", times, least=ratio)] if plain else []
+        goals.append(Goal(f"{name}: two ranks, durable, of dd", of_dd, least=DURABLE))
+    return conclude(goals, {"results": results}, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
