@@ -10,7 +10,6 @@ their rate. It starts itself in processes of their own for the balance of the lo
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -157,12 +156,21 @@ def read_labels(database: Database) -> None:
 
 def compress_here(path: Path) -> None:
     """Compress, and print how long it took and what memory it needed; in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # forget the peak, which a process inherits from the one that starts it
+    before = memory("VmRSS")
     with Database(path, write=True) as database:
         started = time.process_time()
         database.compress_dataset()
         seconds = time.process_time() - started
-    print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]))
+    print(json.dumps([seconds, memory("VmHWM") - before]))
+
+
+def memory(kind: str) -> float:
+    """Resident memory now (VmRSS) or at its peak (VmHWM), MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
 
 def balance_here(path: Path) -> None:

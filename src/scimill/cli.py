@@ -25,7 +25,11 @@ COMMANDS = {
     # name: (module, attribute, help)
     "droplets": ("scimill.droplets.commands", "droplets", "Cloud droplets: radius and temperature by stiff ODEs."),
     "turbulence": ("scimill.turbulence.commands", "turbulence", "Hasegawa–Wakatani turbulence, learned corrections."),
-    "bench": ("scimill.bench.commands", "bench", "Storage benchmarks: data sets of an exact size, scaled and compared."),
+    "bench": (
+        "scimill.bench.commands",
+        "bench",
+        "Storage benchmarks: data sets of an exact size, scaled and compared.",
+    ),
     "sky": ("scimill.sky.commands", "sky", "Sky: pairs of colour and thermal images of Sage nodes, VICReg."),
     "atoms": ("scimill.atoms.commands", "atoms", "Atoms: a database of structures for active learning."),
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts for Slurm, PBS and Cobalt."),

@@ -30,7 +30,7 @@ KERNELS = {
         "solver",
     },
     "bench": {"clicks", "counter", "crc", "lines", "sequences", "similarity", "volumes"},
-    "atoms": {"choice", "composition", "geometry", "scores", "units", "windows"},
+    "atoms": {"choice", "composition", "geometry", "neighbours", "scores", "units", "windows"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information", "retrieval"},
 }
 """Pure modules of each campaign."""

@@ -21,7 +21,8 @@ class Committee:
     Parameters
     ----------
     makers : what makes each.
-    fingerprint : says which they are; predictions of others are not taken for theirs.
+    fingerprint : says which they are; predictions of others are not taken for theirs. A function is known by its name.
+        A calculator may have a ``fingerprint`` of its own, which changes with what it was trained on.
 
     """
 

@@ -13,9 +13,10 @@ from scimill.atoms.params import (
     ExportConfig,
     ImportConfig,
     ReduceConfig,
+    TrainConfig,
     UpdateConfig,
 )
-from scimill.cli import ConfigHelp, LazyGroup, configured
+from scimill.cli import ConfigHelp, LazyGroup, configured, training
 from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import say
@@ -23,6 +24,7 @@ from scimill.parallel.world import Stop, world
 
 if TYPE_CHECKING:
     from scimill.atoms.database import Database
+    from scimill.training.directory import RunDirectory
 
 DATABASE = click.argument("database", type=click.Path(path_type=Path))
 FILES = click.argument("files", nargs=-1, type=click.Path())
@@ -216,3 +218,23 @@ def update(config: UpdateConfig, database: Path, name: str) -> None:
         return
     changes = f"{done.added:,} structures added, {done.excluded:,} excluded"
     click.echo(f"{database}: reduction {name}, iteration {done.iteration}: {changes}")
+
+
+@atoms.command(cls=ConfigHelp)
+@DATABASE
+@training
+@configured(TrainConfig)
+def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> None:
+    """Train an ensemble of small potentials on the structures of DATABASE that a reduction selects.
+
+    Under mpirun or horovodrun all ranks train each member: the same batches, whatever their number.
+    """
+    from scimill.atoms.database import Database
+    from scimill.atoms.train import train_ensemble
+
+    ranks = world()
+    with Database(database, world=ranks) as opened:
+        trained = train_ensemble(config, opened, directory, ranks)
+    if trained < config.members and ranks.is_root:
+        say(f"{config.members - trained} members were finished already")
+    click.echo(f"{directory.path}: {config.members} members, each with model.pt and metrics.csv")

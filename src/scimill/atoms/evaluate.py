@@ -80,12 +80,13 @@ def evaluate(
     reductions = Reductions(snapshot.folder)
     with reductions.held(name, world) as folder:
         iteration = world.on_root(lambda: reductions.iterations(name)[-1])
-        about = {"iteration": iteration, "calculators": calculators.fingerprint, "select": select}
+        with world.together():
+            made = [make() for make in calculators.makers]
+        known = [calculators.fingerprint, *(str(getattr(calculator, "fingerprint", "")) for calculator in made)]
+        about = {"iteration": iteration, "calculators": known, "select": select}
         world.on_root(_prepare, folder / PREDICTIONS, about)
         blocks = world.on_root(blocks_of, snapshot, name, iteration, select)
         left = world.on_root(lambda: [block for block in blocks if _read(folder / PREDICTIONS, block) is None])
-        with world.together():
-            made = [make() for make in calculators.makers]
         _evaluate_all(snapshot, folder / PREDICTIONS, left, made, world, stop)
 
 

@@ -5,9 +5,10 @@ from typing import Literal, Self
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Hints, Number, Run, Switch, Whole, parameter
+from scimill.config import REQUIRED, STRICT, Hints, Number, Run, Switch, Whole, Widths, parameter
+from scimill.training.params import TrainingConfig
 
-CAMPAIGN = 4  # first word of the spawn key of this campaign's random streams
+ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -114,3 +115,26 @@ class UpdateConfig:
     )
     exclude_failed: Switch = parameter(False, "structures with which the calculator failed are anomalous")
     seed: Whole = parameter(1, "seed of random", ge=0, lt=2**63)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig(TrainingConfig):
+    """Potential."""
+
+    reduction: str | None = parameter(None, "reduction that is trained on; all that is no test data if not given")
+    iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
+    members: Whole = parameter(4, "networks of the ensemble", ge=1, le=1000)
+    cutoff: Number = parameter(5.0, "distance up to which atoms see each other", unit="Å", gt=1.6, le=20)
+    radial: Whole = parameter(24, "Gaussians of the distance per element", ge=2, le=256)
+    hidden: Widths = parameter((32, 32), "neurons of each hidden layer")
+    energy_scale: Number = parameter(0.01, "error of the energy per atom that counts as 1", unit="eV", gt=0)
+    force_scale: Number = parameter(0.1, "error of a force that counts as 1", unit="eV/Å", gt=0)
+    block_size: Whole = parameter(4, "structures per block: the unit of validation, mixing and loading", ge=1, le=4096)
+    batch_size: Whole = parameter(8, "structures per step, of all ranks together", ge=1, le=2**31)
+    epochs: Whole = parameter(60, "passes over the training blocks", ge=1, le=10**6)
+    warmup_steps: Whole = parameter(20, "steps over which the learning rate rises from 0", ge=0, le=10**9)
+    validation_share: Number = parameter(0.1, "share of the blocks for validation after each epoch", ge=0, lt=1)
+    window: Whole = parameter(64, "blocks whose samples are mixed and held in memory; at least one per rank", ge=1)
+    threads: Whole | None = parameter(
+        1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024
+    )

@@ -18,8 +18,20 @@ ase.parallel.world.comm = ase.parallel.DummyMPI()
 
 import ase.db  # noqa: E402
 import ase.io  # noqa: E402
-from ase.calculators.calculator import get_calculator_class  # noqa: E402
+from ase.calculators.calculator import Calculator, all_changes, get_calculator_class  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
+
+__all__ = [
+    "Calculator",
+    "all_changes",
+    "ase",
+    "builtin_calculator",
+    "connect",
+    "labelled",
+    "read_frames",
+    "to_atoms",
+    "write_frames",
+]
 
 GEOMETRY = ("coordinates", "cell", "pbc", "permutation")
 RESULTS = ("energy", "forces", "stress", "charges", "magmoms", "dipole")

@@ -1,0 +1,165 @@
+"""Training of an ensemble of potentials on what a reduction selects."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.atoms.batch import Columns
+from scimill.atoms.caches import Selection
+from scimill.atoms.composition import element_counts, species_of
+from scimill.atoms.database import Database
+from scimill.atoms.geometry import id_hash
+from scimill.atoms.neighbours import most, neighbours
+from scimill.atoms.network import CAMPAIGN, FIELDS, PotentialTask, Spec
+from scimill.atoms.params import ALGORITHM, TrainConfig
+from scimill.atoms.windows import ranks_of
+from scimill.errors import InputError
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Field, Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output
+from scimill.store.provenance import Provenance
+from scimill.store.reader import Reader
+from scimill.store.writer import BlockData, open_writer
+from scimill.training.directory import RunDirectory
+from scimill.training.run import train
+
+DATA = "structures.h5"
+MEMBER_SEEDS = 1000  # seeds between two ensembles: member m of seed s has the seed s · 1000 + m
+
+
+def member_folder(run: Path, member: int) -> Path:
+    """Run directory of a member, in that of its ensemble."""
+    return run / f"member-{member}"
+
+
+def train_ensemble(config: TrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
+    """Train all members, one after the other, each on all ranks; collective. Return how many were trained now.
+
+    Members differ in their first weights, and in the blocks that they validate on.
+
+    Raises
+    ------
+    InputError : the reduction selects too few structures that have energies and forces.
+    Stopped : before the end; ``resume`` goes on.
+
+    """
+    with world.together():
+        chosen = database.select(config.reduction, iteration=config.iteration)
+        rows = labelled_rows(chosen)
+    world.on_root(_make_folder, directory.path)
+    store = directory.path / DATA
+    write_structures(config, rows, Output(store, directory.resume, directory.overwrite), world)
+    trained = 0
+    for member in range(config.members):
+        mine = dataclasses.replace(directory, path=member_folder(directory.path, member))
+        settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
+        trained += train(task_maker(settings), store, mine, settings, world)
+    return trained
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+
+
+def labelled_rows(chosen: Selection) -> Columns:
+    """Structures that have energy and forces, padded to the largest, in the order of a hash of their ids.
+
+    Raises
+    ------
+    InputError : there are none.
+
+    """
+    most_atoms = max((len(species_of(group)) for group in chosen.groups), default=0)
+    parts = [
+        _padded(group, columns, most_atoms)
+        for group, columns in chosen.blocks(["coordinates", "cell", "pbc", "energy", "forces", "uid"])
+    ]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    known = (
+        np.isfinite(joined["energy"]) & np.isfinite(joined["forces"]).all(axis=(1, 2)) if parts else np.zeros(0, bool)
+    )
+    if not known.any():
+        raise InputError("no structures with energy and forces are selected", remedy="name another reduction")
+    kept = {name: values[known] for name, values in joined.items()}
+    order = np.argsort(ranks_of(id_hash(kept.pop("uid"), 0)))
+    return {name: values[order] for name, values in kept.items()}
+
+
+def _padded(group: str, columns: Columns, most_atoms: int) -> Columns:
+    rows, atoms = columns["coordinates"].shape[:2]
+    made = {name: columns[name] for name in ("cell", "pbc", "energy", "uid")}
+    made["species"] = np.zeros((rows, most_atoms), dtype=np.uint8)
+    made["species"][:, :atoms] = species_of(group)
+    for name in ("coordinates", "forces"):
+        made[name] = np.zeros((rows, most_atoms, 3))
+        made[name][:, :atoms] = columns[name]
+    return made
+
+
+def write_structures(config: TrainConfig, rows: Columns, output: Output, world: World) -> None:
+    """Write the store that is trained on; collective."""
+    atoms = rows["species"].shape[1]
+    fields = (
+        Field("species", "uint8", "1", "atomic numbers, 0 for padding", (atoms,)),
+        Field("coordinates", "float64", "Å", "positions", (atoms, 3)),
+        Field("cell", "float64", "Å", "cell vectors as rows", (3, 3)),
+        Field("pbc", "uint8", "1", "whether each cell vector is periodic", (3,)),
+        Field("energy", "float64", "eV", "potential energy"),
+        Field("forces", "float64", "eV/Å", "forces", (atoms, 3)),
+    )
+    layout = Layout(len(rows["energy"]), config.block_size, fields)
+    provenance = Provenance(CAMPAIGN, ALGORITHM, configuration.to_yaml(config), config.seed)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    writer = open_writer(world, output, layout, provenance, configuration.explainer(config), stop)
+    if writer is None:
+        stop.restore()
+        return
+
+    def make(block: int) -> BlockData:
+        span = layout.span(block)
+        return BlockData({name: np.ascontiguousarray(rows[name][span]) for name in FIELDS})
+
+    mill(world, writer, make, stop, what="structures", unit="structures")
+
+
+def task_maker(config: TrainConfig) -> Callable[[Reader], PotentialTask]:
+    """Return what makes the task of a member from the store."""
+
+    def make(reader: Reader) -> PotentialTask:
+        layout = reader.layout
+        rows = {name: np.concatenate([reader.rows(block, name) for block in range(layout.blocks)]) for name in FIELDS}
+        counts = [layout.rows_in(block) for block in range(layout.blocks)]
+        return PotentialTask(make_spec(config, rows), config.seed, counts)
+
+    return make
+
+
+def make_spec(config: TrainConfig, rows: Columns) -> Spec:
+    """What a potential is made from, of the data that it is trained on."""
+    elements = np.unique(rows["species"][rows["species"] > 0])
+    counts = np.array([element_counts(species, elements) for species in rows["species"]])
+    return Spec(
+        tuple(elements.tolist()),
+        tuple(atomic_energies(counts, rows["energy"]).tolist()),
+        config.cutoff,
+        config.radial,
+        config.hidden,
+        max(most(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
+        config.energy_scale,
+        config.force_scale,
+    )
+
+
+def _structure(rows: Columns, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
+    real = rows["species"][row] > 0
+    return rows["coordinates"][row][real], rows["cell"][row], rows["pbc"][row]
+
+
+def atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Energy of an atom of each element, eV: least squares, of the least norm where they are not determined."""
+    return np.asarray(np.linalg.lstsq(counts, energies, rcond=None)[0], dtype=np.float64)
