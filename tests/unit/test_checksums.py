@@ -1,0 +1,21 @@
+"""Checksums of pieces, joined without their bytes."""
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+from scimill.store.checksums import joined
+
+
+@pytest.mark.parametrize("lengths", [(0, 0), (0, 5), (5, 0), (1, 1), (8192, 3), (3, 100_003), (65_536, 65_536)])
+def test_the_checksum_of_two_pieces_follows_from_theirs(lengths: tuple[int, int]) -> None:
+    first, second = (np.random.default_rng(length).bytes(length) for length in lengths)
+    assert joined(crc32c(first), crc32c(second), len(second)) == crc32c(first + second)
+
+
+def test_many_pieces_are_joined_in_turn() -> None:
+    pieces = [np.random.default_rng(seed).bytes(7 * seed + 1) for seed in range(20)]
+    checksum = 0
+    for piece in pieces:
+        checksum = joined(checksum, crc32c(piece), len(piece))
+    assert checksum == crc32c(b"".join(pieces))
