@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from scimill.errors import StorageError
+from scimill.errors import ConfigError, StorageError
 from scimill.parallel.report import human, say
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -108,6 +108,20 @@ def check_directory(path: Path) -> None:
             raise StorageError("the output's directory does not exist", where=str(folder), remedy=f"mkdir -p {folder}")
         if not os.access(folder, os.W_OK | os.X_OK) or os.statvfs(folder).f_flag & os.ST_RDONLY:
             raise StorageError("the output's directory cannot be written", where=str(folder))
+
+
+def check_workbook(path: Path, flag: str) -> None:
+    """Refuse an Excel workbook that could not be written at the end.
+
+    Raises
+    ------
+    ConfigError : not an .xlsx; `flag` is that which names it.
+    StorageError : its directory is missing or cannot be written.
+
+    """
+    if path.suffix.lower() != ".xlsx":
+        raise ConfigError("the workbook's name must end in .xlsx", where=f"flag {flag} {path}")
+    check_directory(path)
 
 
 def check_free(path: Path, needed: int) -> None:

@@ -105,7 +105,7 @@ def embed_all(run: Path, output: Path, store: str = "s", **values: Any) -> evalu
 
 def test_embeddings_are_the_networks_own_and_know_what_training_has_seen(run, tmp_path):
     columns = embed_all(run, tmp_path / "e.h5")
-    model, content = models.load_model(run / "run")
+    model, content, _ = models.load_model(run / "run")
     with Reader.open(run / "s.h5") as reader:
         rows = {name: reader.rows(3, name) for name in ("rgb", "thermal", "node", "time")}
     expected = network.embed(model, rows["rgb"], rows["thermal"])

@@ -12,6 +12,7 @@ from scimill.droplets.generate import generate
 from scimill.droplets.params import GenerateConfig
 from scimill.droplets.weird import CLASSES
 from scimill.errors import ConfigError, StorageError
+from scimill.files import check_workbook
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
@@ -90,6 +91,6 @@ def test_the_sample_comes_from_all_blocks_alike(store: Path) -> None:
 
 def test_a_workbook_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="xlsx"):
-        workbook.check_target(tmp_path / "weird.csv")
+        check_workbook(tmp_path / "weird.csv", "--weird")
     with pytest.raises(StorageError, match="does not exist"):
-        workbook.check_target(tmp_path / "missing" / "weird.xlsx")
+        check_workbook(tmp_path / "missing" / "weird.xlsx", "--weird")

@@ -9,6 +9,7 @@ import click
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig, TrainConfig
 from scimill.errors import ConfigError
+from scimill.files import check_workbook
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 
@@ -43,7 +44,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
         click.echo(ranks.on_root(campaign.plan, config, output))
         return
     if workbook:
-        ranks.on_root(book.check_target, workbook)
+        ranks.on_root(check_workbook, workbook, book.FLAG)
     _tell(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
     if workbook:
         ranks.on_root(book.write, output.path, workbook, weird_rows)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scimill.droplets.network import CAMPAIGN, DropletNetwork, Spec
-from scimill.errors import InputError
-from scimill.training.checkpoint import MODEL, read_tensors
+from scimill.training.checkpoint import read_model
 
 
 def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
@@ -25,11 +24,7 @@ def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
     InputError : no model, damaged, or of another campaign.
 
     """
-    file = path / MODEL if path.is_dir() else path
-    content = read_tensors(file, "model")
-    campaign = content["network"]["campaign"]
-    if campaign != CAMPAIGN:
-        raise InputError(f"a model of {campaign}", where=str(file), allowed="one of scimill droplets train")
+    _, content = read_model(path, CAMPAIGN)
     model = DropletNetwork(Spec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval(), content

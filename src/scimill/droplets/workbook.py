@@ -17,8 +17,7 @@ from scimill.droplets.fields import OUTPUTS
 from scimill.droplets.params import CAMPAIGN
 from scimill.droplets.sampling import INPUTS
 from scimill.droplets.weird import BITS, CLASSES, of_droplets
-from scimill.errors import ConfigError
-from scimill.files import check_directory, replacing
+from scimill.files import check_workbook, replacing
 from scimill.parallel.streams import campaign_stream
 from scimill.store.reader import Reader
 
@@ -39,6 +38,7 @@ INPUT_COLUMNS = {
 """The original's column names and the fields that they hold."""
 
 OUTPUT_COLUMNS = INPUT_COLUMNS | {"radius": "radius", "temperature": "temperature"}
+FLAG = "--weird"  # which names the workbook
 LIMITS = ("accepted_radius", "accepted_temperature", "tolerance", "max_steps", "dry_radius", "seed", "sampling")
 
 ERRORS = {
@@ -47,19 +47,6 @@ ERRORS = {
     "inputs-invalid_inputs": "an input is not physical",
     "inputs-timeout_inputs": "max_steps was reached",
 }
-
-
-def check_target(path: Path) -> None:
-    """Refuse a workbook that could not be written at the end.
-
-    Raises
-    ------
-    ConfigError : not an .xlsx.
-    StorageError : its directory is missing or cannot be written.
-    """
-    if path.suffix.lower() != ".xlsx":
-        raise ConfigError("the workbook's name must end in .xlsx", where=f"flag --weird {path}")
-    check_directory(path)
 
 
 def write(store: Path, path: Path, most_rows: int) -> None:
@@ -75,7 +62,7 @@ def write(store: Path, path: Path, most_rows: int) -> None:
     ------
     StorageError : it cannot be written.
     """
-    check_target(path)
+    check_workbook(path, FLAG)
     with Reader.open(store) as reader, replacing(path, "workbook") as part, _open_book() as book:
         written = {name: _write_class(reader, book, name, most_rows) for name in CLASSES}
         _write_summary(reader, book, written)

@@ -1,12 +1,13 @@
 """The commands ``scimill sky …``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
+from scimill.files import check_workbook
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
@@ -64,7 +65,7 @@ def pair(
     ranks = world()
     ranks.on_root(pairing.check_index, index, overwrite)
     if workbook:
-        ranks.on_root(book.check_target, workbook)
+        ranks.on_root(check_workbook, workbook, "--workbook")
     result = pairing.pair(config, source, nodes, folder, ranks)
     wanted = [(report, pairing.write_report), (workbook, book.write_workbook)]
     ranks.on_root(pairing.write_all, result, index, [(path, write) for path, write in wanted if path])
@@ -155,14 +156,7 @@ def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
     """Judge EMBEDDINGS on pairs that training has not seen: retrieval across cameras, probes, effective rank."""
     from scimill.sky import evaluate as judging
 
-    click.echo(world().on_root(_judge, judging, embeddings, truth, folder))
-
-
-def _judge(judging: Any, embeddings: Path, truth: Path | None, folder: Path | None) -> str:
-    found = judging.evaluate(embeddings, truth)
-    if folder:
-        judging.write(found, folder)
-    return str(judging.table(found))
+    click.echo(world().on_root(judging.report, embeddings, truth, folder))
 
 
 @sky.command(name="export-data")

@@ -1,7 +1,6 @@
 """Features and embeddings of all pairs of a store, by trained networks, into a store of their own."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
 from scimill.store.writer import BlockData, open_writer
-from scimill.training.checkpoint import MODEL
 from scimill.training.directory import describe_store
 
 CAMPAIGN_NAME = "sky-embeddings"
@@ -67,8 +65,8 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
         with world.together():
             fields.require_sky(reader)
             reader.require_complete()
-            model, content = load_model(model_path)
-            plan = _identified(config, model_path, describe_store(reader)["identity"])
+            model, content, identity = load_model(model_path)
+            plan = _identified(config, identity, describe_store(reader)["identity"])
         made = layout(model, reader.layout)
         provenance = Provenance(CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan), config.seed)
         output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
@@ -79,10 +77,9 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
     return True
 
 
-def _identified(config: EmbedConfig, model: Path, store: str) -> EmbedConfig:
+def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
     """Complete the configuration by what it is about; a given identity must be that."""
-    file = model / MODEL if model.is_dir() else model
-    found = {"model_identity": hashlib.sha256(file.read_bytes()).hexdigest()[:16], "store_identity": store}
+    found = {"model_identity": model, "store_identity": store}
     for name, value in found.items():
         if getattr(config, name) not in ("", value):
             raise ConfigError(f"{name} is {value}", where=f"flag --{name.replace('_', '-')}")
@@ -111,7 +108,7 @@ def _block_maker(
 
 def describe(model_path: Path, store: Path, output: Output) -> str:
     """What embedding would do; the output's directory and space are checked too."""
-    model, _ = load_model(model_path)
+    model = load_model(model_path).model
     with Reader.open(store) as reader:
         fields.require_sky(reader)
         made = layout(model, reader.layout)

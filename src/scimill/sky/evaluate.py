@@ -158,6 +158,14 @@ def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
     return found
 
 
+def report(path: Path, truth: Path | None, folder: Path | None) -> str:
+    """Judge, write the files where a folder is given, and say what was found; see `evaluate` and `write`."""
+    found = evaluate(path, truth)
+    if folder:
+        write(found, folder)
+    return table(found)
+
+
 def table(found: list[Judgement]) -> str:
     """What was found, one block of lines per set."""
     lines = []

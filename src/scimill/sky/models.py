@@ -1,16 +1,24 @@
 """Trained networks from their files."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from scimill.errors import InputError
 from scimill.sky.network import SkyNetwork, load_network
 from scimill.sky.params import CAMPAIGN_NAME
-from scimill.training.checkpoint import MODEL, read_tensors
+from scimill.training.checkpoint import read_model
 
 
-def load_model(path: Path) -> tuple[SkyNetwork, Mapping[str, Any]]:
+class Trained(NamedTuple):
+    """Trained branches, what their file says of where they come from, and a checksum of the file."""
+
+    model: SkyNetwork
+    about: Mapping[str, Any]
+    identity: str
+
+
+def load_model(path: Path) -> Trained:
     """Read trained branches from a run directory, of which the best model is taken, or a model's file.
 
     Raises
@@ -18,9 +26,6 @@ def load_model(path: Path) -> tuple[SkyNetwork, Mapping[str, Any]]:
     InputError : no model, damaged, or of another campaign.
 
     """
-    file = path / MODEL if path.is_dir() else path
-    content = read_tensors(file, "model")
-    campaign = content["network"]["campaign"]
-    if campaign != CAMPAIGN_NAME:
-        raise InputError(f"a model of {campaign}", where=str(file), allowed="one of scimill sky train")
-    return load_network(content["network"], content["state"]), content
+    file, content = read_model(path, CAMPAIGN_NAME)
+    identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Trained(load_network(content["network"], content["state"]), content, identity)

@@ -5,28 +5,13 @@ from pathlib import Path
 
 from openpyxl import Workbook
 
-from scimill.errors import ConfigError
-from scimill.files import check_directory, replacing
+from scimill.files import replacing
 from scimill.sky.discover import Finding
 from scimill.sky.index import COLUMNS
 from scimill.sky.nodes import write_time
 from scimill.sky.pair import Pairing, summary
 
 MOST_ROWS = 1_000_000  # a sheet holds 1 048 576
-
-
-def check_target(path: Path) -> None:
-    """Refuse a workbook that could not be written.
-
-    Raises
-    ------
-    ConfigError : not an .xlsx.
-    StorageError : its directory is missing or cannot be written.
-
-    """
-    if path.suffix.lower() != ".xlsx":
-        raise ConfigError("the workbook's name must end in .xlsx", where=f"flag --workbook {path}")
-    check_directory(path)
 
 
 def write_workbook(pairing: Pairing, path: Path) -> None:

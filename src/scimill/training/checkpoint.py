@@ -69,6 +69,21 @@ def save_model(folder: Path, content: State) -> None:
         write_tensors(part, "model", content)
 
 
+def read_model(path: Path, campaign: str) -> tuple[Path, State]:
+    """Read a model's file, or the best model of a run directory; return the file's path too.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+    """
+    file = path / MODEL if path.is_dir() else path
+    content = read_tensors(file, "model")
+    found = content["network"]["campaign"]
+    if found != campaign:
+        raise InputError(f"a model of {found}", where=str(file), allowed=f"one of scimill {campaign} train")
+    return file, content
+
+
 def write_tensors(path: Path, kind: str, content: State) -> None:
     """Write a file of tensors, numbers and texts."""
     buffer = io.BytesIO()  # PyTorch's own writer ends the process with a C++ error where the disk is full
