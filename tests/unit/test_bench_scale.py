@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -274,6 +275,17 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
         content = (out / name).read_bytes()[-400_000:]
         ratios.append(len(zlib.compress(content, 1)) / len(content))
     assert ratios[1] < 0.9 * ratios[0]
+
+
+def test_clones_are_refused_where_the_file_system_has_none(inputs):
+    """/dev/shm is a tmpfs, which cannot clone."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        config, output = config_of("imseg", size=10**8, mode="reflink"), Output(Path(folder) / "out")
+        with pytest.raises(StorageError, match="the file system cannot clone files"):
+            scale(config, inputs / "imseg", output, World(None))
+        assert not (Path(folder) / "out").exists()
+    with pytest.raises(ConfigError, match="mode = reflink shares whole files"):
+        config_of("bert", size=10**6, mode="reflink")
 
 
 # ---- what an input may not be -----------------------------------------------------------------------------------

@@ -214,10 +214,18 @@ class Scaling(DataSet):
     """Scaling."""
 
     size: Size = parameter(REQUIRED, "size of the scaled data set", ge=1, le=2**60)
-    mode: Literal["perturb", "permute", "copy"] = parameter(
+    mode: Literal["perturb", "permute", "copy", "reflink"] = parameter(
         "perturb",
-        "what records become that are taken again: others of the same law, the same in another order, or the same",
+        "what records become that are taken again: others of the same law, the same in another order, the same, or "
+        "files that share the input's blocks (imseg only)",
     )
+
+    @model_validator(mode="after")
+    def _whole_files(self) -> Self:
+        if self.mode == "reflink" and self.workload != "imseg":
+            raise ValueError("mode = reflink shares whole files, which are records of imseg only; mode: copy")
+        return self
+
     skip_damaged: Switch = parameter(False, "use the sound files of an input that has defects")
 
 

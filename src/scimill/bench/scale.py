@@ -12,11 +12,13 @@ from crc32c import crc32c
 from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import directory
+from scimill.bench.cloning import clone_files
 from scimill.bench.counter import low_half, stream_key, word
 from scimill.bench.generate import check_output, table
 from scimill.bench.inputs import stores
 from scimill.bench.inputs.source import Source
 from scimill.bench.inputs.stores import StoreRows
+from scimill.bench.inputs.volumes import Volumes
 from scimill.bench.ledger import Begun, Entry, Manifest
 from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
 from scimill.bench.perturbation import happens
@@ -61,6 +63,10 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
         return scale_store(config, source, output, world)
     with world.together():
         planned, picks = plan(config, source)
+    if isinstance(source, Volumes) and config.mode == "reflink":
+        finish = functools.partial(manifest, config, source, planned, configuration.to_yaml(config))
+        clone_files(output, planned, source.origins(picks), finish, world)
+        return told(config, source, picks, planned.size)
     stop = Stop(world, config.walltime, config.walltime_margin)
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
@@ -139,7 +145,7 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
         check_directory(output.path)
     else:
         directory.check_place(output)
-    if not output.part.exists():
+    if not output.part.exists() and config.mode != "reflink":
         check_free(output.path, config.size)
 
 
@@ -220,7 +226,7 @@ def changes(config: ScaleConfig) -> Changes:
 
     def change(part: int, picks: Picks, index: int) -> Change:
         times = int(picks.times[index])
-        if times == 0 or config.mode == "copy":
+        if times == 0 or config.mode in ("copy", "reflink"):
             return Change()
         key = keys.setdefault(part, stream_key(config.seed, CAMPAIGN, STREAM + part))
         with np.errstate(over="ignore"):  # words wrap around

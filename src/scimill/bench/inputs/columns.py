@@ -15,19 +15,9 @@ from numpy.typing import NDArray
 
 from scimill.bench.formats import npz, parquet, triplet
 from scimill.bench.formats.npy import header
+from scimill.bench.inputs import source
 from scimill.bench.inputs.rows import turned
-from scimill.bench.inputs.source import (
-    Defect,
-    Integers,
-    Part,
-    Scanned,
-    capacities,
-    piece_length,
-    read_bytes,
-    tell,
-    together,
-    usable,
-)  # fmt: skip
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes, Taken, Window, reading
 from scimill.bench.plan import Bytes, DataFile, Fixed, Segment
 from scimill.bench.scaling import Picks
@@ -79,7 +69,7 @@ class Array:
         if self.offset < 0:
             return _whole(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
         width = int(np.prod(self.shape[1:], dtype=int)) * np.dtype(self.dtype).itemsize
-        content = read_bytes(self.path, self.offset + first * width, count * width)
+        content = source.read_bytes(self.path, self.offset + first * width, count * width)
         return content.view(self.dtype).reshape(count, -1)
 
 
@@ -150,7 +140,7 @@ def read_array(path: Path, member: str) -> Array:
             array = _array(path, member, file, 0)
         if entry.compress_type != zipfile.ZIP_STORED:
             return Array(path, member, -1, array.shape, array.dtype)
-    lengths = read_bytes(path, entry.header_offset + LENGTHS_AT, 4).view("<u2")
+    lengths = source.read_bytes(path, entry.header_offset + LENGTHS_AT, 4).view("<u2")
     start = entry.header_offset + LOCAL_HEADER + int(lengths.sum())
     return Array(path, member, start + array.offset, array.shape, array.dtype)
 
@@ -333,18 +323,18 @@ class _Kind:
 
         """
         scanned = [(path, *scan_arrays(path, self._streams, self._form)) for path in world.on_root(self.find, folder)]
-        tell([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
+        source.tell([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
         sound = [(path, arrays) for path, arrays, defects in scanned if not defects]
-        pieces = together([(number, _pieces(arrays)) for number, (_, arrays) in enumerate(sound)])
-        part = Part("training", tuple(path for path, _ in sound), pieces, capacities(pieces, len(sound)))
+        pieces = source.together([(number, _pieces(arrays)) for number, (_, arrays) in enumerate(sound)])
+        part = Part("training", tuple(path for path, _ in sound), pieces, source.capacities(pieces, len(sound)))
         every = {key: array for _, arrays in sound for key, array in arrays.items()}
-        return Columns(self._form, folder, usable([part], folder, world), every)
+        return Columns(self._form, folder, source.usable([part], folder, world), every)
 
 
 def _pieces(arrays: Mapping[tuple[Path, str], Array]) -> Scanned:
     """Cut the rows of a file into pieces."""
     rows = next(iter(arrays.values())).shape[0]
-    found, step = Scanned(), piece_length(rows, 320)
+    found, step = Scanned(), source.piece_length(rows, 320)
     for first in range(0, rows, step):
         count = min(step, rows - first)
         found.add(first, count, count)

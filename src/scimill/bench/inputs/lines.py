@@ -8,20 +8,8 @@ import numpy as np
 from numba import njit
 
 from scimill.bench import perturbation
-from scimill.bench.inputs.source import (
-    FEWEST_PIECES,
-    PIECE_BYTES,
-    Defect,
-    Integers,
-    Part,
-    Scanned,
-    capacities,
-    in_parallel,
-    read_bytes,
-    tell,
-    together,
-    usable,
-)  # fmt: skip
+from scimill.bench.inputs import source
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.perturbation import FIELDS, NEWLINE, TAB
 from scimill.bench.pieces import Change, Changes, Taken, reading
 from scimill.bench.plan import Bytes, DataFile
@@ -123,7 +111,7 @@ class Lines:
         here = self.parts[part]
         path, offset, size = here.files[0], int(here.pieces.offset[piece]), int(here.pieces.size[piece])
         there = min(size, path.stat().st_size - offset)
-        text = read_bytes(path, offset, there)
+        text = source.read_bytes(path, offset, there)
         return text if there == size else np.append(text, np.uint8(NEWLINE))
 
     def lengths(self, part: int, piece: int) -> Integers:
@@ -179,19 +167,21 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Lines:
     """
     (path,) = find(folder) or [folder / PATTERNS]
     if not world.on_root(path.exists):
-        tell([Defect(PATTERNS, "is missing")], folder, world, skip=False)
+        source.tell([Defect(PATTERNS, "is missing")], folder, world, skip=False)
     part, defects = scan_lines(path, world)
-    tell(defects, folder, world, skip=False)
-    return Lines(usable([part], folder, world))
+    source.tell(defects, folder, world, skip=False)
+    return Lines(source.usable([part], folder, world))
 
 
 def scan_lines(path: Path, world: World) -> tuple[Part, list[Defect]]:
     """Look at every byte of a text file, on all ranks; collective."""
     size = path.stat().st_size
-    step = max(LEAST_PIECE, min(size // FEWEST_PIECES, PIECE_BYTES))
-    span = max(step, PIECE_BYTES * 8 // step * step)
+    step = max(LEAST_PIECE, min(size // source.FEWEST_PIECES, source.PIECE_BYTES))
+    span = max(step, source.PIECE_BYTES * 8 // step * step)
     ranges = range(0, size, span)
-    found = in_parallel(world, [partial(_scan_range, path, first, min(first + span, size), step) for first in ranges])
+    found = source.in_parallel(
+        world, [partial(_scan_range, path, first, min(first + span, size), step) for first in ranges]
+    )
     merged, lines, wrong, first_defect = Scanned(), 0, 0, ""
     for part, reason, number, count in found:
         merged.offset.extend(part.offset)
@@ -202,15 +192,15 @@ def scan_lines(path: Path, world: World) -> tuple[Part, list[Defect]]:
     defects = [Defect(path.name, f"{first_defect} ({wrong:,} such lines of {lines:,})")] if wrong else []
     if not lines:
         defects = [Defect(path.name, "empty")]
-    pieces = together([(0, merged)])
-    return Part("training", (path,), pieces, capacities(pieces, 1)), defects
+    pieces = source.together([(0, merged)])
+    return Part("training", (path,), pieces, source.capacities(pieces, 1)), defects
 
 
 def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[Scanned, int, int, int]:
     """Scan the lines that begin in a range of the file."""
     size = path.stat().st_size
     origin, end = max(0, first - 1), min(size, stop + LONGEST_LINE)
-    text = read_bytes(path, origin, end - origin)
+    text = source.read_bytes(path, origin, end - origin)
     out = np.empty((-(-(stop - first) // step) + 1, 3), dtype=np.int64)
     pieces, reason, number, count = cut_lines(text, origin, first, stop, end == size, step, out)
     columns = out[:pieces].T.tolist() if pieces else [[], [], []]

@@ -9,19 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import perturbation
-from scimill.bench.inputs.source import (
-    Defect,
-    Integers,
-    Part,
-    Scanned,
-    capacities,
-    in_parallel,
-    piece_length,
-    read_bytes,
-    tell,
-    together,
-    usable,
-)  # fmt: skip
+from scimill.bench.inputs import source
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes, Taken, reading
 from scimill.bench.plan import Bytes, DataFile, Fixed
 from scimill.bench.scaling import Picks
@@ -65,7 +54,7 @@ class BinaryRows:
         """Read one piece; its rows are the stream ""."""
         here = self.parts[part]
         offset, count = int(here.pieces.offset[piece]), int(here.pieces.records[piece])
-        content = read_bytes(here.files[0], offset * ROW_BYTES, count * ROW_BYTES)
+        content = source.read_bytes(here.files[0], offset * ROW_BYTES, count * ROW_BYTES)
         rows = content.view(np.int32).reshape(-1, COLUMNS)
         rows = rows if cut is None else rows[cut]
         return {"": np.ascontiguousarray(turned(rows, change, fixed=1)).view(np.uint8).reshape(-1)}
@@ -95,7 +84,7 @@ def scan_file(path: Path) -> Scanned:
     if rest or not rows:
         what = f"{size} bytes are no whole number of {ROW_BYTES}-byte rows" if rest else "empty"
         found.defects.append(Defect(path.name, what))
-    step = piece_length(rows, ROW_BYTES, step=ALIGNED_ROWS)
+    step = source.piece_length(rows, ROW_BYTES, step=ALIGNED_ROWS)
     for first in range(0, rows, step):
         count = min(step, rows - first)
         found.add(first, count, count)
@@ -121,18 +110,18 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryRows:
 
     """
     paths = world.on_root(find, folder)
-    found = list(zip(paths, in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
+    found = list(zip(paths, source.in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:
         defects.append(Defect(", ".join(training) or "*_train.bin", "one file for training is wanted"))
-    tell(defects, folder, world, skip_damaged)
+    source.tell(defects, folder, world, skip_damaged)
     parts = [part_of(path, scanned) for path, scanned in found if scanned.offset]
-    return BinaryRows(folder, usable(parts, folder, world))
+    return BinaryRows(folder, source.usable(parts, folder, world))
 
 
 def part_of(path: Path, found: Scanned) -> Part:
     """Return the part that a file is."""
     name = "training" if is_training(path) else "evaluation"
-    pieces = together([(0, found)])
-    return Part(name, (path,), pieces, capacities(pieces, 1))
+    pieces = source.together([(0, found)])
+    return Part(name, (path,), pieces, source.capacities(pieces, 1))

@@ -11,19 +11,8 @@ from crc32c import crc32c
 from numba import njit
 
 from scimill.bench.counter import low_half, word
-from scimill.bench.inputs.source import (
-    PIECE_BYTES,
-    Defect,
-    Integers,
-    Part,
-    Scanned,
-    capacities,
-    in_parallel,
-    read_bytes,
-    tell,
-    together,
-    usable,
-)  # fmt: skip
+from scimill.bench.inputs import source
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.perturbation import happens, shuffle_tokens
 from scimill.bench.pieces import Change, Changes, Taken, reading
 from scimill.bench.plan import Bytes, DataFile
@@ -206,7 +195,7 @@ class Sequences:
     def _content(self, part: int, piece: int) -> Bytes:
         here = self.parts[part]
         file, offset, size = (int(column[piece]) for column in (here.pieces.file, here.pieces.offset, here.pieces.size))
-        return read_bytes(here.files[file], offset, size)
+        return source.read_bytes(here.files[file], offset, size)
 
     def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
         """Read one piece; its records are the stream ""."""
@@ -271,12 +260,12 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Sequences:
 
     """
     paths = world.on_root(find, folder)
-    found = in_parallel(world, [partial(scan_file, path) for path in paths])
-    tell([defect for scanned in found for defect in scanned.defects], folder, world, skip_damaged)
+    found = source.in_parallel(world, [partial(scan_file, path) for path in paths])
+    source.tell([defect for scanned in found for defect in scanned.defects], folder, world, skip_damaged)
     sound = [(path, scanned) for path, scanned in zip(paths, found, strict=True) if not scanned.defects]
     training = [one for one in sound if one[0].name.startswith("part")]
     evaluation = [one for one in sound if one not in training]
-    return Sequences(usable([part("training", training), part("evaluation", evaluation)], folder, world))
+    return Sequences(source.usable([part("training", training), part("evaluation", evaluation)], folder, world))
 
 
 def scan_file(path: Path) -> Scanned:
@@ -297,7 +286,7 @@ def scan_file(path: Path) -> Scanned:
 def _scan(name: str, content: Bytes, found: Scanned) -> None:
     """Find the pieces of a file, up to its first defect."""
     view, spans = content.data, np.empty((7, 2), dtype=np.int64)
-    step = max(1, min(len(content) // PIECES_PER_FILE, PIECE_BYTES))
+    step = max(1, min(len(content) // PIECES_PER_FILE, source.PIECE_BYTES))
     at = begun = count = number = 0
     while at < len(content):
         end = _record_end(view, at)
@@ -326,5 +315,5 @@ def _record_end(view: memoryview, at: int) -> int:
 
 def part(name: str, scanned: Sequence[tuple[Path, Scanned]]) -> Part:
     """Return the part that consists of some files."""
-    pieces = together(list(enumerate(found for _, found in scanned)))
-    return Part(name, tuple(path for path, _ in scanned), pieces, capacities(pieces, len(scanned)))
+    pieces = source.together(list(enumerate(found for _, found in scanned)))
+    return Part(name, tuple(path for path, _ in scanned), pieces, source.capacities(pieces, len(scanned)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scimill.bench.pieces import Changes
 from scimill.bench.plan import Bytes, DataFile
 from scimill.bench.scaling import Picks, Pieces
-from scimill.errors import InputError
+from scimill.errors import InputError, ScimillError
 from scimill.parallel.partition import share
 from scimill.parallel.report import say
 from scimill.parallel.world import World
@@ -132,10 +132,10 @@ def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
 
     """
     mine: list[T] = []
-    failure: InputError | None = None
+    failure: ScimillError | None = None
     try:
         mine = [tasks[number]() for number in share(np.arange(len(tasks)), world.rank, world.size).tolist()]
-    except InputError as error:
+    except ScimillError as error:
         failure = error
     except OSError as error:
         failure = InputError(f"cannot read the input: {error.strerror}", where=str(error.filename))

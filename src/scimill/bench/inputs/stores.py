@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from scimill.bench.clicks import INTEGERS
 from scimill.bench.counter import low_half, word
+from scimill.bench.inputs import source
 from scimill.bench.inputs.rows import turned
-from scimill.bench.inputs.source import Defect, Integers, Part, Scanned, capacities, in_parallel, tell, together
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.perturbation import happens, shuffle_tokens
 from scimill.bench.pieces import Change, Changes, reading
 from scimill.bench.plan import DataFile
@@ -122,15 +123,15 @@ def scan(path: Path, workload: str, world: World) -> StoreRows:
     world.on_root(_check, path, workload)
     reader = Reader.open(path, check=False)
     blocks = reader.layout.blocks
-    found = in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
+    found = source.in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
     defects = [Defect(path.name, f"block {block}: {what}") for block, what in enumerate(found) if what]
-    tell(defects, path, world, skip=False)
+    source.tell(defects, path, world, skip=False)
     scanned = Scanned()
     for block in range(blocks):
         rows = reader.layout.rows_in(block)
         scanned.add(block, rows, rows)
-    pieces = together([(0, scanned)])
-    return StoreRows(reader, Part("training", (path,), pieces, capacities(pieces, 1)))
+    pieces = source.together([(0, scanned)])
+    return StoreRows(reader, Part("training", (path,), pieces, source.capacities(pieces, 1)))
 
 
 def _check(path: Path, workload: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,18 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from scimill.bench import perturbation
-from scimill.bench.inputs.source import (
-    Defect,
-    Integers,
-    Part,
-    Scanned,
-    capacities,
-    in_parallel,
-    read_bytes,
-    tell,
-    together,
-    usable,
-)  # fmt: skip
+from scimill.bench.inputs import source
+from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes
 from scimill.bench.plan import Bytes, DataFile, Fixed
 from scimill.bench.scaling import Picks
@@ -102,10 +92,12 @@ class Turned:
         """Put the bytes [start, stop) of the values at work[at:]; see `plan.Segment.fill`."""
         position = start
         while position < stop:
-            source = (position + self._turn) % self.size
-            length = min(stop - position, self.size - source)
+            place_in_file = (position + self._turn) % self.size
+            length = min(stop - position, self.size - place_in_file)
             place = at + position - start
-            work[place : place + length] = read_bytes(self.array.path, len(self.array.header) + source, length)
+            work[place : place + length] = source.read_bytes(
+                self.array.path, len(self.array.header) + place_in_file, length
+            )
             position += length
         if self.array.dtype == SUFFIXES["x"] and not self.change.is_copy and not self.change.shuffled:
             self._add_noise(start, work[at : at + stop - start])
@@ -147,16 +139,28 @@ class Volumes:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """Two files for each case. Cases keep their numbers; what is added follows the last of them."""
-        numbers = [number_of(path) for part in self.parts for path in part.files]
-        following, found = max(numbers) + 1, {}
+        found = {
+            number: [self._file(path, number, kind, changes(which, picks[which], index)) for kind in SUFFIXES]
+            for number, path, which, index in self._numbered(picks)
+        }
+        return [file for number in sorted(found) for file in found[number]]
+
+    def origins(self, picks: Sequence[Picks]) -> dict[str, Path]:
+        """The file that each file of these picks would be a copy of, by name."""
+        return {
+            f"case_{number:05}_{kind}.npy": partner(path, kind)
+            for number, path, _, _ in self._numbered(picks)
+            for kind in SUFFIXES
+        }
+
+    def _numbered(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
+        """Number and image of each case that is taken, and which pick of which part it is."""
+        following = max(number_of(path) for part in self.parts for path in part.files) + 1
         for which, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
             for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
                 path = part.files[piece]
-                number = number_of(path) if times == 0 else following
+                yield number_of(path) if times == 0 else following, path, which, index
                 following += times > 0
-                change = changes(which, taken, index)
-                found[number] = [self._file(path, number, kind, change) for kind in SUFFIXES]
-        return [file for number in sorted(found) for file in found[number]]
 
     def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
         array = self._arrays[partner(image, kind)]
@@ -180,9 +184,9 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
 
     """
     paths = world.on_root(find, folder)
-    found = in_parallel(world, [partial(scan_case, path) for path in paths])
+    found = source.in_parallel(world, [partial(scan_case, path) for path in paths])
     defects = [defect for _, wrong in found for defect in wrong]
-    tell([*defects, *repeated(paths)], folder, world, skip_damaged)
+    source.tell([*defects, *repeated(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
     training = [case for case in sound if number_of(case[0]) not in EVALUATION]
     evaluation = [case for case in sound if number_of(case[0]) in EVALUATION]
@@ -190,7 +194,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
         training, evaluation = evaluation, training
     parts = [part("training", training), part("evaluation", evaluation, grows=False)]
     arrays = {array.path: array for _, of_case in sound for array in of_case}
-    return Volumes(usable(parts, folder, world), arrays)
+    return Volumes(source.usable(parts, folder, world), arrays)
 
 
 def repeated(images: Sequence[Path]) -> list[Defect]:
@@ -244,7 +248,7 @@ def wrong_labels(array: Array) -> str:
     """Say what of labels the trainer would refuse; empty if nothing."""
     largest, step = 0, 1 << 22
     for start in range(0, array.size, step):
-        piece = read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
+        piece = source.read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
         largest = max(largest, int(piece.max()))
     if largest > LABELS:
         return f"has label {largest}; labels are 0 to {LABELS}"
@@ -258,5 +262,5 @@ def part(name: str, cases: Sequence[tuple[Path, Sequence[Array]]], *, grows: boo
         found = Scanned()
         found.add(0, sum(array.size + len(array.header) for array in arrays), 1)
         scanned.append((number, found))
-    pieces = together(scanned)
-    return Part(name, tuple(path for path, _ in cases), pieces, capacities(pieces, len(cases)), grows)
+    pieces = source.together(scanned)
+    return Part(name, tuple(path for path, _ in cases), pieces, source.capacities(pieces, len(cases)), grows)
