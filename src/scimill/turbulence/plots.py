@@ -23,7 +23,7 @@ from scimill.turbulence.sources import FineRun
 from scimill.turbulence.spectral import highest_mode
 
 COLUMNS = 5  # times in a picture of fields
-MOST_FRAMES = 240  # of an animation: 20 s
+MOST_FRAMES = 120  # of an animation: 10 s
 MOST_SPECTRA = 50  # snapshots whose spectra are averaged
 SPREAD = (0.1, 0.9)  # quantiles of what a curve's band holds
 
@@ -225,14 +225,15 @@ def draw_correction_spectra(pairs: Corrections, runs: Trajectories, member: int,
     """Spectra of the corrections beside those of the state, and their ratio."""
     chosen = spread_out(len(runs.times), MOST_SPECTRA)
     states, changes = _averaged(pairs, runs, member, chosen)
-    shells = np.flatnonzero((states > 0).all(axis=0) & (changes > 0).all(axis=0))
-    k = pairs.physics.wave_number(1) * shells
     panels, ratios = {}, []
     for name, label in (("density", "½⟨n²⟩"), ("vorticity", "½⟨ω²⟩")):
         row = list(diagnostics.SPECTRA).index(f"{name}_spectrum")
-        curves = (("after the coarse step", states[row]), ("correction", changes[row]))
+        state, change = states[row], changes[row]
+        shells = np.flatnonzero((state > 0) & (change > 0))
+        k = pairs.physics.wave_number(1) * shells
+        curves = (("after the coarse step", state), ("correction", change))
         panels[f"{label} per shell"] = [Curve(legend, k, spectrum[shells]) for legend, spectrum in curves]
-        ratios.append(Curve(name, k, np.sqrt(changes[row][shells] / states[row][shells])))
+        ratios.append(Curve(name, k, np.sqrt(change[shells] / state[shells])))
     panels["amplitude of the correction / of the state"] = ratios
     limits = {"highest mode kept": pairs.physics.wave_number(highest_mode(pairs.points))}
     return drawing.draw_spectra(panels, f"{title}; mean of {len(chosen)} pairs", limits)
