@@ -41,7 +41,7 @@ def test_the_same_bytes_on_1_2_and_3_ranks(inputs, tmp_path, kind, workload):
 def test_killed_and_resumed(inputs, tmp_path):
     """Kill a rank while blocks are being written, then resume on another number of ranks."""
     command = ("bench", "scale", "dlrm", inputs / "text")
-    more = ("--size", "40MB", "--block-size", 2**16)
+    more = ("--size", "20MB", "--block-size", 2**16)
     part = tmp_path / "out.part"
 
     def done() -> bool:

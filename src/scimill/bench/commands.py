@@ -102,7 +102,7 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
     """Say how alike A and B are, two I/O traces or two data sets, from 0 to 1, part by part.
 
     A trace is a CSV file start,end,type[,offset,bytes,file], the output of strace -f -ttt -T -y, or that of
-    darshan-dxt-parser. A data set is a directory.
+    darshan-dxt-parser. A data set is a directory, or an HDF5 file.
     """
     from scimill.bench import compare
 

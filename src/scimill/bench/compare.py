@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scimill.bench.contents import Texture, compare_data, texture
 from scimill.bench.params import CAMPAIGN, SimilarityConfig
-from scimill.bench.samples import Sample, readables, take
+from scimill.bench.samples import Sample, is_store, readables, take
 from scimill.bench.similarity import Part, Trace, compare_traces, localities, overall
 from scimill.bench.traces import is_trace, read_trace
 from scimill.errors import InputError
@@ -44,10 +44,11 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
 def data_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
     """Compare two data sets; see `similarity`."""
     for path, other in ((a, b), (b, a)):
-        if path.is_file() and other.is_dir():
+        if is_store(path) or not path.is_file():
+            continue
+        if other.is_dir() or is_store(other):
             raise InputError("a trace and a data set cannot be compared", where=f"{path} and {other}")
-        if path.is_file():
-            read_trace(path, config.time_unit, config.only)  # tells why it is no trace
+        read_trace(path, config.time_unit, config.only)  # tells why it is no trace
     seen = [look(config, path) for path in (a, b)]
     parts = compare_data(*seen)
     if picture:

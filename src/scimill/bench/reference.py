@@ -6,9 +6,9 @@ from scimill.bench import datasets
 from scimill.bench.data_plots import plot_data
 from scimill.bench.ledger import MANIFEST, Manifest
 from scimill.bench.params import CAMPAIGN, GenerateConfig
-from scimill.bench.samples import Planned, Sample, readables, take
+from scimill.bench.samples import Planned, Sample, is_store, readables, take
 from scimill.config import Layer, build, parse_yaml, read_preset
-from scimill.errors import ConfigError
+from scimill.errors import ConfigError, InputError
 from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import World
 
@@ -28,6 +28,8 @@ def plot(folder: Path, pictures: Path, preset: str | None) -> list[Path]:
     StorageError : the pictures cannot be written.
 
     """
+    if is_store(folder):
+        raise InputError("a store is not drawn", where=str(folder), remedy="draw its law in another format")
     files = readables(folder)
     sample = take(files, campaign_stream(1, CAMPAIGN), str(folder))
     name, law = _law(folder, sample, preset)

@@ -18,9 +18,13 @@ from scimill.bench.ledger import MANIFEST
 from scimill.bench.perturbation import FIELDS
 from scimill.bench.plan import MARGIN, Bytes, DataFile
 from scimill.errors import InputError
+from scimill.store.reader import Reader
 
+LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PLACES = 48  # where values are read
 ROWS_PER_PLACE = 256
+BLOCKS = 16  # of stores
 GROUPS = 4  # row groups of parquet files
 VOXELS_PER_PLACE = 1 << 15
 TEXT_PER_PLACE = 1 << 16  # bytes
@@ -145,6 +149,8 @@ def readables(folder: Path) -> list[Readable]:
     InputError : no directory, or nothing in it.
 
     """
+    if is_store(folder):
+        return [OnDisk(folder, folder.stat().st_size)]
     if not folder.is_dir():
         raise InputError("no such data set" if not folder.exists() else "no directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -152,6 +158,16 @@ def readables(folder: Path) -> list[Readable]:
     if not found:
         raise InputError("the data set is empty", where=str(folder))
     return found
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is HDF5: its signature stands at byte 0 or, behind a user block, at a power of two from 512 on."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(LARGEST_USER_BLOCK + len(HDF5_SIGNATURE))
+    places = [0, *(1 << power for power in range(9, LARGEST_USER_BLOCK.bit_length()))]
+    return any(head[place:].startswith(HDF5_SIGNATURE) for place in places)
 
 
 def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
@@ -326,6 +342,31 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
     return [float(int(word, 16 if i > 13 else 10)) if word else np.nan for i, word in enumerate(words)]
 
 
+# ---- stores of any workload -------------------------------------------------------------------------------------
+
+
+def look_at_store(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of some blocks of a store; a field of several columns is looked at as a whole."""
+    del files
+    (store,) = chosen
+    assert isinstance(store, OnDisk)
+    with Reader.open(store.path) as reader:
+        reader.require_complete()
+        layout = reader.layout
+        blocks = np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist()
+        fields = {
+            field.name: np.concatenate([_thinned(reader.rows(block, field.name), random) for block in blocks])
+            for field in layout.fields
+        }
+    return np.array([sum(field.row_bytes for field in layout.fields)]), fields
+
+
+def _thinned(rows: Values, random: Random) -> Values:
+    """Some values of some rows."""
+    values: Values = rows.reshape(-1)
+    return values if values.size <= VOXELS_PER_PLACE else random.choice(values, VOXELS_PER_PLACE)
+
+
 # ---- bert -------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +416,7 @@ FORMS: dict[str, tuple[str, Look]] = {
     # workload and format: (pattern of the names, how its values are read)
     "imseg npy": (r".*_x\.npy", look_at_cases),
     "bert tfrecord": (r"(part|eval).*", look_at_records),
+    "store hdf5": (r".*\.h(df)?5", look_at_store),
     "dlrm text": (r"train\.txt", look_at_lines),
     "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
     "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
