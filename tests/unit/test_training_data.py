@@ -142,7 +142,7 @@ def test_a_group_is_for_one_thing_as_a_whole(counts: list[int], seed: int) -> No
 
 
 def test_too_few_groups_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"1 member\(s\), too few"):
+    with pytest.raises(ConfigError, match=r"1 group\(s\) of blocks .*, too few"):
         split_blocks(100, make_config(), 1, [7] * 100)
 
 

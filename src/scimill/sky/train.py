@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scimill.errors import ConfigError, InputError
+from scimill.parallel.report import say
 from scimill.parallel.world import World
 from scimill.sky import fields
 from scimill.sky.network import Augmentation, SkyTask, Spec
@@ -13,13 +14,16 @@ from scimill.sky.params import TrainConfig
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
-from scimill.training.vicreg import Weights
+from scimill.training.vicreg import Weights, noise_floor
 
 NANOSECONDS = 10**9  # per second
 
 
 def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
     """Train on a store of pairs; see `scimill.training.run.train`."""
+    if world.is_root:
+        floor = config.covariance * noise_floor(config.batch_size, config.projector[-1])
+        say(f"the covariance term of {config.batch_size} pairs with independent dimensions is {floor:.3g}")
     return train(lambda reader: make_task(config, reader), store, directory, config, world)
 
 

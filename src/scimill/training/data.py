@@ -65,7 +65,7 @@ def _held_out(count: int, config: Loading, *, in_groups: bool) -> tuple[int, int
     """How many are for validation, and for tests."""
     unit, remedy = "block(s)", "generate with a smaller --block-size"
     if in_groups:
-        unit, remedy = "group(s) of blocks (members, stretches of time)", "give it more of them"
+        unit, remedy = "group(s) of blocks (members, stretches of time)", "give it more of them, or shorter ones"
     shares = (config.validation_share, config.test_share)
     validation, test = (max(1, round(share * count)) if share else 0 for share in shares)
     if validation + test >= count:
