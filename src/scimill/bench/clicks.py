@@ -56,6 +56,26 @@ def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, law: L
                 out[i, column] = _lawful(bits[begin + column], begin + column, law)
 
 
+@njit(cache=True, nogil=True)
+def whole_rows(out: NDArray[np.int32], key: np.uint64, first: int, ranges: NDArray[np.uint64]) -> None:
+    """Fill `out`, shape (rows · 40,), with rows from `first` on of a uniform law without missing values.
+
+    Words follow each other through the rows, so that the loop over a tile of rows is long enough for wide vectors.
+
+    Parameters
+    ----------
+    out, key, first : as of `rows`.
+    ranges : uint64, shape (2, 20 · rows of a tile): those of even and of odd columns, row after row.
+
+    """
+    base, words = np.uint64(first) * WORDS, len(out) // 2
+    for start in range(0, words, ranges.shape[1]):
+        for j in range(min(ranges.shape[1], words - start)):
+            random = word(key, base + np.uint64(start + j))
+            out[2 * (start + j)] = below(low_half(random), ranges[0, j])
+            out[2 * (start + j) + 1] = below(high_half(random), ranges[1, j])
+
+
 @njit(inline="always")
 def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int, high: int) -> None:
     """Fill the bits of columns 2·low to 2·high - 1 of a row."""

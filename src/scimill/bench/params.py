@@ -5,7 +5,7 @@ The defaults of data sets are the ``original`` preset: the laws that the documen
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic.dataclasses import dataclass
@@ -17,6 +17,7 @@ ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 
 Workload = Literal["imseg", "bert", "dlrm"]
 Format = Literal["npy", "tfrecord", "text", "npz", "bin", "parquet", "hdf5"]
+AnyFormat = Annotated[Format, Kind("one of " + ", ".join(get_args(Format)), "FORMAT")]
 
 FORMATS: dict[str, tuple[Format, ...]] = {
     "imseg": ("npy", "hdf5"),
@@ -55,7 +56,7 @@ class DataSet:
     """The data set."""
 
     workload: Workload = parameter(REQUIRED, "the trainer whose data are made")
-    format: Format | None = parameter(None, "format of the files; the usual one of the workload if not given")
+    format: AnyFormat | None = parameter(None, "format of the files; the usual one of the workload if not given")
     fit: Literal["at-least", "at-most", "nearest"] = parameter(
         "at-least", "which side of the size to end on; the difference is less than a record"
     )
