@@ -234,6 +234,16 @@ def test_a_fine_run_that_holds_no_numbers(run: Path, tmp_path: Path) -> None:
     refused(changed(run, tmp_path, spoil), tmp_path, InputError, told, steps=1)
 
 
+def test_damaged_corrections(pairs: Corrections, tmp_path: Path) -> None:
+    def damage(file: h5py.File) -> None:
+        file["density_correction"][4, 3, 3] += 1
+
+    with open_corrections(changed(pairs.reader.path, tmp_path, damage)) as found:
+        assert found.rows(3)
+        with pytest.raises(StorageError, match="the store is damaged"):
+            found.rows(4)
+
+
 def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
     def undo(file: h5py.File) -> None:
         file["blocks/state"][7] = 0
