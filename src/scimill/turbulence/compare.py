@@ -38,6 +38,10 @@ MEASURED = 10
 """Coarse steps that a cost is measured over."""
 REPEATS = 2
 """Measurements of a cost, of which the least counts: other work on the machine only adds to it."""
+GRIDS = 16
+"""Grids that are tried for each doubling of the points."""
+FAR = 1.5
+"""Cost, relative to the limit, above which no larger grid is tried: sizes differ in how fast they are transformed."""
 COURANT = 1.0
 """Courant number of the finer run, the default of ``turbulence simulate``."""
 
@@ -260,11 +264,13 @@ def _equal_cost(corrected: Run, truth: Truth) -> int:
     """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
     start, coarse = Start(0, 0), truth.spec.points
     limit = _cost(corrected, truth, start)
-    chosen = step = max(2, coarse // 8 // 2 * 2)
+    chosen = step = max(2, coarse // GRIDS // 2 * 2)
     for points in range(coarse + step, truth.store.points + 1, step):
-        if _cost(_finer(truth, points), truth, start) > limit and points > coarse + step:
+        cost = _cost(_finer(truth, points), truth, start)
+        if cost <= limit:
+            chosen = points
+        if cost > FAR * limit:
             break
-        chosen = points
     return max(chosen, min(coarse + step, truth.store.points))
 
 

@@ -13,6 +13,8 @@ from scimill.turbulence.spectral import highest_mode
 if TYPE_CHECKING:
     from scimill.turbulence.compare import Comparison
 
+ROUNDING = 1e-12
+"""Share of the largest shell below which one holds rounding only."""
 MEASURES = ("relative error of n", "relative error of ω", "correlation of ω")
 
 
@@ -42,12 +44,13 @@ def _label(found: "Comparison", run: str) -> str:
 
 
 def _errors(found: "Comparison", measure: int) -> list[Curve]:
-    """Mean over the starts, within the range of all."""
+    """Mean over the starts, within the range of the middle half of them."""
     curves = []
     for run in found.followed:
         values = found.measures(run)[:, :, measure]
         label = f"{_label(found, run)}: {found.cost(run):.2g} CPU s per time"
-        curves.append(Curve(label, found.times, values.mean(0), values.min(0), values.max(0)))
+        low, high = np.quantile(values, [0.25, 0.75], axis=0)
+        curves.append(Curve(label, found.times, values.mean(0), low, high))
     if measure == len(MEASURES) - 1:
         level = np.full(len(found.times), found.threshold)
         curves.append(Curve(f"{found.threshold:g}", found.times, level, is_reference=True))
@@ -69,5 +72,6 @@ def _spectra(found: "Comparison") -> list[Curve]:
     for run, members in found.averaged.items():
         values = np.mean([each.spectrum for each in members], axis=0)
         k = 2 * np.pi / found.spec.box * np.arange(len(values))
-        curves.append(Curve(_label(found, run), k[1:], values[1:], is_reference=run == "truth"))
+        shells = values > ROUNDING * values.max()
+        curves.append(Curve(_label(found, run), k[shells], values[shells], is_reference=run == "truth"))
     return curves
