@@ -347,6 +347,11 @@ def test_verify_finds_missing_strange_and_cut_files(damaged: Path) -> None:
 def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> None:
     with pytest.raises(InputError, match="no such directory"):
         verify(tmp_path / "missing", World(None))
+    with pytest.raises(InputError, match="a file, not a data set"):
+        verify(damaged / "manifest.json", World(None))
+    with pytest.raises(InputError, match="unfinished"):
+        verify(damaged.rename(tmp_path / "other.part"), World(None))
+    damaged = (tmp_path / "other.part").rename(damaged)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no finished data set"):
         verify(tmp_path / "empty", World(None))

@@ -61,6 +61,8 @@ def verify(folder: Path, world: World) -> Report:
 
 
 def _read(folder: Path) -> Manifest:
+    if folder.is_file():
+        raise InputError("a file, not a data set", where=str(folder), remedy=f"of a store: scimill verify {folder}")
     if not folder.is_dir():
         raise InputError("no such directory", where=str(folder), allowed="a data set of scimill bench")
     if folder.suffix == ".part":
