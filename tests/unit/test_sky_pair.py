@@ -97,6 +97,18 @@ def test_the_elevation_is_that_of_the_place_at_the_time(tree):
     assert np.mean(is_day[0] != is_day[1]) > 0.1
 
 
+def test_day_and_night_are_told_apart_by_the_sun(tree):
+    everything = run(tree.folder, tree.folder).pairs
+    limit = float(np.median([found.sun_elevation for found in everything]))
+    day = run(tree.folder, tree.folder, sun_elevation=(limit, 90.0))
+    expected = [found for found in everything if found.sun_elevation >= limit]
+    assert 0 < len(expected) < len(everything)
+    assert day.pairs == expected
+    left_out = [finding for finding in day.findings if "the sun stands at" in finding.detail]
+    assert len(left_out) == 2 * (len(everything) - len(expected))
+    assert {finding.kind for finding in left_out} == {discover.IGNORED}
+
+
 @pytest.mark.parametrize("pair_paths", ["rgb", "processed", "absolute"])
 def test_the_training_layout_gives_the_same_pairs(tree, tmp_path, pair_paths):
     scene = make(tmp_path, layout="train", pair_paths=pair_paths)

@@ -70,6 +70,8 @@ def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None
     checked = _check_all(matches, world)
     findings += excluded + [finding for check in checked for finding in check.findings]
     pairs = _complete([(m, c) for m, c in zip(matches, checked, strict=True) if not c.findings], nodes)
+    pairs, excluded = _in_light(pairs, config.sun_elevation)
+    findings += excluded
     findings.sort(key=lambda finding: (KINDS.index(finding.kind), finding.file))
     with world.together():
         _require(config, source, pairs, findings)
@@ -198,6 +200,18 @@ def _complete(checked: Sequence[tuple[Match, Checked]], nodes: Nodes) -> list[Pa
         )
         for (found, check), node, elevation in zip(checked, known, elevations, strict=True)
     ]  # fmt: skip
+
+
+def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[Pair], list[Finding]]:
+    """Keep the pairs with the sun between two elevations."""
+    kept, findings = [], []
+    for found in pairs:
+        if limits[0] <= found.sun_elevation <= limits[1]:
+            kept.append(found)
+        else:
+            detail = f"the sun stands at {found.sun_elevation:.2f} degrees"
+            findings += [Finding(path, IGNORED, detail) for path in (found.rgb, found.thermal)]
+    return kept, findings
 
 
 def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:

@@ -12,6 +12,7 @@ from scimill.config import (
     File,
     Number,
     PositiveRange,
+    Range,
     Run,
     Switch,
     Whole,
@@ -62,6 +63,11 @@ class PairConfig:
 
     pointings: Literal["sky", "all"] = parameter(
         "sky", "which presets: those of the sky (1, 5, ... 29) and unknown ones, or all"
+    )
+    sun_elevation: Range = parameter(
+        (-90.0, 90.0),
+        "elevation of the sun of the pairs that are kept; -0.833 is sunrise, -6 civil dawn",
+        unit="degree",
     )
     tolerance: Number = parameter(
         0.0, "time by which images may differ that match none exactly", unit="s", ge=0, le=3600
