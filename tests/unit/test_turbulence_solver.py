@@ -8,6 +8,7 @@ import pytest
 from scimill.turbulence import equations
 from scimill.turbulence.equations import Physics
 from scimill.turbulence.solver import Diverged, Solver, potential
+from scimill.turbulence.stepping import Pace
 
 SIMLINT = Physics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
 TABLE = {
@@ -191,6 +192,14 @@ def test_single_precision_follows_double(scheme: str) -> None:
         ends.append(np.array(solver.fields()))
     assert ends[1].dtype == np.float32
     assert np.linalg.norm(ends[1] - ends[0]) < 1e-5 * np.linalg.norm(ends[0])
+
+
+def test_a_step_is_made_shorter_before_it_is_unstable() -> None:
+    """The aim is within a fifth of the limit, and the flow becomes faster by less than a fifth."""
+    pace = Pace(left=1.0, step=None, courant=1.2, longest=np.inf, stable=1.3)
+    assert pace.next(speed=100) * 100 <= 1.2
+    pace.taken()
+    assert pace.next(speed=115) * 115 <= 1.2
 
 
 def test_steps_that_are_chosen_end_exactly_and_keep_the_courant_number() -> None:

@@ -135,7 +135,7 @@ class Solver:
         """
         end = self.time + duration
         longest = min(self._longest, 0.9 * RK4_REACH / self._stiffness) if self._stiffness else self._longest
-        pace = Pace(duration, step, self._courant, longest)
+        pace = Pace(duration, step, self._courant, longest, self._limit)
         done = duration <= 0
         while not done:
             speed = self.speed()

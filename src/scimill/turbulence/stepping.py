@@ -87,6 +87,7 @@ class Pace:
     step : fixed length of a step, or None for the longest that Courant's number allows.
     courant : Courant number that is aimed at.
     longest : longest step.
+    stable : Courant number up to which a step is stable.
 
     """
 
@@ -94,20 +95,25 @@ class Pace:
     step: float | None
     courant: float
     longest: float
+    stable: float = math.inf
     _length: float = 0.0
     _count: int = 0
 
     def next(self, speed: float) -> float:
         """Length of the next step, where the fastest flow crosses `speed` grid spacings per unit time.
 
-        A step is kept as long as its Courant number is at most a fifth above the aim, so that what depends on its
-        length need not be made anew at each step.
+        A step is kept as long as it is stable and its Courant number at most a fifth above the aim: what depends on
+        its length need not be made anew at each step.
         """
-        if self._count == 0 or (self.step is None and speed * self._length > 1.2 * self.courant):
+        if self._count == 0 or (self.step is None and speed * self._length > self._kept_up_to):
             limit = self.step or min(self.longest, self.courant / speed if speed > 0 else math.inf)
             self._count = max(1, math.ceil(self.left / limit * (1 - LANDING)))
             self._length = self.left / self._count
         return self._length
+
+    @property
+    def _kept_up_to(self) -> float:
+        return min(1.2 * self.courant, self.stable)
 
     def taken(self) -> bool:
         """Count a step; return whether the interval has ended."""
