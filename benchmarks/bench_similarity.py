@@ -1,0 +1,70 @@
+"""CPU time of reading and comparing two I/O traces of a million operations each.
+
+    python benchmarks/bench_similarity.py [--operations N] [--repeats N] [--json FILE]
+
+The traces are CSV files of six columns: the operations of a program that reads 500 files in some order. The least CPU
+time of the repeats counts, of the comparison alone and of reading one trace.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from goals import Goal, conclude, machine
+
+from scimill.bench.similarity import compare_traces, overall
+from scimill.bench.traces import read_trace
+
+LIMIT = 2.0  # s, for a million operations
+
+
+def write_trace(path: Path, operations: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    start = np.sort(random.integers(0, 10**12, operations))
+    end = start + random.integers(1, 10**6, operations)
+    kind = np.array(["OPENAT", "READ", "WRITE", "BIOR"])[random.integers(0, 4, operations)]
+    offset, size = random.integers(0, 10**9, (2, operations))
+    file = random.integers(0, 500, operations)
+    columns = zip(*(column.tolist() for column in (start, end, kind, offset, size, file)), strict=True)
+    rows = (f"{s},{e},{k},{o},{n},/data/{f}\n" for s, e, k, o, n, f in columns)
+    path.write_text("start,end,type,offset,bytes,file\n" + "".join(rows))
+
+
+def least(function: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        function()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--operations", type=int, default=10**6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{seed}.csv" for seed in (1, 2)]
+        for seed, path in enumerate(paths):
+            write_trace(path, options.operations, seed)
+        reading = least(lambda: read_trace(paths[0]), options.repeats)
+        a, b = (read_trace(path) for path in paths)
+    comparing = least(lambda: overall(list(compare_traces(a, b, True).values())), options.repeats)
+    print(f"{machine()}; {options.operations:,} operations in each trace")
+    print(f"reading one trace {reading:.2f} s, comparing two {comparing:.2f} s of CPU time")
+    goals = [
+        Goal("comparing two traces, CPU seconds", comparing, most=LIMIT),
+        Goal("reading both and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),
+        Goal("similarity of a trace with itself", overall(list(compare_traces(a, a, True).values())), least=1.0),
+    ]
+    return conclude(goals, {"reading": reading, "comparing": comparing}, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
