@@ -1,16 +1,20 @@
 """The potential and its ensemble: neighbours as ASE finds them, forces that are gradients, members that differ."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from ase.calculators.emt import EMT
 from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoms_data import metals, opened
-from scimill.atoms import Database, ingest
+from scimill.atoms import Database, ingest, plots
+from scimill.atoms.composition import species_of
+from scimill.atoms.demo import write_demo
 from scimill.atoms.neighbours import most, neighbours, padded
 from scimill.atoms.network import Potential, Spec, predict
 from scimill.atoms.params import TrainConfig
@@ -21,7 +25,7 @@ from scimill.atoms.train import train_ensemble
 from scimill.config import Layer, build
 from scimill.errors import InputError
 from scimill.parallel.world import World
-from scimill.training.directory import RunDirectory
+from scimill.training.directory import RunDirectory, verify_run
 
 SPEC = Spec((13, 29), (-1.0, 2.0), 4.0, 6, (8, 8), 99, 0.01, 0.1)
 
@@ -97,7 +101,10 @@ def test_the_energy_is_blind_to_what_it_should_be(model):
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("filled")
-    ase.io.write(folder / "metals.xyz", metals(32), format="extxyz")
+    structures = metals(32)
+    for atoms in structures[::8]:
+        atoms.info["test"] = True
+    ase.io.write(folder / "metals.xyz", structures, format="extxyz")
     with opened(folder / "db") as database:
         ingest.import_files(database, [folder / "metals.xyz"], Properties())
         database.compress_dataset()
@@ -171,6 +178,47 @@ def test_predictions_of_other_weights_are_not_taken_for_new_ones(run, filled, tm
         after = database.ase_evaluate_unused_data(calculator, "r", arguments={"run": str(path)})
     for group, values in before.predicted.items():
         assert not np.array_equal(values["energy"], after.predicted[group]["energy"])
+
+
+def test_an_ensemble_is_verified_member_by_member(run, tmp_path):
+    assert verify_run(run).count("sound") == 2
+    path = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(path / "member-1")
+    (path / "member-1").mkdir()
+    with pytest.raises(InputError, match="no training run"):
+        verify_run(path)
+
+
+def test_a_learning_curve_is_drawn_of_the_errors_on_test_data(run, filled, tmp_path):
+    with Database(filled) as database:
+        (point,) = plots.learning_curve(database, [run])
+        squares, count = 0.0, 0
+        for group, columns in database.select(None, select="test").blocks():
+            for row in range(len(columns["uid"])):
+                atoms = ase.Atoms(group, columns["coordinates"][row], cell=columns["cell"][row], pbc=True)
+                atoms.numbers = species_of(group)
+                atoms.calc = EnsembleCalculator(run)
+                wrong = atoms.get_forces() - columns["forces"][row]
+                squares, count = squares + (wrong**2).sum(), count + wrong.size
+        assert count == 3 * 4 * 4
+    assert point.forces == pytest.approx(1e3 * (squares / count) ** 0.5, rel=1e-6)
+    assert (point.kind, point.iteration, point.trained) == ("r", 0, 24)
+    points = [point, dataclasses.replace(point, forces=3 * point.forces)]
+    assert plots.averages(points, "forces")[1:] == ([pytest.approx(2 * point.forces)], [pytest.approx(point.forces)])
+    assert plots.table(points).splitlines()[1].split()[:3] == ["r", "0", "24"]
+    path = plots.plot_learning(points, tmp_path / "pictures")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_demo_has_its_labels_and_repeats(tmp_path):
+    for name in ("a", "b"):
+        write_demo(tmp_path / f"{name}.xyz", 5, seed=3)
+    assert (tmp_path / "a.xyz").read_bytes() == (tmp_path / "b.xyz").read_bytes()
+    for atoms in ase.io.iread(tmp_path / "a.xyz", ":"):
+        forces = atoms.get_forces()
+        atoms.calc = EMT()
+        assert np.allclose(atoms.get_forces(), forces, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.xyz", "b.xyz"]
 
 
 def test_what_an_ensemble_cannot_do_is_said(run, tmp_path, filled):

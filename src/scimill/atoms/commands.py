@@ -238,3 +238,34 @@ def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> Non
     if trained < config.members and ranks.is_root:
         say(f"{config.members - trained} members were finished already")
     click.echo(f"{directory.path}: {config.members} members, each with model.pt and metrics.csv")
+
+
+@atoms.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Structures.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random numbers.")
+def demo(output: Path, count: int, seed: int) -> None:
+    """Write random alloys of Al, Cu and Ni with labels of EMT to the extended XYZ file OUTPUT, to try things with."""
+    from scimill.atoms.demo import write_demo
+
+    world().on_root(write_demo, output, count, seed)
+    click.echo(f"{output}: {count:,} structures")
+
+
+@atoms.command()
+@DATABASE
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
+def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
+    """Draw how wrong the ensembles of RUNS are about the test data of DATABASE, by what they were trained on.
+
+    Reductions whose names differ in a number at the end, such as active-1 and active-2, are averaged.
+    """
+    from scimill.atoms import plots
+    from scimill.atoms.database import Database
+
+    ranks = world()
+    with Database(database, world=ranks.alone()) as opened:
+        points = ranks.on_root(plots.learning_curve, opened, runs)
+    click.echo(plots.table(points))
+    click.echo(ranks.on_root(plots.plot_learning, points, folder))

@@ -11,7 +11,7 @@ from scimill.atoms.neighbours import most, neighbours
 from scimill.atoms.network import CAMPAIGN, Potential, Spec, checksum, predict
 from scimill.atoms.serial_ase import Calculator, all_changes
 from scimill.errors import InputError
-from scimill.training.checkpoint import MODEL, read_tensors
+from scimill.training.checkpoint import MODEL, read_model
 
 
 def load_ensemble(run: Path) -> list[Potential]:
@@ -29,9 +29,7 @@ def load_ensemble(run: Path) -> list[Potential]:
 
 
 def _load(file: Path) -> Potential:
-    content = read_tensors(file, "model")
-    if content["network"]["campaign"] != CAMPAIGN:
-        raise InputError(f"a model of {content['network']['campaign']}", where=str(file))
+    _, content = read_model(file, CAMPAIGN)
     model = Potential(Spec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval()

@@ -19,6 +19,7 @@ ase.parallel.world.comm = ase.parallel.DummyMPI()
 import ase.db  # noqa: E402
 import ase.io  # noqa: E402
 from ase.calculators.calculator import Calculator, all_changes, get_calculator_class  # noqa: E402
+from ase.calculators.emt import EMT  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "ase",
     "builtin_calculator",
     "connect",
+    "emt_labels",
+    "fcc_crystal",
     "labelled",
     "read_frames",
     "to_atoms",
@@ -109,3 +112,18 @@ def labelled(
     """
     atoms: Any = ase.Atoms(species, positions, cell=cell, pbc=pbc, calculator=calculator)
     return atoms.get_potential_energy(), atoms.get_forces()
+
+
+def fcc_crystal(symbols: list[str], lattice: float) -> ase.Atoms:
+    """Cubic cell of a face-centred crystal of four atoms; lattice constant in Å."""
+    sites = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * lattice / 2
+    return ase.Atoms(symbols, sites, cell=[lattice] * 3, pbc=True)
+
+
+def emt_labels(atoms: ase.Atoms) -> ase.Atoms:
+    """Give a structure energy and forces of effective medium theory, ASE's EMT."""
+    given: Any = atoms
+    given.calc = EMT()  # type: ignore[no-untyped-call]
+    energy, forces = given.get_potential_energy(), given.get_forces()
+    given.calc = SinglePointCalculator(given, energy=energy, forces=forces)  # type: ignore[no-untyped-call]
+    return atoms

@@ -18,6 +18,7 @@ from scimill.atoms.network import CAMPAIGN, FIELDS, PotentialTask, Spec
 from scimill.atoms.params import ALGORITHM, TrainConfig
 from scimill.atoms.windows import ranks_of
 from scimill.errors import InputError
+from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
 from scimill.store.mill import mill
@@ -51,7 +52,7 @@ def train_ensemble(config: TrainConfig, database: Database, directory: RunDirect
     with world.together():
         chosen = database.select(config.reduction, iteration=config.iteration)
         rows = labelled_rows(chosen)
-    world.on_root(_make_folder, directory.path)
+    world.on_root(_make_folders, directory.path, config.members)
     store = directory.path / DATA
     write_structures(config, rows, Output(store, directory.resume, directory.overwrite), world)
     trained = 0
@@ -62,8 +63,13 @@ def train_ensemble(config: TrainConfig, database: Database, directory: RunDirect
     return trained
 
 
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+def _make_folders(folder: Path, members: int) -> None:
+    """Make the folders of all members, so that one that is not trained yet shows."""
+    if not folder.exists():
+        check_directory(folder)
+    with storage_errors(folder, "preparing the run directory"):
+        for member in range(members):
+            member_folder(folder, member).mkdir(parents=True, exist_ok=True)
 
 
 def labelled_rows(chosen: Selection) -> Columns:

@@ -205,10 +205,15 @@ def describe_run(reader: Reader, split: Split, network: dict[str, Any], world: W
 def verify_run(path: Path) -> str:
     """Check that a run is finished and its records and model are whole; say so in a line.
 
+    Of an ensemble, whose members' runs lie in its directory, each is checked.
+
     Raises
     ------
     InputError : it is no run, not finished, or damaged.
     """
+    members = sorted(path.glob("member-*"), key=lambda member: (len(member.name), member.name))
+    if members:
+        return "\n".join(verify_run(member) for member in members)
     if not (path / CONFIG).exists():
         raise InputError("no training run", where=str(path), allowed="a store, or a directory that train has made")
     if not (path / RESULT).exists():
