@@ -268,10 +268,13 @@ def manifest(config: ScaleConfig, source: Source, planned: Plan, text: str, entr
 def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:
     """Share of the bytes whose records stand elsewhere in the data set too, unchanged."""
     change = changes(config)
-    copied = sum(
-        int(size) for part, taken in enumerate(picks) for index, size in enumerate(taken.size)
-        if taken.times[index] and (config.mode == "permute" or change(part, taken, index).is_copy)
-    )  # fmt: skip
+    copied = 0
+    for part, taken in enumerate(picks):
+        again = np.flatnonzero(taken.times)
+        if config.mode == "perturb":  # a set of many pieces is only looked through where some are copies
+            again = again if config.duplicates else again[:0]
+            again = np.array([i for i in again.tolist() if change(part, taken, i).is_copy], dtype=np.int64)
+        copied += int(taken.size[again].sum())
     return copied / sum(taken.total for taken in picks)
 
 
