@@ -19,6 +19,7 @@ FLOW = ("--preset", "simlint")
 BURN_IN = ("--points", 128, "--amplitude", 1, "--interval", 20, "--snapshots", 3)
 RELAXING = 2.6  # time in which a resampled state fills its finer modes
 COARSE_STEPS = 2000
+MODELS = ("one-step", "unrolled")
 
 
 def chain(folder: Path, arguments: argparse.Namespace) -> list[tuple[object, ...]]:
@@ -39,15 +40,16 @@ def chain(folder: Path, arguments: argparse.Namespace) -> list[tuple[object, ...
         ("simulate", "held-out-burn-in.h5", *FLOW, *BURN_IN, "--members", held_out, "--seed", 202),
         ("simulate", "held-out.h5", *FLOW, *fine, "held-out-burn-in.h5", "--resample", "--members", held_out,
          "--seed", 202, "--interval", 0.26, "--snapshots", arguments.snapshots),
-        *(("compare", "held-out.h5", "--model", name, "--output", f"comparison-{name}", "--starts", arguments.starts,
-           "--statistics", arguments.statistics) for name in ("one-step", "unrolled")),
+        *(("export", name, f"{name}.onnx", "--format", "onnx") for name in MODELS),
+        *(("compare", "held-out.h5", "--model", f"{name}.onnx", "--output", f"comparison-{name}",
+           "--starts", arguments.starts, "--statistics", arguments.statistics) for name in MODELS),
     ]  # fmt: skip
 
 
 def run(command: tuple[object, ...], folder: Path) -> float:
     """Run a command of the chain unless its output is there; return its CPU time."""
     target = command[command.index("--output") + 1] if "--output" in command else command[1]
-    target = command[2] if command[0] == "corrections" else target
+    target = command[2] if command[0] in ("corrections", "export") else target
     finished = {"train": "result.json", "compare": "summary.csv"}.get(str(command[0]), "")
     if (folder / str(target) / finished if finished else folder / str(target)).exists():
         return 0.0
@@ -115,11 +117,11 @@ def main() -> int:
     print(machine())
     cpu = {" ".join(map(str, command[:2])): run(command, arguments.directory)
            for command in chain(arguments.directory, arguments)}  # fmt: skip
-    found = [goal for name in ("one-step", "unrolled") for goal in goals(arguments.directory, name)]
-    for name in ("one-step", "unrolled"):
+    found = [goal for name in MODELS for goal in goals(arguments.directory, name)]
+    for name in MODELS:
         for run_name, row in read(arguments.directory, name).items():
             print(f"{name:<9} {run_name:<12}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    summaries = {name: read(arguments.directory, name) for name in ("one-step", "unrolled")}
+    summaries = {name: read(arguments.directory, name) for name in MODELS}
     return conclude(found, {"cpu_seconds": cpu, "summaries": summaries}, arguments.json)
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from scimill.errors import ConfigError, InputError
 from scimill.files import replacing
@@ -36,12 +37,10 @@ UNCORRECTED, CORRECTED, FINER = RUNS = ("uncorrected", "corrected", "finer")
 LOST = Likeness(np.nan, np.nan, np.nan)
 MEASURED = 10
 """Coarse steps that a cost is measured over."""
-REPEATS = 2
-"""Measurements of a cost, of which the least counts: other work on the machine only adds to it."""
-GRIDS = 16
-"""Grids that are tried for each doubling of the points."""
+SOME = 4
+"""Starts that a cost is measured from."""
 FAR = 1.5
-"""Cost, relative to the limit, above which no larger grid is tried: sizes differ in how fast they are transformed."""
+"""Cost, relative to the limit, above which no larger grid is tried."""
 COURANT = 1.0
 """Courant number of the finer run, the default of ``turbulence simulate``."""
 
@@ -226,7 +225,7 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
             )
         starts = truth.starts(config.starts, frames)
         truth.starts(1, lasting)
-    runs = _runs(truth, correction, world)
+    runs = _runs(truth, correction, starts, world)
     with contextlib.closing(Progress(len(starts), unit="starts", what="compare", enabled=world.is_root)) as progress:
         followed = _shared(lambda start: _follow(runs, truth, start, frames), starts, world, progress)
     members = [Start(member, 0) for member in range(truth.store.members)] if lasting else []
@@ -240,18 +239,18 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
         {run.name: [each[run.name] for each in followed] for run in runs},
         {name: [each[name] for each in averaged] for name in ("truth", *RUNS)} if averaged else {},
         truth.interval, config.correlation, truth.store.points,
-        _cost(_finer(truth, truth.store.points), truth, Start(0, 0)),
+        _cost(_finer(truth, truth.store.points), truth, starts),
     )  # fmt: skip
 
 
-def _runs(truth: Truth, correction: Correction, world: World) -> list[Run]:
+def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[Run]:
     """Make all ways to run; the finer one's grid is chosen on rank 0. Collective."""
     spec = truth.spec
     equations = physics(dict(spec.physics))
     plain = Solver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
     uncorrected = Run(UNCORRECTED, plain, spec.step / spec.substeps)
     corrected = Run(CORRECTED, CorrectedSolver(spec, correction.model), None)
-    points = world.on_root(_equal_cost, corrected, truth)
+    points = world.on_root(_equal_cost, corrected, truth, starts)
     return [uncorrected, corrected, _finer(truth, points)]
 
 
@@ -260,31 +259,32 @@ def _finer(truth: Truth, points: int) -> Run:
     return Run(FINER, solver, None)
 
 
-def _equal_cost(corrected: Run, truth: Truth) -> int:
+def _equal_cost(corrected: Run, truth: Truth, starts: Sequence[Start]) -> int:
     """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
-    start, coarse = Start(0, 0), truth.spec.points
-    limit = _cost(corrected, truth, start)
-    chosen = step = max(2, coarse // GRIDS // 2 * 2)
-    for points in range(coarse + step, truth.store.points + 1, step):
-        cost = _cost(_finer(truth, points), truth, start)
+    coarse = truth.spec.points
+    limit = _cost(corrected, truth, starts)
+    grids = [n for n in range(coarse + 2, truth.store.points + 1, 2) if next_fast_len(n, real=True) == n]
+    chosen = min([*grids, truth.store.points])
+    for points in grids:
+        cost = _cost(_finer(truth, points), truth, starts)
         if cost <= limit:
             chosen = points
         if cost > FAR * limit:
             break
-    return max(chosen, min(coarse + step, truth.store.points))
+    return chosen
 
 
-def _cost(run: Run, truth: Truth, start: Start) -> float:
-    """CPU seconds per unit of time; infinite where it breaks down."""
-    duration = MEASURED * truth.spec.step
-    state, costs = truth.whole(start), []
-    try:
-        for _ in range(1 + REPEATS):  # the first one compiles
-            run.load(state)
+def _cost(run: Run, truth: Truth, starts: Sequence[Start]) -> float:
+    """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
+    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // SOME)]
+    costs = []
+    for start in (starts[0], *some):  # the first one compiles
+        run.load(truth.whole(start))
+        try:
             costs.append(run.advance(duration) / duration)
-    except Diverged:
-        return float("inf")
-    return min(costs[1:])
+        except Diverged:
+            costs.append(float("inf"))
+    return float(np.mean(costs[1:]))
 
 
 def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, progress: Progress) -> list[T]:
