@@ -418,12 +418,14 @@ def table(found: Comparison) -> str:
         f"{len(found.starts)} starts; truth {found.truth_points}², {found.truth_cost:.3g} CPU s per time, "
         f"filtered to {found.spec.points}²",
         f"{'run':<12}{'grid':>6}{'CPU s/time':>12}{f'error n t={moment:.3g}':>16}{f'error ω t={moment:.3g}':>22}"
-        f"{f't={end:.3g}':>9}{f'horizon (ω ≥ {found.threshold:g})':>22}{'Γn':>9}{'of truth':>10}",
+        f"{f't={end:.3g}':>9}{f'horizon (ω ≥ {found.threshold:g})':>22}"
+        + (f"{'Γn':>9}{'of truth':>10}" if found.averaged else ""),
     ]
     for run, points, cost, _, density, error, spread, last, reach, reach_spread, mean, truth in rows:
         lines.append(
             f"{run:<12}{f'{points}²':>6}{cost:>12.3g}{density:>16.3g}{f'{error:.3f} ± {spread:.3f}':>22}{last:>9.3f}"
-            f"{f'{reach:.2f} ± {reach_spread:.2f}':>22}{mean:>9.4f}{mean / truth:>10.3f}"
+            f"{f'{reach:.2f} ± {reach_spread:.2f}':>22}"
+            + (f"{mean:>9.4f}{mean / truth:>10.3f}" if found.averaged else "")
         )
     base, better, finer = (np.array(row[5:9:3], dtype=float) for row in rows)
     lines.append(
