@@ -110,6 +110,13 @@ def check_directory(path: Path) -> None:
             raise StorageError("the output's directory cannot be written", where=str(folder))
 
 
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is there, unless it is to be replaced, or that could not be written."""
+    check_directory(path)
+    if path.exists() and not overwrite:
+        raise StorageError("the output exists", where=str(path), remedy="name another, or give --overwrite")
+
+
 def check_workbook(path: Path, flag: str) -> None:
     """Refuse an Excel workbook that could not be written at the end.
 

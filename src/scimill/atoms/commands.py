@@ -21,6 +21,7 @@ from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import say
 from scimill.parallel.world import Stop, world
+from scimill.training.commands import trials
 
 if TYPE_CHECKING:
     from scimill.atoms.database import Database
@@ -238,6 +239,9 @@ def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> Non
     if trained < config.members and ranks.is_root:
         say(f"{config.members - trained} members were finished already")
     click.echo(f"{directory.path}: {config.members} members, each with model.pt and metrics.csv")
+
+
+atoms.add_command(trials)
 
 
 @atoms.command()

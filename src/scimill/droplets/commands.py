@@ -12,6 +12,7 @@ from scimill.errors import ConfigError
 from scimill.files import check_workbook
 from scimill.parallel.report import say
 from scimill.parallel.world import world
+from scimill.training.commands import trials
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -135,14 +136,7 @@ def export(model: Path, output: Path, form: str, precision: str, zero: bool, ove
     click.echo(f"{output}: {world().on_root(write)}")
 
 
-@droplets.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
-def trials(folder: Path, picture: Path | None) -> None:
-    """Rank the finished trials of the sweep in FOLDER, the best first."""
-    from scimill.training import trials as sweep
-
-    click.echo(world().on_root(sweep.report, folder, picture))
+droplets.add_command(trials)
 
 
 @droplets.command()

@@ -10,8 +10,7 @@ from scimill import __version__
 from scimill.droplets import fortran
 from scimill.droplets.models import load_model
 from scimill.droplets.network import DropletNetwork, clear, example
-from scimill.errors import StorageError
-from scimill.files import check_directory, replacing
+from scimill.files import check_target, replacing
 from scimill.training.export import to_onnx, to_torchscript
 
 SUFFIXES = {"torchscript": ".pt", "onnx": ".onnx", "fortran": ".f90"}
@@ -40,9 +39,7 @@ def export(model_path: Path, path: Path, form: str, *, precision: str, zero: boo
     StorageError : it exists, or cannot be written.
 
     """
-    check_directory(path)
-    if path.exists() and not overwrite:
-        raise StorageError("the output exists", where=str(path), remedy="name another, or give --overwrite")
+    check_target(path, overwrite=overwrite)
     model, content = load_model(model_path)
     about = _about(content, zero)
     if zero:

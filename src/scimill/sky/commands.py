@@ -11,6 +11,7 @@ from scimill.files import check_workbook
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
+from scimill.training.commands import trials
 
 if TYPE_CHECKING:
     from scimill.store.output import Output
@@ -129,6 +130,9 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
     if not is_new and world().is_root:
         say(f"{directory.path} was finished already")
     click.echo(f"{directory.path}: model.pt, metrics.csv")
+
+
+sky.add_command(trials)
 
 
 @sky.command(cls=ConfigHelp)

@@ -10,6 +10,7 @@ from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
+from scimill.training.commands import trials
 from scimill.turbulence.params import (
     CoarsenConfig,
     CompareConfig,
@@ -106,14 +107,7 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
     click.echo(f"{directory.path}: model.pt, metrics.csv")
 
 
-@turbulence.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
-def trials(folder: Path, picture: Path | None) -> None:
-    """Rank the finished trials of the sweep in FOLDER, the best first."""
-    from scimill.training import trials as sweep
-
-    click.echo(world().on_root(sweep.report, folder, picture))
+turbulence.add_command(trials)
 
 
 @turbulence.command()

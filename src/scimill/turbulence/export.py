@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scimill import __version__
-from scimill.errors import StorageError
-from scimill.files import check_directory
+from scimill.files import check_target
 from scimill.training.export import to_onnx, to_torchscript, torchscript
 from scimill.training.redis_model import RedisModel, is_address
 from scimill.turbulence.models import SPEC, check_format, load_network
@@ -45,7 +44,7 @@ def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: b
     """
     check_format(output, form)
     if not is_address(output):
-        _check_output(Path(output), overwrite=overwrite)
+        check_target(Path(output), overwrite=overwrite)
     model, content = load_network(model_path)
     about = describe(content, zero=zero)
     if zero:
@@ -53,12 +52,6 @@ def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: b
     _write(model, output, form, about)
     kind = "zero network" if zero else "network"
     return f"{form} of a {kind} of radius {model.spec.radius} ({about['trained on']})"
-
-
-def _check_output(path: Path, *, overwrite: bool) -> None:
-    check_directory(path)
-    if path.exists() and not overwrite:
-        raise StorageError("the output exists", where=str(path), remedy="name another, or give --overwrite")
 
 
 def _write(model: CorrectionNetwork, output: str, form: str, about: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scimill.errors import ConfigError, InputError
 from scimill.training import redis_model
-from scimill.training.checkpoint import MODEL, read_tensors
+from scimill.training.checkpoint import MODEL, read_model
 from scimill.training.inference import Model, TorchModel, is_torchscript, open_model
 from scimill.training.redis_model import RedisModel
 from scimill.turbulence.network import CAMPAIGN, CorrectionNetwork, Spec
@@ -33,8 +33,7 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
     InputError : no model, damaged, or of another campaign.
 
     """
-    file = path / MODEL if path.is_dir() else path
-    content = read_tensors(file, "model")
+    file, content = read_model(path, CAMPAIGN)
     network = CorrectionNetwork(_spec(content["network"], str(file)))
     network.load_state_dict(content["state"])
     return network.eval(), content
