@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import bench_data as data
 from scimill.bench.generate import generate
+from scimill.bench.inputs.volumes import EVALUATION
 from scimill.bench.params import GenerateConfig, ScaleConfig
 from scimill.bench.scale import scale
 from scimill.bench.scaling import Pieces, pick, split
@@ -21,6 +22,7 @@ from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
+from scimill.store.verify import verify
 
 WORKLOADS = {
     "bin": "dlrm",
@@ -482,8 +484,9 @@ def test_resuming_with_another_input_is_refused(inputs, tmp_path):
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
-    for workload in ("dlrm", "bert"):
-        values = {"workload": workload, "format": "hdf5", "size": "3MB", "block_size": 2**18, "sequences": "sentences"}
+    for workload, size in (("dlrm", "3MB"), ("bert", "3MB"), ("imseg", "64MB")):
+        values = {"workload": workload, "format": "hdf5", "size": size, "block_size": 2**18, "sequences": "sentences"}
+        values |= {"depth_range": "128:131", "width_range": "128:128", "labels": "blobs"} if workload == "imseg" else {}
         generate(build(GenerateConfig, [Layer("test", values)]), Output(folder / f"{workload}.h5"), World(None))
     return folder
 
@@ -506,7 +509,77 @@ def test_stores_are_scaled(stores, tmp_path, workload):
             assert (name not in ("dense", "sparse", "input_ids")) == np.array_equal(after[rows : 2 * rows], before)
 
 
+def cases_of(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Image and labels of each case of a store, by number, read by the table alone."""
+    import h5py
+
+    with h5py.File(path) as file:
+        begun = np.concatenate([
+            np.arange(count) + block * (len(file["cases/case"]) // len(file["blocks/state"]))
+            for block, count in enumerate(file["blocks/cases_rows"][:])
+        ])  # fmt: skip
+        table = [file[f"cases/{name}"][:][begun] for name in ("case", "first", "shape")]
+        return {
+            int(number): tuple(
+                file[name][int(first) : int(first) + int(shape.prod())].reshape(shape) for name in ("image", "label")
+            )
+            for number, first, shape in zip(*table, strict=True)
+        }
+
+
+def largest(cases: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
+    return max(5 * label.size for _, label in cases.values())
+
+
+@pytest.mark.parametrize("mode", ["perturb", "permute", "copy"])
+def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
+    """What is added is a case turned along its depth, labels with it, the image with noise where it is perturbed."""
+    config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": mode})])
+    told = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
+    old, new = cases_of(stores / "imseg.h5"), cases_of(tmp_path / "out.h5")
+    assert not verify(tmp_path / "out.h5", World(None)).problems
+    assert 0 <= sum(5 * label.size for _, label in new.values()) - 100_000_000 < largest(old)
+    assert list(new)[: len(old)] == list(old)
+    for number, (image, label) in new.items():
+        if number in old:
+            assert np.array_equal(image, old[number][0])
+            assert np.array_equal(label, old[number][1])
+            continue
+        reach = 0.03 if mode == "perturb" else 0
+        turns = range(1) if mode == "copy" else range(1, len(image))
+        ((origin, turn),) = [
+            (origin, turn) for origin, (other, _) in old.items() if other.shape == image.shape
+            for turn in turns if np.abs(np.roll(other, -turn, 0) - image).max() <= reach
+        ]  # fmt: skip
+        other = np.roll(old[origin][0], -turn, 0)
+        assert np.array_equal(np.roll(old[origin][1], -turn, 0), label)
+        assert ((image != other).mean() > 0.99) == (mode == "perturb")
+        assert image.std() == pytest.approx(other.std(), rel=1e-3)
+    assert (" 0.00% duplicates" in told) == (mode == "perturb")
+
+
+def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
+    """Cases keep their numbers, evaluation its share; where the request is no whole case, the next one on its side."""
+    old = cases_of(stores / "imseg.h5")
+    for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0)):
+        config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "32MB", "fit": fit})])
+        scale(config, stores / "imseg.h5", Output(tmp_path / f"{fit}.h5"), World(None))
+        new = cases_of(tmp_path / f"{fit}.h5")
+        assert new.keys() < old.keys()
+        assert len(new.keys() & EVALUATION) == 1
+        for number, content in new.items():
+            assert all(np.array_equal(a, b) for a, b in zip(content, old[number], strict=True))
+        size = sum(5 * label.size for _, label in new.values()) - 32_000_000
+        assert low * largest(old) <= size <= high * largest(old)
+
+
 def test_stores_that_are_refused(stores, tmp_path):
+    reflink = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": "reflink"})])
+    with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
+        scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
+    other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
+    with pytest.raises(InputError, match="no store of imseg"):
+        scale(other, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
     config = build(ScaleConfig, [Layer("test", {"workload": "bert", "size": "8MB"})])
     with pytest.raises(InputError, match="no store of bert"):
         scale(config, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))

@@ -17,6 +17,7 @@ from scimill.bench.counter import low_half, stream_key, word
 from scimill.bench.generate import check_output, table
 from scimill.bench.inputs import stores
 from scimill.bench.inputs.source import Source
+from scimill.bench.inputs.store_cases import StoreCases
 from scimill.bench.inputs.stores import StoreRows
 from scimill.bench.inputs.volumes import Volumes
 from scimill.bench.ledger import Begun, Entry, Manifest
@@ -59,7 +60,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
 
     """
     source = scan(config, input_, output, world)
-    if isinstance(source, StoreRows):
+    if isinstance(source, StoreRows | StoreCases):
         return scale_store(config, source, output, world)
     with world.together():
         planned, picks = plan(config, source)
@@ -81,7 +82,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
     return told(config, source, picks, planned.size)
 
 
-def scale_store(config: ScaleConfig, source: StoreRows, output: Output, world: World) -> str | None:
+def scale_store(config: ScaleConfig, source: StoreRows | StoreCases, output: Output, world: World) -> str | None:
     """Write a store of another size; see `scale`."""
     with world.together():
         picks = choose(config, source)
@@ -90,21 +91,22 @@ def scale_store(config: ScaleConfig, source: StoreRows, output: Output, world: W
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     provenance = Provenance("bench", ALGORITHM, text, config.seed)
     output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    layout = source.layout(picks[0].total)
+    layout = source.layout(picks)
     writer = open_writer(world, output, layout, provenance, functools.partial(explain, config, identity), stop)
     if writer is None:
         return None
-    mill(world, writer, source.maker(picks[0], changes(config)), stop, what="scale", unit="rows")
-    return told(config, source, picks, picks[0].total * source.unit)
+    mill(world, writer, source.maker(picks, changes(config)), stop, what="scale", unit="rows")
+    return told(config, source, picks, source.total([taken.total for taken in picks]))
 
 
 def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
     """What scaling would do, for ``--dry-run``; collective. The output's place and space are checked too."""
     source = scan(config, input_, output, world)
-    if isinstance(source, StoreRows):
+    if isinstance(source, StoreRows | StoreCases):
         with world.together():
             picks = choose(config, source)
-        return table({"output": f"{output.path}: {told(config, source, picks, picks[0].total * source.unit)}"})
+        size = source.total([taken.total for taken in picks])
+        return table({"output": f"{output.path}: {told(config, source, picks, size)}"})
     with world.together():
         planned, picks = plan(config, source)
     world.on_root(check_output, output, planned)
@@ -142,6 +144,10 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
     if inside:
         raise ConfigError("the output is the input, or in it", where=str(output.path), remedy="name another output")
     if folder.is_file():
+        if config.mode == "reflink":
+            raise ConfigError(
+                "mode = reflink shares whole files; a store is one", where=str(folder), remedy="mode: copy"
+            )
         check_directory(output.path)
     else:
         directory.check_place(output)

@@ -1,6 +1,6 @@
-"""The stores of bert and dlrm, HDF5 files whose rows are records, as an input."""
+"""Stores as an input, HDF5 files; here those of bert and dlrm, whose rows are records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from scimill.bench.clicks import INTEGERS
 from scimill.bench.counter import low_half, word
-from scimill.bench.inputs import source
+from scimill.bench.inputs import source, store_cases
 from scimill.bench.inputs.rows import turned
 from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
+from scimill.bench.inputs.store_cases import StoreCases
 from scimill.bench.perturbation import happens, shuffle_tokens
 from scimill.bench.pieces import Change, Changes, reading
 from scimill.bench.plan import DataFile
@@ -27,7 +28,11 @@ from scimill.store.writer import BlockData
 
 FIRST_COLUMNS = {"label": 0, "dense": 1, "sparse": 1 + INTEGERS}
 """Column of a row of dlrm with which each of its fields begins."""
-FIELDS = {"dlrm": set(FIRST_COLUMNS), "bert": {"input_ids", "masked_lm_positions"}}
+FIELDS = {
+    "dlrm": set(FIRST_COLUMNS),
+    "bert": {"input_ids", "masked_lm_positions"},
+    "imseg": set(store_cases.FIELDS),
+}
 """Fields by which the store of a workload is known."""
 
 Rows = NDArray[Any]
@@ -57,14 +62,14 @@ class StoreRows:
         del picks, changes
         return []
 
-    def layout(self, rows: int) -> Layout:
-        """Structure of a store of so many of these rows."""
-        return Layout(rows, self._reader.layout.block_rows, self.fields)
+    def layout(self, picks: Sequence[Picks]) -> Layout:
+        """Structure of a store of these picks."""
+        return Layout(picks[0].total, self._reader.layout.block_rows, self.fields)
 
-    def maker(self, picks: Picks, changes: Changes) -> Any:
+    def maker(self, every: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
-        make, ends = reading(self.read, changes), np.cumsum(picks.size)
-        layout = self.layout(int(ends[-1]))
+        (picks,) = every
+        make, ends, layout = reading(self.read, changes), np.cumsum(picks.size), self.layout(every)
 
         def block_data(block: int) -> BlockData:
             span = layout.span(block)
@@ -111,7 +116,7 @@ def shuffle_rows(tokens: Integers, places: Integers, key: np.uint64, repeat: flo
         shuffle_tokens(tokens[i], places[i], own, happens(low_half(word(key, np.uint64(2 * i + 1))), repeat))
 
 
-def scan(path: Path, workload: str, world: World) -> StoreRows:
+def scan(path: Path, workload: str, world: World) -> StoreRows | StoreCases:
     """Check every byte of a store, on all ranks; collective.
 
     Raises
@@ -126,6 +131,8 @@ def scan(path: Path, workload: str, world: World) -> StoreRows:
     found = source.in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
     defects = [Defect(path.name, f"block {block}: {what}") for block, what in enumerate(found) if what]
     source.tell(defects, path, world, skip=False)
+    if workload == "imseg":
+        return store_cases.scan(reader, path, world)
     scanned = Scanned()
     for block in range(blocks):
         rows = reader.layout.rows_in(block)
@@ -138,8 +145,14 @@ def _check(path: Path, workload: str) -> None:
     """Refuse what is no finished store of the workload."""
     with Reader.open(path) as reader:
         reader.require_complete()
-        names = {field.name for field in reader.layout.fields}
-    if workload == "imseg":
-        raise InputError("imseg is not scaled as HDF5", where=str(path), remedy="scale its .npy files, or generate it")
-    if not names >= FIELDS[workload]:
-        raise InputError(f"no store of {workload}", where=str(path), allowed=f"fields {', '.join(FIELDS[workload])}")
+        if workload_of(reader.layout) != workload:
+            allowed = f"fields {', '.join(sorted(FIELDS[workload]))}"
+            raise InputError(f"no store of {workload}", where=str(path), allowed=allowed)
+
+
+def workload_of(layout: Layout) -> str:
+    """Tell the workload of a store by its fields; empty where it is none of ours."""
+    names = {field.name for field in layout.fields}
+    tables = {table.name for table in layout.tables}
+    found = [workload for workload, fields in FIELDS.items() if names >= fields]
+    return found[0] if found and (found[0] != "imseg" or store_cases.TABLE in tables) else ""

@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scimill.bench import perturbation
 from scimill.bench.inputs import source
@@ -17,6 +19,8 @@ from scimill.bench.plan import Bytes, DataFile, Fixed
 from scimill.bench.scaling import Picks
 from scimill.bench.volumes import HIGH, LOW
 from scimill.parallel.world import World
+
+Case = TypeVar("Case")
 
 PATTERNS = "case_*_x.npy, case_*_y.npy"
 SUFFIXES = {"x": "<f4", "y": "|u1"}
@@ -105,20 +109,24 @@ class Turned:
     @property
     def _turn(self) -> int:
         """Bytes by which the values are turned: a whole number of slices, the same of image and labels."""
-        if self.change.is_copy:
-            return 0
         depth = self.array.shape[1]
-        slices = 1 + int(perturbation.draws(self.change.key, 0, np.array([depth - 1]))[0])
-        return slices * (self.size // depth)
+        return slices_turned(self.change, depth) * (self.size // depth)
 
     def _add_noise(self, start: int, content: Bytes) -> None:
         voxels = content.view(np.float32) if content.ctypes.data % 4 == 0 else content.copy().view(np.float32)
-        reach = self.change.noise * float(HIGH - LOW)
-        perturbation.noisy(
-            voxels, self.change.key + np.uint64(1), np.uint64(start // 4), float(LOW), float(HIGH), reach,
-            self.change.repeat,
-        )  # fmt: skip
+        add_noise(voxels, self.change, start // 4)
         content[:] = voxels.view(np.uint8)
+
+
+def slices_turned(change: Change, depth: int) -> int:
+    """By how many of its `depth` slices a case is turned; 0 where it is copied."""
+    return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
+
+
+def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
+    """Perturb intensities in place, of which the first one is the voxel `first` of its case."""
+    low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
+    perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
 
 
 class Volumes:
@@ -155,17 +163,39 @@ class Volumes:
 
     def _numbered(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
         """Number and image of each case that is taken, and which pick of which part it is."""
-        following = max(number_of(path) for part in self.parts for path in part.files) + 1
-        for which, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
-            for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
-                path = part.files[piece]
-                yield number_of(path) if times == 0 else following, path, which, index
-                following += times > 0
+        numbers = [[number_of(path) for path in part.files] for part in self.parts]
+        for number, which, index in numbered(numbers, picks):
+            yield number, self.parts[which].files[int(picks[which].piece[index])], which, index
 
     def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
         array = self._arrays[partner(image, kind)]
         name = f"case_{number:05}_{kind}.npy"
         return DataFile(name, int(kind == "x"), (Fixed(array.header), Turned(array, change)))
+
+
+def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
+    """Give each case that is taken its number: its own, or the next one behind all; with its part and which pick it is.
+
+    Parameters
+    ----------
+    numbers : of the cases of each part.
+    picks : what is taken of each part.
+
+    """
+    following = max(max(of_part) for of_part in numbers) + 1
+    for which, (of_part, taken) in enumerate(zip(numbers, picks, strict=True)):
+        for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
+            yield of_part[piece] if times == 0 else following, which, index
+            following += times > 0
+
+
+def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
+    """Cases for training and for evaluation, which the trainer tells by their numbers."""
+    training = [case for case in cases if number(case) not in EVALUATION]
+    evaluation = [case for case in cases if number(case) in EVALUATION]
+    if not training:  # all is added to, under numbers that train
+        return evaluation, training
+    return training, evaluation
 
 
 def find(folder: Path) -> list[Path]:
@@ -188,10 +218,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
     defects = [defect for _, wrong in found for defect in wrong]
     source.tell([*defects, *repeated(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
-    training = [case for case in sound if number_of(case[0]) not in EVALUATION]
-    evaluation = [case for case in sound if number_of(case[0]) in EVALUATION]
-    if not training:  # all is added to, under numbers that train
-        training, evaluation = evaluation, training
+    training, evaluation = divided(sound, lambda case: number_of(case[0]))
     parts = [part("training", training), part("evaluation", evaluation, grows=False)]
     arrays = {array.path: array for _, of_case in sound for array in of_case}
     return Volumes(source.usable(parts, folder, world), arrays)
