@@ -1,5 +1,6 @@
 """Small data sets of each format, made without scimill, and read back without it."""
 
+import hashlib
 import struct
 from pathlib import Path
 
@@ -8,9 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from crc32c import crc32c
 
+from mpi import dataset_hashes
+
 IDS = 512
 FEATURES = ("input_ids", "input_mask", "masked_lm_ids", "masked_lm_positions", "masked_lm_weights",
             "next_sentence_labels", "segment_ids")  # fmt: skip
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of all data sets in a folder, and of every dataset of the stores."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".h5":
+            found |= {f"{name}/{field}": value for field, value in dataset_hashes(path).items()}
+        elif path.is_file() and path.name not in ("manifest.json", "run.json"):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 # ---- imseg ------------------------------------------------------------------------------------------------------

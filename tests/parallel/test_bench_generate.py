@@ -1,27 +1,15 @@
 """Generated data sets are the same bytes on any number of ranks, and with and without compiled kernels."""
 
-import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 
-from mpi import dataset_hashes, scimill
+from bench_data import hashes
+from mpi import scimill
 from parallel import benching
 
 PROGRAM = (sys.executable, benching.__file__)
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of all data sets, and of every dataset of the stores."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.suffix == ".h5":
-            found |= {f"{name}/{field}": value for field, value in dataset_hashes(path).items()}
-        elif path.is_file() and path.name not in ("manifest.json", "run.json"):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 @pytest.fixture(scope="module")
