@@ -48,6 +48,35 @@ JOBS = {
         {"nodes": 1, "ranks_per_node": 1, "walltime": "30min"},
         "scimill droplets score network test.h5 --output network/score",
     ),
+    "turbulence-simulate": (
+        "A fully resolved run of Hasegawa-Wakatani turbulence; ranks share the members, then the field.",
+        RANKS, "scimill turbulence simulate fine.h5 --preset simlint --snapshots 1000 --interval 0.026",
+    ),
+    "turbulence-corrections": (
+        "What a coarse step lacks of the filtered run that turbulence-simulate has made.",
+        RANKS, "scimill turbulence corrections fine.h5 corrections.h5 --factor 4 --steps 1",
+    ),
+    "turbulence-train": (
+        "Trains the network that corrects coarse steps.",
+        RANKS, "scimill turbulence train corrections.h5 --output correction",
+    ),
+    "bench-generate": (
+        "A data set of a storage benchmark, of an exact size; imseg and dlrm alike.",
+        RANKS, "scimill bench generate bert data --size 100GiB",
+    ),
+    "atoms-evaluate": (
+        "Evaluates what a selection does not use, with any calculator of ASE.",
+        RANKS, "scimill atoms evaluate database first --calculator emt",
+    ),
+    "sky-prepare": (
+        "Decodes all pairs of an index into one file.",
+        RANKS, "scimill sky prepare index.csv sky.h5 --nodes nodes.csv",
+    ),
+    "sky-train-gpus": (
+        "Trains two networks to agree on pairs, on GPUs: a rank for each.",
+        {"nodes": 1, "gpus_per_node": 4, "threads_per_rank": 8, "walltime": "1h"},
+        "scimill sky train sky.h5 --output run --preset published --device cuda",
+    ),
     "verify": (
         "Checks every byte of a store.",
         RANKS, "scimill verify droplets.h5",

@@ -181,6 +181,8 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
 
 
 @atoms.command(cls=ConfigHelp)
+@click.option("--resume", is_flag=True, expose_value=False,
+              help="As it always does: go on with what an earlier run has evaluated.")  # fmt: skip
 @DATABASE
 @click.argument("name")
 @configured(EvaluateConfig)
