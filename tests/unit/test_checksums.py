@@ -1,10 +1,12 @@
 """Checksums of pieces, joined without their bytes."""
 
+import zlib
+
 import numpy as np
 import pytest
 from crc32c import crc32c
 
-from scimill.store.checksums import joined
+from scimill.store.checksums import CRC32, all_joined, joined
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (0, 5), (5, 0), (1, 1), (8192, 3), (3, 100_003), (65_536, 65_536)])
@@ -19,3 +21,9 @@ def test_many_pieces_are_joined_in_turn() -> None:
     for piece in pieces:
         checksum = joined(checksum, crc32c(piece), len(piece))
     assert checksum == crc32c(b"".join(pieces))
+    assert all_joined((crc32c(piece), len(piece)) for piece in pieces) == checksum
+
+
+def test_checksums_of_zip_files_are_joined_too() -> None:
+    pieces = [np.random.default_rng(seed).bytes(length) for seed, length in enumerate((0, 5, 70_001, 1, 8192))]
+    assert all_joined(((zlib.crc32(piece), len(piece)) for piece in pieces), CRC32) == zlib.crc32(b"".join(pieces))

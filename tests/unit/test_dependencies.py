@@ -29,7 +29,7 @@ KERNELS = {
         "diagnostics",
         "solver",
     },
-    "bench": {"clicks", "counter", "crc", "lines", "perturbation", "scaling", "sequences", "similarity", "volumes"},
+    "bench": {"clicks", "counter", "lines", "perturbation", "scaling", "sequences", "similarity", "volumes"},
     "atoms": {"choice", "composition", "geometry", "neighbours", "scores", "units", "windows"},
     "sky": {"solar", "camera", "clouds", "celsius", "resample", "information", "retrieval"},
 }

@@ -14,10 +14,10 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from scimill.bench.crc import CRC32C, joined
 from scimill.bench.plan import Plan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
+from scimill.store.checksums import all_joined
 
 FORMAT = 1
 FOLDER, LEDGER, RUN, MANIFEST = ".scimill", "ledger", "run.json", "manifest.json"
@@ -148,7 +148,7 @@ def file_checksum(plan: Plan, number: int, rows: Rows) -> int:
     """CRC-32C of a file, joined from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
-    return joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True), CRC32C)
+    return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
 
 
 def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:

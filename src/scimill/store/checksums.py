@@ -1,6 +1,7 @@
-"""CRC-32C of data and of ledger rows."""
+"""CRC-32C of data and of ledger rows; checksums of a whole from those of its pieces."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import numpy as np
 from crc32c import crc32c
@@ -14,31 +15,46 @@ def bytes_checksum(rows: NDArray[np.generic], value: int) -> int:
     return int(crc32c(rows.reshape(-1).view(np.uint8).data, value)) if rows.size else value
 
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, its lowest power in the highest bit
+CRC32C = 0x82F63B78  # Castagnoli's polynomial, its lowest power in the highest bit: RFC 3720, iSCSI
+CRC32 = 0xEDB88320  # the polynomial of zip and gzip, likewise: RFC 1952
 
 
-def joined(first: int, second: int, length: int) -> int:
+def joined(first: int, second: int, length: int, polynomial: int = CRC32C) -> int:
     """Checksum of two pieces one after the other, from those of each; the second has `length` bytes.
 
     The checksum of a piece is its remainder as a polynomial over the field of two elements; `length` bytes behind it
     multiply it by x to the power of 8 · length.
     """
+    return _product(_power(length, polynomial), first, polynomial) ^ second
+
+
+def all_joined(pieces: Iterable[tuple[int, int]], polynomial: int = CRC32C) -> int:
+    """Checksum of pieces one after the other, from (checksum, length) of each; see `joined`."""
+    whole = 0
+    for checksum, length in pieces:
+        whole = joined(whole, checksum, length, polynomial)
+    return whole
+
+
+@lru_cache(maxsize=1024)  # the pieces of a file are of few lengths
+def _power(length: int, polynomial: int) -> int:
+    """X to the power of 8 · length, by squaring."""
     power, square = 1 << 31, 1 << 23  # x⁰ and x⁸
     while length:
         if length & 1:
-            power = _product(power, square)
-        square = _product(square, square)
+            power = _product(power, square, polynomial)
+        square = _product(square, square, polynomial)
         length >>= 1
-    return _product(power, first) ^ second
+    return power
 
 
-def _product(a: int, b: int) -> int:
-    """Product of two polynomials, modulo Castagnoli's."""
+def _product(a: int, b: int, polynomial: int) -> int:
+    """Product of two polynomials, modulo a third."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
             product ^= b
-        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+        b = b >> 1 ^ (polynomial if b & 1 else 0)
     return product
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from scimill.bench.crc import CRC32, joined
 from scimill.bench.formats.binary import companion, feature_counts
 from scimill.bench.formats.npy import header
 from scimill.bench.params import Plannable
 from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
+from scimill.store.checksums import CRC32, all_joined
 
 ALIGNMENT = 8  # bytes: arrays begin at multiples of this, as their rows do, so that a file grows by whole rows only
 MEMBERS = (("X_int.npy", dlrm.DENSE), ("X_cat.npy", dlrm.SPARSE), ("y.npy", dlrm.LABEL))
@@ -124,7 +124,7 @@ class NpzFile(DataFile):
         found, central = [], self.members[-1].stop
         for number, member in enumerate(self.members):
             pieces = ((int(parts[b, number]), high - low) for b, (low, high) in enumerate(o[number] for o in overlaps))
-            crc = struct.pack("<I", joined(pieces, CRC32))
+            crc = struct.pack("<I", all_joined(pieces, CRC32))
             found += [(member.offset + _LOCAL_CRC, crc), (central + _CENTRAL_CRC, crc)]
             central += len(member.central_header())
         return found
