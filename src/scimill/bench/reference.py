@@ -1,9 +1,14 @@
 """The law that a data set is held against: a planned data set of another seed, of which only samples are made."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from scimill.bench import datasets
+import numpy as np
+
+from scimill.bench import datasets, store_samples
 from scimill.bench.data_plots import plot_data
+from scimill.bench.inputs.stores import workload_of
 from scimill.bench.ledger import MANIFEST, Manifest
 from scimill.bench.params import CAMPAIGN, GenerateConfig
 from scimill.bench.samples import Planned, Sample, is_store, readables, take
@@ -11,10 +16,11 @@ from scimill.config import Layer, build, parse_yaml, read_preset
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import World
+from scimill.store.reader import Reader
 
 PRESETS = "bench/presets"
 SEED = 2**62  # of the reference; a data set of this seed would be compared with itself
-SIZES = {"imseg npy": 60 * 10**9, "bert tfrecord": 5 * 10**9, "dlrm text": 10**8}
+SIZES = {"imseg npy": 60 * 10**9, "imseg hdf5": 60 * 10**9, "bert tfrecord": 5 * 10**9, "dlrm text": 10**8}
 """Bytes that are planned: some hundred cases, some files; of text, whose lines must be measured, less."""
 USUAL_SIZE = 10**10
 
@@ -28,30 +34,50 @@ def plot(folder: Path, pictures: Path, preset: str | None) -> list[Path]:
     StorageError : the pictures cannot be written.
 
     """
-    if is_store(folder):
-        raise InputError("a store is not drawn", where=str(folder), remedy="draw its law in another format")
-    files = readables(folder)
-    sample = take(files, campaign_stream(1, CAMPAIGN), str(folder))
-    name, law = _law(folder, sample, preset)
-    return plot_data((folder.name, sample), (name, law), pictures)
+    made, workload = stored_law(folder)
+    sample = take(readables(folder), campaign_stream(1, CAMPAIGN), str(folder))
+    if workload:
+        sample = dataclasses.replace(sample, form=f"{workload} hdf5")
+    layers, name = ([read_preset(PRESETS, preset)], f"preset {preset}") if preset else _own(made, str(folder))
+    return plot_data((folder.name, sample), (name, _law(layers, sample.form)), pictures)
 
 
-def _law(folder: Path, sample: Sample, preset: str | None) -> tuple[str, Sample]:
-    """Name and sample of the law."""
-    workload, form = sample.form.split()
-    wanted = {"workload": workload, "format": form, "size": SIZES.get(sample.form, USUAL_SIZE), "seed": SEED}
-    layers, name = ([read_preset(PRESETS, preset)], f"preset {preset}") if preset else _own(folder)
+def stored_law(path: Path) -> tuple[str | None, str]:
+    """The configuration that a data set was made with, None where it does not tell; the workload of a store.
+
+    Raises
+    ------
+    InputError : a store of none of the workloads.
+
+    """
+    if not is_store(path):
+        return Manifest.read(path).config if (path / MANIFEST).exists() else None, ""
+    with Reader.open(path) as reader:
+        workload = workload_of(reader.layout)
+        if not workload:
+            raise InputError("no store of a workload", where=str(path), allowed="imseg, bert, dlrm")
+        return str(reader.provenance["config"]), workload
+
+
+def _law(layers: Sequence[Layer], form: str) -> Sample:
+    """Sample of the law that a configuration states, in the format `form`."""
+    workload, kind = form.split()
+    wanted = {"workload": workload, "format": kind, "size": SIZES.get(form, USUAL_SIZE), "seed": SEED}
     config = build(GenerateConfig, [*layers, Layer("the reference", wanted)])
+    random = campaign_stream(2, CAMPAIGN)
+    if kind == "hdf5":
+        records, fields = store_samples.planned(config, config.size, random)
+        return Sample(form, {"store": np.array([config.size])}, records, fields)
     planned = datasets.plan(config, config.size, World(None))
-    return name, take([Planned(file) for file in planned.files], campaign_stream(2, CAMPAIGN), name)
+    return take([Planned(file) for file in planned.files], random, "the reference")
 
 
-def _own(folder: Path) -> tuple[list[Layer], str]:
+def _own(made: str | None, where: str) -> tuple[list[Layer], str]:
     """The configuration that a data set was generated with; the usual one where it was not."""
     usual = [read_preset(PRESETS, "original")], "preset original"
-    if not (folder / MANIFEST).exists():
+    if made is None:
         return usual
-    stored = parse_yaml(Manifest.read(folder).config, MANIFEST)
+    stored = parse_yaml(made, where)
     try:
         build(GenerateConfig, [stored])
     except ConfigError:  # it was scaled, or made by another version

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.bench import store_samples
 from scimill.bench.inputs import sequences
 from scimill.bench.inputs.columns import LENGTHS_AT, LOCAL_HEADER, NPZ
 from scimill.bench.inputs.source import read_bytes
@@ -18,13 +19,11 @@ from scimill.bench.ledger import MANIFEST
 from scimill.bench.perturbation import FIELDS
 from scimill.bench.plan import MARGIN, Bytes, DataFile
 from scimill.errors import InputError
-from scimill.store.reader import Reader
 
 LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PLACES = 48  # where values are read
 ROWS_PER_PLACE = 256
-BLOCKS = 16  # of stores
 GROUPS = 4  # row groups of parquet files
 VOXELS_PER_PLACE = 1 << 15
 TEXT_PER_PLACE = 1 << 16  # bytes
@@ -197,7 +196,7 @@ def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
     return {kind: np.array(sizes, dtype=np.int64) for kind, sizes in found.items()}
 
 
-Looked = tuple[NDArray[np.int64], dict[str, Values]]
+Looked = store_samples.Looked
 
 
 def _starts(sizes: Sequence[int], length: int, random: Random, places: int = PLACES) -> list[tuple[int, int]]:
@@ -346,25 +345,11 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
 
 
 def look_at_store(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
-    """Rows of some blocks of a store; a field of several columns is looked at as a whole."""
+    """Rows of some blocks of a store."""
     del files
     (store,) = chosen
     assert isinstance(store, OnDisk)
-    with Reader.open(store.path) as reader:
-        reader.require_complete()
-        layout = reader.layout
-        blocks = np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist()
-        fields = {
-            field.name: np.concatenate([_thinned(reader.rows(block, field.name), random) for block in blocks])
-            for field in layout.fields
-        }
-    return np.array([sum(field.row_bytes for field in layout.fields)]), fields
-
-
-def _thinned(rows: Values, random: Random) -> Values:
-    """Some values of some rows."""
-    values: Values = rows.reshape(-1)
-    return values if values.size <= VOXELS_PER_PLACE else random.choice(values, VOXELS_PER_PLACE)
+    return store_samples.on_disk(store.path, random)
 
 
 # ---- bert -------------------------------------------------------------------------------------------------------
