@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -476,6 +478,22 @@ def test_resuming_with_another_input_is_refused(inputs, tmp_path):
     os.utime(folder / "terabyte_processed_train.bin")
     with pytest.raises(ConfigError, match="the input is another one, or has been changed"):
         scale(config, folder, Output(output, resume=True), World(None))
+
+
+LEAN = """
+import sys
+import scimill.bench.commands, scimill.bench.generate, scimill.bench.scale as scale
+from importlib import import_module
+for name in scale.INPUTS.values():
+    import_module(f"scimill.bench.inputs.{name}")
+print(*{"h5py", "pyarrow", "matplotlib", "torch"} & set(sys.modules))
+"""
+
+
+def test_large_libraries_are_loaded_only_where_a_format_needs_them():
+    """They would be a quarter of a rank's memory."""
+    done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == ""
 
 
 # ---- stores -----------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Scaling a data set: scan it, take its pieces so many times, write them changed."""
 
-import dataclasses
 import functools
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from crc32c import crc32c
@@ -15,10 +15,7 @@ from scimill.bench import directory
 from scimill.bench.cloning import clone_files
 from scimill.bench.counter import low_half, stream_key, word
 from scimill.bench.generate import check_output, table
-from scimill.bench.inputs import stores
 from scimill.bench.inputs.source import Source
-from scimill.bench.inputs.store_cases import StoreCases
-from scimill.bench.inputs.stores import StoreRows
 from scimill.bench.inputs.volumes import Volumes
 from scimill.bench.ledger import Begun, Entry, Manifest
 from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
@@ -32,8 +29,9 @@ from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.store.mill import mill
 from scimill.store.output import Output
-from scimill.store.provenance import Provenance
-from scimill.store.writer import open_writer
+
+if TYPE_CHECKING:
+    from scimill.bench.inputs.stores import Store
 
 STREAM = 90  # of the choice and the changes of the first part; that of the next one is one higher
 PIECES = 2**40  # more than a part has: words of a stream per time that all are taken
@@ -60,8 +58,10 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
 
     """
     source = scan(config, input_, output, world)
-    if isinstance(source, StoreRows | StoreCases):
-        return scale_store(config, source, output, world)
+    if source.format == "hdf5":
+        from scimill.bench.scale_stores import scale_store  # here, as HDF5 takes memory that plain files do not need
+
+        return scale_store(config, cast("Store", source), output, world)
     with world.together():
         planned, picks = plan(config, source)
     if isinstance(source, Volumes) and config.mode == "reflink":
@@ -82,27 +82,10 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
     return told(config, source, picks, planned.size)
 
 
-def scale_store(config: ScaleConfig, source: StoreRows | StoreCases, output: Output, world: World) -> str | None:
-    """Write a store of another size; see `scale`."""
-    with world.together():
-        picks = choose(config, source)
-    stop = Stop(world, config.walltime, config.walltime_margin)
-    identity = fingerprint(source)
-    text = f"{configuration.to_yaml(config)}input: {identity}\n"
-    provenance = Provenance("bench", ALGORITHM, text, config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    layout = source.layout(picks)
-    writer = open_writer(world, output, layout, provenance, functools.partial(explain, config, identity), stop)
-    if writer is None:
-        return None
-    mill(world, writer, source.maker(picks, changes(config)), stop, what="scale", unit="rows")
-    return told(config, source, picks, source.total([taken.total for taken in picks]))
-
-
 def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
     """What scaling would do, for ``--dry-run``; collective. The output's place and space are checked too."""
     source = scan(config, input_, output, world)
-    if isinstance(source, StoreRows | StoreCases):
+    if source.format == "hdf5":
         with world.together():
             picks = choose(config, source)
         size = source.total([taken.total for taken in picks])
@@ -128,6 +111,8 @@ def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> Sou
     """
     world.on_root(check_input, config, folder, output)
     if folder.is_file():
+        from scimill.bench.inputs import stores
+
         return stores.scan(folder, config.workload, world)
     form: str = config.format or world.on_root(recognise, config.workload, folder)
     module = importlib.import_module(f"scimill.bench.inputs.{INPUTS[config.workload, form]}")

@@ -12,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scimill.bench.clicks import CATEGORIES, INTEGERS
 from scimill.bench.params import Plannable
 from scimill.bench.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
+from scimill.bench.workloads.dlrm import NAMES
 from scimill.parallel.world import World
 
 GROUP_ROWS = 2**18  # rows of a row group: 1 MiB of each column, one page
-NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in range(CATEGORIES)))
 ZEROS = 4096  # bytes; only a longer run of zeros is a page of values
 
 

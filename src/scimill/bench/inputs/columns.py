@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.formats import npz, parquet, triplet
+from scimill.bench.formats import npz, triplet
 from scimill.bench.formats.npy import header
 from scimill.bench.inputs import source
 from scimill.bench.inputs.rows import turned
@@ -21,6 +21,7 @@ from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes, Taken, Window, reading
 from scimill.bench.plan import Bytes, DataFile, Fixed, Segment
 from scimill.bench.scaling import Picks
+from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
 
 COMPANION = "day_fea_count.npz"
@@ -50,7 +51,7 @@ class Stream:
 
 
 NPZ = tuple(Stream(name.removesuffix(".npy"), span, npz.DTYPE) for name, span in npz.MEMBERS)
-PARQUET = tuple(Stream(name, (column, column + 1), "<i4") for column, name in enumerate(parquet.NAMES))
+PARQUET = tuple(Stream(name, (column, column + 1), "<i4") for column, name in enumerate(dlrm.NAMES))
 NPY = tuple(Stream(name, span, dtype) for name, dtype, span in triplet.ARRAYS)
 
 
@@ -253,6 +254,8 @@ def npy_files(number: int, rows: int, contents: Mapping[Stream, Segment]) -> lis
 
 def parquet_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
     """Return ``day_0.parquet`` and so on."""
+    from scimill.bench.formats import parquet  # here, as pyarrow takes memory that the other formats do not need
+
     structure, streams = parquet.template(rows), list(contents)
     segments: list[Segment] = []
     for piece, (column, first, count) in zip(structure.structure, structure.values, strict=False):

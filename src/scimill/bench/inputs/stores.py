@@ -101,6 +101,9 @@ class StoreRows:
         return {name: turned_field(name, values, change) for name, values in rows.items()}
 
 
+Store = StoreRows | StoreCases
+
+
 def turned_field(name: str, values: Rows, change: Change) -> Rows:
     """Rows of a field of dlrm whose columns are turned; the label's are not."""
     table = values.reshape(len(values), -1)
@@ -116,7 +119,7 @@ def shuffle_rows(tokens: Integers, places: Integers, key: np.uint64, repeat: flo
         shuffle_tokens(tokens[i], places[i], own, happens(low_half(word(key, np.uint64(2 * i + 1))), repeat))
 
 
-def scan(path: Path, workload: str, world: World) -> StoreRows | StoreCases:
+def scan(path: Path, workload: str, world: World) -> Store:
     """Check every byte of a store, on all ranks; collective.
 
     Raises

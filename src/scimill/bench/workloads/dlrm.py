@@ -17,6 +17,8 @@ TILE_ROWS = 64  # of `clicks.whole_rows`: 20 KB of ranges, which stay in the fir
 LABEL, DENSE, SPARSE = (0, 1), (1, 1 + INTEGERS), (1 + INTEGERS, 1 + INTEGERS + CATEGORIES)
 """Columns [begin, end) of a row."""
 ALL = (0, SPARSE[1])
+NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in range(CATEGORIES)))
+"""Of the columns, in tables."""
 
 
 @cache

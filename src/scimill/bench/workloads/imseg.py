@@ -1,6 +1,7 @@
 """Cases of imseg: how many of a size, their shapes, their voxels."""
 
 import dataclasses
+import itertools
 import math
 from functools import cache
 
@@ -114,14 +115,17 @@ def _last(config: Plannable, number: int, left: int, header_bytes: int) -> list[
 
 def _shape_of(size: int, config: Plannable) -> tuple[int, int, int]:
     """Find the shape of edges 128 to 512 that fits best into `size` bytes of voxels."""
+    lower, upper = (-1, (0, 0, 0)), (2**62, (0, 0, 0))
     edges = np.arange(LEAST_EDGE, MOST_EDGE + 1)
-    depth, height = (axis.ravel() for axis in np.meshgrid(edges, edges, indexing="ij"))
-    below_ = np.clip(size // (VOXEL_BYTES * depth * height), LEAST_EDGE, MOST_EDGE)
-    candidates = np.concatenate([below_, np.minimum(below_ + 1, MOST_EDGE)])
-    depth, height = np.tile(depth, 2), np.tile(height, 2)
-    sizes = VOXEL_BYTES * depth * height * candidates
-    lower, upper = np.where(sizes <= size, sizes, -1), np.where(sizes >= size, sizes, 2**62)
-    best_lower, best_upper = int(lower.argmax()), int(upper.argmin())
-    upwards = takes_next(int(lower[best_lower]), int(upper[best_upper]), size, config.fit)
-    best = best_upper if upwards or lower[best_lower] < 0 else best_lower
-    return int(depth[best]), int(height[best]), int(candidates[best])
+    for more, depth in itertools.product((0, 1), edges.tolist()):  # one depth at a time takes no memory
+        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), LEAST_EDGE, MOST_EDGE)
+        widths = np.minimum(fitting + more, MOST_EDGE)
+        sizes = VOXEL_BYTES * depth * edges * widths
+        below_, above = np.where(sizes <= size, sizes, -1), np.where(sizes >= size, sizes, 2**62)
+        i, j = int(below_.argmax()), int(above.argmin())
+        if below_[i] > lower[0]:
+            lower = int(below_[i]), (depth, int(edges[i]), int(widths[i]))
+        if above[j] < upper[0]:
+            upper = int(above[j]), (depth, int(edges[j]), int(widths[j]))
+    upwards = takes_next(lower[0], upper[0], size, config.fit)
+    return upper[1] if upwards or lower[0] < 0 else lower[1]
