@@ -230,7 +230,8 @@ def update(config: UpdateConfig, database: Path, name: str) -> None:
 def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> None:
     """Train an ensemble of small potentials on the structures of DATABASE that a reduction selects.
 
-    Under mpirun or horovodrun all ranks train each member: the same batches, whatever their number.
+    Under mpirun or horovodrun the ranks are divided into a team for each member, or, where there are fewer of them,
+    train the members in turns: the same batches, whatever their number.
     """
     from scimill.atoms.database import Database
     from scimill.atoms.train import train_ensemble

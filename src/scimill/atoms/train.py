@@ -27,7 +27,8 @@ from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData, open_writer
 from scimill.training.directory import RunDirectory
-from scimill.training.run import train
+from scimill.training.ranks import Ranks
+from scimill.training.run import stopped, train_among
 
 DATA = "structures.h5"
 MEMBER_SEEDS = 1000  # seeds between two ensembles: member m of seed s has the seed s · 1000 + m
@@ -39,9 +40,10 @@ def member_folder(run: Path, member: int) -> Path:
 
 
 def train_ensemble(config: TrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
-    """Train all members, one after the other, each on all ranks; collective. Return how many were trained now.
+    """Train all members; collective. Return how many were trained now.
 
-    Members differ in their first weights, and in the blocks that they validate on.
+    The ranks are divided into teams, as many as there are members if there are enough ranks. A team trains its members
+    one after the other. Members differ in their first weights, and in the blocks that they validate on.
 
     Raises
     ------
@@ -55,12 +57,33 @@ def train_ensemble(config: TrainConfig, database: Database, directory: RunDirect
     world.on_root(_make_folders, directory.path, config.members)
     store = directory.path / DATA
     write_structures(config, rows, Output(store, directory.resume, directory.overwrite), world)
-    trained = 0
-    for member in range(config.members):
-        mine = dataclasses.replace(directory, path=member_folder(directory.path, member))
-        settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
-        trained += train(task_maker(settings), store, mine, settings, world)
-    return trained
+    teams = min(config.members, world.size)
+    with Ranks(world, world.teams(teams)) as ranks:
+        return _train_members(
+            config, store, directory, ranks, world, range(world.team_number(teams), config.members, teams)
+        )
+
+
+def _train_members(
+    config: TrainConfig, store: Path, directory: RunDirectory, ranks: Ranks, world: World, mine: range
+) -> int:
+    """Train this team's members; return how many all teams have trained."""
+    trained, is_left = 0, False
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    try:
+        for member in mine:
+            folder = dataclasses.replace(directory, path=member_folder(directory.path, member))
+            settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
+            done, reason = train_among(ranks, task_maker(settings), store, folder, settings, stop)
+            trained += done and ranks.is_root
+            if is_left := bool(reason):
+                break
+        reason = stop.finish()
+    finally:
+        stop.restore()
+    if any(world.gather_all(is_left)):
+        world.fail(stopped(reason))
+    return sum(world.gather_all(trained))
 
 
 def _make_folders(folder: Path, members: int) -> None:

@@ -64,8 +64,8 @@ def launched() -> tuple[int, int]:
 class World:
     """The ranks of this job and what they do together; collective but for `alone`, `speaks_first` and `abort`."""
 
-    def __init__(self, comm: "MPI.Intracomm | None") -> None:
-        self.comm = comm
+    def __init__(self, comm: "MPI.Intracomm | None", *, is_team: bool = False) -> None:
+        self.comm, self._is_team = comm, is_team
         self.rank: int = comm.rank if comm else 0
         self.size: int = comm.size if comm else 1
 
@@ -103,12 +103,16 @@ class World:
         else:
             receive[...] = send
 
+    def team_number(self, count: int) -> int:
+        """Which of `count` teams this rank belongs to, see `teams`."""
+        return self.rank * count // self.size
+
     def teams(self, count: int) -> "World":
         """Divide the ranks into `count` teams of neighbours, as even as can be; return this rank's team."""
         if count == 1 or not self.comm:
             return self
-        team: Any = self.comm.Split(self.rank * count // self.size, self.rank)
-        return World(team)
+        team: Any = self.comm.Split(self.team_number(count), self.rank)
+        return World(team, is_team=True)
 
     def on_root(self, function: Callable[..., T], *args: Any) -> T:
         """Call the function on rank 0 and return its value, or raise its failure, on all ranks."""
@@ -136,8 +140,12 @@ class World:
         return World(None)
 
     def fail(self, failure: ScimillError) -> NoReturn:
-        """Raise a failure that all ranks have found together; rank 0 tells it."""
-        failure.add_note(COLLECTIVE)
+        """Raise a failure that all ranks have found together; rank 0 tells it.
+
+        Of what a team's ranks have found the other teams know nothing: it ends the job as one rank's failure does.
+        """
+        if not self._is_team:
+            failure.add_note(COLLECTIVE)
         raise failure
 
     def speaks_first(self) -> bool:

@@ -310,7 +310,7 @@ class Trainer:
         samples, position = self._feed.training_samples, self.position
         return Progress(
             samples * self._config.epochs, initial=samples * position.epoch, unit="samples", what="train",
-            enabled=self._ranks.is_root,
+            enabled=self._ranks.speaks,
         )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The ranks of a training run: Horovod behind one small interface, and nothing where there is one process.
 
+Teams of ranks may train side by side, each a network of its own: a sum is then over a team, a process set of Horovod's.
+
 Every sum is explicit, over float32 or float64 in contiguous memory. Horovod's own differentiable collectives are not
 used: the gradients of its allgather and broadcast are averaged, that of its reduce-scatter is multiplied by the size.
 """
@@ -23,7 +25,14 @@ class Ranks:
 
     Parameters
     ----------
-    world : the ranks.
+    world : all ranks.
+    team : those that this rank trains with, see `World.teams`; all if not given.
+
+    Attributes
+    ----------
+    world, rank, size, is_root : the team, and this rank in it.
+    local_rank, local_size : this rank among all of its host, and their number.
+    speaks : whether this rank tells the user what is going on: one of all.
 
     Raises
     ------
@@ -31,11 +40,17 @@ class Ranks:
 
     """
 
-    def __init__(self, world: World) -> None:
-        self.world, self.rank, self.size, self.is_root = world, world.rank, world.size, world.is_root
+    def __init__(self, world: World, team: World | None = None) -> None:
+        self._all, self.world = world, team or world
+        self.rank, self.size, self.is_root = self.world.rank, self.world.size, self.world.is_root
+        self.speaks = world.is_root
         self.local_rank, self.local_size = 0, 1
-        self._horovod = _start_horovod(world) if world.size > 1 else None
-        if self._horovod:
+        self._horovod: Any = None
+        self._among: dict[str, Any] = {}
+        if world.size > 1:
+            mine = tuple(self.world.gather_all(world.rank))
+            self._horovod, self._among = _start_horovod(world, mine)
+            self._root = mine[0]
             self.local_rank, self.local_size = self._horovod.local_rank(), self._horovod.local_size()
 
     @property
@@ -46,14 +61,14 @@ class Ranks:
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a contiguous float32 or float64 tensor by its sum over all ranks, and return it."""
-        if self._horovod:
-            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name=_name(tensor))
+        if self._horovod and self.size > 1:
+            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name=_name(tensor), **self._among)
         return tensor
 
     def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by rank 0's, and return it."""
-        if self._horovod:
-            self._horovod.broadcast_(tensor, root_rank=0, name=_name(tensor))
+        if self._horovod and self.size > 1:
+            self._horovod.broadcast_(tensor, root_rank=self._root, name=_name(tensor), **self._among)
         return tensor
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -69,6 +84,7 @@ class Ranks:
     ) -> None:
         # Where one rank alone has failed the others do not come here, and the job is about to be aborted.
         if self._horovod and (error is None or is_collective(error)):
+            self._all.barrier()  # a team may still be training: shutting down ends the sums of all
             self._horovod.shutdown()
 
 
@@ -88,7 +104,8 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(gradients[0], ctx.sum_), None  # type: ignore[no-untyped-call]
 
 
-def _start_horovod(world: World) -> Any:
+def _start_horovod(world: World, mine: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+    """Start it; return it, and the argument that makes a sum one of this rank's team, whose ranks are given."""
     if importlib.util.find_spec("horovod") is None:
         world.fail(
             ConfigError(
@@ -103,7 +120,9 @@ def _start_horovod(world: World) -> Any:
     except ImportError as error:
         remedy = "run scripts/setup.sh, then scimill doctor"
         raise ConfigError(f"Horovod does not start: {error}", remedy=remedy) from None
-    horovod.init()
+    teams = sorted({team for team in world.gather_all(mine) if 1 < len(team) < world.size})
+    sets = {team: horovod.ProcessSet(list(team)) for team in teams}
+    horovod.init(process_sets=list(sets.values()))
     if horovod.size() != world.size:
         world.fail(ConfigError(f"MPI has {world.size} ranks, Horovod {horovod.size()}", remedy="scimill doctor"))
-    return horovod
+    return horovod, {"process_set": sets[mine]} if mine in sets else {}

@@ -45,9 +45,43 @@ def train(
     ScimillError : a user's mistake, a damaged file, a loss that is not finite; `Stopped` before the end.
 
     """
-    with Ranks(world) as ranks, directory.claimed(world), open_everywhere(store, world) as reader:
+    with Ranks(world) as ranks:
+        done, reason = train_among(ranks, make_task, store, directory, config)
+        if reason:
+            world.fail(stopped(reason))
+    return done
+
+
+def stopped(reason: str) -> Stopped:
+    """What is raised, on all ranks, where training was stopped."""
+    return Stopped(f"stopped by {reason}; a checkpoint was written", remedy=REMEDY)
+
+
+def train_among(
+    ranks: Ranks,
+    make_task: Callable[[Reader], Task],
+    store: Path,
+    directory: RunDirectory,
+    config: TrainingConfig,
+    stop: Stop | None = None,
+) -> tuple[bool, str]:
+    """Train on a store, as `train`, by some ranks of a job; others may train something else meanwhile.
+
+    Parameters
+    ----------
+    ranks : those that train it.
+    stop : whether to stop, where this rank is asked for more than this; its own, for the time of the training, if not
+        given.
+
+    Returns
+    -------
+    Whether anything was done, and why it was stopped before its end; empty where it was not.
+
+    """
+    world = ranks.world
+    with directory.claimed(world), open_everywhere(store, world) as reader:
         if directory.resume and world.on_root(directory.is_finished, config):
-            return False
+            return False, ""
         device = choose_device(config, ranks)
         with world.together():
             reader.require_complete()
@@ -59,13 +93,18 @@ def train(
             task.join(ranks)
         record = world.on_root(describe_run, reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
-        if ranks.is_root:
+        if ranks.speaks:
             say(_plan(task, feed, config, ranks, device, state))
-        reason = _run(task, config, feed, ranks, Records(directory.path, config, record, enabled=ranks.is_root), state)
-        if reason:
-            world.fail(Stopped(f"stopped by {reason}; a checkpoint was written", remedy=REMEDY))
-        world.on_root(directory.finish)
-    return True
+        records = Records(directory.path, config, record, enabled=ranks.is_root)
+        asked = stop or Stop(world.alone(), config.walltime, config.walltime_margin)
+        try:
+            reason = _run(Trainer(task, config, feed, ranks, asked, records), task, ranks, records, state)
+        finally:
+            if stop is None:
+                asked.restore()
+        if not reason:
+            world.on_root(directory.finish)
+    return True, reason
 
 
 def _data(reader: Reader, task: Task, config: TrainingConfig, device: torch.device) -> tuple[Split, Source]:
@@ -76,10 +115,8 @@ def _data(reader: Reader, task: Task, config: TrainingConfig, device: torch.devi
     return split_blocks(reader.layout.blocks, config, config.seed), source()
 
 
-def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: Records, state: State | None) -> str:
+def _run(trainer: Trainer, task: Task, ranks: Ranks, records: Records, state: State | None) -> str:
     """Train, from the checkpoint if there is one; return why some rank wanted to stop, on all ranks the same."""
-    stop = Stop(ranks.world.alone(), config.walltime, config.walltime_margin)
-    trainer = Trainer(task, config, feed, ranks, stop, records)
     if state:
         trainer.restore(state)
     records.open(task.terms, state)
@@ -87,7 +124,6 @@ def _run(task: Task, config: TrainingConfig, feed: Feed, ranks: Ranks, records: 
         reasons = ranks.world.gather_all(trainer.run())
     finally:
         records.close()
-        stop.restore()
     return next((reason for reason in reasons if reason not in ("", ELSEWHERE)), "")
 
 

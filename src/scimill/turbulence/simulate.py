@@ -65,7 +65,7 @@ def simulate(config: SimulateConfig, output: Output, world: World, make_solver: 
     if writer is None:
         return False
     compile_kernels(config, world)
-    mine = range(world.rank * teams // world.size, config.members, teams)
+    mine = range(world.team_number(teams), config.members, teams)
     team = world.teams(teams)
     _run(Run(config, writer, team, make_solver(config, team)), world, mine, stop)
     reason = stop.finish()
