@@ -8,7 +8,7 @@ import pytest
 
 from mpi import scimill, succeed
 from scimill.bench.params import TraceConfig
-from scimill.bench.recording import find_strace, record
+from scimill.bench.recording import record, strace_command
 from scimill.bench.traces import read_trace
 from scimill.errors import ConfigError, InputError, StorageError
 
@@ -95,7 +95,7 @@ def test_real_strace_output(tmp_path):
     data, output = tmp_path / "data", tmp_path / "strace.txt"
     data.write_bytes(bytes(5000))
     program = textwrap.dedent(PROGRAM).replace("DATA", str(data)).replace("COPY", str(tmp_path / "copy"))
-    subprocess.run([*find_strace(), "-o", output, sys.executable, "-c", program], check=True, timeout=120)
+    subprocess.run([*strace_command(), "-o", output, sys.executable, "-c", program], check=True, timeout=120)
     trace = read_trace(output, only=f"{tmp_path}/*")
     told = [(kind, offset, size) for kind, _, _, offset, size in rows(trace)]
     assert told == [
@@ -157,7 +157,7 @@ def test_without_strace_or_command(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="no such command: nothing-of-this-name"):
         record(TraceConfig(), tmp_path / "trace.csv", ("nothing-of-this-name",), overwrite=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="strace is not installed"):
+    with pytest.raises(ConfigError, match="strace and bpftrace are not installed"):
         record(TraceConfig(), tmp_path / "trace.csv", ("true",), overwrite=False)
     assert not any(tmp_path.iterdir())
 

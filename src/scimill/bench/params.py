@@ -206,6 +206,10 @@ class SimilarityConfig(Operations):
 class TraceConfig(Operations):
     """`scimill bench trace`."""
 
+    tracer: Literal["any", "strace", "bpftrace"] = parameter(
+        "any", "what records; any: strace, or bpftrace where there is no strace"
+    )
+
 
 # ---- scaling ----------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,25 @@
-"""Recording what a command reads and writes, by strace."""
+"""Recording what a command reads and writes, by strace or bpftrace."""
 
+import os
+import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from scimill.bench import bpftrace
 from scimill.bench.params import TraceConfig
-from scimill.bench.traces import CALLS, Strace, read_lines
+from scimill.bench.traces import CALLS, Events, Strace, read_lines
 from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, replacing
 from scimill.store.output import Output, check_absent
+
+TRACERS = ("strace", "bpftrace")
+REMEDY = (
+    "apt-get install strace, or load its module; any other tracer will do whose record is CSV "
+    "start,end,type,offset,bytes,file"
+)
 
 
 def record(config: TraceConfig, output: Path, command: Sequence[str], overwrite: bool) -> int:
@@ -17,26 +27,25 @@ def record(config: TraceConfig, output: Path, command: Sequence[str], overwrite:
 
     Raises
     ------
-    ConfigError : there is no strace, or no such command.
-    InputError : the command failed, or strace may not watch it. What was recorded of a failed command is kept.
+    ConfigError : there is no tracer, or no such command.
+    InputError : the command failed, or the tracer may not watch it. What was recorded of a failed command is kept.
     StorageError : the output exists or cannot be written.
 
     """
     check_directory(output)
     if not overwrite:
         check_absent(Output(output))
-    strace = find_strace()
+    tracer = find_tracer(config.tracer)
     if shutil.which(command[0]) is None:
         raise ConfigError(f"no such command: {command[0]}", where="what follows --")
     with replacing(output, "trace") as part:
-        raw = part.with_name(part.name + ".strace")
+        raw = part.with_name(f"{part.name}.{tracer}")
         try:
-            code = subprocess.run([*strace, "-o", str(raw), "--", *command], check=False).returncode
-            events = read_lines(raw, Strace()) if raw.exists() else Strace().events
+            code, events = (by_strace if tracer == "strace" else by_bpftrace)(raw, command)
         finally:
             raw.unlink(missing_ok=True)
         if not events.kind:
-            raise InputError(f"strace recorded nothing (exit code {code})", where=command[0], remedy="see above")
+            raise InputError(f"{tracer} recorded nothing (exit code {code})", where=command[0], remedy="see above")
         count = events.write(part, config.only)
     if code:
         what = f"the command failed with exit code {code}; what it did until then is kept"
@@ -44,19 +53,48 @@ def record(config: TraceConfig, output: Path, command: Sequence[str], overwrite:
     return count
 
 
-def find_strace() -> list[str]:
-    """Return the strace command line that records what `traces.Strace` reads.
+def find_tracer(wanted: str) -> str:
+    """Name the tracer that is there.
 
     Raises
     ------
     ConfigError : there is none.
 
     """
-    program = shutil.which("strace")
-    if program is None:
-        raise ConfigError(
-            "strace is not installed", where="PATH", remedy="apt-get install strace, or load its module; any other "
-            "tracer will do whose record is CSV start,end,type,offset,bytes,file",
-        )  # fmt: skip
+    names = TRACERS if wanted == "any" else (wanted,)
+    found = [name for name in names if shutil.which(name)]
+    if not found:
+        what = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} not installed"
+        raise ConfigError(what, where="PATH", remedy=REMEDY)
+    return found[0]
+
+
+def strace_command() -> list[str]:
+    """Return the strace command line that records what `traces.Strace` reads."""
     calls = "trace=" + ",".join(f"?{name}" for name in CALLS)
-    return [program, "-f", "-ttt", "-T", "-y", "-s", "0", "-e", calls, "-e", "signal=none"]
+    return ["strace", "-f", "-ttt", "-T", "-y", "-s", "0", "-e", calls, "-e", "signal=none"]
+
+
+def by_strace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
+    """Run a command under strace; return its exit code and its operations."""
+    code = subprocess.run([*strace_command(), "-o", str(raw), "--", *command], check=False).returncode
+    return code, read_lines(raw, Strace()) if raw.exists() else Events()
+
+
+def by_bpftrace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
+    """Run a command under bpftrace; return its exit code, bpftrace's own where the command was not run, and operations.
+
+    bpftrace takes its command as one word per space and does not tell how it ended, so it runs a script that does.
+    """
+    program = bpftrace.program()
+    with tempfile.TemporaryDirectory(prefix="scimill-") as folder:
+        script, ended = Path(folder) / "command.sh", Path(folder) / "code"
+        script.write_text(f"{shlex.join(command)}\necho $? > {shlex.quote(str(ended))}\n")
+        words = ["bpftrace", "-o", str(raw), "-c", f"/bin/sh {script}", "-e", program]
+        environment = {**bpftrace.ENVIRONMENT, **os.environ}
+        code = subprocess.run(words, env=environment, check=False).returncode
+        code = int(ended.read_text()) if ended.exists() else code
+    reader = bpftrace.Bpftrace(Path.cwd())
+    if raw.exists():
+        reader.read(raw)
+    return code, reader.events

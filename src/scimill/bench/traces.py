@@ -248,14 +248,63 @@ CALLS = (*(name for name in KINDS if name not in ("pread", "pwrite", "bior", "bi
 """System calls that a recording needs."""
 
 
-class Strace:
-    """What an strace output says so far: half-told calls, who shares descriptors, and how far each file is read."""
+class Descriptors:
+    """Which threads share descriptors, and how far each file is read; their operations."""
 
     def __init__(self) -> None:
         self.events = Events()
-        self._begun: dict[str, tuple[str, str]] = {}
         self._owner: dict[str, str] = {}
         self._position: dict[tuple[str, str, str], int] = {}
+
+    def owner(self, process: str) -> str:
+        """The process or thread whose descriptors one uses."""
+        return self._owner.get(process, process)
+
+    def moved(
+        self, process: str, name: str, times: tuple[int, int], of: tuple[str, str], result: int, offset: int
+    ) -> None:
+        """Note an open, a transfer or a seek that succeeded, and where in the file it is.
+
+        Parameters
+        ----------
+        process : that called.
+        name : of the call.
+        times : its start and end in ns.
+        of : descriptor and path.
+        result : bytes, or where a seek went.
+        offset : of calls that are told one, see `_OFFSETS`.
+
+        """
+        key, kind = (self.owner(process), *of), KINDS.get(name)
+        if name == "lseek":
+            self._position[key] = result
+        elif kind == "open":
+            self._position[key] = 0
+            self.events.add(*times, kind, UNKNOWN, UNKNOWN, of[1])
+        elif kind and name in _OFFSETS:
+            self.events.add(*times, kind, offset, result, of[1])
+        elif kind:
+            at = self._position.get(key, 0)
+            self._position[key] = at + result
+            self.events.add(*times, kind, at, result, of[1])
+
+    def fork(self, parent: str, child: str, shares: bool) -> None:
+        """Let a thread share its parent's descriptors; a process has copies that stand where the parent's do."""
+        owner = self.owner(parent)
+        if shares:
+            self._owner[child] = owner
+            return
+        self._owner.pop(child, None)
+        copies = {(child, fd, path): at for (of, fd, path), at in self._position.items() if of == owner}
+        self._position.update(copies)
+
+
+class Strace(Descriptors):
+    """What an strace output says so far: half-told calls too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: dict[str, tuple[str, str]] = {}
 
     def line(self, line: str, where: str) -> None:
         """Take one line of the output.
@@ -288,43 +337,20 @@ class Strace:
         if result < 0:
             return
         if name in _FORKS:
-            self._fork(process, str(result), "CLONE_FILES" in arguments or name == "vfork")
+            self.fork(process, str(result), "CLONE_FILES" in arguments or name == "vfork")
         elif KINDS.get(name) == "open":
             self._transfer(process, time, call, (call[3], call[4] or ""))
         elif descriptor := _DESCRIPTOR.match(arguments):
             self._transfer(process, time, call, (descriptor[1], descriptor[2]))
 
     def _transfer(self, process: str, time: str, call: re.Match[str], of: tuple[str, str]) -> None:
-        """Note an open, a transfer or a seek, and where in the file it is."""
-        name, result, path = call[1], int(call[3]), of[1]
-        if not path.startswith("/") or path.startswith(NO_FILES):
-            return
-        key = (self._owner.get(process, process), *of)
-        if name == "lseek":
-            self._position[key] = result
-            return
-        kind = KINDS.get(name)
-        if kind is None:
+        """Note what a call did to a file."""
+        if not of[1].startswith("/") or of[1].startswith(NO_FILES):
             return
         start = _seconds(time)
-        end = start + _seconds(call[5] or "0")
-        if kind == "open":
-            self._position[key] = 0
-            self.events.add(start, end, kind, UNKNOWN, UNKNOWN, path)
-            return
-        offset = int(_last_numbers(call[2], name)) if name in _OFFSETS else self._position.get(key, 0)
-        if name not in _OFFSETS:
-            self._position[key] = offset + result
-        self.events.add(start, end, kind, offset, result, path)
-
-    def _fork(self, parent: str, child: str, shares: bool) -> None:
-        """Let a thread share its parent's descriptors; a process has copies that stand where the parent's do."""
-        owner = self._owner.get(parent, parent)
-        if shares:
-            self._owner[child] = owner
-            return
-        copies = {(child, fd, path): at for (of, fd, path), at in self._position.items() if of == owner}
-        self._position.update(copies)
+        times = (start, start + _seconds(call[5] or "0"))
+        offset = int(_last_numbers(call[2], call[1])) if call[1] in _OFFSETS else 0
+        self.moved(process, call[1], times, of, int(call[3]), offset)
 
 
 def _last_numbers(arguments: str, name: str) -> str:
