@@ -71,6 +71,11 @@ class OnDisk:
 
 
 @dataclass(frozen=True)
+class StoreFile(OnDisk):
+    """A store, HDF5, whatever its name."""
+
+
+@dataclass(frozen=True)
 class Planned:
     """A file that has been planned only; what is read of it is made."""
 
@@ -149,7 +154,7 @@ def readables(folder: Path) -> list[Readable]:
 
     """
     if is_store(folder):
-        return [OnDisk(folder, folder.stat().st_size)]
+        return [StoreFile(folder, folder.stat().st_size)]
     if not folder.is_dir():
         raise InputError("no such data set" if not folder.exists() else "no directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -177,6 +182,8 @@ def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
     InputError : no files of a format that is known, or damaged ones.
 
     """
+    if isinstance(files[0], StoreFile):
+        return Sample("store hdf5", sizes_by_kind(files), *store_samples.on_disk(files[0].path, random))
     for form, (pattern, look) in FORMS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
@@ -341,17 +348,6 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
     return [float(int(word, 16 if i > 13 else 10)) if word else np.nan for i, word in enumerate(words)]
 
 
-# ---- stores of any workload -------------------------------------------------------------------------------------
-
-
-def look_at_store(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
-    """Rows of some blocks of a store."""
-    del files
-    (store,) = chosen
-    assert isinstance(store, OnDisk)
-    return store_samples.on_disk(store.path, random)
-
-
 # ---- bert -------------------------------------------------------------------------------------------------------
 
 
@@ -401,7 +397,6 @@ FORMS: dict[str, tuple[str, Look]] = {
     # workload and format: (pattern of the names, how its values are read)
     "imseg npy": (r".*_x\.npy", look_at_cases),
     "bert tfrecord": (r"(part|eval).*", look_at_records),
-    "store hdf5": (r".*\.h(df)?5", look_at_store),
     "dlrm text": (r"train\.txt", look_at_lines),
     "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
     "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
