@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from scimill.files import check_directory, check_free, rename, storage_errors
 from scimill.parallel.partition import share
 from scimill.parallel.world import World
 
-INDEX = "index"
+INDEX, MANIFEST = "index", "manifest.json"
 PARTS = ("train", "valid")
 READ_ROWS = 8192
 MOST_DIRECT = 1 << 31  # bytes that are returned in memory at most
@@ -72,6 +73,7 @@ class Selection:
     reduction : which iteration selects; without one, all that are no test data.
     select : which of its rows.
     uncompressed : whether uncompressed structures, which no reduction knows, are taken too, as unused ones.
+    rows : compressed rows to take in the place of those that are selected.
 
     Attributes
     ----------
@@ -80,9 +82,16 @@ class Selection:
 
     """
 
-    def __init__(self, snapshot: Snapshot, reduction: Reduction | None, select: Select, uncompressed: bool) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        reduction: Reduction | None,
+        select: Select,
+        uncompressed: bool,
+        rows: RowsOf | None = None,
+    ) -> None:
         self._snapshot, self._select = snapshot, select
-        self.rows: RowsOf = selected(snapshot, reduction, select)
+        self.rows: RowsOf = selected(snapshot, reduction, select) if rows is None else rows
         self._extra = self._uncompressed() if uncompressed and _takes_uncompressed(reduction, select) else {}
         self.groups = sorted({*self.rows, *self._extra})
         self.ids: NDArray[Any] = np.concatenate([np.zeros(0, "S32"), *self._all_ids()])
@@ -255,6 +264,49 @@ def _index(selection: Selection, part: Part) -> dict[str, NDArray[np.int64]]:
     return found
 
 
+def read_index(directory: Path, snapshot: Snapshot) -> tuple[dict[str, Any], list[dict[str, RowsOf]]]:
+    """Read caches of format "index": their manifest, and of each member the rows of each of its sets.
+
+    Raises
+    ------
+    InputError : no such caches, damaged, or not of this database.
+
+    """
+    where = str(directory)
+    try:
+        about: dict[str, Any] = json.loads((directory / MANIFEST).read_text("utf-8"))
+        if about["format"] != INDEX:
+            raise InputError(f"caches of format {about['format']}", where=where, allowed="--format index")
+        members: list[dict[str, RowsOf]] = [{} for _ in range(about["n_caches"])]
+        for part in about["members"]:
+            path = directory / f"member-{part['member']}" / f"{part['part']}.npz"
+            with path.open("rb") as file, np.load(file) as arrays:
+                members[part["member"]][part["part"]] = {group: arrays[group] for group in sorted(arrays)}
+        expected = [int(part["ids_crc32c"]) for part in about["members"]]
+    except FileNotFoundError:
+        raise InputError("no caches", where=where, allowed="a folder of cache --format index") from None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+        raise InputError("the caches are damaged", where=where, remedy="make them again") from None
+    ids: dict[str, NDArray[Any]] = {}
+    for part, checksum in zip(about["members"], expected, strict=True):
+        if _ids_checksum(snapshot, members[part["member"]][part["part"]], ids) != checksum:
+            what = "the caches are of another database, or of structures that are not compressed"
+            raise InputError(what, where=where, remedy="make them again")
+    return about, members
+
+
+def _ids_checksum(snapshot: Snapshot, rows: RowsOf, ids: dict[str, NDArray[Any]]) -> int | None:
+    """Checksum over the ids of some rows, of which `ids` keeps what was read; None where there are no such rows."""
+    found = [b""]
+    for group, mine in rows.items():
+        if group not in ids:
+            ids[group] = snapshot.rows(group, names=["uid"])["uid"] if group in snapshot.groups else np.zeros(0, "S32")
+        if len(mine) and not 0 <= mine.min() <= mine.max() < len(ids[group]):
+            return None
+        found.append(ids[group][mine].tobytes())
+    return int(crc32c(b"".join(found)))
+
+
 def _bytes(contents: Contents) -> int:
     sizes = {group: len(species_of(group)) for group in contents.rows}
     return sum(
@@ -294,7 +346,7 @@ def _units(selection: Selection) -> dict[str, Any]:
 def _finish(directory: Path, new: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest and give the directory its name, in the place of an older one."""
     with storage_errors(new, "writing caches"):
-        (new / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
         old = directory.with_name(directory.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):

@@ -138,7 +138,9 @@ class PotentialTask:
         return self._counts[block]
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Structures with their neighbours, and their labels."""
+        """Structures with their neighbours, and their labels; rows without atoms are none."""
+        real = rows["species"].any(axis=1)
+        rows = {name: values[real] for name, values in rows.items()}
         dtype = next(self.model.parameters()).dtype
         inputs = tensors_of(rows, self._spec.cutoff, self._spec.neighbours, dtype)
         return *inputs, torch.tensor(rows["energy"], dtype=torch.float64), torch.tensor(rows["forces"], dtype=dtype)

@@ -124,17 +124,23 @@ class TrainConfig(TrainingConfig):
 
     reduction: str | None = parameter(None, "reduction that is trained on; all that is no test data if not given")
     iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
+    caches: str | None = parameter(
+        None, "folder of `cache --format index`: member m trains and validates on its sets, in the place of the shares"
+    )
     members: Whole = parameter(4, "networks of the ensemble", ge=1, le=1000)
     cutoff: Number = parameter(5.0, "distance up to which atoms see each other", unit="Å", gt=1.6, le=20)
     radial: Whole = parameter(24, "Gaussians of the distance per element", ge=2, le=256)
     hidden: Widths = parameter((32, 32), "neurons of each hidden layer")
     energy_scale: Number = parameter(0.01, "error of the energy per atom that counts as 1", unit="eV", gt=0)
     force_scale: Number = parameter(0.1, "error of a force that counts as 1", unit="eV/Å", gt=0)
-    block_size: Whole = parameter(4, "structures per block: the unit of validation, mixing and loading", ge=1, le=4096)
+    block_size: Whole = parameter(4, "structures per block: the unit of mixing and loading", ge=1, le=4096)
     batch_size: Whole = parameter(8, "structures per step, of all ranks together", ge=1, le=2**31)
     epochs: Whole = parameter(60, "passes over the training blocks", ge=1, le=10**6)
     warmup_steps: Whole = parameter(20, "steps over which the learning rate rises from 0", ge=0, le=10**9)
-    validation_share: Number = parameter(0.1, "share of the blocks for validation after each epoch", ge=0, lt=1)
+    validation_share: Number = parameter(
+        0.1, "share of the structures that a member validates on after each epoch; each on another", ge=0, lt=1
+    )
+    test_share: Number = parameter(0.0, "share of the structures that a member never sees", ge=0, lt=1)
     window: Whole = parameter(64, "blocks whose samples are mixed and held in memory; at least one per rank", ge=1)
     threads: Whole | None = parameter(
         1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024

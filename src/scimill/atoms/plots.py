@@ -17,7 +17,7 @@ from scimill.atoms.database import Database
 from scimill.atoms.neighbours import most, neighbours
 from scimill.atoms.network import Potential, predict
 from scimill.atoms.potentials import load_ensemble
-from scimill.atoms.train import DATA, member_folder
+from scimill.atoms.train import DATA, member_folder, read_structures
 from scimill.errors import InputError
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.store.reader import Reader
@@ -67,7 +67,7 @@ def _point(database: Database, run: Path, blocks: list[tuple[str, Columns]]) -> 
     if iteration is None:
         iteration = database.reductions.iterations(str(reduction))[-1] if reduction else 0
     with Reader.open(run / DATA) as reader:
-        trained = reader.layout.rows
+        trained = int(read_structures(reader)["species"].any(axis=1).sum())
     energy, forces = np.array([_squares(models, group, columns) for group, columns in blocks]).sum(axis=0).reshape(2, 2)
     errors = (1e3 * float(np.sqrt(total / count)) for total, count in (energy, forces))
     return Point(re.sub(r"[-_]?\d+$", "", str(reduction)), int(iteration), trained, *errors)

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from scimill import config as configuration
 from scimill.atoms.batch import Columns
-from scimill.atoms.caches import Selection
-from scimill.atoms.composition import element_counts, species_of
+from scimill.atoms.composition import element_counts
 from scimill.atoms.database import Database
-from scimill.atoms.geometry import id_hash
 from scimill.atoms.neighbours import most, neighbours
 from scimill.atoms.network import CAMPAIGN, FIELDS, PotentialTask, Spec
 from scimill.atoms.params import ALGORITHM, TrainConfig
-from scimill.atoms.windows import ranks_of
-from scimill.errors import InputError
+from scimill.atoms.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
 from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
@@ -26,6 +23,7 @@ from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData, open_writer
+from scimill.training.data import Split
 from scimill.training.directory import RunDirectory
 from scimill.training.ranks import Ranks
 from scimill.training.run import stopped, train_among
@@ -43,20 +41,21 @@ def train_ensemble(config: TrainConfig, database: Database, directory: RunDirect
     """Train all members; collective. Return how many were trained now.
 
     The ranks are divided into teams, as many as there are members if there are enough ranks. A team trains its members
-    one after the other. Members differ in their first weights, and in the blocks that they validate on.
+    one after the other. Members differ in their first weights, and in their strided windows of the structures.
 
     Raises
     ------
-    InputError : the reduction selects too few structures that have energies and forces.
+    ConfigError, InputError : see `sets.choose`.
     Stopped : before the end; ``resume`` goes on.
 
     """
     with world.together():
-        chosen = database.select(config.reduction, iteration=config.iteration)
-        rows = labelled_rows(chosen)
+        config, sets = choose(config, database)
     world.on_root(_make_folders, directory.path, config.members)
     store = directory.path / DATA
-    write_structures(config, rows, Output(store, directory.resume, directory.overwrite), world)
+    write_structures(
+        config, in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
+    )
     teams = min(config.members, world.size)
     with Ranks(world, world.teams(teams)) as ranks:
         return _train_members(
@@ -74,7 +73,7 @@ def _train_members(
         for member in mine:
             folder = dataclasses.replace(directory, path=member_folder(directory.path, member))
             settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
-            done, reason = train_among(ranks, task_maker(settings), store, folder, settings, stop)
+            done, reason = train_among(ranks, task_maker(settings, member), store, folder, settings, stop)
             trained += done and ranks.is_root
             if is_left := bool(reason):
                 break
@@ -95,41 +94,6 @@ def _make_folders(folder: Path, members: int) -> None:
             member_folder(folder, member).mkdir(parents=True, exist_ok=True)
 
 
-def labelled_rows(chosen: Selection) -> Columns:
-    """Structures that have energy and forces, padded to the largest, in the order of a hash of their ids.
-
-    Raises
-    ------
-    InputError : there are none.
-
-    """
-    most_atoms = max((len(species_of(group)) for group in chosen.groups), default=0)
-    parts = [
-        _padded(group, columns, most_atoms)
-        for group, columns in chosen.blocks(["coordinates", "cell", "pbc", "energy", "forces", "uid"])
-    ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    known = (
-        np.isfinite(joined["energy"]) & np.isfinite(joined["forces"]).all(axis=(1, 2)) if parts else np.zeros(0, bool)
-    )
-    if not known.any():
-        raise InputError("no structures with energy and forces are selected", remedy="name another reduction")
-    kept = {name: values[known] for name, values in joined.items()}
-    order = np.argsort(ranks_of(id_hash(kept.pop("uid"), 0)))
-    return {name: values[order] for name, values in kept.items()}
-
-
-def _padded(group: str, columns: Columns, most_atoms: int) -> Columns:
-    rows, atoms = columns["coordinates"].shape[:2]
-    made = {name: columns[name] for name in ("cell", "pbc", "energy", "uid")}
-    made["species"] = np.zeros((rows, most_atoms), dtype=np.uint8)
-    made["species"][:, :atoms] = species_of(group)
-    for name in ("coordinates", "forces"):
-        made[name] = np.zeros((rows, most_atoms, 3))
-        made[name][:, :atoms] = columns[name]
-    return made
-
-
 def write_structures(config: TrainConfig, rows: Columns, output: Output, world: World) -> None:
     """Write the store that is trained on; collective."""
     atoms = rows["species"].shape[1]
@@ -140,6 +104,7 @@ def write_structures(config: TrainConfig, rows: Columns, output: Output, world: 
         Field("pbc", "uint8", "1", "whether each cell vector is periodic", (3,)),
         Field("energy", "float64", "eV", "potential energy"),
         Field("forces", "float64", "eV/Å", "forces", (atoms, 3)),
+        Field("roles", "uint8", "1", "what each member does: 0 nothing, 1 trains, 2 validates", (config.members,)),
     )
     layout = Layout(len(rows["energy"]), config.block_size, fields)
     provenance = Provenance(CAMPAIGN, ALGORITHM, configuration.to_yaml(config), config.seed)
@@ -151,21 +116,47 @@ def write_structures(config: TrainConfig, rows: Columns, output: Output, world: 
 
     def make(block: int) -> BlockData:
         span = layout.span(block)
-        return BlockData({name: np.ascontiguousarray(rows[name][span]) for name in FIELDS})
+        return BlockData({name: np.ascontiguousarray(values[span]) for name, values in rows.items()})
 
-    mill(world, writer, make, stop, what="structures", unit="structures")
+    mill(world, writer, make, stop, what="structures", unit="rows")
 
 
-def task_maker(config: TrainConfig) -> Callable[[Reader], PotentialTask]:
+class MemberTask(PotentialTask):
+    """Training of a member, on blocks of its own.
+
+    Parameters
+    ----------
+    split : which blocks are for what.
+    spec, seed, counts : see `PotentialTask`.
+
+    """
+
+    def __init__(self, split: Split, spec: Spec, seed: int, counts: list[int]) -> None:
+        super().__init__(spec, seed, counts)
+        self.split = split
+
+
+def task_maker(config: TrainConfig, member: int) -> Callable[[Reader], MemberTask]:
     """Return what makes the task of a member from the store."""
 
-    def make(reader: Reader) -> PotentialTask:
-        layout = reader.layout
-        rows = {name: np.concatenate([reader.rows(block, name) for block in range(layout.blocks)]) for name in FIELDS}
-        counts = [layout.rows_in(block) for block in range(layout.blocks)]
-        return PotentialTask(make_spec(config, rows), config.seed, counts)
+    def make(reader: Reader) -> MemberTask:
+        rows = read_structures(reader)
+        roles = [reader.rows(block, "roles")[0, member] for block in range(reader.layout.blocks)]
+        blocks = {
+            role: tuple(np.flatnonzero(np.array(roles) == role).tolist()) for role in (TRAINS, VALIDATES, NOTHING)
+        }
+        real = np.split(rows["species"].any(axis=1), np.arange(1, len(roles)) * reader.layout.block_rows)
+        counts = [int(block.sum()) for block in real]
+        kept = {name: values[np.concatenate(real)] for name, values in rows.items()}
+        return MemberTask(Split(*blocks.values()), make_spec(config, kept), config.seed, counts)
 
     return make
+
+
+def read_structures(reader: Reader) -> Columns:
+    """All rows of the store, of which those without atoms are none."""
+    blocks = range(reader.layout.blocks)
+    return {name: np.concatenate([reader.rows(block, name) for block in blocks]) for name in FIELDS}
 
 
 def make_spec(config: TrainConfig, rows: Columns) -> Spec:

@@ -18,7 +18,7 @@ from scimill.errors import NumericalError
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop
 from scimill.training.checkpoint import State
-from scimill.training.data import Batch, Feed, Tensors
+from scimill.training.data import Batch, Feed, Split, Tensors
 from scimill.training.gradients import Gradients
 from scimill.training.metrics import Interval
 from scimill.training.optimizers import learning_rate, make_optimizer
@@ -74,6 +74,15 @@ class Sequences(Protocol):
 
     def augment(self, tensors: Tensors, stream: np.random.Generator) -> Tensors:
         """Vary a block's training samples, in each epoch by another stream."""
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """What a task has besides, that knows which blocks are for what; the shares of the configuration are not used."""
+
+    @property
+    def split(self) -> Split:
+        """Which blocks are for training, for validation and for neither."""
 
 
 @runtime_checkable

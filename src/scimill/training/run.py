@@ -15,7 +15,7 @@ from scimill.store.verify import open_everywhere
 from scimill.training.checkpoint import State
 from scimill.training.data import Feed, Source, Split, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
-from scimill.training.engine import ELSEWHERE, Collective, Sequences, Task, Trainer
+from scimill.training.engine import ELSEWHERE, Collective, Divided, Sequences, Task, Trainer
 from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
@@ -112,7 +112,8 @@ def _data(reader: Reader, task: Task, config: TrainingConfig, device: torch.devi
     if isinstance(task, Sequences):
         split = split_blocks(reader.layout.blocks, config, config.seed, task.groups)
         return split, source(span=task.span, augment=task.augment)
-    return split_blocks(reader.layout.blocks, config, config.seed), source()
+    split = task.split if isinstance(task, Divided) else split_blocks(reader.layout.blocks, config, config.seed)
+    return split, source()
 
 
 def _run(trainer: Trainer, task: Task, ranks: Ranks, records: Records, state: State | None) -> str:
