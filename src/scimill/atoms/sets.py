@@ -50,8 +50,9 @@ class Sets:
         for part in parts:
             empty = np.flatnonzero(~(self.roles == ROLE_OF[part]).any(axis=0))
             if len(empty):
+                count, use = len(self.roles), USE_OF[part]
                 raise ConfigError(
-                    f"of {len(self.roles):,} structures with energy and forces member {empty[0]} has none to {USE_OF[part]}",
+                    f"of {count:,} structures with energy and forces member {empty[0]} has none to {use}",
                     remedy="select more of them, or give other shares",
                 )
 
