@@ -12,11 +12,11 @@ import importlib.util
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,22 +140,23 @@ def found(check: Check, patient: Patient) -> Finding:
 
 @contextmanager
 def scratch_directory(ranks: World, directory: Path) -> Iterator[Path]:
-    """Make a directory for what is tried, and remove it with all it holds; collective."""
-    scratch = ranks.on_root(_make_scratch, directory)
+    """Make a directory for what is tried, and remove it with all it holds, whenever interrupted; collective."""
+    scratch = ranks.broadcast(directory.resolve() / f".scimill-doctor-{secrets.token_hex(4)}")
     try:
+        ranks.on_root(_make_scratch, scratch)
         yield scratch
     finally:
         if ranks.is_root:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _make_scratch(directory: Path) -> Path:
+def _make_scratch(scratch: Path) -> None:
     try:
-        return Path(tempfile.mkdtemp(prefix=".scimill-doctor-", dir=directory)).resolve()
+        scratch.mkdir(mode=0o700)
     except OSError as error:
         what = f"nothing can be written in the directory: {error.strerror}"
         remedy = "name the directory that outputs will go to: scimill doctor DIRECTORY"
-        raise StorageError(what, where=str(directory), remedy=remedy) from None
+        raise StorageError(what, where=str(scratch.parent), remedy=remedy) from None
 
 
 # ---- software ---------------------------------------------------------------------------------------------------

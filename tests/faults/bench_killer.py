@@ -36,12 +36,20 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def kill_at(config: GenerateConfig, output: Output, seconds: float) -> None:
-    """Generate in a child that is killed after some time."""
+def blocks_done(output: Output) -> int:
+    """Blocks of a set that are done; -1 where it has not been begun."""
+    ledger = output.part / ".scimill/ledger"
+    return int(np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE)) if ledger.exists() else -1
+
+
+def kill_after(config: GenerateConfig, output: Output, blocks: int, seconds: float) -> None:
+    """Generate in a child that is killed so long after so many blocks are done."""
     child = os.fork()
     if child == 0:
         generate.generate(config, output, World(None))
         os._exit(0)
+    while blocks_done(output) < blocks and not output.path.exists():
+        pass
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -54,11 +62,11 @@ def main() -> None:
     started = time.monotonic()
     generate.generate(config, Output(folder / "whole"), World(None))
     whole, lasts = hashes(folder / "whole"), time.monotonic() - started
+    count = len(np.fromfile(folder / "whole/.scimill/ledger", dtype=ROW))
     for number in range(kills):
         output = Output(folder / f"killed-{number}", resume=True)
-        kill_at(config, output, draw.uniform(0, 1.3 * lasts))
-        ledger = output.part / ".scimill/ledger"
-        done = np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE) if ledger.exists() else -1
+        kill_after(config, output, draw.randint(-1, count), draw.uniform(0, 2 * lasts / count))
+        done = blocks_done(output)
         assert output.path.exists() != output.part.exists() or done == -1
         generate.generate(config, output, World(None))
         print(done, "same" if hashes(output.path) == whole else "other", flush=True)

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,10 +63,17 @@ def test_a_wait_has_an_end(slurm: Slurm, tmp_path: Path) -> None:
         slurm.wait(job, 0.5)
 
 
-def test_a_killed_session_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for the socket of munge, whatever pytest is run by."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
     code = "import time, jobs.slurm as s\nwith s.running() as one: print(one.folder, flush=True); time.sleep(600)"
     command = [sys.executable, "-c", code]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path)}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(short)}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdout
         folder = killed.stdout.readline().strip()
@@ -77,7 +86,7 @@ def test_a_killed_session_leaves_nothing_behind(tmp_path: Path) -> None:
         assert not _named(folder)
         assert not Path(folder).exists()
         next_one.send_signal(signal.SIGINT)
-    wait_until(lambda: not list(tmp_path.glob(PREFIX + "*")), "an end without leftovers", 20)
+    wait_until(lambda: not list(short.glob(PREFIX + "*")), "an end without leftovers", 20)
 
 
 def _named(folder: str) -> list[int]:
