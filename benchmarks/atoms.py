@@ -27,12 +27,18 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from goals import Goal, conclude, machine
 
 from scimill.atoms import Database, evaluate
+from scimill.atoms.params import TrainConfig
+from scimill.atoms.potentials import evaluate_cache, members_of
 from scimill.atoms.serial_ase import connect
+from scimill.atoms.train import train_ensemble
+from scimill.config import Layer, build
 from scimill.parallel.partition import share
 from scimill.parallel.world import world
+from scimill.training.directory import RunDirectory
 
 NAIVE_ROWS = 1500  # structures of the plain ways
 MEMBERS = 8
+MEMBERS_TRAINED = 4
 EVALUATED = 150  # Al28, for the overhead
 MIXED = ((28, 240), (128, 80))  # atoms, structures: for the balance
 LATTICE = 4.05  # Å, of aluminium
@@ -271,6 +277,29 @@ def overhead(folder: Path, repeats: int) -> float:
     return (1 / ours - 1 / loop) * emt
 
 
+def ensemble(folder: Path, repeats: int) -> dict[str, float]:
+    """Structures per CPU second that an ensemble evaluates as calculators of ASE, at once, and out of a cache."""
+    path, run, pool = folder / "evaluated", folder / "ensemble", folder / "pool"
+    with Database(path) as database:
+        database.create_reduction("few", number=16)
+        values = {"reduction": "few", "members": MEMBERS_TRAINED, "epochs": 1}
+        config = build(TrainConfig, [Layer("benchmark", values)])
+        train_ensemble(config, database, RunDirectory(run), world())
+        for repeat in range(2 * repeats):
+            database.create_reduction(f"none{repeat}", number=0)
+        database.build_strided_train_cache(pool, "none0", 1.0, 0.0, 1, select="unused", format="npy")
+        members, none = members_of(run), "none{}".format
+        return {
+            "ensemble, as ASE": rate(
+                repeats, EVALUATED, none, lambda name: database.ase_evaluate_unused_data(members, name)
+            ),
+            "ensemble": rate(
+                repeats, EVALUATED, lambda n: none(n + repeats), lambda name: database.evaluate_unused_data(run, name)
+            ),
+            "ensemble, cache": rate(repeats, EVALUATED, lambda _: pool, lambda cache: evaluate_cache(run, cache)),
+        }
+
+
 def balance(folder: Path, ranks: int) -> float:
     path = folder / "mixed"
     if not path.exists():
@@ -296,6 +325,7 @@ def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
     few = part(arrays, NAIVE_ROWS)
     found["ase-db read"] = rate(repeats, NAIVE_ROWS, lambda n: ase_write(folder / f"rows-{n}.db", few), ase_read)
     found["overhead"] = overhead(folder, repeats)
+    found |= ensemble(folder, repeats)
     return found | {f"balance {ranks}": balance(folder, ranks) for ranks in (2, 4)}
 
 
@@ -325,6 +355,16 @@ def main() -> int:
         Goal("8 caches, MB/s", found["caches"], least=300),
         Goal("energies and forces, over ASE's database", found["read"] / found["ase-db read"], least=50),
         Goal("overhead of evaluating", found["overhead"], most=0.03),
+        Goal(
+            "ensemble at once, over its members as calculators of ASE",
+            found["ensemble"] / found["ensemble, as ASE"],
+            least=2,
+        ),
+        Goal(
+            "ensemble over a cache, over its members as such",
+            found["ensemble, cache"] / found["ensemble, as ASE"],
+            least=2,
+        ),
         *(Goal(f"balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
     ]
     return conclude(goals, {"figures": found}, arguments.json)

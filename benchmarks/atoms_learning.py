@@ -16,7 +16,6 @@ from scimill.atoms.database import Admission
 from scimill.atoms.demo import write_demo
 from scimill.atoms.ingest import import_files
 from scimill.atoms.params import TrainConfig
-from scimill.atoms.potentials import members_of
 from scimill.atoms.properties import Properties
 from scimill.atoms.train import train_ensemble
 from scimill.config import Layer, build
@@ -45,7 +44,7 @@ def learn(database: Database, kind: str, seed: int, folder: Path, arguments: arg
         runs.append(folder / f"{name}-{iteration}")
         train(database, name, iteration, runs[-1], arguments)
         if iteration < arguments.iterations:
-            found = database.ase_evaluate_unused_data(members_of(runs[-1]), name)
+            found = database.evaluate_unused_data(runs[-1], name)
             left = sum(len(values["rows"]) for values in found.predicted.values())
             share = arguments.added / left
             database.update_data_reductions(name, found.predicted, found.true, share, seed=seed, **PROCEDURES[kind])

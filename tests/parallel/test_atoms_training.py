@@ -1,14 +1,20 @@
 """Ensembles of potentials under mpirun: a team of ranks for each member, and the same ensemble on 1, 2 and 3 ranks."""
 
 import json
+import shutil
 import signal
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from atoms_data import metals, opened
 from mpi import scimill, start, succeed, wait_until
+from scimill.atoms import Database
 from scimill.atoms.ingest import import_files
+from scimill.atoms.potentials import evaluate_cache
 from scimill.atoms.properties import Properties
 from scimill.atoms.serial_ase import ase
 
@@ -61,6 +67,36 @@ def test_teams_of_ranks_train_the_members_as_one_rank_does(database, alone, tmp_
     succeed("atoms", "train", database, "--output", run, "--members", members, *ARGUMENTS, ranks=ranks)
     assert ranks_of(run, members) == each
     require_same(run, alone[members], members)
+
+
+def test_ranks_share_an_evaluation_by_an_ensemble(database, alone, tmp_path):
+    paths = [shutil.copytree(database, tmp_path / name) for name in ("one", "many")]
+    for path in paths:
+        with Database(path) as opened_:
+            opened_.create_reduction("r", number=4)
+    with Database(paths[0]) as opened_:
+        opened_.evaluate_unused_data(alone[2], "r")
+    result = succeed("atoms", "evaluate", paths[1], "r", "--ensemble", alone[2], ranks=3)
+    assert "20 structures evaluated, 0 failed; RMSE of energies" in result.stdout
+    folders = [path / "Data_reductions/r/predictions" for path in paths]
+    one, many = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
+    assert len(one) > 3
+    assert many == one
+
+
+def test_ranks_share_the_evaluation_of_a_cache(database, alone, tmp_path):
+    with Database(database) as opened_:
+        opened_.build_strided_train_cache(tmp_path / "cache", None, 1.0, 0.0, 1, format="npy", select="all")
+    expected = evaluate_cache(alone[2], tmp_path / "cache").predicted
+    assert len(expected) > 5
+    driver = Path(__file__).with_name("evaluating.py")
+    program = (sys.executable, *map(str, (driver, alone[2], tmp_path / "cache", tmp_path / "found")))
+    result = scimill(program=program, ranks=3)
+    assert result.returncode == 0, result
+    for rank in range(3):
+        found = np.load(tmp_path / f"found-{rank}.npz")
+        assert set(found.files) == set(expected)
+        assert all(np.array_equal(found[group], values["forces"]) for group, values in expected.items())
 
 
 def test_a_signal_to_one_rank_stops_all_teams_and_others_go_on(database, alone, tmp_path):

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoms_data import metals, opened
-from scimill.atoms import Database, ingest, plots
+from scimill.atoms import Database, evaluate, ingest, plots
 from scimill.atoms.composition import species_of
 from scimill.atoms.demo import write_demo
 from scimill.atoms.neighbours import most, neighbours, padded
 from scimill.atoms.network import Potential, Spec, predict
 from scimill.atoms.params import TrainConfig
-from scimill.atoms.potentials import EnsembleCalculator, load_ensemble, members_of
+from scimill.atoms.potentials import Ensemble, EnsembleCalculator, evaluate_cache, load_ensemble, members_of
 from scimill.atoms.properties import Properties
 from scimill.atoms.serial_ase import ase
 from scimill.atoms.train import train_ensemble
@@ -62,6 +62,12 @@ def structure(seed=1):
     return {"species": species, "coordinates": coordinates, "cell": cell[None], "pbc": np.ones((1, 3), np.uint8)}
 
 
+def single(model, rows):
+    """Energies and forces by one model."""
+    energies, forces = predict([model], rows)
+    return energies[0], forces[0]
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(1)
@@ -70,32 +76,32 @@ def model():
 
 def test_forces_are_the_gradient_of_the_energy(model):
     rows = structure()
-    _, forces = predict(model, rows, 99)
+    _, forces = single(model, rows)
     assert not forces[0, 4:].any()
     for atom, axis in ((0, 0), (1, 2), (3, 1)):
         energies = []
         for step in (1e-4, -1e-4):
             moved = {**rows, "coordinates": rows["coordinates"].copy()}
             moved["coordinates"][0, atom, axis] += step
-            energies.append(predict(model, moved, 99)[0][0])
+            energies.append(single(model, moved)[0][0])
         assert forces[0, atom, axis] == pytest.approx((energies[1] - energies[0]) / 2e-4, abs=1e-6)
 
 
 def test_the_energy_is_blind_to_what_it_should_be(model):
     rows = structure()
-    energy, forces = predict(model, rows, 99)
+    energy, forces = single(model, rows)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
     turned = {**rows, "coordinates": rows["coordinates"] @ turn, "cell": rows["cell"] @ turn}
-    assert predict(model, turned, 99)[0] == pytest.approx(energy, abs=1e-9)
-    assert np.allclose(predict(model, turned, 99)[1], forces @ turn, atol=1e-8)
+    assert single(model, turned)[0] == pytest.approx(energy, abs=1e-9)
+    assert np.allclose(single(model, turned)[1], forces @ turn, atol=1e-8)
     moved = {**rows, "coordinates": rows["coordinates"].copy()}
     moved["coordinates"][0, 2] += rows["cell"][0, 1]  # by a cell vector
     moved["coordinates"][0, :4] += 0.7
-    assert predict(model, moved, 99)[0] == pytest.approx(energy, abs=1e-9)
+    assert single(model, moved)[0] == pytest.approx(energy, abs=1e-9)
     order = [1, 0, 3, 2, 4, 5]
     swapped = {**rows, "species": rows["species"][:, order], "coordinates": rows["coordinates"][:, order]}
-    assert predict(model, swapped, 99)[0] == pytest.approx(energy, abs=1e-9)
-    assert np.allclose(predict(model, swapped, 99)[1], forces[:, order], atol=1e-8)
+    assert single(model, swapped)[0] == pytest.approx(energy, abs=1e-9)
+    assert np.allclose(single(model, swapped)[1], forces[:, order], atol=1e-8)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +173,77 @@ def test_the_calculator_gives_mean_and_deviation(run, filled):
         found = database.ase_evaluate_unused_data(members_of(run), "r")
     assert found.failed == 0
     assert all((values["deviation"] > 0).all() for values in found.predicted.values())
+
+
+def require_same(found, expected):
+    assert found.predicted.keys() == expected.predicted.keys()
+    assert sum(len(values["rows"]) for values in found.predicted.values()) == 20
+    for group, values in expected.predicted.items():
+        mine = found.predicted[group]
+        for name in ("energy", "forces", "deviation"):
+            assert np.allclose(mine[name], values[name], rtol=1e-10, atol=1e-10), name
+        for name in ("rows", "uid", "status"):
+            assert np.array_equal(mine[name], values[name]), name
+        assert (mine["path"], mine["iteration"]) == (values["path"], values["iteration"])
+        for name, labels in expected.true[group].items():
+            assert np.array_equal(found.true[group][name], labels)
+
+
+def test_many_at_once_have_the_numbers_of_one_by_one(run, filled, tmp_path):
+    with Database(shutil.copytree(filled, tmp_path / "db")) as database:
+        database.create_reduction("few", number=8)
+        expected = database.ase_evaluate_unused_data(members_of(run), "few")
+        require_same(database.evaluate_unused_data(run, "few"), expected)
+        for form in ("npy", "npz"):
+            path = tmp_path / form
+            database.build_strided_train_cache(path, "few", 1.0, 0.0, 1, select="unused", format=form)
+            cached = evaluate_cache(run, path)
+            require_same(cached, expected)
+        done = database.update_data_reductions("few", cached.predicted, cached.true, 0.5, score="deviation")
+        assert (done.iteration, done.added) == (1, 10)
+        with pytest.raises(InputError, match="not of the unused structures of iteration 1"):
+            database.update_data_reductions("few", cached.predicted, cached.true, 0.5, score="deviation")
+
+
+def test_of_many_at_once_only_those_fail_that_must(run):
+    species = np.array([13] * 4, dtype=np.uint8)
+    crystals = [atoms for atoms in metals(48) if set(atoms.numbers) == {13} and len(atoms) == 4]
+    geometry = {
+        "coordinates": np.stack([atoms.positions for atoms in crystals]),
+        "cell": np.stack([atoms.cell[:] for atoms in crystals]),
+        "pbc": np.ones((len(crystals), 3), np.uint8),
+    }
+    geometry["cell"][1] = 0  # repeats without volume
+    geometry["coordinates"][2, 1] = np.nan
+    for numbers in (species, species + 1):  # the potential does not know silicon
+        found = evaluate.predict(numbers, geometry, [Ensemble(run)])
+        expected = evaluate.predict(numbers, geometry, [EnsembleCalculator(run)])
+        assert found["message"].tolist() == expected["message"].tolist()
+        assert found["status"].tolist() == expected["status"].tolist()
+        assert np.allclose(found["forces"].mean(axis=1), expected["forces"][:, 0], equal_nan=True)
+    assert (expected["status"] == evaluate.FAILED).all()
+    assert "not trained on elements [14]" in expected["message"][0]
+
+
+def test_what_is_no_cache_of_all_structures_is_refused(run, filled, tmp_path):
+    with pytest.raises(InputError, match="no cache"):
+        evaluate_cache(run, tmp_path)
+    with Database(filled) as database:
+        database.build_strided_train_cache(tmp_path / "cut", "r", 0.5, 0.5, 1, select="unused", format="npz")
+        database.build_strided_train_cache(tmp_path / "all", "r", 1, 0, 1, select="unused", format="npz")
+    with pytest.raises(InputError, match="not one of all structures"):
+        evaluate_cache(run, tmp_path / "cut")
+    file = tmp_path / "all/member-0/train.npz"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(InputError, match="the cache is damaged"):
+        evaluate_cache(run, tmp_path / "all")
+
+
+def test_one_calculator_is_no_committee(filled, tmp_path):
+    with Database(shutil.copytree(filled, tmp_path / "db")) as database:
+        found = database.ase_evaluate_unused_data("emt", "r")
+        with pytest.raises(InputError, match="one calculator is no committee"):
+            database.update_data_reductions("r", found.predicted, found.true, 0.5, score="deviation")
 
 
 def test_predictions_of_other_weights_are_not_taken_for_new_ones(run, filled, tmp_path):

@@ -264,6 +264,32 @@ def _index(selection: Selection, part: Part) -> dict[str, NDArray[np.int64]]:
     return found
 
 
+def read_whole(directory: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+    """Read a cache of all selected structures, of format npy or npz: its manifest, and its columns.
+
+    Raises
+    ------
+    InputError : no such cache, damaged, or of another kind.
+
+    """
+    where, allowed = str(directory), "--format npy or npz, --train-fraction 1 --valid-fraction 0 --n-caches 1"
+    try:
+        about: dict[str, Any] = json.loads((directory / MANIFEST).read_text("utf-8"))
+        shape = (about["train_fraction"], about["valid_fraction"], about["n_caches"])
+        if about["format"] not in ("npy", "npz") or shape != (1, 0, 1):
+            raise InputError("the cache is not one of all structures", where=where, allowed=allowed)
+        path = directory / "member-0" / f"train{FORMATS[about['format']][0]}"
+        if about["format"] == "npy":
+            files = path.glob("data-*.npy")
+            return about, {file.stem.removeprefix("data-"): np.load(file, mmap_mode="r") for file in files}
+        with path.open("rb") as opened, np.load(opened) as arrays:
+            return about, dict(arrays)
+    except FileNotFoundError:
+        raise InputError("no cache", where=where, allowed=allowed) from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        raise InputError("the cache is damaged", where=where, remedy="make it again") from None
+
+
 def read_index(directory: Path, snapshot: Snapshot) -> tuple[dict[str, Any], list[dict[str, RowsOf]]]:
     """Read caches of format "index": their manifest, and of each member the rows of each of its sets.
 

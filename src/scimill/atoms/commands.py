@@ -187,7 +187,7 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
 @click.argument("name")
 @configured(EvaluateConfig)
 def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
-    """Evaluate the structures of DATABASE that the reduction NAME does not use, with any calculator of ASE.
+    """Evaluate the structures of DATABASE that the reduction NAME does not use: by an ensemble, or a calculator of ASE.
 
     Under mpirun or srun the ranks share the work. Stopped or killed, the same command goes on where it was.
     """
@@ -199,7 +199,10 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
     arguments = {key: yaml.safe_load(value) for key, value in config.arguments.items()}
     members = config.calculator.split(",")
     with Database(database, world=ranks) as opened:
-        found = opened.ase_evaluate_unused_data(members, name, arguments=arguments, select=config.select, stop=stop)
+        if config.ensemble is None:
+            found = opened.ase_evaluate_unused_data(members, name, arguments=arguments, select=config.select, stop=stop)
+        else:
+            found = opened.evaluate_unused_data(config.ensemble, name, select=config.select, stop=stop)
     click.echo(f"{database}: {summary(found)}")
     if found.messages and ranks.is_root:
         say(f"the calculator failed with {found.failed:,} structures; the first said: {found.messages[0]}")

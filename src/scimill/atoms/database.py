@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -682,6 +683,21 @@ class Database:
             members = committee(ase_calculator, arguments)
         evaluate.evaluate(self.snapshot, reduction, members, select=select, world=self.world, stop=stop)
         return self.predictions(reduction)
+
+    def evaluate_unused_data(
+        self, run: str | Path, reduction: str, *, select: Select = "unused", stop: Stop | None = None
+    ) -> Predictions:
+        """Evaluate as `ase_evaluate_unused_data`, by a trained ensemble, many structures at once; collective.
+
+        Parameters
+        ----------
+        run : directory of ``scimill atoms train``; its members are the committee.
+        reduction, select, stop : see `ase_evaluate_unused_data`.
+
+        """
+        from scimill.atoms.potentials import Ensemble  # here: torch takes a second to import
+
+        return self.ase_evaluate_unused_data(partial(Ensemble, run), reduction, select=select, stop=stop)
 
     def predictions(self, reduction: str) -> Predictions:
         """Read what `ase_evaluate_unused_data` has found."""

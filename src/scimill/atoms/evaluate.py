@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from crc32c import crc32c
@@ -144,8 +144,16 @@ def _read(folder: Path, block: Block) -> NDArray[Any] | None:
     return found if len(found) == len(block.rows) else None
 
 
-def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
-    """Energies and forces of structures by every calculator; a structure with which one fails is NaN and told.
+@runtime_checkable
+class Batched(Protocol):
+    """A committee that evaluates many structures at once, in the place of calculators."""
+
+    def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
+        """Energies and forces by every member, see `records`."""
+
+
+def records(rows: int, members: int, atoms: int) -> NDArray[Any]:
+    """Predictions to be filled in.
 
     Returns
     -------
@@ -153,11 +161,28 @@ def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any
     what a calculator said that failed.
 
     """
+    kind = [("energy", "f8", (members,)), ("forces", "f8", (members, atoms, 3)), ("status", "u1"), ("message", "U200")]
+    return np.zeros(rows, dtype=kind)
+
+
+def fail(found: NDArray[Any], row: int, error: Exception) -> None:
+    """Record that a calculator has failed with a structure: its predictions are NaN."""
+    found["status"][row], found["message"][row] = FAILED, f"{type(error).__name__}: {error}"
+    found["energy"][row], found["forces"][row] = np.nan, np.nan
+
+
+def not_finite() -> ArithmeticError:
+    """Why a calculator has failed that has raised nothing."""
+    return ArithmeticError("the result is not finite")
+
+
+def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
+    """Energies and forces of structures by every calculator, see `records`; those with which one fails are told."""
+    if len(calculators) == 1 and isinstance(calculators[0], Batched):
+        return calculators[0].predict_records(species, geometry)
     positions = geometry["coordinates"]
     rows, atoms = positions.shape[:2]
-    members = len(calculators)
-    kind = [("energy", "f8", (members,)), ("forces", "f8", (members, atoms, 3)), ("status", "u1"), ("message", "U200")]
-    found = np.zeros(rows, dtype=kind)
+    found = records(rows, len(calculators), atoms)
     for row in range(rows):
         energy, forces = found["energy"][row], found["forces"][row]
         try:
@@ -166,10 +191,9 @@ def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any
                     species, positions[row], geometry["cell"][row], geometry["pbc"][row], calculator
                 )
             if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
-                raise ArithmeticError("the result is not finite")
+                raise not_finite()
         except Exception as error:  # a calculator may raise anything; the other structures go on
-            found["status"][row], found["message"][row] = FAILED, f"{type(error).__name__}: {error}"
-            energy[:], forces[:] = np.nan, np.nan
+            fail(found, row, error)
     return found
 
 
@@ -226,7 +250,7 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
     messages: list[str] = []
     for group in sorted({block.group for block in blocks}):
         mine = sorted((b for b in blocks if b.group == group), key=lambda b: int(b.rows[0]))
-        predicted[group] = _joined(np.concatenate([known[block.name] for block in mine]))
+        predicted[group] = joined(np.concatenate([known[block.name] for block in mine]))
         predicted[group]["rows"] = np.concatenate([block.rows for block in mine])
         messages += [text for block in mine for text in known[block.name]["message"].tolist() if text]
         stored = snapshot.rows(group, names=["uid", "energy", "forces"])
@@ -237,7 +261,7 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
     return Predictions(predicted, true, tuple(messages)), about["select"]
 
 
-def _joined(found: NDArray[Any]) -> dict[str, Any]:
+def joined(found: NDArray[Any]) -> dict[str, Any]:
     """Predictions of a group: means over the committee, and its deviation."""
     forces = found["forces"]
     return {

@@ -6,9 +6,10 @@ element they go into a network with two hidden layers, whose outputs add up to t
 Metals that are bound by their density, as EMT's are, need no angles.
 """
 
+import contextlib
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scimill.atoms.neighbours import neighbours, padded
+from scimill.atoms.neighbours import most, neighbours, padded
 
 CAMPAIGN = "atoms"
 NEAREST = 1.5  # Å, where the first Gaussian stands
@@ -157,15 +158,28 @@ class PotentialTask:
         return losses if training else losses.detach()
 
 
-def tensors_of(rows: Mapping[str, NDArray[Any]], cutoff: float, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Species, positions and neighbours of structures, as `Potential` takes them."""
+def tensors_of(
+    rows: Mapping[str, NDArray[Any]], cutoff: float, width: int | None, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Species, positions and neighbours of structures, as `Potential` takes them.
+
+    Parameters
+    ----------
+    rows : columns, see `FIELDS`; the first axis is the structures, padded to the largest.
+    cutoff : Å.
+    width : neighbours that there is room for; as many as there are if not given.
+    dtype : of positions and vectors.
+
+    """
     species = np.asarray(rows["species"])
-    indices = np.full((*species.shape, width), -1, dtype=np.int64)
-    vectors = np.zeros((*species.shape, width, 3))
-    for row, numbers in enumerate(species):
-        atoms = int((numbers > 0).sum())
-        found = neighbours(rows["coordinates"][row][:atoms], rows["cell"][row], rows["pbc"][row], cutoff)
-        indices[row, :atoms], vectors[row, :atoms] = padded(found, atoms, width)
+    counts = (species > 0).sum(axis=1)
+    geometry = zip(rows["coordinates"], rows["cell"], rows["pbc"], counts, strict=True)
+    found = [neighbours(positions[:n], cell, pbc, cutoff) for positions, cell, pbc, n in geometry]
+    room = max(map(most, found), default=0) if width is None else width
+    indices = np.full((*species.shape, room), -1, dtype=np.int64)
+    vectors = np.zeros((*species.shape, room, 3))
+    for row, atoms in enumerate(counts.tolist()):
+        indices[row, :atoms], vectors[row, :atoms] = padded(found[row], atoms, room)
     positions, shifts = torch.tensor(rows["coordinates"], dtype=dtype), torch.tensor(vectors, dtype=dtype)
     return torch.tensor(species.astype(np.int64)), positions, torch.tensor(indices), shifts
 
@@ -179,10 +193,24 @@ def checksum(model: Potential) -> int:
 
 
 def predict(
-    model: Potential, rows: Mapping[str, NDArray[Any]], width: int
+    models: Sequence[Potential], rows: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies (n,), eV, and forces (n, atoms, 3), eV/Å, of structures whose atoms have at most so many neighbours."""
-    dtype = next(model.parameters()).dtype
-    inputs = tensors_of(rows, model.spec.cutoff, width, dtype)
-    energies, forces = energies_and_forces(model, inputs, training=False)
-    return energies.detach().numpy().astype(float), forces.detach().numpy().astype(float)
+    """Energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å, of structures, by models of one cutoff."""
+    inputs = tensors_of(rows, models[0].spec.cutoff, None, next(models[0].parameters()).dtype)
+    with _one_thread():
+        found = [energies_and_forces(model, inputs, training=False) for model in models]
+    energies, forces = (
+        np.stack([part.detach().numpy().astype(float) for part in parts]) for parts in zip(*found, strict=True)
+    )
+    return energies, forces
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """So small a network is fastest with one thread; and other ranks need the other cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -94,6 +94,10 @@ class EvaluateConfig(Run):
         "emt", "ASE's calculator by name (emt, lj, …) or import path (tblite.ase:TBLite); several: a committee"
     )
     arguments: Hints = parameter({}, "its arguments, such as method=GFN2-xTB; texts that look like numbers are numbers")
+    ensemble: str | None = parameter(
+        None,
+        "run of `scimill atoms train`: its members are the committee, many structures at once, and no calculator is",
+    )
     select: Literal["unused", "test", "train", "anomalous", "all"] = parameter("unused", "which structures")
 
 

@@ -14,7 +14,6 @@ from scimill import config as configuration
 from scimill.atoms.batch import Columns
 from scimill.atoms.composition import species_of
 from scimill.atoms.database import Database
-from scimill.atoms.neighbours import most, neighbours
 from scimill.atoms.network import Potential, predict
 from scimill.atoms.potentials import load_ensemble
 from scimill.atoms.train import DATA, member_folder, read_structures
@@ -76,13 +75,10 @@ def _point(database: Database, run: Path, blocks: list[tuple[str, Columns]]) -> 
 def _squares(models: list[Potential], group: str, columns: Columns) -> list[float]:
     """Sum and number of the squared errors per atom of energies, and of components of forces."""
     species = species_of(group)
-    cutoff = models[0].spec.cutoff
-    geometry = zip(columns["coordinates"], columns["cell"], columns["pbc"], strict=True)
-    width = max(most(neighbours(*structure, cutoff)) for structure in geometry)
     rows = {**columns, "species": np.tile(species, (len(columns["energy"]), 1))}
-    found = [predict(model, rows, width) for model in models]
-    energy = (np.mean([energies for energies, _ in found], axis=0) - columns["energy"]) / len(species)
-    force = np.mean([forces for _, forces in found], axis=0) - columns["forces"]
+    energies, forces = predict(models, rows)
+    energy = (energies.mean(axis=0) - columns["energy"]) / len(species)
+    force = forces.mean(axis=0) - columns["forces"]
     energy, force = energy[np.isfinite(energy)], force[np.isfinite(force)]
     return [float((energy**2).sum()), len(energy), float((force**2).sum()), len(force)]
 

@@ -1,17 +1,27 @@
-"""Trained ensembles as a calculator of ASE."""
+"""Trained ensembles: a calculator of ASE, and a committee that evaluates many structures at once."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scimill.atoms import scores
-from scimill.atoms.neighbours import most, neighbours
+from scimill.atoms import caches, evaluate, scores
+from scimill.atoms.batch import Columns
+from scimill.atoms.composition import species_of
+from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.network import CAMPAIGN, Potential, Spec, checksum, predict
 from scimill.atoms.serial_ase import Calculator, all_changes
 from scimill.errors import InputError
+from scimill.parallel.partition import share
+from scimill.parallel.world import World
 from scimill.training.checkpoint import MODEL, read_model
+
+BATCH_ATOMS = 1024
+"""Atoms that are evaluated at once: enough for arrays to be worth it, few enough for the processor's cache."""
+SET_ATOMS = 16384  # of a cache's part that one rank evaluates
 
 
 def load_ensemble(run: Path) -> list[Potential]:
@@ -35,6 +45,131 @@ def _load(file: Path) -> Potential:
     return model.double().eval()
 
 
+def fingerprint(models: Sequence[Potential]) -> str:
+    """What changes with the weights."""
+    return "-".join(f"{checksum(model):08x}" for model in models)
+
+
+def predict_known(
+    models: Sequence[Potential], species: NDArray[np.integer], geometry: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Energies and forces of structures of one formula, see `network.predict`.
+
+    Raises
+    ------
+    ValueError : an element that the potentials were not trained on.
+
+    """
+    unknown = set(species.tolist()) - set(models[0].spec.elements)
+    if unknown:
+        raise ValueError(f"the potential was not trained on elements {sorted(unknown)}")
+    return predict(models, {**geometry, "species": np.tile(species, (len(geometry["coordinates"]), 1))})
+
+
+class Ensemble:
+    """A committee that evaluates many structures at once, to the same numbers as its members one by one.
+
+    Parameters
+    ----------
+    run : directory of ``scimill atoms train``.
+
+    Raises
+    ------
+    InputError : no such run, damaged, or of another campaign.
+
+    """
+
+    def __init__(self, run: str | Path) -> None:
+        self._models = load_ensemble(Path(run))
+        self.fingerprint = fingerprint(self._models)
+        """changes with the weights"""
+
+    def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
+        """Energies and forces by every member, as `evaluate.predict` gives them."""
+        rows, atoms = geometry["coordinates"].shape[:2]
+        found = evaluate.records(rows, len(self._models), atoms)
+        size = max(1, BATCH_ATOMS // atoms)
+        for first in range(0, rows, size):
+            part = slice(first, first + size)
+            self._fill(found[part], species, {name: geometry[name][part] for name in ("coordinates", "cell", "pbc")})
+        return found
+
+    def _fill(self, found: NDArray[Any], species: NDArray[np.uint8], geometry: Columns) -> None:
+        """Evaluate a batch; where that fails, one by one, so that only those fail which must."""
+        try:
+            energies, forces = predict_known(self._models, species, geometry)
+        except Exception as error:  # a cell without volume, an unknown element
+            if len(found) == 1:
+                evaluate.fail(found, 0, error)
+                return
+            for row in range(len(found)):
+                one = slice(row, row + 1)
+                self._fill(found[one], species, {name: values[one] for name, values in geometry.items()})
+            return
+        found["energy"], found["forces"] = energies.T, forces.swapaxes(0, 1)
+        for row in np.flatnonzero(~(np.isfinite(energies).all(0) & np.isfinite(forces).all((0, 2, 3)))).tolist():
+            evaluate.fail(found, row, evaluate.not_finite())
+
+
+def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = None) -> Predictions:
+    """Evaluate a cache by an ensemble, without the database; collective.
+
+    Parameters
+    ----------
+    run : directory of ``scimill atoms train``.
+    cache : made with format npy or npz, select "unused", train_fraction 1, valid_fraction 0, n_caches 1.
+    world : the ranks, which share the work; one if not given.
+
+    Returns
+    -------
+    Predicted and true values side by side, as `Database.ase_evaluate_unused_data` gives them, for
+    `Database.update_data_reductions`.
+
+    Raises
+    ------
+    InputError : no such run or cache.
+
+    """
+    world = world or World(None)
+    with world.together():
+        ensemble = Ensemble(run)
+        about, rows = caches.read_whole(Path(cache))
+    spans = _spans(rows["path"])
+    mine: dict[int, NDArray[Any]] = {}
+    for number in share(np.arange(len(spans)), world.rank, world.size).tolist():
+        _, span = spans[number]
+        species = rows["species"][span.start]
+        species = species[species > 0]
+        geometry = {name: np.asarray(rows[name][span]) for name in ("coordinates", "cell", "pbc")}
+        geometry["coordinates"] = geometry["coordinates"][:, : len(species)]
+        mine[number] = ensemble.predict_records(species, geometry)
+    found = {number: values for part in world.gather_all(mine) for number, values in part.items()}
+    predicted: Arrays = {}
+    true: Arrays = {}
+    for group in sorted({group for group, _ in spans}):
+        numbers = [number for number, span in enumerate(spans) if span[0] == group]
+        places = np.concatenate([np.arange(spans[number][1].start, spans[number][1].stop) for number in numbers])
+        predicted[group] = evaluate.joined(np.concatenate([found[number] for number in numbers]))
+        paths = [path.decode() for path in rows["path"][places].tolist()]
+        predicted[group] |= {"uid": rows["uid"][places], "path": paths, "iteration": about["iteration"]}
+        predicted[group]["rows"] = np.array([int(path.rpartition("/")[2]) for path in paths], dtype=np.int64)
+        atoms = predicted[group]["forces"].shape[1]
+        true[group] = {"energy": rows["energy"][places], "forces": rows["forces"][places][:, :atoms]}
+    messages = [text for number in sorted(found) for text in found[number]["message"].tolist() if text]
+    return Predictions(predicted, true, tuple(messages))
+
+
+def _spans(paths: NDArray[Any]) -> list[tuple[str, slice]]:
+    """Rows that are evaluated together, of one group each, and its name."""
+    groups = np.array([path.split(b"/")[1].decode() for path in paths.tolist()])
+    bounds = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(groups)]
+    spans = []
+    for begin, end in itertools.pairwise(bounds):
+        size = max(1, SET_ATOMS // len(species_of(groups[begin])))
+        spans += [(str(groups[begin]), slice(first, min(first + size, end))) for first in range(begin, end, size)]
+    return spans
+
+
 class EnsembleCalculator(Calculator):
     """The mean of an ensemble; its largest deviation of a force (eV/Å) is the result ``deviation``.
 
@@ -51,7 +186,7 @@ class EnsembleCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         models = load_ensemble(Path(run))
         self._models = models if members is None else [models[member] for member in members]
-        self.fingerprint = "-".join(f"{checksum(model):08x}" for model in self._models)
+        self.fingerprint = fingerprint(self._models)
         """changes with the weights"""
 
     def calculate(
@@ -59,18 +194,11 @@ class EnsembleCalculator(Calculator):
     ) -> None:
         """Compute energy, forces and deviation."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        cutoff = self._models[0].spec.cutoff
-        geometry = (np.asarray(atoms.positions), np.asarray(atoms.cell), np.asarray(atoms.pbc))
-        width = most(neighbours(*geometry, cutoff))
-        names = ("coordinates", "cell", "pbc")
-        rows = {"species": atoms.numbers[None], **{n: v[None] for n, v in zip(names, geometry, strict=True)}}
-        unknown = set(atoms.numbers.tolist()) - set(self._models[0].spec.elements)
-        if unknown:
-            raise ValueError(f"the potential was not trained on elements {sorted(unknown)}")
-        found = [predict(model, rows, width) for model in self._models]
-        forces = np.array([pulled for _, pulled in found])
+        geometry = {"coordinates": atoms.positions, "cell": atoms.cell, "pbc": atoms.pbc}
+        rows = {name: np.asarray(values)[None] for name, values in geometry.items()}
+        energies, forces = predict_known(self._models, atoms.numbers, rows)
         self.results = {
-            "energy": float(np.mean([energies[0] for energies, _ in found])),
+            "energy": float(energies.mean()),
             "forces": forces.mean(axis=0)[0],
             "deviation": float(scores.force_deviation(forces)[0]),
         }

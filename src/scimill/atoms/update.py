@@ -164,15 +164,17 @@ class _Pool:
         if not self._groups:
             return np.zeros(0)
         if self._rules.score == "deviation":
-            return np.where(self._status == FAILED, np.nan, self._every(predicted, "deviation"))
+            found = np.where(self._status == FAILED, np.nan, self._every(predicted, "deviation"))
+            if not np.any(found[np.isfinite(found)]):
+                remedy = "evaluate by several calculators or an --ensemble, or give another --score"
+                raise InputError("no structure has a deviation: one calculator is no committee", remedy=remedy)
+            return found
         if self._rules.score == "force":
-            found = [scores.force_error(predicted[g]["forces"], true[g]["forces"]) for g in self._groups]
-            return np.concatenate(found)
+            errors = [scores.force_error(predicted[g]["forces"], true[g]["forces"]) for g in self._groups]
+            return np.concatenate(errors)
         counts = np.array([element_counts(species_of(group), self._elements) for group in self._groups])
-        errors = scores.energy_error(
-            self._every(predicted, "energy"), self._every(true, "energy"), counts[self._kinds]
-        )  # fmt: skip
-        return np.abs(errors)
+        predictions, labels = self._every(predicted, "energy"), self._every(true, "energy")
+        return np.abs(scores.energy_error(predictions, labels, counts[self._kinds]))
 
     @property
     def _elements(self) -> NDArray[np.uint8]:
