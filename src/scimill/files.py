@@ -27,7 +27,9 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(sign in text for sign in _FULL) or _is_full(path):
             raise StorageError(
-                f"the disk is full, while {doing}", where=str(path), remedy="make space, then run again with --resume"
+                f"the disk is full, while {doing}",
+                where=str(path),
+                remedy="make space, then run the same command again, with --resume if it has that",
             ) from None
         raise StorageError(f"{doing} failed: {text or type(error).__name__}", where=str(path)) from None
 

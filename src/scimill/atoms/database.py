@@ -502,6 +502,15 @@ class Database:
         self.world.on_root(check_free, path, sum(f.row_bytes * rows for f, rows in plan.datasets(self.columns)))
         attributes: dict[str, str | int | float | bool] = {"title": "atomic structures", "sessions_before": plan.first}
         writer = SegmentWriter(self.world, path, [*plan.datasets(self.columns)], attributes)
+        try:
+            self._fill_segment(writer, plan)
+            writer.finish()
+        except StorageError:
+            writer.abandon()
+            raise
+
+    def _fill_segment(self, writer: SegmentWriter, plan: "_Plan") -> None:
+        """Write this rank's chunks."""
         for number in share(np.arange(len(plan.chunks)), self.world.rank, self.world.size).tolist():
             for batch in self.snapshot.read_chunk(plan.chunks[number], plan.names):
                 first = plan.starts[number][batch.group]
@@ -510,7 +519,6 @@ class Database:
         if self.world.is_root:
             for group in plan.rows:
                 writer.write(f"{group}/species", 0, composition.species_of(group))
-        writer.finish()
 
     def _commit(self, plan: "_Plan") -> None:
         old = self.snapshot.manifest

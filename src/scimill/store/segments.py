@@ -4,6 +4,7 @@ A segment is laid down, filled by any number of ranks with raw writes, synced an
 name is complete.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,17 @@ class SegmentWriter:
 
     def finish(self) -> None:
         """Close the file, bring it to the disk and give it its name."""
-        self._file.close()
+        with storage_errors(self._part, "writing a segment"):
+            self._file.close()
         self._world.barrier()
         self._world.on_root(self._name)
+
+    def abandon(self) -> None:
+        """Give up after a failure: free the space that the part takes. Where other ranks still write it, it stays."""
+        if self._world.size == 1:
+            with contextlib.suppress(OSError, RuntimeError):  # HDF5 may have more to write on the full disk
+                self._file.close()
+            self._part.unlink(missing_ok=True)
 
     def _name(self) -> None:
         with storage_errors(self._part, "syncing a segment"):
