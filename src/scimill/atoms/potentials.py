@@ -135,28 +135,36 @@ def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = Non
         ensemble = Ensemble(run)
         about, rows = caches.read_whole(Path(cache))
     spans = _spans(rows["path"])
-    mine: dict[int, NDArray[Any]] = {}
-    for number in share(np.arange(len(spans)), world.rank, world.size).tolist():
-        _, span = spans[number]
-        species = rows["species"][span.start]
-        species = species[species > 0]
-        geometry = {name: np.asarray(rows[name][span]) for name in ("coordinates", "cell", "pbc")}
-        geometry["coordinates"] = geometry["coordinates"][:, : len(species)]
-        mine[number] = ensemble.predict_records(species, geometry)
+    numbers = share(np.arange(len(spans)), world.rank, world.size).tolist()
+    mine = {number: _evaluated(ensemble, rows, spans[number][1]) for number in numbers}
     found = {number: values for part in world.gather_all(mine) for number, values in part.items()}
     predicted: Arrays = {}
     true: Arrays = {}
     for group in sorted({group for group, _ in spans}):
-        numbers = [number for number, span in enumerate(spans) if span[0] == group]
-        places = np.concatenate([np.arange(spans[number][1].start, spans[number][1].stop) for number in numbers])
-        predicted[group] = evaluate.joined(np.concatenate([found[number] for number in numbers]))
-        paths = [path.decode() for path in rows["path"][places].tolist()]
-        predicted[group] |= {"uid": rows["uid"][places], "path": paths, "iteration": about["iteration"]}
-        predicted[group]["rows"] = np.array([int(path.rpartition("/")[2]) for path in paths], dtype=np.int64)
-        atoms = predicted[group]["forces"].shape[1]
+        of_group = [number for number, span in enumerate(spans) if span[0] == group]
+        places = np.concatenate([np.arange(len(rows["uid"]))[spans[number][1]] for number in of_group])
+        joined = evaluate.joined(np.concatenate([found[number] for number in of_group]))
+        predicted[group] = joined | {"iteration": about["iteration"]} | _named(rows, places)
+        atoms = joined["forces"].shape[1]
         true[group] = {"energy": rows["energy"][places], "forces": rows["forces"][places][:, :atoms]}
     messages = [text for number in sorted(found) for text in found[number]["message"].tolist() if text]
     return Predictions(predicted, true, tuple(messages))
+
+
+def _evaluated(ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], span: slice) -> NDArray[Any]:
+    """Predictions for rows of one group, without their padding."""
+    species = rows["species"][span.start]
+    species = species[species > 0]
+    geometry = {name: np.asarray(rows[name][span]) for name in ("coordinates", "cell", "pbc")}
+    geometry["coordinates"] = geometry["coordinates"][:, : len(species)]
+    return ensemble.predict_records(species, geometry)
+
+
+def _named(rows: Mapping[str, NDArray[Any]], places: NDArray[np.int64]) -> dict[str, Any]:
+    """Which structures of the database some rows are."""
+    paths = [path.decode() for path in rows["path"][places].tolist()]
+    numbers = np.array([int(path.rpartition("/")[2]) for path in paths], dtype=np.int64)
+    return {"uid": rows["uid"][places], "path": paths, "rows": numbers}
 
 
 def _spans(paths: NDArray[Any]) -> list[tuple[str, slice]]:
