@@ -87,6 +87,63 @@ def lengths(out: NDArray[np.int64], key: np.uint64, first: int, law: Law, texts:
         out[i] = size
 
 
+@njit(inline="always")
+def _put_integers(
+    out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law, texts: Words
+) -> np.uint64:
+    """Write the label and the integers with their tabs; return where the categories begin."""
+    random = word(key, base)
+    out[place] = _DIGIT + np.uint8(below(low_half(random), law.ranges[0]))
+    out[place + _ONE] = _TAB
+    place += np.uint64(2)
+    for column in range(1, INTEGERS + 1):
+        if column % 2 == 0:
+            random = word(key, base + np.uint64(column // 2))
+        bits = high_half(random) if column % 2 else low_half(random)
+        if _is_missing(bits, law):
+            out[place] = _TAB
+            place += _ONE
+        else:
+            text = _integer(bits, column, law, texts)
+            _store(out, place, text)
+            place += text >> _LONG
+    return place
+
+
+@njit(inline="always")
+def _put_categories(out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law) -> np.uint64:
+    """Write the categories with their tabs, some missing; return where the line ends."""
+    random = _ZERO
+    for column in range(INTEGERS + 1, COLUMNS):
+        if column % 2 == 0:
+            random = word(key, base + np.uint64(column // 2))
+        bits = high_half(random) if column % 2 else low_half(random)
+        if _is_missing(bits, law):
+            out[place] = _TAB
+            place += _ONE
+        else:
+            _store(out, place, hexadecimal(_category(bits, column, law)))
+            out[place + _EIGHT] = _TAB
+            place += _HEX_LENGTH
+    return place
+
+
+@njit(inline="always")
+def _put_all_categories(
+    out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law
+) -> np.uint64:
+    """Write the categories with their tabs, none missing, so that no place depends on what stands before it."""
+    for pair in range(CATEGORIES // 2):
+        column = INTEGERS + 1 + 2 * pair
+        random = word(key, base + np.uint64(column // 2))
+        at = place + np.uint64(2 * pair) * _HEX_LENGTH
+        _store(out, at, hexadecimal(_category(low_half(random), column, law)))
+        out[at + _EIGHT] = _TAB
+        _store(out, at + _HEX_LENGTH, hexadecimal(_category(high_half(random), column + 1, law)))
+        out[at + _HEX_LENGTH + _EIGHT] = _TAB
+    return place + np.uint64(CATEGORIES) * _HEX_LENGTH
+
+
 @njit(cache=True, nogil=True)
 def encode(
     out: NDArray[np.uint8], at: int, limit: int, key: np.uint64, first: int, last: int, law: Law, texts: Words
@@ -95,24 +152,10 @@ def encode(
     place, line = np.uint64(at), np.uint64(first)
     while place < np.uint64(limit) and line < np.uint64(last):
         base = line * WORDS
-        random = word(key, base)
-        out[place] = _DIGIT + np.uint8(below(low_half(random), law.ranges[0]))
-        out[place + _ONE] = _TAB
-        place += np.uint64(2)
-        for column in range(1, COLUMNS):
-            if column % 2 == 0:
-                random = word(key, base + np.uint64(column // 2))
-            bits = high_half(random) if column % 2 else low_half(random)
-            if _is_missing(bits, law):
-                out[place] = _TAB
-                place += _ONE
-            elif column <= INTEGERS:
-                text = _integer(bits, column, law, texts)
-                _store(out, place, text)
-                place += text >> _LONG
-            else:
-                _store(out, place, hexadecimal(_category(bits, column, law)))
-                out[place + _EIGHT] = _TAB
-                place += _HEX_LENGTH
+        place = _put_integers(out, place, key, base, law, texts)
+        if law.missing == _ZERO:
+            place = _put_all_categories(out, place, key, base, law)
+        else:
+            place = _put_categories(out, place, key, base, law)
         out[place - _ONE] = _NEWLINE
         line += _ONE
