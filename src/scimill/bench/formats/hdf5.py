@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scimill.bench import sequences, volumes
 from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
@@ -14,6 +16,8 @@ from scimill.bench.plan import fit_count
 from scimill.bench.workloads import dlrm, imseg
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.writer import BlockData
+
+Memory = Callable[[int], dict[str, NDArray[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,12 @@ def _rows(config: Plannable, request: int, fields: tuple[Field, ...], what: str)
     return Layout(rows, max(1, config.block_size // row_bytes), fields)
 
 
+def _memory(layout: Layout) -> Memory:
+    """Arrays for a block of so many rows, the same memory for every block: fresh memory costs as much as filling it."""
+    whole = {field.name: np.empty((layout.block_rows, *field.shape), dtype=field.dtype) for field in layout.fields}
+    return lambda count: {name: rows[:count] for name, rows in whole.items()}
+
+
 def _dlrm(config: Plannable, request: int) -> StorePlan:
     most = float(max(INTEGER_RANGE, *COUNTS))
     fields = (
@@ -64,16 +74,15 @@ def _dlrm(config: Plannable, request: int) -> StorePlan:
         Field("sparse", "int32", "1", "categories", (CATEGORIES,), valid=(0.0, most - 1.0)),
     )
     layout = _rows(config, request, fields, "row")
-    return StorePlan(layout, partial(_dlrm_block, config, layout), layout.rows)
+    return StorePlan(layout, partial(_dlrm_block, config, layout, _memory(layout)), layout.rows)
 
 
-def _dlrm_block(config: Plannable, layout: Layout, block: int) -> BlockData:
+def _dlrm_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
     span = layout.span(block)
-    content = {}
+    content = memory(span.stop - span.start)
     for field, columns in zip(layout.fields, (dlrm.LABEL, dlrm.DENSE, dlrm.SPARSE), strict=True):
-        rows = np.empty((span.stop - span.start, *field.shape), dtype=field.dtype)
+        rows = content[field.name]
         dlrm.encoder(config, field.dtype, columns, span.start)(rows.reshape(-1).view(np.uint8), 0, len(rows))
-        content[field.name] = rows
     return BlockData(content)
 
 
@@ -89,13 +98,13 @@ def _bert(config: Plannable, request: int) -> StorePlan:
         Field("next_sentence_labels", "int8", "1", "1 where the second sentence is a random one", valid=(0.0, 1.0)),
     )
     layout = _rows(config, request, fields, "instance")
-    return StorePlan(layout, partial(_bert_block, config, layout), layout.rows)
+    return StorePlan(layout, partial(_bert_block, config, layout, _memory(layout)), layout.rows)
 
 
-def _bert_block(config: Plannable, layout: Layout, block: int) -> BlockData:
+def _bert_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
     span = layout.span(block)
     law = tfrecord.instances(config, tfrecord.TRAINING)
-    content = {f.name: np.empty((span.stop - span.start, *f.shape), dtype=f.dtype) for f in layout.fields}
+    content = memory(span.stop - span.start)
     sequences.fill(sequences.Features(**content), law.key, span.start, law.is_random)
     return BlockData(content)
 
@@ -116,16 +125,16 @@ def _imseg(config: Plannable, request: int) -> StorePlan:
     table = Table("cases", block_rows // imseg.LEAST_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
-    return StorePlan(layout, partial(_imseg_block, config, layout, cases, firsts), len(cases))
+    return StorePlan(layout, partial(_imseg_block, config, layout, _memory(layout), cases, firsts), len(cases))
 
 
 def _imseg_block(
-    config: Plannable, layout: Layout, cases: list[imseg.Case], firsts: np.ndarray, block: int
+    config: Plannable, layout: Layout, memory: Memory, cases: list[imseg.Case], firsts: np.ndarray, block: int
 ) -> BlockData:
     """Return a block's voxels, which may belong to several cases, and the cases that begin in it."""
     span = layout.span(block)
     count = span.stop - span.start
-    image, label = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.uint8)
+    image, label = memory(count).values()
     number = int(np.searchsorted(firsts, span.start, side="right")) - 1
     row = span.start
     while row < span.stop:
