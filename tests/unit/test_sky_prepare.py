@@ -175,6 +175,10 @@ def test_a_silent_centre_crop_is_refused(campaign, output):
     # The original: height / 1.1, width 4/3 of that; of 2048 x 3072 it is 1861 x 2481, from 295 to 2777, 93 to 1955
     left, top, right, bottom = prepare.centre_box(2048, 3072)
     assert (left * 3072, top * 2048, right * 3072, bottom * 2048) == pytest.approx((295, 93, 2777, 1955), abs=1)
+    box = PUBLISHED_BOX
+    assert left <= box[0] < box[2] <= right
+    assert top <= box[1] < box[3] <= bottom
+    assert (box[2] - box[0]) * (box[3] - box[1]) / ((right - left) * (bottom - top)) == pytest.approx(0.67, abs=0.005)
     assert len(set(plan.boxes)) == 1
     assert set(prepare.make_plan(configure(crop="whole"), campaign.index, None).boxes) == {(0.0, 0.0, 1.0, 1.0)}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.atoms import composition
-from scimill.atoms.columns import ID_LENGTH, KNOWN, REQUIRED_NAMES, Column, by_key
+from scimill.atoms.columns import ID_LENGTH, KNOWN, Column, by_key
 from scimill.atoms.geometry import geometry_hash
 from scimill.errors import InputError
 from scimill.store.journal import JournalWriter
@@ -19,7 +19,6 @@ Columns = dict[str, NDArray[Any]]
 Species = NDArray[np.uint8]
 
 RECORD_BYTES = 1 << 22  # a batch goes into records of at most this, so that they can be read in bounded memory
-NOT_LABELS = {*REQUIRED_NAMES, "species"}
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ BATCH_ATOMS = 1024
 SET_ATOMS = 16384  # of a cache's part that one rank evaluates
 
 
-def load_ensemble(run: Path) -> list[Potential]:
-    """Read the members of a run of ``scimill atoms train``.
+def load_ensemble(run: Path, members: Sequence[int] | None = None) -> list[Potential]:
+    """Read the members of a run of ``scimill atoms train``, or some of them.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def load_ensemble(run: Path) -> list[Potential]:
     files = sorted(run.glob(f"member-*/{MODEL}"))
     if not files:
         raise InputError("no trained potentials", where=str(run), allowed="a run of scimill atoms train")
-    return [_load(file) for file in files]
+    return [_load(file) for file in (files if members is None else [files[member] for member in members])]
 
 
 def _load(file: Path) -> Potential:
@@ -192,8 +192,7 @@ class EnsembleCalculator(Calculator):
 
     def __init__(self, run: str | Path, members: Sequence[int] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        models = load_ensemble(Path(run))
-        self._models = models if members is None else [models[member] for member in members]
+        self._models = load_ensemble(Path(run), members)
         self.fingerprint = fingerprint(self._models)
         """changes with the weights"""
 

@@ -206,7 +206,9 @@ def _drawn(snapshot: Snapshot, fraction: float | None, number: int | None, seed:
     count = round(total * fraction) if fraction is not None else int(number or 0)
     if not 0 <= count <= total:
         raise ConfigError(
-            f"{count} of {total} structures cannot be drawn", allowed="a fraction of 0 to 1, or that many"
+            f"{count} of {total} compressed structures cannot be drawn",
+            allowed="a fraction of 0 to 1, or that many",
+            remedy="scimill atoms compress takes up what was added since",
         )
     hashes = {g: id_hash(snapshot.rows(g, names=["uid"])["uid"][rows], seed) for g, rows in eligible.items()}
     joined = np.concatenate([np.zeros(0, np.uint64), *hashes.values()])

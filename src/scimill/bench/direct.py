@@ -39,7 +39,7 @@ def reserve(path: Path, size: int) -> bool:
         reserve_.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         if size and reserve_(descriptor, 0, 0, size) != 0:
             code = ctypes.get_errno()
-            if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            if code not in _REFUSED:
                 raise OSError(code, os.strerror(code), str(path))
             os.ftruncate(descriptor, size)
             return False

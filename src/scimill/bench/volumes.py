@@ -13,7 +13,6 @@ LOW, HIGH = np.float32(-2.340702), np.float32(2.639792)
 _STEP = np.float32((2.639792 + 2.340702) / 2**24)  # one of 2^24 equal steps, each exact in float32
 _EIGHT, _ONE = np.uint64(8), np.uint64(1)
 _BIT_OF_EACH_BYTE = np.uint64(0x0101010101010101)
-ELLIPSOIDS = 3  # two kidneys and a tumour
 
 
 @njit(cache=True, nogil=True)

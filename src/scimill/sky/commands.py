@@ -7,7 +7,7 @@ import click
 
 from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
-from scimill.files import check_workbook
+from scimill.files import check_target, check_workbook
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
@@ -64,7 +64,7 @@ def pair(
     from scimill.sky import workbook as book
 
     ranks = world()
-    ranks.on_root(pairing.check_index, index, overwrite)
+    ranks.on_root(lambda: check_target(index, overwrite=overwrite))
     if workbook:
         ranks.on_root(check_workbook, workbook, "--workbook")
     result = pairing.pair(config, source, nodes, folder, ranks)

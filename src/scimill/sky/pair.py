@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scimill.errors import InputError, StorageError
+from scimill.errors import InputError
 from scimill.files import check_directory, replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
@@ -248,19 +248,6 @@ def write_report(pairing: Pairing, path: Path) -> None:
     """Write all findings to a CSV file, replacing one that is there."""
     with replacing(path, "report") as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([Finding._fields, *pairing.findings])
-
-
-def check_index(index: Path, overwrite: bool) -> None:
-    """Refuse an index that exists.
-
-    Raises
-    ------
-    StorageError : it does, or could not be written.
-
-    """
-    check_directory(index)
-    if index.exists() and not overwrite:
-        raise StorageError("the index exists", where=str(index), remedy="name another, or give --overwrite")
 
 
 def write_all(pairing: Pairing, index: Path, others: Sequence[tuple[Path, Callable[[Pairing, Path], None]]]) -> None:
