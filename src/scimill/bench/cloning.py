@@ -3,26 +3,24 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from scimill.bench import directory
 from scimill.bench.inputs.source import in_parallel
-from scimill.bench.ledger import FOLDER, Entry, Ledger, Manifest, entries
+from scimill.bench.ledger import FOLDER, Ledger
 from scimill.bench.plan import Plan
 from scimill.errors import StorageError
-from scimill.files import rename, storage_errors
+from scimill.files import storage_errors
 from scimill.parallel.world import World
 from scimill.store.output import Output, check_absent
 
 FICLONE = 0x40049409  # ioctl of Linux: _IOW(0x94, 9, int)
 
 
-Finish = Callable[[tuple[Entry, ...]], Manifest]
-
-
-def clone_files(output: Output, planned: Plan, origins: dict[str, Path], finish: Finish, world: World) -> None:
+def clone_files(
+    output: Output, planned: Plan, origins: dict[str, Path], finish: directory.Finish, world: World
+) -> None:
     """Write a planned data set as clones, each rank its share of the files; collective.
 
     Parameters
@@ -37,7 +35,7 @@ def clone_files(output: Output, planned: Plan, origins: dict[str, Path], finish:
     """
     world.on_root(_begin, output, planned)
     in_parallel(world, [partial(_clone, output.part, planned, number, origins) for number in range(len(planned.files))])
-    world.on_root(_complete, output, planned, finish)
+    world.on_root(directory.complete, output, planned, finish)
 
 
 def _begin(output: Output, planned: Plan) -> None:
@@ -71,12 +69,3 @@ def _clone(part: Path, planned: Plan, number: int, origins: dict[str, Path]) -> 
     for block in range(int(planned.first_blocks[number]), int(planned.first_blocks[number + 1])):
         span = planned.span(block)
         ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
-
-
-def _complete(output: Output, planned: Plan, finish: Finish) -> None:
-    """Write the manifest, then give the directory its name."""
-    finish(entries(planned, Ledger(output.part, planned.blocks).rows())).write(output.part)
-    with storage_errors(output.path, "replacing the old data set"):
-        if output.path.exists():
-            shutil.rmtree(output.path)
-    rename(output.part, output.path)

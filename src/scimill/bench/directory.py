@@ -200,16 +200,21 @@ class DirectoryWriter:
                     self._ledger.write(block, self._stored_checksum(block), tuple(rows["parts"][block].tolist()))
 
     def _complete(self) -> None:
-        part, path = self._output.part, self._output.path
-        sync(self._ledger.path)
-        manifest = self._finish(entries(self.plan, self._ledger.rows()))
-        manifest.write(part)
-        replaced = path.with_name(path.name + ".replaced")
-        with storage_errors(path, "replacing the old data set"):
-            if (path / MANIFEST).exists():
-                path.rename(replaced)
-        rename(part, path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        complete(self._output, self.plan, self._finish)
+
+
+def complete(output: Output, plan: Plan, finish: Finish) -> None:
+    """Write the manifest, then give the directory its name, in place of an old data set."""
+    part, path = output.part, output.path
+    ledger = Ledger(part, plan.blocks)
+    sync(ledger.path)
+    finish(entries(plan, ledger.rows())).write(part)
+    replaced = path.with_name(path.name + ".replaced")
+    with storage_errors(path, "replacing the old data set"):
+        if (path / MANIFEST).exists():
+            path.rename(replaced)
+    rename(part, path)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scimill.errors import InputError
-from scimill.store.output import Output, copying
+from scimill.store.output import STRUCTURE_BYTES, Output, copying
 from scimill.store.seal import MAGIC
 
 Piece = tuple[str, Any, ArrayLike]
@@ -65,9 +65,6 @@ class Content:
     def bytes(self) -> int:
         """Bytes of all values."""
         return sum(dataset.bytes for dataset in self.datasets.values())
-
-
-STRUCTURE_BYTES = 1 << 20  # generous estimate of what is no data, for the check of free space
 
 
 def write_hdf5(content: Content, source: Path, output: Output) -> None:

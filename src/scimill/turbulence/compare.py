@@ -239,7 +239,7 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
         {run.name: [each[run.name] for each in followed] for run in runs},
         {name: [each[name] for each in averaged] for name in ("truth", *RUNS)} if averaged else {},
         truth.interval, config.correlation, truth.store.points,
-        _cost(_finer(truth, truth.store.points), truth, starts),
+        world.on_root(lambda: _cost(_finer(truth, truth.store.points), truth, starts)),
     )  # fmt: skip
 
 
