@@ -29,7 +29,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from scimill.bench import generate
 from scimill.bench.clicks import COUNTS, INTEGER_RANGE
-from scimill.bench.direct import aligned_buffer, reserve
+from scimill.bench.direct import aligned_buffer, lay_down
 from scimill.bench.params import GenerateConfig
 from scimill.bench.plan import MARGIN
 from scimill.config import Layer, build
@@ -179,7 +179,7 @@ def cpu(work: Callable[[], object]) -> float:
 def write_raw(path: Path, size: int) -> None:
     """Write one block again and again, to the end of a file, and sync it."""
     block = aligned_buffer(BLOCK)[MARGIN : MARGIN + BLOCK]
-    reserve(path, size)
+    lay_down(path, size)
     descriptor = os.open(path, os.O_WRONLY)
     for start in range(0, size, BLOCK):
         os.pwrite(descriptor, block[: min(BLOCK, size - start)].data, start)

@@ -82,16 +82,16 @@ if [ -n "$(missing)" ]; then
     "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
 fi
 
-# The tests of jobs start a Slurm of their own, those of traces run strace; all else works without.
+# The tests of jobs start a Slurm of their own, those of traces run strace, those of clones make an XFS; all else works without.
 has_test_programs() {
   local program
-  for program in munged slurmctld slurmd sbatch strace; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
+  for program in munged slurmctld slurmd sbatch strace mkfs.xfs; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
 }
 
 install_test_programs() {
-  local as_root=() packages=(munge slurmctld slurmd slurm-client strace)
+  local as_root=() packages=(munge slurmctld slurmd slurm-client strace xfsprogs)
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-  say "installing Slurm and strace, for the tests"
+  say "installing Slurm, strace and xfsprogs, for the tests"
   { "${as_root[@]}" apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; } ||
     say "note: apt-get could not install ${packages[*]}"
@@ -99,7 +99,7 @@ install_test_programs() {
 
 if [ "$with_tests" = 1 ] && ! has_test_programs; then
   ! may_install || install_test_programs
-  has_test_programs || say "note: no Slurm (munged, slurmctld, slurmd, sbatch) or no strace: tests that run them will fail"
+  has_test_programs || say "note: no Slurm (munged, slurmctld, slurmd, sbatch), strace or mkfs.xfs: tests that run them will fail"
 fi
 
 # ---- the environment ---------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Files that outlive a crash: the checks before anything is written, the claim, syncing, renaming."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import math
 import os
 import shutil
 import socket
@@ -14,6 +16,8 @@ from scimill.parallel.report import human, say
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
+_NO_RESERVING = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ERR_QUOTA", "File too large")
 
 
@@ -36,9 +40,15 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 
 def _is_full(path: Path) -> bool:
     try:
-        return shutil.disk_usage(path.parent).free < 1 << 16
+        return _free(path.parent) < 1 << 16
     except OSError:
         return False
+
+
+def _free(folder: Path) -> float:
+    """Free bytes; infinitely many where the file system does not count them."""
+    total, _, free = shutil.disk_usage(folder)
+    return free if total else math.inf
 
 
 class Claim:
@@ -135,13 +145,37 @@ def check_workbook(path: Path, flag: str) -> None:
 
 def check_free(path: Path, needed: int) -> None:
     """Refuse to write more bytes than are free where a file goes."""
-    free = shutil.disk_usage(path.parent).free
+    free = _free(path.parent)
     if needed > free:
         raise StorageError(
             f"the disk is too small: {human(needed)} are needed, {human(free)} are free",
             where=str(path.parent),
             remedy="make space, write elsewhere, or ask for less",
         )
+
+
+def reserve(descriptor: int, offset: int, length: int) -> bool:
+    """Reserve the space of a part of a file, which grows to its end; return whether the file system could.
+
+    What was written there stays; the rest reads as zeros. The C library's posix_fallocate is not used: where the
+    system cannot reserve, it writes to every page.
+
+    Raises
+    ------
+    OSError : the disk is full.
+
+    """
+    fallocate = getattr(_LIBC, "fallocate", None)  # Linux has it
+    if fallocate is None:
+        return False
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    while length and fallocate(descriptor, 0, offset, length) != 0:
+        code = ctypes.get_errno()
+        if code in _NO_RESERVING:
+            return False
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    return True
 
 
 def sync(path: Path) -> None:

@@ -34,6 +34,16 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         yield tmpfs
 
 
+@pytest.fixture
+def ramfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system that takes no direct I/O and reserves no space."""
+    folder = tmp_path / "ramfs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture(scope="session")
 def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Try random configurations and damaged files, each in a process that takes what processor others leave."""

@@ -4,9 +4,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,21 +204,11 @@ def test_two_runs_do_not_write_one_set(tmp_path: Path) -> None:
 # ---- file systems that can less ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def ramfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system that takes no direct I/O and reserves no space."""
-    folder = tmp_path / "ramfs"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "ramfs", "ramfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     ramfs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = np.arange(20_000, dtype=np.int32).view(np.uint8)
-    assert direct.reserve(ramfs / "file", content.size) is False
+    assert direct.lay_down(ramfs / "file", content.size) is False
     assert (ramfs / "file").stat().st_size == content.size
     file = direct.File(ramfs / "file", direct=True)
     assert not file.is_direct
@@ -237,7 +225,7 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
 def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> None:
     buffer = direct.aligned_buffer(2**16)[direct.MARGIN :]
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
-    direct.reserve(tmp_path / "file", 50_001)
+    direct.lay_down(tmp_path / "file", 50_001)
     file = direct.File(tmp_path / "file", direct=True)
     file.write(buffer[: 8 * 4096], 0)
     file.write(buffer[8 * 4096 : 50_001], 8 * 4096)

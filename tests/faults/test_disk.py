@@ -39,7 +39,29 @@ def fill(disk: Path) -> Path:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_done(mount: Mount, tmp_path: Path, ranks: int) -> None:
+def test_a_disk_that_fills_up_does_not_reach_a_run_whose_space_is_reserved(
+    mount: Mount, tmp_path: Path, ranks: int
+) -> None:
+    disk = mount("40m")
+    with start("droplets", "generate", disk / "droplets.h5", *LONG, "--keep-weird", ranks=ranks) as job:
+        wait_until(lambda: len(done_blocks(disk / "droplets.h5.part")) > 10, "ten blocks")
+        fill(disk)
+        assert len(done_blocks(disk / "droplets.h5.part")) < 586
+        assert job.wait(timeout=30).returncode == 0
+    succeed("droplets", "generate", tmp_path / "elsewhere.h5", *LONG, "--keep-weird")
+    assert dataset_hashes(disk / "droplets.h5") == dataset_hashes(tmp_path / "elsewhere.h5")
+
+
+def test_where_no_space_can_be_reserved_a_run_does_without(ramfs: Path, tmp_path: Path) -> None:
+    succeed("droplets", "generate", ramfs / "droplets.h5", "--count", 3000, *QUICK)
+    succeed("droplets", "generate", tmp_path / "droplets.h5", "--count", 3000, *QUICK)
+    assert dataset_hashes(ramfs / "droplets.h5") == dataset_hashes(tmp_path / "droplets.h5")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_disk_without_room_for_tables_ends_the_run_and_keeps_what_is_done(
+    mount: Mount, tmp_path: Path, ranks: int
+) -> None:
     disk = mount("40m")
     output, part = disk / "droplets.h5", disk / "droplets.h5.part"
     with start("droplets", "generate", output, *LONG, ranks=ranks) as job:
@@ -83,4 +105,4 @@ def test_a_disk_that_turns_read_only_is_refused_on_resuming(mount: Mount) -> Non
 def test_a_limit_of_file_sizes_is_told(output: Path, ranks: int, limit: int) -> None:
     result = generate(output, *LONG, ranks=ranks, program=("prlimit", f"--fsize={limit}", *SCIMILL))
     assert_refused(result, "full")
-    assert not output.exists()
+    assert list(output.parent.iterdir()) == []

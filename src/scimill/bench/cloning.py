@@ -3,53 +3,68 @@
 import fcntl
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from scimill.bench import directory
 from scimill.bench.inputs.source import in_parallel
-from scimill.bench.ledger import FOLDER, Ledger
+from scimill.bench.ledger import Begun, Ledger
 from scimill.bench.plan import Plan
 from scimill.errors import StorageError
-from scimill.files import storage_errors
+from scimill.files import Claim
 from scimill.parallel.world import World
-from scimill.store.output import Output, check_absent
+from scimill.store.output import Output
 
 FICLONE = 0x40049409  # ioctl of Linux: _IOW(0x94, 9, int)
 
 
 def clone_files(
-    output: Output, planned: Plan, origins: dict[str, Path], finish: directory.Finish, world: World
-) -> None:
+    output: Output, planned: Plan, begun: Begun, explain: Callable[[str], str], origins: Mapping[str, Path],
+    finish: directory.Finish, world: World,
+) -> bool:  # fmt: skip
     """Write a planned data set as clones, each rank its share of the files; collective.
+
+    An interrupted one is begun anew when it is resumed: to clone takes no time, and all has to be read in any case.
 
     Parameters
     ----------
+    output, planned, begun, explain, finish, world : see `directory.open_directory`.
     origins : the file that each file is a clone of.
-    finish : makes the manifest from the files' entries.
+
+    Returns
+    -------
+    bool, False where it was complete already.
 
     Raises
     ------
+    ConfigError : what is there was begun with another configuration.
     StorageError : the file system cannot clone, or the output exists or cannot be written.
 
     """
-    world.on_root(_begin, output, planned)
-    in_parallel(world, [partial(_clone, output.part, planned, number, origins) for number in range(len(planned.files))])
-    world.on_root(directory.complete, output, planned, finish)
+    claim = Claim(output.lock)
+    prepare = partial(directory.prepare, takes_space=False)
+    if not world.on_root(prepare, output, planned, begun, explain, claim):
+        return False
+    try:
+        _clone_all(output.part, planned, origins, world)
+        world.on_root(directory.complete, output, planned, finish)
+    finally:
+        claim.release()
+    return True
 
 
-def _begin(output: Output, planned: Plan) -> None:
-    """Make the directory, with an empty ledger."""
-    directory.check_place(output)
-    if not output.overwrite:
-        check_absent(output)
-    with storage_errors(output.part, "making the directory"):
-        shutil.rmtree(output.part, ignore_errors=True)
-        (output.part / FOLDER).mkdir(parents=True)
-        Ledger(output.part, planned.blocks).create()
+def _clone_all(part: Path, planned: Plan, origins: Mapping[str, Path], world: World) -> None:
+    """Clone all files; where that fails, leave nothing behind."""
+    try:
+        in_parallel(world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))])
+    except StorageError:
+        if world.is_root:
+            shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
-def _clone(part: Path, planned: Plan, number: int, origins: dict[str, Path]) -> None:
+def _clone(part: Path, planned: Plan, number: int, origins: Mapping[str, Path]) -> None:
     """Clone one file, and read it for the checksums of its blocks."""
     file = planned.files[number]
     path, origin = part / file.name, origins[file.name]

@@ -1,6 +1,5 @@
 """Writing files in large aligned pieces, past the page cache where the file system takes that."""
 
-import ctypes
 import errno
 import os
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from scimill.bench.plan import MARGIN, Bytes
+from scimill.files import reserve
 
 PAGE = 4096  # bytes: address, offset and length of direct I/O are multiples of this; disks have blocks of 512 or 4096
 _REFUSED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def aligned_buffer(size: int) -> Bytes:
@@ -21,10 +20,8 @@ def aligned_buffer(size: int) -> Bytes:
     return raw[first : first + size + 2 * MARGIN]
 
 
-def reserve(path: Path, size: int) -> bool:
+def lay_down(path: Path, size: int) -> bool:
     """Make a file of this size, and reserve its space; return whether the file system could reserve it.
-
-    The C library's posix_fallocate is not used: where the system cannot reserve, it writes to every page.
 
     Raises
     ------
@@ -33,17 +30,9 @@ def reserve(path: Path, size: int) -> bool:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if os.fstat(descriptor).st_size > size:
-            os.ftruncate(descriptor, size)
-        reserve_ = _LIBC.fallocate
-        reserve_.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        if size and reserve_(descriptor, 0, 0, size) != 0:
-            code = ctypes.get_errno()
-            if code not in _REFUSED:
-                raise OSError(code, os.strerror(code), str(path))
-            os.ftruncate(descriptor, size)
-            return False
-        return True
+        reserved = reserve(descriptor, 0, size)
+        os.ftruncate(descriptor, size)
+        return reserved
     finally:
         os.close(descriptor)
 

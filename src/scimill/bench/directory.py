@@ -18,8 +18,9 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill import __version__
-from scimill.bench.direct import File, aligned_buffer, reserve, takes_direct
+from scimill.bench.direct import File, aligned_buffer, lay_down, takes_direct
 from scimill.bench.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
+from scimill.bench.params import ALGORITHM
 from scimill.bench.plan import MARGIN, Bytes, DataFile, Plan, Span
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
@@ -261,7 +262,7 @@ def open_directory(
 
     """
     claim = Claim(output.lock)
-    if not world.on_root(_prepare, output, plan, begun, explain, claim):
+    if not world.on_root(prepare, output, plan, begun, explain, claim):
         return None
     direct = world.on_root(_choose_direct, output.part, direct)
     _lay_down_files(world, output, plan, claim)
@@ -278,13 +279,31 @@ def _choose_direct(part: Path, wanted: bool) -> bool:
     return taken
 
 
-def _prepare(output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], claim: Claim) -> bool:
-    """Check what is there, and make the directory with an empty ledger where there is none; False if complete."""
+def prepare(
+    output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], claim: Claim, *, takes_space: bool = True
+) -> bool:
+    """Check what is there, and make the directory with an empty ledger where there is none; False if complete.
+
+    Parameters
+    ----------
+    output, plan, begun, explain : see `open_directory`.
+    claim : that of the output; taken where there is something to do.
+    takes_space : whether the files need space of their own.
+
+    Raises
+    ------
+    ConfigError, StorageError : see `open_directory`.
+
+    """
     check_place(output)
     with storage_errors(output.lock, "locking the output"):
         claim.acquire()
     try:
         to_do = _is_to_do(output, plan, begun, explain)
+        if to_do and takes_space:
+            check_space(output.part, plan)
+        if to_do and not output.part.exists():
+            _make_directory(output, plan, begun)
     except ScimillError:
         claim.release()
         raise
@@ -317,9 +336,6 @@ def _is_to_do(output: Output, plan: Plan, begun: Begun, explain: Callable[[str],
         return False
     else:
         _make_way(output)
-    check_space(output.part, plan)
-    if not output.part.exists():
-        _make_directory(output, plan, begun)
     return True
 
 
@@ -395,13 +411,22 @@ def _lay_down(part: Path, file: DataFile) -> bool:
     path = part / file.name
     with storage_errors(path, "reserving space"):
         path.parent.mkdir(exist_ok=True)
-        return reserve(path, file.size)
+        return lay_down(path, file.size)
 
 
-def made() -> dict[str, str | int]:
-    """What a data set is made on, for its manifest."""
-    return {
+def manifest(workload: str, form: str, seed: int, plan: Plan, text: str, files: tuple[Entry, ...]) -> Manifest:
+    """Describe a finished data set, and what it was made on.
+
+    Parameters
+    ----------
+    workload, form, seed : its workload, format and seed.
+    plan, text : its content, and the configuration that it was made by.
+    files : its files.
+
+    """
+    made: dict[str, str | int] = {
         "scimill_version": __version__,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": socket.gethostname(),
     }
+    return Manifest(workload, form, seed, ALGORITHM, plan.block_size, plan.size, plan.records, text, files, made)

@@ -9,7 +9,7 @@ from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import datasets, directory
 from scimill.bench.direct import aligned_buffer
-from scimill.bench.ledger import Begun, Entry, Manifest
+from scimill.bench.ledger import Begun
 from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
 from scimill.bench.plan import MARGIN, Plan
 from scimill.files import check_directory
@@ -42,7 +42,8 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
     writer = directory.open_directory(
         world, output, planned, begun, configuration.explainer(config), stop,
-        functools.partial(manifest, config, planned, text), direct=config.direct,
+        functools.partial(directory.manifest, config.workload, format_of(config), config.seed, planned, text),
+        direct=config.direct,
     )  # fmt: skip
     if writer is None:
         return False
@@ -74,14 +75,6 @@ def generate_store(config: GenerateConfig, output: Output, world: World) -> bool
         return False
     mill(world, writer, planned.make, stop, what="generate", unit="rows")
     return True
-
-
-def manifest(config: GenerateConfig, planned: Plan, text: str, entries: tuple[Entry, ...]) -> Manifest:
-    """Return the manifest of a finished data set."""
-    return Manifest(
-        config.workload, format_of(config), config.seed, ALGORITHM, planned.block_size, planned.size, planned.records,
-        text, entries, directory.made(),
-    )  # fmt: skip
 
 
 def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":

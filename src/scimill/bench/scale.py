@@ -17,7 +17,7 @@ from scimill.bench.counter import low_half, stream_key, word
 from scimill.bench.generate import check_output, table
 from scimill.bench.inputs.source import Source
 from scimill.bench.inputs.volumes import Volumes
-from scimill.bench.ledger import Begun, Entry, Manifest
+from scimill.bench.ledger import Begun
 from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
 from scimill.bench.perturbation import happens
 from scimill.bench.pieces import Change, Changes
@@ -64,22 +64,23 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
         return scale_store(config, cast("Store", source), output, world)
     with world.together():
         planned, picks = plan(config, source)
-    if isinstance(source, Volumes) and config.mode == "reflink":
-        finish = functools.partial(manifest, config, source, planned, configuration.to_yaml(config))
-        clone_files(output, planned, source.origins(picks), finish, world)
-        return told(config, source, picks, planned.size)
-    stop = Stop(world, config.walltime, config.walltime_margin)
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
-    finish = functools.partial(manifest, config, source, planned, text)
-    writer = directory.open_directory(
-        world, output, planned, begun, functools.partial(explain, config, identity), stop, finish, direct=config.direct
-    )
-    if writer is None:
-        return None
-    mill(world, writer, writer.make, stop, what="scale", unit="B")
-    return told(config, source, picks, planned.size)
+    explain_difference = functools.partial(explain, config, identity)
+    finish = functools.partial(directory.manifest, config.workload, source.format, config.seed, planned, text)
+    if isinstance(source, Volumes) and config.mode == "reflink":
+        origins = source.origins(picks)
+        is_made = clone_files(output, planned, begun, explain_difference, origins, finish, world)
+    else:
+        stop = Stop(world, config.walltime, config.walltime_margin)
+        writer = directory.open_directory(
+            world, output, planned, begun, explain_difference, stop, finish, direct=config.direct
+        )
+        is_made = writer is not None
+        if writer is not None:
+            mill(world, writer, writer.make, stop, what="scale", unit="B")
+    return told(config, source, picks, planned.size) if is_made else None
 
 
 def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
@@ -246,14 +247,6 @@ def explain(config: ScaleConfig, identity: str, stored: str) -> str:
     if str(was) != identity:
         return "the input is another one, or has been changed"
     return configuration.explainer(config)(stored)
-
-
-def manifest(config: ScaleConfig, source: Source, planned: Plan, text: str, entries: tuple[Entry, ...]) -> Manifest:
-    """Return the manifest of a finished data set."""
-    return Manifest(
-        config.workload, source.format, config.seed, ALGORITHM, planned.block_size, planned.size, planned.records,
-        text, entries, directory.made(),
-    )  # fmt: skip
 
 
 def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:

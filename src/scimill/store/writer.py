@@ -6,6 +6,7 @@ closing. The order of a block's writes is data, checksum, done mark, so a block 
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.errors import ConfigError, Stopped
-from scimill.files import Claim, check_directory, rename, storage_errors, sync
+from scimill.files import Claim, check_directory, rename, reserve, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World, create_striped
@@ -301,14 +302,33 @@ def _is_to_do(output: Output, layout: Layout, provenance: Provenance, explain_di
 
 
 def _lay_down(world: World, output: Output, layout: Layout, provenance: Provenance) -> None:
-    check_space(output.path, layout)
     output.new.unlink(missing_ok=True)
+    check_space(output.path, layout)
     if world.comm and output.hints:
         create_striped(output.new, output.hints)
     attributes = {**describe(provenance, world), "layout": layout.to_json()}
-    extents = hdf5.create(output.new, layout, attributes, output.alignment)
-    write_seal(output.new, make_seal(output.new, extents))
+    try:
+        extents = hdf5.create(output.new, layout, attributes, output.alignment)
+        _reserve(output.new, layout, extents)
+        write_seal(output.new, make_seal(output.new, extents))
+    except BaseException:
+        output.new.unlink(missing_ok=True)  # what it has taken of a full disk
+        raise
     rename(output.new, output.part)
+
+
+def _reserve(path: Path, layout: Layout, extents: list[tuple[int, int]]) -> None:
+    """Reserve the space of what is sure to be written, so that a disk cannot fill up under a run; tables stay sparse.
+
+    Writing to reserved space takes half the processor time of writing to space that has to be found.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        for offset, length in (*extents[: len(layout.fields)], *extents[-len(layout.columns) :]):
+            if not reserve(descriptor, offset, length):
+                break
+    finally:
+        os.close(descriptor)
 
 
 def _check_same(path: Path, layout: Layout, provenance: Provenance, explain_difference: Callable[[str], str]) -> None:
