@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scimill.bench.counter import below, eighth_power, high_half, low_half, word
+from scimill.bench.counter import LOW_WORD, below, eighth_power, high_half, low_half, word
 
 COLUMNS, INTEGERS, CATEGORIES = 40, 13, 26
 WORDS = np.uint64(COLUMNS // 2)  # per row
@@ -39,41 +39,78 @@ class Law(NamedTuple):
     missing: np.uint64
 
 
+class Tile(NamedTuple):
+    """Where the values of some rows come from, one row after the other; the same for the rows that follow.
+
+    Loops over a tile are long enough for wide vectors, which those over a row's columns are not.
+
+    Parameters
+    ----------
+    words : uint32, the random word of each value, or of each pair of values, counted from that of the first row.
+    halves : uint32, 0 where a value is made of the lower half of its word, 32 where of the upper; empty for pairs.
+    ranges : uint32, a value is in [0, range); shape (1, values), or (2, pairs): those of lower and of upper halves.
+    rows : how many.
+
+    """
+
+    words: NDArray[np.uint32]
+    halves: NDArray[np.uint32]
+    ranges: NDArray[np.uint32]
+    rows: int
+
+
+def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -> Tile:
+    """Return the tile of so many rows of columns from `begin` on.
+
+    Parameters
+    ----------
+    ranges : of these columns, below 2^32.
+    begin, rows : the first column, and how many rows.
+    in_pairs : for `uniform_pairs`; both columns of each word must be among them.
+
+    """
+    columns = begin + np.arange(len(ranges))
+    words = (np.arange(rows)[:, np.newaxis] * int(WORDS) + columns // 2).astype(np.uint32).reshape(-1)
+    tiled = np.tile(ranges, rows).astype(np.uint32)
+    if in_pairs:
+        return Tile(words[::2].copy(), np.empty(0, np.uint32), tiled.reshape(-1, 2).T.copy(), rows)
+    return Tile(words, np.tile(columns % 2 * 32, rows).astype(np.uint32), tiled.reshape(1, -1), rows)
+
+
+@njit(cache=True, nogil=True)
+def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Tile) -> None:
+    """Fill `out`, flat and of any type, with the values of rows from `first` on of a uniform law, none missing."""
+    ranges, length = tile.ranges[0], len(tile.words)
+    base = np.uint64(first) * WORDS
+    for start in range(0, len(out), length):
+        for j in range(min(length, len(out) - start)):
+            random = word(key, base + np.uint64(tile.words[j]))
+            out[start + j] = below(low_half(random >> np.uint64(tile.halves[j])), np.uint64(ranges[j]))
+        base += np.uint64(tile.rows) * WORDS
+
+
+@njit(cache=True, nogil=True)
+def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Tile) -> None:
+    """Fill `out`, flat, with what `uniform_values` makes of a type of 32 bits, two values at once."""
+    low, high = tile.ranges
+    length, base = len(tile.words), np.uint64(first) * WORDS
+    for start in range(0, len(out), length):
+        for j in range(min(length, len(out) - start)):
+            random = word(key, base + np.uint64(tile.words[j]))
+            upper = high_half(random) * np.uint64(high[j])
+            out[start + j] = below(low_half(random), np.uint64(low[j])) | (upper & ~LOW_WORD)
+        base += np.uint64(tile.rows) * WORDS
+
+
 @njit(cache=True, nogil=True)
 def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, law: Law) -> None:
     """Fill `out`, shape (rows, columns) of any type, with columns from `begin` on of rows from `first` on."""
     count, width = out.shape
     bits = np.empty(COLUMNS, dtype=np.uint64)
-    ranges = law.ranges[begin : begin + width]
-    is_plain = not law.is_skewed and law.missing == _ZERO
     for i in range(count):
         _row_bits(bits, key, np.uint64(first) + np.uint64(i), begin // 2, (begin + width + 1) // 2)
-        if is_plain:
-            for column in range(width):
-                out[i, column] = below(bits[begin + column], ranges[column])
-        else:
-            for column in range(width):
-                out[i, column] = _lawful(bits[begin + column], begin + column, law)
-
-
-@njit(cache=True, nogil=True)
-def whole_rows(out: NDArray[np.int32], key: np.uint64, first: int, ranges: NDArray[np.uint64]) -> None:
-    """Fill `out`, shape (rows · 40,), with rows from `first` on of a uniform law without missing values.
-
-    Words follow each other through the rows, so that the loop over a tile of rows is long enough for wide vectors.
-
-    Parameters
-    ----------
-    out, key, first : as of `rows`.
-    ranges : uint64, shape (2, 20 · rows of a tile): those of even and of odd columns, row after row.
-
-    """
-    base, words = np.uint64(first) * WORDS, len(out) // 2
-    for start in range(0, words, ranges.shape[1]):
-        for j in range(min(ranges.shape[1], words - start)):
-            random = word(key, base + np.uint64(start + j))
-            out[2 * (start + j)] = below(low_half(random), ranges[0, j])
-            out[2 * (start + j) + 1] = below(high_half(random), ranges[1, j])
+        for column in range(width):
+            out[i, column] = _lawful(bits[begin + column], begin + column, law)
 
 
 @njit(inline="always")

@@ -1,5 +1,7 @@
 """Lines of the text format of dlrm: label, 13 integers, 26 categories as 8 hexadecimal digits, with tabs between."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -12,6 +14,16 @@ _ZERO, _ONE, _FOUR, _EIGHT, _HALF, _LONG = (np.uint64(n) for n in (0, 1, 4, 8, 3
 _LOW16, _BYTE = np.uint64(0xFFFF), np.uint64(0xFF)
 _TAB, _NEWLINE, _DIGIT = np.uint8(9), np.uint8(10), np.uint8(48)
 _HEX_LENGTH = np.uint64(9)
+_EMPTY = np.uint64(1 << 56 | 9)  # a missing integer: a tab, as `digits` has its texts
+
+LINES = 16  # that are drawn at once: 16 KB, which stay in the first cache
+INTEGER_WORDS, CATEGORY_WORDS = (1 + INTEGERS) // 2, CATEGORIES // 2  # random words of a line; the label has a half
+_STARTS = np.arange(LINES, dtype=np.uint32)[:, np.newaxis] * np.uint32(WORDS)
+_INTEGER_PLACES = (_STARTS + np.arange(INTEGER_WORDS, dtype=np.uint32)).reshape(-1)
+_CATEGORY_PLACES = (_STARTS + np.arange(INTEGER_WORDS, COLUMNS // 2, dtype=np.uint32)).reshape(-1)
+"""Random word of each, counted from the first line's first."""
+_CATEGORY_COLUMNS = np.tile(np.arange(1 + INTEGERS, COLUMNS, 2, dtype=np.uint32), LINES)
+"""Column of the lower half of each word."""
 
 # Masks that pick every second half, byte and nibble, and what makes ASCII of nibbles.
 _HALVES, _BYTES = np.uint64(0x0000FFFF), np.uint64(0x000000FF000000FF)
@@ -47,101 +59,127 @@ def hexadecimal(bits: np.uint64) -> np.uint64:
     return x + _ZEROS + letters * _TO_LETTERS
 
 
-@njit(inline="always")
-def _is_missing(bits: np.uint64, law: Law) -> np.bool:
-    return (law.missing > _ZERO) & ((bits & _LOW16) < law.missing)
+class Line(NamedTuple):
+    """What lines consist of, in the order of their random words; the second index is that of the words of all lines.
+
+    Parameters
+    ----------
+    integers : uint64, shape (2, 7 · lines): texts of even and of odd columns, as `digits` has them; column 0 is none.
+    categories : uint64, shape (2, 13 · lines): digits of even and of odd columns, or a tab where one is missing.
+    sizes : uint64, shape (2, 13 · lines): their bytes with their tabs.
+
+    """
+
+    integers: Words
+    categories: Words
+    sizes: Words
+
+
+@njit(nogil=True)
+def _new_lines() -> Line:
+    sizes = np.full((2, CATEGORY_WORDS * LINES), _HEX_LENGTH)
+    return Line(np.empty((2, INTEGER_WORDS * LINES), np.uint64), np.empty_like(sizes), sizes)
 
 
 @njit(inline="always")
-def _integer(bits: np.uint64, column: int, law: Law, texts: Words) -> np.uint64:
-    """Text of an integer feature with its length."""
-    drawn = eighth_power(bits) if law.is_skewed else bits
-    text: np.uint64 = texts[below(drawn, law.ranges[column])]
-    return text
+def _is_missing(bits: np.uint64, missing: np.uint64) -> np.uint64:
+    return np.uint64((bits & _LOW16) < missing)
 
 
 @njit(inline="always")
-def _category(bits: np.uint64, column: int, law: Law) -> np.uint64:
-    """Hash of a category: the random bits themselves, or a hash of a skewed number."""
-    if law.is_skewed:
-        return low_half(word(np.uint64(column), below(eighth_power(bits), law.ranges[column])))
-    return bits
+def _either(choice: np.uint64, first: np.uint64, second: np.uint64) -> np.uint64:
+    """Return the first if the choice is 1, the second if it is 0; a branch would be taken wrongly again and again."""
+    mask = _ZERO - choice
+    return (first & mask) | (second & ~mask)
+
+
+@njit(nogil=True)
+def _draw_integers(out: Words, count: int, key: np.uint64, base: np.uint64, law: Law, texts: Words) -> None:
+    """Draw the texts of the first columns of some lines, `count` words of them.
+
+    This loop, as those that draw categories, is long and has no branches, so that it becomes one of wide vectors.
+    """
+    most, missing = law.ranges[INTEGERS], law.missing  # integers of text have one range
+    for i in range(count):
+        random = word(key, base + np.uint64(_INTEGER_PLACES[i]))
+        low, high = low_half(random), high_half(random)
+        if law.is_skewed:
+            out[0, i] = _either(_is_missing(low, missing), _EMPTY, texts[below(eighth_power(low), most)])
+            out[1, i] = _either(_is_missing(high, missing), _EMPTY, texts[below(eighth_power(high), most)])
+        else:
+            out[0, i] = _either(_is_missing(low, missing), _EMPTY, texts[below(low, most)])
+            out[1, i] = _either(_is_missing(high, missing), _EMPTY, texts[below(high, most)])
+
+
+@njit(nogil=True)
+def _draw_hashes(out: Words, count: int, key: np.uint64, base: np.uint64) -> None:
+    """Draw categories that are the random bits themselves."""
+    for i in range(count):
+        random = word(key, base + np.uint64(_CATEGORY_PLACES[i]))
+        out[0, i] = hexadecimal(low_half(random))
+        out[1, i] = hexadecimal(high_half(random))
+
+
+@njit(nogil=True)
+def _draw_skewed_hashes(out: Words, count: int, key: np.uint64, base: np.uint64, ranges: Words) -> None:
+    """Draw categories that are hashes of skewed numbers; ranges are those of each, shape (2, 13 · lines)."""
+    for i in range(count):
+        random, column = word(key, base + np.uint64(_CATEGORY_PLACES[i])), np.uint64(_CATEGORY_COLUMNS[i])
+        out[0, i] = hexadecimal(_skewed_hash(low_half(random), column, ranges[0, i]))
+        out[1, i] = hexadecimal(_skewed_hash(high_half(random), column + _ONE, ranges[1, i]))
+
+
+@njit(inline="always")
+def _skewed_hash(bits: np.uint64, column: np.uint64, count: np.uint64) -> np.uint64:
+    return low_half(word(column, below(eighth_power(bits), count)))
+
+
+@njit(nogil=True)
+def _draw_missing(line: Line, count: int, key: np.uint64, base: np.uint64, missing: np.uint64) -> None:
+    """Draw which categories are missing."""
+    for i in range(count):
+        random = word(key, base + np.uint64(_CATEGORY_PLACES[i]))
+        low, high = _is_missing(low_half(random), missing), _is_missing(high_half(random), missing)
+        line.categories[0, i] = _either(low, np.uint64(_TAB), line.categories[0, i])
+        line.categories[1, i] = _either(high, np.uint64(_TAB), line.categories[1, i])
+        line.sizes[0, i] = _HEX_LENGTH - low * _EIGHT
+        line.sizes[1, i] = _HEX_LENGTH - high * _EIGHT
 
 
 @njit(cache=True, nogil=True)
 def lengths(out: NDArray[np.int64], key: np.uint64, first: int, law: Law, texts: Words) -> None:
     """Fill `out` with the bytes of lines from `first` on."""
-    for i in range(len(out)):
-        base = (np.uint64(first) + np.uint64(i)) * WORDS
-        size = np.uint64(2 + INTEGERS + 9 * CATEGORIES)
-        for column in range(1, COLUMNS):
-            if column > INTEGERS and law.missing == _ZERO:
-                break
-            random = word(key, base + np.uint64(column // 2))
-            bits = high_half(random) if column % 2 else low_half(random)
-            if column <= INTEGERS:
-                if not _is_missing(bits, law):
-                    size += (_integer(bits, column, law, texts) >> _LONG) - _ONE
-            elif _is_missing(bits, law):
-                size -= _EIGHT
-        out[i] = size
+    line = _new_lines()
+    for start in range(0, len(out), LINES):
+        base = (np.uint64(first) + np.uint64(start)) * WORDS
+        count = min(LINES, len(out) - start)
+        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, law, texts)
+        if law.missing > _ZERO:
+            _draw_missing(line, CATEGORY_WORDS * count, key, base, law.missing)
+        for i in range(count):
+            out[start + i] = np.int64(_line_size(line, i, law.missing))
 
 
 @njit(inline="always")
-def _put_integers(
-    out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law, texts: Words
-) -> np.uint64:
-    """Write the label and the integers with their tabs; return where the categories begin."""
-    random = word(key, base)
-    out[place] = _DIGIT + np.uint8(below(low_half(random), law.ranges[0]))
-    out[place + _ONE] = _TAB
-    place += np.uint64(2)
-    for column in range(1, INTEGERS + 1):
-        if column % 2 == 0:
-            random = word(key, base + np.uint64(column // 2))
-        bits = high_half(random) if column % 2 else low_half(random)
-        if _is_missing(bits, law):
-            out[place] = _TAB
-            place += _ONE
-        else:
-            text = _integer(bits, column, law, texts)
-            _store(out, place, text)
-            place += text >> _LONG
-    return place
+def _line_size(line: Line, number: int, missing: np.uint64) -> Any:
+    """Bytes of one of the lines, uint64."""
+    size = np.uint64(2) - (line.integers[0, INTEGER_WORDS * number] >> _LONG)  # of the label, which is no text
+    for i in range(INTEGER_WORDS * number, INTEGER_WORDS * (number + 1)):
+        size += (line.integers[0, i] >> _LONG) + (line.integers[1, i] >> _LONG)
+    if missing == _ZERO:
+        return size + _HEX_LENGTH * np.uint64(CATEGORIES)
+    for i in range(CATEGORY_WORDS * number, CATEGORY_WORDS * (number + 1)):
+        size += line.sizes[0, i] + line.sizes[1, i]
+    return size
 
 
-@njit(inline="always")
-def _put_categories(out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law) -> np.uint64:
-    """Write the categories with their tabs, some missing; return where the line ends."""
-    random = _ZERO
-    for column in range(INTEGERS + 1, COLUMNS):
-        if column % 2 == 0:
-            random = word(key, base + np.uint64(column // 2))
-        bits = high_half(random) if column % 2 else low_half(random)
-        if _is_missing(bits, law):
-            out[place] = _TAB
-            place += _ONE
-        else:
-            _store(out, place, hexadecimal(_category(bits, column, law)))
-            out[place + _EIGHT] = _TAB
-            place += _HEX_LENGTH
-    return place
-
-
-@njit(inline="always")
-def _put_all_categories(
-    out: NDArray[np.uint8], place: np.uint64, key: np.uint64, base: np.uint64, law: Law
-) -> np.uint64:
-    """Write the categories with their tabs, none missing, so that no place depends on what stands before it."""
-    for pair in range(CATEGORIES // 2):
-        column = INTEGERS + 1 + 2 * pair
-        random = word(key, base + np.uint64(column // 2))
-        at = place + np.uint64(2 * pair) * _HEX_LENGTH
-        _store(out, at, hexadecimal(_category(low_half(random), column, law)))
-        out[at + _EIGHT] = _TAB
-        _store(out, at + _HEX_LENGTH, hexadecimal(_category(high_half(random), column + 1, law)))
-        out[at + _HEX_LENGTH + _EIGHT] = _TAB
-    return place + np.uint64(CATEGORIES) * _HEX_LENGTH
+@njit(nogil=True)
+def _tiled_ranges(ranges: Words) -> Words:
+    """Ranges of the categories of some lines."""
+    out = np.empty((2, CATEGORY_WORDS * LINES), np.uint64)
+    for i in range(CATEGORY_WORDS * LINES):
+        out[0, i], out[1, i] = ranges[_CATEGORY_COLUMNS[i]], ranges[_CATEGORY_COLUMNS[i] + 1]
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -149,13 +187,49 @@ def encode(
     out: NDArray[np.uint8], at: int, limit: int, key: np.uint64, first: int, last: int, law: Law, texts: Words
 ) -> None:
     """Write lines from `first` on, but not `last`, at out[at:], until one ends at or beyond `limit`."""
-    place, line = np.uint64(at), np.uint64(first)
-    while place < np.uint64(limit) and line < np.uint64(last):
-        base = line * WORDS
-        place = _put_integers(out, place, key, base, law, texts)
-        if law.missing == _ZERO:
-            place = _put_all_categories(out, place, key, base, law)
+    line, ranges = _new_lines(), _tiled_ranges(law.ranges)
+    place = np.uint64(at)
+    for start in range(first, last, LINES):
+        base, count = np.uint64(start) * WORDS, min(LINES, last - start)
+        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, law, texts)
+        if law.is_skewed:
+            _draw_skewed_hashes(line.categories, CATEGORY_WORDS * count, key, base, ranges)
         else:
-            place = _put_categories(out, place, key, base, law)
-        out[place - _ONE] = _NEWLINE
-        line += _ONE
+            _draw_hashes(line.categories, CATEGORY_WORDS * count, key, base)
+        if law.missing > _ZERO:
+            _draw_missing(line, CATEGORY_WORDS * count, key, base, law.missing)
+        for i in range(count):
+            if place >= np.uint64(limit):
+                return
+            label = below(low_half(word(key, base + np.uint64(i) * WORDS)), law.ranges[0])
+            place = _put_line(out, place, label, line, i)
+
+
+@njit(inline="always")
+def _put_line(out: NDArray[np.uint8], place: np.uint64, label: np.uint64, line: Line, number: int) -> np.uint64:
+    """Write one of the lines, each text over what the one before has written beyond its own end; return its end."""
+    out[place] = _DIGIT + np.uint8(label)
+    out[place + _ONE] = _TAB
+    place += np.uint64(2)
+    for i in range(INTEGER_WORDS * number, INTEGER_WORDS * (number + 1)):
+        if i > INTEGER_WORDS * number:  # the first word's lower half is the label's
+            place = _put_integer(out, place, line.integers[0, i])
+        place = _put_integer(out, place, line.integers[1, i])
+    for i in range(CATEGORY_WORDS * number, CATEGORY_WORDS * (number + 1)):
+        place = _put_category(out, place, line.categories[0, i], line.sizes[0, i])
+        place = _put_category(out, place, line.categories[1, i], line.sizes[1, i])
+    out[place - _ONE] = _NEWLINE
+    return place
+
+
+@njit(inline="always")
+def _put_integer(out: NDArray[np.uint8], place: np.uint64, text: np.uint64) -> np.uint64:
+    _store(out, place, text)
+    return place + (text >> _LONG)
+
+
+@njit(inline="always")
+def _put_category(out: NDArray[np.uint8], place: np.uint64, text: np.uint64, size: np.uint64) -> np.uint64:
+    _store(out, place, text)
+    out[place + _EIGHT] = _TAB
+    return place + size

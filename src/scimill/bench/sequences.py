@@ -37,6 +37,7 @@ _MASK_DELTA = 0xA282EAD8  # of TFRecord's masked CRC: tensorflow/core/lib/hash/c
 
 Array = NDArray[np.int64]
 Raw = NDArray[np.uint8]
+Varints = NDArray[np.uint32]
 
 
 class Shape(NamedTuple):
@@ -51,8 +52,8 @@ class Shape(NamedTuple):
 @njit(inline="always")
 def _half(key: np.uint64, base: np.uint64, number: int) -> np.uint64:
     """32-bit half `number` of the words from `base` on."""
-    random = word(key, base + np.uint64(number // 2))
-    return high_half(random) if number % 2 else low_half(random)
+    place = np.uint64(number)
+    return low_half(word(key, base + (place >> np.uint64(1))) >> ((place & np.uint64(1)) << np.uint64(5)))
 
 
 @njit(nogil=True)
@@ -92,25 +93,26 @@ def _draw_sentences(key: np.uint64, base: np.uint64, ids: Array, positions: Arra
         ids[2 * i] = _frequent(low_half(random))
         ids[2 * i + 1] = _frequent(high_half(random))
     ids[0], ids[first - 1], ids[length - 1] = CLS, SEP, SEP
-    for i in range(masked):
-        _mask(_half(key, base + _POSITIONS, i), i, Shape(length, first, masked, length), ids, positions, truths)
-    return Shape(length, first, masked, index_below(low_half(word(key, base + np.uint64(1))), 2))
+    shape = Shape(length, first, masked, index_below(low_half(word(key, base + np.uint64(1))), 2))
+    _mask(key, base + _POSITIONS, shape, ids, positions, truths)
+    return shape
 
 
 @njit(nogil=True)
-def _mask(bits: np.uint64, number: int, shape: Shape, ids: Array, positions: Array, truths: Array) -> None:
-    """Choose a token of the `number`-th of `masked` equal ranges; 8 of 10 become [MASK], 1 another word."""
-    low = 1 + (shape.length - 2) * number // shape.masked
-    high = 1 + (shape.length - 2) * (number + 1) // shape.masked
-    position = low + index_below(bits, high - low)
-    if position == shape.first - 1:
-        position = low if position > low else min(low + 1, high - 1)
-    positions[number], truths[number] = position, ids[position]
-    fate = (bits & np.uint64(0xFFFF)) % np.uint64(10)
-    if fate < np.uint64(8):
-        ids[position] = MASK
-    elif fate == np.uint64(8):
-        ids[position] = _frequent((bits * np.uint64(0x9E3779B1)) & _HALF)
+def _mask(key: np.uint64, base: np.uint64, shape: Shape, ids: Array, positions: Array, truths: Array) -> None:
+    """Choose a token of each of `masked` equal ranges; 8 of 10 become [MASK], 1 another word."""
+    shown, tokens, share = np.empty(MASKED, np.int64), shape.length - 2, 1.0 / shape.masked
+    for i in range(shape.masked):
+        bits = _half(key, base, i)
+        low, high = 1 + int((tokens * i + 0.5) * share), 1 + int((tokens * (i + 1) + 0.5) * share)  # rounded down
+        drawn = low + index_below(bits, high - low)
+        beside = low if drawn > low else min(low + 1, high - 1)
+        positions[i] = beside if drawn == shape.first - 1 else drawn
+        fate, other = (bits & np.uint64(0xFFFF)) % np.uint64(10), _frequent((bits * np.uint64(0x9E3779B1)) & _HALF)
+        shown[i] = MASK if fate < np.uint64(8) else other if fate == np.uint64(8) else 0
+    for i in range(shape.masked):
+        truths[i] = ids[positions[i]]
+        ids[positions[i]] = shown[i] if shown[i] else truths[i]
 
 
 @njit(inline="always")
@@ -180,21 +182,33 @@ def lengths(out: Array, key: np.uint64, first: int, is_random: bool) -> None:
 
 
 @njit(inline="always")
-def _put_varint(out: Raw, place: np.uint64, value: np.uint64) -> np.uint64:
-    """Write a number below 2^21 without a branch, with up to three bytes that the next one writes over."""
-    second, third = value >> np.uint64(7), value >> np.uint64(14)
-    has_second, has_third = np.uint64(second > np.uint64(0)), np.uint64(third > np.uint64(0))
-    text = (value & np.uint64(127)) | (has_second << np.uint64(7)) | ((second & np.uint64(127)) << np.uint64(8))
-    text |= (has_third << np.uint64(15)) | (third << np.uint64(16))
-    for i in range(4):
-        out[place + np.uint64(i)] = np.uint8((text >> np.uint64(8 * i)) & np.uint64(255))
-    return place + np.uint64(1) + has_second + has_third
+def _put_number(out: Raw, place: np.uint64, value: np.uint64, size: int) -> None:
+    """Write a little-endian number."""
+    for i in range(size):
+        out[place + np.uint64(i)] = np.uint8((value >> np.uint64(8 * i)) & np.uint64(255))
+
+
+@njit(inline="always")
+def _varint(value: np.uint32) -> np.uint32:
+    """Varint of a number below 2^21 in the lower three bytes, the number of its bytes in the fourth."""
+    second, third = value >> np.uint32(7), value >> np.uint32(14)
+    has_second, has_third = np.uint32(second > 0), np.uint32(third > 0)
+    text = (value & np.uint32(127)) | (has_second << np.uint32(7)) | ((second & np.uint32(127)) << np.uint32(8))
+    text |= (has_third << np.uint32(15)) | (third << np.uint32(16))
+    return text | ((np.uint32(1) + has_second + has_third) << np.uint32(24))
+
+
+@njit(inline="always")
+def _put_varint(out: Raw, place: np.uint64, varint: np.uint64) -> np.uint64:
+    """Write what `_varint` has made, all four bytes of it; the next one is written over those that do not belong."""
+    _put_number(out, place, varint, 4)
+    return place + (varint >> np.uint64(24))
 
 
 @njit(inline="always")
 def _put_length(out: Raw, place: np.uint64, tag: int, length: int) -> np.uint64:
     out[place] = tag
-    return _put_varint(out, place + np.uint64(1), np.uint64(length))
+    return _put_varint(out, place + np.uint64(1), np.uint64(_varint(np.uint32(length))))
 
 
 @njit(nogil=True)
@@ -220,17 +234,24 @@ def _put_bytes(out: Raw, place: np.uint64, count: int, value: int) -> np.uint64:
     return place + np.uint64(count)
 
 
+@njit(nogil=True)
+def _varints(out: Varints, values: Array, count: int) -> None:
+    """Make varints of numbers; apart from writing them, as a loop without branches becomes one of wide vectors."""
+    for i in range(count):
+        out[i] = _varint(np.uint32(values[i]))
+
+
 @njit(inline="always")
-def _put_values(out: Raw, place: np.uint64, values: Array, count: int, size: int) -> np.uint64:
+def _put_values(out: Raw, place: np.uint64, varints: Varints, count: int, size: int) -> np.uint64:
     """Write `count` numbers, then zeros up to `size` of them."""
     for i in range(count):
-        place = _put_varint(out, place, np.uint64(values[i]))
+        place = _put_varint(out, place, np.uint64(varints[i]))
     return _put_bytes(out, place, size - count, 0)
 
 
 @njit(nogil=True)
 def _put_features(
-    out: Raw, place: np.uint64, shape: Shape, packed: Packed, ids: Array, positions: Array, truths: Array
+    out: Raw, place: np.uint64, shape: Shape, packed: Packed, ids: Varints, positions: Varints, truths: Varints
 ) -> np.uint64:
     place = _put_values(out, _open(out, place, _INPUT_IDS, _INT64_LIST, packed.ids), ids, shape.length, TOKENS)
     place = _put_bytes(out, _open(out, place, _INPUT_MASK, _INT64_LIST, TOKENS), shape.length, 1)
@@ -270,6 +291,7 @@ def encode(
     Number of records.
     """
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
+    varints = np.empty((3, TOKENS), np.uint32)
     place, count, record = np.uint64(at), 0, first
     starts[0] = at
     while place < np.uint64(limit) and record < last:
@@ -284,7 +306,10 @@ def encode(
         _put_number(out, place, np.uint64(data), 8)
         _put_number(out, place + np.uint64(8), np.uint64(length_crcs[data]), 4)
         place = _put_length(out, place + np.uint64(12), _BYTES_TAG, features)
-        place = _put_features(out, place, shape, packed, ids, positions, truths) + np.uint64(4)
+        _varints(varints[0], ids, shape.length)
+        _varints(varints[1], positions, shape.masked)
+        _varints(varints[2], truths, shape.masked)
+        place = _put_features(out, place, shape, packed, varints[0], varints[1], varints[2]) + np.uint64(4)
         record, count = record + 1, count + 1
         starts[count] = place
     return count
@@ -319,13 +344,6 @@ def fill(out: Features, key: np.uint64, first: int, is_random: bool) -> None:
             out.masked_lm_positions[i, j] = positions[j] if j < shape.masked else 0
             out.masked_lm_ids[i, j] = truths[j] if j < shape.masked else 0
         out.next_sentence_labels[i] = shape.label
-
-
-@njit(inline="always")
-def _put_number(out: Raw, place: np.uint64, value: np.uint64, size: int) -> None:
-    """Write a little-endian number."""
-    for i in range(size):
-        out[place + np.uint64(i)] = np.uint8((value >> np.uint64(8 * i)) & np.uint64(255))
 
 
 @njit(cache=True, nogil=True)

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scimill.bench import clicks
-from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law
+from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law, Tile
 from scimill.bench.counter import stream_key
 from scimill.bench.params import CAMPAIGN, Plannable
 from scimill.bench.plan import Bytes, Records
 
 ROWS = 20  # stream
-TILE_ROWS = 64  # of `clicks.whole_rows`: 20 KB of ranges, which stay in the first cache
+TILE_ROWS = 64  # 30 KB for all columns, which stay in the first cache
 LABEL, DENSE, SPARSE = (0, 1), (1, 1 + INTEGERS), (1 + INTEGERS, 1 + INTEGERS + CATEGORIES)
 """Columns [begin, end) of a row."""
 ALL = (0, SPARSE[1])
@@ -50,14 +49,14 @@ def encoder(config: Plannable, dtype: str, span: tuple[int, int], first: int) ->
 def _encode(
     stream: np.uint64, values: Law, dtype: str, span: tuple[int, int], first: int, out: Bytes, begin: int, count: int
 ) -> None:
-    if span == ALL and dtype == "<i4" and not values.is_skewed and values.missing == 0:
-        clicks.whole_rows(out.view(np.int32), stream, first + begin, _tiles(*values.ranges.tolist()))
-        return
-    table = out.view(dtype).reshape(count, span[1] - span[0])
-    clicks.rows(table, stream, first + begin, span[0], values)
+    if values.is_skewed or values.missing:
+        clicks.rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
+    elif np.dtype(dtype) == np.int32 and span[0] % 2 == span[1] % 2 == 0:
+        clicks.uniform_pairs(out.view(np.uint64), stream, first + begin, _tile(span, tuple(values.ranges), True))
+    else:
+        clicks.uniform_values(out.view(dtype), stream, first + begin, _tile(span, tuple(values.ranges), False))
 
 
 @cache
-def _tiles(*ranges: int) -> NDArray[np.uint64]:
-    """Ranges of even and of odd columns, for a tile of rows."""
-    return np.tile(np.array(ranges, dtype=np.uint64).reshape(-1, 2).T, (1, TILE_ROWS))
+def _tile(span: tuple[int, int], ranges: tuple[np.uint64, ...], in_pairs: bool) -> Tile:
+    return clicks.tile(np.array(ranges[slice(*span)]), span[0], TILE_ROWS, in_pairs=in_pairs)
