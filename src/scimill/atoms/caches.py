@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill.atoms import formats, windows
@@ -26,6 +25,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import check_directory, check_free, rename, storage_errors
 from scimill.parallel.partition import share
 from scimill.parallel.world import World
+from scimill.store.checksums import crc32c
 
 INDEX, MANIFEST = "index", "manifest.json"
 PARTS = ("train", "valid")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill.atoms import scores
@@ -27,6 +26,7 @@ from scimill.files import replacing, storage_errors
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
+from scimill.store.checksums import crc32c
 
 PREDICTIONS, ABOUT = "predictions", "about.json"
 BLOCKS = 512  # about so many blocks there are: enough for an even load, few enough for a file system

@@ -92,7 +92,7 @@ def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Ti
 @njit(cache=True, nogil=True)
 def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Tile) -> None:
     """Fill `out`, flat, with what `uniform_values` makes of a type of 32 bits, two values at once."""
-    low, high = tile.ranges
+    low, high = tile.ranges[0], tile.ranges[1]
     length, base = len(tile.words), np.uint64(first) * WORDS
     for start in range(0, len(out), length):
         for j in range(min(length, len(out) - start)):

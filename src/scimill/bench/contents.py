@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill.bench.samples import Random, Readable, Sample
 from scimill.bench.similarity import SIZE_SCALE, Part, by_kind, divergence, largest_difference
+from scimill.store.checksums import crc32c
 
 Sizes = Mapping[str, NDArray[np.int64]]
 

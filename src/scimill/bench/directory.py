@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill import __version__
@@ -27,6 +26,7 @@ from scimill.files import Claim, check_directory, check_free, rename, storage_er
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World
+from scimill.store.checksums import crc32c
 from scimill.store.output import RESUME, Output, check_absent
 
 Finish = Callable[[tuple[Entry, ...]], Manifest]

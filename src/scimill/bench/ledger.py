@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill.bench.plan import Plan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
-from scimill.store.checksums import all_joined
+from scimill.store.checksums import all_joined, crc32c
 
 FORMAT = 1
 FOLDER, LEDGER, RUN, MANIFEST = ".scimill", "ledger", "run.json", "manifest.json"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from crc32c import crc32c
 
 from scimill import __version__
 from scimill import config as configuration
@@ -27,6 +26,7 @@ from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, check_free
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
+from scimill.store.checksums import crc32c
 from scimill.store.mill import mill
 from scimill.store.output import Output
 

@@ -4,10 +4,15 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
-from crc32c import crc32c
+from fastcrc.crc32 import iscsi, iso_hdlc
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.store.layout import Layout
+
+crc32c = iscsi
+"""CRC-32C of bytes, or of bytes that follow those of a checksum: crc32c(data, initial)."""
+crc32 = iso_hdlc
+"""CRC-32 of zip and gzip, likewise."""
 
 
 def bytes_checksum(rows: NDArray[np.generic], value: int) -> int:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
+
+from scimill.store.checksums import crc32c
 
 PREFIX = struct.Struct("<4sIIQ")  # magic, CRC-32C of kind and body, kind, bytes of the body
 _CHECKED = struct.Struct("<IQ")

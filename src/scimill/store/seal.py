@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from crc32c import crc32c
-
 from scimill.errors import InputError, StorageError
+from scimill.store.checksums import crc32c
 
 MAGIC = "scimill store, format"
 FORMAT = 1

@@ -7,9 +7,9 @@ it is joined from those of the blocks and written last.
 import dataclasses
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from scimill.bench.formats.binary import companion, feature_counts
@@ -18,7 +18,7 @@ from scimill.bench.params import Plannable
 from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
-from scimill.store.checksums import CRC32, all_joined
+from scimill.store.checksums import CRC32, all_joined, crc32
 
 ALIGNMENT = 8  # bytes: arrays begin at multiples of this, as their rows do, so that a file grows by whole rows only
 MEMBERS = (("X_int.npy", dlrm.DENSE), ("X_cat.npy", dlrm.SPARSE), ("y.npy", dlrm.LABEL))
@@ -41,24 +41,24 @@ class Member:
     rows: int
     offset: int
 
-    @property
+    @cached_property
     def npy_header(self) -> bytes:
         """Header of the array."""
         width = self.span[1] - self.span[0]
         return header((self.rows,) if width == 1 else (self.rows, width), DTYPE)
 
-    @property
+    @cached_property
     def data(self) -> int:
         """First byte of the array's values: the first multiple that the headers before it leave free."""
         least = self.offset + _LOCAL.size + len(self.name) + 20 + 4 + len(self.npy_header)
         return -(-least // ALIGNMENT) * ALIGNMENT
 
-    @property
+    @cached_property
     def start(self) -> int:
         """First byte of the member's content, which is what its CRC covers."""
         return self.data - len(self.npy_header)
 
-    @property
+    @cached_property
     def stop(self) -> int:
         """End of its content."""
         return self.data + self.rows * 8 * (self.span[1] - self.span[0])

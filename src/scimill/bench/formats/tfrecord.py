@@ -5,7 +5,6 @@ import itertools
 from functools import cache
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from scimill.bench import sequences
@@ -14,6 +13,7 @@ from scimill.bench.params import CAMPAIGN, Plannable
 from scimill.bench.plan import Bytes, DataFile, Plan, too_small
 from scimill.bench.streams import Offsets, Stream, StreamSegment, measure, split
 from scimill.parallel.world import World
+from scimill.store.checksums import crc32c
 
 TRAINING, EVALUATION, FILES = 30, 31, 32  # streams
 MOST_EVALUATION = 10_000  # instances of the file eval_10k

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
 from numba import njit
 
 from scimill.bench.counter import low_half, word
@@ -18,6 +17,7 @@ from scimill.bench.pieces import Change, Changes, Taken, reading
 from scimill.bench.plan import Bytes, DataFile
 from scimill.bench.scaling import Picks, part_of, split
 from scimill.parallel.world import World
+from scimill.store.checksums import crc32c
 
 PATTERNS = "part*, eval*"
 HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum
