@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mpi import dataset_hashes, done_blocks
 from parallel.benching import LAWS, SMALL
 from scimill.bench import generate
 from scimill.bench.ledger import DONE, ROW
@@ -22,24 +23,33 @@ from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
-BLOCK = {"imseg": 2**16, "bert": 2**16, "dlrm": 2**16}
 SIZE = {"imseg": "11MB", "bert": "12MB", "dlrm": "12MB"}
 
 
 def configure(workload: str, form: str) -> GenerateConfig:
-    values = {"workload": workload, "format": form, "size": SIZE[workload], "block_size": BLOCK[workload]}
+    block_size = 2**18 if form == "hdf5" else 2**16  # in smaller ones the rows of a store are no whole pages
+    values = {"workload": workload, "format": form, "size": SIZE[workload], "block_size": block_size}
     return build(GenerateConfig, [Layer("test", {**SMALL, **LAWS["realistic"], **values})])
 
 
 def hashes(folder: Path) -> dict[str, str]:
+    if folder.is_file():
+        return dataset_hashes(folder)
     files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
 def blocks_done(output: Output) -> int:
     """Blocks of a set that are done; -1 where it has not been begun."""
+    if output.part.is_file():
+        return len(done_blocks(output.part))
     ledger = output.part / ".scimill/ledger"
     return int(np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE)) if ledger.exists() else -1
+
+
+def blocks_of(path: Path) -> int:
+    """Blocks of a finished set."""
+    return len(done_blocks(path) if path.is_file() else np.fromfile(path / ".scimill/ledger", dtype=ROW))
 
 
 def kill_after(config: GenerateConfig, output: Output, blocks: int, seconds: float) -> None:
@@ -62,7 +72,7 @@ def main() -> None:
     started = time.monotonic()
     generate.generate(config, Output(folder / "whole"), World(None))
     whole, lasts = hashes(folder / "whole"), time.monotonic() - started
-    count = len(np.fromfile(folder / "whole/.scimill/ledger", dtype=ROW))
+    count = blocks_of(folder / "whole")
     for number in range(kills):
         output = Output(folder / f"killed-{number}", resume=True)
         kill_after(config, output, draw.randint(-1, count), draw.uniform(0, 2 * lasts / count))

@@ -13,14 +13,15 @@ import pytest
 
 from faults import bench_killer
 from faults.conftest import Mount
-from mpi import SCIMILL, Result, scimill, start, succeed, wait_until
-from scimill.bench import direct, directory, generate
+from mpi import SCIMILL, Result, dataset_hashes, scimill, start, succeed, wait_until
+from scimill.bench import generate
 from scimill.bench.ledger import ROW, Manifest
 from scimill.bench.params import GenerateConfig, SizeConfig
 from scimill.bench.verify import verify
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
 from scimill.parallel.world import World
+from scimill.store import direct
 from scimill.store.output import Output
 
 COMMAND = ("bench", "generate", "dlrm")
@@ -210,20 +211,58 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     content = np.arange(20_000, dtype=np.int32).view(np.uint8)
     assert direct.lay_down(ramfs / "file", content.size) is False
     assert (ramfs / "file").stat().st_size == content.size
+    assert direct.open_pages(ramfs / "file") is None
     file = direct.File(ramfs / "file", direct=True)
-    assert not file.is_direct
     file.write(content, 0)
     file.close()
     assert (ramfs / "file").read_bytes() == content.tobytes()
-    (ramfs / ".scimill").mkdir()
-    assert directory._choose_direct(ramfs, True) is False
+    assert direct.choose(ramfs, wanted=True) is False
+    assert list(ramfs.iterdir()) == [ramfs / "file"]
     assert capfd.readouterr().err.count("takes no direct I/O") == 1
-    assert directory._choose_direct(ramfs, False) is False
+    assert direct.choose(ramfs, wanted=False) is False
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("workload", ["imseg", "bert", "dlrm"])
+def test_a_store_is_the_same_past_and_through_the_page_cache(tmp_path: Path, workload: str, ranks: int) -> None:
+    files = []
+    for flag in ("--direct", "--no-direct"):
+        files.append(tmp_path / f"set{flag}.h5")
+        size = ("--size", "60MB" if workload == "imseg" else "15MB")
+        succeed(
+            "bench",
+            "generate",
+            workload,
+            files[-1],
+            "--format",
+            "hdf5",
+            *size,
+            "--block-size",
+            2**22,
+            flag,
+            ranks=ranks,
+        )
+    assert dataset_hashes(files[0]) == dataset_hashes(files[1])
+
+
+def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> None:
+    memory = direct.aligned(8 * direct.PAGE)
+    assert memory.ctypes.data % direct.PAGE == 0
+    memory[:] = np.random.default_rng(1).integers(0, 256, memory.size)
+    assert not direct.Pages.takes(memory[1 : direct.PAGE + 1], 0)
+    assert not direct.Pages.takes(memory[: direct.PAGE], 512)
+    assert not direct.Pages.takes(memory[:-1], 0)
+    direct.lay_down(tmp_path / "file", 9 * direct.PAGE)
+    pages = direct.open_pages(tmp_path / "file")
+    assert pages is not None and pages.takes(memory, direct.PAGE)
+    pages.write(memory, direct.PAGE)
+    pages.close()
+    assert (tmp_path / "file").read_bytes() == bytes(direct.PAGE) + memory.tobytes()
+
+
 def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> None:
-    buffer = direct.aligned_buffer(2**16)[direct.MARGIN :]
+    buffer = direct.aligned(2**16)
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
     direct.lay_down(tmp_path / "file", 50_001)
     file = direct.File(tmp_path / "file", direct=True)
@@ -236,7 +275,7 @@ def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> N
 # ---- ends -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("workload", "form"), [("bert", "tfrecord"), ("dlrm", "npz")])
+@pytest.mark.parametrize(("workload", "form"), [("bert", "tfrecord"), ("dlrm", "npz"), ("dlrm", "hdf5")])
 def test_killed_at_random_instants_and_resumed_to_the_same_bytes(tmp_path: Path, workload: str, form: str) -> None:
     program = (sys.executable, bench_killer.__file__)
     result = scimill(

@@ -11,22 +11,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scimill import __version__
-from scimill.bench.direct import File, aligned_buffer, lay_down, takes_direct
 from scimill.bench.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
 from scimill.bench.params import ALGORITHM
-from scimill.bench.plan import MARGIN, Bytes, DataFile, Plan, Span
+from scimill.bench.plan import MARGIN, Bytes, DataFile, Plan, Span, work_buffer
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World
+from scimill.store import direct as direct_io
 from scimill.store.checksums import crc32c
+from scimill.store.direct import File, lay_down
 from scimill.store.output import RESUME, Output, check_absent
 
 Finish = Callable[[tuple[Entry, ...]], Manifest]
@@ -46,7 +48,7 @@ class Buffers:
     """The work buffers of a rank: one, or two where a block is made while the other one is written."""
 
     def __init__(self, block_size: int, count: int) -> None:
-        self._free = [aligned_buffer(block_size) for _ in range(count)]
+        self._free = [work_buffer(block_size) for _ in range(count)]
         self._writing: list[tuple[Future[None], Bytes]] = []
 
     def take(self) -> Bytes:
@@ -264,19 +266,11 @@ def open_directory(
     claim = Claim(output.lock)
     if not world.on_root(prepare, output, plan, begun, explain, claim):
         return None
-    direct = world.on_root(_choose_direct, output.part, direct)
+    direct = world.on_root(partial(direct_io.choose, output.part / FOLDER, wanted=direct))
     _lay_down_files(world, output, plan, claim)
     writer = DirectoryWriter(world, output, plan, claim, finish, direct=direct)
     writer.check_done(stop)
     return writer
-
-
-def _choose_direct(part: Path, wanted: bool) -> bool:
-    with storage_errors(part, "trying direct I/O"):
-        taken = wanted and takes_direct(part / FOLDER)
-    if wanted and not taken:
-        say("this file system takes no direct I/O: writing through the page cache")
-    return taken
 
 
 def prepare(

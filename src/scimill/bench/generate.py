@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import datasets, directory
-from scimill.bench.direct import aligned_buffer
 from scimill.bench.ledger import Begun
 from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
-from scimill.bench.plan import MARGIN, Plan
+from scimill.bench.plan import MARGIN, Plan, work_buffer
 from scimill.files import check_directory
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
@@ -54,7 +53,7 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
 
 def compile_kernels(planned: Plan) -> None:
     """Make a few bytes of the first files; on rank 0, so that the other ranks find the kernels in the cache."""
-    work = aligned_buffer(WARM_BYTES)
+    work = work_buffer(WARM_BYTES)
     for file in planned.files[:3]:
         file.fill(0, min(WARM_BYTES, file.size), work, MARGIN)
 
@@ -69,7 +68,7 @@ def generate_store(config: GenerateConfig, output: Output, world: World) -> bool
         planned = hdf5.plan(config, config.size)
     stop = Stop(world, config.walltime, config.walltime_margin)
     provenance = Provenance("bench", ALGORITHM, configuration.to_yaml(config), config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment, direct=config.direct)
     writer = open_writer(world, output, planned.layout, provenance, configuration.explainer(config), stop)
     if writer is None:
         return False

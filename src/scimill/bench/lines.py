@@ -149,6 +149,9 @@ def _draw_missing(line: Line, count: int, key: np.uint64, base: np.uint64, missi
 @njit(cache=True, nogil=True)
 def lengths(out: NDArray[np.int64], key: np.uint64, first: int, law: Law, texts: Words) -> None:
     """Fill `out` with the bytes of lines from `first` on."""
+    if not law.is_skewed and law.missing == _ZERO:
+        _uniform_lengths(out, key, first, law.ranges[INTEGERS], texts)
+        return
     line = _new_lines()
     for start in range(0, len(out), LINES):
         base = (np.uint64(first) + np.uint64(start)) * WORDS
@@ -158,6 +161,20 @@ def lengths(out: NDArray[np.int64], key: np.uint64, first: int, law: Law, texts:
             _draw_missing(line, CATEGORY_WORDS * count, key, base, law.missing)
         for i in range(count):
             out[start + i] = np.int64(_line_size(line, i, law.missing))
+
+
+@njit(nogil=True)
+def _uniform_lengths(out: NDArray[np.int64], key: np.uint64, first: int, most: np.uint64, texts: Words) -> None:
+    """Do the same for a uniform law without missing values, twice as fast."""
+    for i in range(len(out)):
+        base = (np.uint64(first) + np.uint64(i)) * WORDS
+        size = np.uint64(2) + _HEX_LENGTH * np.uint64(CATEGORIES)
+        size += texts[below(high_half(word(key, base)), most)] >> _LONG
+        for j in range(1, INTEGER_WORDS):
+            random = word(key, base + np.uint64(j))
+            size += texts[below(low_half(random), most)] >> _LONG
+            size += texts[below(high_half(random), most)] >> _LONG
+        out[i] = size
 
 
 @njit(inline="always")

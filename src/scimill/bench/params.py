@@ -118,9 +118,10 @@ class Evaluation:
 class Writing:
     """Writing."""
 
-    block_size: PowerOfTwo = parameter(
-        2**22, "bytes per block, the unit of work, writing and resuming", unit="bytes", ge=2**16, le=2**24
-    )
+    block_size: PowerOfTwo | None = parameter(
+        None, "bytes per block, the unit of work, writing and resuming; 4 MiB if not given, in a store 16 MiB",
+        unit="bytes", ge=2**16, le=2**24,
+    )  # fmt: skip
     direct: Switch = parameter(
         True, "write past the page cache where the file system takes it; false: through it", affects_data=False
     )
@@ -179,6 +180,15 @@ class SizeConfig(Clients, Plannable):
 def format_of(config: DataSet) -> Format:
     """The format that a configuration asks for, or the usual one of its workload."""
     return config.format or FORMATS[config.workload][0]
+
+
+def block_size_of(config: "Plannable | ScaleConfig") -> int:
+    """Bytes per block that a configuration asks for, or the usual ones.
+
+    The ledger of a store is in the file itself, where writing to it waits for the data of a block that another rank is
+    writing; with larger blocks it does so less often.
+    """
+    return config.block_size or (2**24 if format_of(config) == "hdf5" else 2**22)
 
 
 # ---- similarity and traces --------------------------------------------------------------------------------------

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
 from scimill.parallel.report import human
+from scimill.store.direct import aligned
 
 Bytes = NDArray[np.uint8]
 Fit = Literal["at-least", "at-most", "nearest"]
 
 MARGIN = 8192  # bytes around a block in a work buffer: whole records are made, which reach beyond the block's ends
+
+
+def work_buffer(block_size: int) -> Bytes:
+    """Return memory for a block with a `MARGIN` on both sides; both begin at a page."""
+    return aligned(block_size + 2 * MARGIN)
 
 
 class Segment(Protocol):

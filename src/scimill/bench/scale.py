@@ -17,7 +17,7 @@ from scimill.bench.generate import check_output, table
 from scimill.bench.inputs.source import Source
 from scimill.bench.inputs.volumes import Volumes
 from scimill.bench.ledger import Begun
-from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig
+from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig, block_size_of
 from scimill.bench.perturbation import happens
 from scimill.bench.pieces import Change, Changes
 from scimill.bench.plan import Plan, fit_count, too_small
@@ -169,7 +169,7 @@ def plan(config: ScaleConfig, source: Source) -> tuple[Plan, list[Picks]]:
     """
     picks = choose(config, source)
     files = source.files(picks, changes(config))
-    return Plan(tuple(files), config.block_size), picks
+    return Plan(tuple(files), block_size_of(config)), picks
 
 
 def choose(config: ScaleConfig, source: Source) -> list[Picks]:

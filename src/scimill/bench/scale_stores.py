@@ -25,7 +25,7 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     provenance = Provenance("bench", ALGORITHM, text, config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment, direct=config.direct)
     layout = source.layout(picks)
     writer = open_writer(world, output, layout, provenance, functools.partial(explain, config, identity), stop)
     if writer is None:

@@ -1,7 +1,8 @@
 """How scimill opens HDF5 files, and what it makes of HDF5's errors."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,8 @@ from scimill.errors import InputError
 from scimill.parallel.world import World, mpi_info
 from scimill.store.layout import Field, Layout
 from scimill.store.seal import SEAL_BYTES
+
+WritePages = Callable[[NDArray[np.uint8], int], Future[None] | None]
 
 ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
 
@@ -40,23 +43,37 @@ class Rows:
     Parameters
     ----------
     dataset : laid down, contiguous; rows along its first axis.
+    write_pages : given bytes and their offset in the file, begins to write them past HDF5 and returns the end of that,
+        or None where it cannot.
 
     """
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, write_pages: WritePages | None = None) -> None:
         self._id, self._type, self._space = dataset.id, dataset.id.get_type(), dataset.id.get_space()
-        self._shape = dataset.shape[1:]
+        self._shape, self._write_pages, self._offset = dataset.shape[1:], write_pages, dataset.id.get_offset()
         self._memory: dict[int, h5py.h5s.SpaceID] = {}
 
-    def write(self, first: int, rows: NDArray[np.generic]) -> None:
-        """Write rows from `first` on; a C-contiguous array of the dataset's type. Independent of the other ranks."""
+    def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
+        """Write rows from `first` on, independently of the other ranks; return the end of it if that is still to come.
+
+        Parameters
+        ----------
+        first : their place.
+        rows : a C-contiguous array of the dataset's type, not to be changed before the end.
+
+        """
         count = (len(rows), *self._shape)
         if rows.shape != count:  # HDF5 would read past the array's end
             raise ValueError(f"rows of shape {rows.shape} for a dataset whose rows have shape {self._shape}")
+        if self._write_pages is not None and rows.size:
+            offset = self._offset + first * (rows.nbytes // len(rows))
+            if end := self._write_pages(rows.reshape(-1).view(np.uint8), offset):
+                return end
         if len(rows) not in self._memory:
             self._memory[len(rows)] = h5py.h5s.create_simple(count)
         self._space.select_hyperslab((first, *(0 for _ in self._shape)), count)
         self._id.write(self._memory[len(rows)], self._space, rows, self._type)
+        return None
 
     def write_part(self, first: int, offset: int, part: NDArray[np.generic]) -> None:
         """Write a part of rows: all of their second axis from `offset` on that the part has."""

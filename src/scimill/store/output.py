@@ -25,6 +25,8 @@ class Output:
     """MPI-IO hints, used by every rank"""
     alignment: int = 4096
     """bytes of which the offset of every large dataset is a multiple"""
+    direct: bool = False
+    """write fields past the page cache, while the next block is made, where the file system takes that"""
 
     @property
     def part(self) -> Path:

@@ -9,6 +9,8 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +22,7 @@ from scimill.files import Claim, check_directory, rename, reserve, storage_error
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World, create_striped
-from scimill.store import hdf5
+from scimill.store import direct, hdf5
 from scimill.store.checksums import bytes_checksum, joined, row_checksum
 from scimill.store.layout import DONE, PENDING, Field, Layout
 from scimill.store.output import RESUME, Output, check_absent, check_space
@@ -41,6 +43,35 @@ class BlockData:
     """fields of which this is one rank's part, see `Writer.write_shared`"""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A block whose data may still be on their way: its number, its ledger row, the ends of their writes."""
+
+    block: int
+    row: Mapping[str, ArrayLike]
+    ends: list[Future[None]]
+
+
+class _Background:
+    """Writes whole pages of a file past the page cache, one after the other, beside the rank's other work."""
+
+    def __init__(self, path: Path) -> None:
+        self._pages = direct.open_pages(path)
+        self._thread = ThreadPoolExecutor(1)
+
+    def begin(self, content: direct.Bytes, offset: int) -> Future[None] | None:
+        """Begin to write; None where the bytes are no whole pages."""
+        if self._pages is None or not self._pages.takes(content, offset):
+            return None
+        return self._thread.submit(self._pages.write, content, offset)
+
+    def close(self) -> None:
+        """Wait for all writes, and close."""
+        self._thread.shutdown()
+        if self._pages is not None:
+            self._pages.close()
+
+
 class Writer:
     """An open store, of which each rank writes its blocks. Made by `open_writer`."""
 
@@ -50,8 +81,21 @@ class Writer:
         with storage_errors(output.part, "opening the file"):
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
             self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, _ in layout.datasets()}
+        self._background = self._write_past_cache()
+        self._begun: _Begun | None = None
         self.pending = self._find_pending(stop)
         self._written = 0
+
+    def _write_past_cache(self) -> "_Background | None":
+        """Have fields written past the page cache where that is wanted and possible; collective."""
+        wanted = self._output.direct
+        if not wanted or not self._world.on_root(partial(direct.choose, self._output.path.parent, wanted=wanted)):
+            return None
+        with storage_errors(self._output.part, "opening the file"):
+            background = _Background(self._output.part)
+            for field in self.layout.fields:
+                self._rows[field.name] = hdf5.Rows(self._file[field.name], background.begin)
+        return background
 
     def _find_pending(self, stop: Stop) -> NDArray[np.int64]:
         """Blocks still to do, the same on all ranks; among them done ones that do not match their checksum."""
@@ -97,17 +141,36 @@ class Writer:
     def write(self, block: int, data: BlockData, started: float) -> None:
         """Write a block: data, then its ledger row, then its done mark. Independent of the other ranks.
 
+        Where data are written past the page cache, this returns before they are: the block is marked done, and its
+        failure told, at the next call.
+
         Parameters
         ----------
         block : its number.
-        data : its content.
+        data : its content; in the case above not to be changed before the next call's end.
         started : `time.monotonic` when work on it began.
 
         """
         with storage_errors(self._output.part, f"writing block {block}"):
-            checksum = self._write_data(block, data)
-            self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
-            self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
+            checksum, ends = self._write_data(block, data)
+        previous, self._begun = self._begun, _Begun(block, self._row(block, data, checksum, started), ends)
+        if previous is not None:
+            self._complete(previous)
+        if self._background is None:
+            self._complete_last()
+
+    def _complete_last(self) -> None:
+        if self._begun is not None:
+            self._complete(self._begun)
+            self._begun = None
+
+    def _complete(self, begun: "_Begun") -> None:
+        """Wait for a block's data, then write its ledger row and its done mark."""
+        with storage_errors(self._output.part, f"writing block {begun.block}"):
+            for end in begun.ends:
+                end.result()
+            self._write_row(begun.block, begun.row)
+            self._rows["blocks/state"].write(begun.block, np.array([DONE], dtype=np.uint8))
         self._written += 1
 
     def write_shared(self, block: int, data: BlockData, offset: int, team: World, started: float) -> None:
@@ -126,9 +189,8 @@ class Writer:
         with storage_errors(self._output.part, f"writing block {block}"):
             parts = self._write_parts(block, data, offset)
             gathered = team.gather_all(parts)  # all parts are in place when the first rank has heard of them
-            if team.is_root:
-                self._finish_shared(block, data, gathered, started)
-                self._written += 1
+        if team.is_root:
+            self._finish_shared(block, data, gathered, started)
 
     def _write_parts(self, block: int, data: BlockData, offset: int) -> list[tuple[int, int]]:
         """Write own parts; return checksum and length of each."""
@@ -145,15 +207,19 @@ class Writer:
     def _finish_shared(self, block: int, data: BlockData, parts: list[list[tuple[int, int]]], started: float) -> None:
         """Write what the ranks do not share, the ledger's row, and the done mark."""
         divided = {field.name: pieces for field, *pieces in zip(self._divided(data), *parts, strict=True)}
-        checksum = self._write_data(block, data, divided)
-        self._write_row(block, self._row(block, data, checksum, time.monotonic() - started))
-        self._rows["blocks/state"].write(block, np.array([DONE], dtype=np.uint8))
+        with storage_errors(self._output.part, f"writing block {block}"):
+            checksum, ends = self._write_data(block, data, divided)
+        self._complete(_Begun(block, self._row(block, data, checksum, started), ends))
 
     def _write_data(
         self, block: int, data: BlockData, divided: Mapping[str, list[tuple[int, int]]] = MappingProxyType({})
-    ) -> int:
-        """Write a block's data but for the fields whose parts are there already; return the checksum of all."""
+    ) -> tuple[int, list[Future[None]]]:
+        """Write a block's data but for the fields whose parts are there already.
+
+        Returns the checksum of all, and the ends of what is still being written.
+        """
         checksum, span = 0, self.layout.span(block)
+        ends: list[Future[None] | None] = []
         for field in self.layout.fields:
             if field.name in divided:
                 for part, length in divided[field.name]:
@@ -162,14 +228,14 @@ class Writer:
             rows = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
             if len(rows) != span.stop - span.start:
                 raise ValueError(f"{len(rows)} rows of {field.name} for a block of {span.stop - span.start}")
-            self._rows[field.name].write(span.start, rows)
+            ends.append(self._rows[field.name].write(span.start, rows))
             checksum = bytes_checksum(rows, checksum)
         for table in self.layout.tables:
             for field in table.fields:
                 rows = np.ascontiguousarray(data.tables[table.name][field.name], dtype=field.dtype)
                 self._write_table_rows(f"{table.name}/{field.name}", block * table.capacity, rows, table.capacity)
                 checksum = bytes_checksum(rows, checksum)
-        return checksum
+        return checksum, [end for end in ends if end is not None]
 
     def _write_table_rows(self, name: str, first: int, rows: NDArray[np.generic], capacity: int) -> None:
         """Write rows of a table, and zeros over what an interrupted run on another processor may have left behind."""
@@ -180,11 +246,11 @@ class Writer:
             if rest.size and rest.reshape(-1).view(np.uint8).any():
                 self._rows[name].write(first + len(rows), np.zeros_like(rest))
 
-    def _row(self, block: int, data: BlockData, checksum: int, seconds: float) -> dict[str, ArrayLike]:
+    def _row(self, block: int, data: BlockData, checksum: int, started: float) -> dict[str, ArrayLike]:
         row: dict[str, ArrayLike] = dict(data.ledger)
         for table in self.layout.tables:
             row[table.counter] = len(data.tables[table.name][table.fields[0].name])
-        row |= {"seconds": seconds, "crc32c": checksum, "state": DONE}
+        row |= {"seconds": time.monotonic() - started, "crc32c": checksum, "state": DONE}
         row["row_crc32c"] = row_checksum(self.layout, block, row)
         return row
 
@@ -208,6 +274,7 @@ class Writer:
 
     def finish(self) -> bool:
         """Close the file; when every block is done, give it its name. Return whether it is complete. Collective."""
+        self._complete_last()
         complete = sum(self._world.gather_all(self._written)) == len(self.pending)
         self._close()
         if complete:
@@ -217,6 +284,8 @@ class Writer:
 
     def _close(self) -> None:
         with storage_errors(self._output.part, "closing the file"):
+            if self._background is not None:
+                self._background.close()
             self._file.close()
             sync(self._output.part)
         self._world.barrier()

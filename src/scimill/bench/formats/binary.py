@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench.clicks import COUNTS
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import DataFile, Fixed, Plan, fit_count
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
@@ -30,7 +30,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the counts of values; or ``preprocessed.bin`` alone."""
     del world
     files = fitted(config, request)
-    return Plan(files, config.block_size)
+    return Plan(files, block_size_of(config))
 
 
 def fitted(config: Plannable, request: int) -> tuple[DataFile, ...]:

@@ -1,6 +1,8 @@
 """The workloads as rows of the parallel store: one HDF5 file, fields beside each other, every row of one length."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from scimill.bench import sequences, volumes
 from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
 from scimill.bench.formats import tfrecord
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import fit_count
 from scimill.bench.workloads import dlrm, imseg
+from scimill.store.direct import PAGE, aligned
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.writer import BlockData
 
@@ -57,13 +60,32 @@ def _rows(config: Plannable, request: int, fields: tuple[Field, ...], what: str)
     """Structure of rows of one length."""
     row_bytes = sum(field.row_bytes for field in fields)
     rows = fit_count(lambda count: count * row_bytes, request, config.fit, what, row_bytes)
-    return Layout(rows, max(1, config.block_size // row_bytes), fields)
+    return Layout(rows, _block_rows(config, fields), fields)
+
+
+def _block_rows(config: Plannable, fields: tuple[Field, ...]) -> int:
+    """Rows of a block: such that its part of every field is whole pages, but for fields of few bytes."""
+    row_bytes = sum(field.row_bytes for field in fields)
+    rows = block_size_of(config) // row_bytes
+    large = [field.row_bytes for field in fields if 100 * field.row_bytes > row_bytes]
+    step = math.lcm(*(PAGE // math.gcd(PAGE, size) for size in large))
+    return max(1, rows if rows < step else rows - rows % step)
 
 
 def _memory(layout: Layout) -> Memory:
-    """Arrays for a block of so many rows, the same memory for every block: fresh memory costs as much as filling it."""
-    whole = {field.name: np.empty((layout.block_rows, *field.shape), dtype=field.dtype) for field in layout.fields}
-    return lambda count: {name: rows[:count] for name, rows in whole.items()}
+    """Arrays for a block of so many rows, in memory that is used again: fresh memory costs as much as filling it.
+
+    Two blocks take turns, as the writer may still be writing the one before.
+    """
+    blocks = itertools.cycle([_arrays(layout), _arrays(layout)])
+    return lambda count: {name: rows[:count] for name, rows in next(blocks).items()}
+
+
+def _arrays(layout: Layout) -> dict[str, NDArray[Any]]:
+    return {
+        field.name: aligned(layout.block_rows * field.row_bytes).view(field.dtype).reshape(-1, *field.shape)
+        for field in layout.fields
+    }
 
 
 def _dlrm(config: Plannable, request: int) -> StorePlan:
@@ -116,7 +138,7 @@ def _imseg(config: Plannable, request: int) -> StorePlan:
               valid=(float(volumes.LOW), float(volumes.HIGH))),
         Field("label", "uint8", "1", "0 background, 1 kidney, 2 tumour; in the order of image", valid=(0.0, 2.0)),
     )  # fmt: skip
-    block_rows = config.block_size // imseg.VOXEL_BYTES // 8 * 8  # whole words of labels
+    block_rows = _block_rows(config, fields)  # which are whole words of labels too
     case = (
         Field("case", "uint32", "1", "number of the case"),
         Field("first", "int64", "1", "row of its first voxel"),

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Records
 from scimill.bench.workloads import imseg
 from scimill.parallel.world import World
@@ -26,7 +26,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     headers = len(header((1, 1, 1, 1), "f4")) + len(header((1, 1, 1, 1), "u1"))
     cases = imseg.cases(config, request, headers)
     files = [file for case in cases for file in pair(config, case)]
-    return Plan(tuple(files), config.block_size)
+    return Plan(tuple(files), block_size_of(config))
 
 
 def pair(config: Plannable, case: imseg.Case) -> tuple[DataFile, DataFile]:

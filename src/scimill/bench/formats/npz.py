@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scimill.bench.formats.binary import companion, feature_counts
 from scimill.bench.formats.npy import header
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
@@ -143,7 +143,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
 
     rows = fit_count(total, request, config.fit, "row", 320)
     files = [_file(config, number, number * most, part) for number, part in enumerate(shares(rows, most))]
-    return Plan((*files, row_counts(shares(rows, most)), counts), config.block_size)
+    return Plan((*files, row_counts(shares(rows, most)), counts), block_size_of(config))
 
 
 def size_of(rows: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.bench.workloads.dlrm import NAMES
@@ -41,7 +41,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     count, templates = world.on_root(_fit, config, request)
     parts = shares(count, config.rows_per_file)
     files = [_file(config, number, rows, templates[rows]) for number, rows in enumerate(parts)]
-    return Plan(tuple(files), config.block_size)
+    return Plan(tuple(files), block_size_of(config))
 
 
 def _fit(config: Plannable, request: int) -> tuple[int, dict[int, Template]]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from scimill.bench import lines
 from scimill.bench.clicks import Law
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import Bytes, DataFile, Plan
 from scimill.bench.streams import Offsets, StreamSegment, measure
 from scimill.bench.workloads import dlrm
@@ -39,4 +39,4 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     law = dlrm.law(config.ids, config.missing, is_text=True)
     stream = measure(Lines(dlrm.key(config.seed), law, lines.digits(int(law.ranges[1]))), request, world)
     count = stream.fit(request, config.fit, "line")
-    return Plan((DataFile("train.txt", count, (StreamSegment.of(stream, 0, count),)),), config.block_size)
+    return Plan((DataFile("train.txt", count, (StreamSegment.of(stream, 0, count),)),), block_size_of(config))

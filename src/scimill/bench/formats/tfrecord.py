@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scimill.bench import sequences
 from scimill.bench.counter import stream_key, within, words
-from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.bench.params import CAMPAIGN, Plannable, block_size_of
 from scimill.bench.plan import Bytes, DataFile, Plan, too_small
 from scimill.bench.streams import Offsets, Stream, StreamSegment, measure, split
 from scimill.parallel.world import World
@@ -67,7 +67,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     parts = split(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
     total = max(USUAL_FILES, len(parts))
     files = [_file(f"part-{i:05}-of-{total:05}", training, *part) for i, part in enumerate(parts)]
-    return Plan((*files, held_out), config.block_size)
+    return Plan((*files, held_out), block_size_of(config))
 
 
 def _evaluation(config: Plannable, request: int, world: World) -> DataFile:

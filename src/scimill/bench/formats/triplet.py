@@ -1,7 +1,7 @@
 """The .npy triplets of DLRMv2 (torchrec): dense, sparse and labels of each file."""
 
 from scimill.bench.formats.npy import header
-from scimill.bench.params import Plannable
+from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import DataFile, Fixed, Plan, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
@@ -24,7 +24,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
         for number, part in enumerate(shares(rows, most))
         for name, dtype, span in ARRAYS
     ]
-    return Plan(tuple(files), config.block_size)
+    return Plan(tuple(files), block_size_of(config))
 
 
 def _file(config: Plannable, number: int, name: str, dtype: str, span: tuple[int, int], rows: int) -> DataFile:
