@@ -18,6 +18,8 @@ from typing import Any
 
 from goals import Goal, conclude, machine
 
+from scimill.sky.retrieval import Recall
+
 BEST = 10.0  # times chance, the least R@1 of true pairs
 CHANCE = 3.0  # times chance, the most R@5 of shuffled pairs, of which five hits are expected; of R@1 there is one
 SIZES = ("--rgb-height", "48", "--rgb-width", "64", "--block-size", "8")
@@ -55,11 +57,6 @@ def judge(folder: Path, store: str, options: argparse.Namespace) -> dict[str, An
     return found
 
 
-def over_chance(found: dict[str, Any], which: str, k: int) -> float:
-    """R@k of a direction, in times that of chance."""
-    return float(found[which][f"at_{k}"] * found["pairs"] / k)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=240)
@@ -76,8 +73,9 @@ def main() -> int:
             found = results[store] = judge(folder, store, options)
             print(f"{machine()}; trained on {store} pairs, judged on {found['pairs']} of {found['set']}")
             for which in ("rgb_to_thermal", "thermal_to_rgb"):
-                r, times = found[which], [over_chance(found, which, k) for k in (1, 5)]
-                words = f"R@1 {r['at_1']:.4f}  R@5 {r['at_5']:.4f}"
+                r = Recall(**found[which])
+                times = [r.over_chance(k) for k in (1, 5)]
+                words = f"R@1 {r.at_1:.4f}  R@5 {r.at_5:.4f}"
                 print(f"  {which:<16}{words}  {times[0]:.1f}, {times[1]:.1f} times chance")
                 if store == "true":
                     goals.append(Goal(f"true pairs, {which}: R@1 / chance", times[0], least=BEST))

@@ -95,7 +95,7 @@ def by_pwrite(ranks: World, path: Path, layout: Layout, data: BlockData, sync: b
     writer = open_store(ranks, path, layout)
     part = path.with_name(path.name + ".part")
     mine = share(writer.pending, ranks.rank, ranks.size).tolist()
-    offsets = {field.name: writer._datasets[field.name].id.get_offset() for field in layout.fields}
+    offsets = {field.name: writer._file[field.name].id.get_offset() for field in layout.fields}
     descriptor = os.open(part, os.O_RDWR)
 
     def write() -> None:
@@ -144,8 +144,7 @@ def timed(ranks: World, write: Callable[[], None], sync: Path | None) -> float:
 def close(writer: Writer) -> None:
     """Close a store without making it durable; collective."""
     writer._file.close()
-    if writer._lock is not None:
-        os.close(writer._lock)
+    writer._claim.release()
 
 
 # ---- the parts of a write ---------------------------------------------------------------------------------------

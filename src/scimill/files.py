@@ -88,7 +88,8 @@ class Claim:
             raise self._refused()
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with contextlib.suppress(OSError):  # a disk that is full does not keep a run from going on
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def _refused(self) -> StorageError:
         remedy = "wait for it, or end it, then --resume"
@@ -141,6 +142,12 @@ def check_workbook(path: Path, flag: str) -> None:
     if path.suffix.lower() != ".xlsx":
         raise ConfigError("the workbook's name must end in .xlsx", where=f"flag {flag} {path}")
     check_directory(path)
+
+
+def free_text(folder: Path) -> str:
+    """Free space in words, for plans."""
+    free = _free(folder)
+    return "unknown: the file system does not count it" if free == math.inf else human(free)
 
 
 def check_free(path: Path, needed: int) -> None:

@@ -40,9 +40,12 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def blocks_done(output: Output) -> int:
-    """Blocks of a set that are done; -1 where it has not been begun."""
+    """Blocks of a set that are done; -1 where it has not been begun, or is finished."""
     if output.part.is_file():
-        return len(done_blocks(output.part))
+        try:
+            return len(done_blocks(output.part))
+        except OSError:  # it has been renamed in between
+            return -1
     ledger = output.part / ".scimill/ledger"
     return int(np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE)) if ledger.exists() else -1
 

@@ -41,6 +41,19 @@ def clone(xfs: Path, output: Path, *more: object, ranks: int = 1) -> Result:
     return scimill(*SCALE, xfs / "input", output, "--size", SIZE, "--mode", "reflink", *more, ranks=ranks)
 
 
+def kill_while_cloning(xfs: Path, output: Path) -> None:
+    """Kill a run that has not finished; one that was faster than that is begun again."""
+    part = output.with_name("output.part")
+    for _ in range(10):
+        with start(*SCALE, xfs / "input", output, "--size", SIZE, "--mode", "reflink") as job:
+            wait_until(lambda: part.exists() or output.exists(), "its directory")
+            job.kill(0)
+        if not output.exists():
+            return
+        shutil.rmtree(output)
+    pytest.fail("ten runs have finished before they were killed")
+
+
 def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.npy")}
 
@@ -61,10 +74,7 @@ def test_clones_are_copies_that_take_no_space(xfs: Path, output: Path, ranks: in
 def test_what_was_killed_is_resumed_or_overwritten(xfs: Path, output: Path) -> None:
     part = output.with_name("output.part")
     for how in ("--resume", "--overwrite"):
-        with start(*SCALE, xfs / "input", output, "--size", SIZE, "--mode", "reflink") as job:
-            wait_until(part.exists, "its directory")
-            job.kill(0)
-        assert not output.exists()
+        kill_while_cloning(xfs, output)
         refused = clone(xfs, output)
         assert (refused.returncode, len(refused.errors)) == (4, 1), refused
         assert "give --resume" in refused.stderr
@@ -73,6 +83,21 @@ def test_what_was_killed_is_resumed_or_overwritten(xfs: Path, output: Path) -> N
         assert not part.exists()
         assert "sound" in succeed("bench", "verify", output).stdout
         shutil.rmtree(output)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_file_system_is_refused_and_nothing_is_left(xfs: Path, tmp_path: Path, ranks: int) -> None:
+    result = clone(xfs, tmp_path / "output", ranks=ranks)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert "cannot clone files" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_asks_for_no_space(xfs: Path, output: Path) -> None:
+    result = scimill(*SCALE, xfs / "input", output, "--size", "20GB", "--mode", "reflink", "--dry-run")
+    assert result.returncode == 0, result
+    assert "times the input" in result.stdout
+    assert not output.with_name("output.part").exists()
 
 
 def test_another_configuration_is_not_resumed(xfs: Path, output: Path) -> None:

@@ -1,5 +1,6 @@
 """Generating data sets where something is wrong: one short message, nothing that looks whole, and resuming."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,10 +14,11 @@ import pytest
 
 from faults import bench_killer
 from faults.conftest import Mount
-from mpi import SCIMILL, Result, dataset_hashes, scimill, start, succeed, wait_until
+from mpi import SCIMILL, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 from scimill.bench import generate
 from scimill.bench.ledger import ROW, Manifest
-from scimill.bench.params import GenerateConfig, SizeConfig
+from scimill.bench.params import GenerateConfig, ScaleConfig, SizeConfig
+from scimill.bench.scale import scale
 from scimill.bench.verify import verify
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
@@ -25,6 +27,7 @@ from scimill.store import direct
 from scimill.store.output import Output
 
 COMMAND = ("bench", "generate", "dlrm")
+STORAGE = 4
 SMALL = ("--size", "2MB", "--block-size", 2**16)
 
 
@@ -216,10 +219,10 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     file.write(content, 0)
     file.close()
     assert (ramfs / "file").read_bytes() == content.tobytes()
-    assert direct.choose(ramfs, wanted=True) is False
+    assert direct.use_direct(ramfs, wanted=True) is False
     assert list(ramfs.iterdir()) == [ramfs / "file"]
     assert capfd.readouterr().err.count("takes no direct I/O") == 1
-    assert direct.choose(ramfs, wanted=False) is False
+    assert direct.use_direct(ramfs, wanted=False) is False
     assert capfd.readouterr().err == ""
 
 
@@ -229,21 +232,61 @@ def test_a_store_is_the_same_past_and_through_the_page_cache(tmp_path: Path, wor
     files = []
     for flag in ("--direct", "--no-direct"):
         files.append(tmp_path / f"set{flag}.h5")
-        size = ("--size", "60MB" if workload == "imseg" else "15MB")
-        succeed(
-            "bench",
-            "generate",
-            workload,
-            files[-1],
-            "--format",
-            "hdf5",
-            *size,
-            "--block-size",
-            2**22,
-            flag,
-            ranks=ranks,
-        )
+        size = "60MB" if workload == "imseg" else "15MB"
+        options = ("--format", "hdf5", "--size", size, "--block-size", 2**22, flag)
+        result = succeed("bench", "generate", workload, files[-1], *options, ranks=ranks)
+        assert "takes no direct I/O" not in result.stderr
+        assert "generate: 100%" in result.stderr
     assert dataset_hashes(files[0]) == dataset_hashes(files[1])
+
+
+class Pages(direct.Pages):
+    """Counts the writes of blocks, and refuses one of them."""
+
+    written, refused = 0, -1
+
+    def write(self, content: direct.Bytes, offset: int) -> None:
+        Pages.written += content.size > direct.PAGE  # a page alone is written to try it
+        if Pages.written == Pages.refused:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().write(content, offset)
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> type[Pages]:
+    monkeypatch.setattr(direct, "Pages", Pages)
+    monkeypatch.setattr(Pages, "written", 0)
+    monkeypatch.setattr(Pages, "refused", -1)
+    return Pages
+
+
+STORE = {"format": "hdf5", "size": "10MB", "block_size": 2**19}  # blocks of 3072 rows: whole pages of all three fields
+
+
+def test_fields_of_whole_blocks_are_written_past_the_page_cache(tmp_path: Path, pages: type[Pages]) -> None:
+    make(tmp_path / "set.h5", **STORE)
+    whole = 10**7 // 160 // 3072
+    assert pages.written == 3 * whole
+    config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "15MB"})])
+    scale(config, tmp_path / "set.h5", Output(tmp_path / "scaled.h5"), World(None))
+    assert pages.written == 3 * (whole + 15 * 10**6 // 160 // 3072)
+
+
+def test_a_block_that_cannot_be_written_is_told_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
+    make(tmp_path / "whole.h5", **STORE)
+    pages.written, pages.refused = 0, 20  # the second field of block 6
+    child = os.fork()  # a process that fails leaves its file open
+    if child == 0:
+        try:
+            make(tmp_path / "set.h5", **STORE)
+        except StorageError as error:
+            os._exit(STORAGE if "writing block 6 failed" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == STORAGE
+    pages.refused = -1
+    assert done_blocks(tmp_path / "set.h5.part") == [0, 1, 2, 3, 4, 5]
+    make(tmp_path / "set.h5", **STORE, resume=True)
+    assert dataset_hashes(tmp_path / "set.h5") == dataset_hashes(tmp_path / "whole.h5")
 
 
 def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> None:

@@ -281,6 +281,12 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
     assert ratios[1] < 0.9 * ratios[0]
 
 
+def test_a_folder_is_no_store(inputs, tmp_path):
+    config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
+    with pytest.raises(ConfigError, match="a directory is no store"):
+        scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
+
+
 def test_clones_are_refused_where_the_file_system_has_none(inputs):
     """/dev/shm is a tmpfs, which cannot clone."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
+from scimill.store import checksums
 from scimill.store.checksums import CRC32, all_joined, joined
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 64, 1000, 100_003])
+def test_checksums_are_those_of_other_libraries(length: int) -> None:
+    first, second = (np.random.default_rng(length + i).bytes(length) for i in range(2))
+    assert checksums.crc32c(first) == crc32c(first)
+    assert checksums.crc32c(memoryview(second), checksums.crc32c(first)) == crc32c(first + second)
+    assert checksums.crc32(memoryview(second), checksums.crc32(first)) == zlib.crc32(first + second)
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (0, 5), (5, 0), (1, 1), (8192, 3), (3, 100_003), (65_536, 65_536)])

@@ -213,8 +213,10 @@ class _Pool:
     def _known(self) -> NDArray[np.float64]:
         """Descriptors of structures that are trained on."""
         rows = selected(self._snapshot, self._current, "train")
-        parts = [self._described(group, mine) for group, mine in rows.items()]
-        return np.concatenate(parts)[:MOST_KNOWN] if parts else np.zeros((0, 0))
+        parts: list[NDArray[np.float64]] = []
+        for group, mine in rows.items():
+            parts.append(self._described(group, mine[: MOST_KNOWN - sum(map(len, parts))]))
+        return np.concatenate(parts) if parts else np.zeros((0, 0))
 
     def _described(self, group: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         columns = self._snapshot.rows(group, names=["coordinates", "cell", "pbc"])

@@ -1,5 +1,6 @@
 """Scaling by clones: files that share their blocks with the input's until they are changed, where a file system can."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -11,12 +12,13 @@ from scimill.bench import directory
 from scimill.bench.inputs.source import in_parallel
 from scimill.bench.ledger import Begun, Ledger
 from scimill.bench.plan import Plan
-from scimill.errors import StorageError
-from scimill.files import Claim
+from scimill.errors import ScimillError, StorageError
+from scimill.files import Claim, storage_errors
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
 FICLONE = 0x40049409  # ioctl of Linux: _IOW(0x94, 9, int)
+NO_CLONES = (errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
 
 
 def clone_files(
@@ -58,7 +60,7 @@ def _clone_all(part: Path, planned: Plan, origins: Mapping[str, Path], world: Wo
     """Clone all files; where that fails, leave nothing behind."""
     try:
         in_parallel(world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))])
-    except StorageError:
+    except ScimillError:
         if world.is_root:
             shutil.rmtree(part, ignore_errors=True)
         raise
@@ -67,20 +69,24 @@ def _clone_all(part: Path, planned: Plan, origins: Mapping[str, Path], world: Wo
 def _clone(part: Path, planned: Plan, number: int, origins: Mapping[str, Path]) -> None:
     """Clone one file, and read it for the checksums of its blocks."""
     file = planned.files[number]
-    path, origin = part / file.name, origins[file.name]
-    source, target = os.open(origin, os.O_RDONLY), os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    path = part / file.name
+    with origins[file.name].open("rb") as origin, storage_errors(path, "cloning a file"):
+        with path.open("wb") as target:
+            _share_blocks(origin.fileno(), target.fileno(), path)
+        ledger = Ledger(part, planned.blocks)
+        for block in range(int(planned.first_blocks[number]), int(planned.first_blocks[number + 1])):
+            span = planned.span(block)
+            ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
+
+
+def _share_blocks(source: int, target: int, path: Path) -> None:
     try:
         fcntl.ioctl(target, FICLONE, source)
-        os.fsync(target)
     except OSError as error:
+        if error.errno not in NO_CLONES:
+            raise
         raise StorageError(
             f"the file system cannot clone files ({error.strerror})", where=str(path),
             allowed="input and output on one XFS, Btrfs or other file system with reflinks", remedy="--mode copy",
         ) from None  # fmt: skip
-    finally:
-        os.close(source)
-        os.close(target)
-    ledger = Ledger(part, planned.blocks)
-    for block in range(int(planned.first_blocks[number]), int(planned.first_blocks[number + 1])):
-        span = planned.span(block)
-        ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
+    os.fsync(target)

@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from scimill import __version__
 from scimill.bench.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
 from scimill.bench.params import ALGORITHM
-from scimill.bench.plan import MARGIN, Bytes, DataFile, Plan, Span, work_buffer
+from scimill.bench.plan import MARGIN, DataFile, Plan, Span, work_buffer
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World
-from scimill.store import direct as direct_io
 from scimill.store.checksums import crc32c
-from scimill.store.direct import File, lay_down
+from scimill.store.direct import Bytes, File, lay_down, use_direct
 from scimill.store.output import RESUME, Output, check_absent
 
 Finish = Callable[[tuple[Entry, ...]], Manifest]
@@ -169,9 +168,13 @@ class DirectoryWriter:
         with storage_errors(self._path(span), f"checking block {block}"):
             return stored_checksum(self._path(span), span.start, span.stop)
 
-    def finish(self) -> bool:
-        """Wait for all writes; when every block is done, write the manifest and give the directory its name."""
+    def flush(self) -> None:
+        """Wait for all writes."""
         self._buffers.wait()
+
+    def finish(self) -> bool:
+        """When every block is done, write the manifest and give the directory its name."""
+        self.flush()
         if self._thread is not None:
             self._thread.shutdown()
         self._close()
@@ -266,7 +269,7 @@ def open_directory(
     claim = Claim(output.lock)
     if not world.on_root(prepare, output, plan, begun, explain, claim):
         return None
-    direct = world.on_root(partial(direct_io.choose, output.part / FOLDER, wanted=direct))
+    direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))
     _lay_down_files(world, output, plan, claim)
     writer = DirectoryWriter(world, output, plan, claim, finish, direct=direct)
     writer.check_done(stop)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 from typing import TYPE_CHECKING
 
 from scimill import __version__
@@ -11,7 +10,7 @@ from scimill.bench import datasets, directory
 from scimill.bench.ledger import Begun
 from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
 from scimill.bench.plan import MARGIN, Plan, work_buffer
-from scimill.files import check_directory
+from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.mill import mill
@@ -97,16 +96,17 @@ def _plan_text(config: GenerateConfig, output: Output, planned: "Plan | StorePla
         check_output(output, planned)
     else:
         _check_store(output, planned)
-    free = human(shutil.disk_usage(output.path.parent).free)
+    free = free_text(output.path.parent)
     return table({"output": str(output.path), **summary(config, planned), "free": free})
 
 
-def check_output(output: Output, planned: Plan) -> None:
-    """Refuse a place that a data set cannot be written to, or that has no space for it."""
+def check_output(output: Output, planned: Plan, *, takes_space: bool = True) -> None:
+    """Refuse a place that a data set cannot be written to, or that has no space for it, if it takes any."""
     directory.check_place(output)
     if not (output.resume or output.overwrite) and any(output.path.glob("*")):
         check_absent(output)
-    directory.check_space(output.part, planned)
+    if takes_space:
+        directory.check_space(output.part, planned)
 
 
 def _check_store(output: Output, planned: "StorePlan") -> None:

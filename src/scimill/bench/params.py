@@ -119,7 +119,9 @@ class Writing:
     """Writing."""
 
     block_size: PowerOfTwo | None = parameter(
-        None, "bytes per block, the unit of work, writing and resuming; 4 MiB if not given, in a store 16 MiB",
+        None,
+        "bytes per block, the unit of work, writing and resuming; 4 MiB if not given, in a store 16 MiB; in a scaled "
+        "store as in its input",
         unit="bytes", ge=2**16, le=2**24,
     )  # fmt: skip
     direct: Switch = parameter(

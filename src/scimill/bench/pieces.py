@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.plan import Bytes, Segment
+from scimill.bench.plan import Segment
 from scimill.bench.scaling import Picks
+from scimill.store.direct import Bytes
 
 Integers = NDArray[np.int64]
 NO_KEY = np.uint64(0)

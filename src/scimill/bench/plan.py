@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
 from scimill.parallel.report import human
-from scimill.store.direct import aligned
+from scimill.store.direct import Bytes, aligned
 
-Bytes = NDArray[np.uint8]
 Fit = Literal["at-least", "at-most", "nearest"]
 
 MARGIN = 8192  # bytes around a block in a work buffer: whole records are made, which reach beyond the block's ends

@@ -17,8 +17,9 @@ from scimill.bench.inputs.columns import LENGTHS_AT, LOCAL_HEADER, NPZ
 from scimill.bench.inputs.source import read_bytes
 from scimill.bench.ledger import MANIFEST
 from scimill.bench.perturbation import FIELDS
-from scimill.bench.plan import MARGIN, Bytes, DataFile
+from scimill.bench.plan import MARGIN, DataFile
 from scimill.errors import InputError
+from scimill.store.direct import Bytes
 
 LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -206,10 +207,10 @@ def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
 Looked = store_samples.Looked
 
 
-def _starts(sizes: Sequence[int], length: int, random: Random, places: int = PLACES) -> list[tuple[int, int]]:
+def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
     """Random places (number, offset) where `length` begins, likelier in what is larger."""
     weights = np.array(sizes, dtype=float)
-    chosen = np.sort(random.choice(len(sizes), places, p=weights / weights.sum()))
+    chosen = np.sort(random.choice(len(sizes), PLACES, p=weights / weights.sum()))
     return [(int(i), int(random.integers(0, max(1, sizes[i] - length + 1)))) for i in chosen]
 
 

@@ -93,7 +93,7 @@ def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -
         return table({"output": f"{output.path}: {told(config, source, picks, size)}"})
     with world.together():
         planned, picks = plan(config, source)
-    world.on_root(check_output, output, planned)
+    world.on_root(functools.partial(check_output, output, planned, takes_space=config.mode != "reflink"))
     names = [file.name for file in planned.files]
     return table({
         "input": f"{input_}: {config.workload}, {source.format}",
@@ -137,6 +137,9 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
         check_directory(output.path)
     else:
         directory.check_place(output)
+        if config.format == "hdf5":
+            what = "a directory is no store"
+            raise ConfigError(what, where=str(folder), allowed="a file, if format = hdf5", remedy="leave --format out")
     if not output.part.exists() and config.mode != "reflink":
         check_free(output.path, config.size)
 

@@ -65,6 +65,6 @@ def _look(layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], ra
 
 
 def _thinned(rows: Values, random: np.random.Generator) -> Values:
-    """Some values of some rows."""
+    """Some values of some rows, which are in memory that is used again."""
     values: Values = rows.reshape(-1)
-    return values if values.size <= VALUES else random.choice(values, VALUES)
+    return values.copy() if values.size <= VALUES else random.choice(values, VALUES)

@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.plan import Bytes, Fit, takes_next, too_small
+from scimill.bench.plan import Fit, takes_next, too_small
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 Offsets = NDArray[np.int64]
 

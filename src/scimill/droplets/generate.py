@@ -1,7 +1,6 @@
 """Generating droplets: blocks to kernel to store."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +11,7 @@ from scimill.droplets import arguments, fields, sampling, solver, weird
 from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
 from scimill.droplets.sampling import INPUTS, Single
 from scimill.errors import NumericalError
-from scimill.files import check_directory
+from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.parallel.streams import block_stream, campaign_stream
 from scimill.parallel.world import Stop, World
@@ -167,7 +166,7 @@ def plan(config: GenerateConfig, output: Output) -> str:
             f"droplets  {config.count:,}, {config.sampling}, seed {config.seed}, times of each: {config.samples}",
             f"blocks    {layout.blocks:,} of {config.block_size:,} droplets",
             f"size      {human(layout.data_bytes - layout.table_bytes)}, and weird records",
-            f"free      {human(shutil.disk_usage(output.path.parent).free)}",
+            f"free      {free_text(output.path.parent)}",
             f"time      about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second and core",
         )
     )

@@ -102,14 +102,13 @@ class File:
             self._pages.close()
 
 
-def _write_all(descriptor: int, content: Bytes, offset: int) -> int:
+def _write_all(descriptor: int, content: Bytes, offset: int) -> None:
     view, done = content.data, 0
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], offset + done)
-    return done
 
 
-def choose(folder: Path, *, wanted: bool) -> bool:
+def use_direct(folder: Path, *, wanted: bool) -> bool:
     """Whether to write files of this folder past the page cache: where that is wanted, and the file system takes it.
 
     Raises
@@ -139,9 +138,10 @@ def _takes_direct(folder: Path) -> bool:
     try:
         pages.write(aligned(PAGE), 0)
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno in _REFUSED:
+            return False
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # what is resumed has its space
             raise
-        return False
     finally:
         pages.close()
     return True

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from scimill.errors import InputError
 from scimill.parallel.world import World, mpi_info
+from scimill.store.direct import Bytes
 from scimill.store.layout import Field, Layout
 from scimill.store.seal import SEAL_BYTES
 
-WritePages = Callable[[NDArray[np.uint8], int], Future[None] | None]
+WritePages = Callable[[Bytes, int], Future[None] | None]
 
 ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
 
@@ -67,7 +68,8 @@ class Rows:
             raise ValueError(f"rows of shape {rows.shape} for a dataset whose rows have shape {self._shape}")
         if self._write_pages is not None and rows.size:
             offset = self._offset + first * (rows.nbytes // len(rows))
-            if end := self._write_pages(rows.reshape(-1).view(np.uint8), offset):
+            end = self._write_pages(rows.reshape(-1).view(np.uint8), offset)
+            if end is not None:
                 return end
         if len(rows) not in self._memory:
             self._memory[len(rows)] = h5py.h5s.create_simple(count)
@@ -108,8 +110,8 @@ def _access() -> h5py.h5p.PropFAID:
 def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int) -> list[tuple[int, int]]:
     """Lay down a file's whole structure; return offset and length of each dataset.
 
-    Space is reserved at creation and never filled, so that later there is nothing but writes of data. The old file
-    format is chosen on purpose: with newer ones a killed run leaves a mark for which HDF5 refuses to open the file.
+    Datasets are given their places at creation and never filled, so that later there is nothing but writes of data. The
+    old file format is chosen on purpose: with newer ones a killed run leaves a mark for which HDF5 refuses to open it.
     """
     with new_file(path, alignment) as file:
         file.attrs.update(attributes)
@@ -130,7 +132,7 @@ def new_file(path: Path, alignment: int) -> h5py.File:
 
 
 def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
-    """Reserve the space of a dataset and describe it; return its offset in the file and its length, bytes."""
+    """Give a dataset its place and describe it; return its offset in the file and its length, bytes."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -35,6 +35,10 @@ class BlockWriter(Protocol[Content]):
         """Write a block."""
         ...
 
+    def flush(self) -> None:
+        """Wait until all blocks that this rank has written are done."""
+        ...
+
     def finish(self) -> bool:
         """Close; collective. Return whether all blocks are done."""
         ...
@@ -70,6 +74,7 @@ def mill(
         stop.block_took(time.monotonic() - started)
         if progress.due():
             progress.update(writer.rows_done())
+    writer.flush()
     reason = stop.finish()
     if world.is_root:
         progress.update(writer.rows_done())

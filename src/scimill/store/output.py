@@ -77,8 +77,11 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
 
 def check_space(path: Path, layout: Layout) -> None:
     """Refuse a store that is larger than the space which is free for it; tables are taken to be sparse."""
-    there = path.stat().st_blocks * 512 if path.exists() else 0
-    check_free(path, layout.data_bytes - layout.table_bytes + SEAL_BYTES + STRUCTURE_BYTES - there)
+    needed = layout.data_bytes - layout.table_bytes
+    if path.exists():
+        check_free(path, needed - path.stat().st_blocks * 512)
+    else:
+        check_free(path, needed + SEAL_BYTES + STRUCTURE_BYTES)
 
 
 def check_absent(output: Output) -> None:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.errors import ConfigError, Stopped
+from scimill.errors import ConfigError, ScimillError, Stopped
 from scimill.files import Claim, check_directory, rename, reserve, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
@@ -80,22 +80,16 @@ class Writer:
         self._world, self._output, self._claim = world, output, claim
         with storage_errors(output.part, "opening the file"):
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
+        is_direct = world.on_root(partial(direct.use_direct, output.path.parent, wanted=output.direct))
+        with storage_errors(output.part, "opening the file"):
+            self._background = _Background(output.part) if is_direct else None
             self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, _ in layout.datasets()}
-        self._background = self._write_past_cache()
+            if self._background is not None:
+                for field in layout.fields:
+                    self._rows[field.name] = hdf5.Rows(self._file[field.name], self._background.begin)
         self._begun: _Begun | None = None
         self.pending = self._find_pending(stop)
         self._written = 0
-
-    def _write_past_cache(self) -> "_Background | None":
-        """Have fields written past the page cache where that is wanted and possible; collective."""
-        wanted = self._output.direct
-        if not wanted or not self._world.on_root(partial(direct.choose, self._output.path.parent, wanted=wanted)):
-            return None
-        with storage_errors(self._output.part, "opening the file"):
-            background = _Background(self._output.part)
-            for field in self.layout.fields:
-                self._rows[field.name] = hdf5.Rows(self._file[field.name], background.begin)
-        return background
 
     def _find_pending(self, stop: Stop) -> NDArray[np.int64]:
         """Blocks still to do, the same on all ranks; among them done ones that do not match their checksum."""
@@ -157,9 +151,10 @@ class Writer:
         if previous is not None:
             self._complete(previous)
         if self._background is None:
-            self._complete_last()
+            self.flush()
 
-    def _complete_last(self) -> None:
+    def flush(self) -> None:
+        """Wait until the last block is done."""
         if self._begun is not None:
             self._complete(self._begun)
             self._begun = None
@@ -274,7 +269,7 @@ class Writer:
 
     def finish(self) -> bool:
         """Close the file; when every block is done, give it its name. Return whether it is complete. Collective."""
-        self._complete_last()
+        self.flush()
         complete = sum(self._world.gather_all(self._written)) == len(self.pending)
         self._close()
         if complete:
@@ -328,7 +323,11 @@ def open_writer(
     if not world.on_root(_prepare, world, output, layout, provenance, explain_difference, claim):
         stop.restore()
         return None
-    return Writer(world, output, layout, claim, stop)
+    try:
+        return Writer(world, output, layout, claim, stop)
+    except ScimillError:
+        claim.release()
+        raise
 
 
 def _prepare(

@@ -1,7 +1,6 @@
 """Simulating turbulence: initial states to solver to store, one snapshot per block."""
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from scimill import config as configuration
 from scimill.errors import ConfigError, NumericalError, Stopped
-from scimill.files import check_directory
+from scimill.files import check_directory, free_text
 from scimill.parallel.report import Progress, human
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Layout
@@ -228,7 +227,7 @@ def plan(config: SimulateConfig, output: Output, ranks: int) -> str:
             f"snapshots  {config.snapshots + 1:,} of {config.members} members, every {config.interval:g}",
             f"ranks      {ranks}, in teams of {ranks // teams} for each member",
             f"size       {human(structure.data_bytes)}",
-            f"free       {human(shutil.disk_usage(Path(output.path).parent).free)}",
+            f"free       {free_text(Path(output.path).parent)}",
             f"time       about {per_step:.2g} core seconds per step",
         )
     )

@@ -1,6 +1,5 @@
 """The fine run that coarse states and corrections are made of: its snapshots, and what is refused of it."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from scimill.config import Layer, build, declared, plain
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.files import check_directory
+from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
@@ -157,6 +156,6 @@ def plan(output: Output, layout: Layout, lines: Mapping[str, str]) -> str:
     if not (output.resume or output.overwrite):
         check_absent(output)
     check_space(output.path, layout)
-    space = {"size": human(layout.data_bytes), "free": human(shutil.disk_usage(output.path.parent).free)}
+    space = {"size": human(layout.data_bytes), "free": free_text(output.path.parent)}
     every = {"output": str(output.path), **lines, **space}
     return "\n".join(f"{name:<9} {text}" for name, text in every.items())

@@ -1,14 +1,11 @@
 """The workloads as rows of the parallel store: one HDF5 file, fields beside each other, every row of one length."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scimill.bench import sequences, volumes
 from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
@@ -16,11 +13,12 @@ from scimill.bench.formats import tfrecord
 from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import fit_count
 from scimill.bench.workloads import dlrm, imseg
-from scimill.store.direct import PAGE, aligned
+from scimill.store.direct import PAGE
 from scimill.store.layout import Field, Layout, Table
+from scimill.store.memory import Arrays, block_memory
 from scimill.store.writer import BlockData
 
-Memory = Callable[[int], dict[str, NDArray[Any]]]
+Memory = Callable[[int], Arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +28,7 @@ class StorePlan:
     Parameters
     ----------
     layout : its structure.
-    make : returns the content of a block.
+    make : returns the content of a block, which holds until the next call but one.
     records : cases, instances or rows.
 
     """
@@ -72,22 +70,6 @@ def _block_rows(config: Plannable, fields: tuple[Field, ...]) -> int:
     return max(1, rows if rows < step else rows - rows % step)
 
 
-def _memory(layout: Layout) -> Memory:
-    """Arrays for a block of so many rows, in memory that is used again: fresh memory costs as much as filling it.
-
-    Two blocks take turns, as the writer may still be writing the one before.
-    """
-    blocks = itertools.cycle([_arrays(layout), _arrays(layout)])
-    return lambda count: {name: rows[:count] for name, rows in next(blocks).items()}
-
-
-def _arrays(layout: Layout) -> dict[str, NDArray[Any]]:
-    return {
-        field.name: aligned(layout.block_rows * field.row_bytes).view(field.dtype).reshape(-1, *field.shape)
-        for field in layout.fields
-    }
-
-
 def _dlrm(config: Plannable, request: int) -> StorePlan:
     most = float(max(INTEGER_RANGE, *COUNTS))
     fields = (
@@ -96,7 +78,7 @@ def _dlrm(config: Plannable, request: int) -> StorePlan:
         Field("sparse", "int32", "1", "categories", (CATEGORIES,), valid=(0.0, most - 1.0)),
     )
     layout = _rows(config, request, fields, "row")
-    return StorePlan(layout, partial(_dlrm_block, config, layout, _memory(layout)), layout.rows)
+    return StorePlan(layout, partial(_dlrm_block, config, layout, block_memory(layout)), layout.rows)
 
 
 def _dlrm_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
@@ -120,7 +102,7 @@ def _bert(config: Plannable, request: int) -> StorePlan:
         Field("next_sentence_labels", "int8", "1", "1 where the second sentence is a random one", valid=(0.0, 1.0)),
     )
     layout = _rows(config, request, fields, "instance")
-    return StorePlan(layout, partial(_bert_block, config, layout, _memory(layout)), layout.rows)
+    return StorePlan(layout, partial(_bert_block, config, layout, block_memory(layout)), layout.rows)
 
 
 def _bert_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
@@ -147,7 +129,7 @@ def _imseg(config: Plannable, request: int) -> StorePlan:
     table = Table("cases", block_rows // imseg.LEAST_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
-    return StorePlan(layout, partial(_imseg_block, config, layout, _memory(layout), cases, firsts), len(cases))
+    return StorePlan(layout, partial(_imseg_block, config, layout, block_memory(layout), cases, firsts), len(cases))
 
 
 def _imseg_block(

@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 
 from scimill.bench.params import Plannable, block_size_of
-from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Records
+from scimill.bench.plan import DataFile, Fixed, Plan, Records
 from scimill.bench.workloads import imseg
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 ALIGNMENT = 64  # np.save ends headers at multiples of this
 

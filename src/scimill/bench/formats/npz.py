@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scimill.bench.formats.binary import companion, feature_counts
 from scimill.bench.formats.npy import header
 from scimill.bench.params import Plannable, block_size_of
-from scimill.bench.plan import Bytes, DataFile, Fixed, Plan, Segment, fit_count, shares
+from scimill.bench.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
 from scimill.store.checksums import CRC32, all_joined, crc32
+from scimill.store.direct import Bytes
 
 ALIGNMENT = 8  # bytes: arrays begin at multiples of this, as their rows do, so that a file grows by whole rows only
 MEMBERS = (("X_int.npy", dlrm.DENSE), ("X_cat.npy", dlrm.SPARSE), ("y.npy", dlrm.LABEL))

@@ -7,10 +7,11 @@ import numpy as np
 from scimill.bench import lines
 from scimill.bench.clicks import Law
 from scimill.bench.params import Plannable, block_size_of
-from scimill.bench.plan import Bytes, DataFile, Plan
+from scimill.bench.plan import DataFile, Plan
 from scimill.bench.streams import Offsets, StreamSegment, measure
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 
 @dataclasses.dataclass(frozen=True)

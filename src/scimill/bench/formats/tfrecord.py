@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scimill.bench import sequences
 from scimill.bench.counter import stream_key, within, words
 from scimill.bench.params import CAMPAIGN, Plannable, block_size_of
-from scimill.bench.plan import Bytes, DataFile, Plan, too_small
+from scimill.bench.plan import DataFile, Plan, too_small
 from scimill.bench.streams import Offsets, Stream, StreamSegment, measure, split
 from scimill.parallel.world import World
 from scimill.store.checksums import crc32c
+from scimill.store.direct import Bytes
 
 TRAINING, EVALUATION, FILES = 30, 31, 32  # streams
 MOST_EVALUATION = 10_000  # instances of the file eval_10k

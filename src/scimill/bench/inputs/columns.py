@@ -19,10 +19,11 @@ from scimill.bench.inputs import source
 from scimill.bench.inputs.rows import turned
 from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes, Taken, Window, reading
-from scimill.bench.plan import Bytes, DataFile, Fixed, Segment
+from scimill.bench.plan import DataFile, Fixed, Segment
 from scimill.bench.scaling import Picks
 from scimill.bench.workloads import dlrm
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 COMPANION = "day_fea_count.npz"
 LOCAL_HEADER = 30  # bytes of a zip file's local header without name and extra field

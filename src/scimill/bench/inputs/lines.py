@@ -12,9 +12,10 @@ from scimill.bench.inputs import source
 from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.perturbation import FIELDS, NEWLINE, TAB
 from scimill.bench.pieces import Change, Changes, Taken, reading
-from scimill.bench.plan import Bytes, DataFile
+from scimill.bench.plan import DataFile
 from scimill.bench.scaling import Picks
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 PATTERNS = "train.txt"
 LEAST_PIECE = 4096  # bytes

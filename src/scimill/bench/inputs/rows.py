@@ -12,9 +12,10 @@ from scimill.bench import perturbation
 from scimill.bench.inputs import source
 from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.pieces import Change, Changes, Taken, reading
-from scimill.bench.plan import Bytes, DataFile, Fixed
+from scimill.bench.plan import DataFile, Fixed
 from scimill.bench.scaling import Picks
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 Rows = NDArray[Any]
 

@@ -14,10 +14,11 @@ from scimill.bench.inputs import source
 from scimill.bench.inputs.source import Defect, Integers, Part, Scanned
 from scimill.bench.perturbation import happens, shuffle_tokens
 from scimill.bench.pieces import Change, Changes, Taken, reading
-from scimill.bench.plan import Bytes, DataFile
+from scimill.bench.plan import DataFile
 from scimill.bench.scaling import Picks, part_of, split
 from scimill.parallel.world import World
 from scimill.store.checksums import crc32c
+from scimill.store.direct import Bytes
 
 PATTERNS = "part*, eval*"
 HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum

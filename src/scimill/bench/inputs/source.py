@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench.pieces import Changes
-from scimill.bench.plan import Bytes, DataFile
+from scimill.bench.plan import DataFile
 from scimill.bench.scaling import Picks, Pieces
 from scimill.errors import InputError, ScimillError
 from scimill.parallel.partition import share
 from scimill.parallel.report import say
 from scimill.parallel.world import World
+from scimill.store.direct import Bytes
 
 T = TypeVar("T")
 Integers = NDArray[np.int64]
 
 PIECE_BYTES = 2**20  # of a large data set; small ones have smaller pieces, so that a choice of them is a fair one
 FEWEST_PIECES = 256
+LEAST_RECORDS = 16  # of a piece
 SHOWN_DEFECTS = 20
 
 
@@ -208,7 +210,7 @@ def read_bytes(path: Path, offset: int, size: int) -> Bytes:
     return out
 
 
-def piece_length(total: int, record: int, least: int = 16, step: int = 1) -> int:
+def piece_length(total: int, record: int, step: int = 1) -> int:
     """Records of `record` bytes per piece for so many of them, a multiple of `step` where that many fit."""
-    count = max(least, min(total // FEWEST_PIECES, PIECE_BYTES // record))
+    count = max(LEAST_RECORDS, min(total // FEWEST_PIECES, PIECE_BYTES // record))
     return count // step * step if count >= step else count

@@ -17,6 +17,7 @@ from scimill.bench.scaling import Picks
 from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.store.layout import Layout
+from scimill.store.memory import block_memory
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 
@@ -81,13 +82,15 @@ class StoreCases:
     def maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
         placed, layout = self._placed(picks, changes), self.layout(picks)
+        memory = block_memory(layout)
         firsts = np.array([case.first for case in placed], dtype=np.int64)
 
         def block_data(block: int) -> BlockData:
             span = layout.span(block)
             low, high = np.searchsorted(firsts, [span.start, span.stop - 1], side="right").tolist()
             pieces = [self._read(case, span.start, span.stop) for case in placed[low - 1 : high]]
-            fields = {name: np.concatenate([piece[name] for piece in pieces]) for name in FIELDS}
+            out = memory(span.stop - span.start)
+            fields = {name: np.concatenate([piece[name] for piece in pieces], out=out[name]) for name in FIELDS}
             begun = [case for case in placed[low - 1 : high] if case.first >= span.start]
             return BlockData(fields, {TABLE: index_of(begun)})
 

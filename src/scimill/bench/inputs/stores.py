@@ -22,6 +22,7 @@ from scimill.bench.scaling import Picks
 from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.store.layout import Layout
+from scimill.store.memory import block_memory
 from scimill.store.reader import Reader
 from scimill.store.verify import block_damage
 from scimill.store.writer import BlockData
@@ -70,6 +71,7 @@ class StoreRows:
         """Return the function that makes a block of the scaled store."""
         (picks,) = every
         make, ends, layout = reading(self.read, changes), np.cumsum(picks.size), self.layout(every)
+        memory = block_memory(layout)
 
         def block_data(block: int) -> BlockData:
             span = layout.span(block)
@@ -79,7 +81,8 @@ class StoreRows:
                 first = int(ends[index] - picks.size[index])
                 for name, rows in make(0, picks, index).items():
                     content[name].append(rows[max(0, span.start - first) : span.stop - first])
-            return BlockData({name: np.concatenate(rows) for name, rows in content.items()})
+            out = memory(span.stop - span.start)
+            return BlockData({name: np.concatenate(rows, out=out[name]) for name, rows in content.items()})
 
         return block_data
 

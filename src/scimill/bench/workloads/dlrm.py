@@ -9,7 +9,8 @@ from scimill.bench import clicks
 from scimill.bench.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law, Tile
 from scimill.bench.counter import stream_key
 from scimill.bench.params import CAMPAIGN, Plannable
-from scimill.bench.plan import Bytes, Records
+from scimill.bench.plan import Records
+from scimill.store.direct import Bytes
 
 ROWS = 20  # stream
 TILE_ROWS = 64  # 30 KB for all columns, which stay in the first cache

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scimill.bench import volumes
 from scimill.bench.counter import stream_key, within, words
 from scimill.bench.params import CAMPAIGN, Plannable
-from scimill.bench.plan import Bytes, takes_next, too_small
+from scimill.bench.plan import takes_next, too_small
+from scimill.store.direct import Bytes
 
 SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
 WORDS_PER_CASE = 2**32  # of images and labels: more than any case has
