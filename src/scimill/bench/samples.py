@@ -184,7 +184,8 @@ def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
 
     """
     if isinstance(files[0], StoreFile):
-        return Sample("store hdf5", sizes_by_kind(files), *store_samples.on_disk(files[0].path, random))
+        sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
+        return Sample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
     for form, (pattern, look) in FORMS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
