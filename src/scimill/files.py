@@ -139,8 +139,24 @@ def check_workbook(path: Path, flag: str) -> None:
     StorageError : its directory is missing or cannot be written.
 
     """
-    if path.suffix.lower() != ".xlsx":
-        raise ConfigError("the workbook's name must end in .xlsx", where=f"flag {flag} {path}")
+    _check_named(path, flag, "workbook", ".xlsx")
+
+
+def check_picture(path: Path, flag: str) -> None:
+    """Refuse a picture that could not be written at the end, or would take the place of something else.
+
+    Raises
+    ------
+    ConfigError : not a .png; `flag` is that which names it.
+    StorageError : its directory is missing or cannot be written.
+
+    """
+    _check_named(path, flag, "picture", ".png")
+
+
+def _check_named(path: Path, flag: str, what: str, suffix: str) -> None:
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"the {what}'s name must end in {suffix}", where=f"flag {flag} {path}")
     check_directory(path)
 
 

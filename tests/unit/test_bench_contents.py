@@ -17,7 +17,7 @@ from scimill.bench.scale import scale
 from scimill.bench.similarity import largest_difference
 from scimill.bench.store_samples import on_disk, planned
 from scimill.config import Layer, build
-from scimill.errors import InputError
+from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
 from scimill.store.mill import mill
@@ -75,6 +75,14 @@ def test_a_scaled_set_is_like_its_input(sets, tmp_path, kind):
     parts = compared(sets / f"{kind}-1", tmp_path / "out")
     assert parts["similarity"] >= 0.95, parts
     assert parts["duplicates"] > 0.99
+
+
+def test_a_picture_takes_the_place_of_nothing_else(tmp_path):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("0,1,READ\n")
+    with pytest.raises(ConfigError, match=r"the picture's name must end in \.png"):
+        compared(trace, trace, trace)
+    assert trace.read_text() == "0,1,READ\n"
 
 
 def test_stores_are_compared(sets, tmp_path):

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import bench_data as data
 from scimill.bench.generate import generate
-from scimill.bench.inputs.volumes import EVALUATION
 from scimill.bench.params import GenerateConfig, ScaleConfig
 from scimill.bench.scale import scale
 from scimill.bench.scaling import Pieces, pick, split
+from scimill.bench.workloads.imseg import EVALUATION
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World

@@ -1,5 +1,6 @@
 """The workloads as HDF5: the same values as in the plain formats, read with h5py alone; sizes that agree."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_size_agrees_with_generate_to_the_byte(tmp_path: Path, workload: str, fo
     values |= {"steps": 1} if workload == "imseg" else {"steps": 50, "batch_size": 10}
     config = build(SizeConfig, [Layer("test", values)])
     request, planned = sizing.find(config, World(None))
-    assert 500 <= planned.records <= 510 or workload == "imseg"
+    assert 500 <= planned.training <= 510 or workload == "imseg"
     path = make(tmp_path / "out", workload=workload, format=form, size=request)
     if form == "hdf5":
         with h5py.File(path) as file:
@@ -84,6 +85,19 @@ def test_size_agrees_with_generate_to_the_byte(tmp_path: Path, workload: str, fo
     else:
         size = sum(p.stat().st_size for p in path.iterdir() if p.is_file() and p.name != "manifest.json")
     assert size == planned.size
+
+
+@pytest.mark.parametrize("workload", FORMATS)
+def test_records_that_are_held_out_make_no_steps(workload: str) -> None:
+    values = {"workload": workload, "steps": 60, "batch_size": 1 if workload == "imseg" else 100}
+    config = build(SizeConfig, [Layer("test", values)])
+    _, planned = sizing.find(config, World(None))
+    cases = "00|03|05|06|12|24|34|41|44|49|52|56|61|65|66|70|76|78|80|84|86|87|92"  # of the trainer's list
+    held_out = {"bert": "eval_10k", "dlrm": r".*_test\.bin", "imseg": rf"case_000({cases})_.*"}
+    records = {file.name: file.records for file in planned.files}
+    training = sum(count for name, count in records.items() if not re.fullmatch(held_out[workload], name))
+    assert training < planned.records
+    assert config.steps * config.batch_size <= training <= 1.01 * config.steps * config.batch_size + 1
 
 
 def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
@@ -96,7 +110,7 @@ def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
     # 2 clients of 1 TiB, as MLPerf Storage's rules reckon
     assert size(hosts=2, memory="1TiB")[0] - 5 * 2 * 2**40 < 160
     assert size(accelerators=8, batch_size=2048)[1] - 500 * 8 * 2048 < 10
-    assert "500 samples for 500 steps" in sizing.tell(
+    assert "500 training samples for 500 steps" in sizing.tell(
         build(SizeConfig, [Layer("t", {"workload": "dlrm"})]), World(None)
     )
 

@@ -9,7 +9,7 @@ from scimill.bench.samples import Sample, is_store, readables, take
 from scimill.bench.similarity import Part, Trace, compare_traces, localities, overall
 from scimill.bench.traces import is_trace, read_trace
 from scimill.errors import InputError
-from scimill.files import check_directory
+from scimill.files import check_picture
 from scimill.parallel.report import human
 from scimill.parallel.streams import campaign_stream
 
@@ -23,11 +23,12 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
     Raises
     ------
     InputError : one of them is not there, damaged, or has nothing to compare.
+    ConfigError : the picture is no .png.
     StorageError : the picture cannot be written.
 
     """
     if picture:
-        check_directory(picture)
+        check_picture(picture, "--plot")
     if not (is_trace(a) and is_trace(b)):
         return data_similarity(config, a, b, picture)
     traces = {str(path): read_trace(path, config.time_unit, config.only) for path in (a, b)}

@@ -100,12 +100,14 @@ class DataFile:
     name : its name in the data set's directory.
     records : how many records it holds.
     segments : its content.
+    is_held_out : whether the trainer evaluates on its records, and does not train on them.
 
     """
 
     name: str
     records: int
     segments: tuple[Segment, ...]
+    is_held_out: bool = False
 
     @cached_property
     def offsets(self) -> list[int]:
@@ -176,6 +178,11 @@ class Plan:
         """Records of all files."""
         return sum(file.records for file in self.files)
 
+    @property
+    def training(self) -> int:
+        """Number of records that are trained on."""
+        return sum(file.records for file in self.files if not file.is_held_out)
+
     def span(self, block: int) -> Span:
         """Where a block lies."""
         number = int(np.searchsorted(self.first_blocks, block, side="right")) - 1
@@ -183,7 +190,9 @@ class Plan:
         return Span(number, start, min(start + self.block_size, self.files[number].size))
 
 
-def fit_count(total: Callable[[int], int], request: int, fit: Fit, what: str, step: int) -> int:
+def fit_count(
+    total: Callable[[int], int], request: int, fit: Fit, what: str, step: int, guess: int | None = None
+) -> int:
     """Find how many records a request holds, at least one.
 
     Parameters
@@ -191,7 +200,8 @@ def fit_count(total: Callable[[int], int], request: int, fit: Fit, what: str, st
     total : bytes of a data set of so many records; it grows with them.
     request, fit : wanted bytes, and on which side of them to end.
     what : name of a record, for the message.
-    step : typical bytes of a record, from which the search begins.
+    step : typical bytes of a record.
+    guess : the count from which the search begins; the request over a record's bytes if not given.
 
     Raises
     ------
@@ -201,7 +211,7 @@ def fit_count(total: Callable[[int], int], request: int, fit: Fit, what: str, st
     least = total(1)
     if request < least:
         raise too_small(request, least, what)
-    low = max(1, (request - least) // step)
+    low = max(1, (request - least) // step) if guess is None else guess
     reach = 1
     while total(low) > request:
         low, reach = max(1, low - reach), 2 * reach

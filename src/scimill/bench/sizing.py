@@ -18,19 +18,22 @@ def find(config: SizeConfig, world: World) -> tuple[int, Plan | StorePlan]:
     """Return the size to ask for, and the plan that it gives; collective.
 
     MLPerf Storage (training rules, "datasize"): at least five times the memory of all clients, so that no cache holds
-    the data, and at least 500 steps of one batch per accelerator.
+    the data, and at least 500 steps of one batch per accelerator. Records that are held out make no steps.
     """
     samples = config.steps * config.batch_size * config.accelerators
     least = max(config.size, math.ceil(config.hosts * config.memory * config.memory_factor))
     request = max(least, samples * TYPICAL[config.workload])
-    planned = plan(config, request, world)
-    while planned.records < samples or (planned.records > ENOUGH * samples + 1 and request > least):
-        request = max(least, math.ceil(request * (samples + 0.5) / planned.records))
+    planned, has_shrunk = plan(config, request, world), False
+    while planned.training < samples or (planned.training > ENOUGH * samples + 1 and request > least):
+        if planned.training >= samples:
+            if has_shrunk:  # the smaller one was too small
+                break
+            has_shrunk = True
+        request = max(least, math.ceil(request * (samples + 0.5) / max(1, planned.training)))
         previous, planned = planned, plan(config, request, world)
-        if previous.records == planned.records:
+        if previous.records == planned.records and planned.training < samples:
             request += planned.size // planned.records
             planned = plan(config, request, world)
-            break
     return request, planned
 
 
@@ -41,7 +44,7 @@ def tell(config: SizeConfig, world: World) -> str:
     samples = config.steps * config.batch_size * config.accelerators
     memory = math.ceil(config.hosts * config.memory * config.memory_factor)
     rules = [
-        f"{samples:,} samples for {config.steps:,} steps",
+        f"{samples:,} training samples for {config.steps:,} steps",
         f"{human(memory)} for {config.memory_factor:g} x memory",
     ]
     return table({

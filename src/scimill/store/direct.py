@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scimill.files import reserve, storage_errors
 from scimill.parallel.report import say
 
+Bytes = NDArray[np.uint8]
+
 PAGE = 4096  # bytes: address, offset and length of direct I/O are multiples of this; disks have blocks of 512 or 4096
 _REFUSED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-
-
-Bytes = NDArray[np.uint8]
 
 
 def aligned(size: int) -> Bytes:

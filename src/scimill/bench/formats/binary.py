@@ -1,5 +1,6 @@
 """The binary format of the dlrm trainer: rows of 40 little-endian int32, no header."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -48,7 +49,8 @@ def fitted(config: Plannable, request: int) -> tuple[DataFile, ...]:
     test = max(1, int(rows * config.evaluation_share))
     stem = config.binary_name
     train = _file(config, f"{stem}_train.bin", 0, rows - test)
-    return (train, _file(config, f"{stem}_test.bin", rows - test, test), counts)
+    held_out = dataclasses.replace(_file(config, f"{stem}_test.bin", rows - test, test), is_held_out=True)
+    return (train, held_out, counts)
 
 
 def _file(config: Plannable, name: str, first: int, rows: int) -> DataFile:

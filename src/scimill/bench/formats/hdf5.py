@@ -38,6 +38,11 @@ class StorePlan:
     records: int
 
     @property
+    def training(self) -> int:
+        """All of them: what is held out is the reader's choice."""
+        return self.records
+
+    @property
     def size(self) -> int:
         """Bytes of its fields, which the request is about; ledger and structure come on top."""
         return self.layout.rows * sum(field.row_bytes for field in self.layout.fields)

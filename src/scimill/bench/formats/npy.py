@@ -35,9 +35,10 @@ def pair(config: Plannable, case: imseg.Case) -> tuple[DataFile, DataFile]:
     voxels = case.voxels
     image = Records(4 * voxels, 8, partial(_image, config, case))
     label = Records(voxels, 8, partial(_label, config, case))
+    name, held_out = f"case_{case.number:05}", case.number in imseg.EVALUATION
     return (
-        DataFile(f"case_{case.number:05}_x.npy", 1, (Fixed(header((1, *case.shape), "f4")), image)),
-        DataFile(f"case_{case.number:05}_y.npy", 0, (Fixed(header((1, *case.shape), "u1")), label)),
+        DataFile(f"{name}_x.npy", 1, (Fixed(header((1, *case.shape), "f4")), image), held_out),
+        DataFile(f"{name}_y.npy", 0, (Fixed(header((1, *case.shape), "u1")), label), held_out),
     )
 
 

@@ -164,4 +164,4 @@ def _file(config: Plannable, number: int, first: int, rows: int) -> NpzFile:
     for member in found:
         segments += [Fixed(member.local_header()), dlrm.columns(config, DTYPE, member.span, first, rows)]
     segments.append(Fixed(directory(found)))
-    return NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), tuple(found))
+    return NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))

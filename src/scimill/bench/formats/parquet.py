@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scimill.bench.formats.binary import ROW_BYTES
 from scimill.bench.params import Plannable, block_size_of
 from scimill.bench.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
 from scimill.bench.workloads import dlrm
@@ -52,7 +53,10 @@ def _fit(config: Plannable, request: int) -> tuple[int, dict[int, Template]]:
         whole, rest = divmod(rows, most)
         return (whole * template(most).size if whole else 0) + (template(rest).size if rest else 0)
 
-    count = fit_count(total, request, config.fit, "row", 160)
+    guess = 1
+    for _ in range(3):  # the structure has nearly as many bytes for one number of rows as for the next
+        guess = max(1, guess + (request - total(guess)) // ROW_BYTES)
+    count = fit_count(total, request, config.fit, "row", ROW_BYTES, guess)
     return count, {rows: template(rows) for rows in set(shares(count, most))}
 
 
@@ -105,7 +109,7 @@ class Sink:
     def write(self, content: bytes) -> int:
         """Append bytes."""
         content = bytes(content)
-        if len(content) < ZEROS or content.strip(b"\0"):
+        if len(content) < ZEROS or content != bytes(len(content)):
             self._pieces.append((self.size, content))
         self.size += len(content)
         self._position = self.size

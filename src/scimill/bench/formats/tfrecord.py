@@ -74,7 +74,8 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
 def _evaluation(config: Plannable, request: int, world: World) -> DataFile:
     law = instances(config, EVALUATION)
     count = min(MOST_EVALUATION, max(1, int(request * config.evaluation_share / law.typical)))
-    return _file("eval_10k", measure(law, count * sequences.MOST_BYTES, world), 0, count)
+    file = _file("eval_10k", measure(law, count * sequences.MOST_BYTES, world), 0, count)
+    return dataclasses.replace(file, is_held_out=True)
 
 
 def _file(name: str, stream: Stream, first: int, last: int) -> DataFile:

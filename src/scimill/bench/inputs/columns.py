@@ -238,7 +238,7 @@ def npz_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list
     for member, content in zip(found, contents.values(), strict=True):
         segments += [Fixed(member.local_header()), content]
     segments.append(Fixed(npz.directory(found)))
-    return [npz.NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), tuple(found))]
+    return [npz.NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))]
 
 
 def npy_files(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:

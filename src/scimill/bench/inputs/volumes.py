@@ -18,6 +18,7 @@ from scimill.bench.pieces import Change, Changes
 from scimill.bench.plan import DataFile, Fixed
 from scimill.bench.scaling import Picks
 from scimill.bench.volumes import HIGH, LOW
+from scimill.bench.workloads.imseg import EVALUATION
 from scimill.parallel.world import World
 from scimill.store.direct import Bytes
 
@@ -28,11 +29,6 @@ SUFFIXES = {"x": "<f4", "y": "|u1"}
 _NAME = re.compile(r"(?:.*_)?(\d{1,9})_x\.npy")
 LEAST_EDGE = 128  # voxels: the trainer crops patches of 128³
 LABELS = 2  # the largest: background, kidney, tumour
-EVALUATION = frozenset((
-    0, 3, 5, 6, 12, 24, 34, 41, 44, 49, 52, 56, 61, 65, 66, 70, 76, 78, 80, 84, 86, 87, 92, 111, 112, 125, 128, 138,
-    157, 160, 161, 162, 169, 171, 176, 185, 187, 189, 198, 203, 206, 207,
-))  # fmt: skip
-"""Numbers of the cases that the trainer evaluates on, whatever the data set."""
 
 
 @dataclass(frozen=True)

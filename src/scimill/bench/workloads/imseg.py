@@ -19,6 +19,12 @@ WORDS_PER_CASE = 2**32  # of images and labels: more than any case has
 LEAST_EDGE, MOST_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; for the last case, which is made to fit
 VOXEL_BYTES = 5  # float32 and uint8
 
+EVALUATION = frozenset((
+    0, 3, 5, 6, 12, 24, 34, 41, 44, 49, 52, 56, 61, 65, 66, 70, 76, 78, 80, 84, 86, 87, 92, 111, 112, 125, 128, 138,
+    157, 160, 161, 162, 169, 171, 176, 185, 187, 189, 198, 203, 206, 207,
+))  # fmt: skip
+"""Numbers of the cases that the trainer evaluates on, whatever the data set."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
