@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,22 @@ def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> No
 def test_sizes_below_every_rule_are_refused() -> None:
     with pytest.raises(ConfigError, match="memory_factor"):
         build(SizeConfig, [Layer("flags", {"workload": "bert", "memory_factor": -1})])
+
+
+# ---- traces -----------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_that_is_interrupted_is_kept(tmp_path: Path) -> None:
+    """By Ctrl-C, as a user ends a trainer."""
+    written, trace = tmp_path / "written", tmp_path / "trace.csv"
+    program = f"import time\nfile = open({str(written)!r}, 'wb', 0)\nwhile file.write(bytes(1000)): time.sleep(0.01)"
+    with start("bench", "trace", trace, "--", sys.executable, "-c", program) as job:
+        wait_until(lambda: written.exists() and written.stat().st_size >= 5000, "five writes")
+        os.kill(job.process.pid, signal.SIGINT)
+        result = job.wait(timeout=30)
+    assert (result.returncode, len(result.errors)) == (3, 1), result
+    assert "what it did until then is kept" in result.stderr
+    assert sum(",write," in line and line.endswith("written") for line in trace.read_text().splitlines()) >= 5
+    size = written.stat().st_size
+    time.sleep(0.2)
+    assert written.stat().st_size == size, "the command goes on"

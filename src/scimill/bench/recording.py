@@ -3,9 +3,10 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scimill.bench import bpftrace
@@ -75,9 +76,22 @@ def strace_command() -> list[str]:
     return ["strace", "-f", "-ttt", "-T", "-y", "-s", "0", "-e", calls, "-e", "signal=none"]
 
 
+def run(words: Sequence[str], environment: Mapping[str, str] | None) -> int:
+    """Run a tracer and return its exit code; Ctrl-C is passed on to the command, so that what was recorded is kept.
+
+    Both are in a process group of their own: strace does not hear the signal, and ends when the command does.
+    """
+    with subprocess.Popen(words, env=environment, process_group=0) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGINT)
+
+
 def by_strace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
     """Run a command under strace; return its exit code and its operations."""
-    code = subprocess.run([*strace_command(), "-o", str(raw), "--", *command], check=False).returncode
+    code = run([*strace_command(), "-o", str(raw), "--", *command], None)
     return code, read_lines(raw, Strace()) if raw.exists() else Events()
 
 
@@ -92,7 +106,7 @@ def by_bpftrace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
         script.write_text(f"{shlex.join(command)}\necho $? > {shlex.quote(str(ended))}\n")
         words = ["bpftrace", "-o", str(raw), "-c", f"/bin/sh {script}", "-e", program]
         environment = {**bpftrace.ENVIRONMENT, **os.environ}
-        code = subprocess.run(words, env=environment, check=False).returncode
+        code = run(words, environment)
         code = int(ended.read_text()) if ended.exists() else code
     reader = bpftrace.Bpftrace(Path.cwd())
     if raw.exists():
