@@ -143,14 +143,7 @@ def check_workbook(path: Path, flag: str) -> None:
 
 
 def check_picture(path: Path, flag: str) -> None:
-    """Refuse a picture that could not be written at the end, or would take the place of something else.
-
-    Raises
-    ------
-    ConfigError : not a .png; `flag` is that which names it.
-    StorageError : its directory is missing or cannot be written.
-
-    """
+    """Refuse what is no .png, as `check_workbook` does, so that a picture takes the place of nothing else."""
     _check_named(path, flag, "picture", ".png")
 
 

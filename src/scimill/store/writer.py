@@ -83,10 +83,9 @@ class Writer:
         is_direct = world.on_root(partial(direct.use_direct, output.path.parent, wanted=output.direct))
         with storage_errors(output.part, "opening the file"):
             self._background = _Background(output.part) if is_direct else None
-            self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, _ in layout.datasets()}
-            if self._background is not None:
-                for field in layout.fields:
-                    self._rows[field.name] = hdf5.Rows(self._file[field.name], self._background.begin)
+            begin = self._background.begin if self._background is not None else None
+            of_field = dict.fromkeys((field.name for field in layout.fields), begin)
+            self._rows = {f.name: hdf5.Rows(self._file[f.name], of_field.get(f.name)) for f, _ in layout.datasets()}
         self._begun: _Begun | None = None
         self.pending = self._find_pending(stop)
         self._written = 0
