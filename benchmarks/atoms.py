@@ -27,10 +27,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from goals import Goal, conclude, machine
 
 from scimill.atoms import Database, evaluate
+from scimill.atoms.exchange.serial_ase import connect
+from scimill.atoms.learning.potentials import evaluate_cache, members_of
+from scimill.atoms.learning.train import train_ensemble
 from scimill.atoms.params import TrainConfig
-from scimill.atoms.potentials import evaluate_cache, members_of
-from scimill.atoms.serial_ase import connect
-from scimill.atoms.train import train_ensemble
 from scimill.config import Layer, build
 from scimill.parallel.partition import share
 from scimill.parallel.world import world

@@ -11,13 +11,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from scimill.atoms import Database, plots
-from scimill.atoms.database import Admission
+from scimill.atoms import Database
+from scimill.atoms.database.database import Admission
 from scimill.atoms.demo import write_demo
-from scimill.atoms.ingest import import_files
+from scimill.atoms.exchange.ingest import import_files
+from scimill.atoms.exchange.properties import Properties
+from scimill.atoms.learning.train import train_ensemble
 from scimill.atoms.params import TrainConfig
-from scimill.atoms.properties import Properties
-from scimill.atoms.train import train_ensemble
+from scimill.atoms.pictures import plots
 from scimill.config import Layer, build
 from scimill.parallel.world import World, world
 from scimill.training.directory import RunDirectory

@@ -30,7 +30,7 @@ from goals import Goal, conclude, machine
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from scimill.bench import generate
-from scimill.bench.clicks import COUNTS, INTEGER_RANGE
+from scimill.bench.kernels.clicks import COUNTS, INTEGER_RANGE
 from scimill.bench.params import GenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World, world

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from goals import Goal, conclude, machine
 
-from scimill.bench import datasets, generate
+from scimill.bench import generate
+from scimill.bench.dataset.plan import MARGIN, work_buffer
+from scimill.bench.formats import catalogue
 from scimill.bench.params import GenerateConfig
-from scimill.bench.plan import MARGIN, work_buffer
 from scimill.config import Layer, build, read_preset
 from scimill.parallel.world import World, world
 from scimill.store.output import Output
@@ -42,7 +43,7 @@ def configure(workload: str, form: str, preset: str) -> GenerateConfig:
 def making(workload: str, form: str, preset: str, repeats: int) -> float:
     """MB per CPU second of making a block."""
     config = configure(workload, form, preset)
-    plan = datasets.plan(config, config.size, World(None))
+    plan = catalogue.plan(config, config.size, World(None))
     file, work = max(plan.files, key=lambda file: file.size), work_buffer(plan.block_size)
     start = file.size // 2 // plan.block_size * plan.block_size
     stop = min(start + plan.block_size, file.size)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from goals import Goal, conclude, machine
 
-from scimill.bench.similarity import compare_traces, overall
-from scimill.bench.traces import read_trace
+from scimill.bench.kernels.similarity import compare_traces, overall
+from scimill.bench.traces.formats import read_trace
 
 LIMIT = 2.0  # s, for a million operations
 

@@ -23,9 +23,10 @@ from scipy.integrate import solve_ivp
 from scimill import config as configuration
 from scimill.config import Layer, preset_names, read_preset
 from scimill.doctor import model_and_vectors
-from scimill.droplets import arguments, generate, lanes, sampling, solver, weird
+from scimill.droplets import arguments, generate
+from scimill.droplets.kernels import lanes, sampling, solver, weird
+from scimill.droplets.kernels.physics import saturation_pressure
 from scimill.droplets.params import CAMPAIGN, GenerateConfig
-from scimill.droplets.physics import saturation_pressure
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import World
 from scimill.store.output import Output

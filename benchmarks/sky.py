@@ -23,9 +23,10 @@ from PIL import Image
 
 from scimill.config import Layer, build
 from scimill.parallel.world import world
-from scimill.sky import celsius, prepare
-from scimill.sky.camera import OPTICAL_SHAPE
-from scimill.sky.index import Pair, read_index, write_index
+from scimill.sky import prepare
+from scimill.sky.exchange.index import Pair, read_index, write_index
+from scimill.sky.kernels import celsius
+from scimill.sky.kernels.camera import OPTICAL_SHAPE
 from scimill.sky.pair import pair
 from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
 from scimill.sky.scene import make_scene

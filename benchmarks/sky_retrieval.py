@@ -18,7 +18,7 @@ from typing import Any
 
 from goals import Goal, conclude, machine
 
-from scimill.sky.retrieval import Recall
+from scimill.sky.kernels.retrieval import Recall
 
 BEST = 10.0  # times chance, the least R@1 of true pairs
 CHANCE = 3.0  # times chance, the most R@5 of shuffled pairs, of which five hits are expected; of R@1 there is one

@@ -26,12 +26,13 @@ import torch
 from goals import Goal, conclude, machine
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from scimill.droplets import arguments, lanes
-from scimill.droplets.models import load_model
-from scimill.droplets.network import MODEL_INPUTS, predict
+from scimill.droplets import arguments
+from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels.physics import saturation_pressure
+from scimill.droplets.learning.models import load_model
+from scimill.droplets.learning.network import MODEL_INPUTS, predict
+from scimill.droplets.learning.train import make_task, read_generation
 from scimill.droplets.params import TrainConfig
-from scimill.droplets.physics import saturation_pressure
-from scimill.droplets.train import make_task, read_generation
 from scimill.parallel.world import World, world
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import save_checkpoint

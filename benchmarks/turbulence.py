@@ -28,9 +28,9 @@ from scimill.parallel.world import World, world
 from scimill.store.output import Output
 from scimill.store.writer import Writer
 from scimill.turbulence import simulate
-from scimill.turbulence.equations import Physics
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.solver import Solver
 from scimill.turbulence.params import SimulateConfig
-from scimill.turbulence.solver import Solver
 
 PEERS = Path(__file__).parents[1] / ".venv" / "peers" / "hw2d"
 SIMLINT = Physics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
@@ -127,7 +127,7 @@ def resampled(field: Grid, points: int) -> Grid:
 def turbulent(points: int) -> tuple[Grid, Grid]:
     """A saturated state at the parameters of SiMLInt: grown at 128², its small scales at `points`."""
     noise = build(SimulateConfig, [Layer("noise", {"snapshots": 1, "points": 128, "amplitude": 1.0, "box": 25.6})])
-    from scimill.turbulence.states import initial
+    from scimill.turbulence.exchange.states import initial
 
     state = initial(noise, 0, slice(0, 128))[:2]
     for size, duration in ((128, 60.0), (points, 4.0)):

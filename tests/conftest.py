@@ -11,9 +11,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
-from scimill.droplets import arguments, lanes, reference, sampling
+from scimill.droplets import arguments
+from scimill.droplets.kernels import lanes, reference, sampling
+from scimill.droplets.kernels.physics import Constants, saturation_pressure
 from scimill.droplets.params import CAMPAIGN, GenerateConfig
-from scimill.droplets.physics import Constants, saturation_pressure
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import world
 
@@ -104,8 +105,9 @@ class Together(LoadScopeScheduling):
     """Where scripts/test.sh runs several processes, the tests of a file, or of such a folder, stay in one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = Path(nodeid.partition("::")[0])
-        return path.parent.name if path.parent.name in TOGETHER else str(path)
+        path = nodeid.partition("::")[0]
+        kind = path.split("/")[1]
+        return kind if kind in TOGETHER else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:

@@ -17,9 +17,9 @@ import numpy as np
 from atoms_data import contents, fill, metals, opened
 from faults.dying import killed, lines
 from scimill.atoms import Database
-from scimill.atoms.ingest import import_files
-from scimill.atoms.properties import Properties
-from scimill.atoms.serial_ase import ase
+from scimill.atoms.exchange.ingest import import_files
+from scimill.atoms.exchange.properties import Properties
+from scimill.atoms.exchange.serial_ase import ase
 
 State = tuple[dict[str, tuple[str, bytes]], dict[int, dict[str, bytes]]]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from mpi import dataset_hashes, done_blocks
-from parallel.benching import LAWS, SMALL
+from parallel.bench.benching import LAWS, SMALL
 from scimill.bench import generate
-from scimill.bench.ledger import DONE, ROW
+from scimill.bench.dataset.ledger import DONE, ROW
 from scimill.bench.params import GenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World

@@ -374,7 +374,9 @@ def _lay(path: Path, content: bytes, dice: random.Random) -> None:
 def prepare() -> None:
     """Import once what each forked case needs."""
     world()
-    from scimill.droplets import arguments, generate, records, solver, workbook  # noqa: F401
+    from scimill.droplets import arguments, generate  # noqa: F401
+    from scimill.droplets.exchange import records, workbook  # noqa: F401
+    from scimill.droplets.kernels import solver  # noqa: F401
     from scimill.store import commands, inspect, repack, verify  # noqa: F401
 
     context = scimill.make_context("scimill", ["droplets", "generate", "--help"], resilient_parsing=True)

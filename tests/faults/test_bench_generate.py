@@ -17,10 +17,10 @@ from faults import bench_killer
 from faults.conftest import Mount
 from mpi import SCIMILL, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 from scimill.bench import generate
-from scimill.bench.ledger import ROW, Manifest
+from scimill.bench.dataset.ledger import ROW, Manifest
+from scimill.bench.dataset.verify import verify
 from scimill.bench.params import GenerateConfig, ScaleConfig, SizeConfig
 from scimill.bench.scale import scale
-from scimill.bench.verify import verify
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
 from scimill.parallel.world import World

@@ -169,9 +169,6 @@ def serve() -> None:
     import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
 
-    import scimill.droplets.commands
-    import scimill.droplets.train  # noqa: F401
-
     for *said, instant, arguments in _requests():
         pid = os.fork()
         if pid == 0:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
 __all__ = ["Database"]
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     """Import the database when it is asked for, so that ``--help`` is quick."""
     if name != "Database":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
     return Database

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scimill.atoms.serial_ase import builtin_calculator
+from scimill.atoms.exchange.serial_ase import builtin_calculator
 from scimill.errors import ConfigError
 
 Maker = Callable[[], Any]

@@ -24,7 +24,7 @@ from scimill.parallel.world import Stop, world
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
     from scimill.training.directory import RunDirectory
 
 DATABASE = click.argument("database", type=click.Path(path_type=Path))
@@ -38,7 +38,7 @@ def atoms() -> None:
 
 def _open(path: Path, config: AddConfig | ImportConfig) -> "Database":
     """Open a database for taking structures in."""
-    from scimill.atoms.database import Admission, Database
+    from scimill.atoms.database.database import Admission, Database
 
     admission = Admission(config.test_fraction, config.seed, config.nan_labels == "missing", config.duplicates)
     return Database(path, write=True, world=world(), admission=admission)
@@ -58,8 +58,8 @@ def add(config: AddConfig, database: Path) -> None:
 
     What comes before a structure that is refused stays. One process does it.
     """
-    from scimill.atoms.ingest import add_files
-    from scimill.atoms.properties import Properties
+    from scimill.atoms.exchange.ingest import add_files
+    from scimill.atoms.exchange.properties import Properties
 
     ranks = world()
     if ranks.size > 1:
@@ -87,8 +87,8 @@ def import_(config: ImportConfig, database: Path, dry_run: bool) -> None:
 
     Under mpirun or srun the ranks share the work, and the bytes do not depend on their number.
     """
-    from scimill.atoms import ingest
-    from scimill.atoms.properties import Properties
+    from scimill.atoms.exchange import ingest
+    from scimill.atoms.exchange.properties import Properties
 
     ranks, files = world(), [Path(path) for path in config.files]
     with ranks.together():
@@ -112,7 +112,7 @@ def compress(database: Path) -> None:
 
     Under mpirun or srun the ranks share the work.
     """
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
     with Database(database, write=True, world=world(), create=False) as opened:
         moved = opened.compress_dataset()
@@ -129,7 +129,7 @@ def reduce(config: ReduceConfig, database: Path, name: str) -> None:
 
     Test data, uncompressed structures and those without an energy are never drawn.
     """
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
     with Database(database, world=world()) as opened:
         fraction = config.fraction if config.number is None else None
@@ -147,7 +147,7 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
 
     Validation sets are disjoint where they are small enough. Under mpirun or srun the ranks share the members.
     """
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
     with Database(database, world=world()) as opened:
         made = opened.build_strided_train_cache(
@@ -166,8 +166,8 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
 @configured(ExportConfig)
 def export_data(config: ExportConfig, database: Path, output: Path, overwrite: bool) -> None:
     """Write structures of DATABASE to OUTPUT for another program."""
-    from scimill.atoms import caches
-    from scimill.atoms.database import Database
+    from scimill.atoms.database import caches
+    from scimill.atoms.database.database import Database
 
     ranks = world()
     with Database(database, world=ranks) as opened:
@@ -191,7 +191,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
 
     Under mpirun or srun the ranks share the work. Stopped or killed, the same command goes on where it was.
     """
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
     from scimill.atoms.evaluate import summary
 
     ranks = world()
@@ -214,7 +214,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
 @configured(UpdateConfig)
 def update(config: UpdateConfig, database: Path, name: str) -> None:
     """Add evaluated structures of DATABASE to those that the reduction NAME trains on, as a new iteration."""
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
 
     with Database(database, world=world()) as opened:
         found = opened.predictions(name)
@@ -236,8 +236,8 @@ def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> Non
     Under mpirun or horovodrun the ranks are divided into a team for each member, or, where there are fewer of them,
     train the members in turns: the same batches, whatever their number.
     """
-    from scimill.atoms.database import Database
-    from scimill.atoms.train import train_ensemble
+    from scimill.atoms.database.database import Database
+    from scimill.atoms.learning.train import train_ensemble
 
     ranks = world()
     with Database(database, world=ranks) as opened:
@@ -271,8 +271,8 @@ def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
 
     Reductions whose names differ in a number at the end, such as active-1 and active-2, are averaged.
     """
-    from scimill.atoms import plots
-    from scimill.atoms.database import Database
+    from scimill.atoms.database.database import Database
+    from scimill.atoms.pictures import plots
 
     ranks = world()
     with Database(database, world=ranks.alone()) as opened:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from scimill.atoms.exchange.serial_ase import emt_labels, fcc_crystal, write_frames
 from scimill.atoms.params import CAMPAIGN
-from scimill.atoms.serial_ase import emt_labels, fcc_crystal, write_frames
 from scimill.files import check_directory, replacing
 from scimill.parallel.streams import campaign_stream
 

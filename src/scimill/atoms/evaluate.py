@@ -14,13 +14,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.atoms import scores
-from scimill.atoms.batch import Columns
 from scimill.atoms.calculators import Committee
-from scimill.atoms.composition import species_of
-from scimill.atoms.reductions import Reductions, Select, selected
-from scimill.atoms.serial_ase import labelled
-from scimill.atoms.snapshot import COMPRESSED, Snapshot
+from scimill.atoms.database.batch import Columns
+from scimill.atoms.database.reductions import Reductions, Select, selected
+from scimill.atoms.database.snapshot import COMPRESSED, Snapshot
+from scimill.atoms.exchange.serial_ase import labelled
+from scimill.atoms.kernels import scores
+from scimill.atoms.kernels.composition import species_of
 from scimill.errors import InputError, Stopped
 from scimill.files import replacing, storage_errors
 from scimill.parallel.partition import share

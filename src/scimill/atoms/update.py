@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.atoms import choice, scores
-from scimill.atoms.composition import element_counts, species_of
+from scimill.atoms.database.reductions import ANOMALOUS, TRAINED, UNUSED, Index, Reduction, Reductions, selected
+from scimill.atoms.database.snapshot import Snapshot
 from scimill.atoms.evaluate import FAILED, PREDICTIONS, Arrays
-from scimill.atoms.geometry import id_hash
-from scimill.atoms.reductions import ANOMALOUS, TRAINED, UNUSED, Index, Reduction, Reductions, selected
-from scimill.atoms.snapshot import Snapshot
+from scimill.atoms.kernels import choice, scores
+from scimill.atoms.kernels.composition import element_counts, species_of
+from scimill.atoms.kernels.geometry import id_hash
 from scimill.errors import ConfigError, InputError
 from scimill.files import storage_errors
 from scimill.parallel.world import World

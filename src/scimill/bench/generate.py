@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from scimill import __version__
 from scimill import config as configuration
-from scimill.bench import datasets, directory
-from scimill.bench.ledger import Begun
+from scimill.bench.dataset import directory
+from scimill.bench.dataset.ledger import Begun
+from scimill.bench.dataset.plan import MARGIN, Plan, work_buffer
+from scimill.bench.formats import catalogue
 from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
-from scimill.bench.plan import MARGIN, Plan, work_buffer
 from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
@@ -17,7 +18,7 @@ from scimill.store.mill import mill
 from scimill.store.output import Output, check_absent, check_space
 
 if TYPE_CHECKING:
-    from scimill.bench.formats.hdf5 import StorePlan
+    from scimill.bench.formats.hdf5.write import StorePlan
 
 WARM_BYTES = 2**14  # of a file: more than its headers
 
@@ -28,13 +29,13 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     Raises
     ------
     Stopped : before the walltime or on a signal; run again with ``resume``.
-    ScimillError : see `directory.open_directory` and `datasets.plan`.
+    ScimillError : see `directory.open_directory` and `catalogue.plan`.
 
     """
     if format_of(config) == "hdf5":
         return generate_store(config, output, world)
     with world.together():
-        planned = datasets.plan(config, config.size, world)
+        planned = catalogue.plan(config, config.size, world)
     stop = Stop(world, config.walltime, config.walltime_margin)
     text = configuration.to_yaml(config)
     begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
@@ -59,7 +60,7 @@ def compile_kernels(planned: Plan) -> None:
 
 def generate_store(config: GenerateConfig, output: Output, world: World) -> bool:
     """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
-    from scimill.bench.formats import hdf5  # here, as HDF5 takes memory that plain files do not need
+    from scimill.bench.formats.hdf5 import write as hdf5  # here, as HDF5 takes memory that plain files do not need
     from scimill.store.provenance import Provenance
     from scimill.store.writer import open_writer
 
@@ -78,10 +79,10 @@ def generate_store(config: GenerateConfig, output: Output, world: World) -> bool
 def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":
     """Plan a data set of plain files, or a store; collective."""
     if format_of(config) == "hdf5":
-        from scimill.bench.formats import hdf5
+        from scimill.bench.formats.hdf5 import write as hdf5
 
         return hdf5.plan(config, request)
-    return datasets.plan(config, request, world)
+    return catalogue.plan(config, request, world)
 
 
 def dry_run(config: GenerateConfig, output: Output, world: World) -> str:

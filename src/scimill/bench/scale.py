@@ -1,7 +1,6 @@
 """Scaling a data set: scan it, take its pieces so many times, write them changed."""
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,18 +9,19 @@ import numpy as np
 
 from scimill import __version__
 from scimill import config as configuration
-from scimill.bench import directory
-from scimill.bench.cloning import clone_files
-from scimill.bench.counter import low_half, stream_key, word
+from scimill.bench.dataset import directory
+from scimill.bench.dataset.cloning import clone_files
+from scimill.bench.dataset.ledger import Begun
+from scimill.bench.dataset.pieces import Change, Changes
+from scimill.bench.dataset.plan import Plan, fit_count, too_small
+from scimill.bench.formats import catalogue
+from scimill.bench.formats.imseg_npy.read import Volumes
+from scimill.bench.formats.source import Source
 from scimill.bench.generate import check_output, table
-from scimill.bench.inputs.source import Source
-from scimill.bench.inputs.volumes import Volumes
-from scimill.bench.ledger import Begun
+from scimill.bench.kernels.counter import low_half, stream_key, word
+from scimill.bench.kernels.perturbation import happens
+from scimill.bench.kernels.scaling import Picks, pick
 from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig, block_size_of
-from scimill.bench.perturbation import happens
-from scimill.bench.pieces import Change, Changes
-from scimill.bench.plan import Plan, fit_count, too_small
-from scimill.bench.scaling import Picks, pick
 from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, check_free
 from scimill.parallel.streams import block_stream
@@ -31,20 +31,10 @@ from scimill.store.mill import mill
 from scimill.store.output import Output
 
 if TYPE_CHECKING:
-    from scimill.bench.inputs.stores import Store
+    from scimill.bench.formats.hdf5.read import Store
 
 STREAM = 90  # of the choice and the changes of the first part; that of the next one is one higher
 PIECES = 2**40  # more than a part has: words of a stream per time that all are taken
-INPUTS = {
-    # (workload, format): module of scimill.bench.inputs whose `scan` reads it
-    ("imseg", "npy"): "volumes",
-    ("bert", "tfrecord"): "sequences",
-    ("dlrm", "bin"): "rows",
-    ("dlrm", "text"): "lines",
-    ("dlrm", "npz"): "archives",
-    ("dlrm", "npy"): "triplets",
-    ("dlrm", "parquet"): "tables",
-}
 
 
 def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> str | None:
@@ -112,12 +102,11 @@ def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> Sou
     """
     world.on_root(check_input, config, folder, output)
     if folder.is_file():
-        from scimill.bench.inputs import stores
+        from scimill.bench.formats.hdf5 import read as stores
 
         return stores.scan(folder, config.workload, world)
     form: str = config.format or world.on_root(recognise, config.workload, folder)
-    module = importlib.import_module(f"scimill.bench.inputs.{INPUTS[config.workload, form]}")
-    source: Source = module.scan(folder, config.skip_damaged, world)
+    source: Source = catalogue.reader(config.workload, form).scan(folder, config.skip_damaged, world)
     return source
 
 
@@ -152,8 +141,7 @@ def recognise(workload: str, folder: Path) -> str:
     InputError : none that is known.
 
     """
-    formats = {form: importlib.import_module(f"scimill.bench.inputs.{name}") for (of, form), name in INPUTS.items()
-               if of == workload}  # fmt: skip
+    formats = catalogue.readers(workload)
     found = [form for form, module in formats.items() if module.find(folder)]
     if len(found) != 1:
         what = f"files of more than one format: {', '.join(found)}" if found else f"no files of {workload}"

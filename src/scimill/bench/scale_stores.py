@@ -14,7 +14,7 @@ from scimill.store.provenance import Provenance
 from scimill.store.writer import open_writer
 
 if TYPE_CHECKING:
-    from scimill.bench.inputs.stores import Store
+    from scimill.bench.formats.hdf5.read import Store
 
 
 def scale_store(config: ScaleConfig, source: "Store", output: Output, world: World) -> str | None:

@@ -2,10 +2,10 @@
 
 import math
 
-from scimill.bench.formats.hdf5 import StorePlan
+from scimill.bench.dataset.plan import Plan
+from scimill.bench.formats.hdf5.write import StorePlan
 from scimill.bench.generate import plan, summary, table
 from scimill.bench.params import SizeConfig, format_of
-from scimill.bench.plan import Plan
 from scimill.parallel.report import human
 from scimill.parallel.world import World
 

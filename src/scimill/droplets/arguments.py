@@ -1,5 +1,9 @@
 """From a configuration to what the kernels are given; apart from `params`, which must not need a compiler."""
 
+from scimill.droplets.kernels.physics import Constants, combine
+from scimill.droplets.kernels.sampling import Ranges
+from scimill.droplets.kernels.solver import Model
+from scimill.droplets.kernels.weird import Limits
 from scimill.droplets.params import (
     Acceptance,
     GenerateConfig,
@@ -8,10 +12,6 @@ from scimill.droplets.params import (
     most_salt_per_volume,
     solute_per_salinity,
 )
-from scimill.droplets.physics import Constants, combine
-from scimill.droplets.sampling import Ranges
-from scimill.droplets.solver import Model
-from scimill.droplets.weird import Limits
 
 
 def constants(config: Physics) -> Constants:

@@ -38,7 +38,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
     Under mpirun or srun all ranks write the one file, and its bytes do not depend on their number.
     """
     from scimill.droplets import generate as campaign
-    from scimill.droplets import workbook as book
+    from scimill.droplets.exchange import workbook as book
 
     ranks = world()
     if dry_run:
@@ -58,7 +58,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
 @configured(ImportConfig, positional="files")
 def import_data(config: ImportConfig, output: "Output", dry_run: bool) -> None:
     """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
-    from scimill.droplets import records
+    from scimill.droplets.exchange import records
 
     ranks = world()
     count = ranks.on_root(records.count_all, config)
@@ -84,7 +84,7 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
 
     Under mpirun or horovodrun all ranks train one network: the same batches, whatever their number.
     """
-    from scimill.droplets.train import train_network
+    from scimill.droplets.learning.train import train_network
 
     is_new = train_network(config, store, directory, world())
     if not is_new and world().is_root:
@@ -98,7 +98,7 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def export_data(store: Path, output: Path, overwrite: bool) -> None:
     """Write the sample of STORE to OUTPUT as headerless 9 x float32 records."""
-    from scimill.droplets import records
+    from scimill.droplets.exchange import records
     from scimill.store.output import Output
 
     count = world().on_root(records.export_file, store, Output(output, overwrite=overwrite))
@@ -111,7 +111,7 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write score.json and error maps there.")
 def score(model: Path, store: Path, folder: Path | None) -> None:
     """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
-    from scimill.droplets import score as scoring
+    from scimill.droplets.learning import score as scoring
 
     click.echo(world().on_root(scoring.score, model, store, folder))
 
@@ -130,7 +130,7 @@ def export(model: Path, output: Path, form: str, precision: str, zero: bool, ove
 
     What goes in and comes out is in SI units. A Fortran module has the name of its file.
     """
-    from scimill.droplets import export as exporting
+    from scimill.droplets.learning import export as exporting
 
     write = partial(exporting.export, model, output, form, precision=precision, zero=zero, overwrite=overwrite)
     click.echo(f"{output}: {world().on_root(write)}")
@@ -156,7 +156,7 @@ def _draw(source: Path, folder: Path | None) -> list[Path]:
         return [plot_run(source, folder or source)]
     if folder is None:
         raise ConfigError("missing option '--output'", where="scimill droplets plot", remedy="name a directory")
-    from scimill.droplets.plots import plot_store
+    from scimill.droplets.pictures.plots import plot_store
 
     return plot_store(source, folder)
 
@@ -171,6 +171,6 @@ def solve(config: SolveConfig, picture: Path | None) -> None:
     trajectory = single.trajectory(config)
     click.echo(single.table(trajectory, config.rows))
     if picture:
-        from scimill.droplets import plots
+        from scimill.droplets.pictures import plots
 
         plots.plot_trajectory(trajectory, picture)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from scimill.droplets.kernels.sampling import INPUTS
+from scimill.droplets.kernels.weird import CLASSES
 from scimill.droplets.params import GenerateConfig
-from scimill.droplets.sampling import INPUTS
-from scimill.droplets.weird import CLASSES
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.reader import Reader
 

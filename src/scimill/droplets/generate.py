@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
-from scimill.droplets import arguments, fields, sampling, solver, weird
+from scimill.droplets import arguments, fields
+from scimill.droplets.kernels import sampling, solver, weird
+from scimill.droplets.kernels.sampling import INPUTS, Single
 from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
-from scimill.droplets.sampling import INPUTS, Single
 from scimill.errors import NumericalError
 from scimill.files import check_directory, free_text
 from scimill.parallel.report import human

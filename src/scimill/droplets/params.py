@@ -118,7 +118,7 @@ class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, File
         if self.block_size * self.samples > 2**26:
             raise ValueError("block_size · samples is above 67 million: a block would not fit into memory")
         if self.sampling == "sobol":
-            from scimill.droplets.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
+            from scimill.droplets.kernels.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
 
             if self.count > SOBOL_LENGTH:
                 raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; sampling: random")

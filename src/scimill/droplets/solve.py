@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from scimill.droplets import arguments, lanes
+from scimill.droplets import arguments
+from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels.physics import Array, Constants, saturation_pressure, vapour_excess
+from scimill.droplets.kernels.solver import Model
 from scimill.droplets.params import SolveConfig, solute_per_salinity
-from scimill.droplets.physics import Array, Constants, saturation_pressure, vapour_excess
-from scimill.droplets.solver import Model
 from scimill.errors import ConfigError, NumericalError
 
 SAMPLES = 2000  # times of a trajectory, logarithmic

@@ -10,14 +10,14 @@ import numpy as np
 from scimill.errors import InputError, StorageError
 from scimill.files import check_directory
 from scimill.parallel.world import World
-from scimill.sky import decode
-from scimill.sky.camera import WHOLE, Box
-from scimill.sky.index import Pair, read_index
-from scimill.sky.information import Ranks, find_box, mean_information, ranks
-from scimill.sky.nodes import Node, Nodes, read_nodes, write_nodes
+from scimill.sky.exchange import decode
+from scimill.sky.exchange.index import Pair, read_index
+from scimill.sky.exchange.nodes import Node, Nodes, read_nodes, write_nodes
+from scimill.sky.kernels.camera import WHOLE, Box
+from scimill.sky.kernels.information import Ranks, find_box, mean_information, ranks
+from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import AlignConfig
 from scimill.sky.prepare import centre_box
-from scimill.sky.resample import shrink
 
 WIDTH = 384  # columns to which optical images are brought
 INNER = (63, 84)  # rows and columns to which thermal images are brought

@@ -61,7 +61,7 @@ def pair(
     on any number of ranks.
     """
     from scimill.sky import pair as pairing
-    from scimill.sky import workbook as book
+    from scimill.sky.exchange import workbook as book
 
     ranks = world()
     ranks.on_root(lambda: check_target(index, overwrite=overwrite))
@@ -124,7 +124,7 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
 
     Under mpirun or horovodrun all ranks train one pair of networks, by the statistics of the whole batch.
     """
-    from scimill.sky.train import train_network
+    from scimill.sky.learning.train import train_network
 
     is_new = train_network(config, store, directory, world())
     if not is_new and world().is_root:
@@ -142,7 +142,7 @@ sky.add_command(trials)
 @configured(EmbedConfig)
 def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_run: bool) -> None:
     """Write features and embeddings of the pairs of STORE by MODEL, a run directory or its model.pt, to OUTPUT."""
-    from scimill.sky import embed as embedding
+    from scimill.sky.learning import embed as embedding
 
     if dry_run:
         click.echo(world().on_root(embedding.describe, model, store, output))
@@ -158,7 +158,7 @@ def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_r
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write evaluation.json and .png there.")
 def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
     """Judge EMBEDDINGS on pairs that training has not seen: retrieval across cameras, probes, effective rank."""
-    from scimill.sky import evaluate as judging
+    from scimill.sky.learning import evaluate as judging
 
     click.echo(world().on_root(judging.report, embeddings, truth, folder))
 
@@ -171,7 +171,7 @@ def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
 @click.option("--overwrite", is_flag=True, help="Write into a directory that is not empty.")
 def export_data(store: Path, output: Path, form: str, overwrite: bool) -> None:
     """Write the pairs of STORE as loose files below the directory OUTPUT, for other tools."""
-    from scimill.sky import stored
+    from scimill.sky.exchange import stored
 
     count = stored.export_pairs(store, output, world(), overwrite=overwrite)
     click.echo(f"{output}: {count:,} {form}")
@@ -193,6 +193,6 @@ def _draw(source: Path, folder: Path | None) -> Path:
         return plot_run(source, folder or source)
     if folder is None:
         raise ConfigError("missing option '--output'", where="scimill sky plot", remedy="name a directory")
-    from scimill.sky.plots import plot_store
+    from scimill.sky.pictures.plots import plot_store
 
     return plot_store(source, folder)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scimill.sky import names
+from scimill.sky.exchange import names
 from scimill.sky.weather import Shot
 
 Maker = Callable[[Shot], bytes]

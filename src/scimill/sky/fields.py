@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from scimill.errors import InputError
-from scimill.sky import celsius
+from scimill.sky.kernels import celsius
 from scimill.sky.params import CAMPAIGN_NAME
 from scimill.store.layout import Field, Layout
 from scimill.store.reader import Reader

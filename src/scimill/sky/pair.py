@@ -12,10 +12,11 @@ from scimill.errors import InputError
 from scimill.files import check_directory, replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
-from scimill.sky import camera, decode, names, solar
-from scimill.sky.discover import DAMAGED, DUPLICATE, IGNORED, KINDS, ORPHAN, UNKNOWN, File, Finding, discover
-from scimill.sky.index import Pair, write_index
-from scimill.sky.nodes import Nodes, read_nodes
+from scimill.sky.exchange import decode, names
+from scimill.sky.exchange.discover import DAMAGED, DUPLICATE, IGNORED, KINDS, ORPHAN, UNKNOWN, File, Finding, discover
+from scimill.sky.exchange.index import Pair, write_index
+from scimill.sky.exchange.nodes import Nodes, read_nodes
+from scimill.sky.kernels import camera, solar
 from scimill.sky.params import PairConfig
 
 NANOSECOND = 1e-9  # s

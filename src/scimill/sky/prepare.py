@@ -15,12 +15,14 @@ from scimill.files import check_directory
 from scimill.parallel.report import human
 from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import Stop, World
-from scimill.sky import camera, decode, fields
-from scimill.sky.camera import Box
-from scimill.sky.index import Pair, read_index
-from scimill.sky.nodes import Nodes, read_nodes
+from scimill.sky import fields
+from scimill.sky.exchange import decode
+from scimill.sky.exchange.index import Pair, read_index
+from scimill.sky.exchange.nodes import Nodes, read_nodes
+from scimill.sky.kernels import camera
+from scimill.sky.kernels.camera import Box
+from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import ALGORITHM, CAMPAIGN, CAMPAIGN_NAME, PrepareConfig
-from scimill.sky.resample import shrink
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
 from scimill.store.mill import mill

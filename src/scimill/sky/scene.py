@@ -15,10 +15,11 @@ from scimill.files import check_free, storage_errors
 from scimill.parallel.report import Progress
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
-from scimill.sky import camera, celsius, clouds, names, solar
+from scimill.sky.exchange import names
+from scimill.sky.exchange.loose import thermal_text, write
+from scimill.sky.exchange.nodes import write_nodes, write_time
 from scimill.sky.faults import Faults
-from scimill.sky.loose import thermal_text, write
-from scimill.sky.nodes import write_nodes, write_time
+from scimill.sky.kernels import camera, celsius, clouds, solar
 from scimill.sky.params import CAMPAIGN, SceneConfig
 from scimill.sky.weather import Campaign, Shot
 from scimill.store.output import Output

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
 from scimill.parallel.streams import block_stream, campaign_stream
-from scimill.sky import camera, clouds, solar
-from scimill.sky.camera import Box
-from scimill.sky.nodes import ALWAYS, Node, Nodes, read_time
+from scimill.sky.exchange.nodes import ALWAYS, Node, Nodes, read_time
+from scimill.sky.kernels import camera, clouds, solar
+from scimill.sky.kernels.camera import Box
 from scimill.sky.params import CAMPAIGN, SceneConfig
 
 SECOND = 10**9  # ns

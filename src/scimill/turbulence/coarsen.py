@@ -13,7 +13,8 @@ from scimill.store.mill import mill
 from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.writer import BlockData, open_writer
-from scimill.turbulence import coarse, fields, sources
+from scimill.turbulence import fields, sources
+from scimill.turbulence.kernels import coarse
 from scimill.turbulence.params import ALGORITHM, CoarsenConfig, CoarsenRecord
 from scimill.turbulence.sources import FineRun, completed, open_fine
 

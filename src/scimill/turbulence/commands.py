@@ -100,7 +100,7 @@ def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
 
     First one step; then go on with --weights RUN --unroll 4, where each sample goes on from its own corrected states.
     """
-    from scimill.turbulence.train import train_network
+    from scimill.turbulence.learning.train import train_network
 
     if not train_network(config, store, directory, world()) and world().is_root:
         say(f"{directory.path} was finished already")
@@ -121,7 +121,7 @@ def export(model: Path, output: str, form: str, zero: bool, overwrite: bool) -> 
 
     What goes in has halos of the receptive radius, so that one file serves slabs of any size.
     """
-    from scimill.turbulence import export as exporting
+    from scimill.turbulence.learning import export as exporting
 
     write = partial(exporting.export, model, output, form, zero=zero, overwrite=overwrite)
     click.echo(f"{output}: {world().on_root(write)}")
@@ -135,7 +135,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
 
     The model brings its coarse step, grid and equations along; the snapshot must be of the same.
     """
-    from scimill.turbulence import rollout as campaign
+    from scimill.turbulence.learning import rollout as campaign
 
     ranks = world()
     if dry_run:
@@ -155,7 +155,7 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
 
     Beside them run the uncorrected coarse solver, and a finer one that takes as much CPU time as the corrected one.
     """
-    from scimill.turbulence import compare as comparison
+    from scimill.turbulence.learning import compare as comparison
 
     click.echo(comparison.compare(config, truth, folder, world()))
 
@@ -171,7 +171,7 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
 def export_data(store: Path, output: Path, form: str, member: int, overwrite: bool) -> None:
     """Write STORE, of snapshots or of corrections, to OUTPUT in another project's layout."""
     from scimill.store.output import Output
-    from scimill.turbulence import export_data as exporting
+    from scimill.turbulence.exchange import export_data as exporting
 
     for path in world().on_root(exporting.export, store, Output(output, overwrite=overwrite), form, member):
         click.echo(path)
@@ -197,6 +197,6 @@ def _draw(source: Path, folder: Path | None, member: int, animation: str) -> lis
         return [plot_run(source, folder or source)]
     if folder is None:
         raise ConfigError("missing option '--output'", where="scimill turbulence plot", remedy="name a directory")
-    from scimill.turbulence.plots import plot_store
+    from scimill.turbulence.pictures.plots import plot_store
 
     return plot_store(source, folder, member, animation)

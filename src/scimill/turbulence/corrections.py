@@ -23,12 +23,13 @@ from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData, open_writer
-from scimill.turbulence import coarse, sources
-from scimill.turbulence.equations import Physics
-from scimill.turbulence.pairs import Irregular, Pair, interval_of, pair_up
+from scimill.turbulence import sources
+from scimill.turbulence.kernels import coarse
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.pairs import Irregular, Pair, interval_of, pair_up
+from scimill.turbulence.kernels.solver import Diverged, Solver
 from scimill.turbulence.params import ALGORITHM, CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
-from scimill.turbulence.solver import Diverged, Solver
 from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
 
 STATE = ("density", "vorticity", "potential")

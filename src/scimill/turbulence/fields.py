@@ -1,7 +1,7 @@
 """What a store of turbulence holds: one snapshot per block, the diagnostics since the one before, spectra."""
 
 from scimill.store.layout import Field, Layout, Table
-from scimill.turbulence import diagnostics
+from scimill.turbulence.kernels import diagnostics
 
 STATE = ("density", "vorticity")
 """The fields of a state. The potential follows from the vorticity: `solver.potential`."""

@@ -17,12 +17,14 @@ from scimill.store.layout import Layout
 from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance
 from scimill.store.writer import BlockData, Writer, open_writer
-from scimill.turbulence import diagnostics, fields, states
-from scimill.turbulence.equations import Physics
+from scimill.turbulence import fields
+from scimill.turbulence.exchange import states
+from scimill.turbulence.kernels import diagnostics
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.slabs import most_ranks
+from scimill.turbulence.kernels.solver import Diverged, Solver
 from scimill.turbulence.params import ALGORITHM, SimulateConfig
-from scimill.turbulence.slabs import most_ranks
 from scimill.turbulence.snapshots import physics, read_state
-from scimill.turbulence.solver import Diverged, Solver
 
 Grid = NDArray[np.floating]
 Row = dict[str, float]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scimill.config import declared, parse_yaml
 from scimill.errors import InputError
 from scimill.store.reader import Reader
-from scimill.turbulence.equations import Physics
+from scimill.turbulence.kernels.equations import Physics
 from scimill.turbulence.params import Flow
 
 Grid = NDArray[np.floating]

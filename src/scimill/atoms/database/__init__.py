@@ -1,0 +1,1 @@
+"""The database of structures: journals, compressed segments, snapshots, reductions and caches."""

@@ -1,0 +1,815 @@
+"""The database: structures by stoichiometry, appended one by one, compressed into arrays, never lost."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scimill.atoms import evaluate, update
+from scimill.atoms.calculators import committee
+from scimill.atoms.database import caches, reductions
+from scimill.atoms.database.batch import Batch, Columns, Journalist, make_batch
+from scimill.atoms.database.caches import Cut, Selection
+from scimill.atoms.database.columns import KNOWN, REQUIRED_NAMES, Column, Of
+from scimill.atoms.database.journal import JournalWriter
+from scimill.atoms.database.reductions import Reduction, Reductions, Select
+from scimill.atoms.database.segments import SegmentWriter
+from scimill.atoms.database.snapshot import (
+    COMPRESSED,
+    MANIFEST,
+    REDUCTIONS,
+    UNCOMPRESSED,
+    Chunk,
+    Manifest,
+    Snapshot,
+    sessions,
+)
+from scimill.atoms.evaluate import Arrays, Predictions
+from scimill.atoms.exchange import formats
+from scimill.atoms.kernels import composition
+from scimill.atoms.kernels.geometry import drawn
+from scimill.atoms.update import Procedure, Rules, Updated
+from scimill.errors import ConfigError, InputError, StorageError
+from scimill.files import Claim, check_directory, check_free, storage_errors
+from scimill.parallel.partition import share
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Field
+
+Duplicates = Literal["keep", "skip", "refuse"]
+READ_ROWS = 8192  # rows that are read at once where all are read
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What is done with structures as they come in.
+
+    Parameters
+    ----------
+    test_fraction : share that is held out as test data for good; a geometry that comes twice falls on one side.
+    seed : of that draw.
+    missing : whether NaN in a label is taken as missing; refused otherwise.
+    duplicates : whether geometries that are there already are kept, skipped or refused.
+
+    """
+
+    test_fraction: float = 0.0
+    seed: int = 1
+    missing: bool = False
+    duplicates: Duplicates = "keep"
+
+
+class Known:
+    """A set that is large and read from files, and the few values that have come since.
+
+    Parameters
+    ----------
+    values : of any one type that sorts.
+
+    """
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._old = np.sort(values)
+        self._new: set[Any] = set()
+
+    def find(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether each value is known, or the repetition of one before it."""
+        seen = np.zeros(len(values), dtype=bool)
+        if len(self._old):
+            places = np.minimum(np.searchsorted(self._old, values), len(self._old) - 1)
+            seen = self._old[places] == values
+        if self._new:
+            seen |= np.fromiter((value in self._new for value in values.tolist()), bool, len(values))
+        if len(values) > 1:
+            first = np.unique(values, return_index=True)[1]
+            seen |= ~np.isin(np.arange(len(values)), first)
+        return seen
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Learn values."""
+        self._new.update(values.tolist())
+
+
+class Database:
+    """A database of atomic structures; a directory.
+
+    Reading goes on beside one writer, from a `Snapshot` that `refresh` renews.
+
+    Parameters
+    ----------
+    path : the directory.
+    write : whether to write. One process, or one job of several ranks, may.
+    create : whether to make it where it is not there, to write.
+    world : the ranks that read or write it together; all then call the same methods. One if not given.
+    admission : what is done with structures as they come in.
+    sync : whether `add` waits for the disk. If not, what it has returned from survives the death of the process, not
+        that of the machine.
+
+    Raises
+    ------
+    InputError : no database.
+    StorageError : another process writes it, or it cannot be written.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        write: bool = False,
+        world: World | None = None,
+        admission: Admission | None = None,
+        create: bool = True,
+        sync: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.world = world or World(None)
+        self.admission = admission or Admission()
+        self._sync = sync
+        self._claim: Claim | None = None
+        self._writer: Journalist | None = None
+        self._journal: JournalWriter | None = None
+        self._snapshot: Snapshot | None = None
+        self._ids: Known | None = None
+        self._hashes: Known | None = None
+        self._definitions: dict[str, Column] = {}
+        if write:
+            self.world.on_root(self._begin, create)
+        self.refresh()
+
+    # ---- opening and closing --------------------------------------------------------------------------------
+
+    def _begin(self, create: bool) -> None:
+        """Take the right to write, make the database where there is none, and remove what a killed writer has left."""
+        if not create:
+            Manifest.read(self.path)
+        if not self.path.exists():
+            check_directory(self.path)
+        with storage_errors(self.path, "opening the database"):
+            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_unborn():
+                raise StorageError(
+                    "the directory is no database", where=str(self.path), remedy="name another directory"
+                )
+            self.path.mkdir(exist_ok=True)
+            claim = Claim(self.path / "lock")
+            claim.acquire()
+            self._claim = claim
+            for name in (COMPRESSED, UNCOMPRESSED, REDUCTIONS):
+                (self.path / name).mkdir(exist_ok=True)
+        if not (self.path / MANIFEST).exists():
+            Manifest().write(self.path)
+        self._tidy(Manifest.read(self.path))
+
+    def _is_unborn(self) -> bool:
+        """Whether a directory is empty, or what is left of a database whose making was interrupted."""
+        ours = {"lock", MANIFEST + ".part", COMPRESSED, UNCOMPRESSED, REDUCTIONS}
+        return {entry.name for entry in self.path.iterdir()} <= ours
+
+    def _tidy(self, manifest: Manifest) -> None:
+        """Remove files that belong to no state: those of an interrupted write, and compressed journals."""
+        kept = {name for name, _ in manifest.segments}
+        with storage_errors(self.path, "tidying the database"):
+            for entry in (self.path / COMPRESSED).iterdir():
+                if entry.name not in kept:
+                    entry.unlink()
+            for entry in (self.path / UNCOMPRESSED).iterdir():
+                if not entry.name.isdecimal() or int(entry.name) < manifest.first:
+                    shutil.rmtree(entry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring what was added to the disk and give the right to write back."""
+        self._end_session()
+        self.snapshot.close()
+        if self._claim:
+            self._claim.release()
+            self._claim = None
+
+    def refresh(self) -> None:
+        """Look again at what the database holds; all ranks see the same."""
+        while True:
+            if self._snapshot:
+                self._snapshot.close()
+            with self.world.together():
+                self._snapshot = Snapshot(self.path)
+            seen = (self._snapshot.manifest, [len(journal.index.kinds) for journal in self._snapshot.journals])
+            if all(self.world.gather_all(self.world.broadcast(seen) == seen)):
+                break
+        self.total = self.rows()
+        """structures, also those that were added since the last `refresh`"""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the database held at the last `refresh`."""
+        assert self._snapshot is not None
+        return self._snapshot
+
+    # ---- reading --------------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Compressed structures of each stoichiometry (Hill formula)."""
+        return dict(self.snapshot.groups)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Every column that there may be, with its unit."""
+        return {**self.snapshot.columns, **self._definitions}
+
+    def rows(self) -> int:
+        """Number of structures, compressed and not."""
+        return sum(self.snapshot.groups.values()) + self.snapshot.uncompressed_rows()
+
+    def read(self, group: str, names: Sequence[str] | None = None, first: int = 0, stop: int | None = None) -> Columns:
+        """Read compressed structures of a stoichiometry: arrays by name, rows along the first axis.
+
+        Raises
+        ------
+        InputError : no such group or column.
+
+        """
+        if group not in self.snapshot.groups:
+            raise InputError(
+                f"no compressed structures of {group}", where=str(self.path), allowed=", ".join(self.groups)
+            )
+        unknown = [name for name in names or () if name not in self.snapshot.columns]
+        if unknown:
+            raise InputError(f"no column {unknown[0]!r}", where=str(self.path), allowed=", ".join(self.columns))
+        return self.snapshot.rows(group, first, stop, names)
+
+    def blocks(self, names: Sequence[str] | None = None, rows: int = READ_ROWS) -> Iterator[tuple[str, int, Columns]]:
+        """Read all compressed structures in blocks: group, first row, arrays."""
+        for group, total in self.snapshot.groups.items():
+            for first in range(0, total, rows):
+                yield group, first, self.snapshot.rows(group, first, first + rows, names)
+
+    def uncompressed(self) -> Iterator[Batch]:
+        """Read the structures that are not compressed yet."""
+        return self.snapshot.uncompressed()
+
+    def find(self, uid: str) -> str:
+        """Where a structure is now: its path, such as Compressed_data/Al28/17.
+
+        Raises
+        ------
+        InputError : no such structure.
+
+        """
+        wanted = uid.encode()
+        for group, first, columns in self.blocks(["uid"]):
+            found = np.flatnonzero(columns["uid"] == wanted)
+            if len(found):
+                return f"{COMPRESSED}/{group}/{first + found[0]}"
+        if any((batch.columns["uid"] == wanted).any() for batch in self.uncompressed()):
+            return f"{UNCOMPRESSED}/{uid}"
+        raise InputError(f"no structure {uid!r}", where=str(self.path))
+
+    def duplicates(self) -> list[list[str]]:
+        """Ids of the structures that share their rounded geometry, as lists of two or more."""
+        hashes, ids = self._every("geometry_hash"), self._every("uid")
+        order = np.argsort(hashes, kind="stable")
+        bounds = np.flatnonzero(np.diff(hashes[order])) + 1
+        return [[uid.decode() for uid in ids[part]] for part in np.split(order, bounds) if len(part) > 1]
+
+    def _every(self, name: str) -> NDArray[Any]:
+        """One value of each structure, the uncompressed last, shape (rows,)."""
+        parts = [columns[name] for _, _, columns in self.blocks([name], rows=1 << 20)]
+        parts += [batch.columns[name] for batch in self.uncompressed()]
+        return np.concatenate([np.zeros(0, KNOWN[name].dtype), *parts])
+
+    # ---- adding ---------------------------------------------------------------------------------------------
+
+    def define(
+        self, name: str, unit: str, of: Of = "system", shape: tuple[int, ...] = (), *, text: bool = False
+    ) -> None:
+        """Declare a property of the user's, which `add` then takes under its name.
+
+        Parameters
+        ----------
+        name : its name; a property is kept as defined first.
+        unit : its unit, "1" where it has none.
+        of, shape : whether it belongs to the structure or to each atom, and the shape of one value.
+        text : whether it is a short text, not a number.
+
+        Raises
+        ------
+        InputError : a column of the database, or it is there with another unit or shape.
+
+        """
+        column = Column(name, unit, "user's property", of, shape, "|S64" if text else "<f8")
+        known = self.columns.get(name)
+        if known is not None and (known.name in REQUIRED_NAMES or known != column):
+            raise InputError(
+                f"{name} is there already, {known.of}, of shape {known.shape}, in {known.units}",
+                where=name, remedy="use that unit and shape, or another name",
+            )  # fmt: skip
+        if not name.isidentifier() or name == "species":
+            raise ConfigError(f"{name!r} is no name of a property", where=name, allowed="letters, digits and _")
+        self._definitions[name] = column
+
+    def add(
+        self,
+        species: ArrayLike | Sequence[str],
+        coordinates: ArrayLike,
+        *,
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+        uid: str = "",
+        test: bool = False,
+        **labels: ArrayLike,
+    ) -> str:
+        """Add one structure and return its id; it is kept when this returns.
+
+        Parameters
+        ----------
+        species : symbols or atomic numbers, shape (atoms,), in any order.
+        coordinates : Å, shape (atoms, 3).
+        cell : Å, vectors as rows, shape (3, 3); none if not given.
+        pbc : shape (3,); periodic along every vector of the cell if not given.
+        uid : a unique id of at most 32 characters; made where not given.
+        test : whether it is held out for good.
+        labels : in the units of `columns`: energy in eV, forces (atoms, 3) in eV/Å, stress (6,) in eV/Å³, …
+
+        Raises
+        ------
+        InputError : unknown element, wrong shape, NaN, an id that is there.
+        StorageError : the database is not open for writing, or cannot be written.
+
+        """
+        ids = self.add_batch(
+            species, np.asarray(coordinates)[None], cell=None if cell is None else np.asarray(cell)[None], pbc=pbc,
+            uid=[uid] if uid else (), test=[test], **{name: np.asarray(value)[None] for name, value in labels.items()},
+        )  # fmt: skip
+        return ids[0] if ids else ""
+
+    def add_batch(
+        self,
+        species: ArrayLike | Sequence[str],
+        coordinates: ArrayLike,
+        *,
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+        uid: Sequence[str | bytes] = (),
+        test: ArrayLike | None = None,
+        **labels: ArrayLike,
+    ) -> list[str]:
+        """Add structures of one stoichiometry; as `add`, with rows along the first axis of all but `species`.
+
+        Returns
+        -------
+        The ids of the structures that were added.
+
+        """
+        return self.add_checked(self.batch(species, coordinates, cell=cell, pbc=pbc, uid=uid, test=test, labels=labels))
+
+    def add_checked(self, batch: Batch) -> list[str]:
+        """Add what `batch` has made, and return the ids of the structures that were added."""
+        batch = self._admit(batch)
+        if batch.rows:
+            with storage_errors(self.path / UNCOMPRESSED, "adding structures"):
+                self._session().write(batch)
+            self._learn(batch)
+        return [identifier.decode() for identifier in batch.columns["uid"].tolist()]
+
+    def batch(self, species: ArrayLike | Sequence[str], coordinates: ArrayLike, *, labels: Mapping[str, ArrayLike],
+              cell: ArrayLike | None = None, pbc: ArrayLike | None = None,
+              uid: Sequence[str | bytes] | NDArray[Any] = (), test: ArrayLike | None = None) -> Batch:  # fmt: skip
+        """Check structures as `add_batch` does, without adding them."""
+        definitions = KNOWN if labels.keys() <= KNOWN.keys() else self.columns
+        for name in labels:
+            if name not in definitions or name in REQUIRED_NAMES:
+                raise InputError(
+                    f"unknown property {name!r}", where=name, allowed=", ".join(definitions.keys() - {*REQUIRED_NAMES}),
+                    remedy="declare it with its unit first: Database.define",
+                )  # fmt: skip
+        made = make_batch(
+            species, coordinates, cell=cell, pbc=pbc, uid=uid, test=test, labels=labels, definitions=definitions,
+            missing=self.admission.missing,
+        )  # fmt: skip
+        if self.admission.test_fraction:
+            columns = made.columns
+            columns["test"] |= drawn(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
+        return made
+
+    def _admit(self, batch: Batch) -> Batch:
+        """Give ids, and refuse or skip what is there already."""
+        kept = self.fresh(batch.columns["geometry_hash"], self.known_hashes)
+        if not kept.all():
+            batch = batch.part(kept)
+        give_ids(batch, self.total)
+        self.check_ids(batch.columns["uid"])
+        return batch
+
+    def fresh(self, hashes: NDArray[np.uint64], known: "Known | None") -> NDArray[np.bool_]:
+        """Which geometries are to be kept, by the admission's rule for duplicates."""
+        if known is None:
+            return np.ones(len(hashes), dtype=bool)
+        seen = known.find(hashes)
+        if seen.any() and self.admission.duplicates == "refuse":
+            raise InputError(
+                f"{seen.sum()} geometries are there already", where=str(self.path), remedy="duplicates: skip or keep"
+            )
+        return ~seen
+
+    @property
+    def known_hashes(self) -> Known | None:
+        """Hashes of all geometries; None where duplicates are kept."""
+        if self.admission.duplicates == "keep":
+            return None
+        if self._hashes is None:
+            self._hashes = Known(self._every("geometry_hash"))
+        return self._hashes
+
+    def check_ids(self, ids: NDArray[np.bytes_]) -> None:
+        """Refuse ids that are there already, or twice among these."""
+        if self._ids is None:
+            self._ids = Known(self._every("uid"))
+        seen = self._ids.find(ids)
+        if seen.any():
+            raise InputError(
+                f"id {ids[seen][0].decode()!r} is there already", where=str(self.path),
+                remedy="give every structure an id of its own, or none",
+            )  # fmt: skip
+
+    def _learn(self, batch: Batch) -> None:
+        """Remember what was added."""
+        self.total += batch.rows
+        assert self._ids is not None
+        self._ids.add(batch.columns["uid"])
+        if self._hashes is not None:
+            self._hashes.add(batch.columns["geometry_hash"])
+
+    def _session(self) -> Journalist:
+        """Return the journal of this session, begun with the first structure."""
+        if self._writer is None:
+            self.require_writing()
+            folder = self.path / UNCOMPRESSED / f"{self.next_session():06d}"
+            folder.mkdir()
+            self._journal = JournalWriter(folder / "000000.journal", sync=self._sync)
+            self._writer = Journalist(self._journal)
+        return self._writer
+
+    def require_writing(self) -> None:
+        """Refuse to write a database that is open for reading."""
+        if not self.world.broadcast(self._claim is not None):
+            raise StorageError("the database is open for reading only", where=str(self.path), remedy="write=True")
+
+    def next_session(self) -> int:
+        """Number of the next folder of uncompressed data."""
+        found = sessions(self.path)
+        return max(self.snapshot.manifest.first, int(found[-1].name) + 1 if found else 0)
+
+    def _end_session(self) -> None:
+        if self._journal:
+            with storage_errors(self.path / UNCOMPRESSED, "adding structures"):
+                self._journal.close()
+        self._journal = self._writer = None
+
+    def added(self) -> None:
+        """Look at what was added outside of `add`: forget what was known of the database before."""
+        self._ids = self._hashes = None
+        self.refresh()
+
+    # ---- compressing ----------------------------------------------------------------------------------------
+
+    def compress_dataset(self) -> dict[str, int]:
+        """Move the uncompressed structures behind the compressed ones of their stoichiometry; collective.
+
+        A new segment is written and synced, the manifest then names it instead of the journals, and these are removed.
+        Structures that were compressed before keep their rows. Killed at any instant, it has happened or it has not.
+
+        Returns
+        -------
+        The rows that were moved, by group.
+
+        Raises
+        ------
+        StorageError : not open for writing, or the disk is full; nothing is lost.
+
+        """
+        self.require_writing()
+        self._end_session()
+        self.refresh()
+        plan = _plan(self.snapshot)
+        if plan.rows:
+            self._write_segment(plan)
+            self.world.on_root(self._commit, plan)
+        self.refresh()
+        return plan.rows
+
+    def _write_segment(self, plan: "_Plan") -> None:
+        path = self.path / COMPRESSED / plan.name
+        self.world.on_root(check_free, path, sum(f.row_bytes * rows for f, rows in plan.datasets(self.columns)))
+        attributes: dict[str, str | int | float | bool] = {"title": "atomic structures", "sessions_before": plan.first}
+        writer = SegmentWriter(self.world, path, [*plan.datasets(self.columns)], attributes)
+        try:
+            self._fill_segment(writer, plan)
+            writer.finish()
+        except StorageError:
+            writer.abandon()
+            raise
+
+    def _fill_segment(self, writer: SegmentWriter, plan: "_Plan") -> None:
+        """Write this rank's chunks."""
+        for number in share(np.arange(len(plan.chunks)), self.world.rank, self.world.size).tolist():
+            for batch in self.snapshot.read_chunk(plan.chunks[number], plan.names):
+                first = plan.starts[number][batch.group]
+                for name, values in batch.columns.items():
+                    writer.write(f"{batch.group}/{name}", first, values)
+        if self.world.is_root:
+            for group in plan.rows:
+                writer.write(f"{group}/species", 0, composition.species_of(group))
+
+    def _commit(self, plan: "_Plan") -> None:
+        old = self.snapshot.manifest
+        users = {name: c for name, c in self.columns.items() if name not in KNOWN}
+        new = Manifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
+        new.write(self.path)
+        self._tidy(new)
+
+    # ---- reductions and caches ------------------------------------------------------------------------------
+
+    @property
+    def reductions(self) -> Reductions:
+        """The reductions: their names, iterations, and whether they are complete."""
+        return Reductions(self.path)
+
+    def reduction(self, name: str, iteration: int | None = None) -> Reduction:
+        """Read an iteration of a reduction, the newest if none is given; any old one stays readable.
+
+        Raises
+        ------
+        InputError : no such reduction or iteration.
+
+        """
+        with self.world.together():
+            return self.reductions.load(name, iteration, self.snapshot.groups)
+
+    def create_reduction(
+        self,
+        name: str,
+        *,
+        fraction: float | None = None,
+        number: int | None = None,
+        mask: Mapping[str, ArrayLike] | None = None,
+        seed: int = 1,
+    ) -> Reduction:
+        """Begin a reduction: its iteration 0; collective.
+
+        Parameters
+        ----------
+        name : its name.
+        fraction, number : how many structures are trained on first, drawn from all that have an energy and are no test
+            data. The draw depends on seed and ids, not on the order of the structures.
+        mask : or the index of each group itself: -1, 0, 1, your own tags from 2 on, or truth values.
+        seed : of the draw.
+
+        Raises
+        ------
+        ConfigError : not one of the three, or more than there are.
+        InputError : the reduction exists, or the mask does not fit.
+
+        """
+        return reductions.create(
+            self.snapshot, name, fraction=fraction, number=number, mask=mask, seed=seed, world=self.world
+        )
+
+    def select(
+        self,
+        reduction: str | None = None,
+        *,
+        iteration: int | None = None,
+        select: Select = "train",
+        use_uncompressed_data: bool = False,
+    ) -> Selection:
+        """Select structures; see `build_strided_train_cache`."""
+        chosen = None if reduction is None else self.reduction(reduction, iteration)
+        return Selection(self.snapshot, chosen, select, use_uncompressed_data)
+
+    def build_strided_train_cache(
+        self,
+        directory: str | Path | None,
+        data_reduction: str | None,
+        train_fraction: float,
+        valid_fraction: float,
+        n_caches: int = 8,
+        use_uncompressed_data: bool = False,
+        format: str = "h5",
+        seed: int = 1,
+        return_direct: bool = False,
+        *,
+        iteration: int | None = None,
+        select: Select = "train",
+        overwrite: bool = False,
+    ) -> Any:
+        """Make the training and validation sets of an ensemble; collective. See `windows.window` for the rule.
+
+        Parameters
+        ----------
+        directory : where to; one folder per member with its sets, and a manifest. None with ``return_direct``.
+        data_reduction : which reduction selects the rows; None takes all that are no test data.
+        train_fraction, valid_fraction : shares of the selected rows of each member.
+        n_caches : number of members.
+        use_uncompressed_data : whether uncompressed structures are taken too. A reduction has none of them, so they are
+            among the unused.
+        format : one of `formats.FORMATS`, or "index": the rows only, for readers of the database.
+        seed : of the order; the sets depend on it and on the ids, not on the order of the structures.
+        return_direct : return the sets in memory and write nothing.
+        iteration : of the reduction, the newest if not given.
+        select : which of its rows: train, unused, anomalous, test or all.
+        overwrite : whether a directory that is there is replaced, once the new one is complete.
+
+        Returns
+        -------
+        Rows of each member's sets, or the sets: per member "train" and "valid", in them columns by group. Each row has
+        its ``path``, which `find` gives too.
+
+        Raises
+        ------
+        ConfigError : fractions that add to more than 1, or an unknown format.
+        InputError : nothing is selected.
+        StorageError : the directory exists, or cannot be written.
+
+        """
+        with self.world.together():
+            cut = Cut(train_fraction, valid_fraction, n_caches, seed)
+            if format not in (*formats.FORMATS, caches.INDEX):
+                raise ConfigError(f"unknown format {format!r}", allowed=", ".join((*formats.FORMATS, caches.INDEX)))
+            rows = self.select(
+                data_reduction, iteration=iteration, select=select, use_uncompressed_data=use_uncompressed_data
+            )
+            if not len(rows.ids):
+                raise InputError(f"no structures are selected by {select!r}", where=str(self.path))
+            if return_direct:
+                return caches.direct(rows, cut)
+            if directory is None:
+                raise ConfigError("caches need a directory", remedy="name one, or return_direct=True")
+        about = {
+            "database": self.path.name, "reduction": data_reduction, "select": select, "format": format, "seed": seed,
+            "iteration": None if data_reduction is None else self.reduction(data_reduction, iteration).iteration,
+            "train_fraction": train_fraction, "valid_fraction": valid_fraction, "n_caches": n_caches,
+        }  # fmt: skip
+        return caches.build(self.world, rows, Path(directory), cut, format, about, overwrite=overwrite)
+
+    # ---- active learning ------------------------------------------------------------------------------------
+
+    def ase_evaluate_unused_data(
+        self,
+        ase_calculator: Any,
+        reduction: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        select: Select = "unused",
+        stop: Stop | None = None,
+    ) -> Predictions:
+        """Evaluate the structures with a 0 in the newest iteration of a reduction with ASE's calculators; collective.
+
+        Stopped or killed, the same call goes on where it was. A calculator that fails with a structure is recorded.
+        Structures may be added meanwhile. The stored labels are not shown to the calculator.
+
+        Parameters
+        ----------
+        ase_calculator : a name ("emt"), an import path ("tblite.ase:TBLite"), a function that makes a calculator, or a
+            calculator; or a sequence of them, a committee. Each rank makes its own.
+        reduction : its name.
+        arguments : of named calculators.
+        select : "unused", or for example "test".
+        stop : asked between blocks.
+
+        Returns
+        -------
+        Predicted and true values side by side, with the path of each structure.
+
+        Raises
+        ------
+        ConfigError : no such calculator.
+        InputError : no such reduction.
+        Stopped : on a signal or before the walltime; what is done is kept.
+
+        """
+        with self.world.together():
+            members = committee(ase_calculator, arguments)
+        evaluate.evaluate(self.snapshot, reduction, members, select=select, world=self.world, stop=stop)
+        return self.predictions(reduction)
+
+    def evaluate_unused_data(
+        self, run: str | Path, reduction: str, *, select: Select = "unused", stop: Stop | None = None
+    ) -> Predictions:
+        """Evaluate as `ase_evaluate_unused_data`, by a trained ensemble, many structures at once; collective.
+
+        Parameters
+        ----------
+        run : directory of ``scimill atoms train``; its members are the committee.
+        reduction, select, stop : see `ase_evaluate_unused_data`.
+
+        """
+        from scimill.atoms.learning.potentials import Ensemble  # here: torch takes a second to import
+
+        return self.ase_evaluate_unused_data(partial(Ensemble, run), reduction, select=select, stop=stop)
+
+    def predictions(self, reduction: str) -> Predictions:
+        """Read what `ase_evaluate_unused_data` has found."""
+        with self.world.together():
+            return evaluate.load(self.snapshot, reduction)[0]
+
+    def update_data_reductions(
+        self,
+        reduction: str,
+        prediction_arrays: Arrays,
+        true_arrays: Mapping[str, Mapping[str, Any]],
+        fraction: float,
+        exclude_high_error: float | str | None = None,
+        procedure: Procedure = "highest",
+        **more: Any,
+    ) -> Updated:
+        """Add structures to those that a reduction trains on, as a new iteration; collective.
+
+        Anomalous structures are excluded first, then some of the others chosen; see `update.Rules` for the parameters
+        ``fraction``, ``exclude_high_error``, ``procedure`` and for ``more``: score, threshold, exclude_failed, seed.
+        The predictions are then deleted.
+
+        Parameters
+        ----------
+        reduction : its name.
+        prediction_arrays, true_arrays : ``predicted`` and ``true`` of `Predictions`.
+
+        Raises
+        ------
+        ConfigError : wrong rules.
+        InputError : the predictions are not of the newest iteration, or the reduction is complete.
+
+        """
+        with self.world.together():
+            rules = Rules(fraction, exclude_high_error, procedure, **more)
+        return update.update(self.snapshot, reduction, prediction_arrays, true_arrays, rules, self.world)
+
+
+def give_ids(batch: Batch, first: int) -> None:
+    """Give ids to rows that have none: the hash of their geometry and their number from `first` on."""
+    ids = batch.columns["uid"]
+    if batch.rows and not ids[0]:
+        hashes = batch.columns["geometry_hash"].tolist()
+        ids[:] = [f"{value:016x}-{first + row:015d}" for row, value in enumerate(hashes)]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a compression writes.
+
+    Parameters
+    ----------
+    name : of the new segment.
+    first : number of the first session that stays uncompressed.
+    chunks : what is moved.
+    starts : first row of each group of each chunk in the segment.
+    rows : rows of each group.
+    names : columns of each group.
+
+    """
+
+    name: str
+    first: int
+    chunks: list[Chunk]
+    starts: list[dict[str, int]]
+    rows: dict[str, int]
+    names: dict[str, list[str]]
+
+    def datasets(self, columns: Mapping[str, Column]) -> Iterator[tuple[Field, int]]:
+        """Every dataset of the segment with its number of rows."""
+        for group, rows in self.rows.items():
+            atoms = len(composition.species_of(group))
+            yield Field(f"{group}/species", "uint8", "1", "atomic numbers of all rows"), atoms
+            for name in self.names[group]:
+                c = columns[name]
+                yield Field(f"{group}/{name}", c.dtype, c.units, c.long_name, c.row_shape(atoms)), rows
+
+
+def _plan(snapshot: Snapshot) -> _Plan:
+    """Lay out the segment that takes all uncompressed rows."""
+    chunks, starts = list(snapshot.chunks()), []
+    rows: dict[str, int] = {}
+    for chunk in chunks:
+        starts.append({group: rows.get(group, 0) for group in chunk.rows})
+        for group, count in chunk.rows.items():
+            rows[group] = rows.get(group, 0) + count
+    names: dict[str, list[str]] = {group: [] for group in rows}
+    for record in snapshot.records():
+        known = names.get(record.group, [])
+        known += [column.name for column, _, _ in record.columns if column.name not in known]
+    last = sessions(snapshot.folder)[-1:]
+    first = int(last[0].name) + 1 if last else snapshot.manifest.first
+    ordered = {group: [name for name in snapshot.columns if name in names[group]] for group in sorted(rows)}
+    number = len(snapshot.manifest.segments)
+    return _Plan(f"{number:06d}.h5", first, chunks, starts, {group: rows[group] for group in ordered}, ordered)

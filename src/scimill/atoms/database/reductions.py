@@ -1,0 +1,267 @@
+"""Data reductions: which structures are trained on, in every iteration of active learning; none is ever lost.
+
+A reduction is a folder, an iteration a file in it that is written once: one index array per stoichiometry. Rows beyond
+an array's end came later and count as unused. What an iteration says of a row stays valid whatever is added later.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scimill import __version__
+from scimill.atoms.database.segments import Segment, SegmentWriter
+from scimill.atoms.database.snapshot import REDUCTIONS, Snapshot
+from scimill.atoms.kernels.geometry import id_hash
+from scimill.errors import ConfigError, InputError, StorageError
+from scimill.files import Claim, replacing, storage_errors
+from scimill.parallel.world import World
+from scimill.store.layout import Field
+
+ANOMALOUS, UNUSED, TRAINED = -1, 0, 1
+"""Values of an index; from 2 to 127 they are the user's, and not trained on."""
+Select = Literal["train", "unused", "anomalous", "test", "all"]
+SELECTED = {"train": TRAINED, "unused": UNUSED, "anomalous": ANOMALOUS}
+
+Index = dict[str, NDArray[np.int8]]
+RowsOf = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One iteration of a reduction.
+
+    Parameters
+    ----------
+    name, iteration : which it is.
+    index : -1 anomalous, 0 unused, 1 trained on, for the first rows of each group.
+    attributes : how it was made.
+
+    """
+
+    name: str
+    iteration: int
+    index: Mapping[str, NDArray[np.int8]]
+    attributes: Mapping[str, Any]
+
+    def of(self, group: str, rows: int) -> NDArray[np.int8]:
+        """Index of so many rows of a group; rows that came later are unused."""
+        known = self.index.get(group, np.zeros(0, dtype=np.int8))
+        return np.concatenate([known, np.zeros(rows - len(known), dtype=np.int8)])
+
+
+class Reductions:
+    """The reductions of a database.
+
+    Parameters
+    ----------
+    folder : the database.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / REDUCTIONS
+
+    def names(self) -> list[str]:
+        """Names of all reductions that have an iteration."""
+        return sorted(path.name for path in self._folder.iterdir() if self._numbers(path.name))
+
+    def folder(self, name: str) -> Path:
+        """Folder of a reduction.
+
+        Raises
+        ------
+        ConfigError : no name for a reduction.
+
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise ConfigError(f"{name!r} is no name of a reduction", allowed="letters, digits, _, - and .")
+        return self._folder / name
+
+    def _numbers(self, name: str) -> list[int]:
+        files = self.folder(name).glob("*.h5")
+        return sorted(int(path.stem) for path in files if path.stem.isdecimal())
+
+    def iterations(self, name: str) -> list[int]:
+        """Numbers of a reduction's iterations.
+
+        Raises
+        ------
+        InputError : no such reduction.
+
+        """
+        found = self._numbers(name)
+        if not found:
+            raise InputError(f"no reduction {name!r}", where=str(self._folder), allowed=", ".join(self.names()))
+        return found
+
+    def load(self, name: str, iteration: int | None, groups: Mapping[str, int]) -> Reduction:
+        """Read an iteration, the newest if none is given.
+
+        Parameters
+        ----------
+        groups : compressed rows of each group.
+
+        Raises
+        ------
+        InputError : no such reduction or iteration.
+        StorageError : an index is longer than the data.
+
+        """
+        known = self.iterations(name)
+        number = known[-1] if iteration is None else iteration
+        if number not in known:
+            raise InputError(f"no iteration {number} of {name!r}", allowed=", ".join(map(str, known)))
+        with contextlib.closing(Segment(self.folder(name) / f"{number}.h5")) as file:
+            index = {group: file.read(group) for group in file.names()}
+            attributes = file.attributes
+        long = next((group for group, values in index.items() if len(values) > groups.get(group, 0)), None)
+        if long:
+            raise StorageError(f"the index of {long} is longer than its data", where=str(self.folder(name)))
+        return Reduction(name, number, index, attributes)
+
+    def write(
+        self, name: str, number: int, index: Mapping[str, NDArray[np.int8]], attributes: Mapping[str, Any]
+    ) -> None:
+        """Write an iteration; by one rank, which holds the reduction."""
+        fields = [
+            (Field(group, "int8", "1", "-1 anomalous, 0 unused, 1 trained on; others are the user's"), len(values))
+            for group, values in index.items()
+            if len(values)
+        ]
+        attributes = {"scimill_version": __version__, "iteration": number, **attributes}
+        writer = SegmentWriter(World(None), self.folder(name) / f"{number}.h5", fields, attributes)
+        for field, _ in fields:
+            writer.write(field.name, 0, np.ascontiguousarray(index[field.name], dtype=np.int8))
+        writer.finish()
+
+    def is_complete(self, name: str) -> bool:
+        """Whether its active learning has ended; it is updated no more."""
+        return (self.folder(name) / "complete").exists()
+
+    def complete(self, name: str, why: str) -> None:
+        """End its active learning."""
+        with replacing(self.folder(name) / "complete", "mark of completion") as part:
+            part.write_text(why + "\n", "utf-8")
+
+    @contextlib.contextmanager
+    def held(self, name: str, world: World, *, create: bool = False) -> Iterator[Path]:
+        """Hold a reduction, so that no other process changes it; collective. Structures may be added meanwhile."""
+        folder = world.on_root(self.folder, name)
+        claim = Claim(folder / "lock")
+
+        def acquire() -> None:
+            if not create:
+                self.iterations(name)
+            with storage_errors(folder, "opening the reduction"):
+                folder.mkdir(exist_ok=True)
+                claim.acquire()
+
+        world.on_root(acquire)
+        try:
+            yield folder
+        finally:
+            claim.release()
+
+
+def create(
+    snapshot: Snapshot,
+    name: str,
+    *,
+    fraction: float | None = None,
+    number: int | None = None,
+    mask: Mapping[str, ArrayLike] | None = None,
+    seed: int = 1,
+    world: World,
+) -> Reduction:
+    """Make iteration 0 of a reduction; see `Database.create_reduction`."""
+    if sum(given is not None for given in (fraction, number, mask)) != 1:
+        world.fail(ConfigError("a reduction begins with a fraction, a number or a mask", allowed="one of them"))
+    reductions = Reductions(snapshot.folder)
+
+    def make() -> None:
+        if reductions.folder(name).exists() and name in reductions.names():
+            raise InputError(f"there is a reduction {name!r}", remedy="name another")
+        index = _masked(snapshot, mask) if mask is not None else _drawn(snapshot, fraction, number, seed)
+        how = "mask" if mask is not None else "random"
+        added = sum(int((values == TRAINED).sum()) for values in index.values())
+        reductions.write(
+            name, 0, index, {"parent": -1, "procedure": how, "seed": seed, "n_added": added, "n_excluded": 0}
+        )
+
+    with reductions.held(name, world, create=True):
+        world.on_root(make)
+    return reductions.load(name, 0, snapshot.groups)
+
+
+def _drawn(snapshot: Snapshot, fraction: float | None, number: int | None, seed: int) -> Index:
+    """Draw from all rows that have an energy and are no test data; by their ids, whatever their order."""
+    eligible = {group: _eligible(snapshot, group) for group in snapshot.groups}
+    total = sum(int(rows.sum()) for rows in eligible.values())
+    count = round(total * fraction) if fraction is not None else int(number or 0)
+    if not 0 <= count <= total:
+        raise ConfigError(
+            f"{count} of {total} compressed structures cannot be drawn",
+            allowed="a fraction of 0 to 1, or that many",
+            remedy="scimill atoms compress takes up what was added since",
+        )
+    hashes = {g: id_hash(snapshot.rows(g, names=["uid"])["uid"][rows], seed) for g, rows in eligible.items()}
+    joined = np.concatenate([np.zeros(0, np.uint64), *hashes.values()])
+    chosen = np.zeros(total, dtype=np.int8)
+    chosen[np.argsort(joined, kind="stable")[:count]] = TRAINED
+    index, begin = {}, 0
+    for group, rows in eligible.items():
+        index[group] = np.zeros(len(rows), dtype=np.int8)
+        index[group][rows] = chosen[begin : begin + int(rows.sum())]
+        begin += int(rows.sum())
+    return index
+
+
+def _eligible(snapshot: Snapshot, group: str) -> NDArray[np.bool_]:
+    columns = snapshot.rows(group, names=["test", "energy"])
+    eligible: NDArray[np.bool_] = (columns["test"] == 0) & np.isfinite(columns["energy"])
+    return eligible
+
+
+def _masked(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
+    index: Index = {}
+    for group, values in mask.items():
+        given = np.asarray(values)
+        rows = snapshot.groups.get(group, 0)
+        if (
+            len(given) > rows
+            or given.ndim != 1
+            or given.dtype.kind not in "biu"
+            or (len(given) and given.min() < ANOMALOUS)
+        ):
+            raise InputError(
+                f"a mask of shape {given.shape} for {rows} rows", where=group,
+                allowed="one whole number from -1 to 127, or truth value, per row",
+            )  # fmt: skip
+        index[group] = given.astype(np.int8)
+        if (snapshot.rows(group, 0, len(given), ["test"])["test"][index[group] == TRAINED] != 0).any():
+            raise InputError("the mask trains on test data", where=group, remedy="leave them 0")
+    return index
+
+
+def selected(snapshot: Snapshot, reduction: Reduction | None, select: Select) -> RowsOf:
+    """Compressed rows of each group that a reduction selects; without one, all that are no test data."""
+    found = {}
+    for group, total in snapshot.groups.items():
+        test = snapshot.rows(group, names=["test"])["test"] != 0
+        if select == "test":
+            chosen = test
+        elif select == "all":
+            chosen = np.ones(total, dtype=bool)
+        elif reduction is None:
+            chosen = ~test
+        else:
+            chosen = ~test & (reduction.of(group, total) == SELECTED[select])
+        if chosen.any():
+            found[group] = np.flatnonzero(chosen)
+    return found

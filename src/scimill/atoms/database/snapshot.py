@@ -1,0 +1,245 @@
+"""What a database holds at one instant. A snapshot stays readable whatever a writer does besides."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.atoms.database import batch as batches
+from scimill.atoms.database.batch import Batch, Columns
+from scimill.atoms.database.columns import KNOWN, Column
+from scimill.atoms.database.journal import Journal
+from scimill.atoms.database.segments import Segment
+from scimill.atoms.kernels import composition
+from scimill.errors import InputError, StorageError
+from scimill.files import replacing
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+COMPRESSED, UNCOMPRESSED, REDUCTIONS = "Compressed_data", "Uncompressed_data", "Data_reductions"
+CHUNK_BYTES = 1 << 23  # of a journal, read at once
+ATTEMPTS = 100  # to read a database while writers compress it
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which files hold the compressed data, and where the uncompressed data begin.
+
+    Parameters
+    ----------
+    segments : name of each segment with the rows of each of its groups, the oldest first.
+    first : the first folder of `Uncompressed_data` that is not compressed yet.
+    columns : the users' columns of the compressed data, by name.
+
+    """
+
+    segments: tuple[tuple[str, Mapping[str, int]], ...] = ()
+    first: int = 0
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Put it in the place of the one that is there, in one step."""
+        values = {"format": FORMAT, **dataclasses.asdict(self)}
+        with replacing(folder / MANIFEST, "manifest") as part:
+            part.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read a database's manifest.
+
+        Raises
+        ------
+        InputError : no database.
+        StorageError : the manifest is damaged.
+
+        """
+        path = folder / MANIFEST
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except OSError:
+            raise InputError(
+                "no database of atoms", where=str(folder), remedy="make one: scimill atoms import"
+            ) from None
+        except ValueError:
+            raise StorageError("the manifest is damaged", where=str(path)) from None
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise StorageError("a manifest of another format", where=str(path), allowed=f"format {FORMAT}")
+        columns = {name: Column(**{**c, "shape": tuple(c["shape"])}) for name, c in values["columns"].items()}
+        return cls(tuple((name, rows) for name, rows in values["segments"]), values["first"], columns)
+
+
+def sessions(folder: Path, first: int = 0) -> list[Path]:
+    """Folders of uncompressed data from a number on, in their order."""
+    found = (path for path in (folder / UNCOMPRESSED).iterdir() if path.name.isdecimal())
+    return sorted(path for path in found if int(path.name) >= first)
+
+
+class Snapshot:
+    """All files of a database, open.
+
+    Parameters
+    ----------
+    folder : the database.
+    journals : the journals, where another rank has read them already.
+
+    Attributes
+    ----------
+    manifest : the manifest.
+    groups : compressed rows of each group.
+    columns : all columns by name.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for _ in range(ATTEMPTS):
+            self.manifest = Manifest.read(folder)
+            if self._open() and Manifest.read(folder) == self.manifest:
+                break
+            self.close()
+        else:
+            raise StorageError("the database changes too often to be read", where=str(folder))
+        self.groups: dict[str, int] = {}
+        for _, rows in self.manifest.segments:
+            for group, count in rows.items():
+                self.groups[group] = self.groups.get(group, 0) + count
+        self.columns: dict[str, Column] = {**KNOWN, **self.manifest.columns}
+        self.columns |= batches.columns_of(self.records())
+
+    def _open(self) -> bool:
+        """Open all files; False where a writer has removed one meanwhile."""
+        self._segments: list[Segment] = []
+        self.journals: list[Journal] = []
+        try:
+            for name, _ in self.manifest.segments:
+                path = self.folder / COMPRESSED / name
+                if not path.exists():
+                    return False
+                self._segments.append(Segment(path))
+            for session in sessions(self.folder, self.manifest.first):
+                self.journals += [Journal(path) for path in sorted(session.iterdir())]
+        except FileNotFoundError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close all files."""
+        for segment in self._segments:
+            segment.close()
+        for journal in self.journals:
+            journal.close()
+        self._segments, self.journals = [], []
+
+    # ---- compressed data ------------------------------------------------------------------------------------
+
+    def rows(self, group: str, first: int = 0, stop: int | None = None, names: Sequence[str] | None = None) -> Columns:
+        """Read compressed rows of a group; all its columns if no names are given."""
+        total = self.groups.get(group, 0)
+        stop = total if stop is None else min(stop, total)
+        names = self.names(group) if names is None else names
+        return {name: self._column(group, name, first, stop) for name in names}
+
+    def names(self, group: str) -> list[str]:
+        """Names of the columns of which a compressed group has values."""
+        found = {name: None for segment in self._segments for name in segment.names(group) if name != "species"}
+        return sorted(found, key=[*self.columns].index)
+
+    def _column(self, group: str, name: str, first: int, stop: int) -> NDArray[Any]:
+        parts, begin = [], 0
+        atoms = len(composition.species_of(group))
+        for segment, (_, rows) in zip(self._segments, self.manifest.segments, strict=True):
+            low, high = max(first - begin, 0), min(stop - begin, rows.get(group, 0))
+            begin += rows.get(group, 0)
+            if low < high:
+                stored = segment.has(f"{group}/{name}")
+                values = segment.read(f"{group}/{name}", low, high) if stored else None
+                parts.append(batches.empty(self.columns[name], high - low, atoms) if values is None else values)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([batches.empty(self.columns[name], 0, atoms), *parts])
+
+    # ---- uncompressed data ----------------------------------------------------------------------------------
+
+    def records(self) -> Iterator[batches.Record]:
+        """Every kind of record of the uncompressed data."""
+        for journal in self.journals:
+            yield from (batches.record_of(header) for header in journal.index.headers)
+
+    def uncompressed_rows(self) -> int:
+        """Number of uncompressed structures."""
+        return sum(sum(chunk.rows.values()) for chunk in self.chunks())
+
+    def chunks(self) -> Iterator["Chunk"]:
+        """Consecutive records of the journals, in pieces that fit into memory."""
+        for number, journal in enumerate(self.journals):
+            index = journal.index
+            if not len(index.kinds):
+                continue
+            pieces = np.cumsum(index.lengths) // CHUNK_BYTES
+            bounds = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), len(pieces)]
+            kinds = [batches.record_of(header) for header in index.headers]
+            for first, stop in itertools.pairwise(bounds):
+                counts = np.bincount(index.kinds[first:stop], minlength=len(kinds))
+                rows: dict[str, int] = {}
+                for kind, count in zip(kinds, counts.tolist(), strict=True):
+                    if count:
+                        rows[kind.group] = rows.get(kind.group, 0) + count * kind.rows
+                yield Chunk(number, first, stop, rows)
+
+    def read_chunk(self, chunk: "Chunk", names: Mapping[str, Sequence[str]] | None = None) -> list[Batch]:
+        """Read the rows of a chunk, one batch per group, in their order.
+
+        Parameters
+        ----------
+        chunk : one of `chunks`.
+        names : the columns wanted of each group; all that it has in this chunk if not given.
+
+        """
+        journal = self.journals[chunk.journal]
+        kinds = journal.index.kinds[chunk.first : chunk.stop]
+        records = {int(kind): batches.record_of(journal.index.headers[kind]) for kind in np.unique(kinds)}
+        out: dict[str, Columns] = {}
+        for group, rows in chunk.rows.items():
+            has = batches.columns_of(r for r in records.values() if r.group == group)
+            atoms = len(composition.species_of(group))
+            wanted = has if names is None else names[group]
+            out[group] = {name: batches.empty(self.columns[name], rows, atoms) for name in wanted}
+        starts = _starts(kinds, records)
+        for kind, record in records.items():
+            where = np.flatnonzero(kinds == kind)
+            batches.scatter(out[record.group], starts[where], record, journal.bodies(where + chunk.first))
+        return [Batch(group, columns, self.columns) for group, columns in out.items()]
+
+    def uncompressed(self) -> Iterator[Batch]:
+        """All uncompressed rows, in the order in which they came within each group."""
+        for chunk in self.chunks():
+            yield from self.read_chunk(chunk)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records of one journal, and the rows of each group that they hold."""
+
+    journal: int
+    first: int
+    stop: int
+    rows: Mapping[str, int]
+
+
+def _starts(kinds: NDArray[np.int64], records: Mapping[int, batches.Record]) -> NDArray[np.int64]:
+    """First row of each record among the rows of its group, shape (records,)."""
+    starts = np.zeros(len(kinds), dtype=np.int64)
+    for group in {record.group for record in records.values()}:
+        counts = np.zeros(len(kinds), dtype=np.int64)
+        for kind, record in records.items():
+            if record.group == group:
+                counts[kinds == kind] = record.rows
+        mine = counts > 0
+        starts[mine] = (np.cumsum(counts) - counts)[mine]
+    return starts

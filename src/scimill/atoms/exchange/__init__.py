@@ -1,0 +1,1 @@
+"""Files of other programs: reading structures from them, writing sets for them."""

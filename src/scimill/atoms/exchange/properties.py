@@ -1,0 +1,109 @@
+"""What the properties of a source are called here, and the units they come in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scimill.atoms.database.columns import KNOWN, LABELS, Column
+from scimill.atoms.kernels import units
+from scimill.errors import ConfigError
+
+GEOMETRY = {"coordinates": "Å", "cell": "Å"}
+FORM = "source=column:unit, and for a property of your own source=name:unit:system|atomic:components"
+
+
+@dataclass(frozen=True)
+class Property:
+    """A column, and the factor from the source's unit to its unit."""
+
+    column: Column
+    factor: float = 1.0
+
+    def converted(self, values: ArrayLike) -> ArrayLike:
+        """Values in the column's unit."""
+        return values if self.factor == 1.0 else np.asarray(values, dtype=float) * self.factor
+
+
+class Properties:
+    """The map of a source's names to columns.
+
+    Parameters
+    ----------
+    given : the source's names, each with ``column:unit`` (see `FORM`), such as {"dft_energy": "energy:Hartree"};
+        ``coordinates`` and ``cell`` may be given units too. Columns that no entry names are taken under their own
+        names, in their own units.
+
+    Raises
+    ------
+    ConfigError : unknown column or unit, or two names for one column.
+
+    """
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        self.by_name: dict[str, Property] = {}
+        self.geometry = dict.fromkeys(GEOMETRY, 1.0)
+        for source, text in (given or {}).items():
+            try:
+                self._take(source, text)
+            except ValueError as error:
+                raise ConfigError(
+                    str(error), where=f"properties, {source}", allowed=FORM + f"; units: {units.NAMES}"
+                ) from None
+        named = [found.column.name for found in self.by_name.values()]
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice:
+            raise ConfigError(f"two properties are {twice}", where="properties", remedy="name each column once")
+        self.by_name |= {c.name: Property(c) for c in LABELS if c.name not in named and c.name not in self.by_name}
+        self.ignored: set[str] = set()
+
+    def _take(self, source: str, text: str) -> None:
+        name, unit, *kind = text.split(":")[0], *(text.split(":")[1:] or [""])
+        if name in GEOMETRY:
+            self.geometry[name] = units.factor(unit or GEOMETRY[name], GEOMETRY[name])
+        elif name in KNOWN and not kind:
+            column = KNOWN[name]
+            is_free = column.units == "1" or column.dtype.startswith("|S")
+            factor = 1.0 if is_free else units.factor(unit or column.units, column.units)
+            self.by_name[source] = Property(column, factor)
+        else:
+            self.by_name[source] = Property(_users(name, unit, kind))
+
+    def labels(self, values: Mapping[str, Any], lead: int | None = None) -> dict[str, ArrayLike]:
+        """Labels in the database's units from a source's values; what has no column is left out and remembered.
+
+        Parameters
+        ----------
+        values : by the source's names.
+        lead : None for values of one structure, which get a leading axis; else of many, as they are.
+
+        """
+        found: dict[str, ArrayLike] = {}
+        for name, value in values.items():
+            known = self.by_name.get(name)
+            if known is None:
+                self.ignored.add(name)
+            else:
+                array = known.converted(value)
+                found[known.column.name] = np.asarray(array)[None] if lead is None else array
+        return found
+
+    def lengths(self, name: str, values: ArrayLike) -> NDArray[np.float64]:
+        """Coordinates or cell in Å."""
+        return np.asarray(values, dtype=float) * self.geometry[name]
+
+    @property
+    def users(self) -> list[Column]:
+        """The properties that are the user's own."""
+        return [found.column for found in self.by_name.values() if found.column.name not in KNOWN]
+
+
+def _users(name: str, unit: str, kind: list[str]) -> Column:
+    """Column of a user's own property; its unit is kept, not converted."""
+    of, components = (kind + ["system", "1"][len(kind) :])[:2]
+    if not unit or of not in ("system", "atomic") or not components.isdecimal() or len(kind) > 2:
+        raise ValueError(f"{name!r} is no column of the database, and no complete declaration of a property")
+    shape = () if components == "1" else (int(components),)
+    return Column(name, unit, "user's property", "atomic" if of == "atomic" else "system", shape)

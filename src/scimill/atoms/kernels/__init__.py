@@ -1,0 +1,1 @@
+"""Composition, geometry, neighbours, scores and choice of structures: pure functions of arrays."""

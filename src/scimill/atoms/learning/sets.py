@@ -1,0 +1,163 @@
+"""What each member of an ensemble trains and validates on: its strided window of the structures, as caches cut them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.atoms.database import caches
+from scimill.atoms.database.batch import Columns
+from scimill.atoms.database.caches import PARTS, Cut, Selection
+from scimill.atoms.database.database import Database
+from scimill.atoms.database.reductions import RowsOf
+from scimill.atoms.kernels import windows
+from scimill.atoms.kernels.composition import species_of
+from scimill.atoms.kernels.geometry import id_hash
+from scimill.atoms.params import TrainConfig
+from scimill.config import replaced
+from scimill.errors import ConfigError, InputError
+
+NOTHING, TRAINS, VALIDATES = range(3)
+"""Roles: what a member does with a structure."""
+ROLE_OF = dict(zip(PARTS, (TRAINS, VALIDATES), strict=True))
+USE_OF = dict(zip(PARTS, ("train on", "validate on"), strict=True))
+LABELS = ["coordinates", "cell", "pbc", "energy", "forces", "uid"]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Structures and what they are for.
+
+    Parameters
+    ----------
+    rows : columns of structures that have energy and forces, padded to the largest.
+    roles : of each structure for each member, shape (rows, members), uint8.
+
+    """
+
+    rows: Columns
+    roles: NDArray[np.uint8]
+
+    def require_filled(self, parts: tuple[str, ...]) -> None:
+        """Refuse sets of which a member's is empty.
+
+        Raises
+        ------
+        ConfigError : one is.
+
+        """
+        for part in parts:
+            empty = np.flatnonzero(~(self.roles == ROLE_OF[part]).any(axis=0))
+            if len(empty):
+                count, use = len(self.roles), USE_OF[part]
+                raise ConfigError(
+                    f"of {count:,} structures with energy and forces member {empty[0]} has none to {use}",
+                    remedy="select more of them, or give other shares",
+                )
+
+
+def choose(config: TrainConfig, database: Database) -> tuple[TrainConfig, Sets]:
+    """Choose what members train on; return the configuration too, with the reduction that the caches are made of.
+
+    Raises
+    ------
+    ConfigError : a member has nothing to train on, or nothing to validate on though it should.
+    InputError : no structures with labels, no such caches, or caches of another database.
+
+    """
+    if config.caches is not None:
+        return _cached(config, database, Path(config.caches))
+    rows, places, chosen = labelled(database.select(config.reduction, iteration=config.iteration))
+    shares = (1 - config.validation_share - config.test_share, config.validation_share)
+    cut = Cut(*shares, config.members, config.seed)
+    order = windows.ranks_of(id_hash(chosen.ids[places], config.seed))
+    sets = Sets(rows, np.stack([_roles(order, cut, member) for member in range(config.members)], axis=1))
+    sets.require_filled(PARTS if config.validation_share else PARTS[:1])
+    return config, sets
+
+
+def _roles(order: NDArray[np.int64], cut: Cut, member: int) -> NDArray[np.uint8]:
+    trains, validates = windows.split(order, cut.n_caches, member, cut.train_fraction, cut.valid_fraction)
+    return np.select([trains, validates], [np.uint8(TRAINS), np.uint8(VALIDATES)], np.uint8(NOTHING))
+
+
+def _cached(config: TrainConfig, database: Database, folder: Path) -> tuple[TrainConfig, Sets]:
+    about, members = caches.read_index(folder, database.snapshot)
+    if config.reduction not in (None, about["reduction"]) or config.iteration not in (None, about["iteration"]):
+        made_of = f"reduction {about['reduction']}, iteration {about['iteration']}"
+        raise ConfigError(f"the caches are of {made_of}", where=str(folder), remedy="leave out --reduction")
+    if config.members > len(members):
+        raise ConfigError(f"members = {config.members}", where=str(folder), allowed=f"at most its {len(members)}")
+    roles = _roles_of(members[: config.members], database.groups)
+    used = {group: np.flatnonzero(values.any(axis=1)) for group, values in roles.items()}
+    rows, places, chosen = labelled(Selection(database.snapshot, None, "train", False, rows=used))
+    sets = Sets(rows, np.concatenate([roles[group][used[group]] for group in chosen.groups])[places])
+    sets.require_filled(PARTS if about["valid_fraction"] else PARTS[:1])
+    return replaced(config, reduction=about["reduction"], iteration=about["iteration"]), sets
+
+
+def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[str, NDArray[np.uint8]]:
+    """Roles of all rows of the groups that are in any set."""
+    named = {group for member in members for part in PARTS for group in member[part]}
+    roles = {group: np.full((groups[group], len(members)), NOTHING, dtype=np.uint8) for group in named}
+    for number, member in enumerate(members):
+        for part in PARTS:
+            for group, rows in member[part].items():
+                roles[group][rows, number] = ROLE_OF[part]
+    return roles
+
+
+def labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
+    """Structures that have energy and forces, padded to the largest, in the order of a hash of their ids.
+
+    Returns
+    -------
+    Their columns, the place of each among the selected, and what was selected.
+
+    Raises
+    ------
+    InputError : there are none.
+
+    """
+    most_atoms = max((len(species_of(group)) for group in chosen.groups), default=0)
+    parts = [_padded(group, columns, most_atoms) for group, columns in chosen.blocks(LABELS)]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    known = _known(joined) if parts else np.zeros(0, bool)
+    if not known.any():
+        raise InputError("no structures with energy and forces are selected", remedy="name another reduction")
+    places = np.flatnonzero(known)
+    places = places[np.argsort(id_hash(chosen.ids[places], 0), kind="stable")]
+    return {name: values[places] for name, values in joined.items()}, places, chosen
+
+
+def _known(rows: Columns) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.isfinite(rows["energy"]) & np.isfinite(rows["forces"]).all(axis=(1, 2))
+    return found
+
+
+def _padded(group: str, columns: Columns, most_atoms: int) -> Columns:
+    rows, atoms = columns["coordinates"].shape[:2]
+    made: Columns = {name: columns[name] for name in ("cell", "pbc", "energy")}
+    made["species"] = np.zeros((rows, most_atoms), dtype=np.uint8)
+    made["species"][:, :atoms] = species_of(group)
+    for name in ("coordinates", "forces"):
+        made[name] = np.zeros((rows, most_atoms, 3))
+        made[name][:, :atoms] = columns[name]
+    return made
+
+
+def in_blocks(sets: Sets, block_size: int) -> Columns:
+    """Order structures into blocks, of which each is for one thing only; where one is not full, there are no atoms.
+
+    Returns
+    -------
+    The columns, and ``roles``.
+
+    """
+    kinds, kind_of = np.unique(sets.roles, axis=0, return_inverse=True)
+    parts = [np.flatnonzero(kind_of.reshape(-1) == kind) for kind, roles in enumerate(kinds) if roles.any()]
+    places = np.concatenate([np.append(part, np.full(-len(part) % block_size, -1)) for part in parts])
+    columns: dict[str, NDArray[Any]] = {**sets.rows, "roles": sets.roles}
+    return {n: np.concatenate([v, np.zeros_like(v[:1])])[places] for n, v in columns.items()}

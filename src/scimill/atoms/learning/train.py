@@ -1,0 +1,185 @@
+"""Training of an ensemble of potentials on what a reduction selects."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.atoms.database.batch import Columns
+from scimill.atoms.database.database import Database
+from scimill.atoms.kernels.composition import element_counts
+from scimill.atoms.kernels.neighbours import most, neighbours
+from scimill.atoms.learning.network import CAMPAIGN, FIELDS, PotentialTask, Spec
+from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
+from scimill.atoms.params import ALGORITHM, TrainConfig
+from scimill.files import check_directory, storage_errors
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Field, Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output
+from scimill.store.provenance import Provenance
+from scimill.store.reader import Reader
+from scimill.store.writer import BlockData, open_writer
+from scimill.training.data import Split
+from scimill.training.directory import RunDirectory
+from scimill.training.ranks import Ranks
+from scimill.training.run import stopped, train_among
+
+DATA = "structures.h5"
+MEMBER_SEEDS = 1000  # seeds between two ensembles: member m of seed s has the seed s · 1000 + m
+
+
+def member_folder(run: Path, member: int) -> Path:
+    """Run directory of a member, in that of its ensemble."""
+    return run / f"member-{member}"
+
+
+def train_ensemble(config: TrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
+    """Train all members; collective. Return how many were trained now.
+
+    The ranks are divided into teams, as many as there are members if there are enough ranks. A team trains its members
+    one after the other. Members differ in their first weights, and in their strided windows of the structures.
+
+    Raises
+    ------
+    ConfigError, InputError : see `sets.choose`.
+    Stopped : before the end; ``resume`` goes on.
+
+    """
+    with world.together():
+        config, sets = choose(config, database)
+    world.on_root(_make_folders, directory.path, config.members)
+    store = directory.path / DATA
+    write_structures(
+        config, in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
+    )
+    teams = min(config.members, world.size)
+    with Ranks(world, world.teams(teams)) as ranks:
+        return _train_members(
+            config, store, directory, ranks, world, range(world.team_number(teams), config.members, teams)
+        )
+
+
+def _train_members(
+    config: TrainConfig, store: Path, directory: RunDirectory, ranks: Ranks, world: World, mine: range
+) -> int:
+    """Train this team's members; return how many all teams have trained."""
+    trained, is_left = 0, False
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    try:
+        for member in mine:
+            folder = dataclasses.replace(directory, path=member_folder(directory.path, member))
+            settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
+            done, reason = train_among(ranks, task_maker(settings, member), store, folder, settings, stop)
+            trained += done and ranks.is_root
+            if is_left := bool(reason):
+                break
+        reason = stop.finish()
+    finally:
+        stop.restore()
+    if any(world.gather_all(is_left)):
+        world.fail(stopped(reason))
+    return sum(world.gather_all(trained))
+
+
+def _make_folders(folder: Path, members: int) -> None:
+    """Make the folders of all members, so that one that is not trained yet shows."""
+    if not folder.exists():
+        check_directory(folder)
+    with storage_errors(folder, "preparing the run directory"):
+        for member in range(members):
+            member_folder(folder, member).mkdir(parents=True, exist_ok=True)
+
+
+def write_structures(config: TrainConfig, rows: Columns, output: Output, world: World) -> None:
+    """Write the store that is trained on; collective."""
+    atoms = rows["species"].shape[1]
+    fields = (
+        Field("species", "uint8", "1", "atomic numbers, 0 for padding", (atoms,)),
+        Field("coordinates", "float64", "Å", "positions", (atoms, 3)),
+        Field("cell", "float64", "Å", "cell vectors as rows", (3, 3)),
+        Field("pbc", "uint8", "1", "whether each cell vector is periodic", (3,)),
+        Field("energy", "float64", "eV", "potential energy"),
+        Field("forces", "float64", "eV/Å", "forces", (atoms, 3)),
+        Field("roles", "uint8", "1", "what each member does: 0 nothing, 1 trains, 2 validates", (config.members,)),
+    )
+    layout = Layout(len(rows["energy"]), config.block_size, fields)
+    provenance = Provenance(CAMPAIGN, ALGORITHM, configuration.to_yaml(config), config.seed)
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    writer = open_writer(world, output, layout, provenance, configuration.explainer(config), stop)
+    if writer is None:
+        stop.restore()
+        return
+
+    def make(block: int) -> BlockData:
+        span = layout.span(block)
+        return BlockData({name: np.ascontiguousarray(values[span]) for name, values in rows.items()})
+
+    mill(world, writer, make, stop, what="structures", unit="rows")
+
+
+class MemberTask(PotentialTask):
+    """Training of a member, on blocks of its own.
+
+    Parameters
+    ----------
+    split : which blocks are for what.
+    spec, seed, counts : see `PotentialTask`.
+
+    """
+
+    def __init__(self, split: Split, spec: Spec, seed: int, counts: list[int]) -> None:
+        super().__init__(spec, seed, counts)
+        self.split = split
+
+
+def task_maker(config: TrainConfig, member: int) -> Callable[[Reader], MemberTask]:
+    """Return what makes the task of a member from the store."""
+
+    def make(reader: Reader) -> MemberTask:
+        rows = read_structures(reader)
+        roles = [reader.rows(block, "roles")[0, member] for block in range(reader.layout.blocks)]
+        blocks = {
+            role: tuple(np.flatnonzero(np.array(roles) == role).tolist()) for role in (TRAINS, VALIDATES, NOTHING)
+        }
+        real = np.split(rows["species"].any(axis=1), np.arange(1, len(roles)) * reader.layout.block_rows)
+        counts = [int(block.sum()) for block in real]
+        kept = {name: values[np.concatenate(real)] for name, values in rows.items()}
+        return MemberTask(Split(*blocks.values()), make_spec(config, kept), config.seed, counts)
+
+    return make
+
+
+def read_structures(reader: Reader) -> Columns:
+    """All rows of the store, of which those without atoms are none."""
+    blocks = range(reader.layout.blocks)
+    return {name: np.concatenate([reader.rows(block, name) for block in blocks]) for name in FIELDS}
+
+
+def make_spec(config: TrainConfig, rows: Columns) -> Spec:
+    """What a potential is made from, of the data that it is trained on."""
+    elements = np.unique(rows["species"][rows["species"] > 0])
+    counts = np.array([element_counts(species, elements) for species in rows["species"]])
+    return Spec(
+        tuple(elements.tolist()),
+        tuple(atomic_energies(counts, rows["energy"]).tolist()),
+        config.cutoff,
+        config.radial,
+        config.hidden,
+        max(most(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
+        config.energy_scale,
+        config.force_scale,
+    )
+
+
+def _structure(rows: Columns, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
+    real = rows["species"][row] > 0
+    return rows["coordinates"][row][real], rows["cell"][row], rows["pbc"][row]
+
+
+def atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Energy of an atom of each element, eV: least squares, of the least norm where they are not determined."""
+    return np.asarray(np.linalg.lstsq(counts, energies, rcond=None)[0], dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Pictures of active learning, as PNG files."""

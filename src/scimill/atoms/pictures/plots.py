@@ -1,0 +1,135 @@
+"""Pictures of active learning: errors of ensembles on the test data, by how many structures they were trained on."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from scimill import config as configuration
+from scimill.atoms.database.batch import Columns
+from scimill.atoms.database.database import Database
+from scimill.atoms.kernels.composition import species_of
+from scimill.atoms.learning.network import Potential, predict
+from scimill.atoms.learning.potentials import load_ensemble
+from scimill.atoms.learning.train import DATA, member_folder, read_structures
+from scimill.errors import InputError
+from scimill.pictures import SIZE, STYLE, make_folder, save
+from scimill.store.reader import Reader
+
+COLORS = ("#d1495b", "#31688e", "#66a182", "#edae49")
+PANELS = (("energy", "RMSE of energies, meV/atom"), ("forces", "RMSE of forces, meV/Å"))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One ensemble.
+
+    Parameters
+    ----------
+    kind : its reduction's name without a number at the end, such as "active" of "active-3".
+    iteration : of the reduction.
+    trained : structures that it was trained on.
+    energy, forces : root mean square errors on the test data, meV/atom and meV/Å.
+
+    """
+
+    kind: str
+    iteration: int
+    trained: int
+    energy: float
+    forces: float
+
+
+def learning_curve(database: Database, runs: Sequence[Path]) -> list[Point]:
+    """Test the ensembles of some runs of ``scimill atoms train``.
+
+    Raises
+    ------
+    InputError : there are no test data with labels, or one is no such run.
+
+    """
+    blocks = list(database.select(None, select="test").blocks(["coordinates", "cell", "pbc", "energy", "forces"]))
+    if not blocks:
+        raise InputError("there are no test data", where=str(database.path), remedy="import with --test-fraction")
+    return [_point(database, run, blocks) for run in runs]
+
+
+def _point(database: Database, run: Path, blocks: list[tuple[str, Columns]]) -> Point:
+    models = load_ensemble(run)
+    values = configuration.read_yaml(member_folder(run, 0) / "config.yaml").values
+    reduction, iteration = values.get("reduction"), values.get("iteration")
+    if iteration is None:
+        iteration = database.reductions.iterations(str(reduction))[-1] if reduction else 0
+    with Reader.open(run / DATA) as reader:
+        trained = int(read_structures(reader)["species"].any(axis=1).sum())
+    energy, forces = np.array([_squares(models, group, columns) for group, columns in blocks]).sum(axis=0).reshape(2, 2)
+    errors = (1e3 * float(np.sqrt(total / count)) for total, count in (energy, forces))
+    return Point(re.sub(r"[-_]?\d+$", "", str(reduction)), int(iteration), trained, *errors)
+
+
+def _squares(models: list[Potential], group: str, columns: Columns) -> list[float]:
+    """Sum and number of the squared errors per atom of energies, and of components of forces."""
+    species = species_of(group)
+    rows = {**columns, "species": np.tile(species, (len(columns["energy"]), 1))}
+    energies, forces = predict(models, rows)
+    energy = (energies.mean(axis=0) - columns["energy"]) / len(species)
+    force = forces.mean(axis=0) - columns["forces"]
+    energy, force = energy[np.isfinite(energy)], force[np.isfinite(force)]
+    return [float((energy**2).sum()), len(energy), float((force**2).sum()), len(force)]
+
+
+def plot_learning(points: Sequence[Point], folder: Path) -> Path:
+    """Draw learning.png: mean errors of each kind of reduction, with the standard deviation over its reductions.
+
+    Raises
+    ------
+    StorageError : it cannot be written.
+
+    """
+    make_folder(folder)
+    with mpl.rc_context(STYLE):
+        save(draw_learning(points), folder / "learning.png")
+    return folder / "learning.png"
+
+
+def draw_learning(points: Sequence[Point]) -> Figure:
+    """Make the figure: one panel for energies, one for forces."""
+    figure = Figure(SIZE)
+    panels: Any = figure.subplots(1, 2)
+    kinds = sorted({point.kind for point in points})
+    for axes, (name, label) in zip(panels, PANELS, strict=True):
+        for number, kind in enumerate(kinds):
+            trained, means, spreads = averages([point for point in points if point.kind == kind], name)
+            color = COLORS[number % len(COLORS)]
+            axes.errorbar(trained, means, spreads, color=color, marker="o", capsize=4, label=kind)
+        axes.set(xlabel="structures trained on", ylabel=label)
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    figure.suptitle("Errors on the test data (bars: standard deviation over reductions)")
+    return figure
+
+
+def averages(points: Sequence[Point], name: str) -> tuple[list[float], list[float], list[float]]:
+    """Structures trained on, mean and standard deviation of an error, by iteration."""
+    by_iteration = [[p for p in points if p.iteration == k] for k in sorted({p.iteration for p in points})]
+    errors = [[getattr(point, name) for point in some] for some in by_iteration]
+    trained = [float(np.mean([point.trained for point in some])) for some in by_iteration]
+    return trained, [float(np.mean(e)) for e in errors], [float(np.std(e)) for e in errors]
+
+
+def table(points: Sequence[Point]) -> str:
+    """Write the errors for people, one line per kind and iteration."""
+    lines = [f"{'reduction':12} {'iteration':>9} {'trained':>8} {'meV/atom':>12} {'meV/Å':>12}"]
+    for kind in sorted({point.kind for point in points}):
+        mine = [point for point in points if point.kind == kind]
+        iterations = sorted({point.iteration for point in mine})
+        columns = [averages(mine, name) for name, _ in PANELS]
+        for row, iteration in enumerate(iterations):
+            errors = " ".join(f"{f'{means[row]:.1f} ± {spreads[row]:.1f}':>12}" for _, means, spreads in columns)
+            lines.append(f"{kind:12} {iteration:>9} {columns[0][0][row]:>8.0f} {errors}")
+    return "\n".join(lines)

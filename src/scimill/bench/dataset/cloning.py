@@ -1,0 +1,92 @@
+"""Scaling by clones: files that share their blocks with the input's until they are changed, where a file system can."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from scimill.bench.dataset import directory
+from scimill.bench.dataset.ledger import Begun, Ledger
+from scimill.bench.dataset.plan import Plan
+from scimill.bench.formats.source import in_parallel
+from scimill.errors import ScimillError, StorageError
+from scimill.files import Claim, storage_errors
+from scimill.parallel.world import World
+from scimill.store.output import Output
+
+FICLONE = 0x40049409  # ioctl of Linux: _IOW(0x94, 9, int)
+NO_CLONES = (errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
+
+
+def clone_files(
+    output: Output, planned: Plan, begun: Begun, explain: Callable[[str], str], origins: Mapping[str, Path],
+    finish: directory.Finish, world: World,
+) -> bool:  # fmt: skip
+    """Write a planned data set as clones, each rank its share of the files; collective.
+
+    An interrupted one is begun anew when it is resumed: to clone takes no time, and all has to be read in any case.
+
+    Parameters
+    ----------
+    output, planned, begun, explain, finish, world : see `directory.open_directory`.
+    origins : the file that each file is a clone of.
+
+    Returns
+    -------
+    bool, False where it was complete already.
+
+    Raises
+    ------
+    ConfigError : what is there was begun with another configuration.
+    StorageError : the file system cannot clone, or the output exists or cannot be written.
+
+    """
+    claim = Claim(output.lock)
+    prepare = partial(directory.prepare, takes_space=False)
+    if not world.on_root(prepare, output, planned, begun, explain, claim):
+        return False
+    try:
+        _clone_all(output.part, planned, origins, world)
+        world.on_root(directory.complete, output, planned, finish)
+    finally:
+        claim.release()
+    return True
+
+
+def _clone_all(part: Path, planned: Plan, origins: Mapping[str, Path], world: World) -> None:
+    """Clone all files; where that fails, leave nothing behind."""
+    try:
+        in_parallel(world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))])
+    except ScimillError:
+        if world.is_root:
+            shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _clone(part: Path, planned: Plan, number: int, origins: Mapping[str, Path]) -> None:
+    """Clone one file, and read it for the checksums of its blocks."""
+    file = planned.files[number]
+    path = part / file.name
+    with origins[file.name].open("rb") as origin, storage_errors(path, "cloning a file"):
+        with path.open("wb") as target:
+            _share_blocks(origin.fileno(), target.fileno(), path)
+        ledger = Ledger(part, planned.blocks)
+        for block in range(int(planned.first_blocks[number]), int(planned.first_blocks[number + 1])):
+            span = planned.span(block)
+            ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
+
+
+def _share_blocks(source: int, target: int, path: Path) -> None:
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        if error.errno not in NO_CLONES:
+            raise
+        raise StorageError(
+            f"the file system cannot clone files ({error.strerror})", where=str(path),
+            allowed="input and output on one XFS, Btrfs or other file system with reflinks", remedy="--mode copy",
+        ) from None  # fmt: skip
+    os.fsync(target)

@@ -1,0 +1,429 @@
+"""Writing a data set of plain files as a store is written: lay down, then move bytes, then rename.
+
+The directory is ``NAME.part`` until every block is done. Rank 0 makes it, all ranks lay down the files at their full
+size, then each rank writes its blocks' bytes and rows of the ledger on its own. The manifest is written last.
+"""
+
+import dataclasses
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import __version__
+from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
+from scimill.bench.dataset.plan import MARGIN, DataFile, Plan, Span, work_buffer
+from scimill.bench.params import ALGORITHM
+from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
+from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
+from scimill.parallel.partition import share
+from scimill.parallel.report import Progress, say
+from scimill.parallel.world import Stop, World
+from scimill.store.checksums import crc32c
+from scimill.store.direct import Bytes, File, lay_down, use_direct
+from scimill.store.output import RESUME, Output, check_absent
+
+Finish = Callable[[tuple[Entry, ...]], Manifest]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A block's bytes in a work buffer: `view` of it, to be given back as `buffer` when they are written."""
+
+    span: Span
+    view: Bytes
+    parts: tuple[int, ...]
+    buffer: Bytes
+
+
+class Buffers:
+    """The work buffers of a rank: one, or two where a block is made while the other one is written."""
+
+    def __init__(self, block_size: int, count: int) -> None:
+        self._free = [work_buffer(block_size) for _ in range(count)]
+        self._writing: list[tuple[Future[None], Bytes]] = []
+
+    def take(self) -> Bytes:
+        """Return a free buffer, waiting for the oldest write where there is none; a failed write is raised here."""
+        if not self._free:
+            future, buffer = self._writing.pop(0)
+            future.result()
+            self._free.append(buffer)
+        return self._free.pop()
+
+    def lend(self, buffer: Bytes, future: "Future[None]") -> None:
+        """Leave a buffer to a write."""
+        self._writing.append((future, buffer))
+
+    def give(self, buffer: Bytes) -> None:
+        """Give a buffer back."""
+        self._free.append(buffer)
+
+    def wait(self) -> None:
+        """Wait for all writes."""
+        while self._writing:
+            future, buffer = self._writing.pop(0)
+            future.result()
+            self._free.append(buffer)
+
+
+class DirectoryWriter:
+    """A directory that has been laid down, of which each rank writes its blocks. Made by `open_directory`.
+
+    It satisfies `store.mill.BlockWriter`; its rows are bytes.
+    """
+
+    def __init__(self, world: World, output: Output, plan: Plan, claim: Claim, finish: Finish, *, direct: bool) -> None:
+        self.plan, self._world, self._output, self._claim, self._finish = plan, world, output, claim, finish
+        self.pending: NDArray[np.int64] = np.arange(plan.blocks)
+        self._ledger = Ledger(output.part, plan.blocks)
+        self._direct = direct
+        self._file: tuple[int, File] | None = None
+        self._buffers = Buffers(plan.block_size, 2 if direct else 1)
+        self._thread = ThreadPoolExecutor(1) if direct else None
+
+    @property
+    def rows(self) -> int:
+        """Bytes of the data set."""
+        return self.plan.size
+
+    def rows_done(self) -> int:
+        """Bytes of all blocks that are done."""
+        done = int(np.count_nonzero(self._ledger.rows()["state"] == DONE))
+        return min(self.plan.size, done * self.plan.block_size)
+
+    def make(self, block: int) -> Block:
+        """Make the bytes of a block."""
+        span, buffer = self.plan.span(block), self._buffers.take()
+        file = self.plan.files[span.number]
+        file.fill(span.start, span.stop, buffer, MARGIN)
+        parts = file.parts(span.start, span.stop, buffer, MARGIN)
+        return Block(span, buffer[MARGIN : MARGIN + span.stop - span.start], parts, buffer)
+
+    def write(self, block: int, data: Block, started: float) -> None:
+        """Write a block: its bytes, then its row. A failure may be told at a later call."""
+        del started
+        if self._thread is None:
+            self._write(block, data)
+            self._buffers.give(data.buffer)
+        else:
+            self._buffers.lend(data.buffer, self._thread.submit(self._write, block, data))
+
+    def _write(self, block: int, data: Block) -> None:
+        path = self._path(data.span)
+        with storage_errors(path, f"writing block {block}"):
+            self._open(data.span).write(data.view, data.span.start)
+            self._ledger.write(block, crc32c(data.view.data), data.parts)
+
+    def _path(self, span: Span) -> Path:
+        return self._output.part / self.plan.files[span.number].name
+
+    def _open(self, span: Span) -> File:
+        """Return the file of a block, closing the one before: a rank's blocks come in the order of the files."""
+        if self._file is None or self._file[0] != span.number:
+            self._close()
+            self._file = span.number, File(self._path(span), direct=self._direct)
+        return self._file[1]
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with storage_errors(self._output.part, "bringing a file to the disk"):
+                self._file[1].close()
+            self._file = None
+
+    def check_done(self, stop: Stop) -> None:
+        """Find the blocks that are still to do; done ones are read and compared with their checksums. Collective."""
+        rows = self._world.broadcast(self._ledger.rows() if self._world.is_root else None)
+        assert rows is not None
+        done = np.flatnonzero(rows["state"] == DONE)
+        mine, unread = [], False
+        progress = Progress(len(done), unit="blocks", what="checking what is done", enabled=self._world.is_root)
+        for number, block in enumerate(share(done, self._world.rank, self._world.size).tolist()):
+            if stop.requested():
+                unread = True
+                break
+            if not (is_done(block, rows[block]) and self._stored_checksum(block) == rows["crc32c"][block]):
+                mine.append(block)
+            if progress.due():
+                progress.update(number * self._world.size)
+        progress.close()
+        if any(self._world.gather_all(unread)):
+            reason = stop.finish()
+            self._claim.release()
+            self._world.fail(Stopped(f"stopped by {reason} while looking at what is done", remedy=RESUME))
+        damaged = np.array(sorted(b for part in self._world.gather_all(mine) for b in part), dtype=np.int64)
+        if damaged.size and self._world.is_root:
+            say(f"{damaged.size} blocks do not match their checksums and are done again")
+        self.pending = np.union1d(np.flatnonzero(rows["state"] != DONE), damaged)
+
+    def _stored_checksum(self, block: int) -> int:
+        span = self.plan.span(block)
+        with storage_errors(self._path(span), f"checking block {block}"):
+            return stored_checksum(self._path(span), span.start, span.stop)
+
+    def flush(self) -> None:
+        """Wait for all writes."""
+        self._buffers.wait()
+
+    def finish(self) -> bool:
+        """When every block is done, write the manifest and give the directory its name."""
+        self.flush()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._close()
+        self._world.barrier()
+        rows = self._ledger.rows()
+        complete = bool(np.all(rows["state"] == DONE))
+        if complete:
+            for number in share(np.arange(len(self.plan.files)), self._world.rank, self._world.size).tolist():
+                self._patch(number, rows)
+            self._world.barrier()
+            self._world.on_root(self._complete)
+        self._claim.release()
+        return complete
+
+    def _patch(self, number: int, rows: NDArray[np.void]) -> None:
+        """Write what of a file is only known now, and the checksums of the blocks that it changes."""
+        file, first = self.plan.files[number], int(self.plan.first_blocks[number])
+        parts = rows["parts"][first : int(self.plan.first_blocks[number + 1])]
+        path = self._output.part / file.name
+        for offset, content in file.patches(self.plan.block_size, parts):
+            with storage_errors(path, "writing what is known last"), path.open("r+b") as stream:
+                for start, piece in _pieces(offset, content, self.plan.block_size):
+                    stream.seek(start)
+                    stream.write(piece)
+                stream.flush()
+                os.fsync(stream.fileno())
+                for start, _ in _pieces(offset, content, self.plan.block_size):
+                    block = first + start // self.plan.block_size
+                    self._ledger.write(block, self._stored_checksum(block), tuple(rows["parts"][block].tolist()))
+
+    def _complete(self) -> None:
+        complete(self._output, self.plan, self._finish)
+
+
+def complete(output: Output, plan: Plan, finish: Finish) -> None:
+    """Write the manifest, then give the directory its name, in place of an old data set."""
+    part, path = output.part, output.path
+    ledger = Ledger(part, plan.blocks)
+    sync(ledger.path)
+    finish(entries(plan, ledger.rows())).write(part)
+    replaced = path.with_name(path.name + ".replaced")
+    with storage_errors(path, "replacing the old data set"):
+        if (path / MANIFEST).exists():
+            path.rename(replaced)
+    rename(part, path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:
+    """Cut bytes at the borders of blocks."""
+    while content:
+        room = block_size - offset % block_size
+        yield offset, content[:room]
+        offset, content = offset + room, content[room:]
+
+
+def stored_checksum(path: Path, start: int, stop: int) -> int:
+    """CRC-32C of bytes [start, stop) of a file, or of as many as there are."""
+    crc, step = 0, 1 << 22
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while start < stop and (piece := file.read(min(step, stop - start))):
+            crc = crc32c(piece, crc)
+            start += len(piece)
+    return int(crc)
+
+
+# ---- laying down ------------------------------------------------------------------------------------------------
+
+
+def open_directory(
+    world: World, output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], stop: Stop,
+    finish: Finish, *, direct: bool,
+) -> DirectoryWriter | None:  # fmt: skip
+    """Lay down a directory, or find what is done of one; collective. Return None where it is complete already.
+
+    Parameters
+    ----------
+    world, output, plan : the ranks, the place, the content.
+    begun : the record of what it is begun with.
+    explain : says in what a stored configuration differs; empty where it does not.
+    stop : asked while done blocks are being checked.
+    finish : makes the manifest from the files' entries.
+    direct : whether to write past the page cache where the file system takes it.
+
+    Raises
+    ------
+    ConfigError : what is there was begun with another configuration.
+    StorageError : the output exists, is no data set, cannot be written, or the disk is too small.
+
+    """
+    claim = Claim(output.lock)
+    if not world.on_root(prepare, output, plan, begun, explain, claim):
+        return None
+    direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))
+    _lay_down_files(world, output, plan, claim)
+    writer = DirectoryWriter(world, output, plan, claim, finish, direct=direct)
+    writer.check_done(stop)
+    return writer
+
+
+def prepare(
+    output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], claim: Claim, *, takes_space: bool = True
+) -> bool:
+    """Check what is there, and make the directory with an empty ledger where there is none; False if complete.
+
+    Parameters
+    ----------
+    output, plan, begun, explain : see `open_directory`.
+    claim : that of the output; taken where there is something to do.
+    takes_space : whether the files need space of their own.
+
+    Raises
+    ------
+    ConfigError, StorageError : see `open_directory`.
+
+    """
+    check_place(output)
+    with storage_errors(output.lock, "locking the output"):
+        claim.acquire()
+    try:
+        to_do = _is_to_do(output, plan, begun, explain)
+        if to_do and takes_space:
+            check_space(output.part, plan)
+        if to_do and not output.part.exists():
+            _make_directory(output, plan, begun)
+    except ScimillError:
+        claim.release()
+        raise
+    if not to_do:
+        claim.release()
+    return to_do
+
+
+def check_place(output: Output) -> None:
+    """Refuse an output that cannot become a directory, or holds something else."""
+    path = output.path
+    check_directory(output.lock)
+    if path.exists() and not path.is_dir():
+        raise StorageError("the output is a file", where=str(path), allowed="a directory, which is made")
+    if path.is_dir() and path.is_mount():
+        raise StorageError("the output is a mount point", where=str(path), remedy="name a directory in it")
+    with storage_errors(path, "looking at the output"):
+        if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).exists():
+            raise StorageError("the output holds other data", where=str(path), remedy="name another output")
+
+
+def _is_to_do(output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str]) -> bool:
+    if output.resume and output.part.exists():
+        stored = Begun.read(output.part)
+        _check_same(stored, begun, explain, output.part)
+    elif output.resume and (output.path / MANIFEST).exists():
+        made = Manifest.read(output.path)
+        there = Begun("bench", made.algorithm, str(made.made["scimill_version"]), made.config, plan.blocks)
+        _check_same(there, begun, explain, output.path)
+        return False
+    else:
+        _make_way(output)
+    return True
+
+
+def _make_way(output: Output) -> None:
+    """Remove an unfinished run where it may be; refuse what may not be replaced."""
+    if not output.overwrite:
+        if (output.path / MANIFEST).exists() or output.part.exists():
+            check_absent(output)
+    elif output.part.exists():
+        Begun.read(output.part)
+        with storage_errors(output.part, "removing the unfinished run"):
+            shutil.rmtree(output.part)
+
+
+def check_space(part: Path, plan: Plan) -> None:
+    """Refuse a data set that is larger than what is free, not counting what is there of it."""
+    there = sum(path.stat().st_blocks * 512 for path in part.rglob("*") if path.is_file())
+    largest = max(file.size for file in plan.files)
+    check_free(part, plan.size - there)
+    limit = os.pathconf(part.parent, "PC_FILESIZEBITS")
+    if largest >= 1 << (limit - 1):
+        raise StorageError(f"the file system takes no files of {largest} bytes", where=str(part.parent))
+
+
+def _make_directory(output: Output, plan: Plan, begun: Begun) -> None:
+    with storage_errors(output.new, "making the directory"):
+        if output.new.exists():
+            shutil.rmtree(output.new)
+        (output.new / FOLDER).mkdir(parents=True)
+        begun.write(output.new)
+        Ledger(output.new, plan.blocks).create()
+    rename(output.new, output.part)
+
+
+def _check_same(stored: Begun, begun: Begun, explain: Callable[[str], str], path: Path) -> None:
+    difference = explain(stored.config)
+    if stored.campaign != begun.campaign:
+        difference = f"by {stored.campaign}, not {begun.campaign}"
+    elif not difference and stored.algorithm != begun.algorithm:
+        difference = f"algorithm {stored.algorithm} of scimill {stored.scimill_version}, not {begun.algorithm}"
+    elif not difference and stored.blocks != begun.blocks:
+        difference = "other blocks"
+    if difference:
+        raise ConfigError(
+            f"the data set was begun with another configuration: {difference}", where=str(path),
+            remedy="resume with the first configuration, or give --overwrite",
+        )  # fmt: skip
+
+
+def _lay_down_files(world: World, output: Output, plan: Plan, claim: Claim) -> None:
+    """Make all files at their full size, each rank its share; all ranks fail together where one cannot."""
+    failure: ScimillError | None = None
+    reserved = True
+    try:
+        if not (output.part / FOLDER).is_dir():
+            raise StorageError(
+                f"host {socket.gethostname()} does not see the output", where=str(output.part),
+                remedy="write to a file system that all hosts share",
+            )  # fmt: skip
+        for number in share(np.arange(len(plan.files)), world.rank, world.size).tolist():
+            reserved &= _lay_down(output.part, plan.files[number])
+    except ScimillError as error:
+        failure = error
+    found = [error for error in world.gather_all(failure) if error is not None]
+    if found:
+        claim.release()
+        world.fail(found[0])
+    if not all(world.gather_all(reserved)) and world.is_root:
+        say("this file system reserves no space: a disk that fills up is found while writing")
+
+
+def _lay_down(part: Path, file: DataFile) -> bool:
+    path = part / file.name
+    with storage_errors(path, "reserving space"):
+        path.parent.mkdir(exist_ok=True)
+        return lay_down(path, file.size)
+
+
+def manifest(workload: str, form: str, seed: int, plan: Plan, text: str, files: tuple[Entry, ...]) -> Manifest:
+    """Describe a finished data set, and what it was made on.
+
+    Parameters
+    ----------
+    workload, form, seed : its workload, format and seed.
+    plan, text : its content, and the configuration that it was made by.
+    files : its files.
+
+    """
+    made: dict[str, str | int] = {
+        "scimill_version": __version__,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": socket.gethostname(),
+    }
+    return Manifest(workload, form, seed, ALGORITHM, plan.block_size, plan.size, plan.records, text, files, made)

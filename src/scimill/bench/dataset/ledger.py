@@ -1,0 +1,190 @@
+"""The ledger and the manifest of a data set: which blocks are done, and what the finished files are.
+
+A row of the ledger is written by one call after its block's bytes, so a block that is marked done is complete at any
+instant. The manifest is written last.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.plan import Plan
+from scimill.errors import InputError, StorageError
+from scimill.files import replacing, storage_errors
+from scimill.store.checksums import all_joined, crc32c
+
+FORMAT = 1
+FOLDER, LEDGER, RUN, MANIFEST = ".scimill", "ledger", "run.json", "manifest.json"
+DONE = 255  # as in the store: no single flipped bit makes a pending block a done one
+PARTS = 3  # numbers that a file may keep for its patches, see `plan.DataFile.parts`
+ROW = np.dtype(
+    [("crc32c", "<u4"), ("parts", "<u4", PARTS), ("row_crc32c", "<u4"), ("state", "u1"), ("reserved", "u1", 11)]
+)
+
+Rows = NDArray[Any]
+
+
+class Ledger:
+    """The rows of all blocks, in a file of its own; each rank writes those of its blocks."""
+
+    def __init__(self, folder: Path, blocks: int) -> None:
+        self.path = folder / FOLDER / LEDGER
+        self._blocks = blocks
+
+    def create(self) -> None:
+        """Make the file, all blocks pending."""
+        self.path.touch()
+        os.truncate(self.path, self._blocks * ROW.itemsize)
+
+    def rows(self) -> Rows:
+        """All rows; what is missing of the file is pending."""
+        rows = np.zeros(self._blocks, dtype=ROW)
+        stored = np.fromfile(self.path, dtype=ROW, count=self._blocks)
+        rows[: len(stored)] = stored
+        return rows
+
+    def write(self, block: int, crc: int, parts: tuple[int, ...] = ()) -> None:
+        """Mark a block as done."""
+        row = np.zeros((), dtype=ROW)
+        row["crc32c"], row["state"] = crc, DONE
+        row["parts"][: len(parts)] = parts
+        row["row_crc32c"] = row_checksum(block, row)
+        descriptor = os.open(self.path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, row.tobytes(), block * ROW.itemsize)
+        finally:
+            os.close(descriptor)
+
+
+def row_checksum(block: int, row: Rows) -> int:
+    """CRC-32C of a row: of the block's number, its checksum, its parts and its state."""
+    content = np.int64(block).tobytes() + row["crc32c"].tobytes() + row["parts"].tobytes() + row["state"].tobytes()
+    return int(crc32c(content))
+
+
+def is_done(block: int, row: Rows) -> bool:
+    """Whether a row marks its block as done and is itself sound."""
+    return bool(row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row))
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of a finished data set."""
+
+    name: str
+    size: int
+    records: int
+    crc32c: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a finished data set is: its configuration, its files, and how it was made."""
+
+    workload: str
+    format: str
+    seed: int
+    algorithm: int
+    block_size: int
+    size: int
+    records: int
+    config: str
+    files: tuple[Entry, ...]
+    made: dict[str, str | int]
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of the data set, with a checksum of its own."""
+        values = {"format_version": FORMAT, **dataclasses.asdict(self)}
+        values["manifest_crc32c"] = _own_checksum(values)
+        with replacing(folder / MANIFEST, "manifest") as part:
+            part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read it back.
+
+        Raises
+        ------
+        InputError : there is none.
+        StorageError : it is damaged.
+        """
+        path = folder / MANIFEST
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                raise _damaged(path) from None
+            raise InputError(
+                f"no finished data set of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
+            ) from None
+        try:
+            values = json.loads(text)
+            checksum, version = values.pop("manifest_crc32c"), values["format_version"]
+            if checksum != _own_checksum(values):
+                raise _damaged(path)
+            if version != FORMAT:
+                raise InputError(f"a manifest of format {version}", where=str(path), allowed=f"format {FORMAT}")
+            del values["format_version"]
+            return cls(**{**values, "files": tuple(Entry(**entry) for entry in values["files"])})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _damaged(path) from None
+
+
+def _own_checksum(values: dict[str, Any]) -> int:
+    return int(crc32c(json.dumps(values, sort_keys=True).encode()))
+
+
+def _damaged(path: Path) -> StorageError:
+    return StorageError("the manifest is damaged", where=str(path), remedy="make the data set again")
+
+
+def file_checksum(plan: Plan, number: int, rows: Rows) -> int:
+    """CRC-32C of a file, joined from those of its blocks."""
+    blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
+    sizes = (span.stop - span.start for span in map(plan.span, blocks))
+    return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
+
+
+def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:
+    """All files with their checksums."""
+    return tuple(
+        Entry(file.name, file.size, file.records, file_checksum(plan, number, rows))
+        for number, file in enumerate(plan.files)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """What an unfinished data set was begun with, for ``--resume``."""
+
+    campaign: str
+    algorithm: int
+    scimill_version: str
+    config: str
+    blocks: int
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of the data set."""
+        with replacing(folder / FOLDER / RUN, "record of the run") as part:
+            part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Begun":
+        """Read it back.
+
+        Raises
+        ------
+        StorageError : it is missing or damaged: the folder is not ours.
+        """
+        path = folder / FOLDER / RUN
+        try:
+            with storage_errors(path, "reading the record of the run"):
+                return cls(**json.loads(path.read_text("utf-8")))
+        except (ValueError, TypeError, StorageError):
+            what = "the directory is no data set that scimill has begun"
+            raise StorageError(what, where=str(folder), remedy="name another output, or remove it") from None

@@ -1,0 +1,82 @@
+"""TFRecord files of BERT instances: ``part-00000-of-00500`` and so on for training, ``eval_10k`` for evaluation."""
+
+import dataclasses
+import itertools
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.plan import DataFile, Plan, too_small
+from scimill.bench.dataset.streams import Offsets, Stream, StreamSegment, measure, split
+from scimill.bench.kernels import sequences
+from scimill.bench.kernels.counter import stream_key, within, words
+from scimill.bench.params import CAMPAIGN, Plannable, block_size_of
+from scimill.parallel.world import World
+from scimill.store.checksums import crc32c
+from scimill.store.direct import Bytes
+
+TRAINING, EVALUATION, FILES = 30, 31, 32  # streams
+MOST_EVALUATION = 10_000  # instances of the file eval_10k
+USUAL_FILES = 500  # of the real set, whose number stands in every name
+
+
+@dataclasses.dataclass(frozen=True)
+class Instances:
+    """Law of framed records; satisfies `streams.RecordLaw`."""
+
+    key: np.uint64
+    is_random: bool
+    group: int = 192
+    typical: int = 2600
+
+    def lengths(self, first: int, count: int) -> Offsets:
+        """Bytes of `count` records from `first` on."""
+        out = np.empty(count, dtype=np.int64)
+        sequences.lengths(out, self.key, first, self.is_random)
+        return out
+
+    def encode(self, work: Bytes, at: int, limit: int, first: int, last: int) -> None:
+        """Write records; see `streams.RecordLaw`."""
+        starts = np.empty((limit - at) // 2000 + 3, dtype=np.int64)  # the shortest record has 2197 bytes
+        count = sequences.encode(work, at, limit, self.key, first, last, self.is_random, length_crcs(), starts)
+        places, view = starts[: count + 1].tolist(), work.data
+        crcs = [crc32c(view[start + 12 : stop - 4]) for start, stop in itertools.pairwise(places)]
+        sequences.put_checksums(work, starts, sequences.masked(np.array(crcs, dtype=np.uint32)), count)
+
+
+@cache
+def length_crcs() -> NDArray[np.uint32]:
+    """Masked CRC of every length that a record may have."""
+    crcs = [crc32c(length.to_bytes(8, "little")) for length in range(sequences.MOST_BYTES)]
+    return sequences.masked(np.array(crcs, dtype=np.uint32))
+
+
+def instances(config: Plannable, stream: int) -> Instances:
+    """Law of a stream of a configuration."""
+    return Instances(stream_key(config.seed, CAMPAIGN, stream), config.sequences == "random")
+
+
+def plan(config: Plannable, request: int, world: World) -> Plan:
+    """Plan the training files and the evaluation file; the latter has its share, at most 10 000 instances."""
+    held_out = _evaluation(config, request, world)
+    training = measure(instances(config, TRAINING), max(1, request - held_out.size), world)
+    if request < (least := held_out.size + training.offset_of(1)):
+        raise too_small(request, least, "instance each for training and evaluation")
+    count = training.fit(request - held_out.size, config.fit, "instance")
+    key = stream_key(config.seed, CAMPAIGN, FILES)
+    parts = split(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
+    total = max(USUAL_FILES, len(parts))
+    files = [_file(f"part-{i:05}-of-{total:05}", training, *part) for i, part in enumerate(parts)]
+    return Plan((*files, held_out), block_size_of(config))
+
+
+def _evaluation(config: Plannable, request: int, world: World) -> DataFile:
+    law = instances(config, EVALUATION)
+    count = min(MOST_EVALUATION, max(1, int(request * config.evaluation_share / law.typical)))
+    file = _file("eval_10k", measure(law, count * sequences.MOST_BYTES, world), 0, count)
+    return dataclasses.replace(file, is_held_out=True)
+
+
+def _file(name: str, stream: Stream, first: int, last: int) -> DataFile:
+    return DataFile(name, last - first, (StreamSegment.of(stream, first, last),))

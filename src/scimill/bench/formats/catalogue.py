@@ -1,0 +1,50 @@
+"""Which module plans and which one reads the files of a workload in a format."""
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+from scimill.bench.dataset.plan import Plan
+from scimill.bench.params import Plannable, format_of
+from scimill.parallel.world import World
+
+FORMATS: Mapping[tuple[str, str], tuple[str, str, str]] = MappingProxyType(
+    {
+        # (workload, format): module whose `plan` makes its files, module that reads them, and the reader's name in it
+        ("imseg", "npy"): ("imseg_npy.write", "imseg_npy.read", ""),
+        ("bert", "tfrecord"): ("bert_tfrecord.write", "bert_tfrecord.read", ""),
+        ("dlrm", "bin"): ("dlrm_bin.write", "dlrm_bin.read", ""),
+        ("dlrm", "text"): ("dlrm_text.write", "dlrm_text.read", ""),
+        ("dlrm", "npz"): ("dlrm_arrays.npz", "dlrm_arrays.read", "archives"),
+        ("dlrm", "npy"): ("dlrm_arrays.npy", "dlrm_arrays.read", "triplets"),
+        ("dlrm", "parquet"): ("dlrm_arrays.parquet", "dlrm_arrays.read", "tables"),
+    }
+)
+
+
+def plan(config: Plannable, request: int, world: World) -> Plan:
+    """Plan a data set of plain files of `request` bytes; collective. The same on any number of ranks.
+
+    Raises
+    ------
+    ConfigError : the request is smaller than a record.
+
+    """
+    writer, _, _ = FORMATS[config.workload, format_of(config)]
+    return cast(Plan, _load(writer).plan(config, request, world))
+
+
+def reader(workload: str, form: str) -> Any:
+    """Reader of a workload's files in a format: an object with ``PATTERNS``, ``find`` and ``scan``."""
+    _, module, name = FORMATS[workload, form]
+    return getattr(_load(module), name) if name else _load(module)
+
+
+def readers(workload: str) -> dict[str, Any]:
+    """Readers of a workload's files by format; see `reader`."""
+    return {form: reader(of, form) for of, form in FORMATS if of == workload}
+
+
+def _load(module: str) -> Any:
+    return importlib.import_module(f"scimill.bench.formats.{module}")

@@ -1,0 +1,63 @@
+"""Rows of dlrm: the laws of a configuration, and columns of its rows as bytes."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+
+from scimill.bench.dataset.plan import Records
+from scimill.bench.kernels import clicks
+from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law, Tile
+from scimill.bench.kernels.counter import stream_key
+from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.store.direct import Bytes
+
+ROWS = 20  # stream
+TILE_ROWS = 64  # 30 KB for all columns, which stay in the first cache
+LABEL, DENSE, SPARSE = (0, 1), (1, 1 + INTEGERS), (1 + INTEGERS, 1 + INTEGERS + CATEGORIES)
+"""Columns [begin, end) of a row."""
+ALL = (0, SPARSE[1])
+NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in range(CATEGORIES)))
+"""Of the columns, in tables."""
+
+
+@cache
+def law(ids: str, missing: float, *, is_text: bool = False) -> Law:
+    """Law of a configuration's values; the integers of text have their own range, its categories are 32-bit hashes."""
+    integers = INTEGER_RANGE if not is_text else TEXT_RANGE if ids == "uniform" else RARE_RANGE
+    categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else COUNTS
+    ranges = np.array([2, *[integers] * INTEGERS, *categories], dtype=np.uint64)
+    return Law(ranges, ids == "skewed", np.uint64(round(missing * 65536)))
+
+
+@cache
+def key(seed: int) -> np.uint64:
+    """Key of the rows' stream."""
+    return stream_key(seed, CAMPAIGN, ROWS)
+
+
+def columns(config: Plannable, dtype: str, span: tuple[int, int], first: int, count: int) -> Records:
+    """Return `count` rows from `first` on of the columns of a span as a segment, each row after the other."""
+    width, item = span[1] - span[0], np.dtype(dtype).itemsize
+    return Records(count * width * item, width * item, encoder(config, dtype, span, first))
+
+
+def encoder(config: Plannable, dtype: str, span: tuple[int, int], first: int) -> Callable[[Bytes, int, int], None]:
+    """Return the function that makes rows of a segment which begins with row `first`; see `plan.Records`."""
+    return partial(_encode, key(config.seed), law(config.ids, config.missing), dtype, span, first)
+
+
+def _encode(
+    stream: np.uint64, values: Law, dtype: str, span: tuple[int, int], first: int, out: Bytes, begin: int, count: int
+) -> None:
+    if values.is_skewed or values.missing:
+        clicks.rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
+    elif np.dtype(dtype) == np.int32 and span[0] % 2 == span[1] % 2 == 0:
+        clicks.uniform_pairs(out.view(np.uint64), stream, first + begin, _tile(span, tuple(values.ranges), True))
+    else:
+        clicks.uniform_values(out.view(dtype), stream, first + begin, _tile(span, tuple(values.ranges), False))
+
+
+@cache
+def _tile(span: tuple[int, int], ranges: tuple[np.uint64, ...], in_pairs: bool) -> Tile:
+    return clicks.tile(np.array(ranges[slice(*span)]), span[0], TILE_ROWS, in_pairs=in_pairs)

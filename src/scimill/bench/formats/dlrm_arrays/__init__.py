@@ -1,0 +1,1 @@
+"""Arrays of dlrm: .npz archives, .npy triplets, parquet."""

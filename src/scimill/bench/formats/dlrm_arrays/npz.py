@@ -1,0 +1,167 @@
+"""NumPy's .npz format for dlrm: a zip file of three arrays, stored, each aligned to its values.
+
+The places of all bytes are known beforehand but for the CRC-32 of each array, which a zip file holds in its headers:
+it is joined from those of the blocks and written last.
+"""
+
+import dataclasses
+import struct
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
+from scimill.bench.formats import dlrm
+from scimill.bench.formats.dlrm_bin.write import companion, feature_counts
+from scimill.bench.formats.imseg_npy.write import header
+from scimill.bench.params import Plannable, block_size_of
+from scimill.parallel.world import World
+from scimill.store.checksums import CRC32, all_joined, crc32
+from scimill.store.direct import Bytes
+
+ALIGNMENT = 8  # bytes: arrays begin at multiples of this, as their rows do, so that a file grows by whole rows only
+MEMBERS = (("X_int.npy", dlrm.DENSE), ("X_cat.npy", dlrm.SPARSE), ("y.npy", dlrm.LABEL))
+DTYPE = "<i8"
+
+# The layout of zip files is that of APPNOTE.TXT 6.3.10 (PKWARE), with the fields of zip64 for every member.
+_LOCAL, _CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
+_VERSION, _NOTHING16, _NOTHING32 = 45, 0xFFFF, 0xFFFFFFFF
+_DATE = 0x21  # 1 January 1980, the earliest: no clock in the bytes
+_PADDING = 0xD935  # extra field of padding, as Android's zipalign writes it
+_LOCAL_CRC, _CENTRAL_CRC = 14, 16  # bytes from the header's start
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """An array in a zip file: where its local header begins, its .npy header, its data."""
+
+    name: str
+    span: tuple[int, int]
+    rows: int
+    offset: int
+
+    @cached_property
+    def npy_header(self) -> bytes:
+        """Header of the array."""
+        width = self.span[1] - self.span[0]
+        return header((self.rows,) if width == 1 else (self.rows, width), DTYPE)
+
+    @cached_property
+    def data(self) -> int:
+        """First byte of the array's values: the first multiple that the headers before it leave free."""
+        least = self.offset + _LOCAL.size + len(self.name) + 20 + 4 + len(self.npy_header)
+        return -(-least // ALIGNMENT) * ALIGNMENT
+
+    @cached_property
+    def start(self) -> int:
+        """First byte of the member's content, which is what its CRC covers."""
+        return self.data - len(self.npy_header)
+
+    @cached_property
+    def stop(self) -> int:
+        """End of its content."""
+        return self.data + self.rows * 8 * (self.span[1] - self.span[0])
+
+    def local_header(self) -> bytes:
+        """Everything before its values; the CRC is 0."""
+        size = self.stop - self.start
+        padding = self.start - self.offset - _LOCAL.size - len(self.name) - 20 - 4
+        extra = struct.pack("<2H2Q2H", 1, 16, size, size, _PADDING, padding) + bytes(padding)
+        fields = (_VERSION, 0, 0, 0, _DATE, 0, _NOTHING32, _NOTHING32, len(self.name), len(extra))
+        return _LOCAL.pack(b"PK\3\4", *fields) + self.name.encode() + extra + self.npy_header
+
+    def central_header(self) -> bytes:
+        """Its row in the directory at the end of the file; the CRC is 0."""
+        size = self.stop - self.start
+        extra = struct.pack("<2H3Q", 1, 24, size, size, self.offset)
+        sizes = (0, _NOTHING32, _NOTHING32, len(self.name), len(extra))
+        fields = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0o600 << 16, _NOTHING32)
+        return _CENTRAL.pack(b"PK\1\2", *fields) + self.name.encode() + extra
+
+
+def members(rows: int) -> list[Member]:
+    """Members of a file of so many rows, in their order."""
+    found: list[Member] = []
+    for name, span in MEMBERS:
+        found.append(Member(name, span, rows, found[-1].stop if found else 0))
+    return found
+
+
+def directory(found: list[Member]) -> bytes:
+    """The end of a zip file: its directory and where that is."""
+    rows = b"".join(member.central_header() for member in found)
+    start, count = found[-1].stop, len(found)
+    end = start + len(rows)
+    record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, _VERSION, _VERSION, 0, 0, count, count, len(rows), start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(rows), _NOTHING32, 0)
+    return rows + record + locator + last
+
+
+@dataclasses.dataclass(frozen=True)
+class NpzFile(DataFile):
+    """A zip file of arrays."""
+
+    members: tuple[Member, ...] = ()
+
+    def parts(self, start: int, stop: int, work: Bytes, at: int) -> tuple[int, ...]:
+        """CRC-32 of what the block holds of each member."""
+        return tuple(
+            crc32(work[at + low - start : at + high - start].data) if high > low else 0
+            for low, high in self._overlaps(start, stop)
+        )
+
+    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        for member in self.members:
+            low, high = max(start, member.start), min(stop, member.stop)
+            yield low, max(low, high)
+
+    def patches(self, block_size: int, parts: NDArray[np.uint32]) -> list[tuple[int, bytes]]:
+        """CRC-32 of each member, for its two headers."""
+        starts = range(0, self.size, block_size)
+        overlaps = [list(self._overlaps(start, min(start + block_size, self.size))) for start in starts]
+        found, central = [], self.members[-1].stop
+        for number, member in enumerate(self.members):
+            pieces = ((int(parts[b, number]), high - low) for b, (low, high) in enumerate(o[number] for o in overlaps))
+            crc = struct.pack("<I", all_joined(pieces, CRC32))
+            found += [(member.offset + _LOCAL_CRC, crc), (central + _CENTRAL_CRC, crc)]
+            central += len(member.central_header())
+        return found
+
+
+def plan(config: Plannable, request: int, world: World) -> Plan:
+    """Plan ``day_0_reordered.npz`` and so on, with the counts of rows and of values that the trainer opens."""
+    del world
+    counts, most = feature_counts(), config.rows_per_file
+
+    def total(rows: int) -> int:
+        """Bytes of so many rows, all files together."""
+        whole, rest = divmod(rows, most)
+        size = whole * size_of(most) + (size_of(rest) if rest else 0)
+        return size + counts.size + row_counts(shares(rows, most)).size
+
+    rows = fit_count(total, request, config.fit, "row", 320)
+    files = [_file(config, number, number * most, part) for number, part in enumerate(shares(rows, most))]
+    return Plan((*files, row_counts(shares(rows, most)), counts), block_size_of(config))
+
+
+def size_of(rows: int) -> int:
+    """Bytes of a file of so many rows."""
+    found = members(rows)
+    return found[-1].stop + len(directory(found))
+
+
+def row_counts(rows: Sequence[int]) -> DataFile:
+    """Return the file of the number of rows of each file."""
+    return companion("day_day_count.npz", "total_per_file", np.array(rows, dtype=np.int64))
+
+
+def _file(config: Plannable, number: int, first: int, rows: int) -> NpzFile:
+    found = members(rows)
+    segments: list[Segment] = []
+    for member in found:
+        segments += [Fixed(member.local_header()), dlrm.columns(config, DTYPE, member.span, first, rows)]
+    segments.append(Fixed(directory(found)))
+    return NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))

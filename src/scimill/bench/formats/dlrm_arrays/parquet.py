@@ -1,0 +1,155 @@
+"""Parquet files of dlrm: 40 int32 columns, plain, neither compressed nor encoded.
+
+pyarrow makes a file of zeros, of which only the structure (page headers and footer) is kept. Where the values of each
+column lie follows from the footer, so that any rank can write any range of a file.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scimill.bench.dataset.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
+from scimill.bench.formats import dlrm
+from scimill.bench.formats.dlrm import NAMES
+from scimill.bench.formats.dlrm_bin.write import ROW_BYTES
+from scimill.bench.params import Plannable, block_size_of
+from scimill.parallel.world import World
+
+GROUP_ROWS = 2**18  # rows of a row group: 1 MiB of each column, one page
+ZEROS = 4096  # bytes; only a longer run of zeros is a page of values
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """Structure of a file: its bytes, and the column and first row of each run of values between them."""
+
+    structure: tuple[bytes, ...]
+    values: tuple[tuple[int, int, int], ...]
+    """(column, first row, number of rows) behind each piece of the structure but the last"""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return sum(map(len, self.structure)) + 4 * sum(rows for _, _, rows in self.values)
+
+
+def plan(config: Plannable, request: int, world: World) -> Plan:
+    """Plan ``day_0.parquet`` and so on; rank 0 asks pyarrow for their structure."""
+    count, templates = world.on_root(_fit, config, request)
+    parts = shares(count, config.rows_per_file)
+    files = [_file(config, number, rows, templates[rows]) for number, rows in enumerate(parts)]
+    return Plan(tuple(files), block_size_of(config))
+
+
+def _fit(config: Plannable, request: int) -> tuple[int, dict[int, Template]]:
+    """Return the number of rows, and the structure of files of each number of rows that occurs."""
+    most = config.rows_per_file
+
+    def total(rows: int) -> int:
+        whole, rest = divmod(rows, most)
+        return (whole * template(most).size if whole else 0) + (template(rest).size if rest else 0)
+
+    guess = 1
+    for _ in range(3):  # the structure has nearly as many bytes for one number of rows as for the next
+        guess = max(1, guess + (request - total(guess)) // ROW_BYTES)
+    count = fit_count(total, request, config.fit, "row", ROW_BYTES, guess)
+    return count, {rows: template(rows) for rows in set(shares(count, most))}
+
+
+def _file(config: Plannable, number: int, rows: int, structure: Template) -> DataFile:
+    segments: list[Segment] = []
+    for piece, (column, row, length) in zip(structure.structure, structure.values, strict=False):
+        first = number * config.rows_per_file + row
+        segments += [Fixed(piece), dlrm.columns(config, "<i4", (column, column + 1), first, length)]
+    return DataFile(f"day_{number}.parquet", rows, (*segments, Fixed(structure.structure[-1])))
+
+
+@lru_cache(maxsize=64)
+def template(rows: int) -> Template:
+    """Structure of a file of so many rows."""
+    sink = Sink()
+    schema = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in NAMES])
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    options |= {"data_page_size": 2**30, "max_rows_per_page": 2**30}  # a chunk is one page
+    with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, version="2.6", **options) as writer:
+        for first in range(0, rows, GROUP_ROWS):
+            zeros = pa.array(np.zeros(min(GROUP_ROWS, rows - first), dtype=np.int32))
+            writer.write_table(pa.Table.from_arrays([zeros] * len(NAMES), schema=schema), row_group_size=GROUP_ROWS)
+    pieces, values, position = [], [], 0
+    for start, column, row, count in _places(sink):
+        pieces.append(sink.read(position, start))
+        values.append((column, row, count))
+        position = start + 4 * count
+    return Template((*pieces, sink.read(position, sink.size)), tuple(values))
+
+
+def _places(sink: "Sink") -> Iterator[tuple[int, int, int, int]]:
+    """Where the values of each column of each row group lie: at the end of its chunk, which is one page."""
+    metadata, row = pq.read_metadata(pa.PythonFile(sink, mode="r")), 0
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        for column in range(len(NAMES)):
+            chunk = metadata.row_group(group).column(column)
+            yield chunk.data_page_offset + chunk.total_compressed_size - 4 * rows, column, row, rows
+        row += rows
+
+
+class Sink:
+    """A file in memory that remembers no long runs of zeros; what pyarrow needs of one."""
+
+    def __init__(self) -> None:
+        self.size = self._position = 0
+        self._pieces: list[tuple[int, bytes]] = []
+        self.closed = False
+
+    def write(self, content: bytes) -> int:
+        """Append bytes."""
+        content = bytes(content)
+        if len(content) < ZEROS or content != bytes(len(content)):
+            self._pieces.append((self.size, content))
+        self.size += len(content)
+        self._position = self.size
+        return len(content)
+
+    def read(self, start: int, stop: int | None = None) -> bytes:
+        """Return bytes [start, stop), or as a file the next `start` of them."""
+        if stop is None:
+            start, stop = self._position, min(self.size, self._position + start)
+            self._position = stop
+        found = bytearray(stop - start)
+        for offset, piece in self._pieces:
+            low, high = max(start, offset), min(stop, offset + len(piece))
+            if low < high:
+                found[low - start : high - start] = piece[low - offset : high - offset]
+        return bytes(found)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move; as files do."""
+        self._position = offset + (0, self._position, self.size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._position
+
+    def flush(self) -> None:
+        """Do nothing: it is in memory."""
+
+    def close(self) -> None:
+        """Do nothing: it is read afterwards."""
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be moved in."""
+        return True

@@ -1,0 +1,352 @@
+"""The files of dlrm that hold arrays: .npz archives, the .npy triplets of DLRMv2, and parquet, column by column."""
+
+import re
+import zipfile
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.pieces import Change, Changes, Taken, Window, reading
+from scimill.bench.dataset.plan import DataFile, Fixed, Segment
+from scimill.bench.formats import dlrm, source
+from scimill.bench.formats.dlrm_arrays import npy as triplet
+from scimill.bench.formats.dlrm_arrays import npz
+from scimill.bench.formats.dlrm_bin.read import turned
+from scimill.bench.formats.imseg_npy.write import header
+from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.kernels.scaling import Picks
+from scimill.parallel.world import World
+from scimill.store.direct import Bytes
+
+COMPANION = "day_fea_count.npz"
+LOCAL_HEADER = 30  # bytes of a zip file's local header without name and extra field
+LENGTHS_AT = 26  # where in it the lengths of these two stand
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One array of a data set: its name, its columns of a row, its type in the output."""
+
+    name: str
+    span: tuple[int, int]
+    dtype: str
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.span[1] - self.span[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.width * np.dtype(self.dtype).itemsize
+
+
+NPZ = tuple(Stream(name.removesuffix(".npy"), span, npz.DTYPE) for name, span in npz.MEMBERS)
+PARQUET = tuple(Stream(name, (column, column + 1), "<i4") for column, name in enumerate(dlrm.NAMES))
+NPY = tuple(Stream(name, span, dtype) for name, dtype, span in triplet.ARRAYS)
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array in a file: `offset` of its values, -1 where they are compressed and so read all at once."""
+
+    path: Path
+    member: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def rows(self, first: int, count: int) -> Rows:
+        """Rows [first, first + count), shape (count, columns)."""
+        if self.offset < 0:
+            return _whole(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
+        width = int(np.prod(self.shape[1:], dtype=int)) * np.dtype(self.dtype).itemsize
+        content = source.read_bytes(self.path, self.offset + first * width, count * width)
+        return content.view(self.dtype).reshape(count, -1)
+
+
+@lru_cache(maxsize=3)
+def _whole(path: Path, member: str) -> Rows:
+    """A compressed array; those of one file are kept."""
+    with np.load(path) as archive:
+        array: Rows = archive[member]
+    return array
+
+
+@dataclass(frozen=True)
+class ParquetColumn(Array):
+    """A column of a parquet file; `groups` are the first rows of its row groups, and their end."""
+
+    groups: tuple[int, ...] = ()
+
+    def rows(self, first: int, count: int) -> Rows:
+        """Rows [first, first + count), shape (count, 1)."""
+        low, high = bisect_right(self.groups, first) - 1, bisect_left(self.groups, first + count)
+        found = np.concatenate([_group_column(self.path, group, self.member) for group in range(low, high)])
+        return found[first - self.groups[low] :][:count].reshape(-1, 1)
+
+
+@lru_cache(maxsize=2 * len(PARQUET))
+def _group_column(path: Path, group: int, name: str) -> Rows:
+    """One column of one row group."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        column: Rows = file.read_row_group(group, columns=[name], use_threads=False).column(0).to_numpy()
+    return column
+
+
+def read_parquet(path: Path, column: int) -> ParquetColumn:
+    """Read where a column is.
+
+    Raises
+    ------
+    ValueError : the file is no parquet file (pyarrow.ArrowInvalid), or has not all 40 columns.
+
+    """
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    if metadata.num_columns != len(PARQUET):
+        raise ValueError(f"{metadata.num_columns} columns, not {len(PARQUET)}")
+    groups = accumulate((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), initial=0)
+    field = metadata.schema.to_arrow_schema().field(column)
+    dtype = np.dtype(field.type.to_pandas_dtype()).str
+    return ParquetColumn(path, field.name, -1, (metadata.num_rows,), dtype, tuple(groups))
+
+
+def read_array(path: Path, member: str) -> Array:
+    """Read the header of an array: of the .npy file, or of a member of an .npz file.
+
+    Raises
+    ------
+    ValueError, KeyError, zipfile.BadZipFile : it is none, or there is no such member.
+
+    """
+    if path.suffix == ".npy":
+        with path.open("rb") as file:
+            return _array(path, "", file, 0)
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(f"{member}.npy")
+        with archive.open(entry) as file:
+            array = _array(path, member, file, 0)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return Array(path, member, -1, array.shape, array.dtype)
+    lengths = source.read_bytes(path, entry.header_offset + LENGTHS_AT, 4).view("<u2")
+    start = entry.header_offset + LOCAL_HEADER + int(lengths.sum())
+    return Array(path, member, start + array.offset, array.shape, array.dtype)
+
+
+def _array(path: Path, member: str, file: Any, start: int) -> Array:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(file)
+    if is_fortran:
+        raise ValueError("is in Fortran order")
+    if dtype.hasobject:
+        raise ValueError("holds Python objects")
+    return Array(path, member, start + file.tell(), shape, dtype.str)
+
+
+class Columns:
+    """A scanned data set of several arrays per file."""
+
+    record = "row"
+
+    def __init__(
+        self, form: str, folder: Path, parts: Sequence[Part], arrays: Mapping[tuple[Path, str], Array]
+    ) -> None:
+        self.format, self.parts, self._arrays = form, parts, arrays
+        self._streams = STREAMS[form]
+        self.unit = sum(stream.row_bytes for stream in self._streams)
+        path = folder / COMPANION
+        self._companions = [DataFile(COMPANION, 0, (Fixed(path.read_bytes()),))] if path.exists() else []
+
+    def read(self, stream: Stream, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
+        """Read one array's rows of a piece; they are the stream ""."""
+        here = self.parts[part]
+        file, offset, count = (int(c[piece]) for c in (here.pieces.file, here.pieces.offset, here.pieces.records))
+        rows = self._arrays[here.files[file], stream.name].rows(offset, count).astype(stream.dtype)
+        rows = turned(rows if cut is None else rows[cut], change, fixed=int(stream.span[0] == 0), seed=stream.span[0])
+        return {"": np.ascontiguousarray(rows).view(np.uint8).reshape(-1)}
+
+    def lengths(self, part: int, piece: int) -> Integers:
+        """One for each row: sizes are counted in rows."""
+        return np.ones(int(self.parts[part].pieces.records[piece]), dtype=np.int64)
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Bytes of so many rows, with all headers and companions."""
+        return sum(file.size for file in self._files(sum(counts), None))
+
+    def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
+        """Files of as many rows as the input's have."""
+        (taken,) = picks
+        segments = {
+            stream: Taken(0, taken, reading(partial(self.read, stream), changes), "", stream.row_bytes)
+            for stream in self._streams
+        }
+        return self._files(int(taken.records.sum()), segments)
+
+    def _files(self, rows: int, segments: Mapping[Stream, Taken] | None) -> list[DataFile]:
+        """The files of so many rows; without segments, to learn their sizes."""
+        counts, files = self._rows_per_file(rows), []
+        starts = accumulate(counts, initial=0)
+        for number, (first, count) in enumerate(zip(starts, counts, strict=False)):
+            contents = {
+                stream: Window(segments[stream], first * stream.row_bytes, count * stream.row_bytes)
+                if segments
+                else _Unmade(count * stream.row_bytes)
+                for stream in self._streams
+            }
+            files += FILES[self.format](number, count, contents)
+        count_file = [npz.row_counts(counts)] if self.format == "npz" else []
+        return [*files, *count_file, *self._companions]
+
+    def _rows_per_file(self, rows: int) -> list[int]:
+        """Rows of each file: those of the input's, again and again."""
+        most: list[int] = self.parts[0].capacities.tolist()
+        counts: list[int] = []
+        while rows > 0:
+            counts.append(min(rows, most[len(counts) % len(most)]))
+            rows -= counts[-1]
+        return counts
+
+
+@dataclass(frozen=True)
+class _Unmade:
+    """A segment of which only the size matters."""
+
+    size: int
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Leave the bytes as they are."""
+
+
+def npz_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
+    """Return ``day_0_reordered.npz`` and so on."""
+    found, segments = npz.members(rows), []
+    for member, content in zip(found, contents.values(), strict=True):
+        segments += [Fixed(member.local_header()), content]
+    segments.append(Fixed(npz.directory(found)))
+    return [npz.NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))]
+
+
+def npy_files(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
+    """Return ``day_0_dense.npy``, ``day_0_sparse.npy``, ``day_0_labels.npy`` and so on."""
+    return [
+        DataFile(
+            f"day_{number}_{stream.name}.npy",
+            rows if stream.span[0] == 0 else 0,
+            (Fixed(header((rows, stream.width), stream.dtype)), content),
+        )
+        for stream, content in contents.items()
+    ]
+
+
+def parquet_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
+    """Return ``day_0.parquet`` and so on."""
+    from scimill.bench.formats.dlrm_arrays import (
+        parquet,  # here, as pyarrow takes memory that the other formats do not need
+    )
+
+    structure, streams = parquet.template(rows), list(contents)
+    segments: list[Segment] = []
+    for piece, (column, first, count) in zip(structure.structure, structure.values, strict=False):
+        segments += [Fixed(piece), Window(contents[streams[column]], first * 4, count * 4)]
+    return [DataFile(f"day_{number}.parquet", rows, (*segments, Fixed(structure.structure[-1])))]
+
+
+STREAMS = {"npz": NPZ, "npy": NPY, "parquet": PARQUET}
+FILES = {"npz": npz_file, "npy": npy_files, "parquet": parquet_file}
+
+
+def scan_arrays(path: Path, streams: Sequence[Stream], form: str) -> tuple[dict[tuple[Path, str], Array], list[Defect]]:
+    """Read the headers of the arrays of one file, or of one triplet by its first file."""
+    arrays, defects = {}, []
+    for stream in streams:
+        place = path if form == "npz" else path.with_name(path.name.replace("_dense", f"_{stream.name}"))
+        where = place.name if form == "npy" else f"{place.name}, {stream.name}"
+        try:
+            array = read_parquet(place, stream.span[0]) if form == "parquet" else read_array(place, stream.name)
+        except FileNotFoundError:
+            defects.append(Defect(where, "is missing"))
+        except KeyError:
+            defects.append(Defect(where, "is not in the file"))
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            defects.append(Defect(where, f"is damaged: {error}"))
+        else:
+            arrays[path, stream.name] = array
+            if what := wrong_shape(array, stream):
+                defects.append(Defect(where, what))
+    rows = {array.shape[0] for array in arrays.values() if array.shape}
+    if not defects and len(rows) > 1:
+        defects.append(Defect(path.name, f"has arrays of {', '.join(map(str, sorted(rows)))} rows"))
+    return arrays, defects
+
+
+def wrong_shape(array: Array, stream: Stream) -> str:
+    """Say what of an array the trainer would refuse; empty if nothing."""
+    kinds = "fi" if stream.dtype != "<i4" else "i"
+    if np.dtype(array.dtype).kind not in kinds or not np.dtype(array.dtype).isnative:
+        return f"has dtype {np.dtype(array.dtype)}"
+    if array.shape[1:] != (stream.width,) and not (stream.width == 1 and array.shape[1:] == ()):
+        return f"has shape {array.shape}, not (rows, {stream.width})"
+    end = array.offset + int(np.prod(array.shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
+    if array.offset >= 0 and end > array.path.stat().st_size:
+        return f"is {end - array.path.stat().st_size:,} bytes too short"
+    return "" if array.shape[0] else "is empty"
+
+
+class _Kind:
+    """What a module of inputs offers, for one of the two formats."""
+
+    def __init__(self, form: str, pattern: str, streams: Sequence[Stream]) -> None:
+        self.PATTERNS = pattern
+        self._form, self._streams = form, streams
+        self._name = re.compile(r"(?:train_)?" + pattern.replace(".", r"\.").replace("*", r"(\d+)"))
+
+    def find(self, folder: Path) -> list[Path]:
+        """The files of a data set, by their number; of a triplet the first one."""
+        found = [(match, path) for path in folder.iterdir() if (match := self._name.fullmatch(path.name))]
+        return [path for _, path in sorted(found, key=lambda one: (int(one[0][1]), one[1].name))]
+
+    def scan(self, folder: Path, skip_damaged: bool, world: World) -> Columns:
+        """Look at the headers of a data set; collective.
+
+        Raises
+        ------
+        InputError : it has defects.
+
+        """
+        scanned = [(path, *scan_arrays(path, self._streams, self._form)) for path in world.on_root(self.find, folder)]
+        source.tell([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
+        sound = [(path, arrays) for path, arrays, defects in scanned if not defects]
+        pieces = source.together([(number, _pieces(arrays)) for number, (_, arrays) in enumerate(sound)])
+        part = Part("training", tuple(path for path, _ in sound), pieces, source.capacities(pieces, len(sound)))
+        every = {key: array for _, arrays in sound for key, array in arrays.items()}
+        return Columns(self._form, folder, source.usable([part], folder, world), every)
+
+
+def _pieces(arrays: Mapping[tuple[Path, str], Array]) -> Scanned:
+    """Cut the rows of a file into pieces."""
+    rows = next(iter(arrays.values())).shape[0]
+    found, step = Scanned(), source.piece_length(rows, 320)
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        found.add(first, count, count)
+    return found
+
+
+archives = _Kind("npz", "day_*_reordered.npz", NPZ)
+triplets = _Kind("npy", "day_*_dense.npy", NPY)
+tables = _Kind("parquet", "day_*.parquet", PARQUET)

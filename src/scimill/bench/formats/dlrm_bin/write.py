@@ -1,0 +1,57 @@
+"""The binary format of the dlrm trainer: rows of 40 little-endian int32, no header."""
+
+import dataclasses
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.plan import DataFile, Fixed, Plan, fit_count
+from scimill.bench.formats import dlrm
+from scimill.bench.kernels.clicks import COUNTS
+from scimill.bench.params import Plannable, block_size_of
+from scimill.parallel.world import World
+
+ROW_BYTES = 160
+
+
+def companion(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
+    """Return a small .npz file of one array, as the trainer opens it."""
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{key: values})
+    return DataFile(name, 0, (Fixed(file.getvalue()),))
+
+
+def feature_counts() -> DataFile:
+    """Return the file of the number of values of each category."""
+    return companion("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
+
+
+def plan(config: Plannable, request: int, world: World) -> Plan:
+    """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the counts of values; or ``preprocessed.bin`` alone."""
+    del world
+    files = fitted(config, request)
+    return Plan(files, block_size_of(config))
+
+
+def fitted(config: Plannable, request: int) -> tuple[DataFile, ...]:
+    """Files whose bytes are the requested ones."""
+    if config.binary_name == "preprocessed":
+        rows = fit_count(lambda rows: rows * ROW_BYTES, request, config.fit, "row", ROW_BYTES)
+        return (_file(config, "preprocessed.bin", 0, rows),)
+    counts = feature_counts()
+
+    def total(more: int) -> int:
+        """Bytes with one row for each file at least."""
+        return (more + 1) * ROW_BYTES + counts.size
+
+    rows = fit_count(total, request, config.fit, "row each for training and test", ROW_BYTES) + 1
+    test = max(1, int(rows * config.evaluation_share))
+    stem = config.binary_name
+    train = _file(config, f"{stem}_train.bin", 0, rows - test)
+    held_out = dataclasses.replace(_file(config, f"{stem}_test.bin", rows - test, test), is_held_out=True)
+    return (train, held_out, counts)
+
+
+def _file(config: Plannable, name: str, first: int, rows: int) -> DataFile:
+    return DataFile(name, rows, (dlrm.columns(config, "<i4", dlrm.ALL, first, rows),))

@@ -1,0 +1,1 @@
+"""The text file of dlrm."""

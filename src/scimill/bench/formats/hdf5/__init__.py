@@ -1,0 +1,1 @@
+"""The workloads as one parallel HDF5 file."""

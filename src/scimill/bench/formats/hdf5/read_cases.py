@@ -1,0 +1,185 @@
+"""The store of imseg, an HDF5 file whose rows are voxels, case after case, as an input."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.pieces import Change, Changes
+from scimill.bench.dataset.plan import DataFile
+from scimill.bench.formats import source
+from scimill.bench.formats.imseg_npy.read import LEAST_EDGE, add_noise, divided, numbered, slices_turned
+from scimill.bench.formats.source import Integers, Part, Scanned
+from scimill.bench.kernels.scaling import Picks
+from scimill.errors import InputError
+from scimill.parallel.world import World
+from scimill.store.layout import Layout
+from scimill.store.memory import block_memory
+from scimill.store.reader import Reader
+from scimill.store.writer import BlockData
+
+TABLE = "cases"
+FIELDS = ("image", "label")
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A case of a store: its number, its first row, its depth, height and width."""
+
+    number: int
+    first: int
+    shape: tuple[int, int, int]
+
+    @property
+    def voxels(self) -> int:
+        """Number of its rows."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A case of the scaled store: its number and first row there, the case that it is made of, and how that changes."""
+
+    number: int
+    first: int
+    origin: Stored
+    change: Change
+
+
+class StoreCases:
+    """A scanned store; a case is a piece of one record."""
+
+    format, record, unit = "hdf5", "case", 1
+
+    def __init__(self, reader: Reader, parts: Sequence[Part], cases: Mapping[int, Stored]) -> None:
+        self._reader = reader
+        self.parts = parts
+        self._cases = cases
+        self.voxel_bytes = sum(field.row_bytes for field in reader.layout.fields)
+
+    def lengths(self, part: int, piece: int) -> Integers:
+        """The one case."""
+        return self.parts[part].pieces.size[piece : piece + 1]
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Bytes of so many bytes of cases."""
+        return sum(counts)
+
+    def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
+        """None: it becomes a store, see `maker`."""
+        del picks, changes
+        return []
+
+    def layout(self, picks: Sequence[Picks]) -> Layout:
+        """Structure of a store of these picks."""
+        old, rows = self._reader.layout, sum(taken.total for taken in picks) // self.voxel_bytes
+        return Layout(rows, old.block_rows, old.fields, old.tables)
+
+    def maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
+        """Return the function that makes a block of the scaled store."""
+        placed, layout = self._placed(picks, changes), self.layout(picks)
+        memory = block_memory(layout)
+        firsts = np.array([case.first for case in placed], dtype=np.int64)
+
+        def block_data(block: int) -> BlockData:
+            span = layout.span(block)
+            low, high = np.searchsorted(firsts, [span.start, span.stop - 1], side="right").tolist()
+            pieces = [self._read(case, span.start, span.stop) for case in placed[low - 1 : high]]
+            out = memory(span.stop - span.start)
+            fields = {name: np.concatenate([piece[name] for piece in pieces], out=out[name]) for name in FIELDS}
+            begun = [case for case in placed[low - 1 : high] if case.first >= span.start]
+            return BlockData(fields, {TABLE: index_of(begun)})
+
+        return block_data
+
+    def _placed(self, picks: Sequence[Picks], changes: Changes) -> list[Placed]:
+        """Cases of the scaled store by their numbers, one behind the other."""
+        origins = [[self._cases[first] for first in part.pieces.offset.tolist()] for part in self.parts]
+        found = sorted(numbered([[case.number for case in of_part] for of_part in origins], picks))
+        placed, row = [], 0
+        for number, which, index in found:
+            origin = origins[which][int(picks[which].piece[index])]
+            placed.append(Placed(number, row, origin, changes(which, picks[which], index)))
+            row += origin.voxels
+        return placed
+
+    def _read(self, case: Placed, start: int, stop: int) -> dict[str, Rows]:
+        """Voxels of a case that lie in the rows [start, stop) of the scaled store."""
+        voxels, depth = case.origin.voxels, case.origin.shape[0]
+        first, last = max(start - case.first, 0), min(stop - case.first, voxels)
+        turn = slices_turned(case.change, depth) * (voxels // depth)
+        rows = {name: self._turned(name, case.origin, first + turn, last + turn) for name in FIELDS}
+        if not case.change.is_copy and not case.change.shuffled:
+            add_noise(rows["image"], case.change, first)
+        return rows
+
+    def _turned(self, name: str, case: Stored, first: int, last: int) -> Rows:
+        """Voxels [first, last) of a case that begins again behind its last one."""
+        data, end = self._reader.file[name], case.first + case.voxels
+        low, high = case.first + first, case.first + last
+        before, behind = (
+            data[min(low, end) : min(high, end)],
+            data[max(low, end) - case.voxels : max(high, end) - case.voxels],
+        )
+        return np.concatenate([before, behind])
+
+
+def index_of(cases: Sequence[Placed]) -> dict[str, Rows]:
+    """Rows of the table of cases."""
+    return {
+        "case": np.array([case.number for case in cases], dtype=np.uint32),
+        "first": np.array([case.first for case in cases], dtype=np.int64),
+        "shape": np.array([case.origin.shape for case in cases], dtype=np.uint32).reshape(-1, 3),
+    }
+
+
+def cases_of(reader: Reader) -> list[Stored]:
+    """Read the table of cases of a store, in their order.
+
+    Raises
+    ------
+    InputError : there is none, or it does not describe the rows of the store.
+
+    """
+    (table,) = [table for table in reader.layout.tables if table.name == TABLE]
+    columns = {
+        field.name: np.concatenate([reader.table_rows(b, table, field.name) for b in range(reader.layout.blocks)])
+        for field in table.fields
+    }
+    rows = zip(*(columns[name].tolist() for name in ("case", "first", "shape")), strict=True)
+    found = [Stored(number, first, tuple(shape)) for number, first, shape in rows]
+    ends = np.cumsum([0, *(case.voxels for case in found)]).tolist()
+    numbers = {case.number for case in found}
+    is_sound = len(numbers) == len(found) and all(min(case.shape) >= LEAST_EDGE for case in found)
+    if not is_sound or [case.first for case in found] != ends[:-1] or ends[-1] != reader.layout.rows:
+        allowed = f"one case after the other, each of its own number, edges of at least {LEAST_EDGE}"
+        raise InputError("the table of cases does not fit the voxels", where=str(reader.path), allowed=allowed)
+    return found
+
+
+def scan(reader: Reader, path: Path, world: World) -> StoreCases:
+    """Find the cases of a store whose blocks are sound; collective.
+
+    Raises
+    ------
+    InputError : see `cases_of`.
+
+    """
+    cases: list[Stored] = world.on_root(cases_of, reader)
+    training, evaluation = divided(cases, lambda case: case.number)
+    unit = sum(field.row_bytes for field in reader.layout.fields)
+    parts = [_part("training", path, training, unit), _part("evaluation", path, evaluation, unit, grows=False)]
+    return StoreCases(reader, source.usable(parts, path, world), {case.first: case for case in cases})
+
+
+def _part(name: str, path: Path, cases: Sequence[Stored], unit: int, *, grows: bool = True) -> Part:
+    """Return the part that consists of some cases; the offset of a piece is its first row."""
+    scanned = Scanned()
+    for case in cases:
+        scanned.add(case.first, case.voxels * unit, 1)
+    pieces = source.together([(0, scanned)])
+    return Part(name, (path,), pieces, source.capacities(pieces, 1), grows)

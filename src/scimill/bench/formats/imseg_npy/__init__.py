@@ -1,0 +1,1 @@
+"""The cases of imseg as pairs of .npy files."""

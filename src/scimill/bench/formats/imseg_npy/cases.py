@@ -1,0 +1,138 @@
+"""Cases of imseg: how many of a size, their shapes, their voxels."""
+
+import dataclasses
+import itertools
+import math
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.plan import takes_next, too_small
+from scimill.bench.kernels import volumes
+from scimill.bench.kernels.counter import stream_key, within, words
+from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.store.direct import Bytes
+
+SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
+WORDS_PER_CASE = 2**32  # of images and labels: more than any case has
+LEAST_EDGE, MOST_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; for the last case, which is made to fit
+VOXEL_BYTES = 5  # float32 and uint8
+
+EVALUATION = frozenset((
+    0, 3, 5, 6, 12, 24, 34, 41, 44, 49, 52, 56, 61, 65, 66, 70, 76, 78, 80, 84, 86, 87, 92, 111, 112, 125, 128, 138,
+    157, 160, 161, 162, 169, 171, 176, 185, 187, 189, 198, 203, 206, 207,
+))  # fmt: skip
+"""Numbers of the cases that the trainer evaluates on, whatever the data set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One case: a volume of shape (depth, height, width)."""
+
+    number: int
+    shape: tuple[int, int, int]
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        depth, height, width = self.shape
+        return depth * height * width
+
+
+@cache
+def key(seed: int, stream: int) -> np.uint64:
+    """Key of a stream, made once."""
+    return stream_key(seed, CAMPAIGN, stream)
+
+
+def image(config: Plannable, case: Case, out: NDArray[np.float32], first: int) -> None:
+    """Fill `out` (even length) with the voxels of a case from the even voxel `first` on."""
+    volumes.intensities(out, key(config.seed, IMAGES), np.uint64(case.number * WORDS_PER_CASE + first // 2))
+
+
+def label(config: Plannable, case: Case, out: Bytes, first: int) -> None:
+    """Fill `out` (a multiple of 8 long) with the labels of a case from voxel `first`, a multiple of 8, on."""
+    if config.labels == "blobs":
+        organs = volumes.organs(case.shape, key(config.seed, ORGANS), case.number)
+        volumes.blob_labels(out, organs, case.shape[1], case.shape[2], first)
+    else:
+        start = np.uint64(case.number * WORDS_PER_CASE + first // 8)
+        volumes.random_labels(out.view(np.uint64), key(config.seed, LABELS), start)
+
+
+def cases(config: Plannable, request: int, header_bytes: int) -> list[Case]:
+    """Cases whose bytes are the requested ones; the last one is shaped to fit.
+
+    Parameters
+    ----------
+    config, request : the laws, and the bytes wanted.
+    header_bytes : bytes of a case beside those of its voxels.
+
+    Raises
+    ------
+    ConfigError : the request is smaller than a case.
+
+    """
+    least = VOXEL_BYTES * LEAST_EDGE**3 + header_bytes
+    if request < least:
+        raise too_small(request, least, "case")
+    found: list[Case] = []
+    left = request
+    while left > 0:
+        case = Case(len(found), shape(config, len(found)))
+        size = VOXEL_BYTES * case.voxels + header_bytes
+        if left - size < 2 * least:  # so that the last case is not one of the few shapes near the least
+            return [*found, *_last(config, len(found), left, header_bytes)]
+        found.append(case)
+        left -= size
+    return found
+
+
+def shape(config: Plannable, number: int) -> tuple[int, int, int]:
+    """Shape of a case by the configured law; all but depth is square."""
+    first, second = words(key(config.seed, SHAPES), 2 * number, 2)
+    if config.case_sizes == "normal":
+        return _shape_of_normal_size(config, first, second)
+    edge = within(config.width_range, first >> 32)
+    return within(config.depth_range, first), edge, edge
+
+
+def _shape_of_normal_size(config: Plannable, first: int, second: int) -> tuple[int, int, int]:
+    """Shape of a case of normally distributed size (Box and Muller 1958), of any depth that allows it."""
+    u, v = ((first >> 32) + 1) / 2**32, (second >> 32) / 2**32
+    normal = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+    voxels = max(1.0, config.case_mean + config.case_deviation * normal) / VOXEL_BYTES
+    (shallow, deep), (narrow, wide) = config.depth_range, config.width_range
+    least = min(deep, max(shallow, math.ceil(voxels / wide**2)))
+    depth = within((least, min(deep, max(least, int(voxels / narrow**2)))), first)
+    edge = min(wide, max(narrow, round(math.sqrt(voxels / depth))))
+    return depth, edge, edge
+
+
+def _last(config: Plannable, number: int, left: int, header_bytes: int) -> list[Case]:
+    """Return the last case, or two of them, of a shape whose size is the nearest on the asked-for side."""
+    most = VOXEL_BYTES * MOST_EDGE**3 + header_bytes
+    if left <= most:
+        return [Case(number, _shape_of(left - header_bytes, config))]
+    half = Case(number, _shape_of(left // 2 - header_bytes, config))
+    rest = left - VOXEL_BYTES * half.voxels - header_bytes
+    return [half, *_last(config, number + 1, rest, header_bytes)]
+
+
+def _shape_of(size: int, config: Plannable) -> tuple[int, int, int]:
+    """Find the shape of edges 128 to 512 that fits best into `size` bytes of voxels."""
+    lower, upper = (-1, (0, 0, 0)), (2**62, (0, 0, 0))
+    edges = np.arange(LEAST_EDGE, MOST_EDGE + 1)
+    for more, depth in itertools.product((0, 1), edges.tolist()):  # one depth at a time takes no memory
+        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), LEAST_EDGE, MOST_EDGE)
+        widths = np.minimum(fitting + more, MOST_EDGE)
+        sizes = VOXEL_BYTES * depth * edges * widths
+        below_, above = np.where(sizes <= size, sizes, -1), np.where(sizes >= size, sizes, 2**62)
+        i, j = int(below_.argmax()), int(above.argmin())
+        if below_[i] > lower[0]:
+            lower = int(below_[i]), (depth, int(edges[i]), int(widths[i]))
+        if above[j] < upper[0]:
+            upper = int(above[j]), (depth, int(edges[j]), int(widths[j]))
+    upwards = takes_next(lower[0], upper[0], size, config.fit)
+    return upper[1] if upwards or lower[0] < 0 else lower[1]

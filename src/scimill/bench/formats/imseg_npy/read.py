@@ -1,0 +1,290 @@
+"""The cases of imseg: pairs of an image and its labels, in NumPy's .npy format."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.pieces import Change, Changes
+from scimill.bench.dataset.plan import DataFile, Fixed
+from scimill.bench.formats import source
+from scimill.bench.formats.imseg_npy.cases import EVALUATION
+from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.kernels import perturbation
+from scimill.bench.kernels.scaling import Picks
+from scimill.bench.kernels.volumes import HIGH, LOW
+from scimill.parallel.world import World
+from scimill.store.direct import Bytes
+
+Case = TypeVar("Case")
+
+PATTERNS = "case_*_x.npy, case_*_y.npy"
+SUFFIXES = {"x": "<f4", "y": "|u1"}
+_NAME = re.compile(r"(?:.*_)?(\d{1,9})_x\.npy")
+LEAST_EDGE = 128  # voxels: the trainer crops patches of 128³
+LABELS = 2  # the largest: background, kidney, tumour
+
+
+@dataclass(frozen=True)
+class Array:
+    """A file with one array: where its values are."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: str
+    header: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def read_header(path: Path) -> Array | str:
+    """Read the header of a .npy file, or say what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, is_fortran, dtype = read(file)
+            length = file.tell()
+            file.seek(0)
+            array = Array(path, shape, dtype.str, file.read(length))
+        missing = length + array.size - path.stat().st_size
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError):
+        return "is no .npy file"
+    if is_fortran or missing:
+        return (
+            "is in Fortran order"
+            if is_fortran
+            else f"is {abs(missing):,} bytes too {'short' if missing > 0 else 'long'}"
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The values of an array of shape (1, D, H, W), turned along depth, with noise where they are intensities.
+
+    Attributes
+    ----------
+    array : the file.
+    change : how it is changed.
+
+    """
+
+    array: Array
+    change: Change
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return self.array.size
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Put the bytes [start, stop) of the values at work[at:]; see `plan.Segment.fill`."""
+        position = start
+        while position < stop:
+            place_in_file = (position + self._turn) % self.size
+            length = min(stop - position, self.size - place_in_file)
+            place = at + position - start
+            work[place : place + length] = source.read_bytes(
+                self.array.path, len(self.array.header) + place_in_file, length
+            )
+            position += length
+        if self.array.dtype == SUFFIXES["x"] and not self.change.is_copy and not self.change.shuffled:
+            self._add_noise(start, work[at : at + stop - start])
+
+    @property
+    def _turn(self) -> int:
+        """Bytes by which the values are turned: a whole number of slices, the same of image and labels."""
+        depth = self.array.shape[1]
+        return slices_turned(self.change, depth) * (self.size // depth)
+
+    def _add_noise(self, start: int, content: Bytes) -> None:
+        voxels = content.view(np.float32) if content.ctypes.data % 4 == 0 else content.copy().view(np.float32)
+        add_noise(voxels, self.change, start // 4)
+        content[:] = voxels.view(np.uint8)
+
+
+def slices_turned(change: Change, depth: int) -> int:
+    """By how many of its `depth` slices a case is turned; 0 where it is copied."""
+    return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
+
+
+def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
+    """Perturb intensities in place, of which the first one is the voxel `first` of its case."""
+    low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
+    perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
+
+
+class Volumes:
+    """A scanned data set of cases ``case_00000_x.npy``, ``case_00000_y.npy``; a case is a piece of one record."""
+
+    format, record, unit = "npy", "case", 1
+
+    def __init__(self, parts: Sequence[Part], arrays: Mapping[Path, Array]) -> None:
+        self.parts, self._arrays = parts, arrays
+
+    def lengths(self, part: int, piece: int) -> Integers:
+        """The one case."""
+        return self.parts[part].pieces.size[piece : piece + 1]
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Bytes of so many bytes of cases."""
+        return sum(counts)
+
+    def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
+        """Two files for each case. Cases keep their numbers; what is added follows the last of them."""
+        found = {
+            number: [self._file(path, number, kind, changes(which, picks[which], index)) for kind in SUFFIXES]
+            for number, path, which, index in self._numbered(picks)
+        }
+        return [file for number in sorted(found) for file in found[number]]
+
+    def origins(self, picks: Sequence[Picks]) -> dict[str, Path]:
+        """The file that each file of these picks would be a copy of, by name."""
+        return {
+            f"case_{number:05}_{kind}.npy": partner(path, kind)
+            for number, path, _, _ in self._numbered(picks)
+            for kind in SUFFIXES
+        }
+
+    def _numbered(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
+        """Number and image of each case that is taken, and which pick of which part it is."""
+        numbers = [[number_of(path) for path in part.files] for part in self.parts]
+        for number, which, index in numbered(numbers, picks):
+            yield number, self.parts[which].files[int(picks[which].piece[index])], which, index
+
+    def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
+        array = self._arrays[partner(image, kind)]
+        name = f"case_{number:05}_{kind}.npy"
+        return DataFile(name, int(kind == "x"), (Fixed(array.header), Turned(array, change)))
+
+
+def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
+    """Give each case that is taken its number: its own, or the next one behind all; with its part and which pick it is.
+
+    Parameters
+    ----------
+    numbers : of the cases of each part.
+    picks : what is taken of each part.
+
+    """
+    following = max(max(of_part) for of_part in numbers) + 1
+    for which, (of_part, taken) in enumerate(zip(numbers, picks, strict=True)):
+        for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
+            yield of_part[piece] if times == 0 else following, which, index
+            following += times > 0
+
+
+def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
+    """Cases for training and for evaluation, which the trainer tells by their numbers."""
+    training = [case for case in cases if number(case) not in EVALUATION]
+    evaluation = [case for case in cases if number(case) in EVALUATION]
+    if not training:  # all is added to, under numbers that train
+        return evaluation, training
+    return training, evaluation
+
+
+def find(folder: Path) -> list[Path]:
+    """The images of a data set, and labels without one, under the name that the image would have."""
+    names = {path.name for path in folder.glob("*_x.npy")}
+    names |= {path.name.removesuffix("_y.npy") + "_x.npy" for path in folder.glob("*_y.npy")}
+    return [folder / name for name in sorted(names)]
+
+
+def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
+    """Look at a data set, a case at a time on each rank; collective.
+
+    Raises
+    ------
+    InputError : it has defects.
+
+    """
+    paths = world.on_root(find, folder)
+    found = source.in_parallel(world, [partial(scan_case, path) for path in paths])
+    defects = [defect for _, wrong in found for defect in wrong]
+    source.tell([*defects, *repeated(paths)], folder, world, skip_damaged)
+    sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
+    training, evaluation = divided(sound, lambda case: number_of(case[0]))
+    parts = [part("training", training), part("evaluation", evaluation, grows=False)]
+    arrays = {array.path: array for _, of_case in sound for array in of_case}
+    return Volumes(source.usable(parts, folder, world), arrays)
+
+
+def repeated(images: Sequence[Path]) -> list[Defect]:
+    """Cases whose numbers stand in other names too."""
+    numbers = Counter(number_of(image) for image in images)
+    return [Defect(image.name, "has the number of another case") for image in images if numbers[number_of(image)] > 1]
+
+
+def number_of(image: Path) -> int:
+    """Number of a case, as the trainer reads it from the name."""
+    match = _NAME.fullmatch(image.name)
+    return int(match[1]) if match else -1
+
+
+def partner(image: Path, kind: str) -> Path:
+    """Return the file of the same case of another kind."""
+    return image.with_name(image.name.removesuffix("_x.npy") + f"_{kind}.npy")
+
+
+def scan_case(image: Path) -> tuple[list[Array], list[Defect]]:
+    """Read the headers of a case, and its labels."""
+    arrays: list[Array] = []
+    defects: list[Defect] = []
+    if not _NAME.fullmatch(image.name):
+        return arrays, [Defect(image.name, "has no number as the next-to-last part of its name")]
+    for kind, dtype in SUFFIXES.items():
+        path = partner(image, kind)
+        array = read_header(path) if path.exists() else "is missing"
+        what = array if isinstance(array, str) else wrong_array(array, dtype)
+        if what:
+            defects.append(Defect(path.name, what))
+        elif not isinstance(array, str):
+            arrays.append(array)
+    if not defects and arrays[0].shape != arrays[1].shape:
+        defects.append(Defect(arrays[1].path.name, f"has shape {arrays[1].shape}, the image {arrays[0].shape}"))
+    if not defects and (what := wrong_labels(arrays[1])):
+        defects.append(Defect(arrays[1].path.name, what))
+    return arrays, defects
+
+
+def wrong_array(array: Array, dtype: str) -> str:
+    """Say what of an array the trainer would refuse; empty if nothing."""
+    if array.dtype != dtype:
+        return f"has dtype {np.dtype(array.dtype)}, not {np.dtype(dtype)}"
+    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < LEAST_EDGE:
+        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {LEAST_EDGE}"
+    return ""
+
+
+def wrong_labels(array: Array) -> str:
+    """Say what of labels the trainer would refuse; empty if nothing."""
+    largest, step = 0, 1 << 22
+    for start in range(0, array.size, step):
+        piece = source.read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
+        largest = max(largest, int(piece.max()))
+    if largest > LABELS:
+        return f"has label {largest}; labels are 0 to {LABELS}"
+    return "" if largest else "has no label but 0"
+
+
+def part(name: str, cases: Sequence[tuple[Path, Sequence[Array]]], *, grows: bool = True) -> Part:
+    """Return the part that consists of some cases."""
+    scanned = []
+    for number, (_, arrays) in enumerate(cases):
+        found = Scanned()
+        found.add(0, sum(array.size + len(array.header) for array in arrays), 1)
+        scanned.append((number, found))
+    pieces = source.together(scanned)
+    return Part(name, tuple(path for path, _ in cases), pieces, source.capacities(pieces, len(cases)), grows)

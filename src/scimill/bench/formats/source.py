@@ -1,0 +1,216 @@
+"""What all inputs have in common: defects, parts, and what is asked of one piece of them."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.pieces import Changes
+from scimill.bench.dataset.plan import DataFile
+from scimill.bench.kernels.scaling import Picks, Pieces
+from scimill.errors import InputError, ScimillError
+from scimill.parallel.partition import share
+from scimill.parallel.report import say
+from scimill.parallel.world import World
+from scimill.store.direct import Bytes
+
+T = TypeVar("T")
+Integers = NDArray[np.int64]
+
+PIECE_BYTES = 2**20  # of a large data set; small ones have smaller pieces, so that a choice of them is a fair one
+FEWEST_PIECES = 256
+LEAST_RECORDS = 16  # of a piece
+SHOWN_DEFECTS = 20
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something wrong with one file of a data set."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a data set, whose share of it is kept.
+
+    Attributes
+    ----------
+    name : "training" or "evaluation".
+    files : its files.
+    pieces : their records, piece by piece.
+    capacities : size of each file, in the unit of `Pieces.size`.
+    grows : whether it may hold more than it does.
+
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    pieces: Pieces
+    capacities: Integers
+    grows: bool = True
+
+    @property
+    def size(self) -> int:
+        """Size of all its pieces."""
+        return int(self.pieces.size.sum())
+
+
+class Source(Protocol):
+    """A scanned data set.
+
+    Attributes
+    ----------
+    format : its format.
+    record : what a record of it is called.
+    unit : bytes of the unit of `Pieces.size`.
+    parts : its parts, none of them empty, the one for training first.
+
+    """
+
+    format: str
+    record: str
+    unit: int
+    parts: Sequence[Part]
+
+    def lengths(self, part: int, piece: int) -> Integers:
+        """Size of each record of a piece, in the unit of `Pieces.size`."""
+        ...
+
+    def total(self, counts: Sequence[int]) -> int:
+        """Bytes of a data set whose parts have these sizes, all files and companions."""
+        ...
+
+    def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
+        """Files of a data set that consists of these picks of each part."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan of one file, or a range of one, has found: pieces by columns (offset, size, records), defects."""
+
+    offset: list[int] = field(default_factory=list)
+    size: list[int] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
+
+    def add(self, offset: int, size: int, records: int) -> None:
+        """Append a piece."""
+        self.offset.append(offset)
+        self.size.append(size)
+        self.records.append(records)
+
+
+def together(scanned: Sequence[tuple[int, Scanned]]) -> Pieces:
+    """Pieces of files, from (number of the file, what was found in it)."""
+    numbers = [np.full(len(found.offset), number, dtype=np.int64) for number, found in scanned]
+    columns = [
+        np.array([value for _, found in scanned for value in getattr(found, name)], dtype=np.int64)
+        for name in ("offset", "size", "records")
+    ]
+    return Pieces(np.concatenate([np.empty(0, dtype=np.int64), *numbers]), *columns)
+
+
+def capacities(pieces: Pieces, files: int) -> Integers:
+    """Size of all pieces of each file."""
+    return np.bincount(pieces.file, pieces.size, minlength=files).astype(np.int64)
+
+
+def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Do tasks on all ranks, every size-th on each, and return all their results on all; collective.
+
+    Raises
+    ------
+    ScimillError : what a task has raised, on all ranks.
+
+    """
+    mine: list[T] = []
+    failure: ScimillError | None = None
+    try:
+        mine = [tasks[number]() for number in share(np.arange(len(tasks)), world.rank, world.size).tolist()]
+    except ScimillError as error:
+        failure = error
+    except OSError as error:
+        failure = InputError(f"cannot read the input: {error.strerror}", where=str(error.filename))
+    failed = [error for error in world.gather_all(failure) if error is not None]
+    if failed:
+        world.fail(failed[0])
+    results: dict[int, T] = {}
+    for rank, part in enumerate(world.gather_all(mine)):
+        results |= {rank + world.size * i: result for i, result in enumerate(part)}
+    return [results[number] for number in range(len(tasks))]
+
+
+def tell(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> None:
+    """Tell of all defects at once; refuse the input where its damaged files are not to be skipped.
+
+    Raises
+    ------
+    InputError : there are some.
+
+    """
+    found = list(defects)
+    if not found:
+        return
+    if world.is_root:
+        for defect in found[:SHOWN_DEFECTS]:
+            say(str(defect))
+        if len(found) > SHOWN_DEFECTS:
+            say(f"and {len(found) - SHOWN_DEFECTS} more")
+    if not skip:
+        many = f"{len(found)} defects" if len(found) > 1 else "a defect"
+        world.fail(InputError(f"the data set has {many}: {found[0]}", where=str(folder), remedy="mend them, or give "
+                              "--skip-damaged to use the sound files"))  # fmt: skip
+
+
+def usable(parts: Sequence[Part], folder: Path, world: World) -> list[Part]:
+    """Return the parts that are not empty, the first of which must train.
+
+    Raises
+    ------
+    InputError : there is none to train with.
+
+    """
+    found = [part for part in parts if len(part.pieces)]
+    if not found or found[0].name != "training":
+        world.fail(InputError("no sound file to train with", where=str(folder)))
+    return found
+
+
+def read_bytes(path: Path, offset: int, size: int) -> Bytes:
+    """Read a range of a file into memory that may be changed.
+
+    Raises
+    ------
+    InputError : the file has become shorter, or cannot be read.
+
+    """
+    out = np.empty(size, dtype=np.uint8)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            done = 0
+            while done < size and (got := os.preadv(descriptor, [out.data[done:]], offset + done)):
+                done += got
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"cannot read the input: {error.strerror}", where=str(path)) from None
+    if done < size:
+        raise InputError("the input has become shorter while it was read", where=str(path))
+    return out
+
+
+def piece_length(total: int, record: int, step: int = 1) -> int:
+    """Records of `record` bytes per piece for so many of them, a multiple of `step` where that many fit."""
+    count = max(LEAST_RECORDS, min(total // FEWEST_PIECES, PIECE_BYTES // record))
+    return count // step * step if count >= step else count

@@ -1,0 +1,1 @@
+"""Values of the workloads, and measures of similarity: pure functions of arrays."""

@@ -1,0 +1,131 @@
+"""Rows of the click logs that dlrm reads: a label, 13 integer features, 26 categories. Two columns per random word."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from scimill.bench.kernels.counter import LOW_WORD, below, eighth_power, high_half, low_half, word
+
+COLUMNS, INTEGERS, CATEGORIES = 40, 13, 26
+WORDS = np.uint64(COLUMNS // 2)  # per row
+INTEGER_RANGE = 2_557_264  # of the original generator (discslab-dl-bench/datagen)
+COUNTS = (
+    10000000, 38985, 17278, 7418, 20242, 3, 7120, 1543, 63, 9999978, 2642264, 397262, 10, 2208, 11931, 155, 4, 976,
+    14, 10000000, 9832963, 10000000, 573162, 12969, 108, 36,
+)  # fmt: skip
+"""Values of each category of Criteo Terabyte with max_ind_range 10 million, from the original generator."""
+TEXT_RANGE = 1001  # integers in text are 0 to 1000 in the original generator
+RARE_RANGE = 65536  # range of skewed integers in text, most of which are small
+
+_LOW16 = np.uint64(0xFFFF)
+_ZERO = np.uint64(0)
+
+
+class Law(NamedTuple):
+    """Law of the values of a row.
+
+    Parameters
+    ----------
+    ranges : uint64, shape (40,); a value is in [0, range).
+    is_skewed : whether small values are frequent: u⁸ · range.
+    missing : of 65536 values of a feature, so many are missing.
+
+    """
+
+    ranges: NDArray[np.uint64]
+    is_skewed: bool
+    missing: np.uint64
+
+
+class Tile(NamedTuple):
+    """Where the values of some rows come from, one row after the other; the same for the rows that follow.
+
+    Loops over a tile are long enough for wide vectors, which those over a row's columns are not.
+
+    Parameters
+    ----------
+    words : uint32, the random word of each value, or of each pair of values, counted from that of the first row.
+    halves : uint32, 0 where a value is made of the lower half of its word, 32 where of the upper; empty for pairs.
+    ranges : uint32, a value is in [0, range); shape (1, values), or (2, pairs): those of lower and of upper halves.
+    rows : how many.
+
+    """
+
+    words: NDArray[np.uint32]
+    halves: NDArray[np.uint32]
+    ranges: NDArray[np.uint32]
+    rows: int
+
+
+def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -> Tile:
+    """Return the tile of so many rows of columns from `begin` on.
+
+    Parameters
+    ----------
+    ranges : of these columns, below 2^32.
+    begin, rows : the first column, and how many rows.
+    in_pairs : for `uniform_pairs`; both columns of each word must be among them.
+
+    """
+    columns = begin + np.arange(len(ranges))
+    words = (np.arange(rows)[:, np.newaxis] * int(WORDS) + columns // 2).astype(np.uint32).reshape(-1)
+    tiled = np.tile(ranges, rows).astype(np.uint32)
+    if in_pairs:
+        return Tile(words[::2].copy(), np.empty(0, np.uint32), tiled.reshape(-1, 2).T.copy(), rows)
+    return Tile(words, np.tile(columns % 2 * 32, rows).astype(np.uint32), tiled.reshape(1, -1), rows)
+
+
+@njit(cache=True, nogil=True)
+def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Tile) -> None:
+    """Fill `out`, flat and of any type, with the values of rows from `first` on of a uniform law, none missing."""
+    ranges, length = tile.ranges[0], len(tile.words)
+    base = np.uint64(first) * WORDS
+    for start in range(0, len(out), length):
+        for j in range(min(length, len(out) - start)):
+            random = word(key, base + np.uint64(tile.words[j]))
+            out[start + j] = below(low_half(random >> np.uint64(tile.halves[j])), np.uint64(ranges[j]))
+        base += np.uint64(tile.rows) * WORDS
+
+
+@njit(cache=True, nogil=True)
+def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Tile) -> None:
+    """Fill `out`, flat, with what `uniform_values` makes of a type of 32 bits, two values at once."""
+    low, high = tile.ranges[0], tile.ranges[1]
+    length, base = len(tile.words), np.uint64(first) * WORDS
+    for start in range(0, len(out), length):
+        for j in range(min(length, len(out) - start)):
+            random = word(key, base + np.uint64(tile.words[j]))
+            upper = high_half(random) * np.uint64(high[j])
+            out[start + j] = below(low_half(random), np.uint64(low[j])) | (upper & ~LOW_WORD)
+        base += np.uint64(tile.rows) * WORDS
+
+
+@njit(cache=True, nogil=True)
+def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, law: Law) -> None:
+    """Fill `out`, shape (rows, columns) of any type, with columns from `begin` on of rows from `first` on."""
+    count, width = out.shape
+    bits = np.empty(COLUMNS, dtype=np.uint64)
+    for i in range(count):
+        _row_bits(bits, key, np.uint64(first) + np.uint64(i), begin // 2, (begin + width + 1) // 2)
+        for column in range(width):
+            out[i, column] = _lawful(bits[begin + column], begin + column, law)
+
+
+@njit(inline="always")
+def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int, high: int) -> None:
+    """Fill the bits of columns 2·low to 2·high - 1 of a row."""
+    base = row * WORDS
+    for j in range(low, high):
+        random = word(key, base + np.uint64(j))
+        bits[2 * j] = low_half(random)
+        bits[2 * j + 1] = high_half(random)
+
+
+@njit(inline="always")
+def _lawful(bits: np.uint64, column: int, law: Law) -> np.uint64:
+    """Value of a column where the law is skewed or values are missing; a missing one is 0."""
+    drawn = eighth_power(bits) if law.is_skewed and column > 0 else bits
+    is_missing = column > 0 and (bits & _LOW16) < law.missing
+    return _ZERO if is_missing else below(drawn, law.ranges[column])

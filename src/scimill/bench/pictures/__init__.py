@@ -1,0 +1,1 @@
+"""Pictures of datasets and of I/O traces, as PNG files."""

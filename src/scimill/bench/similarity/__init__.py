@@ -1,0 +1,1 @@
+"""How similar two datasets or two I/O traces are."""

@@ -1,0 +1,407 @@
+"""Samples of data sets: what values, records and files they have, of files on a disk or of planned ones."""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.dataset.ledger import MANIFEST
+from scimill.bench.dataset.plan import MARGIN, DataFile
+from scimill.bench.formats.bert_tfrecord import read as sequences
+from scimill.bench.formats.dlrm_arrays.read import LENGTHS_AT, LOCAL_HEADER, NPZ
+from scimill.bench.formats.source import read_bytes
+from scimill.bench.kernels.perturbation import FIELDS
+from scimill.bench.similarity import store_samples
+from scimill.errors import InputError
+from scimill.store.direct import Bytes
+
+LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PLACES = 48  # where values are read
+ROWS_PER_PLACE = 256
+GROUPS = 4  # row groups of parquet files
+VOXELS_PER_PLACE = 1 << 15
+TEXT_PER_PLACE = 1 << 16  # bytes
+RECORDS_PER_PLACE = 1 << 19  # bytes
+NAMES = ("label", *(f"integer {i + 1}" for i in range(13)), *(f"category {i + 1}" for i in range(26)))
+"""Columns of a row of dlrm."""
+
+Values = NDArray[Any]
+Random = np.random.Generator
+
+
+class Readable(Protocol):
+    """A file of which ranges can be read."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        ...
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Read a range that lies within it."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A file on a disk."""
+
+    path: Path
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.path.name
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Read a range that lies within it."""
+        return read_bytes(self.path, offset, size)
+
+
+@dataclass(frozen=True)
+class StoreFile(OnDisk):
+    """A store, HDF5, whatever its name."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A file that has been planned only; what is read of it is made."""
+
+    file: DataFile
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.file.name
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.file.size
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Make a range that lies within it."""
+        work = np.zeros(size + 2 * MARGIN, dtype=np.uint8)
+        self.file.fill(offset, offset + size, work, MARGIN)
+        return work[MARGIN : MARGIN + size].copy()
+
+
+class Stream(io.RawIOBase):
+    """A readable as a file object, for libraries."""
+
+    def __init__(self, of: Readable) -> None:
+        super().__init__()
+        self._of, self._at = of, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._of.size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer what fits."""
+        count = max(0, min(len(buffer), self._of.size - self._at))
+        buffer[:count] = self._of.read(self._at, count).data
+        self._at += count
+        return count
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen of a data set.
+
+    Attributes
+    ----------
+    form : its workload and format.
+    sizes : bytes of the files, by the pattern of their names.
+    records : bytes of the records that were looked at.
+    fields : values by field, missing ones NaN.
+
+    """
+
+    form: str
+    sizes: Mapping[str, NDArray[np.int64]]
+    records: NDArray[np.int64]
+    fields: Mapping[str, Values]
+
+
+def readables(folder: Path) -> list[Readable]:
+    """Files of a data set, by name; hidden ones and the manifest do not belong to it.
+
+    Raises
+    ------
+    InputError : no directory, or nothing in it.
+
+    """
+    if is_store(folder):
+        return [StoreFile(folder, folder.stat().st_size)]
+    if not folder.is_dir():
+        raise InputError("no such data set" if not folder.exists() else "no directory", where=str(folder))
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found: list[Readable] = [OnDisk(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
+    if not found:
+        raise InputError("the data set is empty", where=str(folder))
+    return found
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is HDF5: its signature stands at byte 0 or, behind a user block, at a power of two from 512 on."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(LARGEST_USER_BLOCK + len(HDF5_SIGNATURE))
+    places = [0, *(1 << power for power in range(9, LARGEST_USER_BLOCK.bit_length()))]
+    return any(head[place:].startswith(HDF5_SIGNATURE) for place in places)
+
+
+def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
+    """Look at the values at random places.
+
+    Raises
+    ------
+    InputError : no files of a format that is known, or damaged ones.
+
+    """
+    if isinstance(files[0], StoreFile):
+        sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
+        return Sample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
+    for form, (pattern, look) in FORMS.items():
+        chosen = [file for file in files if re.fullmatch(pattern, file.name)]
+        if chosen:
+            try:
+                records, fields = look(chosen, files, random)
+            except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+                raise InputError(f"damaged {form} data: {error}", where=where) from None
+            return Sample(form, sizes_by_kind(files), records, fields)
+    raise InputError("no files of a known format", where=where, allowed=", ".join(FORMS))
+
+
+def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
+    """Sizes of files whose names differ in numbers only, by that pattern."""
+    found: dict[str, list[int]] = {}
+    for file in files:
+        found.setdefault(re.sub(r"\d+", "#", file.name), []).append(file.size)
+    return {kind: np.array(sizes, dtype=np.int64) for kind, sizes in found.items()}
+
+
+Looked = store_samples.Looked
+
+
+def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
+    """Random places (number, offset) where `length` begins, likelier in what is larger."""
+    weights = np.array(sizes, dtype=float)
+    chosen = np.sort(random.choice(len(sizes), PLACES, p=weights / weights.sum()))
+    return [(int(i), int(random.integers(0, max(1, sizes[i] - length + 1)))) for i in chosen]
+
+
+# ---- imseg ------------------------------------------------------------------------------------------------------
+
+
+def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Intensities and labels at random places, shapes of all cases."""
+    names = {file.name: file for file in files}
+    arrays = [(image, *_header(image)) for image in images]
+    shapes = np.array([shape for _, shape, _ in arrays])
+    labels = [names[image.name.replace("_x.npy", "_y.npy")] for image in images]
+    voxels = [int(shape.prod()) for shape in shapes]
+    intensities, classes = [], []
+    for number, first in _starts(voxels, VOXELS_PER_PLACE, random):
+        image, _, offset = arrays[number]
+        count = min(VOXELS_PER_PLACE, voxels[number] - first)
+        intensities.append(image.read(offset + 4 * first, 4 * count).view("<f4"))
+        classes.append(labels[number].read(_header(labels[number])[1] + first, count))
+    records = np.array([image.size + label.size for image, label in zip(images, labels, strict=True)])
+    fields = {"intensity": np.concatenate(intensities), "label": np.concatenate(classes)}
+    return records, {**fields, "depth": shapes[:, 1], "width": shapes[:, 3]}
+
+
+def _header(file: Readable) -> tuple[tuple[int, ...], int]:
+    """Shape of a .npy file, and where its values begin."""
+    stream = io.BytesIO(file.read(0, min(file.size, 4096)).tobytes())
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, _ = read(stream)
+    return shape, stream.tell()
+
+
+# ---- dlrm -------------------------------------------------------------------------------------------------------
+
+
+def _table(rows: Values) -> dict[str, Values]:
+    return dict(zip(NAMES, rows.T, strict=True))
+
+
+def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of .bin files at random places."""
+    del files
+    counts = [file.size // 160 for file in chosen]
+    rows = [
+        chosen[number].read(160 * first, 160 * min(ROWS_PER_PLACE, counts[number] - first)).view("<i4").reshape(-1, 40)
+        for number, first in _starts(counts, ROWS_PER_PLACE, random)
+    ]
+    return np.array([160]), _table(np.concatenate(rows))
+
+
+def look_at_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of a few .npz files at random places."""
+    del files
+    few = [chosen[i] for i in np.sort(random.choice(len(chosen), min(4, len(chosen)), replace=False))]
+    tables = []
+    for file in few:
+        arrays = {}
+        with zipfile.ZipFile(Stream(file)) as archive:
+            for stream in NPZ:
+                with _member(file, archive, f"{stream.name}.npy") as member:
+                    arrays[stream.name] = _some_rows(member, stream.width)
+        tables.append(np.hstack([arrays[name] for name in ("y", "X_int", "X_cat")]))
+    return np.array([320]), _table(np.concatenate(tables))
+
+
+def _member(file: Readable, archive: zipfile.ZipFile, name: str) -> Any:
+    """Open a member; one that is stored past the archive's checksums, which a planned file does not know yet."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return archive.open(entry)
+    lengths = file.read(entry.header_offset + LENGTHS_AT, 4).view("<u2")
+    stream = Stream(file)
+    stream.seek(entry.header_offset + LOCAL_HEADER + int(lengths.sum()))
+    return stream
+
+
+def _some_rows(member: Any, width: int) -> Values:
+    """The first rows of an array in an archive, which can only be read in order where it is compressed."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    count = min(shape[0], PLACES * ROWS_PER_PLACE)
+    content = member.read(count * width * dtype.itemsize)
+    return np.frombuffer(content, dtype).reshape(count, width)
+
+
+def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of .npy triplets at random places."""
+    names = {file.name: file for file in files}
+    counts = [next(iter(_header(file)[0]), 0) for file in chosen]
+    tables = []
+    for number, first in _starts(counts, ROWS_PER_PLACE, random):
+        count, columns = min(ROWS_PER_PLACE, counts[number] - first), []
+        for name, dtype, width in (("labels", "<i4", 1), ("dense", "<f4", 13), ("sparse", "<i4", 26)):
+            file = names[chosen[number].name.replace("_dense", f"_{name}")]
+            start = _header(file)[1] + first * width * 4
+            columns.append(file.read(start, count * width * 4).view(dtype).reshape(count, width))
+        tables.append(np.hstack(columns))
+    return np.array([160]), _table(np.concatenate(tables))
+
+
+def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Rows of a few row groups of parquet files."""
+    del files
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for number in random.choice(len(chosen), GROUPS):
+        with pq.ParquetFile(pa.PythonFile(Stream(chosen[number]), mode="r")) as file:
+            group = int(random.integers(0, file.num_row_groups))
+            batch = next(file.iter_batches(PLACES * ROWS_PER_PLACE, row_groups=[group], use_threads=False))
+            tables.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1))
+    return np.array([160]), _table(np.concatenate(tables))
+
+
+def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Lines of text at random places."""
+    del files
+    rows, lengths = [], []
+    for number, first in _starts([file.size for file in chosen], TEXT_PER_PLACE, random):
+        file = chosen[number]
+        text = file.read(first, min(TEXT_PER_PLACE, file.size - first)).tobytes()
+        begin = text.index(b"\n") + 1 if first else 0
+        lines = text[begin : text.rindex(b"\n")].split(b"\n")
+        lengths += [len(line) + 1 for line in lines]
+        rows += [_numbers(line.split(b"\t")) for line in lines]
+    return np.array(lengths), _table(np.array(rows))
+
+
+def _numbers(words: Sequence[bytes]) -> list[float]:
+    """Values of a line; NaN where one is missing."""
+    if len(words) != FIELDS:
+        raise ValueError(f"a line of {len(words)} fields")
+    return [float(int(word, 16 if i > 13 else 10)) if word else np.nan for i, word in enumerate(words)]
+
+
+# ---- bert -------------------------------------------------------------------------------------------------------
+
+
+def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+    """Records at the beginning of some files, which is where their frames are known."""
+    del files
+    training = [file for file in chosen if file.name.startswith("part")] or list(chosen)
+    few = [training[i] for i in np.sort(random.choice(len(training), min(PLACES, len(training)), replace=False))]
+    lengths: list[int] = []
+    fields: dict[str, list[Values]] = {}
+    for file in few:
+        content = file.read(0, min(RECORDS_PER_PLACE, file.size))
+        at = 0
+        while at + 12 <= len(content):
+            length = int.from_bytes(content[at : at + 8].tobytes(), "little")
+            if at + length + 16 > len(content):
+                break
+            for name, values in features(content[at + 12 : at + 12 + length]).items():
+                fields.setdefault(name, []).append(values)
+            lengths.append(length + 16)
+            at += length + 16
+    if not lengths:
+        raise ValueError("no whole record")
+    return np.array(lengths), {name: np.concatenate(values) for name, values in fields.items()}
+
+
+def features(data: Bytes) -> dict[str, Values]:
+    """What is compared of a record: tokens, and how many there are, are masked and belong to the first sentence."""
+    spans = np.empty((7, 2), dtype=np.int64)
+    reason = sequences.find_features(data, 0, len(data), spans)
+    if reason:
+        raise ValueError(f"a record {sequences.REASONS[reason]}")
+    values = [
+        sequences.decode(data, spans[number, 0], spans[number, 1], count)
+        for number, (_, count) in enumerate(sequences.FEATURES)
+    ]
+    tokens, mask, segments = values[:3]
+    weights = data[spans[sequences.FLOATS, 0] : spans[sequences.FLOATS, 1]].copy().view("<f4")
+    length = int(mask.sum())
+    first = length - segments.sum()
+    of_record = {"length": length, "masked": weights.sum(), "first sentence": first, "next sentence": values[6][0]}
+    return {"token": tokens[:length], **{name: np.array([value]) for name, value in of_record.items()}}
+
+
+Look = Callable[[Sequence[Readable], Sequence[Readable], Random], Looked]
+FORMS: dict[str, tuple[str, Look]] = {
+    # workload and format: (pattern of the names, how its values are read)
+    "imseg npy": (r".*_x\.npy", look_at_cases),
+    "bert tfrecord": (r"(part|eval).*", look_at_records),
+    "dlrm text": (r"train\.txt", look_at_lines),
+    "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
+    "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
+    "dlrm parquet": (r"(train_)?day_\d+\.parquet", look_at_tables),
+    "dlrm bin": (r".*\.bin", look_at_rows),
+}

@@ -1,0 +1,70 @@
+"""Samples of stores, of a file on a disk or of a planned one: values of some blocks, shapes of all cases."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.bench.formats.hdf5 import read_cases as store_cases
+from scimill.bench.formats.hdf5 import write as hdf5
+from scimill.bench.formats.hdf5.read import workload_of
+from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.params import Plannable
+from scimill.store.layout import Layout
+from scimill.store.reader import Reader
+
+BLOCKS = 16  # that are looked at
+VALUES = 1 << 15  # of a field in a block
+
+Values = NDArray[Any]
+Rows = Callable[[int, str], Values]
+Looked = tuple[NDArray[np.int64], dict[str, Values]]
+"""Bytes of the records, values by field; a field of several columns is looked at as a whole."""
+
+
+def on_disk(path: Path, random: np.random.Generator) -> Looked:
+    """Look at a finished store.
+
+    Raises
+    ------
+    InputError : no store, or an unfinished one.
+    StorageError : its structure is damaged.
+
+    """
+    with Reader.open(path) as reader:
+        reader.require_complete()
+        is_imseg = workload_of(reader.layout) == "imseg"
+        shapes = [case.shape for case in store_cases.cases_of(reader)] if is_imseg else []
+        return _look(reader.layout, reader.rows, shapes, random)
+
+
+def planned(config: Plannable, request: int, random: np.random.Generator) -> Looked:
+    """Look at a store that would have `request` bytes of data, of which only these blocks are made."""
+    plan = hdf5.plan(config, request)
+    block_data = lru_cache(maxsize=1)(plan.make)
+    is_imseg = config.workload == "imseg"
+    shapes = [case.shape for case in imseg.cases(config, request, header_bytes=0)] if is_imseg else []
+    return _look(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
+
+
+def _look(layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], random: np.random.Generator) -> Looked:
+    """Look at some blocks, one after the other."""
+    fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
+    for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():
+        for name, values in fields.items():
+            values.append(_thinned(rows(block, name), random))
+    found = {name: np.concatenate(values) for name, values in fields.items()}
+    row_bytes = sum(field.row_bytes for field in layout.fields)
+    if not shapes:
+        return np.array([row_bytes]), found
+    edges = np.array(shapes, dtype=np.int64)
+    return row_bytes * edges.prod(axis=1), {**found, "depth": edges[:, 0], "width": edges[:, 2]}
+
+
+def _thinned(rows: Values, random: np.random.Generator) -> Values:
+    """Some values of some rows, which are in memory that is used again."""
+    values: Values = rows.reshape(-1)
+    return values.copy() if values.size <= VALUES else random.choice(values, VALUES)

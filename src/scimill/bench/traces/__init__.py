@@ -1,0 +1,1 @@
+"""I/O traces: recording, reading and writing them."""

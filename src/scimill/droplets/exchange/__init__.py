@@ -1,0 +1,1 @@
+"""Files of other programs: headerless records, and the workbook of weird droplets."""

@@ -1,0 +1,152 @@
+"""The original's files: headerless records of nine little-endian float32, to a store and back.
+
+The nine are, in the order of `fields.UNITS`, the six inputs, time, radius and temperature. All ranks share the work;
+every record's place is known beforehand.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scimill import config as configuration
+from scimill.droplets import arguments, fields
+from scimill.droplets.fields import samples_per_droplet
+from scimill.droplets.kernels import weird
+from scimill.droplets.params import ALGORITHM, ImportConfig
+from scimill.errors import InputError
+from scimill.parallel.world import Stop, World
+from scimill.store.layout import Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output, copying
+from scimill.store.provenance import Provenance
+from scimill.store.reader import Reader
+from scimill.store.writer import BlockData, open_writer
+
+COLUMNS = tuple(fields.UNITS)
+RECORD_BYTES = 4 * len(COLUMNS)
+
+Records = NDArray[np.float32]
+
+
+def count_records(path: Path) -> int:
+    """Number of records of a file.
+
+    Raises
+    ------
+    InputError : it cannot be read, is empty, or holds a part of a record.
+    """
+    try:
+        if path.is_dir():
+            raise InputError("a directory, not a file of records", where=str(path))
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+    if size == 0 or size % RECORD_BYTES:
+        raise InputError(
+            f"{size} bytes are no whole number of records",
+            where=str(path),
+            allowed=f"a multiple of {RECORD_BYTES} bytes",
+        )
+    return size // RECORD_BYTES
+
+
+def count_all(config: ImportConfig) -> int:
+    """Number of records of all files; raises as `count_records`."""
+    return sum(count_records(Path(name)) for name in config.files)
+
+
+# ---- import -----------------------------------------------------------------------------------------------------
+
+
+def import_files(config: ImportConfig, output: Output, world: World) -> bool:
+    """Make a store of files of records; collective. Return False where it was complete already.
+
+    Records whose result is weird are kept and carry their classes, as with ``--keep-weird``.
+
+    Raises
+    ------
+    InputError : a file is missing or damaged.
+    ScimillError : see `store.writer.open_writer`.
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
+    layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
+    provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
+    explain = configuration.explainer(config)
+    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+    writer = open_writer(world, output, layout, provenance, explain, stop)
+    if writer is None:
+        return False
+    mill(world, writer, _importer(config, counts, layout), stop, what="import", unit="records")
+    return True
+
+
+def _importer(config: ImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
+    starts = [0, *accumulate(counts)]
+    limits = arguments.limits(config)
+
+    def make(block: int) -> BlockData:
+        span = layout.span(block)
+        pieces = [
+            _read(Path(name), max(span.start - first, 0), min(span.stop, last) - max(span.start, first))
+            for name, first, last in zip(config.files, starts, starts[1:], strict=False)
+            if first < span.stop and last > span.start
+        ]
+        records = np.concatenate(pieces)
+        columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, records.T, strict=True))
+        radius, temperature = records[:, -2:-1], records[:, -1:]
+        classes = weird.classify(radius, temperature, np.zeros(radius.shape, dtype=np.uint8), limits)
+        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.counts(classes)}
+        return BlockData(columns | {"weird": classes[:, 0]}, ledger=ledger)
+
+    return make
+
+
+def _read(path: Path, first: int, count: int) -> Records:
+    """Read records of a file by their place in it."""
+    try:
+        values = np.fromfile(path, dtype="<f4", count=count * len(COLUMNS), offset=first * RECORD_BYTES)
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+    if values.size != count * len(COLUMNS):
+        raise InputError("the file became shorter while it was read", where=str(path))
+    return values.reshape(count, len(COLUMNS))
+
+
+# ---- export -----------------------------------------------------------------------------------------------------
+
+
+def export_file(store: Path, output: Output) -> int:
+    """Write a store's sample as one file of records; return their number. One process does it.
+
+    A droplet with several times becomes that many records.
+
+    Raises
+    ------
+    InputError : no store of droplets, or unfinished.
+    StorageError : the output exists, or cannot be written.
+    """
+    with Reader.open(store) as reader:
+        reader.require_complete()
+        if reader.provenance["campaign"] != "droplets":
+            raise InputError("not a store of droplets", where=str(store))
+        count = reader.layout.rows * samples_per_droplet(reader)
+        with copying(store, output, count * RECORD_BYTES) as target, target.open("wb") as file:
+            for block in range(reader.layout.blocks):
+                _records(reader, block).tofile(file)
+    return count
+
+
+def _records(reader: Reader, block: int) -> Records:
+    """Records of a block, shape (rows · samples, 9)."""
+    columns = [reader.rows(block, name) for name in COLUMNS]
+    shape = columns[-1].shape
+    spread = [column if column.shape == shape else np.repeat(column, shape[-1]).reshape(shape) for column in columns]
+    records: Records = np.stack(spread, axis=-1).astype("<f4", copy=False)
+    return records.reshape(-1, len(COLUMNS))

@@ -1,0 +1,1 @@
+"""The physics of droplets, their sampling and integration: pure functions of arrays."""

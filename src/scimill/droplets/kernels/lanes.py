@@ -1,0 +1,355 @@
+"""The fast integrator: Rodas5P in (u = r², T) for many droplets, compiled.
+
+WIDTH droplets advance together, one adaptive step each per sweep, in arrays ("lanes") that the compiler turns into
+vector instructions. A lane whose droplet is finished takes the next droplet at once, so that none waits for the
+slowest. Inside a sweep there is no branch: what would be one is a selection, and the exponential is a polynomial.
+`reference.integrate` is the same method, written to be read.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from scimill.droplets.kernels.physics import Constants
+from scimill.droplets.kernels.rodas5p import GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
+
+WIDTH = 64  # lanes: 8 vectors of 8 doubles hide the latency of division and square root; measured 16 to 128
+
+DONE, DRIED, TOO_MANY_STEPS, STEP_TOO_SMALL, INVALID, NOT_FINITE, RUNNING = range(7)
+"""How the integration of one droplet ended."""
+
+SMALLEST_U, SMALLEST_T = 1e-40, 1.0  # m², K: a trial point beyond them is rejected
+FIRST_STEP = 1e-2  # of the conduction time u/(bρ)
+SHORTEST_STEP = 1e-10  # of the conduction time; below it rounding rules
+
+((A21,), (A31, A32), (A41, A42, A43), (A51, A52, A53, A54), (A61, A62, A63, A64, A65)) = A
+((C21,), (C31, C32), (C41, C42, C43), (C51, C52, C53, C54), (C61, C62, C63, C64, C65),
+ (C71, C72, C73, C74, C75, C76), (C81, C82, C83, C84, C85, C86, C87)) = C  # fmt: skip
+
+# Rows of the lane array: the state of each lane, then the air around its droplet.
+U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE, COOLING, AIR, ROWS = range(13)
+
+# The compiled kernel is kept by this file's content alone. Whoever changes what it is compiled from puts the new
+# checksum here (a test compares), so that the old kernel is not taken for the new one.
+COMPILED_FROM = {"rodas5p.py": "3a3477fe806a65ad", "physics.py": "89eba3e1b0b05f41"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Neither "nnan" nor "ninf": a trial step may overflow, and must then be seen to have failed.
+FAST = {"contract", "nsz", "reassoc", "arcp"}
+inlined = njit(fastmath=FAST, error_model="numpy", inline="always")
+
+Array = NDArray[np.float64]
+
+
+class Air(NamedTuple):
+    """What surrounds a droplet, as the equations use it."""
+
+    vapour: float  # RH e/Tf
+    pressure: float  # e
+    inverse: float  # Λ/Tf
+    solute: float  # σ S
+    cooling: float  # b ρ
+    heat: float  # b ρ Tf
+
+
+class Inverse(NamedTuple):
+    """Inverse of I/(hγ) − J."""
+
+    uu: float
+    uT: float  # noqa: N815  (the matrix element of u and T)
+    Tu: float
+    TT: float
+
+
+@inlined
+def exponential(x: float) -> float:
+    """exp(x), held beyond x = ±64: error 2e-14 for x <= 0 (absolute), |x| <= 8 (relative); Taylor, squared six times.
+
+    More does not count: the exponential is compared with numbers near 1, and exponents above 8 occur in trial points
+    only. The polynomial is summed in pairs (Estrin), since what a sweep waits for is the chain of dependent operations.
+    """
+    y = min(max(x, -64.0), 64.0) * (1.0 / 64.0)
+    y2 = y * y
+    y4 = y2 * y2
+    low = (1.0 + y) + (1.0 / 2.0 + y * (1.0 / 6.0)) * y2
+    middle = (1.0 / 24.0 + y * (1.0 / 120.0)) + (1.0 / 720.0 + y * (1.0 / 5040.0)) * y2
+    high = (1.0 / 40320.0 + y * (1.0 / 362880.0)) + (1.0 / 3628800.0) * y2
+    p = low + y4 * (middle + y4 * high)
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    return p * p
+
+
+@inlined
+def powers(u: float, T: float) -> tuple[float, float, float, float]:
+    """1/(rT), 1/r, 1/T and 1/u; a trial point outside the physical domain is moved to its edge."""
+    u = max(u, SMALLEST_U)
+    inverse_u = 1.0 / u
+    inverse_T = 1.0 / max(T, SMALLEST_T)
+    inverse_r = math.sqrt(u) * inverse_u
+    return inverse_r * inverse_T, inverse_r, inverse_T, inverse_u
+
+
+@inlined
+def slopes(u: float, T: float, air: Air, k: Constants) -> tuple[float, float]:
+    """du/dt and dT/dt (`physics`)."""
+    w, inverse_r, inverse_T, inverse_u = powers(u, T)
+    E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - air.solute * inverse_r * inverse_u
+    aG = k.growth * (air.vapour - air.pressure * inverse_T * exponential(E))
+    return 2.0 * aG, (k.latent * aG - air.cooling * T + air.heat) * inverse_u
+
+
+@inlined
+def jacobian(u: float, T: float, air: Air, k: Constants) -> tuple[float, float, float, float, float, float]:
+    """du/dt, dT/dt, and the derivatives of both by u and T."""
+    w, inverse_r, inverse_T, inverse_u = powers(u, T)
+    salt = air.solute * inverse_r * inverse_u
+    E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - salt
+    aF = k.growth * air.pressure * inverse_T * exponential(E)
+    aG = k.growth * air.vapour - aF
+    aGu = aF * (0.5 * k.kelvin * w - 1.5 * salt) * inverse_u
+    aGT = aF * (1.0 - k.clapeyron * inverse_T + k.kelvin * w) * inverse_T
+    fT = (k.latent * aG - air.cooling * T + air.heat) * inverse_u
+    return (
+        2.0 * aG,
+        fT,
+        2.0 * aGu,
+        2.0 * aGT,
+        (k.latent * aGu - fT) * inverse_u,
+        (k.latent * aGT - air.cooling) * inverse_u,
+    )
+
+
+@inlined
+def invert(d: float, Juu: float, JuT: float, JTu: float, JTT: float) -> Inverse:
+    """Inverse of d/γ − J."""
+    muu = d * (1.0 / GAMMA) - Juu
+    mTT = d * (1.0 / GAMMA) - JTT
+    s = 1.0 / (muu * mTT - JuT * JTu)
+    return Inverse(mTT * s, JuT * s, JTu * s, muu * s)
+
+
+@inlined
+def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Air, k: Constants) -> tuple[float, float]:
+    """One stage: m · (f(u, T) + c)."""
+    f, g = slopes(u, T, air, k)
+    f += cu
+    g += cT
+    return m.uu * f + m.uT * g, m.Tu * f + m.TT * g
+
+
+@inlined
+def step(u: float, T: float, h: float, air: Air, k: Constants) -> tuple[float, float, float, float]:
+    """One trial step of Rodas5P: new u, new T, and the two error estimates (module `rodas5p`)."""
+    d = 1.0 / h
+    f, g, Juu, JuT, JTu, JTT = jacobian(u, T, air, k)
+    m = invert(d, Juu, JuT, JTu, JTT)
+    u1, T1 = m.uu * f + m.uT * g, m.Tu * f + m.TT * g
+    u2, T2 = stage(u + A21 * u1, T + A21 * T1, d * (C21 * u1), d * (C21 * T1), m, air, k)
+    u3, T3 = stage(u + A31 * u1 + A32 * u2, T + A31 * T1 + A32 * T2,
+                   d * (C31 * u1 + C32 * u2), d * (C31 * T1 + C32 * T2), m, air, k)  # fmt: skip
+    u4, T4 = stage(u + A41 * u1 + A42 * u2 + A43 * u3, T + A41 * T1 + A42 * T2 + A43 * T3,
+                   d * (C41 * u1 + C42 * u2 + C43 * u3), d * (C41 * T1 + C42 * T2 + C43 * T3), m, air, k)  # fmt: skip
+    u5, T5 = stage(u + A51 * u1 + A52 * u2 + A53 * u3 + A54 * u4, T + A51 * T1 + A52 * T2 + A53 * T3 + A54 * T4,
+                   d * (C51 * u1 + C52 * u2 + C53 * u3 + C54 * u4),
+                   d * (C51 * T1 + C52 * T2 + C53 * T3 + C54 * T4), m, air, k)  # fmt: skip
+    u += A61 * u1 + A62 * u2 + A63 * u3 + A64 * u4 + A65 * u5
+    T += A61 * T1 + A62 * T2 + A63 * T3 + A64 * T4 + A65 * T5
+    u6, T6 = stage(u, T, d * (C61 * u1 + C62 * u2 + C63 * u3 + C64 * u4 + C65 * u5),
+                   d * (C61 * T1 + C62 * T2 + C63 * T3 + C64 * T4 + C65 * T5), m, air, k)  # fmt: skip
+    u += u6
+    T += T6
+    u7, T7 = stage(u, T, d * (C71 * u1 + C72 * u2 + C73 * u3 + C74 * u4 + C75 * u5 + C76 * u6),
+                   d * (C71 * T1 + C72 * T2 + C73 * T3 + C74 * T4 + C75 * T5 + C76 * T6), m, air, k)  # fmt: skip
+    u += u7
+    T += T7
+    u8, T8 = stage(u, T, d * (C81 * u1 + C82 * u2 + C83 * u3 + C84 * u4 + C85 * u5 + C86 * u6 + C87 * u7),
+                   d * (C81 * T1 + C82 * T2 + C83 * T3 + C84 * T4 + C85 * T5 + C86 * T6 + C87 * T7),
+                   m, air, k)  # fmt: skip
+    return u + u8, T + T8, u8, T8
+
+
+@inlined
+def squared_error(u: float, T: float, un: float, Tn: float, eu: float, eT: float, tolerance: float) -> float:
+    """Mean squared relative error in units of the tolerance; huge where the step left the physical domain."""
+    outside = (un <= SMALLEST_U) | (Tn <= SMALLEST_T)
+    q = eu * eu / (u * max(un, SMALLEST_U)) + eT * eT / (T * T)
+    return 1e30 if outside else 0.5 * q / (tolerance * tolerance)
+
+
+@inlined
+def step_factor(q: float) -> float:
+    """SAFETY · q^(−3/32), within limits, by square roots."""
+    p = math.sqrt(math.sqrt(math.sqrt(math.sqrt(math.sqrt(min(max(q, 1e-20), 1e20))))))
+    return min(max(SAFETY / (p * p * p), SMALLEST_FACTOR), LARGEST_FACTOR)
+
+
+@njit(fastmath=FAST, error_model="numpy")
+def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Constants) -> None:
+    """Advance every lane by one trial step, accepted where its error is below the tolerance."""
+    for i in range(WIDTH):
+        air = Air(lanes[VAPOUR, i], lanes[PRESSURE, i], lanes[INVERSE_AIR, i], lanes[SOLUTE, i], lanes[COOLING, i],
+                  lanes[AIR, i])  # fmt: skip
+        u, T, left, wanted = lanes[U, i], lanes[TEMPERATURE, i], lanes[LEFT, i], lanes[STEP, i]
+        h = min(wanted, left)
+        un, Tn, eu, eT = step(u, T, h, air, k)
+        q = squared_error(u, T, un, Tn, eu, eT, tolerance)
+        accepted = q <= 1.0
+        proposed = h * step_factor(q)
+        u = un if accepted else u
+        left = left - h if accepted else left
+        # A step cut short to land on an output time says little about the next one: keep what was wanted.
+        proposed = max(proposed, wanted) if accepted and h < wanted else proposed
+        steps = lanes[STEPS, i] + 1.0
+        lanes[U, i] = u
+        lanes[TEMPERATURE, i] = Tn if accepted else T
+        lanes[LEFT, i] = left
+        lanes[STEP, i] = proposed
+        lanes[STEPS, i] = steps
+        failed = (steps >= max_steps) | (proposed * air.cooling < SHORTEST_STEP * u)
+        lanes[EVENT, i] = 1.0 if (left <= 0.0) | (u <= floor * floor) | failed else 0.0
+
+
+@njit(error_model="numpy")
+def is_valid(r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, times: Array) -> bool:
+    """Whether the inputs are physical and the output times ascend from zero or later."""
+    positive = 0.0 < r < 1.0 and SMALLEST_T < T < 1e4 and SMALLEST_T < Tf < 1e4 and 0.0 < rho < 1e4 and 0.0 < e < 1e12
+    ordered = times[0] >= 0.0 and times[-1] < 1e30 and bool(np.all(times[1:] >= times[:-1]))
+    return positive and 0.0 <= S < 1e3 and 0.0 <= RH < 1e3 and ordered
+
+
+@njit(error_model="numpy")
+def load(
+    lanes: Array, i: int, r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, time: float,
+    k: Constants,
+) -> None:  # fmt: skip
+    """Put a droplet into lane i."""
+    lanes[U, i] = r * r
+    lanes[TEMPERATURE, i] = T
+    lanes[LEFT, i] = time
+    lanes[STEPS, i] = 0.0
+    lanes[VAPOUR, i] = RH * e / Tf
+    lanes[PRESSURE, i] = e
+    lanes[INVERSE_AIR, i] = k.clapeyron / Tf
+    lanes[SOLUTE, i] = k.raoult * S
+    lanes[COOLING, i] = k.conduction * rho
+    lanes[AIR, i] = k.conduction * rho * Tf
+    lanes[STEP, i] = FIRST_STEP * lanes[U, i] / lanes[COOLING, i]
+
+
+@njit(error_model="numpy")
+def advance(lanes: Array, i: int, s: int, times: Array, radius: Array, temperature: Array) -> int:
+    """Store the samples that lane i has reached, and return the index of the next."""
+    while s < len(times) and lanes[LEFT, i] <= 0.0:
+        radius[s] = math.sqrt(lanes[U, i])
+        temperature[s] = lanes[TEMPERATURE, i]
+        s += 1
+        if s < len(times):
+            lanes[LEFT, i] = times[s] - times[s - 1]
+    return s
+
+
+@njit(error_model="numpy")
+def ending(lanes: Array, i: int, max_steps: float, floor: float) -> int:
+    """How the droplet in lane i ended, or RUNNING."""
+    if not (0.0 < lanes[U, i] < 1e4 and 0.0 < lanes[TEMPERATURE, i] < 1e9):
+        return NOT_FINITE
+    if lanes[U, i] <= floor * floor:
+        return DRIED
+    if lanes[STEPS, i] >= max_steps:
+        return TOO_MANY_STEPS
+    return RUNNING if lanes[STEP, i] * lanes[COOLING, i] >= SHORTEST_STEP * lanes[U, i] else STEP_TOO_SMALL
+
+
+def cached(function: F) -> F:
+    """Compile when first called and keep the result, where any directory for it can be written."""
+    try:
+        compiled = njit(cache=True, error_model="numpy", nogil=True)(function)
+    except RuntimeError:  # a read-only installation without a home directory
+        compiled = njit(error_model="numpy", nogil=True)(function)
+    return cast(F, compiled)
+
+
+@cached
+def _integrate(
+    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, times: Array, k: Constants,
+    tolerance: float, max_steps: float, floor: float, radius: Array, temperature: Array, status: NDArray[np.uint8],
+) -> None:  # fmt: skip
+    samples = times.shape[1]
+    lanes = np.ones((ROWS, WIDTH))  # an idle lane computes too, on harmless ones
+    droplet = np.full(WIDTH, -1)
+    sample = np.zeros(WIDTH, dtype=np.int64)
+    given, busy = 0, 0
+    while busy > 0 or given < len(r):
+        for i in range(WIDTH):
+            d = droplet[i]
+            if d >= 0 and lanes[EVENT, i] != 0.0:
+                sample[i] = advance(lanes, i, sample[i], times[d], radius[d], temperature[d])
+                how = DONE if sample[i] == samples else ending(lanes, i, max_steps, floor)
+                if how != RUNNING:
+                    status[d, sample[i] :] = how
+                    radius[d, sample[i] :] = math.sqrt(max(lanes[U, i], 0.0))
+                    temperature[d, sample[i] :] = lanes[TEMPERATURE, i]
+                    droplet[i] = -1
+                    busy -= 1
+            while droplet[i] < 0 and given < len(r):
+                d = given
+                given += 1
+                if not is_valid(r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d]):
+                    radius[d], temperature[d], status[d] = np.nan, np.nan, INVALID
+                    continue
+                load(lanes, i, r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d, 0], k)
+                sample[i] = advance(lanes, i, 0, times[d], radius[d], temperature[d])
+                status[d] = DONE
+                if sample[i] < samples:
+                    droplet[i] = d
+                    busy += 1
+        sweep(lanes, tolerance, max_steps, floor, k)
+
+
+def integrate(
+    r: Array,
+    T: Array,
+    S: Array,
+    Tf: Array,
+    RH: Array,
+    rho: Array,
+    e: Array,
+    times: Array,
+    k: Constants,
+    *,
+    tolerance: float,
+    max_steps: int = 100_000,
+    floor: float = 1e-9,
+) -> tuple[Array, Array, NDArray[np.uint8]]:
+    """Integrate droplets to their output times.
+
+    Parameters
+    ----------
+    r, T, S, Tf, RH, rho, e : float64, shape (n,); the inputs of `physics.rates`, e at Tf.
+    times : float64, shape (n, samples), ascending along the samples, s.
+    k : combined constants.
+    tolerance : relative error allowed per step, of u and of T.
+    max_steps : trial steps after which a droplet is given up.
+    floor : radius (m) at which a droplet has dried; it keeps its last state from then on.
+
+    Returns
+    -------
+    radius, temperature : float64, shape (n, samples); NaN where the inputs are invalid.
+    status : uint8, shape (n, samples); DONE where the sample was reached, else why the droplet ended before it:
+        DRIED, TOO_MANY_STEPS, STEP_TOO_SMALL, INVALID or NOT_FINITE.
+
+    """
+    radius, temperature = np.empty_like(times), np.empty_like(times)
+    status = np.empty(times.shape, dtype=np.uint8)
+    # Positional, and always of these types: every other signature would be compiled anew.
+    _integrate(r, T, S, Tf, RH, rho, e, times, k, tolerance, float(max_steps), floor, radius, temperature, status)
+    return radius, temperature, status

@@ -1,0 +1,52 @@
+"""From stored inputs to stored outputs: float32 droplets in, float64 in between, float32 out."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels.physics import Constants, saturation_pressure
+
+Single = NDArray[np.float32]
+
+
+class Model(NamedTuple):
+    """Everything but the droplets that a result depends on."""
+
+    constants: Constants
+    saturation: tuple[float, float, float]
+    """e0 (Pa), a, b (K) of `physics.saturation_pressure`"""
+    solute_per_salinity: float
+    """factor from the stored salinity to the solute term S (kg)"""
+    tolerance: float
+    max_steps: int
+    dry_radius: float
+    """m"""
+
+
+def solve(model: Model, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
+    """Integrate droplets to their output times.
+
+    Parameters
+    ----------
+    model : constants and accuracy.
+    droplets : float32, shape (6, n), in the order of `sampling.INPUTS`.
+    times : float32, shape (n, samples), s.
+
+    Returns
+    -------
+    radius (m), temperature (K) : float32, shape (n, samples).
+    status : uint8, shape (n, samples); as of `lanes.integrate`.
+
+    """
+    # The kernel is compiled for contiguous arrays, and selecting rows makes others.
+    r, T, salinity, Tf, RH, rho = droplets.astype(np.float64, order="C")
+    precise = times.astype(np.float64, order="C")
+    with np.errstate(all="ignore"):  # what is unphysical is told by the status
+        e = saturation_pressure(Tf, *model.saturation)
+        radius, temperature, status = lanes.integrate(
+            r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, precise, model.constants,
+            tolerance=model.tolerance, max_steps=model.max_steps, floor=model.dry_radius,
+        )  # fmt: skip
+        return radius.astype(np.float32), temperature.astype(np.float32), status

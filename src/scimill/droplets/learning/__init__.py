@@ -1,0 +1,1 @@
+"""The network that replaces the integration: its definition, training, score and export."""

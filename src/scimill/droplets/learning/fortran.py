@@ -1,0 +1,127 @@
+"""The network as a Fortran 2008 module that needs nothing else."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from scimill import __version__
+from scimill.droplets.learning.network import (
+    LARGEST_EXPONENT,
+    MODEL_INPUTS,
+    SHARPNESS,
+    SMALLEST_SOLUTE,
+    SPREAD,
+    DropletNetwork,
+    constants,
+    scaling,
+    weights,
+)
+from scimill.errors import ConfigError
+
+PER_LINE = 4  # numbers in a line of at most 132 characters
+PER_PART = 512  # numbers in a statement, of which Fortran 2008 allows 255 continuation lines
+LIMITS = {
+    "sharpness": SHARPNESS, "spread": SPREAD, "largest_exponent": LARGEST_EXPONENT, "smallest_solute": SMALLEST_SOLUTE,
+}  # fmt: skip
+NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)
+
+
+def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
+    """Return the text of the module.
+
+    Parameters
+    ----------
+    model : the network.
+    path : where it will go, for messages.
+    module : name of the module.
+    provenance : where the model comes from, by title.
+
+    Raises
+    ------
+    ConfigError : no name that Fortran allows, or one that the module uses itself.
+
+    """
+    if not NAME.fullmatch(module):
+        allowed = "letters, digits and _, at most 63, beginning with a letter"
+        raise ConfigError(f"{module!r} is no name of a Fortran module", where=str(path), allowed=allowed)
+    layers = weights(model)
+    centre, half_width, units = scaling(model)
+    text = _environment().get_template("network.f90.j2").render(
+        spec=model.spec,
+        version=__version__,
+        module=module,
+        kind="real64" if layers[0][0].dtype == np.float64 else "real32",
+        provenance=[_comment(f"{title}: {text}") for title, text in provenance.items()],
+        origin=_ascii("; ".join(f"{title}: {text}" for title, text in provenance.items())),
+        ranges=list(zip(MODEL_INPUTS, model.spec.ranges, strict=True)),
+        parameters=sum(weight.size + bias.size for weight, bias in layers),
+        constants=[*constants(model.spec).items(), *LIMITS.items()],
+        centre=centre, half_width=half_width, units=units,
+        layers=[_layer(number, *layer) for number, layer in enumerate(layers, 1)],
+    )  # fmt: skip
+    code = re.sub(r'!.*|".*"', "", text)
+    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # beside its first and its last line
+        raise ConfigError(f"the module uses the name {module} itself", where=str(path), remedy="name another file")
+    return text
+
+
+def _layer(number: int, weight: Any, bias: Any) -> dict[str, Any]:
+    """What the template needs of a layer; weight (outputs, inputs), which is Fortran's (inputs, outputs)."""
+    outputs, inputs = weight.shape
+    return {
+        "number": number, "inputs": inputs, "outputs": outputs,
+        "weights": _parts(f"part{number}", weight), "biases": _parts(f"bias_part{number}", bias),
+    }  # fmt: skip
+
+
+def _parts(name: str, values: Any) -> list[dict[str, Any]]:
+    """Cut an array into statements of bearable length."""
+    parts = enumerate(_cut(values.reshape(-1).tolist(), PER_PART), 1)
+    return [{"name": f"{name}_{index}", "numbers": numbers} for index, numbers in parts]
+
+
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("scimill.droplets.learning", "templates")
+    layout: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **layout)
+    environment.filters |= {"real": _real, "rows": _rows, "folded": _folded, "text": _text}
+    return environment
+
+
+def _real(value: float, kind: str = "wp") -> str:
+    """Write a literal of 17 significant digits, which is enough for float64 to come back as it was."""
+    return f"{value:.16e}_{kind}"
+
+
+def _rows(values: Sequence[float], kind: str) -> str:
+    """Write the inside of an array constructor, some numbers to a line."""
+    lines = [", ".join(_real(value, kind) for value in part) for part in _cut(values, PER_LINE)]
+    return ", &\n".join(f"    {line}" for line in lines)
+
+
+def _cut(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
+
+
+def _folded(names: str) -> str:
+    return ", &\n    ".join(", ".join(part) for part in _cut(names.split(", "), 8))
+
+
+def _ascii(text: str) -> str:
+    """One line of ASCII without what ends a text in Fortran."""
+    return " ".join(text.split()).encode("ascii", "replace").decode().replace('"', "'")
+
+
+def _comment(text: str) -> str:
+    """Cut a line to fit into Fortran's 132 columns."""
+    return _ascii(text)[:118]
+
+
+def _text(text: str) -> str:
+    """Write a text of any length as a constant."""
+    return " // &\n".join(f'    "{part}"' for part in _cut(text, 100))

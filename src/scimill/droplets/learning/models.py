@@ -1,0 +1,30 @@
+"""Trained networks from their files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scimill.droplets.learning.network import CAMPAIGN, DropletNetwork, Spec
+from scimill.training.checkpoint import read_model
+
+
+def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
+    """Read a trained network.
+
+    Parameters
+    ----------
+    path : a run directory, of which the best model is taken, or a model's file.
+
+    Returns
+    -------
+    The network, computing in float64, and what its file says of where it comes from.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+
+    """
+    _, content = read_model(path, CAMPAIGN)
+    model = DropletNetwork(Spec.from_dict(content["network"]))
+    model.load_state_dict(content["state"])
+    return model.double().eval(), content

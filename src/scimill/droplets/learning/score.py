@@ -1,0 +1,188 @@
+"""How well a network does: its errors against the exact droplets of a store."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.config import declared, parse_yaml
+from scimill.droplets import arguments
+from scimill.droplets.learning.models import load_model
+from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
+from scimill.droplets.learning.train import is_flagged, read_generation, require_droplets
+from scimill.droplets.params import GenerateConfig, solute_per_salinity
+from scimill.errors import InputError
+from scimill.files import replacing
+from scimill.pictures import make_folder
+from scimill.store.reader import Reader
+from scimill.store.verify import block_damage
+from scimill.training.directory import describe_store
+
+QUANTILES = (0.5, 0.9, 0.99)
+HELD_OUT = ("test", "validation")
+
+
+class Errors(NamedTuple):
+    """Errors of a network, droplet by droplet."""
+
+    inputs: NDArray[np.float32]
+    """(n, 7), the columns of MODEL_INPUTS"""
+    radius: NDArray[np.float32]
+    """predicted − exact log10 of the radius"""
+    temperature: NDArray[np.float32]
+    """predicted − exact, K"""
+    exact: NDArray[np.float32]
+    """(n, 2), the columns of MODEL_OUTPUTS"""
+    content: str
+    """which droplets these are, in words"""
+
+
+def score(model_path: Path, store: Path, folder: Path | None) -> str:
+    """Compare a network with a store of exact droplets.
+
+    Parameters
+    ----------
+    model_path : a run directory or a model's file.
+    store : droplets with the physics that the network was trained with. Of the store that it was trained on only the
+        blocks that were held out count.
+    folder : if given, where score.json and error maps go.
+
+    Returns
+    -------
+    A table in words.
+
+    Raises
+    ------
+    InputError : no model, no store of droplets, damaged, or of other physics.
+    StorageError : the folder cannot be written.
+
+    """
+    model, about = load_model(model_path)
+    if folder:
+        make_folder(folder)
+    with Reader.open(store) as reader:
+        require_droplets(reader)
+        reader.require_complete()
+        _require_same_physics(model.spec, reader)
+        errors = measure(model, reader, *_blocks(reader, about))
+    found = summary(errors)
+    if folder:
+        from scimill.droplets.pictures import error_maps
+
+        error_maps.plot(errors, folder)
+        with replacing(folder / "score.json", "score") as part:
+            part.write_text(json.dumps({"store": str(store), **found}, indent=1), "utf-8")
+    return table(found, errors.content)
+
+
+def _require_same_physics(spec: Spec, reader: Reader) -> None:
+    data = read_generation(reader)
+    ours = (*spec.constants, *spec.saturation, spec.solute_per_salinity)
+    theirs = (
+        *arguments.constants(data), data.saturation_pressure, data.saturation_slope, data.saturation_offset,
+        solute_per_salinity(data),
+    )  # fmt: skip
+    if not np.allclose(ours, theirs, rtol=1e-12, atol=0):
+        raise InputError(
+            "the store's physical constants, or its kind of salinity, are not those that the network was trained with",
+            where=str(reader.path),
+            remedy="generate it with the configuration of the training data and another --seed",
+        )
+
+
+def _blocks(reader: Reader, about: Mapping[str, Any]) -> tuple[list[int], str]:
+    """Blocks to score, and which these are."""
+    everything = list(range(reader.layout.blocks))
+    if describe_store(reader)["identity"] != about["store"]["identity"]:
+        _require_other_droplets(reader, about["store"])
+        return everything, reader.path.name
+    for part in HELD_OUT:
+        if about["split"][part]:
+            return list(
+                about["split"][part]
+            ), f"the {part} blocks of {reader.path.name}, the store that it was trained on"
+    raise InputError(
+        "the network was trained on all of this store", where=str(reader.path),
+        remedy="generate another one with another --seed, or train with --test-share",
+    )  # fmt: skip
+
+
+def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> None:
+    """Refuse a longer or a shorter store of the same random droplets."""
+    ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
+    theirs = parse_yaml(trained_on["config"], "the training data").values
+    draws = [name for name, known in declared(GenerateConfig).items() if known.affects_data and name != "count"]
+    if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
+        raise InputError(
+            "its droplets are those that the network was trained on: only their number differs",
+            where=str(reader.path),
+            remedy="generate it with another --seed",
+        )
+
+
+def measure(model: DropletNetwork, reader: Reader, blocks: list[int], content: str) -> Errors:
+    """Errors of a network over blocks of a store.
+
+    Raises
+    ------
+    InputError : a block is damaged.
+
+    """
+    parts = [_measure_block(model, reader, block) for block in blocks]
+    inputs, radius, temperature, exact = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Errors(inputs, radius, temperature, exact, content)
+
+
+def _measure_block(model: DropletNetwork, reader: Reader, block: int) -> tuple[NDArray[np.float32], ...]:
+    if damage := block_damage(reader, block):
+        raise InputError(f"the store is damaged: block {block}: {damage}", where=str(reader.path))
+    rows = {name: reader.rows(block, name) for name in fields(flagged=is_flagged(reader))}
+    inputs, exact = np.split(samples_of(rows), [len(MODEL_INPUTS)], axis=1)
+    predicted = predict(model, inputs)
+    radius = np.log10(predicted[:, 0] / exact[:, 0])
+    temperature = predicted[:, 1] - exact[:, 1]
+    return tuple(values.astype(np.float32) for values in (inputs, radius, temperature, exact))
+
+
+def summary(errors: Errors) -> dict[str, float]:
+    """Numbers that tell how large the errors are, and those of a network that changes nothing."""
+    radius, temperature = errors.radius.astype(np.float64), errors.temperature.astype(np.float64)
+    relative = np.abs(10.0**radius - 1)
+    exact = errors.exact.astype(np.float64)
+    logarithm = np.log10(exact[:, 0])
+    change = (logarithm - np.log10(errors.inputs[:, 0].astype(np.float64)), exact[:, 1] - errors.inputs[:, 1])
+    return {
+        "droplets": len(radius),
+        "radius_rmse": _rms(radius),
+        "radius_mae": float(np.abs(radius).mean()),
+        "temperature_rmse": _rms(temperature),
+        "temperature_mae": float(np.abs(temperature).mean()),
+        **{f"relative_radius_error_p{100 * q:g}": float(np.quantile(relative, q)) for q in QUANTILES},
+        "temperature_error_p99": float(np.quantile(np.abs(temperature), 0.99)),
+        "nrmse": _rms(radius) / abs(float(logarithm.mean())) + _rms(temperature) / abs(float(exact[:, 1].mean())),
+        "unchanged_radius_rmse": _rms(change[0]),
+        "unchanged_temperature_rmse": _rms(change[1]),
+    }
+
+
+def _rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def table(found: dict[str, float], content: str) -> str:
+    """Write a summary for people."""
+    p50, p90, p99 = (f"{found[f'relative_radius_error_p{100 * q:g}']:.3%}" for q in QUANTILES)
+    unchanged = found["unchanged_radius_rmse"], found["unchanged_temperature_rmse"]
+    rows = (
+        ("droplets", f"{found['droplets']:,} of {content}"),
+        ("log10 of the radius", f"RMSE {found['radius_rmse']:.5f}   MAE {found['radius_mae']:.5f}"),
+        ("temperature (K)", f"RMSE {found['temperature_rmse']:.4f}    MAE {found['temperature_mae']:.4f}"
+                            f"    p99 {found['temperature_error_p99']:.3f}"),
+        ("relative radius error", f"median {p50}   p90 {p90}   p99 {p99}"),
+        ("NRMSE", f"{found['nrmse']:.6f}"),
+        ("without any change", f"RMSE {unchanged[0]:.3f} and {unchanged[1]:.2f} K"),
+    )  # fmt: skip
+    return "\n".join(f"{name:<22} {text}" for name, text in rows)

@@ -1,0 +1,112 @@
+"""Training of the network that replaces the integration: what the engine is given of droplets."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scimill import config as configuration
+from scimill.droplets import arguments
+from scimill.droplets.fields import samples_per_droplet
+from scimill.droplets.kernels.sampling import Ranges
+from scimill.droplets.learning.network import CAMPAIGN, FLAG, DropletTask, Spec
+from scimill.droplets.params import GenerateConfig, TrainConfig, solute_per_salinity
+from scimill.errors import InputError
+from scimill.parallel.world import World
+from scimill.store.reader import Reader
+from scimill.training.directory import RunDirectory
+from scimill.training.run import train
+
+
+def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+    """Train on a store of droplets; see `scimill.training.run.train`."""
+    return train(lambda reader: make_task(config, reader, world), store, directory, config, world)
+
+
+def make_task(config: TrainConfig, reader: Reader, world: World) -> DropletTask:
+    """Make what is trained on a store; collective.
+
+    Raises
+    ------
+    InputError : the store holds no droplets.
+    """
+    require_droplets(reader)
+    flagged = is_flagged(reader)
+    counts = count_samples(reader, world, flagged=flagged)
+    return DropletTask(make_spec(config, read_generation(reader)), config.seed, counts, flagged=flagged)
+
+
+def is_flagged(reader: Reader) -> bool:
+    """Whether a store keeps weird droplets in its sample, with a flag."""
+    return any(field.name == FLAG for field in reader.layout.fields)
+
+
+def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
+    """Times of the droplets of each block that are not weird; the ranks share the reading."""
+    layout = reader.layout
+    if not flagged:
+        spans = (layout.span(block) for block in range(layout.blocks))
+        return [int(span.stop - span.start) * samples_per_droplet(reader) for span in spans]
+    mine = range(world.rank, layout.blocks, world.size)
+    counts = [int(np.count_nonzero(reader.rows(block, FLAG) == 0)) for block in mine]
+    shared = np.zeros(layout.blocks, dtype=np.int64)
+    for rank, part in enumerate(world.gather_all(counts)):
+        shared[rank :: world.size] = part
+    return [int(count) for count in shared]
+
+
+def require_droplets(reader: Reader) -> None:
+    """Refuse a store of another campaign.
+
+    Raises
+    ------
+    InputError : it is one.
+    """
+    campaign = str(reader.provenance["campaign"])
+    if campaign != CAMPAIGN:
+        raise InputError(
+            f"a store of {campaign}", where=str(reader.path), allowed="one of scimill droplets generate or import-data"
+        )
+
+
+def read_generation(reader: Reader) -> GenerateConfig:
+    """Ranges and physics of a store; an import does not know its own, and is taken to have the defaults."""
+    stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
+    known = configuration.declared(GenerateConfig)
+    values: dict[str, Any] = {"count": reader.layout.rows}
+    values |= {name: value for name, value in stored.values.items() if name in known}
+    return configuration.build(GenerateConfig, [configuration.Layer(stored.source, values)])
+
+
+def make_spec(config: TrainConfig, data: GenerateConfig) -> Spec:
+    """What the network is made from.
+
+    Raises
+    ------
+    ConfigError : an input does not vary in the data, so nothing could be learnt of it.
+    """
+    drawn = arguments.ranges(data)
+    return Spec(
+        network=config.network,
+        hidden=config.hidden,
+        activation=config.activation,
+        ranges=_ranges(drawn),
+        constants=arguments.constants(data),
+        saturation=(data.saturation_pressure, data.saturation_slope, data.saturation_offset),
+        solute_per_salinity=solute_per_salinity(data),
+        loss=config.loss,
+        radius_scale=config.radius_scale,
+        temperature_scale=config.temperature_scale,
+    )
+
+
+def _ranges(drawn: Ranges) -> tuple[tuple[float, float], ...]:
+    """Range of each input of the model."""
+    temperature = drawn.temperature
+    if drawn.temperature_offset is not None:
+        low, high = ((air + off) for air, off in zip(drawn.air_temperature, drawn.temperature_offset, strict=True))
+        temperature = (low, high)
+    return (
+        drawn.radius, temperature, drawn.salinity, drawn.air_temperature, drawn.relative_humidity, drawn.air_density,
+        drawn.time,
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""Reading a pair's files: pixels of the optical image, temperatures; what is wrong with a file, in words."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from scimill.sky.kernels import celsius
+from scimill.sky.kernels.camera import Box
+from scimill.sky.kernels.resample import shrink
+
+DUAL = 2.5  # width / height beyond which a JPG holds both cameras' images, the optical one on the left
+HEADER_LINES = 16  # most lines before the blank one
+SMALLEST = 8  # pixels, sides of an image below which it is none
+LARGEST = 1 << 14
+
+
+class Damaged(Exception):
+    """A file cannot be read; its text says why."""
+
+
+class Thermal(NamedTuple):
+    """A thermal image."""
+
+    celsius: NDArray[np.float64]
+    """°C, (rows, columns)"""
+    counts: NDArray[np.uint16] | None
+    """the same as counts of 0.04 K, where it is made of such"""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises
+    ------
+    Damaged : it cannot be read, or is empty.
+
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(error.strerror or "cannot be read") from None
+    if not content:
+        raise Damaged("the file is empty")
+    return content
+
+
+def check_rgb(content: bytes) -> tuple[int, int]:
+    """Rows and columns of the optical image of a JPG, of which every byte is decoded.
+
+    Raises
+    ------
+    Damaged : it is truncated, or no JPG.
+
+    """
+    image = _decode(content, (0, 0), smallest=True)
+    rows, columns = jpg_shape(content)
+    if min(image.shape[:2]) < 1 or rows < SMALLEST:
+        raise Damaged("the image is too small")
+    return rows, optical_columns(rows, columns)
+
+
+def jpg_shape(content: bytes) -> tuple[int, int]:
+    """Rows and columns of a JPG, by its header."""
+    try:
+        rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
+    except ValueError as error:
+        raise Damaged(f"no JPG: {_words(error)}") from None
+    return int(rows), int(columns)
+
+
+def optical_columns(rows: int, columns: int) -> int:
+    """Columns of the optical image in a JPG, which may hold the thermal one beside it."""
+    return columns // 2 if columns > DUAL * rows else columns
+
+
+def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -> NDArray[np.uint8]:
+    factor = 8 if smallest else 1
+    try:
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            content, min_height=least[0], min_width=least[1], min_factor=factor
+        )
+    except ValueError as error:
+        raise Damaged(f"a damaged JPG: {_words(error)}") from None
+    return image
+
+
+def _words(error: ValueError) -> str:
+    return " ".join(str(error).split())
+
+
+def read_rgb(content: bytes, box: Box, shape: tuple[int, int], *, fast: bool) -> NDArray[np.uint8]:
+    """Part of the optical image, averaged over areas.
+
+    Parameters
+    ----------
+    content : a JPG.
+    box : the part, as shares of the optical image.
+    shape : rows and columns of the result.
+    fast : whether the JPG may be decoded at a half, a quarter or an eighth of its size, as far as the result's size
+        allows. It then differs by less than one of 255 in the mean.
+
+    Returns
+    -------
+    uint8, (rows, columns, 3).
+
+    Raises
+    ------
+    Damaged : it cannot be decoded.
+
+    """
+    left, top, right, bottom = box
+    least = (0, 0)
+    if fast:
+        rows, columns = jpg_shape(content)
+        beside = columns // optical_columns(rows, columns)
+        least = (int(np.ceil(shape[0] / (bottom - top))), int(np.ceil(beside * shape[1] / (right - left))))
+        if least[0] > rows or least[1] > columns:
+            least = (0, 0)
+    image = _decode(content, least)
+    rows, columns = image.shape[0], optical_columns(image.shape[0], image.shape[1])
+    result = np.empty((*shape, 3), dtype=np.uint8)
+    shrink(image, left * columns, top * rows, right * columns, bottom * rows, result)
+    return result
+
+
+def read_thermal(content: bytes) -> Thermal:
+    """Temperatures of a file.
+
+    Raises
+    ------
+    Damaged : a row is short, a value is missing or not finite, the size is not what the header says.
+
+    """
+    header, body = _split(content)
+    shape = _shape(header, body)
+    values = np.empty(shape, dtype=np.float64)
+    problem, row = celsius.parse(np.frombuffer(body, dtype=np.uint8), values)
+    if problem == celsius.SHORT and not _lines_left(body, row):
+        raise Damaged(f"{row} rows, but its header says {shape[0]}")
+    if problem:
+        raise Damaged(f"{celsius.PROBLEMS[problem]}, in row {row + 1}")
+    return Thermal(values, celsius.counts(values))
+
+
+def _lines_left(body: bytes, row: int) -> bool:
+    """Whether a row is there at all."""
+    return len(body.rstrip().split(b"\n")) > row
+
+
+def _split(content: bytes) -> tuple[dict[str, str], bytes]:
+    """Header by key, and the rows of numbers."""
+    header: dict[str, str] = {}
+    rest = content
+    for _ in range(HEADER_LINES):
+        line, _, after = rest.partition(b"\n")
+        text = line.strip().decode("ascii", "replace")
+        if not text:
+            return header, after
+        key, _, value = text.partition(";")
+        if not key[:1].isalpha() or key.lower().startswith(("nan", "inf")):
+            return header, rest
+        header[key.strip().lower()] = value.strip()
+        rest = after
+    raise Damaged("no temperatures after its header")
+
+
+def _shape(header: dict[str, str], body: bytes) -> tuple[int, int]:
+    try:
+        rows, columns = int(header["height"]), int(header["width"])
+    except (KeyError, ValueError):
+        rows = len(body.rstrip().split(b"\n"))
+        columns = len(body.partition(b"\n")[0].rstrip(b"; \r").split(b";"))
+    if not (SMALLEST <= rows <= LARGEST and SMALLEST <= columns <= LARGEST):
+        raise Damaged(f"no thermal image: {rows} rows of {columns} values")
+    return rows, columns

@@ -1,0 +1,209 @@
+"""Finding a campaign's files: below a folder, in the layout of a training set, or in saved metadata."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from scimill.errors import InputError
+from scimill.sky.exchange import names
+from scimill.sky.exchange.names import Frame
+from scimill.sky.exchange.nodes import Nodes, read_time
+
+IGNORED, MISSING, UNKNOWN, DAMAGED, ORPHAN, DUPLICATE = (
+    "ignored", "missing", "unknown node", "damaged", "orphan", "duplicate",
+)  # fmt: skip
+KINDS = (DAMAGED, ORPHAN, DUPLICATE, MISSING, UNKNOWN, IGNORED)
+"""What may become of a file that is in no pair, the worst first."""
+
+
+class File(NamedTuple):
+    """An image of a node."""
+
+    path: Path
+    vsn: str
+    frame: Frame
+
+
+class Finding(NamedTuple):
+    """Why a file is in no pair."""
+
+    file: Path
+    kind: str
+    """one of `KINDS`"""
+    detail: str
+
+
+Found = Iterator[File | Finding]
+
+
+def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[File | Finding]:
+    """Find all files, and what is no image of a known node.
+
+    Parameters
+    ----------
+    source : a folder, one that holds (or is) ``train`` with ``pairs`` in it, or metadata (.ndjson, .json, .csv, .gz).
+    nodes : the known nodes.
+    folder : where the files of the metadata are; beside it if not given.
+
+    Raises
+    ------
+    InputError : it is not there, or none of these.
+
+    """
+    if source.is_dir():
+        base = source / "train" if (source / "train/pairs").is_dir() else source
+        return list(_training(base, nodes) if (base / "pairs").is_dir() else _tree(source, nodes))
+    if not source.is_file():
+        raise InputError("there is no such file or directory", where=str(source))
+    below = folder or source.parent
+    if not below.is_dir():
+        raise InputError("there is no such directory", where=str(below))
+    return list(_metadata(source, nodes, below))
+
+
+def _tree(folder: Path, nodes: Nodes) -> Found:
+    """Files of a downloaded tree, which lie somewhere below a folder with the node's id or name."""
+    for path in files_below(folder):
+        frame = names.read(path.name)
+        if isinstance(frame, str):
+            yield Finding(path, IGNORED, frame)
+            continue
+        parts = path.relative_to(folder).parts[-2::-1]
+        vsn = next((known for part in (*parts, folder.name) if (known := nodes.vsn(part))), None)
+        yield File(path, vsn, frame) if vsn else Finding(path, UNKNOWN, _who(parts))
+
+
+def _who(parts: tuple[str, ...]) -> str:
+    named = next((part for part in parts if names.NODE_ID.match(part) or names.VSN.match(part)), None)
+    return f"{named} is not in the table of nodes" if named else "no folder above it names a node"
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+# ---- train/{rgb,thermal,pairs} ----------------------------------------------------------------------------------
+
+
+def _training(base: Path, nodes: Nodes) -> Found:
+    used: set[Path] = set()
+    for text in files_below(base / "pairs"):
+        vsn = nodes.vsn(text.parent.name)
+        paths = _named_by(text, base)
+        used |= {path.resolve() for path in paths}
+        if not paths:
+            yield Finding(text, DAMAGED, "a pair is two lines: a JPG and a CSV")
+        elif vsn is None:
+            yield Finding(text, UNKNOWN, f"{text.parent.name} is not in the table of nodes")
+        else:
+            yield from _named_pair(text, paths, vsn)
+    for folder in ("rgb", "thermal"):
+        for path in files_below(base / folder):
+            if path.resolve() not in used:
+                frame = names.read(path.name)
+                is_image = isinstance(frame, Frame)
+                detail = "no file in pairs/ names it" if is_image else str(frame)
+                yield Finding(path, ORPHAN if is_image else IGNORED, detail)
+
+
+def _named_by(text: Path, base: Path) -> list[Path]:
+    """Files that a text in pairs/ names: absolute, or relative to rgb/ or rgb/processed/, and to thermal/."""
+    try:
+        lines = text.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return []
+    named = [line.strip() for line in lines if line.strip()]
+    if len(named) != 2:
+        return []
+    found = []
+    for line, folders in zip(named, (("rgb", "rgb/processed"), ("thermal",)), strict=True):
+        tried = [base / folder / line for folder in folders]
+        found.append(next((path for path in tried if path.is_file()), tried[0]))
+    return found
+
+
+def _named_pair(text: Path, paths: list[Path], vsn: str) -> Found:
+    frames = [names.read(path.name) for path in paths]
+    times = {frame.time for frame in frames if isinstance(frame, Frame)}
+    for path, frame in zip(paths, frames, strict=True):
+        if not path.is_file():
+            yield Finding(path, MISSING, f"{text.name} names it")
+        elif isinstance(frame, str):
+            yield Finding(path, IGNORED, frame)
+        elif len(times) > 1:
+            yield Finding(path, DAMAGED, f"{text.name} pairs files of different times")
+        else:
+            yield File(path, vsn, frame)
+
+
+# ---- metadata ---------------------------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """A row of the archive's answer to a query."""
+
+    time: int
+    url: str
+    node: str
+    position: str
+
+
+def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
+    there = {path.name: path for path in reversed(files_below(below))}
+    for record in read_metadata(source):
+        tail = PurePosixPath(urlsplit(record.url).path)
+        path = next((p for n in range(len(tail.parts)) if (p := below.joinpath(*tail.parts[n + 1 :])).is_file()), None)
+        path = path or there.get(tail.name)
+        frame = names.read(tail.name)
+        vsn = nodes.vsn(record.node)
+        if isinstance(frame, str):
+            yield Finding(path or below / tail.name, IGNORED, frame)
+        elif vsn is None:
+            yield Finding(path or below / tail.name, UNKNOWN, f"{record.node} is not in the table of nodes")
+        elif path is None:
+            yield Finding(below / tail.name, MISSING, "the metadata names it")
+        else:
+            position = frame.position or (int(record.position) if record.position.isdecimal() else names.NOWHERE)
+            yield File(path, vsn, frame._replace(time=record.time, position=position))
+
+
+def read_metadata(source: Path) -> list[Record]:
+    """Uploads that saved metadata name: NDJSON as the archive answers, or the CSV of the client's table.
+
+    Raises
+    ------
+    InputError : neither.
+
+    """
+    is_zipped = source.suffix == ".gz"
+    opener = gzip.open if is_zipped else open
+    kind = Path(source.stem).suffix if is_zipped else source.suffix
+    try:
+        with opener(source, "rt", encoding="utf-8", newline="") as file:
+            rows = (
+                csv.DictReader(file) if kind == ".csv" else (_flat(json.loads(line)) for line in file if line.strip())
+            )
+            return [_record(row) for row in rows if row["name"] == "upload"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        allowed = "NDJSON or CSV of uploads, with timestamp, name, value and meta.node"
+        what = f"no metadata of uploads: {type(error).__name__}: {error}"
+        raise InputError(what, where=str(source), allowed=allowed) from None
+
+
+def _flat(record: dict[str, object]) -> dict[str, str]:
+    meta = record["meta"]
+    if not isinstance(meta, dict):
+        raise TypeError("meta is no mapping")
+    return {name: str(record[name]) for name in ("timestamp", "name", "value")} | {
+        f"meta.{key}": str(value) for key, value in meta.items()
+    }
+
+
+def _record(row: dict[str, str]) -> Record:
+    node = row.get("meta.vsn") or row["meta.node"]
+    return Record(read_time(row["timestamp"]), row["value"], node, row.get("meta.position") or "")

@@ -1,0 +1,33 @@
+"""Loose files as the nodes write them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.files import storage_errors
+from scimill.sky.kernels import celsius
+
+HEADER = (
+    "sensor;right\nbit depth;14\nwidth;{1}\nheight;{0}\nresolution;high\n"
+    "advanced radiometry support;1\nunit;celsius\n\n"
+)
+
+
+def thermal_text(image: NDArray[Any]) -> bytes:
+    """A thermal image as the nodes write it; counts lose nothing, °C keep six significant digits."""
+    values, inverse = np.unique(image, return_inverse=True)
+    degrees = celsius.to_celsius(values) if image.dtype == np.uint16 else values
+    words = np.array([f"{value:.6g}" for value in degrees.tolist()])[inverse].reshape(image.shape)
+    rows = "\n".join(";".join(row) for row in words.tolist())
+    return (HEADER.format(*image.shape) + rows + "\n").encode()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that a killed run leaves none by halves; folders above it are made."""
+    with storage_errors(path, "writing a loose file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(content)
+        part.replace(path)

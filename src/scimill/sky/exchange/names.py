@@ -1,0 +1,85 @@
+"""Names of the nodes' files: what a file is, when it was made, where the camera looked.
+
+A sampler writes ``<ns>-6144x2048.jpg`` and ``<ns>-right_336x252_14bit.thermal.celsius.csv`` with one timestamp for one
+frame; scans append ``_position<N>`` or the compass code of the preset.
+"""
+
+import calendar
+import re
+from typing import NamedTuple
+
+from scimill.sky.kernels.camera import CODES
+
+RGB, THERMAL = "rgb", "thermal"
+NOWHERE = 0
+"""The position of a frame that belongs to no preset."""
+
+TIMED = re.compile(r"^(?P<ns>\d{16,19})[-_](?P<rest>.+)$")
+DATED = re.compile(r"^sage_mobotix_cam_(?P<date>\d{8})-(?P<time>\d{6})_(?P<rest>.+)$")
+POSITION = re.compile(r"_(?:position)?(?P<where>\d{1,2}|[NESW]{1,2}[SHBG])$")
+NODE_ID = re.compile(r"^[0-9a-fA-F]{16}$")
+VSN = re.compile(r"^[WV]\d{2}[0-9A-F]$")
+
+IGNORED = (
+    # pattern of the name, why the file is no part of a pair
+    (re.compile(r"_plot\.jpe?g$", re.IGNORECASE), "a drawing, no camera image"),
+    (re.compile(r"\.nc$", re.IGNORECASE), "netCDF of a scan"),
+    (re.compile(r"\.thermal\.uint", re.IGNORECASE), "raw counts as text; the Celsius file is used"),
+    (re.compile(r"\.thermal\.raw$", re.IGNORECASE), "raw counts; the Celsius file is used"),
+    (re.compile(r"-sample\.jpe?g$", re.IGNORECASE), "an image sampler's picture, which has no thermal file"),
+    (re.compile(r"\.rgb$", re.IGNORECASE), "raw pixels; the JPG is used"),
+)
+
+
+class Frame(NamedTuple):
+    """What a name says."""
+
+    kind: str
+    """`RGB` or `THERMAL`"""
+    time: int
+    """ns since 1970-01-01 UTC"""
+    position: int
+    """preset from 1 to 32, or `NOWHERE`"""
+
+
+def read(name: str) -> Frame | str:
+    """Read a file's name; why it is no image of a pair where it is none."""
+    for pattern, reason in IGNORED:
+        if pattern.search(name):
+            return reason
+    stem, _, suffix = name.rpartition(".")
+    kind = {"jpg": RGB, "jpeg": RGB, "csv": THERMAL}.get(suffix.lower())
+    if kind is None or (kind == THERMAL and "celsius" not in stem):
+        return "another kind of file"
+    moment = _time(name)
+    if moment is None:
+        return "no time in its name"
+    return Frame(kind, moment, _position(stem))
+
+
+def _time(name: str) -> int | None:
+    if match := TIMED.match(name):
+        return int(match["ns"])
+    if match := DATED.match(name):
+        date, clock = match["date"], match["time"]
+        fields = (int(date[:4]), int(date[4:6]), int(date[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:]))
+        return calendar.timegm(fields) * 10**9
+    return None
+
+
+def _position(stem: str) -> int:
+    match = POSITION.search(stem)
+    if not match:
+        return NOWHERE
+    where = match["where"]
+    return int(where) if where.isdecimal() else CODES.get(where, NOWHERE)
+
+
+def rgb(time: int, shape: tuple[int, int], position: int) -> str:
+    """Name of a frame's JPG; shape: rows and columns of the file, which holds both cameras' images side by side."""
+    return f"{time}-{shape[1]}x{shape[0]}_position{position}.jpg"
+
+
+def thermal(time: int, shape: tuple[int, int], position: int) -> str:
+    """Name of a frame's temperatures."""
+    return f"{time}-right_{shape[1]}x{shape[0]}_14bit.thermal.celsius_position{position}.csv"

@@ -1,0 +1,1 @@
+"""Cameras, clouds, the sun, resampling and retrieval: pure functions of arrays."""

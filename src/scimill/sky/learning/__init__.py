@@ -1,0 +1,1 @@
+"""The two networks (VICReg): their definition, training, embeddings and evaluation."""

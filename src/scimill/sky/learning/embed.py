@@ -1,0 +1,120 @@
+"""Features and embeddings of all pairs of a store, by trained networks, into a store of their own."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scimill import config as configuration
+from scimill.errors import ConfigError
+from scimill.files import check_directory
+from scimill.parallel.report import human
+from scimill.parallel.world import Stop, World
+from scimill.sky import fields
+from scimill.sky.learning.models import load_model
+from scimill.sky.learning.network import SkyNetwork, embed, set_threads, widths
+from scimill.sky.learning.train import split_names
+from scimill.sky.params import ALGORITHM, EmbedConfig
+from scimill.store.layout import Field, Layout
+from scimill.store.mill import mill
+from scimill.store.output import Output, check_absent, check_space
+from scimill.store.provenance import Provenance
+from scimill.store.reader import Reader
+from scimill.store.verify import open_everywhere
+from scimill.store.writer import BlockData, open_writer
+from scimill.training.directory import describe_store
+
+CAMPAIGN_NAME = "sky-embeddings"
+COPIED = ("time", "node", "position", "sun_elevation", "status")
+TRAIN, VALIDATION, TEST, OTHER_NODE, OTHER_STORE = range(5)
+ROLES = ("train", "validation", "test", "other node", "other store")
+"""What training knew of a pair."""
+
+
+def layout(model: SkyNetwork, source: Layout) -> Layout:
+    """Structure of a store of embeddings."""
+    named = {field.name: field for field in source.fields}
+    made = [
+        Field(name, "float32", "1", f"{kind} of the {camera} image", (width,))
+        for (name, width), (camera, kind) in zip(widths(model).items(), MEANINGS, strict=True)
+    ]
+    role = Field("role", "uint8", "1", "what training knew of the pair: 0 train, 1 validation, 2 test, "
+                 "3 a node held out, 4 another store", valid=(0, OTHER_STORE))  # fmt: skip
+    return Layout(source.rows, source.block_rows, (*made, *(named[name] for name in COPIED), role))
+
+
+MEANINGS = (
+    ("colour", "features"), ("colour", "embedding"), ("thermal", "features"), ("thermal", "embedding"),
+)  # fmt: skip
+
+
+def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Output, world: World) -> bool:
+    """Embed all pairs of a store; collective. Return False where it was done already.
+
+    Raises
+    ------
+    InputError : no such model or store.
+    ScimillError : see `store.writer.open_writer`.
+
+    """
+    stop = Stop(world, config.walltime, config.walltime_margin)
+    set_threads(config.threads)
+    with open_everywhere(store, world) as reader:
+        with world.together():
+            fields.require_sky(reader)
+            reader.require_complete()
+            model, content, identity = load_model(model_path)
+            plan = _identified(config, identity, describe_store(reader)["identity"])
+        made = layout(model, reader.layout)
+        provenance = Provenance(CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan), config.seed)
+        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
+        writer = open_writer(world, output, made, provenance, configuration.explainer(plan), stop)
+        if writer is None:
+            return False
+        mill(world, writer, _block_maker(model, content, plan, reader), stop, what="embed", unit="pairs")
+    return True
+
+
+def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
+    """Complete the configuration by what it is about; a given identity must be that."""
+    found = {"model_identity": model, "store_identity": store}
+    for name, value in found.items():
+        if getattr(config, name) not in ("", value):
+            raise ConfigError(f"{name} is {value}", where=f"flag --{name.replace('_', '-')}")
+    return configuration.replaced(config, **found)
+
+
+def _block_maker(
+    model: SkyNetwork, content: Mapping[str, Any], config: EmbedConfig, reader: Reader
+) -> Callable[[int], BlockData]:
+    is_own = content["store"]["identity"] == config.store_identity
+    role_of = {
+        block: role
+        for role, name in ((TRAIN, "train"), (VALIDATION, "validation"), (TEST, "test"))
+        for block in content["split"][name]
+    }
+    held_out = np.array([name.encode() for name in split_names(content["network"]["held_out_nodes"])], dtype="S8")
+
+    def make(block: int) -> BlockData:
+        rows = {name: reader.rows(block, name) for name in ("rgb", "thermal", *COPIED)}
+        role = np.full(len(rows["time"]), role_of.get(block, TEST) if is_own else OTHER_STORE, dtype=np.uint8)
+        role[np.isin(rows["node"], held_out)] = OTHER_NODE
+        return BlockData({**embed(model, rows["rgb"], rows["thermal"]), **{n: rows[n] for n in COPIED}, "role": role})
+
+    return make
+
+
+def describe(model_path: Path, store: Path, output: Output) -> str:
+    """What embedding would do; the output's directory and space are checked too."""
+    model = load_model(model_path).model
+    with Reader.open(store) as reader:
+        fields.require_sky(reader)
+        made = layout(model, reader.layout)
+    check_directory(output.path)
+    if not (output.resume or output.overwrite):
+        check_absent(output)
+    check_space(output.path, made)
+    sizes = ", ".join(f"{name} {width}" for name, width in widths(model).items())
+    return f"output    {output.path}\npairs     {made.rows:,}\nwidths    {sizes}\nsize      {human(made.data_bytes)}"

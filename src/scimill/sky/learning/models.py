@@ -1,0 +1,31 @@
+"""Trained networks from their files."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scimill.sky.learning.network import SkyNetwork, load_network
+from scimill.sky.params import CAMPAIGN_NAME
+from scimill.training.checkpoint import read_model
+
+
+class Trained(NamedTuple):
+    """Trained branches, what their file says of where they come from, and a checksum of the file."""
+
+    model: SkyNetwork
+    about: Mapping[str, Any]
+    identity: str
+
+
+def load_model(path: Path) -> Trained:
+    """Read trained branches from a run directory, of which the best model is taken, or a model's file.
+
+    Raises
+    ------
+    InputError : no model, damaged, or of another campaign.
+
+    """
+    file, content = read_model(path, CAMPAIGN_NAME)
+    identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Trained(load_network(content["network"], content["state"]), content, identity)

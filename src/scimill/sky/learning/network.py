@@ -1,0 +1,316 @@
+"""Two branches, one for each camera, that learn to give a pair the same embedding (VICReg with unshared weights).
+
+Each branch is a backbone and a projector. Both images of a pair show one field of view, so a random crop, flip and
+rotation is the same for both; colours and temperatures are varied for each by itself.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scimill.sky.kernels.celsius import degrees
+from scimill.sky.learning import batchnorm
+from scimill.sky.learning.backbones import Projector, make_backbone
+from scimill.sky.learning.vicreg import TERMS, Gather, Weights, vicreg
+from scimill.sky.params import CAMPAIGN_NAME
+from scimill.training.ranks import Ranks
+
+CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the original
+LUMA = (0.299, 0.587, 0.114)  # of a grey that replaces colours, ITU-R BT.601
+WHITE = 255.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training pairs are varied; each number is the largest change, 0 for none."""
+
+    crop: tuple[float, float]
+    """least and greatest share of the area that a crop keeps"""
+    rotation: float
+    """degrees"""
+    flip: float
+    """probability of a mirror image"""
+    vertical_flip: float
+    """probability of an image upside down, which no sky is but at the zenith"""
+    brightness: float
+    contrast: float
+    saturation: float
+    noise: float
+    """of white"""
+    thermal_offset: float
+    """K"""
+    thermal_gain: float
+    thermal_noise: float
+    """K"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All that the networks are made from, but their weights."""
+
+    rgb_backbone: str
+    thermal_backbone: str
+    rgb_width: int
+    thermal_width: int
+    rgb_patch: int
+    thermal_patch: int
+    projector: tuple[int, ...]
+    rgb_shape: tuple[int, int]
+    """rows and columns that the backbone is given"""
+    thermal_shape: tuple[int, int]
+    thermal_mean: float
+    """°C, of the training data; so is the deviation"""
+    thermal_deviation: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts, for files."""
+        return {"campaign": CAMPAIGN_NAME, **json.loads(json.dumps(dataclasses.asdict(self)))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+        """Read back what `to_dict` wrote."""
+        known: dict[str, Any] = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**{**known, **lists})
+
+
+class Branch(nn.Module):
+    """One camera's network.
+
+    Parameters
+    ----------
+    backbone, width, patch, channels : see `sky.learning.backbones.make_backbone`.
+    projector : widths of the projector's layers.
+    mean, deviation : of each channel.
+
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, backbone: str, width: int, patch: int, channels: int, projector: tuple[int, ...],
+        mean: Sequence[float], deviation: Sequence[float],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, -1, 1, 1), persistent=False)
+        self.backbone = make_backbone(backbone, channels, width, patch)
+        self.projector = Projector(self.backbone.features, projector)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and embedding of images, (n, channels, rows, columns), in the units of the mean."""
+        features = self.backbone((images - self.mean) / self.deviation)
+        return features, self.projector(features)
+
+
+class SkyNetwork(nn.Module):
+    """Both branches.
+
+    Parameters
+    ----------
+    spec : what they are made from.
+
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.rgb = Branch(
+            spec.rgb_backbone, spec.rgb_width, spec.rgb_patch, 3, spec.projector, CHANNEL_MEAN, CHANNEL_DEVIATION
+        )
+        self.thermal = Branch(
+            spec.thermal_backbone, spec.thermal_width, spec.thermal_patch, 1, spec.projector,
+            (spec.thermal_mean,), (spec.thermal_deviation,),
+        )  # fmt: skip
+
+
+class SkyTask:
+    """Training of both branches on pairs.
+
+    Parameters
+    ----------
+    spec, seed : what the networks are made from, and the seed of their first weights.
+    weights, augmentation : of the loss, and of the pairs.
+    counts : whole pairs of each block of the store, of the nodes that are learnt from.
+    groups : stretch of time of each block.
+    held_out : nodes that are not learnt from.
+
+    """
+
+    terms: tuple[str, ...] = TERMS
+    span = 1
+
+    def __init__(
+        self, spec: Spec, seed: int, weights: Weights, augmentation: Augmentation, counts: Sequence[int],
+        groups: Sequence[int], held_out: Sequence[str],
+    ) -> None:  # fmt: skip
+        torch.manual_seed(seed)
+        self.model = SkyNetwork(spec)
+        self.network = {**spec.to_dict(), "held_out_nodes": ",".join(held_out)}
+        self.fields = ("rgb", "thermal", "status", *(("node",) if held_out else ()))
+        self.groups = groups
+        self._spec, self._weights, self._augmentation = spec, weights, augmentation
+        self._counts, self._held_out = counts, [name.encode() for name in held_out]
+        self._gather = Gather()
+
+    def join(self, ranks: Ranks) -> None:
+        """Let the loss and the normalisations sum over the ranks."""
+        if ranks.size > 1:
+            self._gather = Gather(ranks.rank, ranks.size, ranks.sum)
+            batchnorm.join(self.model, ranks.sum)
+
+    def samples(self, block: int) -> int:
+        """How many samples a block has."""
+        return self._counts[block]
+
+    def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
+        """Images of whole pairs: uint8 (n, 3, rows, columns), and °C (n, 1, rows, columns)."""
+        kept = rows["status"] == 0
+        if self._held_out:
+            kept = kept & ~np.isin(rows["node"], self._held_out)
+        return images_of(rows["rgb"][kept], rows["thermal"][kept])
+
+    def augment(self, tensors: tuple[Tensor, ...], stream: np.random.Generator) -> tuple[Tensor, ...]:
+        """Vary pairs: the same field of view of both images, other colours and temperatures."""
+        rgb, thermal = tensors
+        if not len(rgb):
+            return tensors
+        shapes = self._spec.rgb_shape, self._spec.thermal_shape
+        views = joint_views(rgb.float() / WHITE, thermal, shapes, self._augmentation, stream)
+        return vary_colours(views[0], self._augmentation, stream), vary_temperatures(
+            views[1], self._augmentation, stream
+        )
+
+    def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Sum of each term of the loss over this rank's samples, such that all ranks' sums are that of the batch."""
+        dtype = next(self.model.parameters()).dtype
+        rgb, thermal = (images.to(dtype) for images in plain(tensors[0], tensors[1], self._spec))
+        first, second = self.model.rgb(rgb)[1], self.model.thermal(thermal)[1]
+        gather = self._gather if self.model.training else Gather()
+        terms, samples = vicreg(first, second, self._weights, gather)
+        return terms * samples
+
+
+def images_of(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Tensors of stored images: uint8 (n, 3, rows, columns), and °C as float32 (n, 1, rows, columns)."""
+    colours = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)))
+    return colours, torch.from_numpy(degrees(thermal))[:, None]
+
+
+def plain(rgb: Tensor, thermal: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
+    """Images as the backbones are given them: from stored ones, or those that `SkyTask.augment` has made."""
+    colours = rgb.float() / WHITE if rgb.dtype == torch.uint8 else rgb
+    return resized(colours, spec.rgb_shape), resized(thermal, spec.thermal_shape)
+
+
+def resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Images of another size."""
+    if tuple(images.shape[2:]) == shape:
+        return images
+    if not len(images):
+        return images.new_zeros((0, images.shape[1], *shape))
+    return functional.interpolate(images, shape, mode="bilinear", antialias=True)
+
+
+# ---- augmentation -----------------------------------------------------------------------------------------------
+
+
+def joint_views(
+    rgb: Tensor, thermal: Tensor, shapes: tuple[tuple[int, int], tuple[int, int]], how: Augmentation,
+    stream: np.random.Generator,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One random part of the field of view per pair, of both images, brought to the shapes."""
+    theta = random_views(len(rgb), rgb.shape[3] / rgb.shape[2], how, stream).to(rgb.dtype)
+    views = []
+    for images, shape in zip((rgb, thermal), shapes, strict=True):
+        grid = functional.affine_grid(theta, [len(images), images.shape[1], *shape], align_corners=False)
+        views.append(functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False))
+    return views[0], views[1]
+
+
+def random_views(n: int, aspect: float, how: Augmentation, stream: np.random.Generator) -> Tensor:
+    """Affine maps, (n, 2, 3), from a view's coordinates to those of the whole image, both from -1 to 1."""
+    scale = np.sqrt(stream.uniform(*how.crop, n))
+    angle = np.radians(how.rotation) * stream.uniform(-1, 1, n)
+    mirror = np.where(stream.random(n) < how.flip, -1.0, 1.0)
+    overturn = np.where(stream.random(n) < how.vertical_flip, -1.0, 1.0)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    theta = np.zeros((n, 2, 3))
+    theta[:, 0, :2] = np.stack((cosine * mirror, -sine / aspect * overturn), 1)
+    theta[:, 1, :2] = np.stack((sine * aspect * mirror, cosine * overturn), 1)
+    room = np.clip(1 - np.abs(theta[:, :, :2]).sum(2), 0, None)
+    theta[:, :, 2] = room * stream.uniform(-1, 1, (n, 2))
+    return torch.from_numpy(theta)
+
+
+def _factors(n: int, most: float, stream: np.random.Generator) -> Tensor:
+    return torch.from_numpy(1 + most * stream.uniform(-1, 1, (n, 1, 1, 1))).float()
+
+
+def vary_colours(images: Tensor, how: Augmentation, stream: np.random.Generator) -> Tensor:
+    """Vary brightness, contrast and saturation, and add noise; images from 0 to 1."""
+    n = len(images)
+    brightness, contrast, saturation = (
+        _factors(n, most, stream) for most in (how.brightness, how.contrast, how.saturation)
+    )
+    mean = images.mean((1, 2, 3), keepdim=True)
+    varied = (images - mean) * contrast + mean * brightness
+    grey = (varied * varied.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
+    varied = grey + (varied - grey) * saturation
+    return (varied + how.noise * _normal(varied, stream)).clamp(0, 1)
+
+
+def vary_temperatures(images: Tensor, how: Augmentation, stream: np.random.Generator) -> Tensor:
+    """Vary the offset and the gain of temperatures, and add noise; °C."""
+    n = len(images)
+    offset = how.thermal_offset * torch.from_numpy(stream.uniform(-1, 1, (n, 1, 1, 1))).float()
+    mean = images.mean((1, 2, 3), keepdim=True)
+    varied = (images - mean) * _factors(n, how.thermal_gain, stream) + mean + offset
+    return varied + how.thermal_noise * _normal(varied, stream)
+
+
+def _normal(like: Tensor, stream: np.random.Generator) -> Tensor:
+    return torch.from_numpy(stream.standard_normal(tuple(like.shape), dtype=np.float32))
+
+
+# ---- trained networks -------------------------------------------------------------------------------------------
+
+
+def load_network(values: Mapping[str, Any], state: Mapping[str, Any]) -> SkyNetwork:
+    """Make a trained network again from what a model's file holds."""
+    model = SkyNetwork(Spec.from_dict(values))
+    model.load_state_dict(dict(state))
+    return model.eval()
+
+
+EMBEDDINGS = ("rgb_features", "rgb_embedding", "thermal_features", "thermal_embedding")
+
+
+def widths(model: SkyNetwork) -> dict[str, int]:
+    """Width of each of `EMBEDDINGS`."""
+    sizes = [
+        size for branch in (model.rgb, model.thermal) for size in (branch.backbone.features, model.spec.projector[-1])
+    ]
+    return dict(zip(EMBEDDINGS, sizes, strict=True))
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many threads."""
+    torch.set_num_threads(threads)
+
+
+def embed(model: SkyNetwork, rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    """Features and embeddings of stored images by both branches, (n, width) each."""
+    dtype = next(model.parameters()).dtype
+    with torch.no_grad():
+        colours, temperatures = (images.to(dtype) for images in plain(*images_of(rgb, thermal), model.spec))
+        results = (*model.rgb(colours), *model.thermal(temperatures))
+    return {name: values.float().numpy() for name, values in zip(EMBEDDINGS, results, strict=True)}

@@ -1,0 +1,1 @@
+"""Files of other programs: initial states from them, datasets for them."""

@@ -1,0 +1,139 @@
+"""Initial states: noise, a snapshot of a store, a BOUT++ file, a file of hw2d."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.errors import InputError
+from scimill.parallel.streams import block_stream
+from scimill.store.foreign import is_store, read_hdf5
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.resemblance import resampled
+from scimill.turbulence.params import CAMPAIGN, SimulateConfig
+from scimill.turbulence.snapshots import open_snapshots, physics
+
+Grid = NDArray[np.floating]
+Datasets = dict[str, NDArray[Any]]
+
+GUARDS = 2
+"""Cells that BOUT++ adds on either side along x (MXG)."""
+
+
+def initial(config: SimulateConfig, member: int, rows: slice) -> tuple[Grid, Grid, float]:
+    """Density and vorticity of own rows (x) of a member's initial state, and its time.
+
+    Raises
+    ------
+    InputError : the file is missing, damaged or of another kind, grid or physics, or has no such snapshot.
+    """
+    if config.from_ is None:
+        density, vorticity = noise(config, member)
+        return density[rows], vorticity[rows], 0.0
+    path = Path(config.from_)
+    if is_store(path):
+        return _of_store(config, path, member, rows)
+    density, vorticity, time = _foreign(path, config.snapshot)
+    _check_grid(config, path, density.shape)
+    return density[rows], vorticity[rows], time
+
+
+def noise(config: SimulateConfig, member: int) -> tuple[Grid, Grid]:
+    """Random density of modes up to `noise_modes` with the potential equal to it, shape (points, points) each.
+
+    The modes are drawn in the order of their numbers, so that a member's noise is the same on any grid.
+    """
+    highest, points = config.noise_modes, config.points
+    stream = block_stream(config.seed, CAMPAIGN, member)
+    drawn = stream.standard_normal((2 * highest + 1, highest + 1, 2)) @ np.array([1, 1j])
+    mx = np.arange(-highest, highest + 1)[:, None]
+    my = np.arange(highest + 1)[None, :]
+    drawn[mx**2 + my**2 > highest**2] = 0
+    drawn[highest, 0] = 0
+    drawn[:highest, 0] = drawn[:highest:-1, 0].conj()  # a real field
+    weight = np.where(my == 0, 1.0, 2.0)
+    drawn *= config.amplitude / np.sqrt((weight * np.abs(drawn) ** 2).sum())
+    density = np.zeros((points, points // 2 + 1), complex)
+    density[mx, my] = drawn * points**2
+    k2 = physics(config).wave_number(1) ** 2 * (mx**2 + my**2)
+    vorticity = np.zeros_like(density)
+    vorticity[mx, my] = -k2 * density[mx, my]
+    return np.fft.irfft2(density), np.fft.irfft2(vorticity)
+
+
+def _of_store(config: SimulateConfig, path: Path, member: int, rows: slice) -> tuple[Grid, Grid, float]:
+    with open_snapshots(path, check=member == 0 and rows.start == 0) as store:
+        if not config.resample:
+            _check_grid(config, path, (store.points, store.points))
+        _check_physics(store.physics, physics(config), path)
+        if store.members != config.members:
+            allowed = f"--members {store.members}, as many as the store has"
+            raise InputError(f"{config.members} members cannot begin from it", where=str(path), allowed=allowed)
+        snapshot = _index(config.snapshot, store.count, path)
+        time = float(store.times[member, snapshot])
+        if store.points == config.points:
+            return (*store.read(snapshot, member, rows), time)
+        density, vorticity = (resampled(field, config.points) for field in store.read(snapshot, member))
+        return density[rows], vorticity[rows], time
+
+
+def _check_grid(config: SimulateConfig, path: Path, shape: tuple[int, ...]) -> None:
+    if shape != (config.points, config.points):
+        what = f"the state has {' x '.join(str(n) for n in shape)} points, not {config.points} x {config.points}"
+        raise InputError(what, where=str(path), remedy=f"give --points {shape[0]}, or --resample")
+
+
+def _check_physics(stored: Physics, asked: Physics, path: Path) -> None:
+    names = [name for name in vars(asked) if getattr(stored, name) != getattr(asked, name)]
+    if names:
+        what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)
+        raise InputError(f"the snapshot is of other parameters: {what}", where=str(path), remedy="give the same ones")
+
+
+def _index(snapshot: int, count: int, path: Path) -> int:
+    if snapshot >= count:
+        raise InputError(f"there is no snapshot {snapshot}", where=str(path), allowed=f"0 to {count - 1}, or -1")
+    return snapshot if snapshot >= 0 else count - 1
+
+
+# ---- other programs' files ------------------------------------------------------------------------------------
+
+
+def _foreign(path: Path, snapshot: int) -> tuple[Grid, Grid, float]:
+    """State of a file of hw2d or of BOUT++."""
+    datasets = read_hdf5(path, ("density", "omega", "time", "n", "vort", "t_array", "tt", "MXG"))
+    if {"density", "omega"} <= datasets.keys():
+        return _of_hw2d(datasets, snapshot, path)
+    if {"n", "vort"} <= datasets.keys():
+        return _of_bout(datasets, snapshot, path)
+    allowed = "a store, a BOUT++ file with n and vort, or a file of hw2d with density and omega"
+    raise InputError("no state of turbulence is in the file", where=str(path), allowed=allowed)
+
+
+def _of_hw2d(datasets: Datasets, snapshot: int, path: Path) -> tuple[Grid, Grid, float]:
+    """hw2d's fields are (time, y, x), or (y, x) for a single frame."""
+    density, vorticity = (datasets[name] for name in ("density", "omega"))
+    frames = density if density.ndim == 3 else density[None]
+    at = _index(snapshot, len(frames), path)
+    others = vorticity if vorticity.ndim == 3 else vorticity[None]
+    time = np.ravel(datasets["time"])[at] if "time" in datasets and datasets["time"].size > at else 0.0
+    return frames[at].T.astype(np.float64), others[at].T.astype(np.float64), float(time)
+
+
+def _of_bout(datasets: Datasets, snapshot: int, path: Path) -> tuple[Grid, Grid, float]:
+    """BOUT++'s fields are (x, y, z), with the time before in a dump, and guard cells along x.
+
+    Its bracket has the other sign, which makes x its mirror image.
+    """
+    guards = int(np.ravel(datasets.get("MXG", np.array(GUARDS)))[0])
+    fields, times = [], np.ravel(datasets.get("t_array", datasets.get("tt", np.zeros(1))))
+    for name in ("n", "vort"):
+        frames = datasets[name] if datasets[name].ndim == 4 else datasets[name][None]
+        if frames.ndim != 4 or frames.shape[1] <= 2 * guards:
+            raise InputError(f"{name} is not (x, y, z) with guard cells along x", where=str(path))
+        at = _index(snapshot, len(frames), path)
+        interior = frames[at, guards : frames.shape[1] - guards, frames.shape[2] // 2]
+        fields.append(interior[::-1].astype(np.float64))
+    time = float(times[at]) if at < len(times) else float(times[-1])
+    return fields[0], fields[1], time

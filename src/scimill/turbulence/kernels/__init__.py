@@ -1,0 +1,1 @@
+"""The Hasegawa–Wakatani equations, their solvers and diagnostics: pure functions of arrays."""

@@ -1,0 +1,239 @@
+"""A field cut into slabs: along x in physical space, along ky in between, and the exchange of one for the other.
+
+Batches of rows are dealt to ranks whole. What is computed together is therefore the same on any number of ranks, and
+so are its last bits.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.turbulence.kernels.fourier import buffer, rows_per_batch, transforms
+
+Indices = NDArray[np.int64]
+
+
+class Team(Protocol):
+    """The ranks that share a field, as `parallel.world.World` is one."""
+
+    rank: int
+    size: int
+
+    def gather_all(self, value: Any) -> list[Any]:
+        """Return all ranks' values on all ranks."""
+
+    def all_to_all(
+        self, send: NDArray[Any], send_counts: Sequence[int], receive: NDArray[Any], receive_counts: Sequence[int]
+    ) -> None:
+        """Send the successive parts of one array to the ranks in turn, and receive theirs."""
+
+    def pass_around(self, send: NDArray[Any], receive: NDArray[Any], step: int) -> None:
+        """Send an array to the rank `step` further on in the ring, and receive one from as far behind."""
+
+
+class Alone:
+    """A team of one."""
+
+    rank, size = 0, 1
+
+    def gather_all(self, value: Any) -> list[Any]:
+        """Return the one value."""
+        return [value]
+
+    def all_to_all(
+        self, send: NDArray[Any], send_counts: Sequence[int], receive: NDArray[Any], receive_counts: Sequence[int]
+    ) -> None:
+        """Copy."""
+        receive[:] = send
+
+    def pass_around(self, send: NDArray[Any], receive: NDArray[Any], step: int) -> None:
+        """Copy."""
+        receive[...] = send
+
+
+def split(count: int, batch: int, size: int) -> Indices:
+    """First of each rank's items, and the end: whole batches of `count` items, dealt as evenly as they can be."""
+    batches = -(-count // batch)
+    return np.minimum(np.arange(size + 1) * batches // size * batch, count)
+
+
+def most_ranks(points: int) -> int:
+    """Most ranks that a field can be dealt to: each has a batch of rows."""
+    return -(-points // rows_per_batch(points))
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows `start` to `stop` of a slab, which are transformed together."""
+
+    start: int
+    stop: int
+
+
+class Slabs:
+    """Which rows and columns of a field a rank has.
+
+    Parameters
+    ----------
+    points : grid points along x and along y.
+    modes : modes along y that are kept.
+    team : the ranks.
+
+    Attributes
+    ----------
+    rows, columns : the rank's first and last + 1 row (x) and mode (ky).
+    row_batches, column_batches : what is transformed at once, counted from the slab's first row or column.
+
+    """
+
+    def __init__(self, points: int, modes: int, team: Team) -> None:
+        self.points, self.modes, self.team = points, modes, team
+        self.batch = rows_per_batch(points)
+        self.x, self.ky = split(points, self.batch, team.size), split(modes, self.batch, team.size)
+        self.rows = (int(self.x[team.rank]), int(self.x[team.rank + 1]))
+        self.columns = (int(self.ky[team.rank]), int(self.ky[team.rank + 1]))
+        self.row_batches, self.column_batches = self._batches(*self.rows), self._batches(*self.columns)
+
+    def _batches(self, start: int, stop: int) -> list[Batch]:
+        return [Batch(first, min(first + self.batch, stop - start)) for first in range(0, stop - start, self.batch)]
+
+    @property
+    def height(self) -> int:
+        """Number of own rows."""
+        return self.rows[1] - self.rows[0]
+
+    @property
+    def width(self) -> int:
+        """Number of own columns."""
+        return self.columns[1] - self.columns[0]
+
+
+class Exchange:
+    """Transforms of some fields between the modes of own columns and the grid of own rows.
+
+    Towards the grid: fill `columns` for each batch and call `columns_out`, then `to_rows`, then call `rows_in` for each
+    batch and use `grid`. Back: fill `grid` and call `rows_out`, then `to_columns`, then `columns_in` and use `columns`.
+
+    Parameters
+    ----------
+    slabs : who has what.
+    fields : number of fields.
+    dtype : complex type of a mode.
+
+    Attributes
+    ----------
+    columns : modes of a batch, shape (fields · batch, at least points).
+    grid : values of a batch, shape (fields · batch, at least points).
+
+    """
+
+    def __init__(self, slabs: Slabs, fields: int, dtype: np.dtype[Any]) -> None:
+        self._slabs, self._fields = slabs, fields
+        self._by_columns = np.zeros(fields * slabs.points * slabs.width, dtype)
+        self._by_rows = self._by_columns
+        if slabs.team.size > 1:
+            self._by_rows = np.zeros(fields * slabs.height * slabs.modes, dtype)
+        rows, points, real = fields * slabs.batch, slabs.points, np.zeros(0, dtype).real.dtype
+        self._lines, self.columns = buffer(rows, points, dtype), buffer(rows, points, dtype)
+        self.grid, self._rows = buffer(rows, points, real), buffer(rows, points // 2 + 1, dtype)
+        self._x_forward, self._x_inverse = transforms(self._lines, self.columns, points)
+        self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points)
+
+    def columns_out(self, batch: Batch) -> None:
+        """Transform a batch of columns along x and lay it down."""
+        self._x_inverse()
+        _put_columns(self._lines, self._by_columns, *self._columns_of(batch))
+
+    def columns_in(self, batch: Batch) -> None:
+        """Take up a batch of columns and transform it along x."""
+        _take_columns(self._lines, self._by_columns, *self._columns_of(batch))
+        self._x_forward()
+
+    def _columns_of(self, batch: Batch) -> tuple[object, ...]:
+        s = self._slabs
+        return s.x, s.width, self._fields, s.batch, batch.start, batch.stop
+
+    def rows_out(self, batch: Batch) -> None:
+        """Transform a batch of rows along y and lay its kept modes down."""
+        self._y_forward()
+        _put_rows(self._rows, self._by_rows, *self._rows_of(batch))
+
+    def rows_in(self, batch: Batch) -> None:
+        """Take up a batch of rows, whose other modes become zero, and transform it along y."""
+        _take_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        self._y_inverse()
+
+    def _rows_of(self, batch: Batch) -> tuple[object, ...]:
+        s = self._slabs
+        return s.ky, s.height, self._fields, s.batch, batch.start, batch.stop
+
+    def to_rows(self) -> None:
+        """Exchange columns for rows; collective."""
+        s = self._slabs
+        if s.team.size > 1:
+            here, there = self._counts()
+            s.team.all_to_all(self._by_columns, here, self._by_rows, there)
+
+    def to_columns(self) -> None:
+        """Exchange rows for columns; collective."""
+        s = self._slabs
+        if s.team.size > 1:
+            there, here = self._counts()
+            s.team.all_to_all(self._by_rows, here, self._by_columns, there)
+
+    def _counts(self) -> tuple[list[int], list[int]]:
+        """Numbers that are exchanged with each rank: of own columns, and of own rows."""
+        s = self._slabs
+        by_columns, by_rows = np.diff(s.x) * s.width, np.diff(s.ky) * s.height
+        return (self._fields * by_columns).tolist(), (self._fields * by_rows).tolist()
+
+
+@numba.njit(cache=True)
+def _put_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+    for rank in range(len(x) - 1):
+        first, height = x[rank], x[rank + 1] - x[rank]
+        for field in range(fields):
+            for i in range(height):
+                target = fields * first * width + (field * height + i) * width + start
+                for b in range(stop - start):
+                    by_columns[target + b] = columns[field * pitch + b, first + i]
+
+
+@numba.njit(cache=True)
+def _take_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+    for rank in range(len(x) - 1):
+        first, height = x[rank], x[rank + 1] - x[rank]
+        for field in range(fields):
+            for i in range(height):
+                source = fields * first * width + (field * height + i) * width + start
+                for b in range(stop - start):
+                    columns[field * pitch + b, first + i] = by_columns[source + b]
+
+
+@numba.njit(cache=True)
+def _put_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+    for rank in range(len(ky) - 1):
+        first, width = ky[rank], ky[rank + 1] - ky[rank]
+        for field in range(fields):
+            for b in range(stop - start):
+                target = fields * first * height + (field * height + start + b) * width
+                for k in range(width):
+                    by_rows[target + k] = rows[field * pitch + b, first + k]
+
+
+@numba.njit(cache=True)
+def _take_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+    for rank in range(len(ky) - 1):
+        first, width = ky[rank], ky[rank + 1] - ky[rank]
+        for field in range(fields):
+            for b in range(stop - start):
+                source = fields * first * height + (field * height + start + b) * width
+                for k in range(width):
+                    rows[field * pitch + b, first + k] = by_rows[source + k]
+    for row in range(fields * pitch):
+        for k in range(ky[-1], rows.shape[1]):
+            rows[row, k] = 0

@@ -1,0 +1,183 @@
+"""The solver: a state on a grid and its way through time, by either scheme, on any number of ranks."""
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.turbulence.kernels import diagnostics
+from scimill.turbulence.kernels.arakawa import Arakawa
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.slabs import Alone, Team
+from scimill.turbulence.kernels.spectral import Spectral
+from scimill.turbulence.kernels.stepping import Pace
+
+Grid = NDArray[np.floating]
+
+SCHEMES: dict[str, type[Spectral | Arakawa]] = {"spectral": Spectral, "arakawa": Arakawa}
+RK4_REACH = 2.78  # RK4 is stable for λh from −2.78 on the real axis, and to ±2.83 on the imaginary one
+STABILITY = {"spectral": RK4_REACH * 3 / (2 * math.pi), "arakawa": RK4_REACH}
+"""Courant number (|u| + |v|) · step / spacing above which RK4 is unstable: the largest wave number that is kept is 2π/3
+per spacing, that of a central difference 1."""
+
+
+class Diverged(ArithmeticError):
+    """A step gave values that are no numbers, or would be longer than the scheme is stable for.
+
+    Attributes
+    ----------
+    step, time : number of steps that were taken, and the time that they reached.
+
+    """
+
+    def __init__(self, what: str, step: int, time: float) -> None:
+        super().__init__(f"{what} after step {step}, at time {time:.6g}")
+        self.step, self.time = step, time
+
+
+class Solver:
+    """A state of density and vorticity, and its way through time.
+
+    Parameters
+    ----------
+    physics : parameters of the equations and the size of the box.
+    points : grid points along each side, even.
+    scheme : "spectral" or "arakawa".
+    precision : "float64" or "float32".
+    team : the ranks that share the fields, such as `parallel.world.World`; None for this rank alone.
+    courant, longest_step : Courant number and longest step of steps that are chosen.
+
+    Attributes
+    ----------
+    time : time of the state.
+    steps : number of steps taken.
+    rows : first and last + 1 row (x) of this rank's slab.
+
+    """
+
+    def __init__(
+        self,
+        physics: Physics,
+        points: int,
+        scheme: Literal["spectral", "arakawa"] = "spectral",
+        precision: Literal["float64", "float32"] = "float64",
+        team: Team | None = None,
+        *,
+        courant: float = 0.7,
+        longest_step: float = math.inf,
+    ) -> None:
+        self.physics, self.points = physics, points
+        self._team: Team = team or Alone()
+        self._scheme = SCHEMES[scheme](physics, points, np.dtype(precision), self._team)
+        self._limit, self._courant, self._longest = STABILITY[scheme], courant, longest_step
+        self._stiffness = self._scheme.stiffness()
+        self.rows = self._scheme.slabs.rows
+        self.time, self.steps, self.last_step = 0.0, 0, 0.0
+
+    def load(self, density: Grid, vorticity: Grid, time: float = 0.0) -> None:
+        """Begin from density and vorticity on own rows, each of shape (own rows, points). Collective.
+
+        The spectral scheme drops modes above two thirds of the grid's.
+        """
+        self._scheme.load(density, vorticity)
+        self.time, self.last_step = time, 0.0
+
+    def fields(self) -> tuple[Grid, Grid]:
+        """Density and vorticity on own rows, each of shape (own rows, points). Collective."""
+        return self._scheme.fields()
+
+    def potential(self) -> Grid:
+        """Potential on own rows, shape (own rows, points), its box mean 0. Collective."""
+        return self._scheme.potential()
+
+    def speed(self) -> float:
+        """Greatest |u| + |v| of the whole field, in grid spacings per unit time. Collective.
+
+        Raises
+        ------
+        Diverged : the state holds values that are no numbers.
+        """
+        local = self._scheme.speed()
+        if not math.isfinite(local):
+            raise Diverged("values that are no numbers", self.steps, self.time)
+        fastest: float = max(self._team.gather_all(local))
+        return fastest
+
+    def diagnose(self) -> diagnostics.Means:
+        """Box means of the state: fluxes, energies, dissipation, budgets. Collective."""
+        scheme = self._scheme
+        return diagnostics.of_modes(self.physics, scheme.symbols, scheme.modes(), scheme.rate(), self._team)
+
+    def spectra(self) -> NDArray[np.float64]:
+        """Spectra of the state by shell of wave numbers, shape (4, points/2), see `diagnostics.SPECTRA`. Collective."""
+        scheme = self._scheme
+        return diagnostics.spectra(self.physics, scheme.symbols, scheme.modes(), self.points // 2, self._team)
+
+    def step(self, length: float) -> None:
+        """Take one step of RK4, whatever its length. Collective."""
+        self._scheme.step(length)
+        self.time += length
+        self.steps += 1
+        self.last_step = length
+
+    def advance(self, duration: float, step: float | None = None) -> None:
+        """Advance by a duration in steps of equal length, which end exactly there. Collective.
+
+        Parameters
+        ----------
+        duration : how long.
+        step : longest step, kept whatever the flow does; chosen by the Courant number where None.
+
+        Raises
+        ------
+        Diverged : the state holds values that are no numbers, or a given step is too long for the flow.
+        """
+        end = self.time + duration
+        longest = min(self._longest, 0.9 * RK4_REACH / self._stiffness) if self._stiffness else self._longest
+        pace = Pace(duration, step, self._courant, longest, self._limit)
+        done = duration <= 0
+        while not done:
+            speed = self.speed()
+            length = pace.next(speed)
+            self._check(length, speed)
+            self.step(length)
+            done = pace.taken()
+        self.time = end
+
+    def _check(self, length: float, speed: float) -> None:
+        """Refuse a step for which RK4 is not stable."""
+        limits = self._stable(speed)
+        if length > min(limits):
+            cause = "the flow" if limits[0] < limits[1] else "the linear terms"
+            what = f"a step of {length:.4g} is too long: {cause} would need {min(limits):.4g} or less,"
+            raise Diverged(what, self.steps, self.time)
+
+    def _stable(self, speed: float) -> tuple[float, float]:
+        """Longest steps for which RK4 is stable, with the flow and with the linear terms."""
+        by_flow = self._limit / speed if speed else math.inf
+        return by_flow, RK4_REACH / self._stiffness if self._stiffness else math.inf
+
+    def longest_stable_step(self) -> float:
+        """Longest step for which RK4 is stable from this state; infinite where nothing limits it. Collective.
+
+        Raises
+        ------
+        Diverged : the state holds values that are no numbers.
+        """
+        return min(self._stable(self.speed()))
+
+    def add(self, density: Grid, vorticity: Grid) -> None:
+        """Add increments on own rows to the state; where they are zero no bit of it changes. Collective."""
+        self._scheme.add(density, vorticity)
+
+
+def potential(vorticity: Grid, box: float) -> Grid:
+    """Potential of a whole field of vorticity (…, points, points), ∇²φ = ω with box mean 0."""
+    points = vorticity.shape[-1]
+    k = np.fft.fftfreq(points, box / points / (2 * np.pi))
+    k2 = k[:, None] ** 2 + np.abs(k[: points // 2 + 1]) ** 2
+    k2[0, 0] = 1
+    modes = np.fft.rfft2(vorticity.astype(np.float64)) / -k2
+    modes[..., 0, 0] = 0
+    return np.fft.irfft2(modes, vorticity.shape[-2:]).astype(vorticity.dtype)

@@ -1,0 +1,293 @@
+"""The spectral scheme: exact derivatives, products on the grid, modes above two thirds of the grid's left out.
+
+A right-hand side takes seven transforms: velocity (u, v) = (−∂φ/∂y, ∂φ/∂x) and density to the grid, the products un,
+vn, uv and v² − u² back, since
+
+    [φ, n] = ∂x(un) + ∂y(vn),    [φ, ω] = (∂xx − ∂yy)(uv) + ∂xy(v² − u²).
+
+They are made batch by batch, so that neither the velocity nor the products are ever in memory as a whole. The
+truncation is that of Orszag, J. Atmos. Sci. 28 (1971) 1074: products of what is kept are exact in what is kept.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.turbulence.kernels import stepping
+from scimill.turbulence.kernels.equations import Physics, linear_operator, propagator, spectral_symbols
+from scimill.turbulence.kernels.slabs import Batch, Exchange, Slabs, Team
+
+Modes = NDArray[np.complexfloating]
+Grid = NDArray[np.floating]
+
+
+def highest_mode(points: int) -> int:
+    """Highest mode that is kept: three times it is below the number of points."""
+    return (points - 1) // 3
+
+
+class Spectral:
+    """The spectral scheme on one rank's slab.
+
+    Parameters
+    ----------
+    physics, points : the equations and the grid points along each side.
+    dtype : float64 or float32.
+    team : the ranks that share the fields.
+
+    Attributes
+    ----------
+    slabs : which rows and columns the rank has.
+    symbols : the derivatives at its modes.
+    state : its modes of density and vorticity, shape (2, own ky, kx); kx is 0 … highest, −highest … −1.
+
+    """
+
+    def __init__(self, physics: Physics, points: int, dtype: np.dtype[Any], team: Team) -> None:
+        self.physics, self.points, self.dtype = physics, points, dtype
+        self.highest = highest_mode(points)
+        self.slabs = Slabs(points, self.highest + 1, team)
+        mx = np.concatenate([np.arange(self.highest + 1), np.arange(-self.highest, 0)])
+        my = np.arange(*self.slabs.columns)
+        self.symbols = spectral_symbols(physics.wave_number(1) * mx[None, :], physics.wave_number(1) * my[:, None])
+        kx, ky = ((physics.wave_number(1) * m).astype(dtype) for m in (mx, my))
+        with np.errstate(divide="ignore"):
+            self._poisson = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0).astype(dtype)
+        self._constants = self._poisson, kx, ky
+        kind = np.result_type(dtype, np.complex64)
+        self._flow, self._products = (Exchange(self.slabs, fields, kind) for fields in (3, 4))
+        self.state: Modes
+        self.state, self._stage, self._total = np.zeros((3, 2, len(my), len(mx)), kind)
+        self._rate = np.zeros((2, self.slabs.batch, len(mx)), kind)
+        self._propagator: tuple[float, Modes] = (0.0, self._rate)
+        self._speed: float | None = None
+
+    # ---- to and from the grid ---------------------------------------------------------------------------------
+
+    def _place(self, batch: Batch) -> tuple[int, ...]:
+        """Where the modes of a batch of columns are in its buffer and in the state."""
+        return self.highest, self.points, self.slabs.batch, batch.start, batch.stop
+
+    @cached_property
+    def _pair(self) -> Exchange:
+        return Exchange(self.slabs, 2, self.state.dtype)
+
+    def load(self, density: Grid, vorticity: Grid) -> None:
+        """Begin from the fields of own rows; modes that the scheme leaves out are dropped. Collective."""
+        pair, b = self._pair, self.slabs.batch
+        for batch in self.slabs.row_batches:
+            rows = batch.stop - batch.start
+            for at, field in ((0, density), (b, vorticity)):
+                pair.grid[at : at + rows, : self.points] = field[batch.start : batch.stop]
+            pair.rows_out(batch)
+        pair.to_columns()
+        for batch in self.slabs.column_batches:
+            pair.columns_in(batch)
+            _keep(pair.columns, self.state, *self._place(batch))
+        self.state *= self.dtype.type(self.points**-2.0)
+        self._speed = None
+
+    def add(self, density: Grid, vorticity: Grid) -> None:
+        """Add increments of own rows, in Fourier space: going to the grid and back would round. Collective."""
+        state = self.state.copy()
+        self.load(density, vorticity)
+        self.state += state
+
+    def grid_of(self, modes: Modes) -> tuple[Grid, Grid]:
+        """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
+        pair, b = self._pair, self.slabs.batch
+        for batch in self.slabs.column_batches:
+            _spread(modes, pair.columns, *self._place(batch))
+            pair.columns_out(batch)
+        pair.to_rows()
+        first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
+        for batch in self.slabs.row_batches:
+            pair.rows_in(batch)
+            rows = batch.stop - batch.start
+            first[batch.start : batch.stop], second[batch.start : batch.stop] = (
+                pair.grid[:rows, : self.points],
+                pair.grid[b : b + rows, : self.points],
+            )
+        return first, second
+
+    def fields(self) -> tuple[Grid, Grid]:
+        """Density and vorticity of own rows, shape (rows, points). Collective."""
+        return self.grid_of(self.state)
+
+    def potential(self) -> Grid:
+        """Potential of own rows, shape (rows, points). Collective."""
+        phi: Modes = self._poisson * self.state[1]
+        return self.grid_of(np.array([phi, phi]))[0]
+
+    def modes(self) -> Modes:
+        """Own modes of density and vorticity, shape (2, own ky, kx)."""
+        return self.state
+
+    def stiffness(self) -> float:
+        """Greatest rate of the linear part that a step must resolve to be stable: none, it is exact."""
+        return 0.0
+
+    # ---- rates and steps --------------------------------------------------------------------------------------
+
+    def speed(self) -> float:
+        """Greatest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
+        if self._speed is None:
+            self._speed = self._to_products(self.state) * self.points / self.physics.box
+        return self._speed
+
+    def _to_products(self, state: Modes) -> float:
+        """Bring a state to the grid, multiply, and bring the products back to columns; return the greatest speed."""
+        flow, products, b = self._flow, self._products, self.slabs.batch
+        for batch in self.slabs.column_batches:
+            _fill_flow(state, *self._constants, flow.columns, *self._place(batch))
+            flow.columns_out(batch)
+        flow.to_rows()
+        fastest = 0.0
+        for batch in self.slabs.row_batches:
+            flow.rows_in(batch)
+            fastest = max(fastest, float(_multiply(flow.grid, products.grid, self.points, b, batch.stop - batch.start)))
+            if not math.isfinite(flow.grid[0, 0]):  # what is no number in one mode is none anywhere on the grid
+                fastest = math.nan
+            products.rows_out(batch)
+        products.to_columns()
+        return fastest
+
+    def _rates(self) -> Iterator[tuple[int, int]]:
+        """Set `_rate` to the rate of change by the nonlinear part of each batch of own columns; yield its ends."""
+        products = self._products
+        for batch in self.slabs.column_batches:
+            products.columns_in(batch)
+            _, kx, ky = self._constants
+            _tendency(products.columns, kx, ky, self._rate, *self._place(batch))
+            yield batch.start, batch.stop
+
+    def rate(self) -> Modes:
+        """Rate of change of the own modes, shape (2, own ky, kx). Collective."""
+        self.speed()
+        rate: Modes = np.einsum("ab...,b...->a...", linear_operator(self.physics, self.symbols), self.state)
+        for start, stop in self._rates():
+            rate[:, start:stop] += self._rate[:, : stop - start]
+        return rate
+
+    def step(self, length: float) -> None:
+        """Take one step. Collective."""
+        self.speed()
+        state, stage, total = self.state, self._stage, self._total
+        e = self._factor(length)
+        h, half, third, sixth = (self.dtype.type(length / part) for part in (1, 2, 3, 6))
+        rate = self._rate
+        for ends in self._rates():
+            stepping.first(state, rate, e, half, sixth, total, stage, *ends)
+        self._to_products(stage)
+        for ends in self._rates():
+            stepping.second(state, rate, half, third, total, stage, *ends)
+        self._to_products(stage)
+        for ends in self._rates():
+            stepping.third(state, rate, e, h, third, total, stage, *ends)
+        self._to_products(stage)
+        for ends in self._rates():
+            stepping.fourth(state, rate, sixth, total, *ends)
+        self._speed = None
+
+    def _factor(self, length: float) -> Modes:
+        """Integrating factor of half a step; made anew where the step's length changes."""
+        if self._propagator[0] != length:
+            factor = propagator(self.physics, self.symbols, length / 2)
+            self._propagator = (length, factor.astype(self.state.dtype))
+        return self._propagator[1]
+
+
+@numba.njit(cache=True)
+def _fill_flow(state, poisson, kx, ky, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Fill columns of u, v and n from the modes of n and ω; φ = −ω/k², u = −i ky φ, v = i kx φ."""
+    phi = np.empty_like(state[0, 0])
+    for b in range(stop - start):
+        n, w, inverse, k = state[0, start + b], state[1, start + b], poisson[start + b], ky[start + b]
+        for j in range(len(kx)):
+            phi[j] = inverse[j] * w[j]
+        u, v, density = columns[b], columns[pitch + b], columns[2 * pitch + b]
+        for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            _turn(phi[first:last], -k, u[first + shift : last + shift])
+            _turn_each(phi[first:last], kx[first:last], v[first + shift : last + shift])
+            density[first + shift : last + shift] = n[first:last]
+        for row in (u, v, density):
+            row[highest + 1 : points - highest] = 0
+
+
+@numba.njit(cache=True)
+def _turn(modes, k, out):  # type: ignore[no-untyped-def]
+    """Set out = i k modes."""
+    for j in range(len(modes)):
+        out[j] = complex(-k * modes[j].imag, k * modes[j].real)
+
+
+@numba.njit(cache=True)
+def _turn_each(modes, k, out):  # type: ignore[no-untyped-def]
+    """Set out = i k modes, with a k for each mode."""
+    for j in range(len(modes)):
+        out[j] = complex(-k[j] * modes[j].imag, k[j] * modes[j].real)
+
+
+@numba.njit(cache=True)
+def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Fill columns of two fields from their modes."""
+    for field in range(2):
+        for b in range(stop - start):
+            row, own = columns[field * pitch + b], modes[field, start + b]
+            row[: highest + 1] = own[: highest + 1]
+            row[highest + 1 : points - highest] = 0
+            row[points - highest : points] = own[highest + 1 :]
+
+
+@numba.njit(cache=True)
+def _keep(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Take the kept modes of two fields from their columns."""
+    for field in range(2):
+        for b in range(stop - start):
+            row, own = columns[field * pitch + b], modes[field, start + b]
+            own[: highest + 1] = row[: highest + 1]
+            own[highest + 1 :] = row[points - highest : points]
+
+
+@numba.njit(cache=True)
+def _multiply(grid, out, points, pitch, rows):  # type: ignore[no-untyped-def]
+    """Fill un, vn, uv and v² − u² from u, v and n; return the greatest |u| + |v|."""
+    fastest = np.zeros(points, grid.dtype)
+    for b in range(rows):
+        u, v, n = grid[b, :points], grid[pitch + b, :points], grid[2 * pitch + b, :points]
+        un, vn, uv, squares = out[b], out[pitch + b], out[2 * pitch + b], out[3 * pitch + b]
+        for y in range(points):
+            un[y] = u[y] * n[y]
+        for y in range(points):
+            vn[y] = v[y] * n[y]
+        for y in range(points):
+            uv[y] = u[y] * v[y]
+        for y in range(points):
+            squares[y] = (v[y] - u[y]) * (v[y] + u[y])
+        for y in range(points):
+            speed = abs(u[y]) + abs(v[y])
+            fastest[y] = speed if speed > fastest[y] else fastest[y]
+    return fastest.max()
+
+
+@numba.njit(cache=True)
+def _tendency(products, kx, ky, rate, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Rate of n and ω from the products' modes, which are points² too large."""
+    scale = kx.dtype.type(1) / kx.dtype.type(points * points)
+    for b in range(stop - start):
+        k = ky[start + b]
+        for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
+            low, high = first + shift, last + shift
+            un, vn = products[b, low:high], products[pitch + b, low:high]
+            uv, squares = products[2 * pitch + b, low:high], products[3 * pitch + b, low:high]
+            n, w, kxs = rate[0, b, first:last], rate[1, b, first:last], kx[first:last]
+            for j in range(len(kxs)):
+                flux = (kxs[j] * un[j] + k * vn[j]) * scale
+                n[j] = complex(flux.imag, -flux.real)
+            for j in range(len(kxs)):
+                w[j] = ((kxs[j] * kxs[j] - k * k) * uv[j] + kxs[j] * k * squares[j]) * scale

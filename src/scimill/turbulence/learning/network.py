@@ -1,0 +1,244 @@
+"""The network that corrects a coarse step: from the state after the step to what it lacks of the filtered truth.
+
+One convolutional network gives the corrections of both fields from density, vorticity and potential; the potential is
+among its inputs since it cannot be inferred from a neighbourhood of the vorticity. The first layers are 3 x 3
+convolutions. None of them pads, so the output is smaller than the input by the receptive radius on each side: whoever
+calls supplies halos, in training periodic ones, in a run those of the neighbouring ranks.
+
+What the network gives is used in a band of wavenumbers only. A correction lives at small scales: at the large ones it
+is a millionth of the state, far less than any network's error, which would accumulate there from step to step.
+
+The original (EPCCed/SiMLInt) has six layers of 64 channels and ReLU, for each field one network that sees this field.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scimill.turbulence.kernels.augmentation import augment
+from scimill.turbulence.kernels.spectral import highest_mode
+
+CAMPAIGN = "turbulence"
+KERNEL = 3  # points, of each convolution in each direction
+VARIABLES = ("density", "vorticity", "potential")
+CORRECTED = VARIABLES[:2]
+CORRECTIONS = tuple(f"{name}_correction" for name in CORRECTED)
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": nn.GELU,
+}  # fmt: skip
+Advance = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""One coarse step: from density and vorticity, (2, x, y), to the VARIABLES after it, (3, x, y)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All that a network is made from, but its weights; and what it is a correction of."""
+
+    hidden: tuple[int, ...]
+    """channels of each hidden layer"""
+    activation: str
+    points: int
+    """of the coarse grid, in each direction"""
+    box: float
+    """its side"""
+    step: float
+    """time of a coarse step"""
+    substeps: int
+    """equal Runge–Kutta steps that it is made of"""
+    scheme: str
+    """how the coarse step discretises space"""
+    physics: Mapping[str, Any]
+    """parameters of the equations"""
+    input_scale: tuple[float, ...]
+    """root mean square of each of VARIABLES"""
+    output_scale: tuple[float, ...]
+    """root mean square of the correction, within the band, of each of CORRECTED"""
+    band: tuple[float, float]
+    """least and greatest wavenumber at which there is a correction, in units of 2π/box"""
+    variables: tuple[str, ...] = VARIABLES
+
+    @property
+    def radius(self) -> int:
+        """Receptive radius: points by which the output is smaller on each side."""
+        return (len(self.hidden) + 1) * (KERNEL // 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts, for files."""
+        values = dataclasses.asdict(self)
+        return {"campaign": CAMPAIGN, **json.loads(json.dumps(values))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+        """Read back what `to_dict` wrote."""
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**{**known, **lists})
+
+
+class CorrectionNetwork(nn.Module):
+    """Corrections of density and vorticity, not yet limited to the band.
+
+    Parameters
+    ----------
+    spec : what it is made from.
+
+    """
+
+    input_scale: Tensor
+    output_scale: Tensor
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        for name in ("input_scale", "output_scale"):
+            values = torch.tensor(getattr(spec, name), dtype=torch.float32).reshape(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        layers: list[nn.Module] = []
+        for before, after in pairwise((len(VARIABLES), *spec.hidden)):
+            layers += [nn.Conv2d(before, after, KERNEL), ACTIVATIONS[spec.activation]()]
+        self.body = nn.Sequential(*layers, nn.Conv2d(spec.hidden[-1], len(CORRECTED), KERNEL))
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Correct states that have halos.
+
+        Parameters
+        ----------
+        state : (n, 3, x + 2 radius, y + 2 radius), the VARIABLES after the coarse step.
+
+        Returns
+        -------
+        (n, 2, x, y), the corrections of CORRECTED.
+        """
+        corrections: Tensor = self.body(state / self.input_scale) * self.output_scale
+        return corrections
+
+    def normalised(self, state: Tensor) -> Tensor:
+        """Corrections in units of their scale, (n, 2, x, y), of whole periodic states, (n, 3, x, y)."""
+        around = (self.spec.radius,) * 4
+        corrections: Tensor = self.body(functional.pad(state / self.input_scale, around, mode="circular"))
+        return corrections
+
+
+def in_band(points: int, band: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which modes of a real 2-D transform, (points, points/2 + 1), a correction has; as `band.Band` on slabs.
+
+    Their wavenumber is within the band, ends included, and in neither direction above two thirds of the grid's.
+    """
+    rows = np.fft.fftfreq(points, 1 / points)[:, None]
+    columns = np.arange(points // 2 + 1)[None, :]
+    wavenumber, highest = np.hypot(rows, columns), highest_mode(points)
+    resolved = (np.abs(rows) <= highest) & (columns <= highest)
+    inside: NDArray[np.bool_] = resolved & (band[0] <= wavenumber) & (wavenumber <= band[1])
+    return inside
+
+
+def limited(fields: Tensor, inside: Tensor) -> Tensor:
+    """Part of periodic fields, (..., x, y), that lies in a band, as `in_band` describes it."""
+    limited_fields: Tensor = torch.fft.irfft2(torch.fft.rfft2(fields) * inside, s=fields.shape[-2:])
+    return limited_fields
+
+
+class CorrectionTask:
+    """What the training engine trains: a correction network on pairs of filtered truth and coarse step.
+
+    A sample is a sequence of `span` consecutive pairs. The network sees the state after the first pair's coarse step.
+    With more than one, the corrected state is advanced by the coarse solver, corrected again, and so on; each time the
+    loss is that of what is then missing. No gradient passes through the solver: a step's input is taken as it is.
+
+    Parameters
+    ----------
+    spec : the network.
+    seed : of its first weights.
+    groups : member of each pair; the pairs of a member follow each other in time.
+    span : pairs per sample.
+    advance : the coarse step, where there is more than one.
+    augmented : whether to shift and reflect training samples at random.
+    weights : first weights, of a network of the same spec.
+
+    """
+
+    terms: tuple[str, ...] = CORRECTED
+    fields: tuple[str, ...] = (*VARIABLES, *CORRECTIONS)
+
+    def __init__(
+        self, spec: Spec, seed: int, groups: Sequence[int], *, span: int = 1, advance: Advance | None = None,
+        augmented: bool = True, weights: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(seed)
+        self.model = CorrectionNetwork(spec)
+        if weights is not None:
+            self.model.load_state_dict(weights)
+        self.network = spec.to_dict()
+        self.groups, self.span = groups, span
+        self._advance, self._augmented = advance, augmented
+        self._inside = torch.from_numpy(in_band(spec.points, spec.band))
+        self._scale = torch.tensor(spec.output_scale, dtype=torch.float64).reshape(-1, 1, 1)
+
+    def samples(self, block: int) -> int:
+        """How many samples begin in a block: none where the member ends before the sample does."""
+        last = block + self.span - 1
+        return int(last < len(self.groups) and self.groups[block] == self.groups[last])
+
+    def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
+        """States after the first coarse step, (n, 3, x, y), and wanted states after each step, (n, span · 2, x, y)."""
+        states = np.stack([rows[name] for name in VARIABLES], axis=1)
+        corrections = np.stack([rows[name] for name in CORRECTIONS], axis=1)
+        wanted = states[:, :2].astype(np.float64) + corrections  # in float64: a correction is a small difference
+        sequences = wanted.reshape(-1, self.span * len(CORRECTED), *wanted.shape[2:])
+        dtype = next(self.model.parameters()).dtype
+        return torch.from_numpy(states[:: self.span]).to(dtype), torch.from_numpy(sequences)
+
+    def augment(self, tensors: tuple[Tensor, ...], stream: np.random.Generator) -> tuple[Tensor, ...]:
+        """Shift and reflect each sample at random, by a stream that belongs to its block and the epoch."""
+        if not self._augmented:
+            return tensors
+        states, wanted = tensors
+        together = augment(torch.cat((states.double(), wanted), 1).numpy(), stream)
+        moved = torch.from_numpy(together)
+        return moved[:, : states.shape[1]].to(states.dtype), moved[:, states.shape[1] :]
+
+    def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Sum over the samples of the mean squared error of each correction, in units of its scale."""
+        states, wanted = tensors
+        total = states.new_zeros(len(CORRECTED))
+        for step in range(self.span):
+            target = wanted[:, 2 * step : 2 * step + 2] - states[:, :2].double()
+            error, correction = self._step(states, target)
+            total = total + (error**2).mean((2, 3)).sum(0) / self.span
+            if step < self.span - 1:
+                states = self._advanced(states, correction)
+        return total
+
+    def _step(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Error within the band in units of its scale, and the correction, both (n, 2, x, y)."""
+        inside, scale = self._inside.to(states.device), self._scale.to(states.device)
+        found = limited(self.model.normalised(states).to(states.dtype), inside)
+        return found - limited(target / scale, inside).to(states.dtype), found.detach() * scale
+
+    def _advanced(self, states: Tensor, correction: Tensor) -> Tensor:
+        """States after the next coarse step, of corrected states."""
+        assert self._advance is not None  # a task of more than one step has a solver
+        corrected = (states[:, :2].double() + correction).cpu().numpy()
+        advanced = [self._advance(state) for state in corrected]
+        return torch.from_numpy(np.stack(advanced)).to(states) if advanced else states
+
+
+def clear(model: CorrectionNetwork) -> None:
+    """Make all weights zero, so that the network corrects nothing, for tests of the wiring."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+
+
+def example(model: CorrectionNetwork) -> Tensor:
+    """Return states with halos, (2, 3, x, y), x and y not the same: for exporters."""
+    edge = 2 * model.spec.radius
+    return torch.zeros(2, len(VARIABLES), edge + 8, edge + 11)

@@ -1,0 +1,171 @@
+"""Corrected runs: the coarse solver, and after each of its steps what the model says it lacks."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill import config as configuration
+from scimill.errors import InputError
+from scimill.parallel.world import World
+from scimill.store.output import Output
+from scimill.training.inference import Model
+from scimill.turbulence import simulate as simulation
+from scimill.turbulence.kernels.band import Band
+from scimill.turbulence.kernels.halos import Halos
+from scimill.turbulence.kernels.slabs import Team
+from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.learning.models import open_correction
+from scimill.turbulence.learning.network import VARIABLES, Spec
+from scimill.turbulence.params import RolloutConfig, RolloutRecord, SimulateConfig
+from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
+
+Grid = NDArray[np.floating]
+
+
+class CorrectedSolver(Solver):
+    """A solver whose coarse steps are corrected.
+
+    Parameters
+    ----------
+    spec, model : the coarse step, and what corrects it.
+    precision, team : see `Solver`.
+
+    """
+
+    def __init__(self, spec: Spec, model: Model, precision: Any = "float64", team: Team | None = None) -> None:
+        equations = physics(dict(spec.physics))
+        super().__init__(equations, spec.points, spec.scheme, precision, team)  # type: ignore[arg-type]
+        self._spec, self._model = spec, model
+        self._band = Band(equations, spec.points, spec.band, self._team)
+        self._halos = Halos(self.rows, spec.points, spec.radius, self._team)
+
+    def advance(self, duration: float, step: float | None = None) -> None:
+        """Advance by coarse steps, each of them corrected. Collective.
+
+        Parameters
+        ----------
+        duration : how long, a multiple of the coarse step.
+        step : as the coarse step has it, whatever is given.
+
+        Raises
+        ------
+        Diverged : the state holds values that are no numbers, or the coarse step is too long for the flow.
+        """
+        spec = self._spec
+        for _ in range(round(duration / spec.step)):
+            super().advance(spec.step, spec.step / spec.substeps)
+            self.correct()
+
+    def correct(self) -> None:
+        """Add the correction of the state to it. Collective."""
+        density, vorticity = self.fields()
+        state = np.stack([density, vorticity, self.potential()]).astype(np.float32)
+        around = self._halos.surround(state)
+        correction = np.zeros((2, *density.shape))
+        if density.size:
+            correction[:] = self._model(around[None])[0]
+        self.add(*self._band(*correction))
+
+
+# ---- a store of a corrected run ---------------------------------------------------------------------------------
+
+
+def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
+    """Run into a store as `simulate` makes it; collective. Return False where it was complete already.
+
+    Raises
+    ------
+    InputError : no model, damaged; or its grid, physics, variables or coarse step are not those asked for.
+    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ScimillError : see `simulate.simulate`.
+    """
+    record = world.on_root(describe, config)
+    with world.together():
+        correction = open_correction(config.model, world.rank)
+    try:
+
+        def make_solver(_: SimulateConfig, team: World) -> Solver:
+            return CorrectedSolver(correction.spec, correction.model, config.precision, team)
+
+        return simulation.simulate(record, output, world, make_solver)
+    finally:
+        correction.close()
+
+
+def plan(config: RolloutConfig, output: Output, ranks: int) -> str:
+    """What a corrected run would do, for ``--dry-run``; the model and the snapshot are checked too."""
+    record = describe(config)
+    model = f"model      {config.model}, correcting every {record.coarse_step:g}"
+    return f"{model}\n{simulation.plan(record, output, ranks)}"
+
+
+def describe(config: RolloutConfig) -> RolloutRecord:
+    """Return what a store of a corrected run says that it was made by: all of `simulate`, and the model.
+
+    Raises
+    ------
+    InputError : see `rollout`.
+    """
+    correction = open_correction(config.model)
+    correction.close()
+    spec = correction.spec
+    with open_snapshots(Path(config.from_)) as store:
+        check_step(spec, config.coarse_step, config.model)
+        check_physics(spec, store, config.model)
+        check_grid(spec, store, config.model)
+        members = store.members
+    own = {name: value for name, value in configuration.plain(config).items() if name != "coarse_step"}
+    made = {
+        **spec.physics, "points": spec.points, "scheme": spec.scheme, "step": spec.step / spec.substeps,
+        "coarse_step": spec.step, "interval": config.every * spec.step, "members": members,
+        "model_identity": correction.identity,
+    }  # fmt: skip
+    return configuration.build(RolloutRecord, [configuration.Layer("the model and the store", {**own, **made})])
+
+
+def check_step(spec: Spec, coarse_step: float | None, model: str) -> None:
+    """Refuse a model of another coarse step than the user wants.
+
+    Raises
+    ------
+    InputError : it is one.
+    """
+    if coarse_step is not None and not np.isclose(coarse_step, spec.step, rtol=1e-9):
+        what = f"the model corrects coarse steps of {spec.step:g}, not of {coarse_step:g}"
+        raise InputError(what, where=model, remedy="leave --coarse-step away, or train another model")
+
+
+def check_physics(spec: Spec, store: Snapshots, model: str) -> None:
+    """Refuse a model of other variables than ours, or of other parameters than those of the snapshots.
+
+    Raises
+    ------
+    InputError : it is one.
+    """
+    if spec.variables != VARIABLES:
+        what = f"the model is of {', '.join(spec.variables)}"
+        raise InputError(what, where=model, allowed=", ".join(VARIABLES))
+    ours = dataclasses.asdict(store.physics)
+    different = [name for name, value in spec.physics.items() if ours.get(name) != value]
+    if different:
+        what = "; ".join(f"{name} was {spec.physics[name]}, is {ours.get(name)}" for name in different)
+        raise InputError(f"the model was trained on other parameters: {what}", where=f"{model}; {store.reader.path}")
+
+
+def check_grid(spec: Spec, store: Snapshots, model: str) -> None:
+    """Refuse snapshots of another grid than the model's.
+
+    Raises
+    ------
+    InputError : they are.
+    """
+    if (store.points, store.physics.box) != (spec.points, spec.box):
+        here, there = (f"{n} x {n} points on a box of {box:g}, spacing {box / n:g}"
+                       for n, box in ((store.points, store.physics.box), (spec.points, spec.box)))  # fmt: skip
+        raise InputError(
+            f"the model was trained on another grid than {here}", where=f"{model}; {store.reader.path}", allowed=there,
+            remedy="scimill turbulence coarsen makes one grid of another",
+        )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Training of the network that corrects coarse steps: what the engine is given of turbulence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.errors import InputError, NumericalError
+from scimill.parallel.world import World
+from scimill.store.reader import Reader
+from scimill.training.directory import RunDirectory
+from scimill.training.run import train
+from scimill.turbulence.corrections import Corrections
+from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.learning.models import load_network
+from scimill.turbulence.learning.network import CORRECTIONS, VARIABLES, CorrectionTask, Spec, in_band
+from scimill.turbulence.params import TrainConfig
+
+MEASURED = 64
+"""Pairs, over the whole store, that the scale of the corrections within the band is taken from."""
+DEFINING = ("points", "box", "step", "substeps", "scheme", "physics")
+"""What two specs must agree on for weights of one to be of use to the other."""
+
+
+def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+    """Train on a store of corrections; see `scimill.training.run.train`."""
+    return train(lambda reader: make_task(config, reader, world), store, directory, config, world)
+
+
+def make_task(config: TrainConfig, reader: Reader, world: World) -> CorrectionTask:
+    """Make what is trained on a store; collective.
+
+    Raises
+    ------
+    InputError : no store of corrections; or the first weights are of another coarse step or network.
+    """
+    data = Corrections(reader)
+    spec, weights = make_spec(config, data, world), None
+    if config.weights is not None:
+        network, content = load_network(Path(config.weights))
+        _require_same(network.spec, spec, config.weights)
+        spec, weights = network.spec, content["state"]
+    return CorrectionTask(
+        spec, config.seed, data.members.tolist(), span=config.unroll, augmented=config.augment, weights=weights,
+        advance=CoarseStep(data).advance if config.unroll > 1 else None,
+    )  # fmt: skip
+
+
+def make_spec(config: TrainConfig, data: Corrections, world: World) -> Spec:
+    """What the network is made from; collective."""
+    band = (config.lowest_mode, float(data.points) if config.highest_mode is None else config.highest_mode)
+    return Spec(
+        hidden=config.hidden,
+        activation=config.activation,
+        points=data.points,
+        box=data.box,
+        step=data.duration,
+        substeps=data.substeps,
+        scheme=data.scheme,
+        physics=vars(data.physics),
+        input_scale=tuple(float(np.hypot(data.statistics[n].mean, data.statistics[n].std)) for n in VARIABLES),
+        output_scale=measure(data, band, world),
+        band=band,
+    )
+
+
+def measure(data: Corrections, band: tuple[float, float], world: World) -> tuple[float, ...]:
+    """Root mean square of each correction within the band; the ranks share the reading. Collective.
+
+    Raises
+    ------
+    InputError : there is no correction in the band.
+    """
+    chosen = np.unique(np.linspace(0, len(data) - 1, MEASURED).astype(int))
+    inside = in_band(data.points, band)
+    mine = [_squares(data.rows(pair), inside) for pair in chosen[world.rank :: world.size].tolist()]
+    shared = np.zeros((len(chosen), len(CORRECTIONS)))
+    for rank, part in enumerate(world.gather_all(mine)):
+        shared[rank :: world.size] = part
+    scales = np.sqrt(shared.mean(axis=0))
+    if not np.all(scales > 0):
+        where = f"modes {band[0]:g} to {band[1]:g} of {data.reader.path}"
+        raise InputError("there is nothing to correct", where=where, remedy="give another --lowest-mode")
+    return tuple(scales.tolist())
+
+
+def _squares(rows: Mapping[str, NDArray[Any]], inside: NDArray[np.bool_]) -> list[float]:
+    """Mean square of each correction of a pair within the band."""
+    fields = [rows[name].astype(np.float64) for name in CORRECTIONS]
+    limited = [np.fft.irfft2(np.fft.rfft2(field) * inside, s=field.shape) for field in fields]
+    return [float((field**2).mean()) for field in limited]
+
+
+def _require_same(stored: Spec, asked: Spec, where: str) -> None:
+    """Refuse first weights that were trained on something else, or are of another network."""
+    names = [
+        name for name in (*DEFINING, "hidden", "activation", "band") if getattr(stored, name) != getattr(asked, name)
+    ]
+    if names:
+        what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)
+        raise InputError(f"these weights are of another network: {what}", where=where)
+
+
+class CoarseStep:
+    """The coarse step of a store of corrections, from any state.
+
+    Parameters
+    ----------
+    data : whose step it is.
+
+    """
+
+    def __init__(self, data: Corrections) -> None:
+        self._solver = Solver(data.physics, data.points, data.scheme)
+        self._duration, self._length = data.duration, data.duration / data.substeps
+
+    def advance(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Advance density and vorticity, (2, x, y); return the variables after the step, (3, x, y).
+
+        Raises
+        ------
+        NumericalError : the step is not stable for such a state.
+        """
+        self._solver.load(state[0], state[1])
+        try:
+            self._solver.advance(self._duration, self._length)
+        except Diverged as error:
+            remedy = "train one step for longer before unrolling, or unroll fewer steps"
+            raise NumericalError(f"a corrected state cannot be advanced: {error}", remedy=remedy) from None
+        return np.stack([*self._solver.fields(), self._solver.potential()])

@@ -1,0 +1,1 @@
+"""Pictures of turbulence and of compared runs, as PNG files."""

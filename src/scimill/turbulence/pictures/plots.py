@@ -1,0 +1,250 @@
+"""Pictures of stores of turbulence: fields, time traces, spectra, an animation. See `drawing` for how they look."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from scimill.errors import ConfigError
+from scimill.pictures import STYLE, make_folder, save
+from scimill.store.reader import Reader
+from scimill.turbulence.corrections import CHANGES, STATE, Corrections, is_corrections
+from scimill.turbulence.exchange.export_data import of_corrections, of_snapshots
+from scimill.turbulence.exchange.layouts import Trajectories
+from scimill.turbulence.kernels import diagnostics
+from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.spectral import highest_mode
+from scimill.turbulence.pictures import drawing
+from scimill.turbulence.pictures.drawing import Curve, Moment
+from scimill.turbulence.snapshots import Snapshots
+from scimill.turbulence.sources import FineRun
+
+COLUMNS = 5  # times in a picture of fields
+MOST_FRAMES = 120  # of an animation: 10 s
+MOST_SPECTRA = 50  # snapshots whose spectra are averaged
+SPREAD = (0.1, 0.9)  # quantiles of what a curve's band holds
+
+Array = NDArray[np.float64]
+
+
+def plot_store(store: Path, folder: Path, member: int, animation: str) -> list[Path]:
+    """Draw a store of snapshots or of corrections.
+
+    Parameters
+    ----------
+    store : complete.
+    folder : where the pictures go; it is made if the directory that it lies in exists.
+    member : trajectory that is drawn.
+    animation : "gif", "mp4" or "none".
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    InputError : no such store, or unfinished.
+    ConfigError : no such member, or an MP4 without ffmpeg.
+    StorageError : the folder is missing, or cannot be written; or the store is damaged.
+    """
+    drawing.check_animation(animation)
+    with Reader.open(store) as reader:
+        reader.require_complete()
+        runs, figures = _of_corrections(reader) if is_corrections(reader) else _of_snapshots(reader)
+        if member >= runs.members:
+            raise ConfigError(f"no member {member}", where="flag --member", allowed=f"0 to {runs.members - 1}")
+        make_folder(folder)
+        paths = [folder / name for name in figures]
+        with mpl.rc_context(STYLE):
+            for path, draw in zip(paths, figures.values(), strict=True):
+                save(draw(member), path)
+            if animation != "none":
+                paths.append(folder / f"animation.{animation}")
+                _animate(runs, member, paths[-1])
+    return paths
+
+
+Figures = Mapping[str, Callable[[int], Figure]]
+"""What draws each picture, given the member."""
+
+
+def _of_snapshots(reader: Reader) -> tuple[Trajectories, Figures]:
+    snapshots = Snapshots(reader)
+    runs = of_snapshots(FineRun(snapshots, -np.inf))
+    title = describe(snapshots.physics, snapshots.points)
+    figures: dict[str, Callable[[int], Figure]] = {
+        "fields.png": lambda member: draw_fields(runs, member, title),
+        "spectra.png": lambda member: draw_spectra(snapshots, runs, member, title),
+    }
+    if reader.layout.tables:
+        figures["traces.png"] = lambda member: draw_traces(snapshots, member, title)
+    return runs, figures
+
+
+def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
+    pairs = Corrections(reader)
+    runs = of_corrections(pairs)
+    what = f"corrections of coarse steps of {pairs.duration:.4g}, {pairs.scheme}, {pairs.substeps} Runge–Kutta step(s)"
+    title = f"{describe(pairs.physics, pairs.points)}\n{what}"
+    figures: dict[str, Callable[[int], Figure]] = {
+        "fields.png": lambda member: draw_fields(runs, member, title),
+        "spectra.png": lambda member: draw_correction_spectra(pairs, runs, member, title),
+    }
+    return runs, figures
+
+
+def describe(physics: Physics, points: int) -> str:
+    """One line on the equations and the grid."""
+    kind = "modified Hasegawa–Wakatani" if physics.modified else "Hasegawa–Wakatani"
+    diffusions = {"Dn": physics.density_diffusion, "Dω": physics.vorticity_diffusion}
+    if physics.hyperviscosity:
+        diffusions[f"ν ∇^{2 * physics.order}"] = physics.hyperviscosity
+    words = [f"α = {physics.alpha:g}", f"κ = {physics.kappa:g}"]
+    words += [f"{name} = {value:g}" for name, value in diffusions.items() if value]
+    return f"{kind}, {', '.join(words)}, {points}² points"
+
+
+def spread_out(count: int, most: int) -> list[int]:
+    """At most so many indices, evenly over all, the last one among them."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return chosen
+
+
+def moments(
+    runs: Trajectories, member: int, most: int, names: Sequence[str], *, without_first: bool = False
+) -> Iterator[Moment]:
+    """Yield fields at times that are spread over the run."""
+    first = int(without_first and len(runs.times) > most)  # the initial noise tells nothing
+    for index in spread_out(len(runs.times) - first, most):
+        fields = runs.read(member, index + first)
+        yield Moment(float(runs.times[index + first]), {name: fields[name] for name in names})
+
+
+def draw_fields(runs: Trajectories, member: int, title: str) -> Figure:
+    """Fields at several times."""
+    names = shown_fields(runs)
+    return drawing.draw_fields(list(moments(runs, member, COLUMNS, names, without_first=True)), runs.box, title)
+
+
+def shown_fields(runs: Trajectories) -> tuple[str, ...]:
+    """Fields of a picture: the state; or the vorticity and the corrections where there are any."""
+    return STATE if runs.fields == STATE else ("vorticity", *CHANGES)
+
+
+def _animate(runs: Trajectories, member: int, path: Path) -> None:
+    """Write an animation of the state, or of the vorticity and the corrections, along time."""
+    names = shown_fields(runs)
+    sample = list(moments(runs, member, COLUMNS, names, without_first=True))
+    halves = {name: drawing.reach(moment.fields[name] for moment in sample) for name in names}
+    drawing.animate(moments(runs, member, MOST_FRAMES, names), halves, runs.box, path)
+
+
+# ---- time traces ------------------------------------------------------------------------------------------------
+
+
+def draw_traces(snapshots: Snapshots, member: int, title: str) -> Figure:
+    """Diagnostics along time, with their means over the second half of the run."""
+    time = snapshots.diagnostics("time", member)
+    late = time >= 0.5 * (time[0] + time[-1])
+
+    def curve(symbol: str, name: str, *, size: bool = False) -> Curve:
+        values = snapshots.diagnostics(name, member)
+        if size:
+            return Curve(symbol, time, np.where(values == 0, np.nan, np.abs(values)))
+        return Curve(f"{symbol} = {values[late].mean():.3g} ± {values[late].std():.2g}", time, values)
+
+    panels = {
+        "flux, dissipation": [
+            curve("Γn", "particle_flux"), curve("Γc", "resistive_dissipation"), curve("D_E", "energy_dissipation"),
+            curve("D_U", "enstrophy_dissipation"),
+        ],
+        "energy, enstrophy": [
+            curve("E", "energy"), curve("U", "enstrophy"), curve("E kinetic", "kinetic_energy"),
+            curve("E zonal", "zonal_energy"),
+        ],
+        "|budget residual|": [
+            curve("of dE/dt", "energy_residual", size=True), curve("of dU/dt", "enstrophy_residual", size=True)
+        ],
+        "Courant number": [curve("of the last step", "courant")],
+    }  # fmt: skip
+    return drawing.draw_traces(panels, f"{title}\nmeans ± standard deviations from t = {time[late][0]:.4g} on")
+
+
+# ---- spectra ----------------------------------------------------------------------------------------------------
+
+
+def draw_spectra(snapshots: Snapshots, runs: Trajectories, member: int, title: str) -> Figure:
+    """Spectra of energy, enstrophy and flux, averaged over the second half of the run."""
+    late = np.flatnonzero(runs.times >= 0.5 * (runs.times[0] + runs.times[-1]))
+    chosen = [int(late[i]) for i in spread_out(len(late), MOST_SPECTRA)]
+    found = np.array([_spectra(snapshots, runs, member, index) for index in chosen])  # (snapshot, spectrum, shell)
+    k = snapshots.physics.wave_number(1) * np.arange(found.shape[2])
+    density, kinetic, vorticity, flux = (_band(found[:, i], k) for i in range(found.shape[1]))
+    panels = {
+        "energy per shell": [density("density ½⟨n²⟩"), kinetic("kinetic ½⟨|∇φ|²⟩")],
+        "enstrophy per shell": [vorticity("½⟨ω²⟩")],
+        "flux per shell": [flux("Γn")],
+    }
+    limits = {}
+    if snapshots.values.get("scheme", "spectral") == "spectral":
+        limits["highest mode kept"] = snapshots.physics.wave_number(highest_mode(snapshots.points))
+    about = f"mean of {len(chosen)} snapshots from t = {runs.times[chosen[0]]:.4g} on; the bands hold 80 % of them"
+    return drawing.draw_spectra(panels, f"{title}\n{about}", limits)
+
+
+def _spectra(snapshots: Snapshots, runs: Trajectories, member: int, index: int) -> Array:
+    """Spectra of a snapshot, shape (spectra, shells): stored, or of its state."""
+    names = {field.name for field in snapshots.reader.layout.fields}
+    if set(diagnostics.SPECTRA) <= names:
+        row = member * snapshots.count + index
+        return np.array([snapshots.reader.rows(row, name)[0] for name in diagnostics.SPECTRA])
+    fields = runs.read(member, index)
+    return spectra_of(snapshots.physics, fields["density"], fields["vorticity"])
+
+
+def spectra_of(physics: Physics, density: drawing.Array, vorticity: drawing.Array) -> Array:
+    """Spectra of a state, shape (spectra, shells), see `diagnostics.SPECTRA`; without aliasing, so up to 2/3."""
+    solver = Solver(physics, density.shape[0])
+    solver.load(density.astype(np.float64), vorticity.astype(np.float64))
+    return solver.spectra()
+
+
+def _band(spectra: drawing.Array, k: drawing.Array) -> Callable[[str], Curve]:
+    """Return what makes the mean and the band of spectra (snapshot, shell) a curve; the box mean has no place in it."""
+    mean, (low, high) = spectra.mean(axis=0), np.quantile(spectra, SPREAD, axis=0)
+    there = np.flatnonzero(mean)[np.flatnonzero(mean) > 0]
+    is_signed = mean[there].min(initial=0) < 0
+    low = low if is_signed else np.where(low > 0, low, np.nan)  # a logarithmic axis has no place for others
+    return lambda label: Curve(label, k[there], mean[there], low[there], high[there])
+
+
+def draw_correction_spectra(pairs: Corrections, runs: Trajectories, member: int, title: str) -> Figure:
+    """Spectra of the corrections beside those of the state, and their ratio."""
+    chosen = spread_out(len(runs.times), MOST_SPECTRA)
+    states, changes = _averaged(pairs, runs, member, chosen)
+    panels, ratios = {}, []
+    for name, label in (("density", "½⟨n²⟩"), ("vorticity", "½⟨ω²⟩")):
+        row = list(diagnostics.SPECTRA).index(f"{name}_spectrum")
+        state, change = states[row], changes[row]
+        shells = np.flatnonzero((state > 0) & (change > 0))
+        k = pairs.physics.wave_number(1) * shells
+        curves = (("after the coarse step", state), ("correction", change))
+        panels[f"{label} per shell"] = [Curve(legend, k, spectrum[shells]) for legend, spectrum in curves]
+        ratios.append(Curve(name, k, np.sqrt(change[shells] / state[shells])))
+    panels["amplitude of the correction / of the state"] = ratios
+    limits = {"highest mode kept": pairs.physics.wave_number(highest_mode(pairs.points))}
+    return drawing.draw_spectra(panels, f"{title}; mean of {len(chosen)} pairs", limits)
+
+
+def _averaged(pairs: Corrections, runs: Trajectories, member: int, chosen: Sequence[int]) -> tuple[Array, Array]:
+    """Mean spectra of the states after the coarse step, and of their corrections."""
+    states, changes = [], []
+    for index in chosen:
+        fields = runs.read(member, index)
+        states.append(spectra_of(pairs.physics, fields["density"], fields["vorticity"]))
+        changes.append(spectra_of(pairs.physics, *(fields[name] for name in CHANGES)))
+    return np.mean(states, axis=0), np.mean(changes, axis=0)

@@ -1,0 +1,175 @@
+"""Reading traces: the CSV of the tracers, real strace output, Darshan's DXT, and what is none of them."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mpi import scimill, succeed
+from scimill.bench.params import TraceConfig
+from scimill.bench.traces.formats import read_trace
+from scimill.bench.traces.recording import record, strace_command
+from scimill.errors import ConfigError, InputError, StorageError
+
+CSV = "100,150,OPENAT,,,/data/a\n200,290,READ,0,4096,/data/a\n300,310,BIOR,8192,512,\n250,260,READ,4096,100,/data/b\n"
+DXT = """\
+# DXT, file_id: 16457598720760448348, file_name: /data/test file
+# DXT, rank: 0, hostname: node1
+# DXT, write_count: 1, read_count: 1
+# DXT, mnt_pt: /, fs_type: ext4
+# Module    Rank  Wt/Rd  Segment          Offset       Length    Start(s)      End(s)  [OST]
+ X_POSIX       0  write        0               0          262144      0.0029      0.0032  [1]
+ X_POSIX       0   read        0          262144             100      0.0100      0.0150
+ X_MPIIO       0   read        0          262144             100      0.0100      0.0160
+"""
+
+
+def rows(trace):
+    columns = (trace.start, trace.end, trace.offset, trace.size)
+    kinds = [trace.names[kind] for kind in trace.kind]
+    return list(zip(kinds, *(column.tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize("header", ["", "start,end,type,offset,bytes,file\n"])
+def test_csv(tmp_path, header):
+    path = tmp_path / "trace.csv"
+    path.write_text(header + CSV)
+    trace = read_trace(path)
+    assert rows(trace) == [
+        ("open", 100, 150, -1, -1), ("read", 200, 290, 0, 4096), ("read", 250, 260, 4096, 100),
+        ("block_read", 300, 310, 8192, 512),
+    ]  # fmt: skip
+    assert trace.file[0] == trace.file[1] != trace.file[2]
+    assert trace.file[3] == -1
+    assert len(read_trace(path, only="/data/b")) == 1
+
+
+def test_csv_of_three_columns_in_other_units(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("1.5,2.5,READ\n1.0,1.25,READ\n")
+    assert rows(read_trace(path, "ms")) == [("read", 0, 250_000, -1, -1), ("read", 500_000, 1_500_000, -1, -1)]
+
+
+def test_calls_that_failed_are_dropped(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(f"1,2,READ,0,{2**63 - 1},/a\n3,4,READ,0,10,/a\n")
+    assert len(read_trace(path)) == 1
+
+
+def test_darshan(tmp_path):
+    path = tmp_path / "trace.txt"
+    path.write_text("# darshan log version: 3.41\n" + DXT)
+    assert rows(read_trace(path)) == [
+        ("write", 2_900_000, 3_200_000, 0, 262144), ("read", 10_000_000, 15_000_000, 262144, 100)
+    ]  # fmt: skip
+
+
+PROGRAM = """\
+import os, threading
+file = os.open("DATA", os.O_RDONLY)
+os.read(file, 1000)
+thread = threading.Thread(target=os.read, args=(file, 500))
+thread.start()
+thread.join()
+child = os.fork()
+if child == 0:
+    os.lseek(file, 3000, os.SEEK_SET)
+    os.read(file, 7)
+    os._exit(0)
+os.waitpid(child, 0)
+os.pread(file, 10, 5)
+with open("COPY", "wb", buffering=0) as copy:
+    copy.write(b"x" * 77)
+    copy.write(b"x" * 3)
+os.read(os.open("DATA", os.O_RDONLY), 50)
+try:
+    os.open("DATA.missing", os.O_RDONLY)
+except OSError:
+    pass
+"""
+
+
+def test_real_strace_output(tmp_path):
+    """Offsets are told right through threads, which share a descriptor, and children, which have copies."""
+    data, output = tmp_path / "data", tmp_path / "strace.txt"
+    data.write_bytes(bytes(5000))
+    program = textwrap.dedent(PROGRAM).replace("DATA", str(data)).replace("COPY", str(tmp_path / "copy"))
+    subprocess.run([*strace_command(), "-o", output, sys.executable, "-c", program], check=True, timeout=120)
+    trace = read_trace(output, only=f"{tmp_path}/*")
+    told = [(kind, offset, size) for kind, _, _, offset, size in rows(trace)]
+    assert told == [
+        ("open", -1, -1), ("read", 0, 1000), ("read", 1000, 500), ("read", 3000, 7), ("read", 5, 10),
+        ("open", -1, -1), ("write", 0, 77), ("write", 77, 3), ("open", -1, -1), ("read", 0, 50),
+    ]  # fmt: skip
+    assert (trace.end >= trace.start).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not an I/O trace"),
+        ("hello\nworld\n", "not an I/O trace"),
+        ("\x00\x01\x02", "not an I/O trace"),
+        ("# darshan log version: 3.41\nPOSIX\t0\t1\tPOSIX_OPENS\t1\t/a\t/\text4\n", "not an I/O trace"),
+        ("start,end,type\n", "the trace holds no operation"),
+        ("start,end,type\n1,2,READ\n5,4,READ\n", "operation 2 ends before it starts"),
+        ("start,end,type\n1,x,READ\n", "damaged CSV trace"),
+        ("start,end,type\n1,2\n", "damaged CSV trace"),
+        ("start,end,type\n1,,READ\n", "a line without start, end or type"),
+        ("1,2,READ,0,5,/a\n1,2,READ,0,99999999999999999999999,/a\n", "damaged CSV trace"),
+        ('12 1795633526.688021 read(3</a>, ""..., 5) = 5 <0.1>\ngarbage\n', "not a line of strace"),
+        (DXT + "X_POSIX 0 garbage\n", "not a row of darshan-dxt-parser"),
+    ],
+)
+def test_what_is_no_trace_is_told(tmp_path, content, message):
+    path = tmp_path / "trace"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_trace(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_a_missing_trace_is_told(tmp_path):
+    with pytest.raises(InputError, match="cannot read the trace: No such file"):
+        read_trace(tmp_path / "none")
+
+
+def test_a_recording(tmp_path):
+    """The command's own operations, in order, as CSV that reads back as what strace told."""
+    output, copy = tmp_path / "trace.csv", tmp_path / "co,py"
+    program = f"open({str(copy)!r}, 'wb').write(b'x' * 100_000); open({str(copy)!r}, 'rb', 0).read(70_000)"
+    config = TraceConfig(only=f"{tmp_path}/*")
+    assert record(config, output, (sys.executable, "-c", program), overwrite=False) == 4
+    assert [(kind, *rest[2:]) for kind, *rest in rows(read_trace(output))] == [
+        ("open", -1, -1), ("write", 0, 100_000), ("open", -1, -1), ("read", 0, 70_000),
+    ]  # fmt: skip
+    with pytest.raises(StorageError, match="the output exists"):
+        record(config, output, ("true",), overwrite=False)
+    with pytest.raises(InputError, match="the command failed with exit code 7; what it did until then is kept"):
+        record(TraceConfig(), output, (sys.executable, "-c", "raise SystemExit(7)"), overwrite=True)
+    assert len(read_trace(output)) > 10
+    assert [path.name for path in tmp_path.iterdir() if path != copy] == ["trace.csv"]
+
+
+def test_without_strace_or_command(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="no such command: nothing-of-this-name"):
+        record(TraceConfig(), tmp_path / "trace.csv", ("nothing-of-this-name",), overwrite=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="strace and bpftrace are not installed"):
+        record(TraceConfig(), tmp_path / "trace.csv", ("true",), overwrite=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_commands(tmp_path):
+    """Record twice and compare, as a user does."""
+    files = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for file in files:
+        result = succeed("bench", "trace", file, "--", "cksum", sys.executable)
+        assert "operations" in result.stdout
+    told = succeed("bench", "similarity", *files, "--plot", tmp_path / "both.png").stdout
+    assert float(told.split()[1]) > 0.8
+    assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
+    failed = scimill("bench", "similarity", files[0], tmp_path / "none", ranks=3)
+    assert (failed.returncode, len(failed.errors), failed.tracebacks) == (3, 1, 0), failed

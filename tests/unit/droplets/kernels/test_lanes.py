@@ -1,0 +1,192 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+
+from scimill.droplets import arguments
+from scimill.droplets.kernels import lanes, solver
+
+GROWING = (1e-6, 290.0, 1e-18, 290.0, 1.02, 1.0)
+PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
+
+
+@pytest.fixture
+def several(preset, configure, draw):
+    """A preset's model, 700 of its droplets and their times."""
+    config = configure(preset, seed=5)
+    return arguments.model(config), *draw(config, 700)
+
+
+def as_columns(*droplets):
+    return np.array(droplets).T
+
+
+# ---- how an integration ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("r", [1e-8, 1e-6, 1e-4])
+@pytest.mark.parametrize("RH", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("t", [1e4, 1e9])
+def test_a_pure_droplet_in_dry_air_dries_in_few_steps(r, RH, t, integrate):
+    radius, temperature, status = integrate((r, 290.0, 0.0, 290.0, RH, 1.0), t, tolerance=1e-8, max_steps=1000)
+    assert status[:, -1].tolist() == [lanes.DRIED]
+    assert 0 <= radius[0, 0] <= 1e-9
+    assert 200 < temperature[0, 0] < 300
+
+
+def test_a_dried_droplet_keeps_its_last_state_at_all_later_times(integrate):
+    times = [[1e-4, 1e-3, 1e2, 1e3, 1e4]]
+    radius, temperature, status = integrate(PURE_IN_DRY_AIR, times)
+    alone, _, _ = integrate(PURE_IN_DRY_AIR, 1e-3)
+    assert status[:, -1].tolist() == [lanes.DRIED]
+    assert radius[0, 0] > radius[0, 1] > 1e-9
+    assert radius[0, 1] == pytest.approx(alone[0, 0], rel=1e-9)
+    assert len(set(radius[0, 2:])) == len(set(temperature[0, 2:])) == 1
+    assert radius[0, 2] <= 1e-9
+    assert status[0].tolist() == [lanes.DONE] * 2 + [lanes.DRIED] * 3
+
+
+def test_floor_is_where_a_droplet_dries(integrate):
+    salty = (1e-8, 290.0, 1e-22, 290.0, 0.6, 1.0)  # settles at 3e-9 m
+    assert integrate(salty, 1.0, floor=2.5e-9)[2].tolist() == [[lanes.DONE]]
+    assert integrate(salty, 1.0, floor=3.5e-9)[2].tolist() == [[lanes.DRIED]]
+
+
+def test_at_time_zero_a_droplet_is_what_it_was(integrate):
+    radius, temperature, status = integrate(as_columns(GROWING, PURE_IN_DRY_AIR), [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(radius[:, :2], 1e-6, rtol=1e-15)
+    np.testing.assert_array_equal(temperature[:, :2], 290.0)
+    assert status[:, -1].tolist() == [lanes.DONE, lanes.DONE]
+    assert radius[0, 2] > 1.1e-6
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (column, value)
+        for column in range(6)
+        for value in (np.nan, np.inf, -np.inf, -1.0, *([0.0] if column in (0, 1, 3, 5) else []), 1e6)
+    ],
+)
+def test_unphysical_inputs_are_invalid_and_harm_no_neighbour(column, value, integrate):
+    wrong = list(GROWING)
+    wrong[column] = value
+    with np.errstate(all="ignore"):
+        radius, temperature, status = integrate(as_columns(GROWING, wrong, GROWING), [1.0, 1.0, 1.0])
+    alone = integrate(GROWING, 1.0)
+    assert status[:, -1].tolist() == [lanes.DONE, lanes.INVALID, lanes.DONE]
+    assert np.isnan([radius[1, 0], temperature[1, 0]]).all()
+    assert radius[0, 0] == radius[2, 0] == alone[0][0, 0]
+    assert temperature[0, 0] == temperature[2, 0] == alone[1][0, 0]
+
+
+@pytest.mark.parametrize(
+    "times", [(-1.0, 1.0), (1.0, 0.5), (np.nan, 1.0), (1.0, np.nan), (0.5, np.inf), (1.0, 2.0, 1.5), (0.1, np.nan, 0.3)]
+)
+def test_times_that_do_not_ascend_from_zero_are_invalid(times, integrate):
+    radius, _, status = integrate(GROWING, [times])
+    assert status[:, -1].tolist() == [lanes.INVALID]
+    assert np.isnan(radius).all()
+
+
+def test_too_many_steps_end_an_integration(integrate):
+    radius, _, status = integrate(as_columns(GROWING, GROWING), [1e-9, 10.0], max_steps=12)
+    assert status[:, -1].tolist() == [lanes.DONE, lanes.TOO_MANY_STEPS]
+    assert 0 < radius[1, 0] < 1
+
+
+@pytest.mark.parametrize(
+    ("droplet", "t"),
+    [
+        ((1e-6, 290.0, 1e-18, 290.0, 1.02, 1.0), 1e5),
+        ((1e-6, 290.0, 1e-18, 290.0, 0.0, 1.0), 10.0),
+        ((1e-8, 310.0, 1e-22, 273.0, 0.55, 1.3), 10.0),
+        ((1e-9, 290.0, 1e-22, 290.0, 0.9, 1.0), 10.0),
+        ((1e-8, 273.0, 1e-8, 276.0, 1.1, 0.8), 10.0),
+        ((1e-3, 310.0, 1e-8, 273.0, 0.55, 0.8), 1e4),
+    ],
+)
+def test_extreme_droplets_arrive(droplet, t, integrate):
+    radius, temperature, status = integrate(droplet, t, tolerance=1e-8, floor=1e-10, max_steps=2000)
+    assert status[:, -1].tolist() == [lanes.DONE]
+    assert 1e-10 < radius[0, 0] < 1e-2
+    assert 200 < temperature[0, 0] < 500
+
+
+def test_no_droplets_are_no_trouble(configure):
+    model = arguments.model(configure())
+    radius, temperature, status = solver.solve(model, np.empty((6, 0), np.float32), np.empty((0, 3), np.float32))
+    assert radius.shape == temperature.shape == (0, 3)
+    assert status.shape == (0, 3)
+
+
+# ---- many at once are as one at a time --------------------------------------------------------------------------
+
+
+def test_results_do_not_depend_on_order_or_company(several):
+    model, droplets, times = several
+    radius, temperature, status = solver.solve(model, droplets, times)
+    order = np.random.default_rng(1).permutation(len(times))
+    for chosen in (order, order[:65], order[:64], order[:3], order[7:8]):
+        again = solver.solve(model, np.ascontiguousarray(droplets[:, chosen]), times[chosen])
+        np.testing.assert_array_equal(again[0], radius[chosen])
+        np.testing.assert_array_equal(again[1], temperature[chosen])
+        np.testing.assert_array_equal(again[2], status[chosen])
+
+
+def test_memory_order_of_droplets_neither_changes_results_nor_compiles_anew(several, monkeypatch):
+    model, droplets, times = several
+    expected = solver.solve(model, droplets, times)
+    compiled, contiguous = lanes._integrate, []
+
+    def watched(*arguments_):
+        contiguous.extend(value.flags.c_contiguous for value in arguments_ if isinstance(value, np.ndarray))
+        compiled(*arguments_)
+
+    monkeypatch.setattr(lanes, "_integrate", watched)
+    found = solver.solve(model, np.asfortranarray(droplets), times)
+    assert len(contiguous) == 11
+    assert all(contiguous)  # an array of another memory layout is another signature, compiled on every rank
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_many_times_are_separate_integrations(several, integrate):
+    model, droplets, _ = several
+    columns = droplets.astype(float)
+    columns[2] *= model.solute_per_salinity
+    times = np.array([1e-4, 3e-2, 3e-2, 1.0, 9.0])
+    together, together_T, _ = integrate(columns, np.tile(times, (columns.shape[1], 1)))
+    for sample, t in enumerate(times):
+        alone, alone_T, _ = integrate(columns, np.full(columns.shape[1], t))
+        np.testing.assert_allclose(together[:, sample], alone[:, 0], rtol=1e-8)
+        np.testing.assert_allclose(together_T[:, sample], alone_T[:, 0], rtol=1e-9)
+    np.testing.assert_array_equal(together[:, 1], together[:, 2])
+
+
+def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate):
+    model, droplets, times = several
+    columns = droplets.astype(float)
+    columns[2] *= model.solute_per_salinity
+    radius, temperature, _ = integrate(columns, times.astype(float), tolerance=1e-8)
+    single = solver.solve(model, droplets, times)
+    assert single[0].dtype == single[1].dtype == np.float32
+    np.testing.assert_array_equal(single[0], radius.astype(np.float32))
+    np.testing.assert_array_equal(single[1], temperature.astype(np.float32))
+
+
+def test_the_exponential_keeps_the_accuracy_that_it_states():
+    exponential = njit(lambda x: lanes.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
+    x = np.linspace(-64, 8, 20_001)
+    ours, exact = np.array([exponential(value) for value in x]), np.exp(x)
+    np.testing.assert_allclose(ours[x <= 0], exact[x <= 0], rtol=0, atol=2e-14)
+    np.testing.assert_allclose(ours[x >= -8], exact[x >= -8], rtol=3e-14)
+    assert exponential(-700.0) == exponential(-64.0) < 1e-27
+
+
+@pytest.mark.parametrize("name", lanes.COMPILED_FROM)
+def test_a_change_of_what_the_kernel_is_compiled_from_is_seen_by_its_cache(name):
+    source = Path(lanes.__file__).with_name(name).read_bytes()
+    assert lanes.COMPILED_FROM[name] == hashlib.sha256(source).hexdigest()[:16], "see the comment at COMPILED_FROM"
