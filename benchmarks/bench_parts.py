@@ -37,7 +37,7 @@ MOST_RESIDENT = 150  # MB, the goal for a rank
 
 def configure(workload: str, form: str, preset: str) -> GenerateConfig:
     values = {"workload": workload, "format": form, "size": MEGABYTES * 10**6}
-    return build(GenerateConfig, [read_preset("bench/presets", preset), Layer("benchmark", values)])
+    return build(GenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("benchmark", values)])
 
 
 def making(workload: str, form: str, preset: str, repeats: int) -> float:

@@ -23,16 +23,16 @@ from scipy.integrate import solve_ivp
 from scimill import config as configuration
 from scimill.config import Layer, preset_names, read_preset
 from scimill.doctor import model_and_vectors
-from scimill.droplets import arguments, generate
+from scimill.droplets import CAMPAIGN, arguments, generate
 from scimill.droplets.kernels import lanes, sampling, solver, weird
 from scimill.droplets.kernels.physics import saturation_pressure
-from scimill.droplets.params import CAMPAIGN, GenerateConfig
+from scimill.droplets.params import GenerateConfig
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
 
-PRESETS = "droplets/presets"
+PRESETS = "scimill.droplets/presets"
 REPEATS, RUNS = 5, 3  # of the kernel, and of a whole run
 SEED = 20260109
 KERNEL_GOAL = {"AVX-512": 200_000.0, "AVX2": 120_000.0}  # droplets/s/core at tolerance 1e-8; 40 000 on others
@@ -79,7 +79,7 @@ def preset(name: str, count: int, tolerance: float = 1e-8) -> GenerateConfig:
 
 def draw(config: GenerateConfig) -> Droplets:
     """Random droplets as a run draws them, weird ones among them, as they come from the store's float32."""
-    stream, ranges, model = block_stream(SEED, CAMPAIGN, 0), arguments.ranges(config), arguments.model(config)
+    stream, ranges, model = block_stream(SEED, CAMPAIGN.number, 0), arguments.ranges(config), arguments.model(config)
     times = sampling.times(stream, config.count, 1, ranges).astype(float)
     r, T, salinity, Tf, RH, rho = sampling.inputs(stream.random((config.count, 6)), ranges).astype(float)
     e = saturation_pressure(Tf, *model.saturation)

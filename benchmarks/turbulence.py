@@ -191,7 +191,7 @@ def writing() -> list[Goal]:
 
     timed(Writer, "write_shared", "write")
     timed(simulate.Run, "make", "run")
-    layers = [read_preset("turbulence/presets", "simlint"), Layer("flags", {"snapshots": 4, "amplitude": 1.5})]
+    layers = [read_preset("scimill.turbulence/presets", "simlint"), Layer("flags", {"snapshots": 4, "amplitude": 1.5})]
     with tempfile.TemporaryDirectory() as folder:
         simulate.simulate(build(SimulateConfig, layers), Output(Path(folder) / "a.h5"), World(None))
     return [Goal("1024², snapshot every 0.026: writing, % of the run", 100 * spent["write"] / spent["run"], most=3)]

@@ -11,10 +11,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
-from scimill.droplets import arguments
+from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.kernels import lanes, reference, sampling
 from scimill.droplets.kernels.physics import Constants, saturation_pressure
-from scimill.droplets.params import CAMPAIGN, GenerateConfig
+from scimill.droplets.params import GenerateConfig
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import world
 
@@ -53,7 +53,7 @@ def configure() -> Callable[..., GenerateConfig]:
     """Make a configuration from a preset and values that win over it."""
 
     def make(preset: str = "classic", **values: Any) -> GenerateConfig:
-        layers = [read_preset("droplets/presets", preset), Layer("test", {"count": 1000, **values})]
+        layers = [read_preset("scimill.droplets/presets", preset), Layer("test", {"count": 1000, **values})]
         return build(GenerateConfig, layers)
 
     return make
@@ -64,7 +64,7 @@ def draw() -> Callable[..., tuple[sampling.Single, sampling.Single]]:
     """Draw the first n droplets of a block: float32 inputs (6, n) and times (n, samples)."""
 
     def droplets(config: GenerateConfig, n: int, block: int = 0) -> tuple[sampling.Single, sampling.Single]:
-        stream, ranges = block_stream(config.seed, CAMPAIGN, block), arguments.ranges(config)
+        stream, ranges = block_stream(config.seed, CAMPAIGN.number, block), arguments.ranges(config)
         times = sampling.times(stream, n, config.samples, ranges)
         return sampling.inputs(stream.random((n, len(sampling.INPUTS))), ranges), times
 

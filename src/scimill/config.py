@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_origin
 
@@ -428,14 +429,19 @@ def read_yaml(path: Path) -> Layer:
 
 
 def preset_names(presets: str) -> list[str]:
-    """Names of the presets that a campaign ships, in a folder such as "droplets/presets"."""
-    folder = resources.files("scimill") / presets
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the presets in a folder of a package, such as "scimill.droplets/presets"."""
+    names = (entry.name for entry in _preset_folder(presets).iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def read_preset(presets: str, name: str) -> Layer:
     """Read a shipped preset; the name must be one of `preset_names`."""
-    return parse_yaml((resources.files("scimill") / presets / f"{name}.yaml").read_text("utf-8"), f"preset {name}")
+    return parse_yaml((_preset_folder(presets) / f"{name}.yaml").read_text("utf-8"), f"preset {name}")
+
+
+def _preset_folder(presets: str) -> Traversable:
+    package, _, folder = presets.partition("/")
+    return resources.files(package) / folder
 
 
 def to_yaml(config: Any) -> str:

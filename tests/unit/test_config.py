@@ -37,6 +37,7 @@ from scimill.config import (
 )
 from scimill.droplets.params import ImportConfig
 from scimill.errors import ConfigError
+from scimill.options import ConfigOption
 
 WITHOUT_UNIT = {
     "learning_rate",
@@ -124,7 +125,7 @@ def config_commands(group=cli.scimill, path=("scimill",)):
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from config_commands(command, (*path, name))
-        elif any(isinstance(option, cli.ConfigOption) for option in command.params):
+        elif any(isinstance(option, ConfigOption) for option in command.params):
             yield " ".join((*path, name)), command
 
 
@@ -132,14 +133,14 @@ def config_commands(group=cli.scimill, path=("scimill",)):
 def test_help_tells_every_parameter_its_meaning_and_unit(path, command):
     text = "".join(command.get_help(click.Context(command, info_name=path)).split())
     for option in command.params:
-        if isinstance(option, cli.ConfigOption):
+        if isinstance(option, ConfigOption):
             assert option.opts[0] in text
             assert "".join(option.help.split()) in text
             assert "default" in option.help or "required" in option.help
 
 
 def test_help_line_is_made_from_the_declaration():
-    options = {name: cli.ConfigOption(known) for name, known in declared(Example).items()}
+    options = {name: ConfigOption(known) for name, known in declared(Example).items()}
     assert options["count"].help == "how many  [a whole number, >= 1 and <= 1e+13; required]"
     assert options["weight"].help == "its weight  [a number, > 0, in kg; default none]"
     assert options["size"].help == "its size  [low:high with 0 < low <= high, in m; default 1e-08:0.001]"
@@ -367,14 +368,14 @@ def test_any_text_survives_yaml(names):
 
 
 def test_presets_are_complete_configurations_but_for_the_count(preset, configure):
-    assert set(preset_names("droplets/presets")) == {"classic", "ntlp-2026"}
-    assert set(preset_names("droplets/presets/train")) == {"published", "small", "large"}
+    assert set(preset_names("scimill.droplets/presets")) == {"classic", "ntlp-2026"}
+    assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
     made = configure(preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
 
 
 def test_classic_is_the_defaults(configure):
-    assert read_preset("droplets/presets", "classic").values == {}
+    assert read_preset("scimill.droplets/presets", "classic").values == {}
     assert configure("classic").radius_range == (1e-8, 1e-3)
     assert configure("ntlp-2026").salinity_kind == "solute-term"
 

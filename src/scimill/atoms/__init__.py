@@ -2,10 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from scimill.campaign import Campaign
+
 if TYPE_CHECKING:
     from scimill.atoms.database.database import Database
 
-__all__ = ["Database"]
+__all__ = ["CAMPAIGN", "Database"]
+
+CAMPAIGN = Campaign(
+    "atoms", __name__, number=4, algorithm=1, help="Atoms: a database of structures for active learning."
+)
 
 
 def __getattr__(name: str) -> Any:

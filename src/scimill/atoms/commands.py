@@ -16,9 +16,9 @@ from scimill.atoms.params import (
     TrainConfig,
     UpdateConfig,
 )
-from scimill.cli import ConfigHelp, LazyGroup, configured, training
 from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
+from scimill.options import ConfigHelp, Group, configured, training
 from scimill.parallel.report import say
 from scimill.parallel.world import Stop, world
 from scimill.training.commands import trials
@@ -31,7 +31,7 @@ DATABASE = click.argument("database", type=click.Path(path_type=Path))
 FILES = click.argument("files", nargs=-1, type=click.Path())
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=Group)
 def atoms() -> None:
     """Databases of atomic structures for active learning."""
 

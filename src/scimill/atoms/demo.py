@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from scimill.atoms import CAMPAIGN
 from scimill.atoms.exchange.serial_ase import emt_labels, fcc_crystal, write_frames
-from scimill.atoms.params import CAMPAIGN
 from scimill.files import check_directory, replacing
 from scimill.parallel.streams import campaign_stream
 
@@ -24,7 +24,7 @@ def write_demo(path: Path, count: int, seed: int) -> None:
 
     """
     check_directory(path)
-    stream = campaign_stream(seed, CAMPAIGN)
+    stream = campaign_stream(seed, CAMPAIGN.number)
     frames = [emt_labels(_alloy(stream)) for _ in range(count)]
     with replacing(path, "structures") as part:
         new = part.with_suffix(".xyz")

@@ -8,9 +8,6 @@ from pydantic.dataclasses import dataclass
 from scimill.config import REQUIRED, STRICT, Hints, Number, Run, Switch, Whole, Widths, parameter
 from scimill.training.params import TrainingConfig
 
-CAMPAIGN = 4  # first word of the spawn key of this campaign's random streams
-ALGORITHM = 1  # raised whenever the same configuration would give other bytes
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Files:

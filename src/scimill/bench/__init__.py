@@ -1,1 +1,7 @@
 """Data sets for storage benchmarks: made, scaled, checked and compared at the speed of the disk."""
+
+from scimill.campaign import Campaign
+
+CAMPAIGN = Campaign(
+    "bench", __name__, number=3, algorithm=1, help="Storage benchmarks: datasets of an exact size, scaled and compared."
+)

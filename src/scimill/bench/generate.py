@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from scimill import __version__
 from scimill import config as configuration
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
 from scimill.bench.dataset.ledger import Begun
 from scimill.bench.dataset.plan import MARGIN, Plan, work_buffer
 from scimill.bench.formats import catalogue
-from scimill.bench.params import ALGORITHM, GenerateConfig, Plannable, format_of
+from scimill.bench.params import GenerateConfig, Plannable, format_of
 from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
-from scimill.store.mill import mill
+from scimill.store.blocks import run_blocks
 from scimill.store.output import Output, check_absent, check_space
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
         planned = catalogue.plan(config, config.size, world)
     stop = Stop(world, config.walltime, config.walltime_margin)
     text = configuration.to_yaml(config)
-    begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
+    begun = Begun("bench", CAMPAIGN.algorithm, __version__, text, planned.blocks)
     writer = directory.open_directory(
         world, output, planned, begun, configuration.explainer(config), stop,
         functools.partial(directory.manifest, config.workload, format_of(config), config.seed, planned, text),
@@ -47,7 +48,7 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     if writer is None:
         return False
     world.on_root(compile_kernels, planned)
-    mill(world, writer, writer.make, stop, what="generate", unit="B")
+    run_blocks(world, writer, writer.make, stop, what="generate", unit="B")
     return True
 
 
@@ -61,19 +62,11 @@ def compile_kernels(planned: Plan) -> None:
 def generate_store(config: GenerateConfig, output: Output, world: World) -> bool:
     """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
     from scimill.bench.formats.hdf5 import write as hdf5  # here, as HDF5 takes memory that plain files do not need
-    from scimill.store.provenance import Provenance
-    from scimill.store.writer import open_writer
 
     with world.together():
         planned = hdf5.plan(config, config.size)
-    stop = Stop(world, config.walltime, config.walltime_margin)
-    provenance = Provenance("bench", ALGORITHM, configuration.to_yaml(config), config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment, direct=config.direct)
-    writer = open_writer(world, output, planned.layout, provenance, configuration.explainer(config), stop)
-    if writer is None:
-        return False
-    mill(world, writer, planned.make, stop, what="generate", unit="rows")
-    return True
+    output = dataclasses.replace(output, direct=config.direct)
+    return CAMPAIGN.fill(config, planned.layout, lambda: planned.make, output, world, maker="generate")
 
 
 def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":

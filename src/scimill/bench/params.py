@@ -12,9 +12,6 @@ from pydantic.dataclasses import dataclass
 
 from scimill.config import REQUIRED, STRICT, File, Kind, Number, PowerOfTwo, Run, Switch, Whole, parameter
 
-CAMPAIGN = 3  # first word of the spawn key of this campaign's random streams
-ALGORITHM = 1  # raised whenever the same configuration would give other bytes
-
 Workload = Literal["imseg", "bert", "dlrm"]
 Format = Literal["npy", "tfrecord", "text", "npz", "bin", "parquet", "hdf5"]
 AnyFormat = Annotated[Format, Kind("one of " + ", ".join(get_args(Format)), "FORMAT")]

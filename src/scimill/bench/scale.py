@@ -9,6 +9,7 @@ import numpy as np
 
 from scimill import __version__
 from scimill import config as configuration
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
 from scimill.bench.dataset.cloning import clone_files
 from scimill.bench.dataset.ledger import Begun
@@ -21,13 +22,13 @@ from scimill.bench.generate import check_output, table
 from scimill.bench.kernels.counter import low_half, stream_key, word
 from scimill.bench.kernels.perturbation import happens
 from scimill.bench.kernels.scaling import Picks, pick
-from scimill.bench.params import ALGORITHM, CAMPAIGN, ScaleConfig, block_size_of
+from scimill.bench.params import ScaleConfig, block_size_of
 from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, check_free
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
+from scimill.store.blocks import run_blocks
 from scimill.store.checksums import crc32c
-from scimill.store.mill import mill
 from scimill.store.output import Output
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
         planned, picks = plan(config, source)
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
-    begun = Begun("bench", ALGORITHM, __version__, text, planned.blocks)
+    begun = Begun("bench", CAMPAIGN.algorithm, __version__, text, planned.blocks)
     explain_difference = functools.partial(explain, config, identity)
     finish = functools.partial(directory.manifest, config.workload, source.format, config.seed, planned, text)
     if isinstance(source, Volumes) and config.mode == "reflink":
@@ -69,7 +70,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
         )
         is_made = writer is not None
         if writer is not None:
-            mill(world, writer, writer.make, stop, what="scale", unit="B")
+            run_blocks(world, writer, writer.make, stop, what="scale", unit="B")
     return told(config, source, picks, planned.size) if is_made else None
 
 
@@ -198,7 +199,7 @@ def smallest(source: Source) -> int:
 
 def pick_part(config: ScaleConfig, source: Source, part: int, request: int, fit: str) -> Picks:
     """Choose pieces of one part."""
-    random = block_stream(config.seed, CAMPAIGN, STREAM + part)
+    random = block_stream(config.seed, CAMPAIGN.number, STREAM + part)
     shuffled = config.mode == "permute"
     return pick(source.parts[part].pieces, request, fit, shuffled, random, functools.partial(source.lengths, part))
 
@@ -211,7 +212,7 @@ def changes(config: ScaleConfig) -> Changes:
         times = int(picks.times[index])
         if times == 0 or config.mode in ("copy", "reflink"):
             return Change()
-        key = keys.setdefault(part, stream_key(config.seed, CAMPAIGN, STREAM + part))
+        key = keys.setdefault(part, stream_key(config.seed, CAMPAIGN.number, STREAM + part))
         with np.errstate(over="ignore"):  # words wrap around
             random = np.uint64(word(key, np.uint64(times * PIECES + int(picks.piece[index]))))
             is_copied = happens(low_half(np.uint64(word(random, np.uint64(0)))), config.duplicates)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig, TrainConfig
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
+from scimill.options import ConfigHelp, Group, configured, generating, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.training.commands import trials
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scimill.training.directory import RunDirectory
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=Group)
 def droplets() -> None:
     """Random Lagrangian cloud droplets, their radius and temperature integrated exactly."""
 
@@ -31,7 +31,7 @@ def droplets() -> None:
 )
 @click.option("--weird-rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True,
               help="Most rows per class in the workbook, an unbiased sample.")  # fmt: skip
-@configured(GenerateConfig, presets="droplets/presets")
+@configured(GenerateConfig, presets="scimill.droplets/presets")
 def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int) -> None:
     """Generate COUNT droplets into the parallel HDF5 file OUTPUT.
 
@@ -42,7 +42,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output))
+        click.echo(ranks.on_root(campaign.describe_generation, config, output))
         return
     if workbook:
         ranks.on_root(check_workbook, workbook, book.FLAG)
@@ -78,7 +78,7 @@ def _tell(is_new: bool, output: "Output", content: str) -> None:
 @droplets.command(cls=ConfigHelp)
 @click.argument("store", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig, presets="droplets/presets/train")
+@configured(TrainConfig, presets="scimill.droplets/presets/train")
 def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train the network that replaces the integration on the droplets of STORE.
 

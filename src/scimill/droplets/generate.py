@@ -1,26 +1,21 @@
 """Generating droplets: blocks to kernel to store."""
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill import config as configuration
-from scimill.droplets import arguments, fields
+from scimill.campaign import describe_plan
+from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.kernels import sampling, solver, weird
 from scimill.droplets.kernels.sampling import INPUTS, Single
-from scimill.droplets.params import ALGORITHM, CAMPAIGN, GenerateConfig
+from scimill.droplets.params import GenerateConfig
 from scimill.errors import NumericalError
-from scimill.files import check_directory, free_text
-from scimill.parallel.report import human
 from scimill.parallel.streams import block_stream, campaign_stream
-from scimill.parallel.world import Stop, World
+from scimill.parallel.world import World
 from scimill.store.layout import Layout
-from scimill.store.mill import mill
-from scimill.store.output import Output, check_absent, check_space
-from scimill.store.provenance import Provenance
-from scimill.store.writer import BlockData, open_writer
+from scimill.store.output import Output
+from scimill.store.writer import BlockData
 
 TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
 MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
@@ -34,19 +29,16 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     Raises
     ------
     Stopped : before the walltime or on a signal; run again with ``resume``.
-    ScimillError : see `store.writer.open_writer` and `NumericalError`.
+    ScimillError : see `campaign.Campaign.fill` and `NumericalError`.
 
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     layout = fields.generated(config)
-    provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, layout, provenance, configuration.explainer(config), stop)
-    if writer is None:
-        return False
-    compile_kernel(config, world)
-    mill(world, writer, block_maker(config, layout), stop, what="droplets", unit="droplets")
-    return True
+
+    def make_maker() -> Callable[[int], BlockData]:
+        compile_kernel(config, world)
+        return block_maker(config, layout)
+
+    return CAMPAIGN.fill(config, layout, make_maker, output, world, maker="generate", unit="droplets")
 
 
 def compile_kernel(config: GenerateConfig, world: World) -> None:
@@ -63,10 +55,10 @@ def compile_kernel(config: GenerateConfig, world: World) -> None:
 def block_maker(config: GenerateConfig, layout: Layout) -> Callable[[int], BlockData]:
     """Return the function that makes a block from its number."""
     ranges, limits, model = arguments.ranges(config), arguments.limits(config), arguments.model(config)
-    sobol = sampling.Sobol(campaign_stream(config.seed, CAMPAIGN)) if config.sampling == "sobol" else None
+    sobol = sampling.Sobol(campaign_stream(config.seed, CAMPAIGN.number)) if config.sampling == "sobol" else None
 
     def make(block: int) -> BlockData:
-        stream = block_stream(config.seed, CAMPAIGN, block)
+        stream = block_stream(config.seed, CAMPAIGN.number, block)
         n = layout.rows_in(block)
         times = sampling.times(stream, n, config.samples, ranges)
         points = sobol.points(layout.span(block).start, n) if sobol else stream.random((n, len(INPUTS)))
@@ -153,21 +145,11 @@ class Sample:
         return np.concatenate([empty, *(record[name] for record in self._records)])
 
 
-def plan(config: GenerateConfig, output: Output) -> str:
-    """What generating would do, for ``--dry-run``; the output's directory and space are checked too."""
-    layout = fields.generated(config)
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, layout)
+def describe_generation(config: GenerateConfig, output: Output) -> str:
+    """Say what generating would do, for ``--dry-run``; see `campaign.describe_plan`."""
     seconds = config.count / TYPICAL_RATE
-    return "\n".join(
-        (
-            f"output    {output.path}",
-            f"droplets  {config.count:,}, {config.sampling}, seed {config.seed}, times of each: {config.samples}",
-            f"blocks    {layout.blocks:,} of {config.block_size:,} droplets",
-            f"size      {human(layout.data_bytes - layout.table_bytes)}, and weird records",
-            f"free      {free_text(output.path.parent)}",
-            f"time      about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second and core",
-        )
-    )
+    rows = {
+        "droplets": f"{config.count:,}, {config.sampling}, seed {config.seed}, times of each: {config.samples}",
+        "time": f"about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second and core",
+    }
+    return describe_plan(output, fields.generated(config), rows)

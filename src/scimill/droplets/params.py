@@ -12,8 +12,6 @@ from pydantic.dataclasses import dataclass
 from scimill.config import REQUIRED, STRICT, File, Number, PositiveRange, Range, Run, Switch, Whole, Widths, parameter
 from scimill.training.params import TrainingConfig
 
-CAMPAIGN = 1  # first word of the spawn key of this campaign's random streams
-ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 DAMPEST = 10.0  # relative humidity beyond which no cloud is
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from scimill import cli
-from scimill.cli import ConfigHelp, LazyGroup, configured, layered
 from scimill.config import Layer, build
 from scimill.errors import ConfigError
 from scimill.jobs import machine as machines_
 from scimill.jobs.render import Command
 from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
+from scimill.options import ConfigHelp, Group, configured, layered, trial_folder
 
 if TYPE_CHECKING:  # what only some commands need is imported by them: a login node waits for no more than it must
     from scimill.jobs.campaign import Campaign, Step
@@ -27,7 +27,7 @@ OUTPUTS = ("output", "folder", "workbook", "picture")
 """Parameters of our commands that name what they write."""
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=Group)
 def jobs() -> None:
     """Batch jobs and chains of them, for Slurm, PBS and Cobalt."""
 
@@ -203,5 +203,5 @@ def products(step: "Step", number: int) -> "Product":
     command = read_step(step)
     array, paths = indices(step.resources.array), list(command.products)
     if array and "sweep" in command.options:
-        paths[:1] = [cli.trial_folder(path, array[number]) for path in paths[:1]]
+        paths[:1] = [trial_folder(path, array[number]) for path in paths[:1]]
     return Product(paths, command.is_resumable)

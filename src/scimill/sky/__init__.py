@@ -1,1 +1,7 @@
 """Sky: pairs of colour and thermal images of Sage nodes, and two networks that learn to agree on them."""
+
+from scimill.campaign import Campaign
+
+CAMPAIGN = Campaign(
+    "sky", __name__, number=5, algorithm=1, help="Sky: pairs of colour and thermal images of Sage nodes, VICReg."
+)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
 from scimill.files import check_target, check_workbook
+from scimill.options import ConfigHelp, Group, configured, generating, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scimill.training.directory import RunDirectory
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=Group)
 def sky() -> None:
     """Pairs of colour and thermal images of Sage nodes, and networks that learn to agree on them."""
 
@@ -107,7 +107,7 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(preparing.describe, config, index, nodes, output))
+        click.echo(ranks.on_root(preparing.describe_preparation, config, index, nodes, output))
         return
     plan = preparing.prepare(config, index, nodes, output, ranks)
     if plan is None and ranks.is_root:
@@ -118,7 +118,7 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
 @sky.command(cls=ConfigHelp)
 @click.argument("store", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig, presets="sky/presets/train")
+@configured(TrainConfig, presets="scimill.sky/presets/train")
 def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train two networks to agree on the pairs of STORE (VICReg).
 
@@ -145,7 +145,7 @@ def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_r
     from scimill.sky.learning import embed as embedding
 
     if dry_run:
-        click.echo(world().on_root(embedding.describe, model, store, output))
+        click.echo(world().on_root(embedding.describe_embedding, model, store, output))
         return
     if not embedding.embed_store(config, model, store, output, world()) and world().is_root:
         say(f"{output.path} was complete already")

@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from scimill.errors import InputError
+from scimill.sky import CAMPAIGN
 from scimill.sky.kernels import celsius
-from scimill.sky.params import CAMPAIGN_NAME
 from scimill.store.layout import Field, Layout
 from scimill.store.reader import Reader
 
@@ -93,6 +92,4 @@ def require_sky(reader: Reader) -> None:
     InputError : it is one.
 
     """
-    campaign = str(reader.provenance["campaign"])
-    if campaign != CAMPAIGN_NAME:
-        raise InputError(f"a store of {campaign}", where=str(reader.path), allowed="one of scimill sky prepare")
+    CAMPAIGN.require(reader, "prepare")

@@ -21,9 +21,6 @@ from scimill.config import (
 )  # fmt: skip
 from scimill.training.params import TrainingConfig
 
-CAMPAIGN_NAME = "sky"
-CAMPAIGN = 5  # first word of the spawn key of this campaign's random streams
-ALGORITHM = 1  # raised whenever the same configuration would give other bytes
 LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
 
 

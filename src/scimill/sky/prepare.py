@@ -10,26 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
+from scimill.campaign import describe_plan
 from scimill.errors import ConfigError, InputError
-from scimill.files import check_directory
-from scimill.parallel.report import human
 from scimill.parallel.streams import campaign_stream
-from scimill.parallel.world import Stop, World
-from scimill.sky import fields
+from scimill.parallel.world import World
+from scimill.sky import CAMPAIGN, fields
 from scimill.sky.exchange import decode
 from scimill.sky.exchange.index import Pair, read_index
 from scimill.sky.exchange.nodes import Nodes, read_nodes
 from scimill.sky.kernels import camera
 from scimill.sky.kernels.camera import Box
 from scimill.sky.kernels.resample import shrink
-from scimill.sky.params import ALGORITHM, CAMPAIGN, CAMPAIGN_NAME, PrepareConfig
+from scimill.sky.params import PrepareConfig
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
-from scimill.store.mill import mill
-from scimill.store.output import Output, check_absent, check_space
-from scimill.store.provenance import Provenance
+from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.store.writer import BlockData, open_writer
+from scimill.store.writer import BlockData
 
 CENTRE_HEIGHT, CENTRE_ASPECT = 1 / 1.1, 4 / 3  # the original's crop: height / 1.1, and 4/3 of that wide
 RGB_DAMAGED, THERMAL_DAMAGED = 1, 2  # bits of the status, in the order of fields.DAMAGED
@@ -77,7 +74,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Plan:
 
 def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Give each colour image the thermal image of another pair."""
-    order = campaign_stream(seed, CAMPAIGN).permutation(len(pairs))
+    order = campaign_stream(seed, CAMPAIGN.number).permutation(len(pairs))
     successor = np.empty_like(order)
     successor[order] = np.roll(order, -1)  # one cycle through all pairs, so that none keeps its own
     return [
@@ -147,16 +144,14 @@ def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Outp
     ScimillError : see `make_plan`, `store.writer.open_writer`; with ``strict`` a damaged file.
 
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     plan = world.on_root(make_plan, config, index, nodes)
-    provenance = Provenance(CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan.config), config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, plan.layout, provenance, configuration.explainer(plan.config), stop)
-    if writer is None:
-        return None
-    world.on_root(_compile)
-    mill(world, writer, block_maker(plan), stop, what="prepare", unit="pairs")
-    return plan
+
+    def make_maker() -> Callable[[int], BlockData]:
+        world.on_root(_compile)
+        return block_maker(plan)
+
+    is_new = CAMPAIGN.fill(plan.config, plan.layout, make_maker, output, world, maker="prepare", unit="pairs")
+    return plan if is_new else None
 
 
 def _compile() -> None:
@@ -247,24 +242,16 @@ def _sums(thermal: NDArray[np.generic]) -> dict[str, float]:
     }
 
 
-def describe(config: PrepareConfig, index: Path, nodes: Path | None, output: Output) -> str:
-    """What preparing would do; the output's directory and space are checked too."""
+def describe_preparation(config: PrepareConfig, index: Path, nodes: Path | None, output: Output) -> str:
+    """Say what preparing would do, for ``--dry-run``; see `campaign.describe_plan`."""
     plan = make_plan(config, index, nodes)
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, plan.layout)
     rgb, thermal = (fields.field(plan.layout, name) for name in ("rgb", "thermal"))
-    return "\n".join(
-        (
-            f"output    {output.path}",
-            f"pairs     {len(plan.pairs):,} of {len({pair.vsn for pair in plan.pairs})} nodes",
-            f"rgb       {rgb.shape[0]} x {rgb.shape[1]}, {rgb.dtype}, crop: {config.crop}",
-            f"thermal   {thermal.shape[0]} x {thermal.shape[1]}, {thermal.dtype}",
-            f"blocks    {plan.layout.blocks:,} of {config.block_size} pairs",
-            f"size      {human(plan.layout.data_bytes)}",
-        )
-    )
+    rows = {
+        "pairs": f"{len(plan.pairs):,} of {len({pair.vsn for pair in plan.pairs})} nodes",
+        "rgb": f"{rgb.shape[0]} x {rgb.shape[1]}, {rgb.dtype}, crop: {config.crop}",
+        "thermal": f"{thermal.shape[0]} x {thermal.shape[1]}, {thermal.dtype}",
+    }
+    return describe_plan(output, plan.layout, rows)
 
 
 def result(path: Path) -> str:

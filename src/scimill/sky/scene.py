@@ -15,12 +15,13 @@ from scimill.files import check_free, storage_errors
 from scimill.parallel.report import Progress
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
+from scimill.sky import CAMPAIGN
 from scimill.sky.exchange import names
 from scimill.sky.exchange.loose import thermal_text, write
 from scimill.sky.exchange.nodes import write_nodes, write_time
 from scimill.sky.faults import Faults
 from scimill.sky.kernels import camera, celsius, clouds, solar
-from scimill.sky.params import CAMPAIGN, SceneConfig
+from scimill.sky.params import SceneConfig
 from scimill.sky.weather import Campaign, Shot
 from scimill.store.output import Output
 
@@ -113,11 +114,11 @@ class Scene:
 
     def csv(self, shot: Shot) -> bytes:
         """File of a frame's temperatures."""
-        return thermal_text(self.counts(shot, block_stream(self.config.seed, CAMPAIGN, shot.item)))
+        return thermal_text(self.counts(shot, block_stream(self.config.seed, CAMPAIGN.number, shot.item)))
 
     def jpg(self, shot: Shot) -> bytes:
         """File of a frame's images: the optical one, and beside it the thermal one in false colours."""
-        stream = block_stream(self.config.seed, CAMPAIGN, shot.item)
+        stream = block_stream(self.config.seed, CAMPAIGN.number, shot.item)
         numbers = self.counts(shot, stream)
         image = np.concatenate([self._optical(shot, stream), self._false_colours(numbers)], axis=1)
         content: bytes = simplejpeg.encode_jpeg(image, quality=self.config.quality, colorsubsampling="420")

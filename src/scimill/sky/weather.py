@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
 from scimill.parallel.streams import block_stream, campaign_stream
+from scimill.sky import CAMPAIGN
 from scimill.sky.exchange.nodes import ALWAYS, Node, Nodes, read_time
 from scimill.sky.kernels import camera, clouds, solar
 from scimill.sky.kernels.camera import Box
-from scimill.sky.params import CAMPAIGN, SceneConfig
+from scimill.sky.params import SceneConfig
 
 SECOND = 10**9  # ns
 QUANTILES = 4096
@@ -58,7 +59,7 @@ class Campaign:
             self.start = read_time(config.start)
         except ValueError as error:
             raise ConfigError(f"start: {error}", allowed="such as 2023-05-10T00:00:00Z") from None
-        stream = campaign_stream(config.seed, CAMPAIGN)
+        stream = campaign_stream(config.seed, CAMPAIGN.number)
         self._phases = stream.random((config.nodes, len(TURNS)))
         self._offsets = stream.uniform(0, clouds.EXTENT, (config.nodes, 2))
         self._winds = stream.uniform(-12, 12, (config.nodes, 2))  # m/s
@@ -115,7 +116,7 @@ class Campaign:
         """Return a frame by its number."""
         node, frame = divmod(item, self.config.frames)
         loop, turn = divmod(frame, self.config.positions)
-        late = int(block_stream(self.config.seed, CAMPAIGN, item).integers(SECOND))
+        late = int(block_stream(self.config.seed, CAMPAIGN.number, item).integers(SECOND))
         time = self.start + loop * self._interval + turn * self._interval // self.config.positions + late
         vsn = place(node)[0]
         where = self._nodes_known.at(vsn, time)

@@ -20,7 +20,7 @@ JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What made a store. The campaign gives the first four; `describe` adds what it ran on."""
+    """What made a store; `describe` adds what it ran on."""
 
     campaign: str
     algorithm: int
@@ -28,18 +28,24 @@ class Provenance:
     config: str
     """the complete configuration as YAML"""
     seed: int
+    maker: str = ""
+    """name of what made it, among the campaign's makers"""
+    package: str = ""
+    """name and version of the package that the campaign comes with, if that is not scimill"""
+    package_git_state: str = ""
 
 
 def describe(provenance: Provenance, world: World) -> dict[str, str | int]:
     """All root attributes of provenance."""
-    return {**dataclasses.asdict(provenance), **environment(world)}
+    made_by = {name: value for name, value in dataclasses.asdict(provenance).items() if value != ""}
+    return {**made_by, **environment(world)}
 
 
 def environment(world: World) -> dict[str, str | int]:
     """What a run runs on: versions, host, job, ranks, command line, date."""
     return {
         "scimill_version": __version__,
-        "git_state": git_state(),
+        "git_state": git_state(Path(__file__)),
         "command_line": shlex.join(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -52,16 +58,16 @@ def environment(world: World) -> dict[str, str | int]:
     }
 
 
-def git_state() -> str:
-    """Commit of the source tree, with "-dirty" where it was changed; empty for an installed package."""
-    folder = Path(__file__).resolve().parent
+def git_state(source: Path) -> str:
+    """Commit of the tree of a source file, with "-dirty" where it was changed; empty for an installed package."""
+    folder = source.resolve().parent
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # else some other repository lies around us
+        git("ls-files", "--error-unmatch", source.name)  # else some other repository lies around us
         return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return ""

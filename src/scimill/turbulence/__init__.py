@@ -1,1 +1,7 @@
 """Turbulence: Hasegawa–Wakatani drift waves, and corrections of coarse runs that are learned from fine ones."""
+
+from scimill.campaign import Campaign
+
+CAMPAIGN = Campaign(
+    "turbulence", __name__, number=2, algorithm=1, help="Hasegawa–Wakatani turbulence, learned corrections."
+)

@@ -1,21 +1,19 @@
 """Coarse states of a fine run: a store of snapshots (which are blocks) from which `simulate` goes on."""
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill import config as configuration
-from scimill.parallel.world import Stop, World
+from scimill.campaign import describe_plan
+from scimill.parallel.world import World
 from scimill.store.layout import Layout
-from scimill.store.mill import mill
 from scimill.store.output import Output
-from scimill.store.provenance import Provenance
-from scimill.store.writer import BlockData, open_writer
-from scimill.turbulence import fields, sources
+from scimill.store.writer import BlockData
+from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.kernels import coarse
-from scimill.turbulence.params import ALGORITHM, CoarsenConfig, CoarsenRecord
+from scimill.turbulence.params import CoarsenConfig, CoarsenRecord
 from scimill.turbulence.sources import FineRun, completed, open_fine
 
 KEPT = (*fields.STATE, "time", "member")
@@ -32,17 +30,11 @@ def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     record = world.on_root(describe, config)
     with open_fine(config, check=False) as fine:
-        provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(record), config.seed)
-        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-        explain = configuration.explainer(record)
-        writer = open_writer(world, output, layout_of(record, fine), provenance, explain, stop)
-        if writer is None:
-            return False
-        mill(world, writer, block_maker(record, fine), stop, what="coarsen", unit="snapshots")
-    return True
+        make_maker = partial(block_maker, record, fine)
+        layout = layout_of(record, fine)
+        return CAMPAIGN.fill(record, layout, make_maker, output, world, maker="coarsen", unit="snapshots")
 
 
 def describe(config: CoarsenConfig) -> CoarsenRecord:
@@ -70,8 +62,8 @@ def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockDa
     return make
 
 
-def plan(config: CoarsenConfig, output: Output) -> str:
-    """What coarsening would do, for ``--dry-run``; the fine run and the output's place are checked too."""
+def describe_coarsening(config: CoarsenConfig, output: Output) -> str:
+    """Say what coarsening would do, for ``--dry-run``, after checking the fine run; see `campaign.describe_plan`."""
     record = describe(config)
     with open_fine(config, check=False) as fine:
         fine_points = fine.snapshots.points
@@ -79,4 +71,4 @@ def plan(config: CoarsenConfig, output: Output) -> str:
             "grid": f"{fine_points} x {fine_points} to {record.points} x {record.points}, {record.coarsening}",
             "snapshots": f"{len(fine.rows):,} of {fine.snapshots.members} member(s)",
         }
-        return sources.plan(output, layout_of(record, fine), lines)
+        return describe_plan(output, layout_of(record, fine), lines)

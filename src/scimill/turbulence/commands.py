@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.cli import ConfigHelp, LazyGroup, configured, generating, training
 from scimill.errors import ConfigError
+from scimill.options import ConfigHelp, Group, configured, generating, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.training.commands import trials
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from scimill.training.directory import RunDirectory
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=Group)
 def turbulence() -> None:
     """Hasegawa–Wakatani turbulence on many ranks, and corrections of coarse runs that are learned from fine ones."""
 
 
 @turbulence.command(cls=ConfigHelp)
 @generating
-@configured(SimulateConfig, presets="turbulence/presets")
+@configured(SimulateConfig, presets="scimill.turbulence/presets")
 def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
     """Simulate turbulence into the parallel HDF5 file OUTPUT, one snapshot per block.
 
@@ -42,7 +42,7 @@ def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output, ranks.size))
+        click.echo(ranks.on_root(campaign.describe_simulation, config, output, ranks.size))
         return
     _tell(
         campaign.simulate(config, output, ranks),
@@ -68,7 +68,7 @@ def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output))
+        click.echo(ranks.on_root(campaign.describe_coarsening, config, output))
         return
     _tell(campaign.coarsen(config, output, ranks), output, f"coarse states of {config.fine}")
 
@@ -86,7 +86,7 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output))
+        click.echo(ranks.on_root(campaign.describe_corrections, config, output))
         return
     _tell(campaign.make(config, output, ranks), output, f"corrections of {config.fine}")
 
@@ -139,7 +139,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output, ranks.size))
+        click.echo(ranks.on_root(campaign.describe_rollout, config, output, ranks.size))
         return
     _tell(campaign.rollout(config, output, ranks), output, f"{config.snapshots + 1:,} snapshots of a corrected run")
 

@@ -6,7 +6,7 @@ A pair of snapshots is a block, so all ranks make one set in one pass. `open_cor
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,20 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
+from scimill.campaign import describe_plan
 from scimill.errors import InputError, NumericalError
-from scimill.parallel.world import Stop, World
+from scimill.parallel.world import World
 from scimill.store.layout import Field, Layout
-from scimill.store.mill import mill
 from scimill.store.output import Output
-from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
-from scimill.store.writer import BlockData, open_writer
-from scimill.turbulence import sources
+from scimill.store.writer import BlockData
+from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import Physics
 from scimill.turbulence.kernels.pairs import Irregular, Pair, interval_of, pair_up
 from scimill.turbulence.kernels.solver import Diverged, Solver
-from scimill.turbulence.params import ALGORITHM, CorrectionsConfig, CorrectionsRecord
+from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
 from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
 
@@ -112,18 +111,12 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     record = world.on_root(describe, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
-        provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(record), config.seed)
-        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-        explain = configuration.explainer(record)
-        writer = open_writer(world, output, layout_of(record, len(pairs)), provenance, explain, stop)
-        if writer is None:
-            return False
-        mill(world, writer, block_maker(record, fine, pairs), stop, what="corrections", unit="pairs")
-    return True
+        make_maker = partial(block_maker, record, fine, pairs)
+        layout = layout_of(record, len(pairs))
+        return CAMPAIGN.fill(record, layout, make_maker, output, world, maker="corrections", unit="pairs")
 
 
 def describe(config: CorrectionsConfig) -> CorrectionsRecord:
@@ -199,8 +192,8 @@ def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: P
     )
 
 
-def plan(config: CorrectionsConfig, output: Output) -> str:
-    """What making corrections would do, for ``--dry-run``; the fine run and the output's place are checked too."""
+def describe_corrections(config: CorrectionsConfig, output: Output) -> str:
+    """Say what making corrections would do, for ``--dry-run``, after checking the fine run."""
     record = describe(config)
     with open_fine(config, check=False) as fine:
         pairs, points = pair_up(fine.times, fine.members, config.steps), fine.snapshots.points
@@ -209,7 +202,7 @@ def plan(config: CorrectionsConfig, output: Output) -> str:
         "step": f"{record.duration:.6g} in {record.substeps} Runge–Kutta step(s), {record.scheme}",
         "pairs": f"{len(pairs):,}, {record.precision}",
     }
-    return sources.plan(output, layout_of(record, len(pairs)), lines)
+    return describe_plan(output, layout_of(record, len(pairs)), lines)
 
 
 # ---- reading a store --------------------------------------------------------------------------------------------

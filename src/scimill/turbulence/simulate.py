@@ -1,29 +1,25 @@
 """Simulating turbulence: initial states to solver to store, one snapshot per block."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill import config as configuration
+from scimill.campaign import describe_plan
 from scimill.errors import ConfigError, NumericalError, Stopped
-from scimill.files import check_directory, free_text
-from scimill.parallel.report import Progress, human
+from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Layout
-from scimill.store.output import RESUME, Output, check_absent, check_space
-from scimill.store.provenance import Provenance
-from scimill.store.writer import BlockData, Writer, open_writer
-from scimill.turbulence import fields
+from scimill.store.output import RESUME, Output
+from scimill.store.writer import BlockData, Writer
+from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.equations import Physics
 from scimill.turbulence.kernels.slabs import most_ranks
 from scimill.turbulence.kernels.solver import Diverged, Solver
-from scimill.turbulence.params import ALGORITHM, SimulateConfig
+from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import physics, read_state
 
 Grid = NDArray[np.floating]
@@ -42,13 +38,16 @@ def solver_of(config: SimulateConfig, team: World | None = None) -> Solver:
     )  # fmt: skip
 
 
-def simulate(config: SimulateConfig, output: Output, world: World, make_solver: MakeSolver = solver_of) -> bool:
+def simulate(
+    config: SimulateConfig, output: Output, world: World, make_solver: MakeSolver = solver_of, maker: str = "simulate"
+) -> bool:
     """Simulate into a store; collective. Return False where it was complete already.
 
     Parameters
     ----------
     config, output, world : what is run, where it goes, the ranks.
     make_solver : makes the solver of a team of ranks.
+    maker : what the store is recorded as made by.
 
     Raises
     ------
@@ -60,9 +59,7 @@ def simulate(config: SimulateConfig, output: Output, world: World, make_solver: 
     teams = min(config.members, world.size)
     world.on_root(check, config, world.size // teams)
     stop = Stop(world, config.walltime, config.walltime_margin)
-    provenance = Provenance("turbulence", ALGORITHM, configuration.to_yaml(config), config.seed)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, layout(config), provenance, configuration.explainer(config), stop)
+    writer = CAMPAIGN.open(config, layout(config), output, world, stop, maker=maker)
     if writer is None:
         return False
     compile_kernels(config, world)
@@ -210,26 +207,17 @@ class Run:
         self.writer.write_shared(row, data, self._rows.start, self.team, started)
 
 
-def plan(config: SimulateConfig, output: Output, ranks: int) -> str:
-    """What simulating would do, for ``--dry-run``; the initial state, the directory and the space are checked too."""
+def describe_simulation(
+    config: SimulateConfig, output: Output, ranks: int, more: Mapping[str, str] | None = None
+) -> str:
+    """Say what simulating would do, for ``--dry-run``, after checking the initial state."""
     teams = min(config.members, ranks)
     check(config, ranks // teams)
-    structure = layout(config)
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, structure)
-    per_step = STEP_RATE * config.points**2
-    beginning = f"{config.from_}, snapshot {config.snapshot}" if config.from_ else f"noise, seed {config.seed}"
-    return "\n".join(
-        (
-            f"output     {output.path}",
-            f"grid       {config.points} x {config.points}, box {config.box:g}, {config.scheme}, {config.precision}",
-            f"begin      {beginning}",
-            f"snapshots  {config.snapshots + 1:,} of {config.members} members, every {config.interval:g}",
-            f"ranks      {ranks}, in teams of {ranks // teams} for each member",
-            f"size       {human(structure.data_bytes)}",
-            f"free       {free_text(Path(output.path).parent)}",
-            f"time       about {per_step:.2g} core seconds per step",
-        )
-    )
+    rows = {
+        "grid": f"{config.points} x {config.points}, box {config.box:g}, {config.scheme}, {config.precision}",
+        "begin": f"{config.from_}, snapshot {config.snapshot}" if config.from_ else f"noise, seed {config.seed}",
+        "snapshots": f"{config.snapshots + 1:,} of {config.members} members, every {config.interval:g}",
+        "ranks": f"{ranks}, in teams of {ranks // teams} for each member",
+        "time": f"about {STEP_RATE * config.points**2:.2g} core seconds per step",
+    }
+    return describe_plan(output, layout(config), {**rows, **(more or {})})

@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 from scimill.config import Layer, build, declared, plain
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.files import check_directory, free_text
-from scimill.parallel.report import human
 from scimill.store.checksums import bytes_checksum
-from scimill.store.layout import Layout
-from scimill.store.output import Output, check_absent, check_space
 from scimill.store.reader import Reader
 from scimill.store.verify import block_damage
 from scimill.turbulence.params import Coarsening, Fine, Flow
@@ -148,14 +144,3 @@ def coarse_points(points: int, factor: int) -> int:
 def completed(kind: type[C], config: Any, known: Mapping[str, Any]) -> C:
     """Record of a configuration and of what follows from the fine run, by name."""
     return build(kind, [Layer("the command", plain(config)), Layer(str(config.fine), known)])
-
-
-def plan(output: Output, layout: Layout, lines: Mapping[str, str]) -> str:
-    """What a command would do, for ``--dry-run``; the output's directory and space are checked too."""
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, layout)
-    space = {"size": human(layout.data_bytes), "free": free_text(output.path.parent)}
-    every = {"output": str(output.path), **lines, **space}
-    return "\n".join(f"{name:<9} {text}" for name, text in every.items())

@@ -37,7 +37,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize("preset", ["original", "realistic"])
 def test_tensorflow_reads_every_instance_and_finds_a_flipped_bit(tmp_path: Path, preset: str) -> None:
     values = {"workload": "bert", "size": "600kB", "instances_range": "100:100"}
-    config = build(GenerateConfig, [read_preset("bench/presets", preset), Layer("test", values)])
+    config = build(GenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("test", values)])
     folder = tmp_path / "set"
     generate.generate(config, Output(folder), World(None))
     whole, flipped = sorted(folder.glob("part-*"))[:2]

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scimill.atoms import CAMPAIGN
 from scimill.atoms.kernels.neighbours import most, neighbours, padded
 
-CAMPAIGN = "atoms"
 NEAREST = 1.5  # Å, where the first Gaussian stands
 FIELDS = ("species", "coordinates", "cell", "pbc", "energy", "forces")
 
@@ -47,7 +47,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for files."""
-        return {"campaign": CAMPAIGN, **dataclasses.asdict(self)}
+        return {"campaign": CAMPAIGN.name, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":

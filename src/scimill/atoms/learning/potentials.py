@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.atoms import evaluate
+from scimill.atoms import CAMPAIGN, evaluate
 from scimill.atoms.database import caches
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange.serial_ase import Calculator, all_changes
 from scimill.atoms.kernels import scores
 from scimill.atoms.kernels.composition import species_of
-from scimill.atoms.learning.network import CAMPAIGN, Potential, Spec, checksum, predict
+from scimill.atoms.learning.network import Potential, Spec, checksum, predict
 from scimill.errors import InputError
 from scimill.parallel.partition import share
 from scimill.parallel.world import World
@@ -41,7 +41,7 @@ def load_ensemble(run: Path, members: Sequence[int] | None = None) -> list[Poten
 
 
 def _load(file: Path) -> Potential:
-    _, content = read_model(file, CAMPAIGN)
+    _, content = read_model(file, CAMPAIGN.name)
     model = Potential(Spec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval()

@@ -8,21 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
+from scimill.atoms import CAMPAIGN
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.database import Database
 from scimill.atoms.kernels.composition import element_counts
 from scimill.atoms.kernels.neighbours import most, neighbours
-from scimill.atoms.learning.network import CAMPAIGN, FIELDS, PotentialTask, Spec
+from scimill.atoms.learning.network import FIELDS, PotentialTask, Spec
 from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
-from scimill.atoms.params import ALGORITHM, TrainConfig
+from scimill.atoms.params import TrainConfig
 from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
-from scimill.store.mill import mill
 from scimill.store.output import Output
-from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
-from scimill.store.writer import BlockData, open_writer
+from scimill.store.writer import BlockData
 from scimill.training.data import Split
 from scimill.training.directory import RunDirectory
 from scimill.training.ranks import Ranks
@@ -107,18 +106,12 @@ def write_structures(config: TrainConfig, rows: Columns, output: Output, world: 
         Field("roles", "uint8", "1", "what each member does: 0 nothing, 1 trains, 2 validates", (config.members,)),
     )
     layout = Layout(len(rows["energy"]), config.block_size, fields)
-    provenance = Provenance(CAMPAIGN, ALGORITHM, configuration.to_yaml(config), config.seed)
-    stop = Stop(world, config.walltime, config.walltime_margin)
-    writer = open_writer(world, output, layout, provenance, configuration.explainer(config), stop)
-    if writer is None:
-        stop.restore()
-        return
 
     def make(block: int) -> BlockData:
         span = layout.span(block)
         return BlockData({name: np.ascontiguousarray(values[span]) for name, values in rows.items()})
 
-    mill(world, writer, make, stop, what="structures", unit="rows")
+    CAMPAIGN.fill(config, layout, lambda: make, output, world, maker="structures")
 
 
 class MemberTask(PotentialTask):

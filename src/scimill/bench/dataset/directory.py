@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import __version__
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
 from scimill.bench.dataset.plan import MARGIN, DataFile, Plan, Span, work_buffer
-from scimill.bench.params import ALGORITHM
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
@@ -77,7 +77,7 @@ class Buffers:
 class DirectoryWriter:
     """A directory that has been laid down, of which each rank writes its blocks. Made by `open_directory`.
 
-    It satisfies `store.mill.BlockWriter`; its rows are bytes.
+    It satisfies `store.blocks.BlockWriter`; its rows are bytes.
     """
 
     def __init__(self, world: World, output: Output, plan: Plan, claim: Claim, finish: Finish, *, direct: bool) -> None:
@@ -426,4 +426,6 @@ def manifest(workload: str, form: str, seed: int, plan: Plan, text: str, files: 
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": socket.gethostname(),
     }
-    return Manifest(workload, form, seed, ALGORITHM, plan.block_size, plan.size, plan.records, text, files, made)
+    return Manifest(
+        workload, form, seed, CAMPAIGN.algorithm, plan.block_size, plan.size, plan.records, text, files, made
+    )

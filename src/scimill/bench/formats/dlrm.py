@@ -5,11 +5,12 @@ from functools import cache, partial
 
 import numpy as np
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import Records
 from scimill.bench.kernels import clicks
 from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law, Tile
 from scimill.bench.kernels.counter import stream_key
-from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.bench.params import Plannable
 from scimill.store.direct import Bytes
 
 ROWS = 20  # stream
@@ -33,7 +34,7 @@ def law(ids: str, missing: float, *, is_text: bool = False) -> Law:
 @cache
 def key(seed: int) -> np.uint64:
     """Key of the rows' stream."""
-    return stream_key(seed, CAMPAIGN, ROWS)
+    return stream_key(seed, CAMPAIGN.number, ROWS)
 
 
 def columns(config: Plannable, dtype: str, span: tuple[int, int], first: int, count: int) -> Records:

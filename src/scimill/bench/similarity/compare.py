@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.kernels.similarity import Part, Trace, compare_traces, localities, overall
-from scimill.bench.params import CAMPAIGN, SimilarityConfig
+from scimill.bench.params import SimilarityConfig
 from scimill.bench.similarity.contents import Texture, compare_data, texture
 from scimill.bench.similarity.samples import Sample, is_store, readables, take
 from scimill.bench.traces.formats import is_trace, read_trace
@@ -62,7 +63,7 @@ def data_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | 
 def look(config: SimilarityConfig, folder: Path) -> tuple[Sample, Texture]:
     """Look at a data set at random places, the same for the same data set."""
     files = readables(folder)
-    random = campaign_stream(config.seed, CAMPAIGN)
+    random = campaign_stream(config.seed, CAMPAIGN.number)
     return take(files, random, str(folder)), texture(files, random)
 
 

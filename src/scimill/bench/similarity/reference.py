@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.ledger import MANIFEST, Manifest
 from scimill.bench.formats import catalogue
 from scimill.bench.formats.hdf5.read import workload_of
-from scimill.bench.params import CAMPAIGN, GenerateConfig
+from scimill.bench.params import GenerateConfig
 from scimill.bench.pictures.data_plots import plot_data
 from scimill.bench.similarity import store_samples
 from scimill.bench.similarity.samples import Planned, Sample, is_store, readables, take
@@ -19,7 +20,7 @@ from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import World
 from scimill.store.reader import Reader
 
-PRESETS = "bench/presets"
+PRESETS = "scimill.bench/presets"
 SEED = 2**62  # of the reference; a data set of this seed would be compared with itself
 SIZES = {"imseg npy": 60 * 10**9, "imseg hdf5": 60 * 10**9, "bert tfrecord": 5 * 10**9, "dlrm text": 10**8}
 """Bytes that are planned: some hundred cases, some files; of text, whose lines must be measured, less."""
@@ -36,7 +37,7 @@ def plot(folder: Path, pictures: Path, preset: str | None) -> list[Path]:
 
     """
     made, workload = stored_law(folder)
-    sample = take(readables(folder), campaign_stream(1, CAMPAIGN), str(folder))
+    sample = take(readables(folder), campaign_stream(1, CAMPAIGN.number), str(folder))
     if workload:
         sample = dataclasses.replace(sample, form=f"{workload} hdf5")
     layers, name = ([read_preset(PRESETS, preset)], f"preset {preset}") if preset else _own(made, str(folder))
@@ -65,7 +66,7 @@ def _law(layers: Sequence[Layer], form: str) -> Sample:
     workload, kind = form.split()
     wanted = {"workload": workload, "format": kind, "size": SIZES.get(form, USUAL_SIZE), "seed": SEED}
     config = build(GenerateConfig, [*layers, Layer("the reference", wanted)])
-    random = campaign_stream(2, CAMPAIGN)
+    random = campaign_stream(2, CAMPAIGN.number)
     if kind == "hdf5":
         records, fields = store_samples.planned(config, config.size, random)
         return Sample(form, {"store": np.array([config.size])}, records, fields)

@@ -4,27 +4,24 @@ The nine are, in the order of `fields.UNITS`, the six inputs, time, radius and t
 every record's place is known beforehand.
 """
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill import config as configuration
-from scimill.droplets import arguments, fields
+from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
-from scimill.droplets.params import ALGORITHM, ImportConfig
+from scimill.droplets.params import ImportConfig
 from scimill.errors import InputError
-from scimill.parallel.world import Stop, World
+from scimill.parallel.world import World
 from scimill.store.layout import Layout
-from scimill.store.mill import mill
 from scimill.store.output import Output, copying
-from scimill.store.provenance import Provenance
 from scimill.store.reader import Reader
-from scimill.store.writer import BlockData, open_writer
+from scimill.store.writer import BlockData
 
 COLUMNS = tuple(fields.UNITS)
 RECORD_BYTES = 4 * len(COLUMNS)
@@ -74,17 +71,10 @@ def import_files(config: ImportConfig, output: Output, world: World) -> bool:
     InputError : a file is missing or damaged.
     ScimillError : see `store.writer.open_writer`.
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
     layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
-    provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
-    explain = configuration.explainer(config)
-    output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-    writer = open_writer(world, output, layout, provenance, explain, stop)
-    if writer is None:
-        return False
-    mill(world, writer, _importer(config, counts, layout), stop, what="import", unit="records")
-    return True
+    make_maker = partial(_importer, config, counts, layout)
+    return CAMPAIGN.fill(config, layout, make_maker, output, world, maker="import-data", unit="records")
 
 
 def _importer(config: ImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
@@ -134,8 +124,7 @@ def export_file(store: Path, output: Output) -> int:
     """
     with Reader.open(store) as reader:
         reader.require_complete()
-        if reader.provenance["campaign"] != "droplets":
-            raise InputError("not a store of droplets", where=str(store))
+        CAMPAIGN.require(reader)
         count = reader.layout.rows * samples_per_droplet(reader)
         with copying(store, output, count * RECORD_BYTES) as target, target.open("wb") as file:
             for block in range(reader.layout.blocks):

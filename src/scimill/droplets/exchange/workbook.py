@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill import config as configuration
+from scimill.droplets import CAMPAIGN
 from scimill.droplets.fields import OUTPUTS
 from scimill.droplets.kernels.sampling import INPUTS
 from scimill.droplets.kernels.weird import BITS, CLASSES, of_droplets
-from scimill.droplets.params import CAMPAIGN
 from scimill.files import check_workbook, replacing
 from scimill.parallel.streams import campaign_stream
 from scimill.store.reader import Reader
@@ -101,7 +101,7 @@ def _write_class(reader: Reader, book: "Workbook", name: str, most_rows: int) ->
 def _sample(reader: Reader, name: str, most_rows: int) -> Iterator[Records]:
     """Yield at most `most_rows` records of a class, every one as likely as the others."""
     stored = np.array([np.count_nonzero(_classes(reader, block) & BITS[name]) for block in _weird_blocks(reader, name)])
-    stream = campaign_stream(int(reader.provenance["seed"]), CAMPAIGN)
+    stream = campaign_stream(int(reader.provenance["seed"]), CAMPAIGN.number)
     total = int(stored.sum())
     chosen = np.sort(stream.choice(total, min(most_rows, total), replace=False, shuffle=False))
     ends = np.cumsum(stored)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill.droplets.learning.network import CAMPAIGN, DropletNetwork, Spec
+from scimill.droplets import CAMPAIGN
+from scimill.droplets.learning.network import DropletNetwork, Spec
 from scimill.training.checkpoint import read_model
 
 
@@ -24,7 +25,7 @@ def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
     InputError : no model, damaged, or of another campaign.
 
     """
-    _, content = read_model(path, CAMPAIGN)
+    _, content = read_model(path, CAMPAIGN.name)
     model = DropletNetwork(Spec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval(), content

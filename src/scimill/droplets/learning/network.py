@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scimill.droplets import CAMPAIGN
 from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.kernels.sampling import INPUTS
 
-CAMPAIGN = "droplets"
 ZERO_CELSIUS = 273.15  # K
 SMALLEST_SOLUTE = 1e-35  # m³; keeps the logarithm finite where salt attracts no water
 LARGEST_EXPONENT = 690.0  # beyond it exp is infinite or zero in float64
@@ -66,7 +66,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for files."""
-        return {"campaign": CAMPAIGN, **dataclasses.asdict(self), "constants": list(self.constants)}
+        return {"campaign": CAMPAIGN.name, **dataclasses.asdict(self), "constants": list(self.constants)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":

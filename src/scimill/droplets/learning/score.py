@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.config import declared, parse_yaml
-from scimill.droplets import arguments
+from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
-from scimill.droplets.learning.train import is_flagged, read_generation, require_droplets
+from scimill.droplets.learning.train import is_flagged, read_generation
 from scimill.droplets.params import GenerateConfig, solute_per_salinity
 from scimill.errors import InputError
 from scimill.files import replacing
@@ -64,7 +64,7 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
     if folder:
         make_folder(folder)
     with Reader.open(store) as reader:
-        require_droplets(reader)
+        CAMPAIGN.require(reader)
         reader.require_complete()
         _require_same_physics(model.spec, reader)
         errors = measure(model, reader, *_blocks(reader, about))

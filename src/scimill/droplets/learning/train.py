@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from scimill import config as configuration
-from scimill.droplets import arguments
+from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels.sampling import Ranges
-from scimill.droplets.learning.network import CAMPAIGN, FLAG, DropletTask, Spec
+from scimill.droplets.learning.network import FLAG, DropletTask, Spec
 from scimill.droplets.params import GenerateConfig, TrainConfig, solute_per_salinity
-from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
@@ -30,7 +29,7 @@ def make_task(config: TrainConfig, reader: Reader, world: World) -> DropletTask:
     ------
     InputError : the store holds no droplets.
     """
-    require_droplets(reader)
+    CAMPAIGN.require(reader)
     flagged = is_flagged(reader)
     counts = count_samples(reader, world, flagged=flagged)
     return DropletTask(make_spec(config, read_generation(reader)), config.seed, counts, flagged=flagged)
@@ -53,20 +52,6 @@ def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
     for rank, part in enumerate(world.gather_all(counts)):
         shared[rank :: world.size] = part
     return [int(count) for count in shared]
-
-
-def require_droplets(reader: Reader) -> None:
-    """Refuse a store of another campaign.
-
-    Raises
-    ------
-    InputError : it is one.
-    """
-    campaign = str(reader.provenance["campaign"])
-    if campaign != CAMPAIGN:
-        raise InputError(
-            f"a store of {campaign}", where=str(reader.path), allowed="one of scimill droplets generate or import-data"
-        )
 
 
 def read_generation(reader: Reader) -> GenerateConfig:

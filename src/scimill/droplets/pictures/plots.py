@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from scimill import config as configuration
-from scimill.droplets import arguments
+from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.fields import UNITS
 from scimill.droplets.kernels import solver
 from scimill.droplets.kernels.weird import BITS, CLASSES
@@ -44,7 +44,6 @@ from scimill.droplets.pictures.population import (
     read_sample,
 )
 from scimill.droplets.solve import Trajectory, facts
-from scimill.errors import InputError
 from scimill.files import check_directory
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.store.reader import Reader
@@ -72,8 +71,7 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
 
     """
     with Reader.open(store) as reader:
-        if reader.provenance["campaign"] != "droplets":
-            raise InputError("not a store of droplets", where=str(store))
+        CAMPAIGN.require(reader)
         make_folder(folder)
         labels, model = axis_labels(reader), arguments.model(read_config(reader))
         sample, counts, group = read_sample(reader), read_counts(reader), read_group(reader)

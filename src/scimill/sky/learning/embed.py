@@ -1,32 +1,29 @@
 """Features and embeddings of all pairs of a store, by trained networks, into a store of their own."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scimill import config as configuration
+from scimill.campaign import describe_plan
 from scimill.errors import ConfigError
-from scimill.files import check_directory
-from scimill.parallel.report import human
-from scimill.parallel.world import Stop, World
-from scimill.sky import fields
+from scimill.parallel.world import World
+from scimill.sky import CAMPAIGN, fields
 from scimill.sky.learning.models import load_model
 from scimill.sky.learning.network import SkyNetwork, embed, set_threads, widths
 from scimill.sky.learning.train import split_names
-from scimill.sky.params import ALGORITHM, EmbedConfig
+from scimill.sky.params import EmbedConfig
 from scimill.store.layout import Field, Layout
-from scimill.store.mill import mill
-from scimill.store.output import Output, check_absent, check_space
-from scimill.store.provenance import Provenance
+from scimill.store.output import Output
 from scimill.store.reader import Reader
 from scimill.store.verify import open_everywhere
-from scimill.store.writer import BlockData, open_writer
+from scimill.store.writer import BlockData
 from scimill.training.directory import describe_store
 
-CAMPAIGN_NAME = "sky-embeddings"
+EMBED = "embed"
 COPIED = ("time", "node", "position", "sun_elevation", "status")
 TRAIN, VALIDATION, TEST, OTHER_NODE, OTHER_STORE = range(5)
 ROLES = ("train", "validation", "test", "other node", "other store")
@@ -59,7 +56,6 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
     ScimillError : see `store.writer.open_writer`.
 
     """
-    stop = Stop(world, config.walltime, config.walltime_margin)
     set_threads(config.threads)
     with open_everywhere(store, world) as reader:
         with world.together():
@@ -68,13 +64,8 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
             model, content, identity = load_model(model_path)
             plan = _identified(config, identity, describe_store(reader)["identity"])
         made = layout(model, reader.layout)
-        provenance = Provenance(CAMPAIGN_NAME, ALGORITHM, configuration.to_yaml(plan), config.seed)
-        output = dataclasses.replace(output, hints=config.mpi_io_hints, alignment=config.alignment)
-        writer = open_writer(world, output, made, provenance, configuration.explainer(plan), stop)
-        if writer is None:
-            return False
-        mill(world, writer, _block_maker(model, content, plan, reader), stop, what="embed", unit="pairs")
-    return True
+        make_maker = partial(_block_maker, model, content, plan, reader)
+        return CAMPAIGN.fill(plan, made, make_maker, output, world, maker=EMBED, unit="pairs")
 
 
 def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
@@ -106,15 +97,11 @@ def _block_maker(
     return make
 
 
-def describe(model_path: Path, store: Path, output: Output) -> str:
-    """What embedding would do; the output's directory and space are checked too."""
+def describe_embedding(model_path: Path, store: Path, output: Output) -> str:
+    """Say what embedding would do, for ``--dry-run``; see `campaign.describe_plan`."""
     model = load_model(model_path).model
     with Reader.open(store) as reader:
         fields.require_sky(reader)
         made = layout(model, reader.layout)
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, made)
     sizes = ", ".join(f"{name} {width}" for name, width in widths(model).items())
-    return f"output    {output.path}\npairs     {made.rows:,}\nwidths    {sizes}\nsize      {human(made.data_bytes)}"
+    return describe_plan(output, made, {"pairs": f"{made.rows:,}", "widths": sizes})

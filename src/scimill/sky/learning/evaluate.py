@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scimill.errors import ConfigError, InputError
 from scimill.files import replacing
 from scimill.pictures import SIZE, STYLE, make_folder, save
+from scimill.sky import CAMPAIGN
 from scimill.sky.kernels import retrieval
 from scimill.sky.kernels.retrieval import Recall
 from scimill.sky.learning import embed
@@ -62,9 +63,7 @@ def read_embeddings(path: Path) -> Columns:
 
     """
     with Reader.open(path) as reader:
-        campaign = str(reader.provenance["campaign"])
-        if campaign != embed.CAMPAIGN_NAME:
-            raise InputError(f"a store of {campaign}", where=str(path), allowed="one of scimill sky embed")
+        CAMPAIGN.require(reader, embed.EMBED)
         reader.require_complete()
         columns = {field.name: np.asarray(reader.file[field.name]) for field in reader.layout.fields}
     whole = columns["status"] == 0

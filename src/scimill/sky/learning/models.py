@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scimill.sky import CAMPAIGN
 from scimill.sky.learning.network import SkyNetwork, load_network
-from scimill.sky.params import CAMPAIGN_NAME
 from scimill.training.checkpoint import read_model
 
 
@@ -26,6 +26,6 @@ def load_model(path: Path) -> Trained:
     InputError : no model, damaged, or of another campaign.
 
     """
-    file, content = read_model(path, CAMPAIGN_NAME)
+    file, content = read_model(path, CAMPAIGN.name)
     identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return Trained(load_network(content["network"], content["state"]), content, identity)

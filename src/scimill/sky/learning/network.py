@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scimill.sky import CAMPAIGN
 from scimill.sky.kernels.celsius import degrees
 from scimill.sky.learning import batchnorm
 from scimill.sky.learning.backbones import Projector, make_backbone
 from scimill.sky.learning.vicreg import TERMS, Gather, Weights, vicreg
-from scimill.sky.params import CAMPAIGN_NAME
 from scimill.training.ranks import Ranks
 
 CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the original
@@ -71,7 +71,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for files."""
-        return {"campaign": CAMPAIGN_NAME, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        return {"campaign": CAMPAIGN.name, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":

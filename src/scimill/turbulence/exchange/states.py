@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scimill.errors import InputError
 from scimill.parallel.streams import block_stream
 from scimill.store.foreign import is_store, read_hdf5
+from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels.equations import Physics
 from scimill.turbulence.kernels.resemblance import resampled
-from scimill.turbulence.params import CAMPAIGN, SimulateConfig
+from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import open_snapshots, physics
 
 Grid = NDArray[np.floating]
@@ -45,7 +46,7 @@ def noise(config: SimulateConfig, member: int) -> tuple[Grid, Grid]:
     The modes are drawn in the order of their numbers, so that a member's noise is the same on any grid.
     """
     highest, points = config.noise_modes, config.points
-    stream = block_stream(config.seed, CAMPAIGN, member)
+    stream = block_stream(config.seed, CAMPAIGN.number, member)
     drawn = stream.standard_normal((2 * highest + 1, highest + 1, 2)) @ np.array([1, 1j])
     mx = np.arange(-highest, highest + 1)[:, None]
     my = np.arange(highest + 1)[None, :]

@@ -10,8 +10,9 @@ from typing import Any
 from scimill.errors import ConfigError, InputError
 from scimill.training.checkpoint import MODEL, read_model
 from scimill.training.inference import Model, TorchModel, is_torchscript, open_model
+from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.learning import redis_model
-from scimill.turbulence.learning.network import CAMPAIGN, CorrectionNetwork, Spec
+from scimill.turbulence.learning.network import CorrectionNetwork, Spec
 from scimill.turbulence.learning.redis_model import RedisModel
 
 SPEC = "network"  # title under which an exported model has its spec
@@ -33,7 +34,7 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
     InputError : no model, damaged, or of another campaign.
 
     """
-    file, content = read_model(path, CAMPAIGN)
+    file, content = read_model(path, CAMPAIGN.name)
     network = CorrectionNetwork(_spec(content["network"], str(file)))
     network.load_state_dict(content["state"])
     return network.eval(), content
@@ -98,7 +99,7 @@ def described(about: Mapping[str, str], name: str) -> Spec:
 
 
 def _spec(values: Mapping[str, Any], where: str) -> Spec:
-    if not isinstance(values, Mapping) or values.get("campaign") != CAMPAIGN:
+    if not isinstance(values, Mapping) or values.get("campaign") != CAMPAIGN.name:
         campaign = values.get("campaign", "another kind") if isinstance(values, Mapping) else "another kind"
         raise InputError(f"a model of {campaign}", where=where, allowed="one of scimill turbulence train or export")
     try:

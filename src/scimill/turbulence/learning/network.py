@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels.augmentation import augment
 from scimill.turbulence.kernels.spectral import highest_mode
 
-CAMPAIGN = "turbulence"
 KERNEL = 3  # points, of each convolution in each direction
 VARIABLES = ("density", "vorticity", "potential")
 CORRECTED = VARIABLES[:2]
@@ -73,7 +73,7 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for files."""
         values = dataclasses.asdict(self)
-        return {"campaign": CAMPAIGN, **json.loads(json.dumps(values))}
+        return {"campaign": CAMPAIGN.name, **json.loads(json.dumps(values))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":

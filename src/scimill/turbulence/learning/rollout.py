@@ -90,16 +90,16 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
         def make_solver(_: SimulateConfig, team: World) -> Solver:
             return CorrectedSolver(correction.spec, correction.model, config.precision, team)
 
-        return simulation.simulate(record, output, world, make_solver)
+        return simulation.simulate(record, output, world, make_solver, maker="rollout")
     finally:
         correction.close()
 
 
-def plan(config: RolloutConfig, output: Output, ranks: int) -> str:
-    """What a corrected run would do, for ``--dry-run``; the model and the snapshot are checked too."""
+def describe_rollout(config: RolloutConfig, output: Output, ranks: int) -> str:
+    """Say what a corrected run would do, for ``--dry-run``, after checking the model and the snapshot."""
     record = describe(config)
-    model = f"model      {config.model}, correcting every {record.coarse_step:g}"
-    return f"{model}\n{simulation.plan(record, output, ranks)}"
+    model = {"model": f"{config.model}, correcting every {record.coarse_step:g}"}
+    return simulation.describe_simulation(record, output, ranks, model)
 
 
 def describe(config: RolloutConfig) -> RolloutRecord:

@@ -115,10 +115,10 @@ def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
     )
 
 
-@pytest.mark.parametrize("preset", preset_names("bench/presets"))
+@pytest.mark.parametrize("preset", preset_names("scimill.bench/presets"))
 @pytest.mark.parametrize("workload", FORMATS)
 def test_presets_are_configurations_of_every_workload(preset: str, workload: str) -> None:
-    layers = [read_preset("bench/presets", preset), Layer("flags", {"workload": workload, "size": "1GB"})]
+    layers = [read_preset("scimill.bench/presets", preset), Layer("flags", {"workload": workload, "size": "1GB"})]
     config = build(GenerateConfig, layers)
     assert generate.plan(config, config.size, World(None)).size == pytest.approx(1e9, rel=1e-3)
     if preset == "original":

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scimill.bench import generate
+from scimill.bench import CAMPAIGN, generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
 from scimill.bench.formats.imseg_npy import cases as imseg
 from scimill.bench.kernels import counter, volumes
-from scimill.bench.params import CAMPAIGN, GenerateConfig
+from scimill.bench.params import GenerateConfig
 from scimill.config import Layer, build
 from scimill.errors import ConfigError
 from scimill.parallel.world import World
@@ -26,7 +26,7 @@ def configure(**values: object) -> GenerateConfig:
 
 
 def test_voxels_are_the_words_of_splitmix64() -> None:
-    key = counter.stream_key(3, CAMPAIGN, imseg.IMAGES)
+    key = counter.stream_key(3, CAMPAIGN.number, imseg.IMAGES)
     voxels = np.empty(64, dtype=np.float32)
     volumes.intensities(voxels, key, np.uint64(0))
     low, step = np.float32(-2.340702), np.float32(4.980494 / 2**24)

@@ -19,8 +19,8 @@ from scimill.bench.similarity.store_samples import on_disk, planned
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import Stop, World
+from scimill.store.blocks import run_blocks
 from scimill.store.layout import Field, Layout
-from scimill.store.mill import mill
 from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.writer import BlockData, open_writer
@@ -120,7 +120,9 @@ def test_a_store_of_no_workload_is_not_drawn(tmp_path):
     writer = open_writer(
         alone, Output(tmp_path / "a.h5"), layout, Provenance("test", 1, "{}", 1), lambda _: "", Stop(alone)
     )
-    mill(alone, writer, lambda _: BlockData({"radius": np.ones(4, np.float32)}), Stop(alone), what="make", unit="rows")
+    run_blocks(
+        alone, writer, lambda _: BlockData({"radius": np.ones(4, np.float32)}), Stop(alone), what="make", unit="rows"
+    )
     with pytest.raises(InputError, match="no store of a workload"):
         plot(tmp_path / "a.h5", tmp_path / "pictures", None)
     assert not (tmp_path / "pictures").exists()

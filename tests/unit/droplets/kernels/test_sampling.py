@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, qmc
 
-from scimill.droplets import arguments
+from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.kernels import sampling
 from scimill.droplets.kernels.sampling import INPUTS, Sobol
-from scimill.droplets.params import CAMPAIGN, solute_per_salinity
+from scimill.droplets.params import solute_per_salinity
 from scimill.parallel.streams import block_stream, campaign_stream
 
 MANY = 20_000
@@ -137,7 +137,7 @@ def test_streams_differ_by_seed_campaign_and_block():
 
 
 def test_neighbouring_blocks_are_uncorrelated():
-    blocks = np.array([block_stream(1, CAMPAIGN, block).random(10_000) for block in range(20)])
+    blocks = np.array([block_stream(1, CAMPAIGN.number, block).random(10_000) for block in range(20)])
     assert np.abs(np.corrcoef(blocks) - np.eye(20)).max() < 0.05
 
 
@@ -145,7 +145,7 @@ def test_neighbouring_blocks_are_uncorrelated():
 
 
 def sobol(seed=1):
-    return Sobol(campaign_stream(seed, CAMPAIGN))
+    return Sobol(campaign_stream(seed, CAMPAIGN.number))
 
 
 def test_sobol_points_do_not_depend_on_how_they_are_asked_for():
@@ -171,5 +171,5 @@ def test_sobol_is_scrambled_by_the_seed():
 
 def test_sobol_fills_the_cube_more_evenly_than_chance():
     even = qmc.discrepancy(sobol().points(0, 1024))
-    chance = min(qmc.discrepancy(block_stream(1, CAMPAIGN, block).random((1024, 6))) for block in range(10))
+    chance = min(qmc.discrepancy(block_stream(1, CAMPAIGN.number, block).random((1024, 6))) for block in range(10))
     assert even < 0.25 * chance

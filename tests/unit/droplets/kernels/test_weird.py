@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from scimill.droplets import arguments, fields, generate
+from scimill.droplets import CAMPAIGN, arguments, fields, generate
 from scimill.droplets.kernels import lanes, sampling, solver, weird
 from scimill.droplets.kernels.sampling import INPUTS
-from scimill.droplets.params import CAMPAIGN
 from scimill.errors import NumericalError
 from scimill.parallel.streams import block_stream
 
@@ -233,7 +232,7 @@ def test_ranges_that_hold_nothing_but_weird_droplets_are_refused(configure):
 def test_redraws_continue_the_blocks_own_stream(made):
     """The replacements are the stream's next points, so that no other block's numbers are used."""
     config, block = made
-    stream, ranges = block_stream(config.seed, CAMPAIGN, 3), arguments.ranges(config)
+    stream, ranges = block_stream(config.seed, CAMPAIGN.number, 3), arguments.ranges(config)
     times = sampling.times(stream, 5000, 1, ranges)
     stream.random((5000, len(INPUTS)))
     records = block.tables["weird"]

@@ -240,7 +240,7 @@ def test_the_wanted_output_gives_the_exact_droplet_back(spec: Spec) -> None:
 
 @pytest.mark.parametrize("preset", ["published", "small"])
 def test_presets_have_2434_parameters(preset: str, configure: Configure) -> None:
-    config = build(TrainConfig, [read_preset("droplets/presets/train", preset)])
+    config = build(TrainConfig, [read_preset("scimill.droplets/presets/train", preset)])
     model = DropletNetwork(make_spec(config, configure()))
     assert sum(parameter.numel() for parameter in model.parameters()) == 2434
     assert list(model.state_dict()) == [name for name, _ in model.named_parameters()]

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from scimill import config as configuration
 from scimill import pictures
-from scimill.droplets import arguments, fields, generate, solve
+from scimill.droplets import CAMPAIGN, arguments, fields, generate, solve
 from scimill.droplets.exchange import records
 from scimill.droplets.kernels.weird import BITS, CLASSES
-from scimill.droplets.params import ALGORITHM, ImportConfig, SolveConfig
+from scimill.droplets.params import ImportConfig, SolveConfig
 from scimill.droplets.pictures import outcomes, plots, population
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import Stop, world
@@ -272,7 +272,7 @@ def test_unfinished_store_shows_its_finished_blocks_only(configure, tmp_path):
     config = configure(count=1000, block_size=100)
     layout = fields.generated(config)
     output = Output(tmp_path / "x.h5")
-    provenance = Provenance("droplets", ALGORITHM, configuration.to_yaml(config), config.seed)
+    provenance = Provenance("droplets", CAMPAIGN.algorithm, configuration.to_yaml(config), config.seed)
     make = generate.block_maker(config, layout)
     for blocks in ([], [2, 3, 7]):
         writer = open_writer(world(), output, layout, provenance, configuration.explainer(config), Stop(world()))

@@ -94,7 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rgb_width": 4, "thermal_width": 4, "projector": (16, 8), "batch_size": 16, "epochs": 1, "time_block": "1h",
         "test_share": 0.4, "held_out_nodes": "W02D", "threads": 1,
     }  # fmt: skip
-    config = build(TrainConfig, [read_preset("sky/presets/train", "small"), Layer("test", layer)])
+    config = build(TrainConfig, [read_preset("scimill.sky/presets/train", "small"), Layer("test", layer)])
     assert train.train_network(config, folder / "s.h5", RunDirectory(folder / "run"), world())
     return folder
 

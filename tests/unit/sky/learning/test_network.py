@@ -152,7 +152,7 @@ def test_networks_are_made_again_from_a_models_file():
 
 @pytest.mark.parametrize("preset", ["small", "published"])
 def test_presets_are_configurations(preset):
-    config = build(TrainConfig, [read_preset("sky/presets/train", preset)])
+    config = build(TrainConfig, [read_preset("scimill.sky/presets/train", preset)])
     assert config.projector[0] in (256, 8192)
 
 

@@ -172,8 +172,10 @@ def test_a_grid_that_cannot_hold_the_state_is_refused(values: dict[str, int], re
 
 
 def test_presets_are_the_published_set_ups() -> None:
-    assert set(preset_names("turbulence/presets")) >= {"hw2d", "simlint"}
-    made = {name: build(SimulateConfig, [read_preset("turbulence/presets", name)]) for name in ("hw2d", "simlint")}
+    assert set(preset_names("scimill.turbulence/presets")) >= {"hw2d", "simlint"}
+    made = {
+        name: build(SimulateConfig, [read_preset("scimill.turbulence/presets", name)]) for name in ("hw2d", "simlint")
+    }
     assert physics(made["hw2d"]).wave_number(1) == pytest.approx(0.15)
     simlint = made["simlint"]
     assert (simlint.points, simlint.box, simlint.kappa, simlint.modified) == (1024, 25.6, 2.0, True)

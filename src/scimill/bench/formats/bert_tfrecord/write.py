@@ -7,11 +7,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import DataFile, Plan, too_small
 from scimill.bench.dataset.streams import Offsets, Stream, StreamSegment, measure, split
 from scimill.bench.kernels import sequences
 from scimill.bench.kernels.counter import stream_key, within, words
-from scimill.bench.params import CAMPAIGN, Plannable, block_size_of
+from scimill.bench.params import Plannable, block_size_of
 from scimill.parallel.world import World
 from scimill.store.checksums import crc32c
 from scimill.store.direct import Bytes
@@ -54,7 +55,7 @@ def length_crcs() -> NDArray[np.uint32]:
 
 def instances(config: Plannable, stream: int) -> Instances:
     """Law of a stream of a configuration."""
-    return Instances(stream_key(config.seed, CAMPAIGN, stream), config.sequences == "random")
+    return Instances(stream_key(config.seed, CAMPAIGN.number, stream), config.sequences == "random")
 
 
 def plan(config: Plannable, request: int, world: World) -> Plan:
@@ -64,7 +65,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
     if request < (least := held_out.size + training.offset_of(1)):
         raise too_small(request, least, "instance each for training and evaluation")
     count = training.fit(request - held_out.size, config.fit, "instance")
-    key = stream_key(config.seed, CAMPAIGN, FILES)
+    key = stream_key(config.seed, CAMPAIGN.number, FILES)
     parts = split(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
     total = max(USUAL_FILES, len(parts))
     files = [_file(f"part-{i:05}-of-{total:05}", training, *part) for i, part in enumerate(parts)]

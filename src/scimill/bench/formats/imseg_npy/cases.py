@@ -8,10 +8,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import takes_next, too_small
 from scimill.bench.kernels import volumes
 from scimill.bench.kernels.counter import stream_key, within, words
-from scimill.bench.params import CAMPAIGN, Plannable
+from scimill.bench.params import Plannable
 from scimill.store.direct import Bytes
 
 SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
@@ -43,7 +44,7 @@ class Case:
 @cache
 def key(seed: int, stream: int) -> np.uint64:
     """Key of a stream, made once."""
-    return stream_key(seed, CAMPAIGN, stream)
+    return stream_key(seed, CAMPAIGN.number, stream)
 
 
 def image(config: Plannable, case: Case, out: NDArray[np.float32], first: int) -> None:

@@ -1,4 +1,4 @@
-"""The loop that all campaigns share: blocks of this rank, one after the other, until done or asked to stop."""
+"""The loop that all campaigns share: make and write the blocks of this rank until done or asked to stop."""
 
 import time
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class BlockWriter(Protocol[Content]):
         ...
 
 
-def mill(
+def run_blocks(
     world: World, writer: BlockWriter[Made], make: Callable[[int], Made], stop: Stop, *, what: str, unit: str
 ) -> None:
     """Make and write every pending block; collective at the end only.
