@@ -90,16 +90,17 @@ class Campaign:
         return open_writer(world, output, layout, provenance, explain or configuration.explainer(config), stop)
 
     def fill(
-        self, config: Any, layout: "Layout", make_maker: Callable[[], Callable[[int], "BlockData"]],
-        output: "Output", world: World, *, maker: str, unit: str = "rows", **record: Any,
+        self, config: Any, layout: "Layout", make_block: Callable[[int], "BlockData"], output: "Output", world: World,
+        *, maker: str = "generate", unit: str = "rows", prepare: Callable[[], None] | None = None, **record: Any,
     ) -> bool:  # fmt: skip
         """Fill a store with blocks; collective. Return False where it is complete already.
 
         Parameters
         ----------
         config, layout, output, world, maker, record : see `open`.
-        make_maker : returns the function that makes a block from its number; called once, where there is work to do.
+        make_block : makes a block from its number, and from nothing else.
         unit : what a row is, for the progress.
+        prepare : called once before the first block, where there is work to do; collective.
 
         Raises
         ------
@@ -112,7 +113,9 @@ class Campaign:
         writer = self.open(config, layout, output, world, stop, maker=maker, **record)
         if writer is None:
             return False
-        run_blocks(world, writer, make_maker(), stop, what=f"{self.name} {maker}", unit=unit)
+        if prepare is not None:
+            prepare()
+        run_blocks(world, writer, make_block, stop, what=f"{self.name} {maker}", unit=unit)
         return True
 
     def require(self, reader: "Reader", *makers: str) -> None:

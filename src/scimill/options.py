@@ -4,13 +4,19 @@ import difflib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from scimill.config import Declared, Layer, build, declared, preset_names, read_preset, read_yaml, to_yaml
 from scimill.errors import ConfigError
+from scimill.parallel.report import say
+from scimill.parallel.world import world
+
+if TYPE_CHECKING:
+    from scimill.store.output import Output
+    from scimill.training.directory import RunDirectory
 
 C = TypeVar("C")
 Command = Callable[..., int | None]
@@ -19,8 +25,25 @@ ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 """Variables that hold a job's index in its array; the first is set by our own job scripts."""
 
 
+class ConfigHelp(click.Command):
+    """A command whose parameters are listed under the titles of the config classes that declare them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, grouped."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record:
+                groups.setdefault(getattr(param, "group", "Options"), []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 class Group(click.Group):
-    """A group of commands that reports a wrong command line as all user's errors are reported."""
+    """A group of commands; it reports a wrong command line as all user's errors are reported."""
+
+    command_class = ConfigHelp
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -52,21 +75,6 @@ def usage_error(error: click.UsageError) -> ConfigError:
     elif isinstance(error, click.MissingParameter) and error.param:
         what = f"missing {error.param.human_readable_name}"
     return ConfigError(what, where=path, remedy=f"{path} --help")
-
-
-class ConfigHelp(click.Command):
-    """A command whose parameters are listed under the titles of the config classes that declare them."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, grouped."""
-        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record:
-                groups.setdefault(getattr(param, "group", "Options"), []).append(record)
-        for title, records in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
 
 
 class ConfigOption(click.Option):
@@ -183,6 +191,40 @@ def _add(function: Any, option: click.Option) -> Any:
     """Attach a ready-made option as click's decorators do."""
     function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function
+
+
+def path_argument(name: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Give a command a positional path."""
+    return click.argument(name, type=click.Path(path_type=Path), **attributes)
+
+
+def fill_output(
+    output: "Output", content: str, plan: Callable[[], str], fill: Callable[[], bool], *, dry_run: bool
+) -> None:
+    """Fill an output and report it, or print what that would do; collective.
+
+    Parameters
+    ----------
+    output, content : the place, and what it holds in words.
+    plan : describes what filling it would do; called on rank 0.
+    fill : fills it; returns False where it was complete already. Collective.
+    dry_run : whether only to print the plan.
+
+    """
+    ranks = world()
+    if dry_run:
+        click.echo(ranks.on_root(plan))
+        return
+    if not fill() and ranks.is_root:
+        say(f"{output.path} was complete already")
+    click.echo(f"{output.path}: {content}")
+
+
+def report_run(directory: "RunDirectory", *, is_new: bool) -> None:
+    """Report a training run that has ended; `is_new` is False where it had ended before."""
+    if not is_new and world().is_root:
+        say(f"{directory.path} was finished already")
+    click.echo(f"{directory.path}: model.pt, metrics.csv")
 
 
 def training(function: Command) -> Command:

@@ -66,7 +66,7 @@ def generate_store(config: GenerateConfig, output: Output, world: World) -> bool
     with world.together():
         planned = hdf5.plan(config, config.size)
     output = dataclasses.replace(output, direct=config.direct)
-    return CAMPAIGN.fill(config, planned.layout, lambda: planned.make, output, world, maker="generate")
+    return CAMPAIGN.fill(config, planned.layout, planned.make, output, world)
 
 
 def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":

@@ -22,7 +22,7 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     is_new = CAMPAIGN.fill(
-        config, source.layout(picks), lambda: source.maker(picks, changes(config)),
+        config, source.layout(picks), source.maker(picks, changes(config)),
         dataclasses.replace(output, direct=config.direct), world,
         maker="scale", text=text, explain=functools.partial(explain, config, identity),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Generating droplets: blocks to kernel to store."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,8 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
 
     """
     layout = fields.generated(config)
-
-    def make_maker() -> Callable[[int], BlockData]:
-        compile_kernel(config, world)
-        return block_maker(config, layout)
-
-    return CAMPAIGN.fill(config, layout, make_maker, output, world, maker="generate", unit="droplets")
+    make_block, prepare = block_maker(config, layout), partial(compile_kernel, config, world)
+    return CAMPAIGN.fill(config, layout, make_block, output, world, unit="droplets", prepare=prepare)
 
 
 def compile_kernel(config: GenerateConfig, world: World) -> None:

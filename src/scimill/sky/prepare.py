@@ -145,12 +145,10 @@ def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Outp
 
     """
     plan = world.on_root(make_plan, config, index, nodes)
-
-    def make_maker() -> Callable[[int], BlockData]:
-        world.on_root(_compile)
-        return block_maker(plan)
-
-    is_new = CAMPAIGN.fill(plan.config, plan.layout, make_maker, output, world, maker="prepare", unit="pairs")
+    is_new = CAMPAIGN.fill(
+        plan.config, plan.layout, block_maker(plan), output, world,
+        maker="prepare", unit="pairs", prepare=lambda: world.on_root(_compile),
+    )  # fmt: skip
     return plan if is_new else None
 
 

@@ -1,7 +1,6 @@
 """Coarse states of a fine run: a store of snapshots (which are blocks) from which `simulate` goes on."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +31,8 @@ def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
     """
     record = world.on_root(describe, config)
     with open_fine(config, check=False) as fine:
-        make_maker = partial(block_maker, record, fine)
-        layout = layout_of(record, fine)
-        return CAMPAIGN.fill(record, layout, make_maker, output, world, maker="coarsen", unit="snapshots")
+        layout, make_block = layout_of(record, fine), block_maker(record, fine)
+        return CAMPAIGN.fill(record, layout, make_block, output, world, maker="coarsen", unit="snapshots")
 
 
 def describe(config: CoarsenConfig) -> CoarsenRecord:

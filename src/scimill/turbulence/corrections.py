@@ -6,7 +6,7 @@ A pair of snapshots is a block, so all ranks make one set in one pass. `open_cor
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -114,9 +114,8 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
     record = world.on_root(describe, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
-        make_maker = partial(block_maker, record, fine, pairs)
-        layout = layout_of(record, len(pairs))
-        return CAMPAIGN.fill(record, layout, make_maker, output, world, maker="corrections", unit="pairs")
+        layout, make_block = layout_of(record, len(pairs)), block_maker(record, fine, pairs)
+        return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
 def describe(config: CorrectionsConfig) -> CorrectionsRecord:

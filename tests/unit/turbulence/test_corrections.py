@@ -16,7 +16,7 @@ from scimill.store.checksums import bytes_checksum, row_checksum
 from scimill.store.layout import Layout
 from scimill.store.output import Output
 from scimill.store.verify import verify
-from scimill.turbulence.corrections import CHANGES, CHANNELS, Corrections, make, open_corrections, plan
+from scimill.turbulence.corrections import CHANGES, CHANNELS, Corrections, describe_corrections, make, open_corrections
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.solver import Solver, potential
 from scimill.turbulence.params import CorrectionsConfig, SimulateConfig
@@ -276,7 +276,7 @@ def test_snapshots_before_the_start_are_left_out(run: Path, tmp_path: Path) -> N
 
 def test_a_dry_run_tells_the_plan(run: Path, tmp_path: Path) -> None:
     config = build(CorrectionsConfig, [Layer("test", {"fine": str(run), "factor": 3, "steps": 4})])
-    told = plan(config, Output(tmp_path / "a.h5"))
+    told = describe_corrections(config, Output(tmp_path / "a.h5"))
     assert "96 x 96 to 32 x 32" in told
     assert "pairs     12" in told
     assert not list(tmp_path.iterdir())

@@ -111,7 +111,7 @@ def write_structures(config: TrainConfig, rows: Columns, output: Output, world: 
         span = layout.span(block)
         return BlockData({name: np.ascontiguousarray(values[span]) for name, values in rows.items()})
 
-    CAMPAIGN.fill(config, layout, lambda: make, output, world, maker="structures")
+    CAMPAIGN.fill(config, layout, make, output, world, maker="structures")
 
 
 class MemberTask(PotentialTask):

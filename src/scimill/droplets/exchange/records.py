@@ -5,7 +5,6 @@ every record's place is known beforehand.
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -73,8 +72,8 @@ def import_files(config: ImportConfig, output: Output, world: World) -> bool:
     """
     counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
     layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
-    make_maker = partial(_importer, config, counts, layout)
-    return CAMPAIGN.fill(config, layout, make_maker, output, world, maker="import-data", unit="records")
+    make_block = _importer(config, counts, layout)
+    return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
 
 
 def _importer(config: ImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:

@@ -1,7 +1,6 @@
 """Features and embeddings of all pairs of a store, by trained networks, into a store of their own."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,8 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
             model, content, identity = load_model(model_path)
             plan = _identified(config, identity, describe_store(reader)["identity"])
         made = layout(model, reader.layout)
-        make_maker = partial(_block_maker, model, content, plan, reader)
-        return CAMPAIGN.fill(plan, made, make_maker, output, world, maker=EMBED, unit="pairs")
+        make_block = _block_maker(model, content, plan, reader)
+        return CAMPAIGN.fill(plan, made, make_block, output, world, maker=EMBED, unit="pairs")
 
 
 def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
