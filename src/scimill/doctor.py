@@ -28,6 +28,7 @@ from scimill import __version__
 from scimill.errors import ConfigError, ScimillError, StorageError
 from scimill.parallel.partition import share
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
+from scimill.plugins import installed
 
 TIMEOUT = 20.0  # s after which two ranks, or a tool that was asked for its version, are taken to hang
 OLDEST_HDF5 = (1, 10, 7)  # the first that lets a program choose its file locking
@@ -183,6 +184,14 @@ def _installed(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def campaigns(_: Patient) -> Finding:
+    """Installed campaigns, those of other packages with their version, and those that cannot be used."""
+    plugins = installed().values()
+    names = [plugin.name if plugin.is_own else f"{plugin.name} ({plugin.package})" for plugin in plugins]
+    failures = "; ".join(f"{plugin.name} ({plugin.package}): {plugin.failure}" for plugin in plugins if plugin.failure)
+    return Finding(f"{', '.join(names)}", f"repair or uninstall {failures}" if failures else "")
 
 
 def kernel_cache(_: Patient) -> Finding:
@@ -541,6 +550,7 @@ def model_and_vectors() -> tuple[str, str]:
 
 CHECKS: dict[str, Check] = {
     "scimill": versions,
+    "campaigns": campaigns,
     "kernel cache": kernel_cache,
     "processor": processor,
     "mpi": mpi,

@@ -32,6 +32,11 @@ class Plugin:
     failure: str = ""
 
     @property
+    def is_own(self) -> bool:
+        """Whether scimill ships it."""
+        return self.package.split(" ")[0] == OWN_PACKAGE
+
+    @property
     def help(self) -> str:
         """One line for ``scimill --help``."""
         return self.campaign.help if self.campaign else f"cannot be used: {self.failure}"
@@ -88,11 +93,11 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     if not isinstance(campaign, Campaign) or campaign.name != point.name:
         failure = f"entry point {point.name} must name a scimill.campaign.Campaign of the same name"
         return Plugin(point.name, package, failure=failure)
-    is_own = point.dist is not None and point.dist.name == OWN_PACKAGE
-    if not is_own and not RESERVED_NUMBERS <= campaign.number < 2**32:
+    plugin = Plugin(point.name, package, campaign)
+    if not plugin.is_own and not RESERVED_NUMBERS <= campaign.number < 2**32:
         failure = f"its stream number is {campaign.number}; allowed: {RESERVED_NUMBERS} to {2**32 - 1}"
         return Plugin(point.name, package, failure=failure)
-    return Plugin(point.name, package, campaign)
+    return plugin
 
 
 def _refuse_conflicts(plugins: list[Plugin]) -> Iterator[Plugin]:

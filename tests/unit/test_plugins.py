@@ -39,7 +39,7 @@ def refusal(folder: Path, name: str) -> str:
 
 
 def test_the_shipped_campaigns_are_found_in_the_order_of_their_numbers():
-    names = [name for name, plugin in installed().items() if plugin.load().package.startswith("scimill.")]
+    names = [name for name, plugin in installed().items() if plugin.is_own]
     assert names == ["droplets", "turbulence", "bench", "atoms", "sky"]
 
 
@@ -50,6 +50,7 @@ def test_a_campaign_that_cannot_be_imported_breaks_only_its_own_commands(tmp_pat
     listed = scimill(tmp_path, "--help")
     assert listed.returncode == 0
     assert "tides" in listed.stdout
+    assert "tides (tides-package 2.1)" in scimill(tmp_path, "doctor", str(tmp_path)).stdout
     assert scimill(tmp_path, "droplets", "generate", "x.h5", "--count", "1", "--print-config").returncode == 0
 
 
