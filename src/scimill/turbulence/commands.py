@@ -17,7 +17,7 @@ from scimill.turbulence.params import (
     CorrectionsConfig,
     RolloutConfig,
     SimulateConfig,
-    TrainConfig,
+    TurbulenceTrainConfig,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
 @turbulence.command(cls=ConfigHelp)
 @click.argument("store", metavar="CORRECTIONS", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig)
-def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+@configured(TurbulenceTrainConfig)
+def train(config: TurbulenceTrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train the network that corrects coarse steps on the pairs of CORRECTIONS.
 
     First one step; then go on with --weights RUN --unroll 4, where each sample goes on from its own corrected states.

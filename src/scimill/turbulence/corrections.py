@@ -24,9 +24,9 @@ from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
-from scimill.turbulence.kernels.equations import Physics
-from scimill.turbulence.kernels.pairs import Irregular, Pair, interval_of, pair_up
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
+from scimill.turbulence.kernels.solver import Diverged, FlowSolver
 from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
 from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
@@ -62,9 +62,9 @@ class CoarseStep:
     """
 
     def __init__(
-        self, physics: Physics, points: int, config: CorrectionsConfig, duration: float, substeps: int
+        self, physics: FlowPhysics, points: int, config: CorrectionsConfig, duration: float, substeps: int
     ) -> None:
-        self._solver = Solver(physics, points, config.scheme)
+        self._solver = FlowSolver(physics, points, config.scheme)
         self._factor, self._method = config.factor, config.coarsening
         self._duration, self._substeps = duration, substeps
 
@@ -160,7 +160,7 @@ def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
     return Layout(pairs, 1, (*fields, time, member), ledger=ledger)
 
 
-def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[Pair]) -> Callable[[int], BlockData]:
+def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:
     """Return the function that makes a pair from its number."""
     step = CoarseStep(fine.snapshots.physics, record.points, record, record.duration, record.substeps or 1)
 
@@ -181,7 +181,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[Pair]) -> 
     return make
 
 
-def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: Pair) -> NumericalError:
+def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: SnapshotPair) -> NumericalError:
     """Tell a user how many substeps the pair would need."""
     needed = math.ceil(record.duration / (SAFETY * stable))
     return NumericalError(

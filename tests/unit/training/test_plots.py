@@ -18,7 +18,7 @@ from scimill.cli import scimill as command_line
 from scimill.config import Layer, build
 from scimill.droplets.generate import generate
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -38,7 +38,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=600, block_size=100, tolerance=1e-4), Output(path), World(None))
     return path
@@ -49,7 +49,7 @@ def train(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
     """Train a run."""
 
     def run(path: Path, **values: Any) -> Path:
-        config = build(TrainConfig, [Layer("test", {**BRIEF, **values})])
+        config = build(DropletsTrainConfig, [Layer("test", {**BRIEF, **values})])
         assert train_network(config, store, RunDirectory(path, is_trial=True), World(None))
         return path
 

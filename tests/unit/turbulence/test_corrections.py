@@ -18,7 +18,7 @@ from scimill.store.output import Output
 from scimill.store.verify import verify
 from scimill.turbulence.corrections import CHANGES, CHANNELS, Corrections, describe_corrections, make, open_corrections
 from scimill.turbulence.kernels import coarse
-from scimill.turbulence.kernels.solver import Solver, potential
+from scimill.turbulence.kernels.solver import FlowSolver, potential
 from scimill.turbulence.params import CorrectionsConfig, SimulateConfig
 from scimill.turbulence.simulate import simulate
 from scimill.turbulence.snapshots import open_snapshots
@@ -56,7 +56,7 @@ def pairs(run: Path) -> Corrections:
 
 def resolved(state: tuple[np.ndarray, np.ndarray], pairs: Corrections, method: str = "spectral") -> tuple[Any, Any]:
     """Coarse state as far as the coarse scheme resolves it."""
-    solver = Solver(pairs.physics, pairs.points, pairs.scheme)
+    solver = FlowSolver(pairs.physics, pairs.points, pairs.scheme)
     solver.load(*coarse.coarsen_state(*state, FACTOR, method))
     return solver.fields()
 
@@ -79,7 +79,7 @@ def test_coarse_step_and_correction_make_the_coarsened_truth(run: Path, pairs: C
 
 
 def test_the_state_is_that_after_one_coarse_step(run: Path, pairs: Corrections) -> None:
-    solver = Solver(pairs.physics, pairs.points, pairs.scheme)
+    solver = FlowSolver(pairs.physics, pairs.points, pairs.scheme)
     with open_snapshots(run) as fine:
         for pair in (0, len(pairs) - 1):
             before = int(np.argmin(np.abs(fine.times[0] - (pairs.times[pair] - pairs.duration))))

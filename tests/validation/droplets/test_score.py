@@ -23,7 +23,7 @@ from scimill.droplets.learning.export import export
 from scimill.droplets.learning.network import MODEL_INPUTS
 from scimill.droplets.learning.score import Errors, summary
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.droplets.pictures import error_maps
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import World
@@ -40,7 +40,7 @@ Mill = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Mill:
+def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Mill:
     """Generate a store, once for each set of values; the network is trained on that of no values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
@@ -61,7 +61,7 @@ def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     folder = tmp_path_factory.mktemp("runs")
     for name, shares in SPLITS.items():
         brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "hidden": [8, 6], **shares}
-        config = build(TrainConfig, [Layer("test", brief)])
+        config = build(DropletsTrainConfig, [Layer("test", brief)])
         try:
             assert train_network(config, mill(), RunDirectory(folder / name), World(None))
         finally:

@@ -11,7 +11,7 @@ from scimill.droplets.kernels.physics import Constants, saturation_pressure
 Single = NDArray[np.float32]
 
 
-class Model(NamedTuple):
+class SolverSettings(NamedTuple):
     """Everything but the droplets that a result depends on."""
 
     constants: Constants
@@ -25,7 +25,7 @@ class Model(NamedTuple):
     """m"""
 
 
-def solve(model: Model, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
+def solve(model: SolverSettings, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
     """Integrate droplets to their output times.
 
     Parameters

@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from scimill.config import declared, parse_yaml
 from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
+from scimill.droplets.learning.network import (
+    MODEL_INPUTS,
+    DropletNetwork,
+    DropletNetworkSpec,
+    fields,
+    predict,
+    samples_of,
+)
 from scimill.droplets.learning.train import is_flagged, read_generation
-from scimill.droplets.params import GenerateConfig, solute_per_salinity
+from scimill.droplets.params import DropletsGenerateConfig, solute_per_salinity
 from scimill.errors import InputError
 from scimill.files import replacing
 from scimill.pictures import make_folder
@@ -78,7 +85,7 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
     return table(found, errors.content)
 
 
-def _require_same_physics(spec: Spec, reader: Reader) -> None:
+def _require_same_physics(spec: DropletNetworkSpec, reader: Reader) -> None:
     data = read_generation(reader)
     ours = (*spec.constants, *spec.saturation, spec.solute_per_salinity)
     theirs = (
@@ -114,7 +121,7 @@ def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> No
     """Refuse a longer or a shorter store of the same random droplets."""
     ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
     theirs = parse_yaml(trained_on["config"], "the training data").values
-    draws = [name for name, known in declared(GenerateConfig).items() if known.affects_data and name != "count"]
+    draws = [name for name, known in declared(DropletsGenerateConfig).items() if known.affects_data and name != "count"]
     if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
         raise InputError(
             "its droplets are those that the network was trained on: only their number differs",

@@ -38,7 +38,7 @@ class Population(NamedTuple):
         return self.weight * len(self.values["time"])
 
 
-class Sample(NamedTuple):
+class DropletSample(NamedTuple):
     """What is drawn of a store."""
 
     accepted: Population
@@ -67,7 +67,7 @@ class Group(NamedTuple):
     temperature: NDArray[np.float32]
 
 
-def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
+def read_sample(reader: Reader, most: int = MOST_RECORDS) -> DropletSample:
     """Read about `most` records, evenly over the finished blocks; which ones is random, but the same each time.
 
     Records that have no place on logarithmic axes, or no finite state, are left out, which `content` then says.
@@ -85,7 +85,9 @@ def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
     content = f"{read['time'].size // samples:,} of {reader.layout.rows:,} droplets"
     content += f", {samples} times each" if samples > 1 else ""
     missing = read["time"].size - drawn["time"].size
-    return Sample(accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else ""))
+    return DropletSample(
+        accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else "")
+    )
 
 
 def finished_blocks(reader: Reader, most: int = MOST_BLOCKS) -> list[int]:

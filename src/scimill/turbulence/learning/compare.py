@@ -24,9 +24,9 @@ from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.pictures import make_folder
 from scimill.turbulence.kernels.resemblance import Likeness, flux, horizon, likeness, resampled, spectrum
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.kernels.solver import Diverged, FlowSolver
 from scimill.turbulence.learning.models import Correction, open_correction
-from scimill.turbulence.learning.network import Spec
+from scimill.turbulence.learning.network import CorrectionNetworkSpec
 from scimill.turbulence.learning.rollout import CorrectedSolver, check_physics
 from scimill.turbulence.params import CompareConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
@@ -46,11 +46,11 @@ COURANT = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class CandidateRun:
     """One way to run: a solver, and how it takes a coarse step's time."""
 
     name: str
-    solver: Solver
+    solver: FlowSolver
     step: float | None
     """longest step; chosen by the Courant number where None"""
 
@@ -97,7 +97,7 @@ class Averaged:
 class Comparison:
     """All that was measured."""
 
-    spec: Spec
+    spec: CorrectionNetworkSpec
     points: dict[str, int]
     """of each run's grid"""
     times: Numbers
@@ -176,7 +176,7 @@ class Truth:
     ConfigError : its snapshots do not lie on coarse steps.
     """
 
-    def __init__(self, store: Snapshots, spec: Spec) -> None:
+    def __init__(self, store: Snapshots, spec: CorrectionNetworkSpec) -> None:
         self.store, self.spec = store, spec
         if store.points < spec.points:
             allowed = f"{spec.points} points or more on each side"
@@ -243,23 +243,23 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
     )  # fmt: skip
 
 
-def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[Run]:
+def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
     """Make all ways to run; the finer one's grid is chosen on rank 0. Collective."""
     spec = truth.spec
     equations = physics(dict(spec.physics))
-    plain = Solver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
-    uncorrected = Run(UNCORRECTED, plain, spec.step / spec.substeps)
-    corrected = Run(CORRECTED, CorrectedSolver(spec, correction.model), None)
+    plain = FlowSolver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
+    uncorrected = CandidateRun(UNCORRECTED, plain, spec.step / spec.substeps)
+    corrected = CandidateRun(CORRECTED, CorrectedSolver(spec, correction.model), None)
     points = world.on_root(_equal_cost, corrected, truth, starts)
     return [uncorrected, corrected, _finer(truth, points)]
 
 
-def _finer(truth: Truth, points: int) -> Run:
-    solver = Solver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
-    return Run(FINER, solver, None)
+def _finer(truth: Truth, points: int) -> CandidateRun:
+    solver = FlowSolver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
+    return CandidateRun(FINER, solver, None)
 
 
-def _equal_cost(corrected: Run, truth: Truth, starts: Sequence[Start]) -> int:
+def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
     """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
     coarse = truth.spec.points
     limit = _cost(corrected, truth, starts)
@@ -274,7 +274,7 @@ def _equal_cost(corrected: Run, truth: Truth, starts: Sequence[Start]) -> int:
     return chosen
 
 
-def _cost(run: Run, truth: Truth, starts: Sequence[Start]) -> float:
+def _cost(run: CandidateRun, truth: Truth, starts: Sequence[Start]) -> float:
     """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
     duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // SOME)]
     costs = []
@@ -299,7 +299,7 @@ def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, pr
     return found
 
 
-def _states(run: Run, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
+def _states(run: CandidateRun, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
     """Run from a start; yield the state at each snapshot's time, None once it has broken down, and its CPU time."""
     run.load(truth.whole(start) if run.name == FINER else truth.filtered(start))
     try:
@@ -314,7 +314,7 @@ def _states(run: Run, truth: Truth, start: Start, frames: int) -> Iterator[tuple
             yield None, 0.0
 
 
-def _follow(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
+def _follow(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
     """Errors of all runs from a start."""
     found = {}
     for run in runs:
@@ -329,7 +329,7 @@ def _follow(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dic
     return found
 
 
-def _average(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
+def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
     """Fluxes and spectra of the truth and all runs, from a start on."""
     there = (truth.filtered(Start(start.member, start.snapshot + frame)) for frame in range(1, frames + 1))
     found = {"truth": _averaged(there, truth.spec.box)}

@@ -43,7 +43,7 @@ def packages() -> Path:
 
 
 class RedisModel:
-    """A model in a database; a context manager. Usable as an `inference.Model`.
+    """A model in a database; a context manager. Usable as an `inference.InferenceModel`.
 
     Parameters
     ----------

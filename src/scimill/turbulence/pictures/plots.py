@@ -15,8 +15,8 @@ from scimill.turbulence.corrections import CHANGES, STATE, Corrections, is_corre
 from scimill.turbulence.exchange.export_data import of_corrections, of_snapshots
 from scimill.turbulence.exchange.layouts import Trajectories
 from scimill.turbulence.kernels import diagnostics
-from scimill.turbulence.kernels.equations import Physics
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.kernels.spectral import highest_mode
 from scimill.turbulence.pictures import drawing
 from scimill.turbulence.pictures.drawing import Curve, Moment
@@ -97,7 +97,7 @@ def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
     return runs, figures
 
 
-def describe(physics: Physics, points: int) -> str:
+def describe(physics: FlowPhysics, points: int) -> str:
     """One line on the equations and the grid."""
     kind = "modified Hasegawa–Wakatani" if physics.modified else "Hasegawa–Wakatani"
     diffusions = {"Dn": physics.density_diffusion, "Dω": physics.vorticity_diffusion}
@@ -206,9 +206,9 @@ def _spectra(snapshots: Snapshots, runs: Trajectories, member: int, index: int) 
     return spectra_of(snapshots.physics, fields["density"], fields["vorticity"])
 
 
-def spectra_of(physics: Physics, density: drawing.Array, vorticity: drawing.Array) -> Array:
+def spectra_of(physics: FlowPhysics, density: drawing.Array, vorticity: drawing.Array) -> Array:
     """Spectra of a state, shape (spectra, shells), see `diagnostics.SPECTRA`; without aliasing, so up to 2/3."""
-    solver = Solver(physics, density.shape[0])
+    solver = FlowSolver(physics, density.shape[0])
     solver.load(density.astype(np.float64), vorticity.astype(np.float64))
     return solver.spectra()
 

@@ -20,7 +20,7 @@ from scimill.turbulence.coarsen import coarsen
 from scimill.turbulence.corrections import make, open_corrections
 from scimill.turbulence.exchange.export_data import export
 from scimill.turbulence.kernels import augmentation, coarse
-from scimill.turbulence.kernels.solver import Solver, potential
+from scimill.turbulence.kernels.solver import FlowSolver, potential
 from scimill.turbulence.params import CoarsenConfig, CorrectionsConfig, SimulateConfig
 from scimill.turbulence.pictures import drawing, plots
 from scimill.turbulence.simulate import simulate
@@ -59,7 +59,7 @@ def coarsened(run: Path, output: Path, **values: Any) -> Path:
 
 def rate(state: np.ndarray, scheme: str, physics: Any) -> np.ndarray:
     """Right-hand side by a central difference of two tiny steps; its error is the same for a state and its mirror."""
-    solver, after = Solver(physics, state.shape[-1], scheme), []
+    solver, after = FlowSolver(physics, state.shape[-1], scheme), []
     for length in (1e-3, 2e-3):
         solver.load(*state)
         solver.step(length)
