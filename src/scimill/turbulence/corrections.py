@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,51 +50,44 @@ SAFETY = 0.8
 
 
 class CoarseStep:
-    """Coarsening, and the coarse step that is to be corrected.
+    """The coarse step that is to be corrected, from any state.
 
     Parameters
     ----------
     physics : of the fine run, whose box the coarse grid shares.
     points : of the coarse grid.
-    config : how to coarsen, and the scheme of the step.
+    scheme : of the coarse step.
     duration, substeps : time of the coarse step, and the equal Runge–Kutta steps that it is made of.
 
     """
 
     def __init__(
-        self, physics: FlowPhysics, points: int, config: CorrectionsConfig, duration: float, substeps: int
+        self, physics: FlowPhysics, points: int, scheme: Literal["spectral", "arakawa"], duration: float, substeps: int
     ) -> None:
-        self._solver = FlowSolver(physics, points, config.scheme)
-        self._factor, self._method = config.factor, config.coarsening
-        self._duration, self._substeps = duration, substeps
+        self._solver = FlowSolver(physics, points, scheme)
+        self._duration, self._length = duration, duration / substeps
 
-    def coarsen(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> State:
-        """Fine state on the coarse grid, as far as the coarse scheme resolves it."""
-        self._solver.load(*coarse.coarsen_state(density, vorticity, self._factor, self._method))
+    def resolved(self, state: State) -> State:
+        """Return what the scheme resolves of a coarse state."""
+        self._solver.load(*state)
         return self._solver.fields()
 
-    def stable(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> float:
-        """Longest Runge–Kutta step that is stable from a fine state."""
-        return self.stable_of(self.coarsen(density, vorticity))
-
-    def stable_of(self, state: State) -> float:
+    def stable(self, state: State) -> float:
         """Longest Runge–Kutta step that is stable from a coarse state."""
         self._solver.load(*state)
         return self._solver.longest_stable_step()
 
-    def correct(self, before: State, after: State) -> dict[str, Grid]:
-        """Fields of a pair, by name, from its coarse states before and after the step.
+    def advance(self, state: State) -> tuple[Grid, Grid, Grid]:
+        """Density, vorticity and potential after the step.
 
         Raises
         ------
         Diverged : the step is not stable.
         """
-        self._solver.load(*before)
-        self._solver.advance(self._duration, self._duration / self._substeps)
-        self._solver.speed()  # which finds values that are no numbers
-        density, vorticity = self._solver.fields()
-        made = (density, vorticity, self._solver.potential(), after[0] - density, after[1] - vorticity)
-        return dict(zip(CHANNELS, made, strict=True))
+        self._solver.load(*state)
+        self._solver.advance(self._duration, self._length)
+        self._solver.speed()  # raises where a value is not finite
+        return *self._solver.fields(), self._solver.potential()
 
 
 # ---- making a store ---------------------------------------------------------------------------------------------
@@ -141,9 +134,15 @@ def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
 
 def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
     """Fewest Runge–Kutta steps of a coarse step that leave a margin to instability in snapshots of the whole run."""
-    step = CoarseStep(fine.snapshots.physics, points, config, duration, 1)
+    step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1)
     chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED).astype(int)).tolist()
-    return max(1, *(math.ceil(duration / (SAFETY * step.stable(*fine.state(index)))) for index in chosen))
+    stable = (step.stable(_coarse_state(step, fine, index, config)) for index in chosen)
+    return max(1, *(math.ceil(duration / (SAFETY * length)) for length in stable))
+
+
+def _coarse_state(step: CoarseStep, fine: FineRun, index: int, config: CorrectionsConfig) -> State:
+    """The index-th fine state on the coarse grid, as far as the coarse scheme resolves it."""
+    return step.resolved(coarse.coarsen_state(*fine.state(index), config.factor, config.coarsening))
 
 
 def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
@@ -162,16 +161,17 @@ def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
 
 def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:
     """Return the function that makes a pair from its number."""
-    step = CoarseStep(fine.snapshots.physics, record.points, record, record.duration, record.substeps or 1)
+    step = CoarseStep(fine.snapshots.physics, record.points, record.scheme, record.duration, record.substeps or 1)
 
     def make(block: int) -> BlockData:
         pair = pairs[block]
-        before, after = (step.coarsen(*fine.state(index)) for index in (pair.before, pair.after))
+        before, after = (_coarse_state(step, fine, index, record) for index in (pair.before, pair.after))
         try:
-            fields = step.correct(before, after)
+            fields = step.advance(before)
         except Diverged as error:
-            raise _unstable(error, step.stable_of(before), record, pair) from None
-        stored = {name: values.astype(record.precision) for name, values in fields.items()}
+            raise _unstable(error, step.stable(before), record, pair) from None
+        values = (*fields, *(there - here for there, here in zip(after, fields, strict=False)))
+        stored = {name: field.astype(record.precision) for name, field in zip(CHANNELS, values, strict=True)}
         moments = [(values.mean(dtype=np.float64), values.var(dtype=np.float64)) for values in stored.values()]
         mean, variance = np.array(moments).T
         rows: dict[str, NDArray[np.generic]] = {name: values[None] for name, values in stored.items()}

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from scimill.errors import ConfigError, InputError
@@ -23,8 +22,20 @@ from scimill.files import replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.pictures import make_folder
-from scimill.turbulence.kernels.resemblance import Likeness, flux, horizon, likeness, resampled, spectrum
+from scimill.turbulence.kernels.resemblance import flux, likeness, resampled, spectrum
 from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.learning.comparison import (
+    CORRECTED,
+    DIVERGED,
+    FINER,
+    RUNS,
+    UNCORRECTED,
+    Averaged,
+    Comparison,
+    Followed,
+    Numbers,
+    Start,
+)
 from scimill.turbulence.learning.models import Correction, open_correction
 from scimill.turbulence.learning.network import CorrectionNetworkSpec
 from scimill.turbulence.learning.rollout import CorrectedSolver, check_physics
@@ -32,14 +43,11 @@ from scimill.turbulence.params import CompareConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 T = TypeVar("T")
-Numbers = NDArray[np.float64]
-UNCORRECTED, CORRECTED, FINER = RUNS = ("uncorrected", "corrected", "finer")
-LOST = Likeness(np.nan, np.nan, np.nan)
 MEASURED = 10
 """Coarse steps that a cost is measured over."""
-SOME = 4
+COST_STARTS = 4
 """Starts that a cost is measured from."""
-FAR = 1.5
+COST_CUTOFF = 1.5
 """Cost, relative to the limit, above which no larger grid is tried."""
 COURANT = 1.0
 """Courant number of the finer run, the default of ``turbulence simulate``."""
@@ -67,66 +75,6 @@ class CandidateRun:
     def state(self, points: int) -> Numbers:
         """Density and vorticity on a grid, shape (2, points, points)."""
         return resampled(np.stack(self.solver.fields()), points)
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Where the errors of all runs are followed from."""
-
-    member: int
-    snapshot: int
-
-
-@dataclasses.dataclass
-class Followed:
-    """A run from a start: how alike it is to the truth at its snapshots, and the CPU time that it took."""
-
-    alike: list[Likeness]
-    cpu: float
-
-
-@dataclasses.dataclass
-class Averaged:
-    """A run's, or the truth's, flux along time and mean spectrum of the vorticity."""
-
-    flux: list[float]
-    spectrum: Numbers
-
-
-@dataclasses.dataclass
-class Comparison:
-    """All that was measured."""
-
-    spec: CorrectionNetworkSpec
-    points: dict[str, int]
-    """of each run's grid"""
-    times: Numbers
-    starts: list[Start]
-    followed: dict[str, list[Followed]]
-    """of each run, from each start"""
-    averaged: dict[str, list[Averaged]]
-    """of the truth and each run, of each member; empty where no statistics were asked for"""
-    interval: float
-    threshold: float
-    truth_points: int
-    truth_cost: float
-
-    def cost(self, run: str) -> float:
-        """CPU seconds per unit of time."""
-        runs = self.followed[run]
-        return sum(each.cpu for each in runs) / (len(runs) * float(self.times[-1]))
-
-    def measures(self, run: str) -> Numbers:
-        """Likeness along time, shape (starts, times, 3)."""
-        return np.array([each.alike for each in self.followed[run]])
-
-    def horizons(self, run: str) -> Numbers:
-        """Horizon from each start."""
-        return np.array([horizon(self.times, each[:, 2], self.threshold) for each in self.measures(run)])
-
-    def mean_flux(self, run: str) -> float:
-        """Flux, averaged over time and members."""
-        return float(np.mean([each.flux for each in self.averaged[run]])) if self.averaged else np.nan
 
 
 def compare(config: CompareConfig, truth: Path, folder: Path, world: World) -> str:
@@ -269,14 +217,14 @@ def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) 
         cost = _cost(_finer(truth, points), truth, starts)
         if cost <= limit:
             chosen = points
-        if cost > FAR * limit:
+        if cost > COST_CUTOFF * limit:
             break
     return chosen
 
 
 def _cost(run: CandidateRun, truth: Truth, starts: Sequence[Start]) -> float:
     """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
-    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // SOME)]
+    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
     costs = []
     for start in (starts[0], *some):  # the first one compiles
         run.load(truth.whole(start))
@@ -323,7 +271,7 @@ def _follow(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: in
         for frame in range(1, frames + 1):
             state, seconds = next(states)
             there = truth.filtered(Start(start.member, start.snapshot + frame))
-            alike.append(LOST if state is None else likeness(state, there))
+            alike.append(DIVERGED if state is None else likeness(state, there))
             cpu += seconds
         found[run.name] = Followed(alike, cpu)
     return found
@@ -361,11 +309,11 @@ def _write(found: Comparison, folder: Path) -> str:
     from scimill.turbulence.pictures import comparison_plots
 
     _write_csv(folder / "errors.csv", ERRORS, _error_rows(found))
-    _write_csv(folder / "summary.csv", HEAD, summary(found))
+    _write_csv(folder / "summary.csv", HEAD, summary_rows(found))
     if found.averaged:
         _write_csv(folder / "statistics.csv", STATISTICS, _statistic_rows(found))
     comparison_plots.plot(found, folder)
-    return table(found)
+    return describe_comparison(found)
 
 
 ERRORS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
@@ -386,7 +334,7 @@ def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
                 yield (run, member, frame * found.interval, value)
 
 
-def summary(found: Comparison) -> list[Any]:
+def summary_rows(found: Comparison) -> list[Any]:
     """Rows of the summary, under `HEAD`."""
     at = int(np.argmin(np.abs(found.times - MOMENT)))
     rows = []
@@ -410,9 +358,9 @@ def _write_csv(path: Path, head: Sequence[str], rows: Iterable[tuple[object, ...
         part.write_text(text.getvalue(), "utf-8")
 
 
-def table(found: Comparison) -> str:
+def describe_comparison(found: Comparison) -> str:
     """Write the summary for people."""
-    rows = summary(found)
+    rows = summary_rows(found)
     moment, end = rows[0][3], float(found.times[-1])
     lines = [
         f"{len(found.starts)} starts; truth {found.truth_points}², {found.truth_cost:.3g} CPU s per time, "

@@ -169,8 +169,8 @@ class CorrectionTask:
     fields: tuple[str, ...] = (*VARIABLES, *CORRECTIONS)
 
     def __init__(
-        self, spec: CorrectionNetworkSpec, seed: int, groups: Sequence[int], *, span: int = 1, advance: Advance | None = None,
-        augmented: bool = True, weights: Mapping[str, Any] | None = None,
+        self, spec: CorrectionNetworkSpec, seed: int, groups: Sequence[int], *, span: int = 1,
+        advance: Advance | None = None, augmented: bool = True, weights: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         torch.manual_seed(seed)
         self.model = CorrectionNetwork(spec)

@@ -12,10 +12,17 @@ from scimill.parallel.world import World
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
-from scimill.turbulence.corrections import Corrections
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.corrections import CoarseStep, Corrections
+from scimill.turbulence.kernels.solver import Diverged
 from scimill.turbulence.learning.models import load_network
-from scimill.turbulence.learning.network import CORRECTIONS, VARIABLES, CorrectionNetworkSpec, CorrectionTask, in_band
+from scimill.turbulence.learning.network import (
+    CORRECTIONS,
+    VARIABLES,
+    Advance,
+    CorrectionNetworkSpec,
+    CorrectionTask,
+    in_band,
+)
 from scimill.turbulence.params import TurbulenceTrainConfig
 
 MEASURED = 64
@@ -44,7 +51,7 @@ def make_task(config: TurbulenceTrainConfig, reader: Reader, world: World) -> Co
         spec, weights = network.spec, content["state"]
     return CorrectionTask(
         spec, config.seed, data.members.tolist(), span=config.unroll, augmented=config.augment, weights=weights,
-        advance=CoarseStep(data).advance if config.unroll > 1 else None,
+        advance=make_advance(data) if config.unroll > 1 else None,
     )  # fmt: skip
 
 
@@ -103,30 +110,18 @@ def _require_same(stored: CorrectionNetworkSpec, asked: CorrectionNetworkSpec, w
         raise InputError(f"these weights are of another network: {what}", where=where)
 
 
-class CoarseStep:
-    """The coarse step of a store of corrections, from any state.
+def make_advance(data: Corrections) -> Advance:
+    """Return the coarse step of a store of corrections, from any state.
 
-    Parameters
-    ----------
-    data : whose step it is.
-
+    It raises `NumericalError` where the step is not stable.
     """
+    step = CoarseStep(data.physics, data.points, data.scheme, data.duration, data.substeps)
 
-    def __init__(self, data: Corrections) -> None:
-        self._solver = FlowSolver(data.physics, data.points, data.scheme)
-        self._duration, self._length = data.duration, data.duration / data.substeps
-
-    def advance(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Advance density and vorticity, (2, x, y); return the variables after the step, (3, x, y).
-
-        Raises
-        ------
-        NumericalError : the step is not stable for such a state.
-        """
-        self._solver.load(state[0], state[1])
+    def advance(state: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
-            self._solver.advance(self._duration, self._length)
+            return np.stack(step.advance((state[0], state[1])))
         except Diverged as error:
             remedy = "train one step for longer before unrolling, or unroll fewer steps"
             raise NumericalError(f"a corrected state cannot be advanced: {error}", remedy=remedy) from None
-        return np.stack([*self._solver.fields(), self._solver.potential()])
+
+    return advance
