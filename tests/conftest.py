@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+import droplets_reference
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
 from scimill.droplets import CAMPAIGN, arguments
-from scimill.droplets.kernels import lanes, reference, sampling
+from scimill.droplets.kernels import lanes, sampling
 from scimill.droplets.kernels.physics import Constants, saturation_pressure
 from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.streams import block_stream
@@ -91,7 +92,7 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
         columns = np.asarray(droplets, dtype=float).reshape(len(droplets), -1)
         times = np.asarray(times, dtype=float, order="C").reshape(columns.shape[1], -1)
         k = more.pop("k", constants)
-        integrator = {"lanes": lanes.integrate, "reference": reference.integrate}[by]
+        integrator = {"lanes": lanes.integrate, "reference": droplets_reference.integrate}[by]
         return integrator(*np.ascontiguousarray(columns), saturation(columns[3]), times, k, tolerance=tolerance, **more)
 
     return solve

@@ -48,7 +48,7 @@ def generate(
         return
     if workbook:
         ranks.on_root(check_workbook, workbook, book.FLAG)
-    _tell(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
+    _report(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
     if workbook:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
         click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} of each class")
@@ -67,11 +67,11 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
     if dry_run:
         click.echo(f"{output.path}: {count:,} records of {len(config.files)} files")
         return
-    _tell(records.import_files(config, output, ranks), output, f"{count:,} records")
+    _report(records.import_files(config, output, ranks), output, f"{count:,} records")
 
 
-def _tell(is_new: bool, output: "Output", content: str) -> None:
-    """Say what has been made."""
+def _report(is_new: bool, output: "Output", content: str) -> None:
+    """Report what was made."""
     if not is_new and world().is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {content}")
@@ -171,7 +171,7 @@ def solve(config: SolveConfig, picture: Path | None) -> None:
     from scimill.droplets import solve as single
 
     trajectory = single.trajectory(config)
-    click.echo(single.table(trajectory, config.rows))
+    click.echo(single.describe_trajectory(trajectory, config.rows))
     if picture:
         from scimill.droplets.pictures import plots
 

@@ -21,8 +21,6 @@ from scimill.store.writer import BlockData
 TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
 MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
 
-Classes = NDArray[np.uint16]
-
 
 def generate(config: DropletsGenerateConfig, output: Output, world: World) -> bool:
     """Generate a store of droplets; collective. Return False where it was complete already.

@@ -215,8 +215,8 @@ def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
 # ---- table ------------------------------------------------------------------------------------------------------
 
 
-def table(trajectory: Trajectory, rows: int) -> str:
-    """Write a droplet's trajectory for people: what it is, what theory says, and `rows` logarithmic times."""
+def describe_trajectory(trajectory: Trajectory, rows: int) -> str:
+    """Write a droplet's trajectory as text: what it is, what theory says, and `rows` logarithmic times."""
     lines = [f"{name:<26} {text}" for name, text in facts(trajectory).items()]
     lines += ["", f"{'time (s)':>12} {'radius (m)':>14} {'r/r0':>11} {'temperature (K)':>16}"]
     for i in logarithmic(trajectory.times, rows):

@@ -72,7 +72,7 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig(Optimization, Loading, Checkpointing, Hardware, Run):
-    """What every training command can be told."""
+    """Parameters shared by all training commands."""
 
     @model_validator(mode="after")
     def _patience_has_something_to_wait_for(self) -> Self:

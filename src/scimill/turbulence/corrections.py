@@ -1,15 +1,13 @@
 """Corrections of coarse steps: what a coarse run has to be given, step by step, to follow the fine one.
 
-A pair of snapshots is a block, so all ranks make one set in one pass. `open_corrections` reads it.
+A pair of snapshots is a block, so all ranks make one set in one pass. `Corrections` reads it.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,7 +219,7 @@ class Statistics:
 
 
 class Corrections:
-    """A complete store of corrections, whose pairs are read one by one; usable as a context manager.
+    """A complete store of corrections, whose pairs are read one by one.
 
     Parameters
     ----------
@@ -252,21 +250,8 @@ class Corrections:
         self.points, self.box, self.physics = record.points, record.box, physics(record)
         self.scheme, self.duration, self.substeps = record.scheme, record.duration, record.substeps or 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.reader.__exit__(kind, error, trace)
-
     def __len__(self) -> int:
         return self.reader.layout.rows
-
-    @property
-    def step(self) -> float:
-        """Length of a Runge–Kutta step of the coarse step."""
-        return self.duration / self.substeps
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
@@ -290,11 +275,6 @@ class Corrections:
             self._sound.add(pair)
         return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
 
-    def truth(self, pair: int) -> State:
-        """Coarsened density and vorticity of the fine run at the pair's time, float64."""
-        rows = {name: values.astype(np.float64) for name, values in self.rows(pair).items()}
-        return rows["density"] + rows["density_correction"], rows["vorticity"] + rows["vorticity_correction"]
-
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
         """Statistics of each field, merged from those of the pairs in their order: the same on any number of ranks."""
@@ -304,24 +284,3 @@ class Corrections:
         return {
             name: Statistics(float(m), float(np.sqrt(v))) for name, m, v in zip(CHANNELS, mean, variance, strict=True)
         }
-
-
-def open_corrections(path: Path, *, check: bool = True) -> Corrections:
-    """Open a store of corrections.
-
-    Parameters
-    ----------
-    path : the file.
-    check : see `Reader.open`.
-
-    Raises
-    ------
-    InputError : not there, no store of corrections, or unfinished.
-    StorageError : its structure is damaged.
-    """
-    reader = Reader.open(path, check=check)
-    try:
-        return Corrections(reader)
-    except InputError:
-        reader.file.close()
-        raise

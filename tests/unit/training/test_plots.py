@@ -26,7 +26,7 @@ from scimill.training import plots
 from scimill.training.directory import RunDirectory
 from scimill.training.metrics import read_curves
 from scimill.training.sweep import combinations
-from scimill.training.trials import read_trials, report
+from scimill.training.trials import read_trials
 
 SWEEP = {"learning_rate": [1e-4, 1e-2], "hidden": [[4], [6, 3]]}
 BRIEF = {"epochs": 2, "batch_size": 64, "log_steps": 3, "warmup_steps": 4, "hidden": [4], "validation_share": 0.2}
@@ -301,7 +301,7 @@ def test_trials_become_a_slide(sweep: Path, tmp_path: Path) -> None:
 def test_picture_of_trials_that_cannot_be_written_is_refused(sweep: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "not" / "there.png"):
         with pytest.raises(StorageError):
-            report(sweep, path)
+            call("trials", sweep, "--plot", path)
 
 
 def test_trials_without_validation_are_not_ranked(train: Callable[..., Path], tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def map_outcome(outcome: Outcome, cells: NDArray[np.int64], shape: tuple[int, in
     return statistic(cells[asked], outcome.values[asked], shape[0] * shape[1]).reshape(shape)
 
 
-def summary(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """What an outcome is over all records, in words."""
     asked = outcome.values[np.isfinite(outcome.values)]
     if not asked.size:

@@ -23,6 +23,7 @@ from scimill.droplets.pictures.outcomes import (
     PLANES,
     Array,
     Grid,
+    describe_outcome,
     edges,
     map_outcome,
     outcomes,
@@ -30,7 +31,6 @@ from scimill.droplets.pictures.outcomes import (
     relative_density,
     resolution,
     share_of_class,
-    summary,
 )
 from scimill.droplets.pictures.population import (
     DRAWN_INPUTS,
@@ -162,7 +162,7 @@ def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solve
         norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_reach(maps))
         for axes, grid, plane, cells in zip(column, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE if outcome.is_share else SIGNED)
-        column[0].set_title(f"{outcome.title}\n{summary(outcome)}")
+        column[0].set_title(f"{outcome.title}\n{describe_outcome(outcome)}")
         column[-1].set_xlabel(labels["initial_radius"])
         bar = figure.colorbar(mesh, ax=column.tolist(), location="bottom", aspect=16, pad=0.02,
                               extend="neither" if outcome.is_share else "both")  # fmt: skip

@@ -109,14 +109,6 @@ def linear_operator(physics: FlowPhysics, symbols: Symbols) -> Complex:
     return np.array([[-alpha - density + 0j, gradient], [-alpha + 0j, -alpha * inverse - vorticity + 0j]])
 
 
-def growth(physics: FlowPhysics, symbols: Symbols) -> Complex:
-    """Eigenvalues of the linear operator, shape (2, *modes), the faster growing first; γ − iω of each mode."""
-    (a, b), (c, d) = linear_operator(physics, symbols)
-    root = np.sqrt((a - d) ** 2 / 4 + b * c)
-    pair = np.array([(a + d) / 2 + root, (a + d) / 2 - root])
-    return np.where(pair[0].real >= pair[1].real, pair, pair[::-1])
-
-
 def propagator(physics: FlowPhysics, symbols: Symbols, time: float) -> Complex:
     """Exponential of the linear operator times `time`, shape (2, 2, *modes).
 

@@ -1,8 +1,8 @@
 """Whether a correction helps: corrected and uncorrected coarse runs, and a finer run of equal cost, beside the truth.
 
 The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The costs are CPU
-time of the stepping, inference included. The finer run's grid is the largest whose cost per unit of time is not above
-that of the corrected run: the rival that a correction must be held against.
+time of the stepping, inference included. The finer run has the largest grid whose cost per unit of time is not above
+that of the corrected run: the baseline that a correction must beat.
 """
 
 import contextlib
@@ -359,7 +359,7 @@ def _write_csv(path: Path, head: Sequence[str], rows: Iterable[tuple[object, ...
 
 
 def describe_comparison(found: Comparison) -> str:
-    """Write the summary for people."""
+    """Write the summary as a table."""
     rows = summary_rows(found)
     moment, end = rows[0][3], float(found.times[-1])
     lines = [

@@ -70,14 +70,14 @@ def open_correction(name: str, rank: int = 0) -> Correction:
     """
     if redis_model.is_address(name):
         database = RedisModel(name, rank).open()
-        return Correction(database, described(database.about, name), _digest(json.dumps(database.about).encode()))
+        return Correction(database, read_spec(database.about, name), _digest(json.dumps(database.about).encode()))
     path = Path(name)
     if _is_run(path):
         network, _ = load_network(path)
         file = path / MODEL if path.is_dir() else path
         return Correction(TorchModel(network, {}), network.spec, _digest(file.read_bytes()))
     model = open_model(path)
-    return Correction(model, described(model.about, name), _digest(path.read_bytes()))
+    return Correction(model, read_spec(model.about, name), _digest(path.read_bytes()))
 
 
 def _digest(data: bytes) -> str:
@@ -88,7 +88,7 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() or (path.suffix == ".pt" and not is_torchscript(path))
 
 
-def described(about: Mapping[str, str], name: str) -> CorrectionNetworkSpec:
+def read_spec(about: Mapping[str, str], name: str) -> CorrectionNetworkSpec:
     """Return the spec of an exported model, from what it says of itself."""
     try:
         values = json.loads(about[SPEC])

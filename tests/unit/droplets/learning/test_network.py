@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from droplets_reference import rates
 from scimill.config import Layer, build, read_preset
-from scimill.droplets.kernels.physics import Constants, rates
+from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.learning.network import (
     LOSSES,
     MODEL_INPUTS,

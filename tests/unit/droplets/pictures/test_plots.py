@@ -356,7 +356,7 @@ def test_activation_is_passing_the_critical_radius_in_air_beyond_the_critical_hu
     assert passed.tolist() == [True, False, True, True, False]
     shown = next(o for o in outcomes.outcomes(values, arguments.model(SolveConfig())) if "critical" in o.title)
     assert np.array_equal(shown.values, [np.nan, 0, 1, np.nan, np.nan], equal_nan=True)
-    assert outcomes.summary(shown) == "50.0% of the 40.0% that can"
+    assert outcomes.describe_outcome(shown) == "50.0% of the 40.0% that can"
 
 
 def test_outcomes_of_known_droplets():
