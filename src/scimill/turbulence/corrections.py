@@ -27,7 +27,7 @@ from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_o
 from scimill.turbulence.kernels.solver import Diverged, FlowSolver
 from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
-from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
+from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_sound
 
 STATE = ("density", "vorticity", "potential")
 CHANGES = ("density_correction", "vorticity_correction")
@@ -102,20 +102,20 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
-    record = world.on_root(describe, config)
+    record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
         layout, make_block = layout_of(record, len(pairs)), block_maker(record, fine, pairs)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
-def describe(config: CorrectionsConfig) -> CorrectionsRecord:
+def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
     """Complete a configuration by what follows from the fine run; raises as `make`. On rank 0."""
     with open_fine(config, check=True) as fine:
         duration = config.steps * _interval(fine, config)
         origin = fine.origin(config)
         chosen = config.substeps or choose_substeps(fine, config, origin["points"], duration)
-        return completed(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
+        return build_record(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
 
 
 def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
@@ -191,7 +191,7 @@ def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: S
 
 def describe_corrections(config: CorrectionsConfig, output: Output) -> str:
     """Say what making corrections would do, for ``--dry-run``, after checking the fine run."""
-    record = describe(config)
+    record = make_record(config)
     with open_fine(config, check=False) as fine:
         pairs, points = pair_up(fine.times, fine.members, config.steps), fine.snapshots.points
     lines = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scimill.droplets.kernels import solver
 from scimill.droplets.kernels.weird import BITS
-from scimill.droplets.pictures.population import LOGARITHMIC, DropletSample, Group, Values, select
+from scimill.droplets.pictures.population import LOGARITHMIC, DropletGroup, DropletSample, Values, select
 from scimill.droplets.solve import critical_humidity, critical_radius
 
 PLANES = (("initial_radius", "relative_humidity"), ("initial_radius", "salinity"))
@@ -166,7 +166,7 @@ class Redrawn(NamedTuple):
     temperature_deviation: float
 
 
-def redraw(model: solver.SolverSettings, group: Group, count: int = LINE_TIMES) -> Redrawn:
+def redraw(model: solver.SolverSettings, group: DropletGroup, count: int = LINE_TIMES) -> Redrawn:
     """Integrate droplets at logarithmic times, and at their stored ones, which need not be the only ones."""
     first, last = group.times.min() / 10**DECADES_BEFORE, group.times.max()
     common = np.broadcast_to(np.geomspace(first, last, count).astype(np.float32), (len(group.times), count))

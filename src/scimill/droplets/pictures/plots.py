@@ -36,8 +36,8 @@ from scimill.droplets.pictures.population import (
     DRAWN_INPUTS,
     LOGARITHMIC,
     Counts,
+    DropletGroup,
     DropletSample,
-    Group,
     read_config,
     read_counts,
     read_group,
@@ -240,7 +240,7 @@ def _draw_weird_maps(panels: Any, sample: DropletSample, labels: Mapping[str, st
         axes.set_xlabel(labels[plane[0]])
 
 
-def draw_trajectories(group: Group, model: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
+def draw_trajectories(group: DropletGroup, model: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
     """Droplets of a store along time, integrated again, with their stored points."""
     figure = Figure(SIZE)
     if not len(group.times):

@@ -56,7 +56,7 @@ class Counts(NamedTuple):
     """weird ones among them, in the order of CLASSES; one may be of several classes"""
 
 
-class Group(NamedTuple):
+class DropletGroup(NamedTuple):
     """Some droplets of a store, each with all its stored points."""
 
     inputs: NDArray[np.float32]
@@ -161,7 +161,7 @@ def read_counts(reader: Reader) -> Counts:
     return Counts(drawn, by_class)
 
 
-def read_group(reader: Reader, count: int = LINES) -> Group:
+def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
     """Read some accepted droplets, evenly over the initial radius."""
     block = finished_blocks(reader, 1)[0]
     rows = slice(0, CANDIDATES)
@@ -174,7 +174,7 @@ def read_group(reader: Reader, count: int = LINES) -> Group:
         usable &= ~reader.rows(block, "weird")[rows].reshape(n, -1).any(axis=1)
     by_radius = np.flatnonzero(usable)[np.argsort(inputs[0, usable], kind="stable")]
     chosen = by_radius[np.unique(np.linspace(0, by_radius.size, count + 2)[1:-1].astype(int))] if by_radius.size else []
-    return Group(inputs[:, chosen], times[chosen], radius[chosen], temperature[chosen])
+    return DropletGroup(inputs[:, chosen], times[chosen], radius[chosen], temperature[chosen])
 
 
 def read_config(reader: Reader) -> SolveConfig:

@@ -84,7 +84,7 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `simulate.simulate`.
     """
-    record = world.on_root(describe, config)
+    record = world.on_root(make_record, config)
     with world.together():
         correction = open_correction(config.model, world.rank)
     try:
@@ -99,12 +99,12 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
 
 def describe_rollout(config: RolloutConfig, output: Output, ranks: int) -> str:
     """Say what a corrected run would do, for ``--dry-run``, after checking the model and the snapshot."""
-    record = describe(config)
+    record = make_record(config)
     model = {"model": f"{config.model}, correcting every {record.coarse_step:g}"}
     return simulation.describe_simulation(record, output, ranks, model)
 
 
-def describe(config: RolloutConfig) -> RolloutRecord:
+def make_record(config: RolloutConfig) -> RolloutRecord:
     """Return what a store of a corrected run says that it was made by: all of `simulate`, and the model.
 
     Raises
