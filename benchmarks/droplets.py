@@ -26,7 +26,7 @@ from scimill.doctor import model_and_vectors
 from scimill.droplets import CAMPAIGN, arguments, generate
 from scimill.droplets.kernels import lanes, sampling, solver, weird
 from scimill.droplets.kernels.physics import saturation_pressure
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -71,13 +71,13 @@ class Result(NamedTuple):
 # ---- scimill ----------------------------------------------------------------------------------------------------
 
 
-def preset(name: str, count: int, tolerance: float = 1e-8) -> GenerateConfig:
+def preset(name: str, count: int, tolerance: float = 1e-8) -> DropletsGenerateConfig:
     """A shipped configuration for a number of droplets."""
     flags = Layer("flags", {"count": count, "tolerance": tolerance, "seed": SEED})
-    return configuration.build(GenerateConfig, [read_preset(PRESETS, name), flags])
+    return configuration.build(DropletsGenerateConfig, [read_preset(PRESETS, name), flags])
 
 
-def draw(config: GenerateConfig) -> Droplets:
+def draw(config: DropletsGenerateConfig) -> Droplets:
     """Random droplets as a run draws them, weird ones among them, as they come from the store's float32."""
     stream, ranges, model = block_stream(SEED, CAMPAIGN.number, 0), arguments.ranges(config), arguments.model(config)
     times = sampling.times(stream, config.count, 1, ranges).astype(float)
@@ -86,7 +86,7 @@ def draw(config: GenerateConfig) -> Droplets:
     return Droplets(r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, times)
 
 
-def kernel(droplets: Droplets, model: solver.Model) -> Result:
+def kernel(droplets: Droplets, model: solver.SolverSettings) -> Result:
     """Time the compiled integrator alone."""
     seconds = math.inf
     for _ in range(REPEATS):
@@ -98,7 +98,7 @@ def kernel(droplets: Droplets, model: solver.Model) -> Result:
     return Result(radius[:, 0], len(radius) / seconds)
 
 
-def whole_run(config: GenerateConfig) -> tuple[float, float]:
+def whole_run(config: DropletsGenerateConfig) -> tuple[float, float]:
     """Stored and integrated droplets per CPU second of a run: sampling, solving, classifying, writing HDF5."""
     best = math.inf
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # no progress
@@ -117,7 +117,7 @@ def whole_run(config: GenerateConfig) -> tuple[float, float]:
 Equations = Callable[[float, Any], list[Any]]
 
 
-def as_written(config: GenerateConfig, S: float, Tf: float, RH: float, rho: float, _: float) -> Equations:
+def as_written(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, rho: float, _: float) -> Equations:
     """Right-hand side in (r, T) as papers print it and as the original generator has it: numpy, all within."""
     c = config
     S, Tf, RH, rho = (np.float64(value) for value in (S, Tf, RH, rho))
@@ -140,7 +140,7 @@ def as_written(config: GenerateConfig, S: float, Tf: float, RH: float, rho: floa
     return right_hand_side
 
 
-def combined(config: GenerateConfig, S: float, Tf: float, RH: float, rho: float, e: float) -> Equations:
+def combined(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, rho: float, e: float) -> Equations:
     """The same with the constants combined beforehand, in Python's own numbers: as fast as Python gets."""
     k = arguments.constants(config)
 
@@ -153,7 +153,7 @@ def combined(config: GenerateConfig, S: float, Tf: float, RH: float, rho: float,
     return right_hand_side
 
 
-def logarithmic(config: GenerateConfig, *droplet: float) -> Equations:
+def logarithmic(config: DropletsGenerateConfig, *droplet: float) -> Equations:
     """`combined` in (ln r, T), which has no negative radius and a tolerance that is relative."""
     rates = combined(config, *droplet)
 
@@ -181,7 +181,7 @@ METHODS = {
 REFERENCE = Method(logarithmic, {"method": "Radau", "rtol": 1e-10, "atol": 1e-12})
 
 
-def by_scipy(droplets: Droplets, config: GenerateConfig, method: Method) -> Result:
+def by_scipy(droplets: Droplets, config: DropletsGenerateConfig, method: Method) -> Result:
     """Time `scipy.integrate.solve_ivp` on each droplet in turn."""
     radius = np.full(len(droplets.r), np.nan)
     started = time.process_time()
@@ -192,7 +192,7 @@ def by_scipy(droplets: Droplets, config: GenerateConfig, method: Method) -> Resu
     return Result(radius, len(radius) / (time.process_time() - started))
 
 
-def solve(droplet: Droplets, config: GenerateConfig, method: Method) -> float:
+def solve(droplet: Droplets, config: DropletsGenerateConfig, method: Method) -> float:
     """Final radius of one droplet, NaN where scipy gives up."""
     r, T, *air, times = droplet
     in_logarithm = method.equations is logarithmic
@@ -205,7 +205,7 @@ def solve(droplet: Droplets, config: GenerateConfig, method: Method) -> float:
 # ---- comparing --------------------------------------------------------------------------------------------------
 
 
-def accepted(radius: Array, config: GenerateConfig) -> NDArray[np.bool_]:
+def accepted(radius: Array, config: DropletsGenerateConfig) -> NDArray[np.bool_]:
     """Droplets whose final radius a run would store; others have dried, and no method is asked for their radius."""
     single = radius.astype(np.float32)[:, None]
     status = np.full(single.shape, lanes.DONE, dtype=np.uint8)

@@ -27,7 +27,7 @@ from goals import Goal, conclude, machine
 from scimill import config as configuration
 from scimill.config import Layer
 from scimill.droplets import fields, generate
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.partition import share
 from scimill.parallel.world import Stop, World, world
 from scimill.store.checksums import bytes_checksum
@@ -200,7 +200,7 @@ def checksum_alone(layout: Layout, data: BlockData) -> int:
 
 def droplet_block_seconds() -> float:
     """Median seconds in which a block of droplets of the default size is made."""
-    config = configuration.build(GenerateConfig, [Layer("flags", {"count": 10 * (1 << 16)})])
+    config = configuration.build(DropletsGenerateConfig, [Layer("flags", {"count": 10 * (1 << 16)})])
     make = generate.block_maker(config, fields.generated(config))
     seconds = []
     for block in range(6):

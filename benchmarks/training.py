@@ -32,7 +32,7 @@ from scimill.droplets.kernels.physics import saturation_pressure
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import MODEL_INPUTS, predict
 from scimill.droplets.learning.train import make_task, read_generation
-from scimill.droplets.params import TrainConfig
+from scimill.droplets.params import DropletsTrainConfig
 from scimill.parallel.world import World, world
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import save_checkpoint
@@ -68,7 +68,7 @@ def scimill_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -
     return sum(int(row["samples"]) for row in rows) / seconds, waited / seconds
 
 
-def in_memory(store: Path, config: TrainConfig) -> tuple[Any, TensorDataset]:
+def in_memory(store: Path, config: DropletsTrainConfig) -> tuple[Any, TensorDataset]:
     """The task, and the features and wanted outputs of a whole store."""
     with Reader.open(store) as reader:
         task = make_task(config, reader, World(None))
@@ -88,12 +88,12 @@ def loaders(data: TensorDataset, batch_size: int) -> dict[str, Iterable[tuple[to
     }
 
 
-def peer_rate(task: Any, config: TrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
+def peer_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
     """Samples per second of the loop that PyTorch's documentation shows, the median of some."""
     return median(_pass_rate(task, config, loader, most) for _ in range(PASSES))
 
 
-def _pass_rate(task: Any, config: TrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
+def _pass_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
     optimizer = make_optimizer(task.model.parameters(), config)
     samples, started = 0, time.monotonic()
     for batch in loader:
@@ -239,7 +239,7 @@ def _best(function: Callable[[], object], n: int) -> float:
 
 def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[Goal], dict[str, Any]]:
     """Run everything, print it, and return the goals and all numbers."""
-    store, config = folder / "droplets.h5", TrainConfig()
+    store, config = folder / "droplets.h5", DropletsTrainConfig()
     command("droplets", "generate", store, "--count", droplets, "--seed", SEED)
     task, data = in_memory(store, config)
     peers = loaders(data, config.batch_size)

@@ -28,12 +28,12 @@ from scimill.parallel.world import World, world
 from scimill.store.output import Output
 from scimill.store.writer import Writer
 from scimill.turbulence import simulate
-from scimill.turbulence.kernels.equations import Physics
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.params import SimulateConfig
 
 PEERS = Path(__file__).parents[1] / ".venv" / "peers" / "hw2d"
-SIMLINT = Physics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
+SIMLINT = FlowPhysics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
 OURS = (("spectral", "float64"), ("spectral", "float32"), ("arakawa", "float64"), ("arakawa", "float32"))
 REPEATS = 5
 LONGEST = {"spectral": 1.1, "arakawa": 2.3}
@@ -86,7 +86,7 @@ def hw2d_step(points: int) -> float:
 
 def our_step(points: int, scheme: Any, precision: Any) -> float:
     """CPU milliseconds of one of our steps."""
-    solver = Solver(SIMLINT, points, scheme, precision)
+    solver = FlowSolver(SIMLINT, points, scheme, precision)
     solver.load(*smooth(points))
     return cpu_ms(lambda: solver.step(1e-5))
 
@@ -131,7 +131,7 @@ def turbulent(points: int) -> tuple[Grid, Grid]:
 
     state = initial(noise, 0, slice(0, 128))[:2]
     for size, duration in ((128, 60.0), (points, 4.0)):
-        solver = Solver(SIMLINT, size, courant=1.0)
+        solver = FlowSolver(SIMLINT, size, courant=1.0)
         solver.load(*(resampled(field, size) for field in state))
         solver.advance(duration)
         state = solver.fields()
@@ -140,7 +140,7 @@ def turbulent(points: int) -> tuple[Grid, Grid]:
 
 def reached(state: tuple[Grid, Grid], points: int, scheme: Any, courant: float) -> tuple[Grid, float]:
     """Vorticity at t = 1 on the compared modes, and the CPU seconds to reach it."""
-    solver = Solver(SIMLINT, points, scheme, courant=courant)
+    solver = FlowSolver(SIMLINT, points, scheme, courant=courant)
     solver.load(*(resampled(field, points) for field in state))
     solver.step(1e-9)  # compiled before the clock starts
     started = time.process_time()
@@ -190,7 +190,7 @@ def writing() -> list[Goal]:
         setattr(owner, name, wrapper)
 
     timed(Writer, "write_shared", "write")
-    timed(simulate.Run, "make", "run")
+    timed(simulate.TeamRun, "make", "run")
     layers = [read_preset("scimill.turbulence/presets", "simlint"), Layer("flags", {"snapshots": 4, "amplitude": 1.5})]
     with tempfile.TemporaryDirectory() as folder:
         simulate.simulate(build(SimulateConfig, layers), Output(Path(folder) / "a.h5"), World(None))
@@ -200,7 +200,7 @@ def writing() -> list[Goal]:
 def time_ranks() -> None:
     """Print the wall milliseconds of a step on the ranks of this job."""
     team = world()
-    solver = Solver(SIMLINT, 1024, team=team)
+    solver = FlowSolver(SIMLINT, 1024, team=team)
     solver.load(*(field[slice(*solver.rows)] for field in smooth(1024)))
     best = float("inf")
     for _ in range(6):

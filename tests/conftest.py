@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+import droplets_reference
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
 from scimill.droplets import CAMPAIGN, arguments
-from scimill.droplets.kernels import lanes, reference, sampling
+from scimill.droplets.kernels import lanes, sampling
 from scimill.droplets.kernels.physics import Constants, saturation_pressure
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import world
 
@@ -49,12 +50,12 @@ def preset(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def configure() -> Callable[..., GenerateConfig]:
+def configure() -> Callable[..., DropletsGenerateConfig]:
     """Make a configuration from a preset and values that win over it."""
 
-    def make(preset: str = "classic", **values: Any) -> GenerateConfig:
+    def make(preset: str = "classic", **values: Any) -> DropletsGenerateConfig:
         layers = [read_preset("scimill.droplets/presets", preset), Layer("test", {"count": 1000, **values})]
-        return build(GenerateConfig, layers)
+        return build(DropletsGenerateConfig, layers)
 
     return make
 
@@ -63,7 +64,7 @@ def configure() -> Callable[..., GenerateConfig]:
 def draw() -> Callable[..., tuple[sampling.Single, sampling.Single]]:
     """Draw the first n droplets of a block: float32 inputs (6, n) and times (n, samples)."""
 
-    def droplets(config: GenerateConfig, n: int, block: int = 0) -> tuple[sampling.Single, sampling.Single]:
+    def droplets(config: DropletsGenerateConfig, n: int, block: int = 0) -> tuple[sampling.Single, sampling.Single]:
         stream, ranges = block_stream(config.seed, CAMPAIGN.number, block), arguments.ranges(config)
         times = sampling.times(stream, n, config.samples, ranges)
         return sampling.inputs(stream.random((n, len(sampling.INPUTS))), ranges), times
@@ -72,12 +73,12 @@ def draw() -> Callable[..., tuple[sampling.Single, sampling.Single]]:
 
 
 @pytest.fixture(scope="session")
-def constants(configure: Callable[..., GenerateConfig]) -> Constants:
+def constants(configure: Callable[..., DropletsGenerateConfig]) -> Constants:
     return arguments.constants(configure())
 
 
 @pytest.fixture(scope="session")
-def saturation(configure: Callable[..., GenerateConfig]) -> Callable[[np.ndarray], np.ndarray]:
+def saturation(configure: Callable[..., DropletsGenerateConfig]) -> Callable[[np.ndarray], np.ndarray]:
     """Saturation vapour pressure of the presets, Pa, at a temperature in K."""
     coefficients = arguments.model(configure()).saturation
     return lambda T: saturation_pressure(np.asarray(T, dtype=float), *coefficients)
@@ -91,7 +92,7 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
         columns = np.asarray(droplets, dtype=float).reshape(len(droplets), -1)
         times = np.asarray(times, dtype=float, order="C").reshape(columns.shape[1], -1)
         k = more.pop("k", constants)
-        integrator = {"lanes": lanes.integrate, "reference": reference.integrate}[by]
+        integrator = {"lanes": lanes.integrate, "reference": droplets_reference.integrate}[by]
         return integrator(*np.ascontiguousarray(columns), saturation(columns[3]), times, k, tolerance=tolerance, **more)
 
     return solve

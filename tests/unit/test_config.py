@@ -35,7 +35,7 @@ from scimill.config import (
     read_yaml,
     to_yaml,
 )
-from scimill.droplets.params import ImportConfig
+from scimill.droplets.params import DropletsImportConfig
 from scimill.errors import ConfigError
 from scimill.options import ConfigOption
 
@@ -363,8 +363,8 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(config):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=10), min_size=1, max_size=3))
 def test_any_text_survives_yaml(names):
-    made = build(ImportConfig, [Layer("test", {"files": names})])
-    assert build(ImportConfig, [parse_yaml(to_yaml(made), "itself")]) == made
+    made = build(DropletsImportConfig, [Layer("test", {"files": names})])
+    assert build(DropletsImportConfig, [parse_yaml(to_yaml(made), "itself")]) == made
 
 
 def test_presets_are_complete_configurations_but_for_the_count(preset, configure):

@@ -193,7 +193,7 @@ def is_code_string(node: ast.AST) -> bool:
         ("turbulence.kernels.slabs", "from scimill.parallel.world import World"),
         ("droplets.kernels.lanes", "from scimill.store import writer"),
         ("droplets.kernels.lanes", "from scimill.config import parameter"),
-        ("droplets.kernels.lanes", "from scimill.droplets.params import GenerateConfig"),
+        ("droplets.kernels.lanes", "from scimill.droplets.params import DropletsGenerateConfig"),
         ("droplets.kernels.lanes", "from scimill.droplets import generate"),
         ("droplets.kernels.lanes", "from .. import generate"),
         ("droplets.kernels.lanes", "from ...store.layout import Layout"),

@@ -2,19 +2,19 @@
 
 from scimill.droplets.kernels.physics import Constants, combine
 from scimill.droplets.kernels.sampling import Ranges
-from scimill.droplets.kernels.solver import Model
+from scimill.droplets.kernels.solver import SolverSettings
 from scimill.droplets.kernels.weird import Limits
 from scimill.droplets.params import (
     Acceptance,
-    GenerateConfig,
-    Physics,
+    DropletPhysics,
+    DropletsGenerateConfig,
     SolveConfig,
     most_salt_per_volume,
     solute_per_salinity,
 )
 
 
-def constants(config: Physics) -> Constants:
+def constants(config: DropletPhysics) -> Constants:
     """Combine the constants of the equations."""
     names = (
         "sherwood", "nusselt", "schmidt", "prandtl", "air_viscosity", "air_heat_capacity", "water_density",
@@ -23,20 +23,20 @@ def constants(config: Physics) -> Constants:
     return combine(**{name: getattr(config, name) for name in names})
 
 
-def model(config: GenerateConfig | SolveConfig) -> Model:
+def model(config: DropletsGenerateConfig | SolveConfig) -> SolverSettings:
     """What the solver needs of a configuration."""
-    return Model(
+    return SolverSettings(
         constants=constants(config),
         saturation=(config.saturation_pressure, config.saturation_slope, config.saturation_offset),
         solute_per_salinity=solute_per_salinity(config),
         tolerance=config.tolerance,
         # every sample costs a step of its own, which the user has not counted
-        max_steps=config.max_steps + (config.samples if isinstance(config, GenerateConfig) else config.rows),
+        max_steps=config.max_steps + (config.samples if isinstance(config, DropletsGenerateConfig) else config.rows),
         dry_radius=config.dry_radius,
     )
 
 
-def ranges(config: GenerateConfig) -> Ranges:
+def ranges(config: DropletsGenerateConfig) -> Ranges:
     """What the sampling needs of a configuration."""
     return Ranges(
         radius=config.radius_range,

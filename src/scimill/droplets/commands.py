@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.droplets.params import GenerateConfig, ImportConfig, SolveConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
 from scimill.options import ConfigHelp, Group, configured, generating, training
@@ -31,8 +31,10 @@ def droplets() -> None:
 )
 @click.option("--weird-rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True,
               help="Most rows per class in the workbook, an unbiased sample.")  # fmt: skip
-@configured(GenerateConfig, presets="scimill.droplets/presets")
-def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int) -> None:
+@configured(DropletsGenerateConfig, presets="scimill.droplets/presets")
+def generate(
+    config: DropletsGenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int
+) -> None:
     """Generate COUNT droplets into the parallel HDF5 file OUTPUT.
 
     Under mpirun or srun all ranks write the one file, and its bytes do not depend on their number.
@@ -46,7 +48,7 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
         return
     if workbook:
         ranks.on_root(check_workbook, workbook, book.FLAG)
-    _tell(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
+    _report(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
     if workbook:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
         click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} of each class")
@@ -55,8 +57,8 @@ def generate(config: GenerateConfig, output: "Output", dry_run: bool, workbook: 
 @droplets.command(name="import-data", cls=ConfigHelp)
 @click.argument("files", nargs=-1, type=click.Path())
 @generating
-@configured(ImportConfig, positional="files")
-def import_data(config: ImportConfig, output: "Output", dry_run: bool) -> None:
+@configured(DropletsImportConfig, positional="files")
+def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
     """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
     from scimill.droplets.exchange import records
 
@@ -65,11 +67,11 @@ def import_data(config: ImportConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(f"{output.path}: {count:,} records of {len(config.files)} files")
         return
-    _tell(records.import_files(config, output, ranks), output, f"{count:,} records")
+    _report(records.import_files(config, output, ranks), output, f"{count:,} records")
 
 
-def _tell(is_new: bool, output: "Output", content: str) -> None:
-    """Say what has been made."""
+def _report(is_new: bool, output: "Output", content: str) -> None:
+    """Report what was made."""
     if not is_new and world().is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {content}")
@@ -78,8 +80,8 @@ def _tell(is_new: bool, output: "Output", content: str) -> None:
 @droplets.command(cls=ConfigHelp)
 @click.argument("store", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig, presets="scimill.droplets/presets/train")
-def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+@configured(DropletsTrainConfig, presets="scimill.droplets/presets/train")
+def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train the network that replaces the integration on the droplets of STORE.
 
     Under mpirun or horovodrun all ranks train one network: the same batches, whatever their number.
@@ -169,7 +171,7 @@ def solve(config: SolveConfig, picture: Path | None) -> None:
     from scimill.droplets import solve as single
 
     trajectory = single.trajectory(config)
-    click.echo(single.table(trajectory, config.rows))
+    click.echo(single.describe_trajectory(trajectory, config.rows))
     if picture:
         from scimill.droplets.pictures import plots
 

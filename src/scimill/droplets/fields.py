@@ -6,7 +6,7 @@ import numpy as np
 
 from scimill.droplets.kernels.sampling import INPUTS
 from scimill.droplets.kernels.weird import CLASSES
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.reader import Reader
 
@@ -29,7 +29,7 @@ OUTPUTS = ("time", "radius", "temperature")
 ROUNDING = 1e-6  # relative: stored values are float32, their limits are not
 
 
-def generated(config: GenerateConfig) -> Layout:
+def generated(config: DropletsGenerateConfig) -> Layout:
     """Structure of the store that a configuration generates."""
     capacity = None if config.keep_weird else max(1, round(config.weird_capacity * config.block_size))
     return layout(config.count, config.block_size, config.samples, _bounds(config), capacity)
@@ -79,7 +79,7 @@ def _weird_fields() -> tuple[Field, ...]:
     )
 
 
-def _bounds(config: GenerateConfig) -> dict[str, Bounds]:
+def _bounds(config: DropletsGenerateConfig) -> dict[str, Bounds]:
     """Physical limits of each field: the ranges of the inputs, the accepted results."""
     temperature = config.temperature_range
     if config.temperature_offset_range is not None:

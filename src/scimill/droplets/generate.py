@@ -10,7 +10,7 @@ from scimill.campaign import describe_plan
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.kernels import sampling, solver, weird
 from scimill.droplets.kernels.sampling import INPUTS, Single
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.errors import NumericalError
 from scimill.parallel.streams import block_stream, campaign_stream
 from scimill.parallel.world import World
@@ -21,10 +21,8 @@ from scimill.store.writer import BlockData
 TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
 MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
 
-Classes = NDArray[np.uint16]
 
-
-def generate(config: GenerateConfig, output: Output, world: World) -> bool:
+def generate(config: DropletsGenerateConfig, output: Output, world: World) -> bool:
     """Generate a store of droplets; collective. Return False where it was complete already.
 
     Raises
@@ -38,7 +36,7 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     return CAMPAIGN.fill(config, layout, make_block, output, world, unit="droplets", prepare=prepare)
 
 
-def compile_kernel(config: GenerateConfig, world: World) -> None:
+def compile_kernel(config: DropletsGenerateConfig, world: World) -> None:
     """Compile on rank 0, so that the other ranks find the result in the cache."""
     droplet = np.array([[1e-6], [290], [1e-18], [290], [0.9], [1]], dtype=np.float32)
 
@@ -49,7 +47,7 @@ def compile_kernel(config: GenerateConfig, world: World) -> None:
     compiled()
 
 
-def block_maker(config: GenerateConfig, layout: Layout) -> Callable[[int], BlockData]:
+def block_maker(config: DropletsGenerateConfig, layout: Layout) -> Callable[[int], BlockData]:
     """Return the function that makes a block from its number."""
     ranges, limits, model = arguments.ranges(config), arguments.limits(config), arguments.model(config)
     sobol = sampling.Sobol(campaign_stream(config.seed, CAMPAIGN.number)) if config.sampling == "sobol" else None
@@ -59,7 +57,7 @@ def block_maker(config: GenerateConfig, layout: Layout) -> Callable[[int], Block
         n = layout.rows_in(block)
         times = sampling.times(stream, n, config.samples, ranges)
         points = sobol.points(layout.span(block).start, n) if sobol else stream.random((n, len(INPUTS)))
-        sample = Sample(model, limits, sampling.inputs(points, ranges), times)
+        sample = BlockDroplets(model, limits, sampling.inputs(points, ranges), times)
         if not config.keep_weird:
             while sample.rows.size:
                 sample.draw_again(sampling.inputs(stream.random((sample.rows.size, len(INPUTS))), ranges))
@@ -68,7 +66,7 @@ def block_maker(config: GenerateConfig, layout: Layout) -> Callable[[int], Block
     return make
 
 
-class Sample:
+class BlockDroplets:
     """The droplets of one block while weird ones are being replaced.
 
     Parameters
@@ -83,7 +81,7 @@ class Sample:
 
     """
 
-    def __init__(self, model: solver.Model, limits: weird.Limits, droplets: Single, times: Single) -> None:
+    def __init__(self, model: solver.SolverSettings, limits: weird.Limits, droplets: Single, times: Single) -> None:
         self._model, self._limits = model, limits
         self._droplets, self._times = droplets, times
         self._radius, self._temperature = np.empty_like(times), np.empty_like(times)
@@ -142,7 +140,7 @@ class Sample:
         return np.concatenate([empty, *(record[name] for record in self._records)])
 
 
-def describe_generation(config: GenerateConfig, output: Output) -> str:
+def describe_generation(config: DropletsGenerateConfig, output: Output) -> str:
     """Say what generating would do, for ``--dry-run``; see `campaign.describe_plan`."""
     seconds = config.count / TYPICAL_RATE
     rows = {

@@ -32,7 +32,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Physics(Salt):
+class DropletPhysics(Salt):
     """Physical constants."""
 
     water_density: Number = parameter(1000.0, "density of water", unit="kg/m3", gt=0)
@@ -55,7 +55,7 @@ class Physics(Salt):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Solver:
+class Integration:
     """Accuracy of the integration."""
 
     tolerance: Number = parameter(1e-8, "relative error allowed per step; 1e-8 is exact for float32", ge=1e-12, le=1e-2)
@@ -108,7 +108,7 @@ class Redraw:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, File, Run):
+class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, Redraw, Blocks, File, Run):
     """`scimill droplets generate`."""
 
     @model_validator(mode="after")
@@ -130,14 +130,14 @@ class GenerateConfig(Physics, Solver, Sampling, Acceptance, Redraw, Blocks, File
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ImportConfig(Acceptance, Salt, Blocks, File, Run):
+class DropletsImportConfig(Acceptance, Salt, Blocks, File, Run):
     """`scimill droplets import-data`."""
 
     files: tuple[str, ...] = parameter(REQUIRED, "files of records, in their order", min_length=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SolveConfig(Physics, Solver):
+class SolveConfig(DropletPhysics, Integration):
     """`scimill droplets solve`."""
 
     radius: Number = parameter(1e-5, "initial radius", unit="m", gt=0, lt=1)
@@ -153,7 +153,7 @@ class SolveConfig(Physics, Solver):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Network:
+class DropletNetworkShape:
     """Network."""
 
     network: Literal["plain", "residual"] = parameter(
@@ -167,7 +167,7 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig(Network, TrainingConfig):
+class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
     """Threads."""
 
     threads: Whole | None = parameter(
@@ -175,14 +175,14 @@ class TrainConfig(Network, TrainingConfig):
     )
 
 
-def solute_per_salinity(config: Physics) -> float:
+def solute_per_salinity(config: DropletPhysics) -> float:
     """Factor from salinity to the solute term."""
     if config.salinity_kind == "solute-term":
         return 1.0
     return config.hygroscopicity * config.water_density / config.salt_density
 
 
-def most_salt_per_volume(config: GenerateConfig) -> float | None:
+def most_salt_per_volume(config: DropletsGenerateConfig) -> float | None:
     """Largest salinity per volume of droplet that the cap allows, kg/m³."""
     if config.salinity_cap is None or solute_per_salinity(config) == 0:
         return None

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scimill.droplets import arguments
 from scimill.droplets.kernels import lanes
 from scimill.droplets.kernels.physics import Array, Constants, saturation_pressure, vapour_excess
-from scimill.droplets.kernels.solver import Model
+from scimill.droplets.kernels.solver import SolverSettings
 from scimill.droplets.params import SolveConfig, solute_per_salinity
 from scimill.errors import ConfigError, NumericalError
 
@@ -106,7 +106,7 @@ class _Path(NamedTuple):
     reached: int
 
 
-def _sample(config: SolveConfig, model: Model, times: Array) -> _Path:
+def _sample(config: SolveConfig, model: SolverSettings, times: Array) -> _Path:
     """Integrate the droplet of a configuration to the given times."""
     Tf = config.air_temperature
     T = Tf if config.temperature is None else config.temperature
@@ -215,8 +215,8 @@ def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
 # ---- table ------------------------------------------------------------------------------------------------------
 
 
-def table(trajectory: Trajectory, rows: int) -> str:
-    """Write a droplet's trajectory for people: what it is, what theory says, and `rows` logarithmic times."""
+def describe_trajectory(trajectory: Trajectory, rows: int) -> str:
+    """Write a droplet's trajectory as text: what it is, what theory says, and `rows` logarithmic times."""
     lines = [f"{name:<26} {text}" for name, text in facts(trajectory).items()]
     lines += ["", f"{'time (s)':>12} {'radius (m)':>14} {'r/r0':>11} {'temperature (K)':>16}"]
     for i in logarithmic(trajectory.times, rows):

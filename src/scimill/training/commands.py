@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from scimill.files import check_directory
 from scimill.parallel.world import world
 
 
@@ -12,6 +13,16 @@ from scimill.parallel.world import world
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
 def trials(folder: Path, picture: Path | None) -> None:
     """Rank the finished trials of the sweep in FOLDER, the best first."""
-    from scimill.training import trials as sweep
+    click.echo(world().on_root(_rank_trials, folder, picture))
 
-    click.echo(world().on_root(sweep.report, folder, picture))
+
+def _rank_trials(folder: Path, picture: Path | None) -> str:
+    from scimill.training.trials import describe_trials, read_trials
+
+    finished, unfinished = read_trials(folder)
+    if picture:
+        from scimill.training.plots import plot_trials
+
+        check_directory(picture)
+        plot_trials(finished, picture)
+    return describe_trials(finished) + (f"\n{unfinished} not finished" if unfinished else "")

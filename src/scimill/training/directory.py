@@ -179,7 +179,7 @@ class RunDirectory:
 
 
 def describe_store(reader: Reader) -> dict[str, Any]:
-    """What tells a store from another: what it was made with, and a digest of its blocks' checksums."""
+    """What distinguishes a store from others: what it was made with, and a digest of its blocks' checksums."""
     digest = hashlib.sha256(reader.layout.to_json().encode())
     digest.update(reader.column("crc32c").tobytes())
     return {

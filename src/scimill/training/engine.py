@@ -27,7 +27,7 @@ from scimill.training.ranks import Ranks
 from scimill.training.records import Records
 
 ELSEWHERE = "another rank"
-WISHES = ("save", "stop")  # what a rank may want after a step; the sum over the ranks tells all of them
+WISHES = ("save", "stop")  # what a rank may want after a step; the sum over the ranks reaches all of them
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -319,7 +319,7 @@ class Trainer:
         samples, position = self._feed.training_samples, self.position
         return Progress(
             samples * self._config.epochs, initial=samples * position.epoch, unit="samples", what="train",
-            enabled=self._ranks.speaks,
+            enabled=self._ranks.reports,
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ ABOUT = "about.json"
 DIGEST = "sha256"
 
 
-class Model(Protocol):
+class InferenceModel(Protocol):
     """What maps a batch of inputs to a batch of outputs."""
 
     @property
@@ -62,7 +62,7 @@ class OnnxModel:
         return outputs
 
 
-def open_model(path: Path) -> Model:
+def open_model(path: Path) -> InferenceModel:
     """Open a model that `to_onnx` or `to_torchscript` has written.
 
     Raises
@@ -86,7 +86,7 @@ def is_torchscript(path: Path) -> bool:
         return path.suffix != ".onnx"
 
 
-def _open_torchscript(data: bytes, path: Path) -> Model:
+def _open_torchscript(data: bytes, path: Path) -> InferenceModel:
     extra = {ABOUT: ""}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -102,7 +102,7 @@ def _open_torchscript(data: bytes, path: Path) -> Model:
     return TorchModel(script, about)
 
 
-def _open_onnx(data: bytes, path: Path) -> Model:
+def _open_onnx(data: bytes, path: Path) -> InferenceModel:
     missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(

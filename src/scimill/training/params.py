@@ -50,7 +50,7 @@ class Loading:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Recording:
+class Checkpointing:
     """Checkpoints and records."""
 
     checkpoint_steps: Whole | None = parameter(None, "steps between checkpoints", affects_data=False, ge=1)
@@ -71,8 +71,8 @@ class Hardware:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainingConfig(Optimization, Loading, Recording, Hardware, Run):
-    """What every training command can be told."""
+class TrainingConfig(Optimization, Loading, Checkpointing, Hardware, Run):
+    """Parameters shared by all training commands."""
 
     @model_validator(mode="after")
     def _patience_has_something_to_wait_for(self) -> Self:

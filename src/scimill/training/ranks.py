@@ -32,7 +32,7 @@ class Ranks:
     ----------
     world, rank, size, is_root : the team, and this rank in it.
     local_rank, local_size : this rank among all of its host, and their number.
-    speaks : whether this rank tells the user what is going on: one of all.
+    reports : whether this rank reports to the user: one of all.
 
     Raises
     ------
@@ -43,7 +43,7 @@ class Ranks:
     def __init__(self, world: World, team: World | None = None) -> None:
         self._all, self.world = world, team or world
         self.rank, self.size, self.is_root = self.world.rank, self.world.size, self.world.is_root
-        self.speaks = world.is_root
+        self.reports = world.is_root
         self.local_rank, self.local_size = 0, 1
         self._horovod: Any = None
         self._among: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from scimill.config import to_yaml
 from scimill.training.checkpoint import State, save_checkpoint, save_model
 from scimill.training.metrics import MetricsLog
-from scimill.training.params import Recording
+from scimill.training.params import Checkpointing
 
 
 class Records:
@@ -23,7 +23,7 @@ class Records:
 
     """
 
-    def __init__(self, folder: Path, config: Recording, about: Mapping[str, Any], *, enabled: bool) -> None:
+    def __init__(self, folder: Path, config: Checkpointing, about: Mapping[str, Any], *, enabled: bool) -> None:
         self.folder = folder
         self._config, self._about, self._enabled = config, about, enabled
         self._log: MetricsLog | None = None

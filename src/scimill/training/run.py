@@ -93,8 +93,8 @@ def train_among(
             task.join(ranks)
         record = world.on_root(describe_run, reader, split, dict(task.network), world)
         state: State | None = world.on_root(directory.begin, config, record)
-        if ranks.speaks:
-            say(_plan(task, feed, config, ranks, device, state))
+        if ranks.reports:
+            say(_describe_plan(task, feed, config, ranks, device, state))
         records = Records(directory.path, config, record, enabled=ranks.is_root)
         asked = stop or Stop(world.alone(), config.walltime, config.walltime_margin)
         try:
@@ -128,10 +128,10 @@ def _run(trainer: Trainer, task: Task, ranks: Ranks, records: Records, state: St
     return next((reason for reason in reasons if reason not in ("", ELSEWHERE)), "")
 
 
-def _plan(
+def _describe_plan(
     task: Task, feed: Feed, config: TrainingConfig, ranks: Ranks, device: torch.device, state: State | None
 ) -> str:
-    """What is about to be done, in words."""
+    """Say what is about to be done."""
     epoch = state["position"]["epoch"] if state else 0
     words = [
         f"{sum(parameter.numel() for parameter in task.model.parameters()):,} parameters",

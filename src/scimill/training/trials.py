@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from scimill.config import read_yaml
 from scimill.errors import InputError
-from scimill.files import check_directory
 from scimill.training.directory import CONFIG, RESULT
 
 
@@ -28,23 +27,6 @@ class Trial(NamedTuple):
     def label(self) -> str:
         """Its name and values in a few words."""
         return f"{self.path.name}  " + ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
-
-
-def report(folder: Path, picture: Path | None) -> str:
-    """Rank the trials of a sweep in a table, and in a picture if one is asked for.
-
-    Raises
-    ------
-    InputError : there are no finished ones.
-    StorageError : the picture cannot be written.
-    """
-    trials, unfinished = read_trials(folder)
-    if picture:
-        from scimill.training import plots
-
-        check_directory(picture)
-        plots.plot_trials(trials, picture)
-    return table(trials) + (f"\n{unfinished} not finished" if unfinished else "")
 
 
 def read_trials(folder: Path) -> tuple[list[Trial], int]:
@@ -83,7 +65,7 @@ def _trial(run: Path, values: Mapping[str, Any]) -> Trial:
         raise InputError("the result is damaged", where=str(run / RESULT)) from None
 
 
-def table(trials: Sequence[Trial]) -> str:
+def describe_trials(trials: Sequence[Trial]) -> str:
     """Write the trials as a table, one line each."""
     header = ("trial", "loss", "epoch", "steps", *trials[0].values)
     rows = [

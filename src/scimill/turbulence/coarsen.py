@@ -13,7 +13,7 @@ from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.params import CoarsenConfig, CoarsenRecord
-from scimill.turbulence.sources import FineRun, completed, open_fine
+from scimill.turbulence.sources import FineRun, build_record, open_fine
 
 KEPT = (*fields.STATE, "time", "member")
 
@@ -29,16 +29,16 @@ def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
-    record = world.on_root(describe, config)
+    record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
         layout, make_block = layout_of(record, fine), block_maker(record, fine)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="coarsen", unit="snapshots")
 
 
-def describe(config: CoarsenConfig) -> CoarsenRecord:
+def make_record(config: CoarsenConfig) -> CoarsenRecord:
     """Complete a configuration by what follows from the fine run; raises as `coarsen`. On rank 0."""
     with open_fine(config, check=True) as fine:
-        return completed(CoarsenRecord, config, fine.origin(config))
+        return build_record(CoarsenRecord, config, fine.origin(config))
 
 
 def layout_of(record: CoarsenRecord, fine: FineRun) -> Layout:
@@ -62,7 +62,7 @@ def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockDa
 
 def describe_coarsening(config: CoarsenConfig, output: Output) -> str:
     """Say what coarsening would do, for ``--dry-run``, after checking the fine run; see `campaign.describe_plan`."""
-    record = describe(config)
+    record = make_record(config)
     with open_fine(config, check=False) as fine:
         fine_points = fine.snapshots.points
         lines = {

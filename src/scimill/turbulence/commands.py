@@ -17,7 +17,7 @@ from scimill.turbulence.params import (
     CorrectionsConfig,
     RolloutConfig,
     SimulateConfig,
-    TrainConfig,
+    TurbulenceTrainConfig,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.describe_simulation, config, output, ranks.size))
         return
-    _tell(
+    _report(
         campaign.simulate(config, output, ranks),
         output,
         f"{config.snapshots + 1:,} snapshots of {config.members} members",
     )
 
 
-def _tell(is_new: bool, output: "Output", content: str) -> None:
-    """Say what has been made."""
+def _report(is_new: bool, output: "Output", content: str) -> None:
+    """Report what was made."""
     if not is_new and world().is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {content}")
@@ -70,7 +70,7 @@ def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.describe_coarsening, config, output))
         return
-    _tell(campaign.coarsen(config, output, ranks), output, f"coarse states of {config.fine}")
+    _report(campaign.coarsen(config, output, ranks), output, f"coarse states of {config.fine}")
 
 
 @turbulence.command(cls=ConfigHelp)
@@ -88,14 +88,14 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
     if dry_run:
         click.echo(ranks.on_root(campaign.describe_corrections, config, output))
         return
-    _tell(campaign.make(config, output, ranks), output, f"corrections of {config.fine}")
+    _report(campaign.make(config, output, ranks), output, f"corrections of {config.fine}")
 
 
 @turbulence.command(cls=ConfigHelp)
 @click.argument("store", metavar="CORRECTIONS", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig)
-def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+@configured(TurbulenceTrainConfig)
+def train(config: TurbulenceTrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train the network that corrects coarse steps on the pairs of CORRECTIONS.
 
     First one step; then go on with --weights RUN --unroll 4, where each sample goes on from its own corrected states.
@@ -141,7 +141,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
     if dry_run:
         click.echo(ranks.on_root(campaign.describe_rollout, config, output, ranks.size))
         return
-    _tell(campaign.rollout(config, output, ranks), output, f"{config.snapshots + 1:,} snapshots of a corrected run")
+    _report(campaign.rollout(config, output, ranks), output, f"{config.snapshots + 1:,} snapshots of a corrected run")
 
 
 @turbulence.command(cls=ConfigHelp)
@@ -151,7 +151,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
 )
 @configured(CompareConfig)
 def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
-    """Hold corrected runs against the filtered TRUTH, a fine run that the model was not trained on.
+    """Compare corrected runs with the filtered TRUTH, a fine run that the model was not trained on.
 
     Beside them run the uncorrected coarse solver, and a finer one that takes as much CPU time as the corrected one.
     """

@@ -1,15 +1,13 @@
 """Corrections of coarse steps: what a coarse run has to be given, step by step, to follow the fine one.
 
-A pair of snapshots is a block, so all ranks make one set in one pass. `open_corrections` reads it.
+A pair of snapshots is a block, so all ranks make one set in one pass. `Corrections` reads it.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +22,12 @@ from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
-from scimill.turbulence.kernels.equations import Physics
-from scimill.turbulence.kernels.pairs import Irregular, Pair, interval_of, pair_up
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
+from scimill.turbulence.kernels.solver import Diverged, FlowSolver
 from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
-from scimill.turbulence.sources import FineRun, Grid, State, completed, open_fine, require_sound
+from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_sound
 
 STATE = ("density", "vorticity", "potential")
 CHANGES = ("density_correction", "vorticity_correction")
@@ -50,51 +48,44 @@ SAFETY = 0.8
 
 
 class CoarseStep:
-    """Coarsening, and the coarse step that is to be corrected.
+    """The coarse step that is to be corrected, from any state.
 
     Parameters
     ----------
     physics : of the fine run, whose box the coarse grid shares.
     points : of the coarse grid.
-    config : how to coarsen, and the scheme of the step.
+    scheme : of the coarse step.
     duration, substeps : time of the coarse step, and the equal Runge–Kutta steps that it is made of.
 
     """
 
     def __init__(
-        self, physics: Physics, points: int, config: CorrectionsConfig, duration: float, substeps: int
+        self, physics: FlowPhysics, points: int, scheme: Literal["spectral", "arakawa"], duration: float, substeps: int
     ) -> None:
-        self._solver = Solver(physics, points, config.scheme)
-        self._factor, self._method = config.factor, config.coarsening
-        self._duration, self._substeps = duration, substeps
+        self._solver = FlowSolver(physics, points, scheme)
+        self._duration, self._length = duration, duration / substeps
 
-    def coarsen(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> State:
-        """Fine state on the coarse grid, as far as the coarse scheme resolves it."""
-        self._solver.load(*coarse.coarsen_state(density, vorticity, self._factor, self._method))
+    def resolved(self, state: State) -> State:
+        """Return what the scheme resolves of a coarse state."""
+        self._solver.load(*state)
         return self._solver.fields()
 
-    def stable(self, density: NDArray[np.float64], vorticity: NDArray[np.float64]) -> float:
-        """Longest Runge–Kutta step that is stable from a fine state."""
-        return self.stable_of(self.coarsen(density, vorticity))
-
-    def stable_of(self, state: State) -> float:
+    def stable(self, state: State) -> float:
         """Longest Runge–Kutta step that is stable from a coarse state."""
         self._solver.load(*state)
         return self._solver.longest_stable_step()
 
-    def correct(self, before: State, after: State) -> dict[str, Grid]:
-        """Fields of a pair, by name, from its coarse states before and after the step.
+    def advance(self, state: State) -> tuple[Grid, Grid, Grid]:
+        """Density, vorticity and potential after the step.
 
         Raises
         ------
         Diverged : the step is not stable.
         """
-        self._solver.load(*before)
-        self._solver.advance(self._duration, self._duration / self._substeps)
-        self._solver.speed()  # which finds values that are no numbers
-        density, vorticity = self._solver.fields()
-        made = (density, vorticity, self._solver.potential(), after[0] - density, after[1] - vorticity)
-        return dict(zip(CHANNELS, made, strict=True))
+        self._solver.load(*state)
+        self._solver.advance(self._duration, self._length)
+        self._solver.speed()  # raises where a value is not finite
+        return *self._solver.fields(), self._solver.potential()
 
 
 # ---- making a store ---------------------------------------------------------------------------------------------
@@ -111,20 +102,20 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
-    record = world.on_root(describe, config)
+    record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
         layout, make_block = layout_of(record, len(pairs)), block_maker(record, fine, pairs)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
-def describe(config: CorrectionsConfig) -> CorrectionsRecord:
+def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
     """Complete a configuration by what follows from the fine run; raises as `make`. On rank 0."""
     with open_fine(config, check=True) as fine:
         duration = config.steps * _interval(fine, config)
         origin = fine.origin(config)
         chosen = config.substeps or choose_substeps(fine, config, origin["points"], duration)
-        return completed(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
+        return build_record(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
 
 
 def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
@@ -141,9 +132,15 @@ def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
 
 def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
     """Fewest Runge–Kutta steps of a coarse step that leave a margin to instability in snapshots of the whole run."""
-    step = CoarseStep(fine.snapshots.physics, points, config, duration, 1)
+    step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1)
     chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED).astype(int)).tolist()
-    return max(1, *(math.ceil(duration / (SAFETY * step.stable(*fine.state(index)))) for index in chosen))
+    stable = (step.stable(_coarse_state(step, fine, index, config)) for index in chosen)
+    return max(1, *(math.ceil(duration / (SAFETY * length)) for length in stable))
+
+
+def _coarse_state(step: CoarseStep, fine: FineRun, index: int, config: CorrectionsConfig) -> State:
+    """The index-th fine state on the coarse grid, as far as the coarse scheme resolves it."""
+    return step.resolved(coarse.coarsen_state(*fine.state(index), config.factor, config.coarsening))
 
 
 def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
@@ -160,18 +157,19 @@ def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
     return Layout(pairs, 1, (*fields, time, member), ledger=ledger)
 
 
-def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[Pair]) -> Callable[[int], BlockData]:
+def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:
     """Return the function that makes a pair from its number."""
-    step = CoarseStep(fine.snapshots.physics, record.points, record, record.duration, record.substeps or 1)
+    step = CoarseStep(fine.snapshots.physics, record.points, record.scheme, record.duration, record.substeps or 1)
 
     def make(block: int) -> BlockData:
         pair = pairs[block]
-        before, after = (step.coarsen(*fine.state(index)) for index in (pair.before, pair.after))
+        before, after = (_coarse_state(step, fine, index, record) for index in (pair.before, pair.after))
         try:
-            fields = step.correct(before, after)
+            fields = step.advance(before)
         except Diverged as error:
-            raise _unstable(error, step.stable_of(before), record, pair) from None
-        stored = {name: values.astype(record.precision) for name, values in fields.items()}
+            raise _unstable(error, step.stable(before), record, pair) from None
+        values = (*fields, *(there - here for there, here in zip(after, fields, strict=False)))
+        stored = {name: field.astype(record.precision) for name, field in zip(CHANNELS, values, strict=True)}
         moments = [(values.mean(dtype=np.float64), values.var(dtype=np.float64)) for values in stored.values()]
         mean, variance = np.array(moments).T
         rows: dict[str, NDArray[np.generic]] = {name: values[None] for name, values in stored.items()}
@@ -181,7 +179,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[Pair]) -> 
     return make
 
 
-def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: Pair) -> NumericalError:
+def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: SnapshotPair) -> NumericalError:
     """Tell a user how many substeps the pair would need."""
     needed = math.ceil(record.duration / (SAFETY * stable))
     return NumericalError(
@@ -193,7 +191,7 @@ def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: P
 
 def describe_corrections(config: CorrectionsConfig, output: Output) -> str:
     """Say what making corrections would do, for ``--dry-run``, after checking the fine run."""
-    record = describe(config)
+    record = make_record(config)
     with open_fine(config, check=False) as fine:
         pairs, points = pair_up(fine.times, fine.members, config.steps), fine.snapshots.points
     lines = {
@@ -221,7 +219,7 @@ class Statistics:
 
 
 class Corrections:
-    """A complete store of corrections, whose pairs are read one by one; usable as a context manager.
+    """A complete store of corrections, whose pairs are read one by one.
 
     Parameters
     ----------
@@ -252,21 +250,8 @@ class Corrections:
         self.points, self.box, self.physics = record.points, record.box, physics(record)
         self.scheme, self.duration, self.substeps = record.scheme, record.duration, record.substeps or 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.reader.__exit__(kind, error, trace)
-
     def __len__(self) -> int:
         return self.reader.layout.rows
-
-    @property
-    def step(self) -> float:
-        """Length of a Runge–Kutta step of the coarse step."""
-        return self.duration / self.substeps
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
@@ -290,11 +275,6 @@ class Corrections:
             self._sound.add(pair)
         return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
 
-    def truth(self, pair: int) -> State:
-        """Coarsened density and vorticity of the fine run at the pair's time, float64."""
-        rows = {name: values.astype(np.float64) for name, values in self.rows(pair).items()}
-        return rows["density"] + rows["density_correction"], rows["vorticity"] + rows["vorticity_correction"]
-
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
         """Statistics of each field, merged from those of the pairs in their order: the same on any number of ranks."""
@@ -304,24 +284,3 @@ class Corrections:
         return {
             name: Statistics(float(m), float(np.sqrt(v))) for name, m, v in zip(CHANNELS, mean, variance, strict=True)
         }
-
-
-def open_corrections(path: Path, *, check: bool = True) -> Corrections:
-    """Open a store of corrections.
-
-    Parameters
-    ----------
-    path : the file.
-    check : see `Reader.open`.
-
-    Raises
-    ------
-    InputError : not there, no store of corrections, or unfinished.
-    StorageError : its structure is damaged.
-    """
-    reader = Reader.open(path, check=check)
-    try:
-        return Corrections(reader)
-    except InputError:
-        reader.file.close()
-        raise

@@ -52,7 +52,7 @@ class Numerics:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Recording:
+class SnapshotSchedule:
     """Snapshots."""
 
     snapshots: Whole = parameter(REQUIRED, "snapshots of each member after the initial one", ge=1, le=10**7)
@@ -75,7 +75,7 @@ class Beginning:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SimulateConfig(Flow, Numerics, Recording, Beginning, File, Run):
+class SimulateConfig(Flow, Numerics, SnapshotSchedule, Beginning, File, Run):
     """`scimill turbulence simulate`."""
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class CoarsenConfig(Fine, Coarsening, File, Run):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CoarseStep:
+class CoarseStepConfig:
     """The coarse step."""
 
     steps: Whole = parameter(1, "intervals between the fine run's snapshots per coarse step", ge=1, le=10**6)
@@ -122,7 +122,7 @@ class CoarseStep:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CorrectionsConfig(Fine, Coarsening, CoarseStep, File, Run):
+class CorrectionsConfig(Fine, Coarsening, CoarseStepConfig, File, Run):
     """`scimill turbulence corrections`."""
 
 
@@ -147,7 +147,7 @@ class CorrectionsRecord(Flow, CorrectionsConfig, Origin):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Network:
+class CorrectionNetworkShape:
     """Network."""
 
     hidden: Widths = parameter((16, 16, 16), "channels of each hidden layer of 3 x 3 convolutions")
@@ -172,7 +172,7 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig(Network, TrainingConfig):
+class TurbulenceTrainConfig(CorrectionNetworkShape, TrainingConfig):
     """Samples and threads."""
 
     batch_size: Whole = parameter(8, "samples per step, of all ranks together", ge=1, le=2**31)

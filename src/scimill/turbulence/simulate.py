@@ -16,23 +16,23 @@ from scimill.store.writer import BlockData, Writer
 from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels import diagnostics
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.slabs import most_ranks
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.kernels.solver import Diverged, FlowSolver
 from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import physics, read_state
 
 Grid = NDArray[np.floating]
 Row = dict[str, float]
-MakeSolver = Callable[[SimulateConfig, World], Solver]
+MakeSolver = Callable[[SimulateConfig, World], FlowSolver]
 
 STEP_RATE = 0.8e-7  # s per point and step on one core at 1024² and float64, for --dry-run; see benchmarks/turbulence.py
 
 
-def solver_of(config: SimulateConfig, team: World | None = None) -> Solver:
+def solver_of(config: SimulateConfig, team: World | None = None) -> FlowSolver:
     """Return the solver that a configuration describes."""
     longest = config.longest_step if config.longest_step is not None else float("inf")
-    return Solver(
+    return FlowSolver(
         physics(config), config.points, config.scheme, config.precision, team,
         courant=config.courant, longest_step=longest,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def simulate(
     compile_kernels(config, world)
     mine = range(world.team_number(teams), config.members, teams)
     team = world.teams(teams)
-    _run(Run(config, writer, team, make_solver(config, team)), world, mine, stop)
+    _run(TeamRun(config, writer, team, make_solver(config, team)), world, mine, stop)
     reason = stop.finish()
     complete = writer.finish()
     stop.restore()
@@ -92,7 +92,7 @@ def compile_kernels(config: SimulateConfig, world: World) -> None:
     """Compile on rank 0, so that the other ranks find the result in the cache."""
 
     def compiled() -> None:
-        small = Solver(Physics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision)
+        small = FlowSolver(FlowPhysics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision)
         small.load(np.zeros((16, 16)), np.zeros((16, 16)))
         small.step(1e-3)
         small.diagnose()
@@ -101,7 +101,7 @@ def compile_kernels(config: SimulateConfig, world: World) -> None:
     compiled()
 
 
-def _run(run: "Run", world: World, mine: range, stop: Stop) -> None:
+def _run(run: "TeamRun", world: World, mine: range, stop: Stop) -> None:
     """Make this team's pending snapshots, in the order of time, until done or asked to stop."""
     writer, team = run.writer, run.team
     progress = Progress(
@@ -122,7 +122,7 @@ def _run(run: "Run", world: World, mine: range, stop: Stop) -> None:
     progress.close()
 
 
-class Run:
+class TeamRun:
     """A solver and the store that it fills, one team's.
 
     Parameters
@@ -132,7 +132,7 @@ class Run:
 
     """
 
-    def __init__(self, config: SimulateConfig, writer: Writer, team: World, solver: Solver) -> None:
+    def __init__(self, config: SimulateConfig, writer: Writer, team: World, solver: FlowSolver) -> None:
         self.config, self.writer, self.team = config, writer, team
         self._solver = solver
         self._rows = slice(*self._solver.rows)

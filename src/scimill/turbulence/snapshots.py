@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scimill.config import declared, parse_yaml
 from scimill.errors import InputError
 from scimill.store.reader import Reader
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.params import Flow
 
 Grid = NDArray[np.floating]
@@ -64,10 +64,10 @@ def read_state(reader: Reader, row: int, rows: slice = slice(None)) -> tuple[Gri
     return np.asarray(reader.file["density"][row, rows]), np.asarray(reader.file["vorticity"][row, rows])
 
 
-def physics(values: Any) -> Physics:
+def physics(values: Any) -> FlowPhysics:
     """Equations of a configuration: a config object with the parameters of `params.Flow`, or its values by name."""
     known = values if isinstance(values, dict) else vars(values)
-    return Physics(**{name: known[name] for name in declared(Flow)})
+    return FlowPhysics(**{name: known[name] for name in declared(Flow)})
 
 
 @contextmanager

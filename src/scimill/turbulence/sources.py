@@ -141,6 +141,6 @@ def coarse_points(points: int, factor: int) -> int:
     return points // factor
 
 
-def completed(kind: type[C], config: Any, known: Mapping[str, Any]) -> C:
+def build_record(kind: type[C], config: Any, known: Mapping[str, Any]) -> C:
     """Record of a configuration and of what follows from the fine run, by name."""
     return build(kind, [Layer("the command", plain(config)), Layer(str(config.fine), known)])

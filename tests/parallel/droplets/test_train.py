@@ -22,7 +22,7 @@ from scimill.config import build, read_yaml
 from scimill.droplets.generate import generate
 from scimill.droplets.learning.network import DropletNetwork
 from scimill.droplets.learning.train import make_task
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
@@ -81,7 +81,7 @@ launch(run)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     """Where the stores are, and the runs."""
     path = tmp_path_factory.mktemp("training")
     for name, values in STORES.items():
@@ -198,7 +198,7 @@ def physical(rows: dict[str, np.ndarray], samples: int) -> tuple[torch.Tensor]:
     return (torch.from_numpy(np.stack(columns + [rows[name].ravel() for name in OUTPUTS], 1).astype(float)),)
 
 
-def losses(network: DropletNetwork, batch: torch.Tensor, config: TrainConfig) -> torch.Tensor:
+def losses(network: DropletNetwork, batch: torch.Tensor, config: DropletsTrainConfig) -> torch.Tensor:
     """Loss of each sample: of the error of log10 of the radius and of the temperature, in units of their scales."""
     predicted = network(batch[:, :7])
     errors = torch.stack(
@@ -214,7 +214,7 @@ def losses(network: DropletNetwork, batch: torch.Tensor, config: TrainConfig) ->
     return torch.where(errors.abs() < 1, errors**2 / 2, errors.abs() - 0.5).sum(0)
 
 
-def rates(config: TrainConfig, steps: int) -> Iterator[float]:
+def rates(config: DropletsTrainConfig, steps: int) -> Iterator[float]:
     """Learning rate of every step; epochs are of as many steps."""
     for step in range(steps):
         epoch = step * config.epochs / steps
@@ -241,7 +241,7 @@ class PlainLARS(torch.optim.SGD):
 
 def plain_training(run: Path, store: Path, samples: int, steps: int) -> tuple[State, float, float]:
     """Train as a run was; return parameters, validation loss and the share of steps whose gradient was clipped."""
-    config = build(TrainConfig, [read_yaml(run / "config.yaml")])
+    config = build(DropletsTrainConfig, [read_yaml(run / "config.yaml")])
     with Reader.open(store) as reader:
         task = make_task(config, reader, World(None))
         network = task.model.double()

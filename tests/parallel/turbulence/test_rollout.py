@@ -17,10 +17,10 @@ from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.training.checkpoint import save_model
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.learning import rollout as corrected
 from scimill.turbulence.learning.export import export
-from scimill.turbulence.learning.network import CorrectionNetwork, Spec
+from scimill.turbulence.learning.network import CorrectionNetwork, CorrectionNetworkSpec
 from scimill.turbulence.learning.rollout import CorrectedSolver
 from scimill.turbulence.params import RolloutConfig
 from scimill.turbulence.snapshots import physics
@@ -30,7 +30,7 @@ FLOW = {
     "alpha": 1.0, "kappa": 2.0, "density_diffusion": 0.02, "vorticity_diffusion": 0.02, "hyperviscosity": 0.0,
     "order": 1, "modified": True, "box": 25.6,
 }  # fmt: skip
-SPEC = Spec(
+SPEC = CorrectionNetworkSpec(
     hidden=(6, 5, 4), activation="silu", points=POINTS, box=25.6, step=STEP, substeps=SUBSTEPS, scheme="spectral",
     physics=FLOW, input_scale=(1.0, 1.0, 1.0), output_scale=(0.01, 0.01), band=(4.0, 99.0),
 )  # fmt: skip
@@ -41,7 +41,7 @@ SIMULATE = (
 FIELDS = ("density", "vorticity")
 
 
-def write_run(folder: Path, spec: Spec, gain: float = 1.0) -> Path:
+def write_run(folder: Path, spec: CorrectionNetworkSpec, gain: float = 1.0) -> Path:
     """Write a run's model, of weights as they begin, times a gain."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(3)
@@ -98,7 +98,11 @@ def test_a_model_of_the_stored_corrections_follows_the_truth(scheme: Any) -> Non
     equations, points = physics(FLOW), 2 * POINTS
     x = 2 * np.pi * np.arange(points) / points
     waves = [np.sin(3 * x[:, None] + 2 * x[None, :]), np.cos(5 * x[None, :] - 2 * x[:, None]), np.sin(4 * x[:, None])]
-    fine, coarse, filtering = Solver(equations, points), Solver(equations, POINTS, scheme), Solver(equations, POINTS)
+    fine, coarse, filtering = (
+        FlowSolver(equations, points),
+        FlowSolver(equations, POINTS, scheme),
+        FlowSolver(equations, POINTS),
+    )
     fine.load(waves[0] + waves[1], 2 * waves[2] - waves[1] + waves[0])
 
     def filtered() -> np.ndarray:
@@ -118,7 +122,7 @@ def test_a_model_of_the_stored_corrections_follows_the_truth(scheme: Any) -> Non
         corrections.append(truths[-1] - np.stack(coarse.fields()))
     stored: Iterator[np.ndarray] = iter(corrections)
     run = CorrectedSolver(spec, lambda state: next(stored)[None])  # type: ignore[arg-type]
-    plain = Solver(equations, POINTS, scheme)
+    plain = FlowSolver(equations, POINTS, scheme)
     for solver in (run, plain):
         solver.load(*truths[0])
     for truth in truths[1:]:
@@ -158,7 +162,7 @@ def reference_run(data: Path) -> np.ndarray:
     begin = fields_of(data / "start.h5")
     made = []
     for member in range(2):
-        solver = Solver(physics(FLOW), POINTS)
+        solver = FlowSolver(physics(FLOW), POINTS)
         solver.load(*begin[:, 2 * member + 1])
         made.append(begin[:, 2 * member + 1])
         for _ in range(4):

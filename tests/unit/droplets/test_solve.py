@@ -115,7 +115,7 @@ def test_droplet_given_up_at_once_has_its_initial_state_only():
     path = solve.trajectory(SolveConfig(surface_tension=1e6))
     assert path.ending.startswith("given up between 0 and ")
     assert path.times.tolist() == [0]
-    assert len(solve.table(path, 5).splitlines()) == 11
+    assert len(solve.describe_trajectory(path, 5).splitlines()) == 11
 
 
 def test_dry_droplet_is_refused():
@@ -145,7 +145,7 @@ def test_absurd_constants_give_a_table_or_a_refusal(name, value):
         assert "no value" in str(error)
     else:
         assert np.isfinite(path.radius).all()
-        assert path.ending in solve.table(path, 3)
+        assert path.ending in solve.describe_trajectory(path, 3)
 
 
 # ---- theory -----------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def numbers(text):
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 20, 500])
 def test_table_has_the_rows_asked_for_and_ends_with_the_trajectory(rows, path):
-    found = numbers(solve.table(path, rows))
+    found = numbers(solve.describe_trajectory(path, rows))
     assert len(found) == rows
     time, radius, relative, temperature = found[-1]
     assert time == 10
@@ -245,7 +245,7 @@ def test_table_has_the_rows_asked_for_and_ends_with_the_trajectory(rows, path):
 
 
 def test_table_rows_are_states_of_the_trajectory_at_logarithmic_times(path):
-    found = np.array(numbers(solve.table(path, 12)))
+    found = np.array(numbers(solve.describe_trajectory(path, 12)))
     steps = np.diff(np.log(found[:, 0]))
     assert np.allclose(steps, steps.mean(), rtol=0.01)
     for time, radius, _, temperature in found:
@@ -256,7 +256,7 @@ def test_table_rows_are_states_of_the_trajectory_at_logarithmic_times(path):
 
 
 def test_table_is_aligned(path):
-    lines = solve.table(path, 20).splitlines()
+    lines = solve.describe_trajectory(path, 20).splitlines()
     heading = lines.index("") + 1
     assert {len(line) for line in lines[heading:]} == {len(lines[heading])}
     assert {line[26] for line in lines[: heading - 1]} == {" "}
@@ -264,7 +264,7 @@ def test_table_is_aligned(path):
 
 
 def test_table_says_what_the_droplet_is_and_what_theory_knows(path):
-    text = solve.table(path, 3)
+    text = solve.describe_trajectory(path, 3)
     for fact in ("20 µm", "salt 1e-18 kg", "293.15 K", "0.65", "68.456 nm", "631.91 nm", "0.1136 %", "reached 10 s"):
         assert fact in text
 

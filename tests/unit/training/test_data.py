@@ -18,7 +18,7 @@ from scimill.config import Layer, build
 from scimill.droplets.generate import generate
 from scimill.droplets.learning.network import DropletTask
 from scimill.droplets.learning.train import make_task
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.errors import ConfigError
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -32,7 +32,7 @@ BLOCKS, BLOCK_ROWS, ROWS = 16, 64, 1000  # the last block has 40 rows
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=ROWS, block_size=BLOCK_ROWS, tolerance=1e-4), Output(path), ALONE)
     return path
@@ -46,7 +46,7 @@ def table(store: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def store_of_times(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store_of_times(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "times.h5"
     generate(configure(count=100, block_size=64, samples=3, tolerance=1e-4), Output(path), ALONE)
     return path
@@ -63,8 +63,8 @@ def columns(rows: dict[str, np.ndarray]) -> Tensors:
     return (torch.from_numpy(np.stack([rows[name] for name in FIELDS], 1)),)
 
 
-def make_config(**values: object) -> TrainConfig:
-    return build(TrainConfig, [Layer("test", {"batch_size": 150, "window": 5, **values})])
+def make_config(**values: object) -> DropletsTrainConfig:
+    return build(DropletsTrainConfig, [Layer("test", {"batch_size": 150, "window": 5, **values})])
 
 
 def make_feed(reader: Reader, rank: int = 0, size: int = 1, **values: object) -> Feed:

@@ -18,7 +18,7 @@ from scimill.cli import scimill as command_line
 from scimill.config import Layer, build
 from scimill.droplets.generate import generate
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -26,7 +26,7 @@ from scimill.training import plots
 from scimill.training.directory import RunDirectory
 from scimill.training.metrics import read_curves
 from scimill.training.sweep import combinations
-from scimill.training.trials import read_trials, report
+from scimill.training.trials import read_trials
 
 SWEEP = {"learning_rate": [1e-4, 1e-2], "hidden": [[4], [6, 3]]}
 BRIEF = {"epochs": 2, "batch_size": 64, "log_steps": 3, "warmup_steps": 4, "hidden": [4], "validation_share": 0.2}
@@ -38,7 +38,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=600, block_size=100, tolerance=1e-4), Output(path), World(None))
     return path
@@ -49,7 +49,7 @@ def train(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
     """Train a run."""
 
     def run(path: Path, **values: Any) -> Path:
-        config = build(TrainConfig, [Layer("test", {**BRIEF, **values})])
+        config = build(DropletsTrainConfig, [Layer("test", {**BRIEF, **values})])
         assert train_network(config, store, RunDirectory(path, is_trial=True), World(None))
         return path
 
@@ -301,7 +301,7 @@ def test_trials_become_a_slide(sweep: Path, tmp_path: Path) -> None:
 def test_picture_of_trials_that_cannot_be_written_is_refused(sweep: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "not" / "there.png"):
         with pytest.raises(StorageError):
-            report(sweep, path)
+            call("trials", sweep, "--plot", path)
 
 
 def test_trials_without_validation_are_not_ranked(train: Callable[..., Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 from mpi import scimill as run_command
 from scimill.cli import scimill
 from scimill.droplets.generate import generate
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.errors import ConfigError
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -21,7 +21,7 @@ LARGEST = 4096
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=256, block_size=64, tolerance=1e-4), Output(path), World(None))
     return path

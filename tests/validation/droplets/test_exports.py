@@ -32,7 +32,7 @@ from scimill.droplets.learning.export import export
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, clear, predict, weights
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -52,7 +52,7 @@ SIZES = (0, 1, 63, 64, 65, DROPLETS)  # around the chunk of 64 droplets
 def train(store: Path, run: Path, **values: Any) -> Path:
     """Train here, and give this process its subnormal numbers back, which training is better without."""
     brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "learning_rate": 3e-3, "hidden": [8, 6], **values}
-    config = build(TrainConfig, [Layer("test", brief)])
+    config = build(DropletsTrainConfig, [Layer("test", brief)])
     try:
         assert train_network(config, store, RunDirectory(run), World(None))
     finally:
@@ -61,7 +61,7 @@ def train(store: Path, run: Path, **values: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=12_000, block_size=1024, seed=7), Output(path), World(None))
     return path

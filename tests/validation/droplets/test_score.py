@@ -19,11 +19,12 @@ from scimill import pictures
 from scimill.cli import scimill as command_line
 from scimill.config import Layer, build
 from scimill.droplets.generate import generate
+from scimill.droplets.learning.errors import Errors
 from scimill.droplets.learning.export import export
 from scimill.droplets.learning.network import MODEL_INPUTS
-from scimill.droplets.learning.score import Errors, summary
+from scimill.droplets.learning.score import error_measures
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.droplets.pictures import error_maps
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import World
@@ -40,7 +41,7 @@ Mill = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Mill:
+def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Mill:
     """Generate a store, once for each set of values; the network is trained on that of no values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
@@ -61,7 +62,7 @@ def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     folder = tmp_path_factory.mktemp("runs")
     for name, shares in SPLITS.items():
         brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "hidden": [8, 6], **shares}
-        config = build(TrainConfig, [Layer("test", brief)])
+        config = build(DropletsTrainConfig, [Layer("test", brief)])
         try:
             assert train_network(config, mill(), RunDirectory(folder / name), World(None))
         finally:
@@ -204,9 +205,9 @@ def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
     exact = np.array([[1e-6, 280.0], [1e-4, 290.0]], np.float32)
     inputs = np.ones((2, 7), np.float32)
     zero = np.zeros(2, np.float32)
-    found = summary(Errors(inputs, zero, zero, exact, "two"))
+    found = error_measures(Errors(inputs, zero, zero, exact, "two"))
     assert (found["radius_rmse"], found["temperature_mae"], found["nrmse"]) == (0, 0, 0)
-    doubled = summary(Errors(inputs, np.full(2, np.log10(2), np.float32), zero - 1, exact, "two"))
+    doubled = error_measures(Errors(inputs, np.full(2, np.log10(2), np.float32), zero - 1, exact, "two"))
     assert doubled["relative_radius_error_p50"] == pytest.approx(1, rel=1e-6)
     assert doubled["nrmse"] == pytest.approx(np.log10(2) / 5 + 1 / 285, rel=1e-6)
 

@@ -23,7 +23,7 @@ from scimill.turbulence import corrections, simulate
 from scimill.turbulence.learning import compare as comparison
 from scimill.turbulence.learning.export import export
 from scimill.turbulence.learning.train import make_task, train_network
-from scimill.turbulence.params import CompareConfig, CorrectionsConfig, SimulateConfig, TrainConfig
+from scimill.turbulence.params import CompareConfig, CorrectionsConfig, SimulateConfig, TurbulenceTrainConfig
 
 ALONE = World(None)
 POINTS, PAIRS, MEMBERS = 64, 12, 3
@@ -63,7 +63,7 @@ def run(data: Path) -> Path:
 
 
 def train(data: Path, run: Path, **values: Any) -> Path:
-    train_network(make(TrainConfig, **{**TRAIN, **values}), data / "corrections.h5", RunDirectory(run), ALONE)
+    train_network(make(TurbulenceTrainConfig, **{**TRAIN, **values}), data / "corrections.h5", RunDirectory(run), ALONE)
     return run
 
 
@@ -98,7 +98,7 @@ def test_pairs_of_one_member_are_all_held_out(data: Path, run: Path) -> None:
 
 def test_scales_are_those_of_the_store(data: Path) -> None:
     with Reader.open(data / "corrections.h5") as reader:
-        spec = make_task(make(TrainConfig, **TRAIN), reader, ALONE).model.spec
+        spec = make_task(make(TurbulenceTrainConfig, **TRAIN), reader, ALONE).model.spec
     with h5py.File(data / "corrections.h5", "r", locking=False) as file:
         for name, scale in zip(("density", "vorticity", "potential"), spec.input_scale, strict=True):
             assert scale == pytest.approx(np.sqrt((file[name][:].astype(float) ** 2).mean()), rel=1e-5)
@@ -136,7 +136,7 @@ def test_stopped_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path) -> 
         assert job.wait().returncode == 75
     position = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"]
     assert 0 < position["step"] < 24
-    train_network(make(TrainConfig, **{**TRAIN, "unroll": 2, "epochs": 4}), data / "corrections.h5",
+    train_network(make(TurbulenceTrainConfig, **{**TRAIN, "unroll": 2, "epochs": 4}), data / "corrections.h5",
                   RunDirectory(tmp_path / "run", resume=True), ALONE)  # fmt: skip
     whole = weights(train(data, tmp_path / "whole", unroll=2, epochs=4))
     resumed = weights(tmp_path / "run")
@@ -152,7 +152,7 @@ def test_weights_of_another_network_are_refused(data: Path, run: Path, tmp_path:
 
 def test_what_holds_no_corrections_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="corrections"):
-        train_network(make(TrainConfig, **TRAIN), data / "fine.h5", RunDirectory(tmp_path / "a"), ALONE)
+        train_network(make(TurbulenceTrainConfig, **TRAIN), data / "fine.h5", RunDirectory(tmp_path / "a"), ALONE)
 
 
 def test_a_band_without_corrections_is_refused(data: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.training.checkpoint import save_model
 from scimill.turbulence.learning.export import export
 from scimill.turbulence.learning.models import open_correction
-from scimill.turbulence.learning.network import CorrectionNetwork, Spec
+from scimill.turbulence.learning.network import CorrectionNetwork, CorrectionNetworkSpec
 from scimill.turbulence.learning.redis_model import RedisModel
 
-SPEC = Spec(
+SPEC = CorrectionNetworkSpec(
     hidden=(6, 5, 4), activation="silu", points=32, box=25.6, step=0.026, substeps=2, scheme="spectral",
     physics={"alpha": 1.0}, input_scale=(1.5, 2.5, 7.0), output_scale=(0.005, 0.03), band=(3.0, 10.0),
 )  # fmt: skip

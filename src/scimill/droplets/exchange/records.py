@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
-from scimill.droplets.params import ImportConfig
+from scimill.droplets.params import DropletsImportConfig
 from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.store.layout import Layout
@@ -52,7 +52,7 @@ def count_records(path: Path) -> int:
     return size // RECORD_BYTES
 
 
-def count_all(config: ImportConfig) -> int:
+def count_all(config: DropletsImportConfig) -> int:
     """Number of records of all files; raises as `count_records`."""
     return sum(count_records(Path(name)) for name in config.files)
 
@@ -60,7 +60,7 @@ def count_all(config: ImportConfig) -> int:
 # ---- import -----------------------------------------------------------------------------------------------------
 
 
-def import_files(config: ImportConfig, output: Output, world: World) -> bool:
+def import_files(config: DropletsImportConfig, output: Output, world: World) -> bool:
     """Make a store of files of records; collective. Return False where it was complete already.
 
     Records whose result is weird are kept and carry their classes, as with ``--keep-weird``.
@@ -76,7 +76,7 @@ def import_files(config: ImportConfig, output: Output, world: World) -> bool:
     return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
 
 
-def _importer(config: ImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
+def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
     starts = [0, *accumulate(counts)]
     limits = arguments.limits(config)
 

@@ -3,7 +3,7 @@
 WIDTH droplets advance together, one adaptive step each per sweep, in arrays ("lanes") that the compiler turns into
 vector instructions. A lane whose droplet is finished takes the next droplet at once, so that none waits for the
 slowest. Inside a sweep there is no branch: what would be one is a selection, and the exponential is a polynomial.
-`reference.integrate` is the same method, written to be read.
+The tests hold it against the same method in numpy, written to be read: `tests/droplets_reference.py`.
 """
 
 import math
@@ -35,7 +35,7 @@ U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE,
 
 # The compiled kernel is kept by this file's content alone. Whoever changes what it is compiled from puts the new
 # checksum here (a test compares), so that the old kernel is not taken for the new one.
-COMPILED_FROM = {"rodas5p.py": "3a3477fe806a65ad", "physics.py": "89eba3e1b0b05f41"}
+COMPILED_FROM = {"rodas5p.py": "c1f570f9a553ac3a", "physics.py": "576f340790f7555b"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -334,7 +334,7 @@ def integrate(
 
     Parameters
     ----------
-    r, T, S, Tf, RH, rho, e : float64, shape (n,); the inputs of `physics.rates`, e at Tf.
+    r, T, S, Tf, RH, rho, e : float64, shape (n,); their initial state and the air around them, e at Tf.
     times : float64, shape (n, samples), ascending along the samples, s.
     k : combined constants.
     tolerance : relative error allowed per step, of u and of T.

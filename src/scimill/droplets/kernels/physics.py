@@ -83,11 +83,3 @@ def vapour_excess(r: Array, T: Array, S: Array, Tf: Array, RH: Array, e: Array, 
     """G of the module's equations, Pa/K: positive where the droplet grows."""
     exponent = k.clapeyron * (1 / Tf - 1 / T) + k.kelvin / (r * T) - k.raoult * S / r**3
     return RH * e / Tf - e / T * np.exp(np.clip(exponent, -690.0, 690.0))
-
-
-def rates(
-    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, k: Constants
-) -> tuple[Array, Array]:
-    """Return dr/dt (m/s) and dT/dt (K/s)."""
-    G = vapour_excess(r, T, S, Tf, RH, e, k)
-    return k.growth * G / r, (k.latent * k.growth * G - k.conduction * rho * (T - Tf)) / r**2

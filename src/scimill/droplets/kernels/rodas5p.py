@@ -48,9 +48,7 @@ C = (
 )
 """Rows of C for stages 2 to 8."""
 
-ERROR_EXPONENT = 3 / 32
+SAFETY = 0.9
 """The step factor is SAFETY · q^(−3/32), q the mean squared scaled error: between −1/(2·5) of the textbooks and the
 −1/(2·6) of a smoother control, and five square roots are all it takes."""
-
-SAFETY = 0.9
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.1, 6.0

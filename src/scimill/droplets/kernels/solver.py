@@ -11,7 +11,7 @@ from scimill.droplets.kernels.physics import Constants, saturation_pressure
 Single = NDArray[np.float32]
 
 
-class Model(NamedTuple):
+class SolverSettings(NamedTuple):
     """Everything but the droplets that a result depends on."""
 
     constants: Constants
@@ -25,7 +25,7 @@ class Model(NamedTuple):
     """m"""
 
 
-def solve(model: Model, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
+def solve(model: SolverSettings, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
     """Integrate droplets to their output times.
 
     Parameters
@@ -43,7 +43,7 @@ def solve(model: Model, droplets: Single, times: Single) -> tuple[Single, Single
     # The kernel is compiled for contiguous arrays, and selecting rows makes others.
     r, T, salinity, Tf, RH, rho = droplets.astype(np.float64, order="C")
     precise = times.astype(np.float64, order="C")
-    with np.errstate(all="ignore"):  # what is unphysical is told by the status
+    with np.errstate(all="ignore"):  # the status reports what is unphysical
         e = saturation_pressure(Tf, *model.saturation)
         radius, temperature, status = lanes.integrate(
             r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, precise, model.constants,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scimill.droplets import CAMPAIGN
-from scimill.droplets.learning.network import DropletNetwork, Spec
+from scimill.droplets.learning.network import DropletNetwork, DropletNetworkSpec
 from scimill.training.checkpoint import read_model
 
 
@@ -26,6 +26,6 @@ def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
 
     """
     _, content = read_model(path, CAMPAIGN.name)
-    model = DropletNetwork(Spec.from_dict(content["network"]))
+    model = DropletNetwork(DropletNetworkSpec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval(), content

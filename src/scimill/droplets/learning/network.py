@@ -49,7 +49,7 @@ MODEL_OUTPUTS = ("radius", "temperature")
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class DropletNetworkSpec:
     """All that a network is made from, but its weights."""
 
     network: str
@@ -69,7 +69,7 @@ class Spec:
         return {"campaign": CAMPAIGN.name, **dataclasses.asdict(self), "constants": list(self.constants)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls, values: Mapping[str, Any]) -> "DropletNetworkSpec":
         """Read back what `to_dict` wrote."""
         known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
         ranges = tuple((float(low), float(high)) for low, high in known["ranges"])
@@ -81,7 +81,7 @@ class Spec:
         return cls(**{**known, **special})
 
 
-def constants(spec: Spec) -> dict[str, float]:
+def constants(spec: DropletNetworkSpec) -> dict[str, float]:
     """Return the constants of the features by name, SI units."""
     return {
         **spec.constants._asdict(),
@@ -118,7 +118,7 @@ class DropletNetwork(nn.Module):
     unit: Tensor
     """what 1 of the network's output means: of log10 of the radius, and K"""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: DropletNetworkSpec) -> None:
         super().__init__()
         self.spec = spec
         # Tensors, since exporters round plain numbers to float32.
@@ -254,7 +254,7 @@ class DropletTask:
 
     terms: tuple[str, ...] = MODEL_OUTPUTS
 
-    def __init__(self, spec: Spec, seed: int, counts: Sequence[int], *, flagged: bool) -> None:
+    def __init__(self, spec: DropletNetworkSpec, seed: int, counts: Sequence[int], *, flagged: bool) -> None:
         self._reference = DropletNetwork(spec)  # prepares data on the CPU, wherever the model is
         torch.manual_seed(seed)
         self.model = DropletNetwork(spec)

@@ -3,41 +3,26 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scimill.config import declared, parse_yaml
 from scimill.droplets import CAMPAIGN, arguments
+from scimill.droplets.learning.errors import Errors, measure
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, Spec, fields, predict, samples_of
-from scimill.droplets.learning.train import is_flagged, read_generation
-from scimill.droplets.params import GenerateConfig, solute_per_salinity
+from scimill.droplets.learning.network import DropletNetworkSpec
+from scimill.droplets.learning.train import read_generation
+from scimill.droplets.params import DropletsGenerateConfig, solute_per_salinity
 from scimill.errors import InputError
 from scimill.files import replacing
 from scimill.pictures import make_folder
 from scimill.store.reader import Reader
-from scimill.store.verify import block_damage
 from scimill.training.directory import describe_store
 
 QUANTILES = (0.5, 0.9, 0.99)
 HELD_OUT = ("test", "validation")
-
-
-class Errors(NamedTuple):
-    """Errors of a network, droplet by droplet."""
-
-    inputs: NDArray[np.float32]
-    """(n, 7), the columns of MODEL_INPUTS"""
-    radius: NDArray[np.float32]
-    """predicted − exact log10 of the radius"""
-    temperature: NDArray[np.float32]
-    """predicted − exact, K"""
-    exact: NDArray[np.float32]
-    """(n, 2), the columns of MODEL_OUTPUTS"""
-    content: str
-    """which droplets these are, in words"""
 
 
 def score(model_path: Path, store: Path, folder: Path | None) -> str:
@@ -68,17 +53,17 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
         reader.require_complete()
         _require_same_physics(model.spec, reader)
         errors = measure(model, reader, *_blocks(reader, about))
-    found = summary(errors)
+    found = error_measures(errors)
     if folder:
         from scimill.droplets.pictures import error_maps
 
         error_maps.plot(errors, folder)
         with replacing(folder / "score.json", "score") as part:
             part.write_text(json.dumps({"store": str(store), **found}, indent=1), "utf-8")
-    return table(found, errors.content)
+    return describe_errors(found, errors.content)
 
 
-def _require_same_physics(spec: Spec, reader: Reader) -> None:
+def _require_same_physics(spec: DropletNetworkSpec, reader: Reader) -> None:
     data = read_generation(reader)
     ours = (*spec.constants, *spec.saturation, spec.solute_per_salinity)
     theirs = (
@@ -114,7 +99,7 @@ def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> No
     """Refuse a longer or a shorter store of the same random droplets."""
     ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
     theirs = parse_yaml(trained_on["config"], "the training data").values
-    draws = [name for name, known in declared(GenerateConfig).items() if known.affects_data and name != "count"]
+    draws = [name for name, known in declared(DropletsGenerateConfig).items() if known.affects_data and name != "count"]
     if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
         raise InputError(
             "its droplets are those that the network was trained on: only their number differs",
@@ -123,32 +108,8 @@ def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> No
         )
 
 
-def measure(model: DropletNetwork, reader: Reader, blocks: list[int], content: str) -> Errors:
-    """Errors of a network over blocks of a store.
-
-    Raises
-    ------
-    InputError : a block is damaged.
-
-    """
-    parts = [_measure_block(model, reader, block) for block in blocks]
-    inputs, radius, temperature, exact = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Errors(inputs, radius, temperature, exact, content)
-
-
-def _measure_block(model: DropletNetwork, reader: Reader, block: int) -> tuple[NDArray[np.float32], ...]:
-    if damage := block_damage(reader, block):
-        raise InputError(f"the store is damaged: block {block}: {damage}", where=str(reader.path))
-    rows = {name: reader.rows(block, name) for name in fields(flagged=is_flagged(reader))}
-    inputs, exact = np.split(samples_of(rows), [len(MODEL_INPUTS)], axis=1)
-    predicted = predict(model, inputs)
-    radius = np.log10(predicted[:, 0] / exact[:, 0])
-    temperature = predicted[:, 1] - exact[:, 1]
-    return tuple(values.astype(np.float32) for values in (inputs, radius, temperature, exact))
-
-
-def summary(errors: Errors) -> dict[str, float]:
-    """Numbers that tell how large the errors are, and those of a network that changes nothing."""
+def error_measures(errors: Errors) -> dict[str, float]:
+    """Size of the errors by name, and of those of a network that changes nothing."""
     radius, temperature = errors.radius.astype(np.float64), errors.temperature.astype(np.float64)
     relative = np.abs(10.0**radius - 1)
     exact = errors.exact.astype(np.float64)
@@ -172,8 +133,8 @@ def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def table(found: dict[str, float], content: str) -> str:
-    """Write a summary for people."""
+def describe_errors(found: dict[str, float], content: str) -> str:
+    """Write a table for people."""
     p50, p90, p99 = (f"{found[f'relative_radius_error_p{100 * q:g}']:.3%}" for q in QUANTILES)
     unchanged = found["unchanged_radius_rmse"], found["unchanged_temperature_rmse"]
     rows = (

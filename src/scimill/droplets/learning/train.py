@@ -9,20 +9,20 @@ from scimill import config as configuration
 from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels.sampling import Ranges
-from scimill.droplets.learning.network import FLAG, DropletTask, Spec
-from scimill.droplets.params import GenerateConfig, TrainConfig, solute_per_salinity
+from scimill.droplets.learning.network import FLAG, DropletNetworkSpec, DropletTask
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig, solute_per_salinity
 from scimill.parallel.world import World
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
 
 
-def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+def train_network(config: DropletsTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
     """Train on a store of droplets; see `scimill.training.run.train`."""
     return train(lambda reader: make_task(config, reader, world), store, directory, config, world)
 
 
-def make_task(config: TrainConfig, reader: Reader, world: World) -> DropletTask:
+def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> DropletTask:
     """Make what is trained on a store; collective.
 
     Raises
@@ -54,16 +54,16 @@ def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
     return [int(count) for count in shared]
 
 
-def read_generation(reader: Reader) -> GenerateConfig:
+def read_generation(reader: Reader) -> DropletsGenerateConfig:
     """Ranges and physics of a store; an import does not know its own, and is taken to have the defaults."""
     stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.declared(GenerateConfig)
+    known = configuration.declared(DropletsGenerateConfig)
     values: dict[str, Any] = {"count": reader.layout.rows}
     values |= {name: value for name, value in stored.values.items() if name in known}
-    return configuration.build(GenerateConfig, [configuration.Layer(stored.source, values)])
+    return configuration.build(DropletsGenerateConfig, [configuration.Layer(stored.source, values)])
 
 
-def make_spec(config: TrainConfig, data: GenerateConfig) -> Spec:
+def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> DropletNetworkSpec:
     """What the network is made from.
 
     Raises
@@ -71,7 +71,7 @@ def make_spec(config: TrainConfig, data: GenerateConfig) -> Spec:
     ConfigError : an input does not vary in the data, so nothing could be learnt of it.
     """
     drawn = arguments.ranges(data)
-    return Spec(
+    return DropletNetworkSpec(
         network=config.network,
         hidden=config.hidden,
         activation=config.activation,

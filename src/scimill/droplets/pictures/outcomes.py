@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scimill.droplets.kernels import solver
 from scimill.droplets.kernels.weird import BITS
-from scimill.droplets.pictures.population import LOGARITHMIC, Group, Sample, Values, select
+from scimill.droplets.pictures.population import LOGARITHMIC, DropletGroup, DropletSample, Values, select
 from scimill.droplets.solve import critical_humidity, critical_radius
 
 PLANES = (("initial_radius", "relative_humidity"), ("initial_radius", "salinity"))
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     """whether the values are 0 or 1, of which the mean is shown; else the median"""
 
 
-def outcomes(values: Values, model: solver.Model) -> list[Outcome]:
+def outcomes(values: Values, model: solver.SolverSettings) -> list[Outcome]:
     """What became of each record: growth, evaporation, activation, and its temperature beside that of the air."""
     before, after = values["initial_radius"].astype(float), values["radius"].astype(float)
     ratio = after / before
@@ -43,7 +43,7 @@ def outcomes(values: Values, model: solver.Model) -> list[Outcome]:
     ]
 
 
-def activation(values: Values, model: solver.Model) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def activation(values: Values, model: solver.SolverSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which droplets begin below their critical radius in air beyond their critical humidity, and which end above it.
 
     The Köhler curve is taken at the air's temperature.
@@ -130,7 +130,7 @@ def map_outcome(outcome: Outcome, cells: NDArray[np.int64], shape: tuple[int, in
     return statistic(cells[asked], outcome.values[asked], shape[0] * shape[1]).reshape(shape)
 
 
-def summary(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """What an outcome is over all records, in words."""
     asked = outcome.values[np.isfinite(outcome.values)]
     if not asked.size:
@@ -142,7 +142,7 @@ def summary(outcome: Outcome) -> str:
     return f"{asked.mean():.1%}{of}"
 
 
-def share_of_class(sample: Sample, grid: Grid, plane: tuple[str, str], name: str) -> Array:
+def share_of_class(sample: DropletSample, grid: Grid, plane: tuple[str, str], name: str) -> Array:
     """Share of the droplets drawn in each cell of a plane that are of a class; not a number in empty cells."""
     accepted, weird = (
         population.weight * grid.counts(*(population.values[axis] for axis in plane))
@@ -166,7 +166,7 @@ class Redrawn(NamedTuple):
     temperature_deviation: float
 
 
-def redraw(model: solver.Model, group: Group, count: int = LINE_TIMES) -> Redrawn:
+def redraw(model: solver.SolverSettings, group: DropletGroup, count: int = LINE_TIMES) -> Redrawn:
     """Integrate droplets at logarithmic times, and at their stored ones, which need not be the only ones."""
     first, last = group.times.min() / 10**DECADES_BEFORE, group.times.max()
     common = np.broadcast_to(np.geomspace(first, last, count).astype(np.float32), (len(group.times), count))

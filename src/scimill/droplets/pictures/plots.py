@@ -23,6 +23,7 @@ from scimill.droplets.pictures.outcomes import (
     PLANES,
     Array,
     Grid,
+    describe_outcome,
     edges,
     map_outcome,
     outcomes,
@@ -30,14 +31,13 @@ from scimill.droplets.pictures.outcomes import (
     relative_density,
     resolution,
     share_of_class,
-    summary,
 )
 from scimill.droplets.pictures.population import (
     DRAWN_INPUTS,
     LOGARITHMIC,
     Counts,
-    Group,
-    Sample,
+    DropletGroup,
+    DropletSample,
     read_config,
     read_counts,
     read_group,
@@ -121,7 +121,7 @@ def _scale(axes: Axes, x: str, y: str = "") -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
-def draw_inputs(sample: Sample, labels: Mapping[str, str]) -> Figure:
+def draw_inputs(sample: DropletSample, labels: Mapping[str, str]) -> Figure:
     """Histograms of the inputs and of time, accepted and weird."""
     figure = Figure(SIZE)
     figure.suptitle(f"What was drawn: {sample.content}")
@@ -147,7 +147,7 @@ def draw_inputs(sample: Sample, labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def draw_outcomes(sample: Sample, labels: Mapping[str, str], model: solver.Model) -> Figure:
+def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solver.SolverSettings) -> Figure:
     """Maps of what becomes of the accepted droplets, over the initial radius, the humidity and the salinity."""
     figure, values = Figure(SIZE), sample.accepted.values
     figure.suptitle(f"What became of them: {sample.content}, accepted ones (hatched: none)")
@@ -162,7 +162,7 @@ def draw_outcomes(sample: Sample, labels: Mapping[str, str], model: solver.Model
         norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_reach(maps))
         for axes, grid, plane, cells in zip(column, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE if outcome.is_share else SIGNED)
-        column[0].set_title(f"{outcome.title}\n{summary(outcome)}")
+        column[0].set_title(f"{outcome.title}\n{describe_outcome(outcome)}")
         column[-1].set_xlabel(labels["initial_radius"])
         bar = figure.colorbar(mesh, ax=column.tolist(), location="bottom", aspect=16, pad=0.02,
                               extend="neither" if outcome.is_share else "both")  # fmt: skip
@@ -173,7 +173,7 @@ def draw_outcomes(sample: Sample, labels: Mapping[str, str], model: solver.Model
     return figure
 
 
-def plane_grid(sample: Sample, plane: tuple[str, str]) -> Grid:
+def plane_grid(sample: DropletSample, plane: tuple[str, str]) -> Grid:
     """The cells of a map of all records, accepted and weird."""
     kinds = (sample.accepted.values, sample.weird.values)
     count = resolution(len(sample.accepted.values["time"]))
@@ -195,7 +195,7 @@ def _draw_map(
     return mesh
 
 
-def draw_weird(sample: Sample, labels: Mapping[str, str], counts: Counts) -> Figure:
+def draw_weird(sample: DropletSample, labels: Mapping[str, str], counts: Counts) -> Figure:
     """Counts of the classes in the whole store, and where the two most frequent ones lie."""
     figure = Figure(SIZE)
     share = sample.weird.droplets / max(1.0, sample.accepted.droplets + sample.weird.droplets)
@@ -226,7 +226,7 @@ def _draw_classes(axes: Axes, counts: Counts) -> None:
     beside.spines["right"].set_visible(False)
 
 
-def _draw_weird_maps(panels: Any, sample: Sample, labels: Mapping[str, str], names: Sequence[str]) -> None:
+def _draw_weird_maps(panels: Any, sample: DropletSample, labels: Mapping[str, str], names: Sequence[str]) -> None:
     for row, name in zip(panels, names, strict=True):
         grids = [plane_grid(sample, plane) for plane in PLANES]
         maps = [share_of_class(sample, grid, plane, name) for grid, plane in zip(grids, PLANES, strict=True)]
@@ -240,7 +240,7 @@ def _draw_weird_maps(panels: Any, sample: Sample, labels: Mapping[str, str], nam
         axes.set_xlabel(labels[plane[0]])
 
 
-def draw_trajectories(group: Group, model: solver.Model, labels: Mapping[str, str]) -> Figure:
+def draw_trajectories(group: DropletGroup, model: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
     """Droplets of a store along time, integrated again, with their stored points."""
     figure = Figure(SIZE)
     if not len(group.times):

@@ -38,7 +38,7 @@ class Population(NamedTuple):
         return self.weight * len(self.values["time"])
 
 
-class Sample(NamedTuple):
+class DropletSample(NamedTuple):
     """What is drawn of a store."""
 
     accepted: Population
@@ -56,7 +56,7 @@ class Counts(NamedTuple):
     """weird ones among them, in the order of CLASSES; one may be of several classes"""
 
 
-class Group(NamedTuple):
+class DropletGroup(NamedTuple):
     """Some droplets of a store, each with all its stored points."""
 
     inputs: NDArray[np.float32]
@@ -67,7 +67,7 @@ class Group(NamedTuple):
     temperature: NDArray[np.float32]
 
 
-def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
+def read_sample(reader: Reader, most: int = MOST_RECORDS) -> DropletSample:
     """Read about `most` records, evenly over the finished blocks; which ones is random, but the same each time.
 
     Records that have no place on logarithmic axes, or no finite state, are left out, which `content` then says.
@@ -85,7 +85,9 @@ def read_sample(reader: Reader, most: int = MOST_RECORDS) -> Sample:
     content = f"{read['time'].size // samples:,} of {reader.layout.rows:,} droplets"
     content += f", {samples} times each" if samples > 1 else ""
     missing = read["time"].size - drawn["time"].size
-    return Sample(accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else ""))
+    return DropletSample(
+        accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else "")
+    )
 
 
 def finished_blocks(reader: Reader, most: int = MOST_BLOCKS) -> list[int]:
@@ -159,7 +161,7 @@ def read_counts(reader: Reader) -> Counts:
     return Counts(drawn, by_class)
 
 
-def read_group(reader: Reader, count: int = LINES) -> Group:
+def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
     """Read some accepted droplets, evenly over the initial radius."""
     block = finished_blocks(reader, 1)[0]
     rows = slice(0, CANDIDATES)
@@ -172,7 +174,7 @@ def read_group(reader: Reader, count: int = LINES) -> Group:
         usable &= ~reader.rows(block, "weird")[rows].reshape(n, -1).any(axis=1)
     by_radius = np.flatnonzero(usable)[np.argsort(inputs[0, usable], kind="stable")]
     chosen = by_radius[np.unique(np.linspace(0, by_radius.size, count + 2)[1:-1].astype(int))] if by_radius.size else []
-    return Group(inputs[:, chosen], times[chosen], radius[chosen], temperature[chosen])
+    return DropletGroup(inputs[:, chosen], times[chosen], radius[chosen], temperature[chosen])
 
 
 def read_config(reader: Reader) -> SolveConfig:

@@ -16,7 +16,7 @@ from scimill.store.reader import Reader
 from scimill.turbulence.corrections import CHANNELS, STATE, Corrections, is_corrections
 from scimill.turbulence.exchange import layouts
 from scimill.turbulence.exchange.layouts import Trajectories
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.pairs import Irregular, interval_of
 from scimill.turbulence.kernels.solver import potential
 from scimill.turbulence.snapshots import Snapshots
@@ -80,7 +80,7 @@ def _require(runs: Trajectories, *, has_corrections: bool, store: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_runs(store: Path) -> Iterator[tuple[Trajectories, Physics]]:
+def open_runs(store: Path) -> Iterator[tuple[Trajectories, FlowPhysics]]:
     """Open a store as trajectories, with the parameters of its equations; raises as `export`."""
     with Reader.open(store) as reader:
         reader.require_complete()
@@ -109,7 +109,7 @@ def of_corrections(pairs: Corrections) -> Trajectories:
 
 
 def _trajectories(
-    reader: Reader, physics: Physics, times: Any, members: Any, names: tuple[str, ...],
+    reader: Reader, physics: FlowPhysics, times: Any, members: Any, names: tuple[str, ...],
     read: Callable[[int], Mapping[str, Any]],
 ) -> Trajectories:  # fmt: skip
     """Put rows that are sorted by member and time into trajectories."""
@@ -130,7 +130,7 @@ def _trajectories(
     )  # fmt: skip
 
 
-def hw2d_parameters(physics: Physics, store: Path) -> dict[str, Any]:
+def hw2d_parameters(physics: FlowPhysics, store: Path) -> dict[str, Any]:
     """Parameters of the equations by hw2d's names.
 
     Raises

@@ -10,7 +10,7 @@ from scimill.errors import InputError
 from scimill.parallel.streams import block_stream
 from scimill.store.foreign import is_store, read_hdf5
 from scimill.turbulence import CAMPAIGN
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.resemblance import resampled
 from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import open_snapshots, physics
@@ -85,7 +85,7 @@ def _check_grid(config: SimulateConfig, path: Path, shape: tuple[int, ...]) -> N
         raise InputError(what, where=str(path), remedy=f"give --points {shape[0]}, or --resample")
 
 
-def _check_physics(stored: Physics, asked: Physics, path: Path) -> None:
+def _check_physics(stored: FlowPhysics, asked: FlowPhysics, path: Path) -> None:
     names = [name for name in vars(asked) if getattr(stored, name) != getattr(asked, name)]
     if names:
         what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)

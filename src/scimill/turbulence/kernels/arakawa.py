@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.kernels.equations import Physics, damping, difference_symbols
+from scimill.turbulence.kernels.equations import FlowPhysics, damping, difference_symbols
 from scimill.turbulence.kernels.slabs import Exchange, Slabs, Team
 
 Grid = NDArray[np.floating]
@@ -34,7 +34,7 @@ class Arakawa:
 
     """
 
-    def __init__(self, physics: Physics, points: int, dtype: np.dtype[Any], team: Team) -> None:
+    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team) -> None:
         self.physics, self.points, self.dtype, self.team = physics, points, dtype, team
         self.slabs = Slabs(points, points // 2 + 1, team)
         mx = np.fft.fftfreq(points, 1 / points)

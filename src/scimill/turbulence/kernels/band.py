@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.slabs import Team
 from scimill.turbulence.kernels.spectral import Spectral
 
@@ -21,7 +21,7 @@ class Band:
 
     """
 
-    def __init__(self, physics: Physics, points: int, band: tuple[float, float], team: Team) -> None:
+    def __init__(self, physics: FlowPhysics, points: int, band: tuple[float, float], team: Team) -> None:
         self._modes = Spectral(physics, points, np.dtype(np.float64), team)
         wavenumber = np.sqrt(self._modes.symbols.k2) / physics.wave_number(1)
         rounding = 1e-9  # of the wavenumber, a quotient; a band's ends are often whole numbers

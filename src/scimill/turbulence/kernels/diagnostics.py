@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.kernels.equations import Physics, Symbols, coupling
+from scimill.turbulence.kernels.equations import FlowPhysics, Symbols, coupling
 from scimill.turbulence.kernels.slabs import Team
 
 Modes = NDArray[np.complexfloating]
@@ -54,7 +54,7 @@ class Means:
     enstrophy_residual: float
 
 
-def of_modes(physics: Physics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
+def of_modes(physics: FlowPhysics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
     """Measure a state. Collective.
 
     Parameters
@@ -114,7 +114,7 @@ def _product(a, b):  # type: ignore[no-untyped-def]
     return a.real * b.real + a.imag * b.imag
 
 
-def spectra(physics: Physics, symbols: Symbols, modes: Modes, shells: int, team: Team) -> Numbers:
+def spectra(physics: FlowPhysics, symbols: Symbols, modes: Modes, shells: int, team: Team) -> Numbers:
     """Spectra by shell |k| = m · 2π/box, m − ½ ≤ … < m + ½, shape (number of spectra, shells). Collective."""
     columns = np.zeros((modes.shape[1], len(SPECTRA), shells))
     _add_spectra(modes, symbols.ky, symbols.k2, symbols.weight, physics.wave_number(1), columns)

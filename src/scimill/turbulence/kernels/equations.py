@@ -21,7 +21,7 @@ Complex = NDArray[np.complexfloating]
 
 
 @dataclasses.dataclass(frozen=True)
-class Physics:
+class FlowPhysics:
     """Parameters of the equations, in drift-wave units.
 
     Parameters
@@ -87,19 +87,19 @@ def difference_symbols(kx: Real, ky: Real, spacing: float) -> Symbols:
     return Symbols(x, y, kx**2 + ky**2, laplacian, ky == 0, np.where(is_alone, 1.0, 2.0))
 
 
-def damping(physics: Physics, diffusive: Any) -> tuple[Any, Any]:
+def damping(physics: FlowPhysics, diffusive: Any) -> tuple[Any, Any]:
     """Rates at which diffusion and hyperviscosity damp density and vorticity where −∇² is `diffusive`."""
     hyper = physics.hyperviscosity * diffusive**physics.order
     return physics.density_diffusion * diffusive + hyper, physics.vorticity_diffusion * diffusive + hyper
 
 
-def coupling(physics: Physics, symbols: Symbols) -> Real:
+def coupling(physics: FlowPhysics, symbols: Symbols) -> Real:
     """Adiabaticity of each mode: 0 for the box mean, and for all zonal modes of the modified equations."""
     left_out = symbols.zonal if physics.modified else symbols.k2 == 0
     return np.where(left_out, 0.0, physics.alpha)
 
 
-def linear_operator(physics: Physics, symbols: Symbols) -> Complex:
+def linear_operator(physics: FlowPhysics, symbols: Symbols) -> Complex:
     """Linear part of the equations in (n̂, ω̂), shape (2, 2, *modes)."""
     with np.errstate(divide="ignore"):
         inverse = np.where(symbols.k2 > 0, 1 / symbols.k2, 0.0)
@@ -109,15 +109,7 @@ def linear_operator(physics: Physics, symbols: Symbols) -> Complex:
     return np.array([[-alpha - density + 0j, gradient], [-alpha + 0j, -alpha * inverse - vorticity + 0j]])
 
 
-def growth(physics: Physics, symbols: Symbols) -> Complex:
-    """Eigenvalues of the linear operator, shape (2, *modes), the faster growing first; γ − iω of each mode."""
-    (a, b), (c, d) = linear_operator(physics, symbols)
-    root = np.sqrt((a - d) ** 2 / 4 + b * c)
-    pair = np.array([(a + d) / 2 + root, (a + d) / 2 - root])
-    return np.where(pair[0].real >= pair[1].real, pair, pair[::-1])
-
-
-def propagator(physics: Physics, symbols: Symbols, time: float) -> Complex:
+def propagator(physics: FlowPhysics, symbols: Symbols, time: float) -> Complex:
     """Exponential of the linear operator times `time`, shape (2, 2, *modes).
 
     exp(L t) = e^{st} (cosh δt + sinh(δt)/δ (L − s)), with s half the trace and δ² minus the determinant of L − s.

@@ -44,10 +44,10 @@ def transforms(first: Buffer | Reals, second: Buffer, points: int) -> tuple[Exec
     """
     modes = points if np.iscomplexobj(first) else points // 2 + 1
     values, transformed = first[:, :points], second[:, :modes]
-    return _plan(values, transformed, "FFTW_FORWARD"), _plan(transformed, values, "FFTW_BACKWARD")
+    return _make_plan(values, transformed, "FFTW_FORWARD"), _make_plan(transformed, values, "FFTW_BACKWARD")
 
 
-def _plan(source: NDArray[np.generic], target: NDArray[np.generic], direction: str) -> Execute:
+def _make_plan(source: NDArray[np.generic], target: NDArray[np.generic], direction: str) -> Execute:
     flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
     plan = pyfftw.FFTW(source, target, axes=(1,), direction=direction, flags=flags, threads=1)
     execute: Execute = plan.execute

@@ -11,7 +11,7 @@ REGULAR = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class SnapshotPair:
     """Rows of the fine run's snapshots before and after a coarse step, and the time of the second."""
 
     member: int
@@ -44,7 +44,7 @@ def interval_of(times: NDArray[np.float64], members: NDArray[np.integer]) -> flo
     return interval
 
 
-def pair_up(times: NDArray[np.float64], members: NDArray[np.integer], steps: int) -> list[Pair]:
+def pair_up(times: NDArray[np.float64], members: NDArray[np.integer], steps: int) -> list[SnapshotPair]:
     """Pairs of every member, one after the other in time: each begins with the truth that the one before ends with.
 
     Parameters
@@ -54,10 +54,10 @@ def pair_up(times: NDArray[np.float64], members: NDArray[np.integer], steps: int
 
     Returns
     -------
-    list of Pair, member by member; snapshots that are left over at the end are in none.
+    list of SnapshotPair, member by member; snapshots that are left over at the end are in none.
     """
     return [
-        Pair(member, int(before), int(after), float(times[after]))
+        SnapshotPair(member, int(before), int(after), float(times[after]))
         for member, rows in _by_member(times, members)
         for before, after in zip(rows[:-steps:steps], rows[steps::steps], strict=True)
     ]

@@ -67,7 +67,7 @@ def most_ranks(points: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class SlabBatch:
     """Rows `start` to `stop` of a slab, which are transformed together."""
 
     start: int
@@ -98,8 +98,8 @@ class Slabs:
         self.columns = (int(self.ky[team.rank]), int(self.ky[team.rank + 1]))
         self.row_batches, self.column_batches = self._batches(*self.rows), self._batches(*self.columns)
 
-    def _batches(self, start: int, stop: int) -> list[Batch]:
-        return [Batch(first, min(first + self.batch, stop - start)) for first in range(0, stop - start, self.batch)]
+    def _batches(self, start: int, stop: int) -> list[SlabBatch]:
+        return [SlabBatch(first, min(first + self.batch, stop - start)) for first in range(0, stop - start, self.batch)]
 
     @property
     def height(self) -> int:
@@ -143,31 +143,31 @@ class Exchange:
         self._x_forward, self._x_inverse = transforms(self._lines, self.columns, points)
         self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points)
 
-    def columns_out(self, batch: Batch) -> None:
+    def columns_out(self, batch: SlabBatch) -> None:
         """Transform a batch of columns along x and lay it down."""
         self._x_inverse()
         _put_columns(self._lines, self._by_columns, *self._columns_of(batch))
 
-    def columns_in(self, batch: Batch) -> None:
+    def columns_in(self, batch: SlabBatch) -> None:
         """Take up a batch of columns and transform it along x."""
         _take_columns(self._lines, self._by_columns, *self._columns_of(batch))
         self._x_forward()
 
-    def _columns_of(self, batch: Batch) -> tuple[object, ...]:
+    def _columns_of(self, batch: SlabBatch) -> tuple[object, ...]:
         s = self._slabs
         return s.x, s.width, self._fields, s.batch, batch.start, batch.stop
 
-    def rows_out(self, batch: Batch) -> None:
+    def rows_out(self, batch: SlabBatch) -> None:
         """Transform a batch of rows along y and lay its kept modes down."""
         self._y_forward()
         _put_rows(self._rows, self._by_rows, *self._rows_of(batch))
 
-    def rows_in(self, batch: Batch) -> None:
+    def rows_in(self, batch: SlabBatch) -> None:
         """Take up a batch of rows, whose other modes become zero, and transform it along y."""
         _take_rows(self._rows, self._by_rows, *self._rows_of(batch))
         self._y_inverse()
 
-    def _rows_of(self, batch: Batch) -> tuple[object, ...]:
+    def _rows_of(self, batch: SlabBatch) -> tuple[object, ...]:
         s = self._slabs
         return s.ky, s.height, self._fields, s.batch, batch.start, batch.stop
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.arakawa import Arakawa
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.slabs import Alone, Team
 from scimill.turbulence.kernels.spectral import Spectral
 from scimill.turbulence.kernels.stepping import Pace
@@ -36,7 +36,7 @@ class Diverged(ArithmeticError):
         self.step, self.time = step, time
 
 
-class Solver:
+class FlowSolver:
     """A state of density and vorticity, and its way through time.
 
     Parameters
@@ -58,7 +58,7 @@ class Solver:
 
     def __init__(
         self,
-        physics: Physics,
+        physics: FlowPhysics,
         points: int,
         scheme: Literal["spectral", "arakawa"] = "spectral",
         precision: Literal["float64", "float32"] = "float64",

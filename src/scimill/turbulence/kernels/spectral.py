@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.turbulence.kernels import stepping
-from scimill.turbulence.kernels.equations import Physics, linear_operator, propagator, spectral_symbols
-from scimill.turbulence.kernels.slabs import Batch, Exchange, Slabs, Team
+from scimill.turbulence.kernels.equations import FlowPhysics, linear_operator, propagator, spectral_symbols
+from scimill.turbulence.kernels.slabs import Exchange, SlabBatch, Slabs, Team
 
 Modes = NDArray[np.complexfloating]
 Grid = NDArray[np.floating]
@@ -48,7 +48,7 @@ class Spectral:
 
     """
 
-    def __init__(self, physics: Physics, points: int, dtype: np.dtype[Any], team: Team) -> None:
+    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team) -> None:
         self.physics, self.points, self.dtype = physics, points, dtype
         self.highest = highest_mode(points)
         self.slabs = Slabs(points, self.highest + 1, team)
@@ -69,7 +69,7 @@ class Spectral:
 
     # ---- to and from the grid ---------------------------------------------------------------------------------
 
-    def _place(self, batch: Batch) -> tuple[int, ...]:
+    def _place(self, batch: SlabBatch) -> tuple[int, ...]:
         """Where the modes of a batch of columns are in its buffer and in the state."""
         return self.highest, self.points, self.slabs.batch, batch.start, batch.stop
 

@@ -1,8 +1,8 @@
 """Whether a correction helps: corrected and uncorrected coarse runs, and a finer run of equal cost, beside the truth.
 
 The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The costs are CPU
-time of the stepping, inference included. The finer run's grid is the largest whose cost per unit of time is not above
-that of the corrected run: the rival that a correction must be held against.
+time of the stepping, inference included. The finer run has the largest grid whose cost per unit of time is not above
+that of the corrected run: the baseline that a correction must beat.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from scimill.errors import ConfigError, InputError
@@ -23,34 +22,43 @@ from scimill.files import replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.pictures import make_folder
-from scimill.turbulence.kernels.resemblance import Likeness, flux, horizon, likeness, resampled, spectrum
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.kernels.resemblance import flux, likeness, resampled, spectrum
+from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.learning.comparison import (
+    CORRECTED,
+    DIVERGED,
+    FINER,
+    RUNS,
+    UNCORRECTED,
+    Averaged,
+    Comparison,
+    Followed,
+    Numbers,
+    Start,
+)
 from scimill.turbulence.learning.models import Correction, open_correction
-from scimill.turbulence.learning.network import Spec
+from scimill.turbulence.learning.network import CorrectionNetworkSpec
 from scimill.turbulence.learning.rollout import CorrectedSolver, check_physics
 from scimill.turbulence.params import CompareConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 T = TypeVar("T")
-Numbers = NDArray[np.float64]
-UNCORRECTED, CORRECTED, FINER = RUNS = ("uncorrected", "corrected", "finer")
-LOST = Likeness(np.nan, np.nan, np.nan)
 MEASURED = 10
 """Coarse steps that a cost is measured over."""
-SOME = 4
+COST_STARTS = 4
 """Starts that a cost is measured from."""
-FAR = 1.5
+COST_CUTOFF = 1.5
 """Cost, relative to the limit, above which no larger grid is tried."""
 COURANT = 1.0
 """Courant number of the finer run, the default of ``turbulence simulate``."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class CandidateRun:
     """One way to run: a solver, and how it takes a coarse step's time."""
 
     name: str
-    solver: Solver
+    solver: FlowSolver
     step: float | None
     """longest step; chosen by the Courant number where None"""
 
@@ -67,66 +75,6 @@ class Run:
     def state(self, points: int) -> Numbers:
         """Density and vorticity on a grid, shape (2, points, points)."""
         return resampled(np.stack(self.solver.fields()), points)
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Where the errors of all runs are followed from."""
-
-    member: int
-    snapshot: int
-
-
-@dataclasses.dataclass
-class Followed:
-    """A run from a start: how alike it is to the truth at its snapshots, and the CPU time that it took."""
-
-    alike: list[Likeness]
-    cpu: float
-
-
-@dataclasses.dataclass
-class Averaged:
-    """A run's, or the truth's, flux along time and mean spectrum of the vorticity."""
-
-    flux: list[float]
-    spectrum: Numbers
-
-
-@dataclasses.dataclass
-class Comparison:
-    """All that was measured."""
-
-    spec: Spec
-    points: dict[str, int]
-    """of each run's grid"""
-    times: Numbers
-    starts: list[Start]
-    followed: dict[str, list[Followed]]
-    """of each run, from each start"""
-    averaged: dict[str, list[Averaged]]
-    """of the truth and each run, of each member; empty where no statistics were asked for"""
-    interval: float
-    threshold: float
-    truth_points: int
-    truth_cost: float
-
-    def cost(self, run: str) -> float:
-        """CPU seconds per unit of time."""
-        runs = self.followed[run]
-        return sum(each.cpu for each in runs) / (len(runs) * float(self.times[-1]))
-
-    def measures(self, run: str) -> Numbers:
-        """Likeness along time, shape (starts, times, 3)."""
-        return np.array([each.alike for each in self.followed[run]])
-
-    def horizons(self, run: str) -> Numbers:
-        """Horizon from each start."""
-        return np.array([horizon(self.times, each[:, 2], self.threshold) for each in self.measures(run)])
-
-    def mean_flux(self, run: str) -> float:
-        """Flux, averaged over time and members."""
-        return float(np.mean([each.flux for each in self.averaged[run]])) if self.averaged else np.nan
 
 
 def compare(config: CompareConfig, truth: Path, folder: Path, world: World) -> str:
@@ -176,7 +124,7 @@ class Truth:
     ConfigError : its snapshots do not lie on coarse steps.
     """
 
-    def __init__(self, store: Snapshots, spec: Spec) -> None:
+    def __init__(self, store: Snapshots, spec: CorrectionNetworkSpec) -> None:
         self.store, self.spec = store, spec
         if store.points < spec.points:
             allowed = f"{spec.points} points or more on each side"
@@ -243,23 +191,23 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
     )  # fmt: skip
 
 
-def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[Run]:
+def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
     """Make all ways to run; the finer one's grid is chosen on rank 0. Collective."""
     spec = truth.spec
     equations = physics(dict(spec.physics))
-    plain = Solver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
-    uncorrected = Run(UNCORRECTED, plain, spec.step / spec.substeps)
-    corrected = Run(CORRECTED, CorrectedSolver(spec, correction.model), None)
+    plain = FlowSolver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
+    uncorrected = CandidateRun(UNCORRECTED, plain, spec.step / spec.substeps)
+    corrected = CandidateRun(CORRECTED, CorrectedSolver(spec, correction.model), None)
     points = world.on_root(_equal_cost, corrected, truth, starts)
     return [uncorrected, corrected, _finer(truth, points)]
 
 
-def _finer(truth: Truth, points: int) -> Run:
-    solver = Solver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
-    return Run(FINER, solver, None)
+def _finer(truth: Truth, points: int) -> CandidateRun:
+    solver = FlowSolver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
+    return CandidateRun(FINER, solver, None)
 
 
-def _equal_cost(corrected: Run, truth: Truth, starts: Sequence[Start]) -> int:
+def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
     """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
     coarse = truth.spec.points
     limit = _cost(corrected, truth, starts)
@@ -269,14 +217,14 @@ def _equal_cost(corrected: Run, truth: Truth, starts: Sequence[Start]) -> int:
         cost = _cost(_finer(truth, points), truth, starts)
         if cost <= limit:
             chosen = points
-        if cost > FAR * limit:
+        if cost > COST_CUTOFF * limit:
             break
     return chosen
 
 
-def _cost(run: Run, truth: Truth, starts: Sequence[Start]) -> float:
+def _cost(run: CandidateRun, truth: Truth, starts: Sequence[Start]) -> float:
     """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
-    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // SOME)]
+    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
     costs = []
     for start in (starts[0], *some):  # the first one compiles
         run.load(truth.whole(start))
@@ -299,7 +247,7 @@ def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, pr
     return found
 
 
-def _states(run: Run, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
+def _states(run: CandidateRun, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
     """Run from a start; yield the state at each snapshot's time, None once it has broken down, and its CPU time."""
     run.load(truth.whole(start) if run.name == FINER else truth.filtered(start))
     try:
@@ -314,7 +262,7 @@ def _states(run: Run, truth: Truth, start: Start, frames: int) -> Iterator[tuple
             yield None, 0.0
 
 
-def _follow(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
+def _follow(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
     """Errors of all runs from a start."""
     found = {}
     for run in runs:
@@ -323,13 +271,13 @@ def _follow(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dic
         for frame in range(1, frames + 1):
             state, seconds = next(states)
             there = truth.filtered(Start(start.member, start.snapshot + frame))
-            alike.append(LOST if state is None else likeness(state, there))
+            alike.append(DIVERGED if state is None else likeness(state, there))
             cpu += seconds
         found[run.name] = Followed(alike, cpu)
     return found
 
 
-def _average(runs: Sequence[Run], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
+def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
     """Fluxes and spectra of the truth and all runs, from a start on."""
     there = (truth.filtered(Start(start.member, start.snapshot + frame)) for frame in range(1, frames + 1))
     found = {"truth": _averaged(there, truth.spec.box)}
@@ -361,11 +309,11 @@ def _write(found: Comparison, folder: Path) -> str:
     from scimill.turbulence.pictures import comparison_plots
 
     _write_csv(folder / "errors.csv", ERRORS, _error_rows(found))
-    _write_csv(folder / "summary.csv", HEAD, summary(found))
+    _write_csv(folder / "summary.csv", HEAD, summary_rows(found))
     if found.averaged:
         _write_csv(folder / "statistics.csv", STATISTICS, _statistic_rows(found))
     comparison_plots.plot(found, folder)
-    return table(found)
+    return describe_comparison(found)
 
 
 ERRORS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
@@ -386,7 +334,7 @@ def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
                 yield (run, member, frame * found.interval, value)
 
 
-def summary(found: Comparison) -> list[Any]:
+def summary_rows(found: Comparison) -> list[Any]:
     """Rows of the summary, under `HEAD`."""
     at = int(np.argmin(np.abs(found.times - MOMENT)))
     rows = []
@@ -410,9 +358,9 @@ def _write_csv(path: Path, head: Sequence[str], rows: Iterable[tuple[object, ...
         part.write_text(text.getvalue(), "utf-8")
 
 
-def table(found: Comparison) -> str:
-    """Write the summary for people."""
-    rows = summary(found)
+def describe_comparison(found: Comparison) -> str:
+    """Write the summary as a table."""
+    rows = summary_rows(found)
     moment, end = rows[0][3], float(found.times[-1])
     lines = [
         f"{len(found.starts)} starts; truth {found.truth_points}², {found.truth_cost:.3g} CPU s per time, "

@@ -46,7 +46,7 @@ def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: b
     if not is_address(output):
         check_target(Path(output), overwrite=overwrite)
     model, content = load_network(model_path)
-    about = describe(content, zero=zero)
+    about = _about(content, zero=zero)
     if zero:
         clear(model)
     _write(model, output, form, about)
@@ -64,7 +64,7 @@ def _write(model: CorrectionNetwork, output: str, form: str, about: Mapping[str,
         to_onnx(model, example(model), Path(output), about, NAMES, FREE)
 
 
-def describe(content: Mapping[str, Any], *, zero: bool) -> dict[str, str]:
+def _about(content: Mapping[str, Any], *, zero: bool) -> dict[str, str]:
     """Where a model comes from, by title; its spec is what a run checks it by."""
     store, position = content["store"], content["position"]
     loss = position["best_loss"]

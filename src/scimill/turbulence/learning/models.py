@@ -9,10 +9,10 @@ from typing import Any
 
 from scimill.errors import ConfigError, InputError
 from scimill.training.checkpoint import MODEL, read_model
-from scimill.training.inference import Model, TorchModel, is_torchscript, open_model
+from scimill.training.inference import InferenceModel, TorchModel, is_torchscript, open_model
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.learning import redis_model
-from scimill.turbulence.learning.network import CorrectionNetwork, Spec
+from scimill.turbulence.learning.network import CorrectionNetwork, CorrectionNetworkSpec
 from scimill.turbulence.learning.redis_model import RedisModel
 
 SPEC = "network"  # title under which an exported model has its spec
@@ -44,8 +44,8 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
 class Correction:
     """A correction model, opened for a run."""
 
-    model: Model
-    spec: Spec
+    model: InferenceModel
+    spec: CorrectionNetworkSpec
     identity: str
     """digest of what it computes with; of a database's model of where that comes from"""
 
@@ -70,14 +70,14 @@ def open_correction(name: str, rank: int = 0) -> Correction:
     """
     if redis_model.is_address(name):
         database = RedisModel(name, rank).open()
-        return Correction(database, described(database.about, name), _digest(json.dumps(database.about).encode()))
+        return Correction(database, read_spec(database.about, name), _digest(json.dumps(database.about).encode()))
     path = Path(name)
     if _is_run(path):
         network, _ = load_network(path)
         file = path / MODEL if path.is_dir() else path
         return Correction(TorchModel(network, {}), network.spec, _digest(file.read_bytes()))
     model = open_model(path)
-    return Correction(model, described(model.about, name), _digest(path.read_bytes()))
+    return Correction(model, read_spec(model.about, name), _digest(path.read_bytes()))
 
 
 def _digest(data: bytes) -> str:
@@ -88,7 +88,7 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() or (path.suffix == ".pt" and not is_torchscript(path))
 
 
-def described(about: Mapping[str, str], name: str) -> Spec:
+def read_spec(about: Mapping[str, str], name: str) -> CorrectionNetworkSpec:
     """Return the spec of an exported model, from what it says of itself."""
     try:
         values = json.loads(about[SPEC])
@@ -98,12 +98,12 @@ def described(about: Mapping[str, str], name: str) -> Spec:
     return _spec(values, name)
 
 
-def _spec(values: Mapping[str, Any], where: str) -> Spec:
+def _spec(values: Mapping[str, Any], where: str) -> CorrectionNetworkSpec:
     if not isinstance(values, Mapping) or values.get("campaign") != CAMPAIGN.name:
         campaign = values.get("campaign", "another kind") if isinstance(values, Mapping) else "another kind"
         raise InputError(f"a model of {campaign}", where=where, allowed="one of scimill turbulence train or export")
     try:
-        return Spec.from_dict(values)
+        return CorrectionNetworkSpec.from_dict(values)
     except (KeyError, TypeError):
         raise InputError("the model's description is not complete", where=where) from None
 

@@ -39,7 +39,7 @@ Advance = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class CorrectionNetworkSpec:
     """All that a network is made from, but its weights; and what it is a correction of."""
 
     hidden: tuple[int, ...]
@@ -76,7 +76,7 @@ class Spec:
         return {"campaign": CAMPAIGN.name, **json.loads(json.dumps(values))}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls, values: Mapping[str, Any]) -> "CorrectionNetworkSpec":
         """Read back what `to_dict` wrote."""
         known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
@@ -95,7 +95,7 @@ class CorrectionNetwork(nn.Module):
     input_scale: Tensor
     output_scale: Tensor
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: CorrectionNetworkSpec) -> None:
         super().__init__()
         self.spec = spec
         for name in ("input_scale", "output_scale"):
@@ -169,8 +169,8 @@ class CorrectionTask:
     fields: tuple[str, ...] = (*VARIABLES, *CORRECTIONS)
 
     def __init__(
-        self, spec: Spec, seed: int, groups: Sequence[int], *, span: int = 1, advance: Advance | None = None,
-        augmented: bool = True, weights: Mapping[str, Any] | None = None,
+        self, spec: CorrectionNetworkSpec, seed: int, groups: Sequence[int], *, span: int = 1,
+        advance: Advance | None = None, augmented: bool = True, weights: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         torch.manual_seed(seed)
         self.model = CorrectionNetwork(spec)

@@ -20,7 +20,7 @@ def serve(client: Any, requests: BinaryIO, answers: BinaryIO) -> None:
         data = requests.read(request["bytes"])
         try:
             reply, payload = answer(client, request, data)
-        except Exception as error:  # whatever it is, the rank tells it
+        except Exception as error:  # whatever it is, the rank reports it
             reply, payload = {"error": str(error).strip().splitlines()[-1]}, b""
         answers.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         answers.flush()

@@ -29,7 +29,7 @@ QUIET = {
     "SR_CONN_TIMEOUT": "5", "SR_CONN_INTERVAL": "100",  # s, ms: how long, and how often, to ask for the database
     "SR_CMD_TIMEOUT": "60000",  # ms
 }  # fmt: skip
-"""What the client is told by its environment, where the user's does not say otherwise."""
+"""Environment of the client, where the user has not set these variables."""
 
 
 def is_address(text: str) -> bool:
@@ -43,7 +43,7 @@ def packages() -> Path:
 
 
 class RedisModel:
-    """A model in a database; a context manager. Usable as an `inference.Model`.
+    """A model in a database; a context manager. Usable as an `inference.InferenceModel`.
 
     Parameters
     ----------

@@ -11,31 +11,33 @@ from scimill import config as configuration
 from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.store.output import Output
-from scimill.training.inference import Model
+from scimill.training.inference import InferenceModel
 from scimill.turbulence import simulate as simulation
 from scimill.turbulence.kernels.band import Band
 from scimill.turbulence.kernels.halos import Halos
 from scimill.turbulence.kernels.slabs import Team
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.learning.models import open_correction
-from scimill.turbulence.learning.network import VARIABLES, Spec
+from scimill.turbulence.learning.network import VARIABLES, CorrectionNetworkSpec
 from scimill.turbulence.params import RolloutConfig, RolloutRecord, SimulateConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 Grid = NDArray[np.floating]
 
 
-class CorrectedSolver(Solver):
+class CorrectedSolver(FlowSolver):
     """A solver whose coarse steps are corrected.
 
     Parameters
     ----------
     spec, model : the coarse step, and what corrects it.
-    precision, team : see `Solver`.
+    precision, team : see `FlowSolver`.
 
     """
 
-    def __init__(self, spec: Spec, model: Model, precision: Any = "float64", team: Team | None = None) -> None:
+    def __init__(
+        self, spec: CorrectionNetworkSpec, model: InferenceModel, precision: Any = "float64", team: Team | None = None
+    ) -> None:
         equations = physics(dict(spec.physics))
         super().__init__(equations, spec.points, spec.scheme, precision, team)  # type: ignore[arg-type]
         self._spec, self._model = spec, model
@@ -82,12 +84,12 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `simulate.simulate`.
     """
-    record = world.on_root(describe, config)
+    record = world.on_root(make_record, config)
     with world.together():
         correction = open_correction(config.model, world.rank)
     try:
 
-        def make_solver(_: SimulateConfig, team: World) -> Solver:
+        def make_solver(_: SimulateConfig, team: World) -> FlowSolver:
             return CorrectedSolver(correction.spec, correction.model, config.precision, team)
 
         return simulation.simulate(record, output, world, make_solver, maker="rollout")
@@ -97,12 +99,12 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
 
 def describe_rollout(config: RolloutConfig, output: Output, ranks: int) -> str:
     """Say what a corrected run would do, for ``--dry-run``, after checking the model and the snapshot."""
-    record = describe(config)
+    record = make_record(config)
     model = {"model": f"{config.model}, correcting every {record.coarse_step:g}"}
     return simulation.describe_simulation(record, output, ranks, model)
 
 
-def describe(config: RolloutConfig) -> RolloutRecord:
+def make_record(config: RolloutConfig) -> RolloutRecord:
     """Return what a store of a corrected run says that it was made by: all of `simulate`, and the model.
 
     Raises
@@ -126,7 +128,7 @@ def describe(config: RolloutConfig) -> RolloutRecord:
     return configuration.build(RolloutRecord, [configuration.Layer("the model and the store", {**own, **made})])
 
 
-def check_step(spec: Spec, coarse_step: float | None, model: str) -> None:
+def check_step(spec: CorrectionNetworkSpec, coarse_step: float | None, model: str) -> None:
     """Refuse a model of another coarse step than the user wants.
 
     Raises
@@ -138,7 +140,7 @@ def check_step(spec: Spec, coarse_step: float | None, model: str) -> None:
         raise InputError(what, where=model, remedy="leave --coarse-step away, or train another model")
 
 
-def check_physics(spec: Spec, store: Snapshots, model: str) -> None:
+def check_physics(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> None:
     """Refuse a model of other variables than ours, or of other parameters than those of the snapshots.
 
     Raises
@@ -155,7 +157,7 @@ def check_physics(spec: Spec, store: Snapshots, model: str) -> None:
         raise InputError(f"the model was trained on other parameters: {what}", where=f"{model}; {store.reader.path}")
 
 
-def check_grid(spec: Spec, store: Snapshots, model: str) -> None:
+def check_grid(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> None:
     """Refuse snapshots of another grid than the model's.
 
     Raises

@@ -12,11 +12,18 @@ from scimill.parallel.world import World
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
-from scimill.turbulence.corrections import Corrections
-from scimill.turbulence.kernels.solver import Diverged, Solver
+from scimill.turbulence.corrections import CoarseStep, Corrections
+from scimill.turbulence.kernels.solver import Diverged
 from scimill.turbulence.learning.models import load_network
-from scimill.turbulence.learning.network import CORRECTIONS, VARIABLES, CorrectionTask, Spec, in_band
-from scimill.turbulence.params import TrainConfig
+from scimill.turbulence.learning.network import (
+    CORRECTIONS,
+    VARIABLES,
+    Advance,
+    CorrectionNetworkSpec,
+    CorrectionTask,
+    in_band,
+)
+from scimill.turbulence.params import TurbulenceTrainConfig
 
 MEASURED = 64
 """Pairs, over the whole store, that the scale of the corrections within the band is taken from."""
@@ -24,12 +31,12 @@ DEFINING = ("points", "box", "step", "substeps", "scheme", "physics")
 """What two specs must agree on for weights of one to be of use to the other."""
 
 
-def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+def train_network(config: TurbulenceTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
     """Train on a store of corrections; see `scimill.training.run.train`."""
     return train(lambda reader: make_task(config, reader, world), store, directory, config, world)
 
 
-def make_task(config: TrainConfig, reader: Reader, world: World) -> CorrectionTask:
+def make_task(config: TurbulenceTrainConfig, reader: Reader, world: World) -> CorrectionTask:
     """Make what is trained on a store; collective.
 
     Raises
@@ -44,14 +51,14 @@ def make_task(config: TrainConfig, reader: Reader, world: World) -> CorrectionTa
         spec, weights = network.spec, content["state"]
     return CorrectionTask(
         spec, config.seed, data.members.tolist(), span=config.unroll, augmented=config.augment, weights=weights,
-        advance=CoarseStep(data).advance if config.unroll > 1 else None,
+        advance=make_advance(data) if config.unroll > 1 else None,
     )  # fmt: skip
 
 
-def make_spec(config: TrainConfig, data: Corrections, world: World) -> Spec:
+def make_spec(config: TurbulenceTrainConfig, data: Corrections, world: World) -> CorrectionNetworkSpec:
     """What the network is made from; collective."""
     band = (config.lowest_mode, float(data.points) if config.highest_mode is None else config.highest_mode)
-    return Spec(
+    return CorrectionNetworkSpec(
         hidden=config.hidden,
         activation=config.activation,
         points=data.points,
@@ -93,7 +100,7 @@ def _squares(rows: Mapping[str, NDArray[Any]], inside: NDArray[np.bool_]) -> lis
     return [float((field**2).mean()) for field in limited]
 
 
-def _require_same(stored: Spec, asked: Spec, where: str) -> None:
+def _require_same(stored: CorrectionNetworkSpec, asked: CorrectionNetworkSpec, where: str) -> None:
     """Refuse first weights that were trained on something else, or are of another network."""
     names = [
         name for name in (*DEFINING, "hidden", "activation", "band") if getattr(stored, name) != getattr(asked, name)
@@ -103,30 +110,18 @@ def _require_same(stored: Spec, asked: Spec, where: str) -> None:
         raise InputError(f"these weights are of another network: {what}", where=where)
 
 
-class CoarseStep:
-    """The coarse step of a store of corrections, from any state.
+def make_advance(data: Corrections) -> Advance:
+    """Return the coarse step of a store of corrections, from any state.
 
-    Parameters
-    ----------
-    data : whose step it is.
-
+    It raises `NumericalError` where the step is not stable.
     """
+    step = CoarseStep(data.physics, data.points, data.scheme, data.duration, data.substeps)
 
-    def __init__(self, data: Corrections) -> None:
-        self._solver = Solver(data.physics, data.points, data.scheme)
-        self._duration, self._length = data.duration, data.duration / data.substeps
-
-    def advance(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Advance density and vorticity, (2, x, y); return the variables after the step, (3, x, y).
-
-        Raises
-        ------
-        NumericalError : the step is not stable for such a state.
-        """
-        self._solver.load(state[0], state[1])
+    def advance(state: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
-            self._solver.advance(self._duration, self._length)
+            return np.stack(step.advance((state[0], state[1])))
         except Diverged as error:
             remedy = "train one step for longer before unrolling, or unroll fewer steps"
             raise NumericalError(f"a corrected state cannot be advanced: {error}", remedy=remedy) from None
-        return np.stack([*self._solver.fields(), self._solver.potential()])
+
+    return advance

@@ -1,24 +1,21 @@
 """Pictures of a comparison of runs: errors along time, fluxes and spectra."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 
 from scimill.pictures import STYLE, save
 from scimill.turbulence.kernels.spectral import highest_mode
+from scimill.turbulence.learning.comparison import Comparison
 from scimill.turbulence.pictures.drawing import Curve, draw_spectra, draw_traces
-
-if TYPE_CHECKING:
-    from scimill.turbulence.learning.compare import Comparison
 
 ROUNDING = 1e-12
 """Share of the largest shell below which one holds rounding only."""
 MEASURES = ("relative error of n", "relative error of ω", "correlation of ω")
 
 
-def plot(found: "Comparison", folder: Path) -> None:
+def plot(found: Comparison, folder: Path) -> None:
     """Draw errors.png and, where there are statistics, flux.png and spectra.png.
 
     Raises
@@ -39,11 +36,11 @@ def plot(found: "Comparison", folder: Path) -> None:
             save(draw_spectra({"½⟨ω²⟩ by shell": _spectra(found)}, title, limits), folder / "spectra.png")
 
 
-def _label(found: "Comparison", run: str) -> str:
+def _label(found: Comparison, run: str) -> str:
     return run if run == "truth" else f"{run}, {found.points[run]}²"
 
 
-def _errors(found: "Comparison", measure: int) -> list[Curve]:
+def _errors(found: Comparison, measure: int) -> list[Curve]:
     """Mean over the starts, within the range of the middle half of them."""
     curves = []
     for run in found.followed:
@@ -57,7 +54,7 @@ def _errors(found: "Comparison", measure: int) -> list[Curve]:
     return curves
 
 
-def _fluxes(found: "Comparison") -> list[Curve]:
+def _fluxes(found: Comparison) -> list[Curve]:
     curves = []
     for run, members in found.averaged.items():
         values = np.array([each.flux for each in members])
@@ -67,7 +64,7 @@ def _fluxes(found: "Comparison") -> list[Curve]:
     return curves
 
 
-def _spectra(found: "Comparison") -> list[Curve]:
+def _spectra(found: Comparison) -> list[Curve]:
     curves = []
     for run, members in found.averaged.items():
         values = np.mean([each.spectrum for each in members], axis=0)

@@ -218,7 +218,7 @@ def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, 
 
 @contextlib.contextmanager
 def _named(part: Path, suffix: str) -> Iterator[Path]:
-    """Yield a name with the ending that tells a writer the kind of its file; what is written becomes `part`."""
+    """Yield a name with the ending from which a writer knows the kind of its file; what is written becomes `part`."""
     working = part.with_name(part.name + suffix)
     try:
         yield working

@@ -15,8 +15,8 @@ from scimill.turbulence.corrections import CHANGES, STATE, Corrections, is_corre
 from scimill.turbulence.exchange.export_data import of_corrections, of_snapshots
 from scimill.turbulence.exchange.layouts import Trajectories
 from scimill.turbulence.kernels import diagnostics
-from scimill.turbulence.kernels.equations import Physics
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.kernels.spectral import highest_mode
 from scimill.turbulence.pictures import drawing
 from scimill.turbulence.pictures.drawing import Curve, Moment
@@ -75,7 +75,7 @@ Figures = Mapping[str, Callable[[int], Figure]]
 def _of_snapshots(reader: Reader) -> tuple[Trajectories, Figures]:
     snapshots = Snapshots(reader)
     runs = of_snapshots(FineRun(snapshots, -np.inf))
-    title = describe(snapshots.physics, snapshots.points)
+    title = describe_flow(snapshots.physics, snapshots.points)
     figures: dict[str, Callable[[int], Figure]] = {
         "fields.png": lambda member: draw_fields(runs, member, title),
         "spectra.png": lambda member: draw_spectra(snapshots, runs, member, title),
@@ -89,7 +89,7 @@ def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
     pairs = Corrections(reader)
     runs = of_corrections(pairs)
     what = f"corrections of coarse steps of {pairs.duration:.4g}, {pairs.scheme}, {pairs.substeps} Runge–Kutta step(s)"
-    title = f"{describe(pairs.physics, pairs.points)}\n{what}"
+    title = f"{describe_flow(pairs.physics, pairs.points)}\n{what}"
     figures: dict[str, Callable[[int], Figure]] = {
         "fields.png": lambda member: draw_fields(runs, member, title),
         "spectra.png": lambda member: draw_correction_spectra(pairs, runs, member, title),
@@ -97,7 +97,7 @@ def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
     return runs, figures
 
 
-def describe(physics: Physics, points: int) -> str:
+def describe_flow(physics: FlowPhysics, points: int) -> str:
     """One line on the equations and the grid."""
     kind = "modified Hasegawa–Wakatani" if physics.modified else "Hasegawa–Wakatani"
     diffusions = {"Dn": physics.density_diffusion, "Dω": physics.vorticity_diffusion}
@@ -118,7 +118,7 @@ def moments(
     runs: Trajectories, member: int, most: int, names: Sequence[str], *, without_first: bool = False
 ) -> Iterator[Moment]:
     """Yield fields at times that are spread over the run."""
-    first = int(without_first and len(runs.times) > most)  # the initial noise tells nothing
+    first = int(without_first and len(runs.times) > most)  # the initial noise means nothing
     for index in spread_out(len(runs.times) - first, most):
         fields = runs.read(member, index + first)
         yield Moment(float(runs.times[index + first]), {name: fields[name] for name in names})
@@ -206,9 +206,9 @@ def _spectra(snapshots: Snapshots, runs: Trajectories, member: int, index: int) 
     return spectra_of(snapshots.physics, fields["density"], fields["vorticity"])
 
 
-def spectra_of(physics: Physics, density: drawing.Array, vorticity: drawing.Array) -> Array:
+def spectra_of(physics: FlowPhysics, density: drawing.Array, vorticity: drawing.Array) -> Array:
     """Spectra of a state, shape (spectra, shells), see `diagnostics.SPECTRA`; without aliasing, so up to 2/3."""
-    solver = Solver(physics, density.shape[0])
+    solver = FlowSolver(physics, density.shape[0])
     solver.load(density.astype(np.float64), vorticity.astype(np.float64))
     return solver.spectra()
 

@@ -11,7 +11,7 @@ from scimill.config import Layer, build
 from scimill.droplets.exchange import records
 from scimill.droplets.generate import generate
 from scimill.droplets.kernels.weird import BITS
-from scimill.droplets.params import GenerateConfig, ImportConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.inspect import inspect
@@ -24,14 +24,16 @@ ALONE = World(None)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     generate(configure(count=1500, block_size=512, samples=2, tolerance=1e-4), Output(path), ALONE)
     return path
 
 
-def import_config(*files: Path, **values: object) -> ImportConfig:
-    return build(ImportConfig, [Layer("test", {"files": [str(file) for file in files], "block_size": 256, **values})])
+def import_config(*files: Path, **values: object) -> DropletsImportConfig:
+    return build(
+        DropletsImportConfig, [Layer("test", {"files": [str(file) for file in files], "block_size": 256, **values})]
+    )
 
 
 def write_records(path: Path, count: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from scimill.droplets.exchange import workbook
 from scimill.droplets.generate import generate
 from scimill.droplets.kernels.weird import CLASSES
-from scimill.droplets.params import GenerateConfig
+from scimill.droplets.params import DropletsGenerateConfig
 from scimill.errors import ConfigError, StorageError
 from scimill.files import check_workbook
 from scimill.parallel.world import World
@@ -23,7 +23,9 @@ HOT, SMALL = "outputs-temperature_too_large", "outputs-radius_too_small"
 
 @pytest.fixture(scope="module", params=[False, True], ids=["redrawn", "kept"])
 def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., GenerateConfig]
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    configure: Callable[..., DropletsGenerateConfig],
 ) -> Path:
     path = tmp_path_factory.mktemp("store") / "droplets.h5"
     config = configure(count=4000, block_size=512, samples=2, tolerance=1e-4, keep_weird=request.param, seed=7)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from scimill.droplets.kernels import lanes, reference
-from scimill.droplets.kernels.physics import rates, vapour_excess
+import droplets_reference
+from droplets_reference import rates
+from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels.physics import vapour_excess
 
 
 def test_constants_combine_to_the_published_numbers(constants):
@@ -37,14 +39,14 @@ def by_differences(y, droplets, k, unknown):
     h[unknown] = 1e-3 * y[0] if unknown == 0 else 0.05
 
     def at(n):
-        return reference.slopes(y + n * h, droplets, k)
+        return droplets_reference.slopes(y + n * h, droplets, k)
 
     return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h[unknown])
 
 
 def test_jacobian_is_the_derivative_of_the_slopes(state, constants):
     y, droplets = state
-    J = reference.jacobian(y, droplets, constants)
+    J = droplets_reference.jacobian(y, droplets, constants)
     for unknown in (0, 1):
         np.testing.assert_allclose(J[:, unknown], by_differences(y, droplets, constants, unknown), rtol=1e-7)
 
@@ -53,7 +55,9 @@ def test_slopes_and_jacobian_of_the_lanes_are_those_of_the_reference(state, cons
     y, (S, Tf, RH, rho, e) = state
     cooling = constants.conduction * rho
     air = lanes.Air(RH * e / Tf, e, constants.clapeyron / Tf, constants.raoult * S, cooling, cooling * Tf)
-    expected = np.concatenate([reference.slopes(*state, constants), *reference.jacobian(*state, constants)])
+    expected = np.concatenate(
+        [droplets_reference.slopes(*state, constants), *droplets_reference.jacobian(*state, constants)]
+    )
     for i in range(y.shape[1]):
         surroundings = lanes.Air(*(column[i] for column in air))
         found = lanes.jacobian.py_func(*y[:, i], surroundings, constants)
@@ -65,7 +69,7 @@ def test_rates_and_slopes_are_the_same_equations(state, constants):
     y, droplets = state
     r_rate, T_rate = rates(np.sqrt(y[0]), y[1], *droplets, constants)
     np.testing.assert_allclose(
-        reference.slopes(y, droplets, constants), [2 * np.sqrt(y[0]) * r_rate, T_rate], rtol=1e-14
+        droplets_reference.slopes(y, droplets, constants), [2 * np.sqrt(y[0]) * r_rate, T_rate], rtol=1e-14
     )
 
 

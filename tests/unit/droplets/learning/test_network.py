@@ -12,45 +12,46 @@ import numpy as np
 import pytest
 import torch
 
+from droplets_reference import rates
 from scimill.config import Layer, build, read_preset
-from scimill.droplets.kernels.physics import Constants, rates
+from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.learning.network import (
     LOSSES,
     MODEL_INPUTS,
     DropletNetwork,
+    DropletNetworkSpec,
     DropletTask,
-    Spec,
     clear,
     predict,
     weights,
 )
 from scimill.droplets.learning.train import make_spec
-from scimill.droplets.params import GenerateConfig, TrainConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 
 GROWTH, CONDUCTION, LATENT = 5.531308596546e-11, 1.585771012907e-8, 1752.24408  # a, b, ℓ
 CLAPEYRON, KELVIN, RAOULT = 5288.7016669874, 3.1547483883e-7, 2.3873241464e-4  # Λ, κ, σ
 RELAXATION = {1e-8: 1.5655e-9, 1e-6: 1.5655e-5, 1e-4: 0.15655, 1e-3: 15.655}  # s by m, Tf = 293.15 K, 1.2 kg/m³
 LOGARITHMIC = (0, 2, 6)  # of MODEL_INPUTS
 NETWORKS = ("plain", "residual")
-Configure = Callable[..., GenerateConfig]
+Configure = Callable[..., DropletsGenerateConfig]
 
 
 @pytest.fixture
-def specify(configure: Configure) -> Callable[..., Spec]:
+def specify(configure: Configure) -> Callable[..., DropletNetworkSpec]:
     """Make a specification from training parameters, for data of a preset and values that win over it."""
 
-    def make(preset: str = "classic", data: dict[str, Any] | None = None, **values: Any) -> Spec:
-        return make_spec(build(TrainConfig, [Layer("test", values)]), configure(preset, **(data or {})))
+    def make(preset: str = "classic", data: dict[str, Any] | None = None, **values: Any) -> DropletNetworkSpec:
+        return make_spec(build(DropletsTrainConfig, [Layer("test", values)]), configure(preset, **(data or {})))
 
     return make
 
 
 @pytest.fixture(params=NETWORKS)
-def spec(request: pytest.FixtureRequest, specify: Callable[..., Spec]) -> Spec:
+def spec(request: pytest.FixtureRequest, specify: Callable[..., DropletNetworkSpec]) -> DropletNetworkSpec:
     return specify(network=request.param, hidden=[8, 6])
 
 
-def droplets(spec: Spec, n: int, seed: int = 1) -> np.ndarray:
+def droplets(spec: DropletNetworkSpec, n: int, seed: int = 1) -> np.ndarray:
     """Random droplets of the ranges, (n, 7)."""
     x = np.random.default_rng(seed).uniform(size=(n, len(MODEL_INPUTS)))
     for column, (low, high) in enumerate(spec.ranges):
@@ -95,7 +96,7 @@ def features(model: DropletNetwork, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("preset", "solute"), [("classic", 0.6), ("ntlp-2026", 1.0)])
 def test_features_of_the_residual_network_are_those_of_its_text(
-    preset: str, solute: float, specify: Callable[..., Spec]
+    preset: str, solute: float, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(preset, network="residual")
     x = droplets(spec, 5000)
@@ -109,7 +110,9 @@ def test_features_of_the_residual_network_are_those_of_its_text(
     assert np.all(np.abs(found[:, 7:]) < 4)
 
 
-def test_features_of_the_plain_network_have_the_published_normalisation(specify: Callable[..., Spec]) -> None:
+def test_features_of_the_plain_network_have_the_published_normalisation(
+    specify: Callable[..., DropletNetworkSpec],
+) -> None:
     """x̂ = (x − middle)/(half width), of log10 for radius and salt; the time goes in as seconds."""
     spec = specify(network="plain")
     x = droplets(spec, 1000)
@@ -124,7 +127,9 @@ def test_features_of_the_plain_network_have_the_published_normalisation(specify:
     np.testing.assert_allclose(wanted.numpy(), [[-1, -1], [1, 1], [0, 0]], atol=1e-12)
 
 
-def test_a_droplet_of_positive_drift_grows(specify: Callable[..., Spec], integrate: Callable[..., Any]) -> None:
+def test_a_droplet_of_positive_drift_grows(
+    specify: Callable[..., DropletNetworkSpec], integrate: Callable[..., Any]
+) -> None:
     x = droplets(specify(network="residual"), 400)
     x[:, 1] = x[:, 3]  # as warm as the air, where the first supersaturation is that of the drift
     x[:, 6] = 1e-4 * x[:, 0] ** 2 / (CONDUCTION * x[:, 5])  # before its temperature has changed
@@ -144,7 +149,7 @@ def constants_of_the_text() -> Constants:
 
 
 def test_scaled_time_is_the_growth_of_a_large_droplet_at_its_quasi_steady_temperature(
-    specify: Callable[..., Spec], integrate: Callable[..., Any]
+    specify: Callable[..., DropletNetworkSpec], integrate: Callable[..., Any]
 ) -> None:
     """The linearised K is the rate of growth of r² per supersaturation, where that is small."""
     r, Tf, RH, rho, t = 1e-4, 285.0, 1.001, 1.2, 100.0
@@ -164,7 +169,7 @@ def test_scaled_time_is_the_growth_of_a_large_droplet_at_its_quasi_steady_temper
     ids=", ".join,
 )  # fmt: skip
 def test_a_range_of_no_width_gives_features_of_finite_size(
-    network: str, data: dict[str, Any], specify: Callable[..., Spec]
+    network: str, data: dict[str, Any], specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(network=network, hidden=[4], data=data)
     model = DropletNetwork(spec).double()
@@ -177,7 +182,7 @@ def test_a_range_of_no_width_gives_features_of_finite_size(
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_droplets_whose_salt_attracts_no_water_have_features_of_finite_size(
-    network: str, specify: Callable[..., Spec]
+    network: str, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(network=network, data={"hygroscopicity": 0.0})
     assert np.all(np.isfinite(features(DropletNetwork(spec), droplets(spec, 100))))
@@ -188,7 +193,7 @@ def test_droplets_whose_salt_attracts_no_water_have_features_of_finite_size(
 
 @pytest.mark.parametrize(("radius", "relaxation"), RELAXATION.items())
 def test_base_temperature_relaxes_as_the_analytic_solution(
-    radius: float, relaxation: float, specify: Callable[..., Spec]
+    radius: float, relaxation: float, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     times = relaxation * np.array([0, 0.1, 1, 3, 700, 1e12])
     air = 293.15
@@ -199,7 +204,7 @@ def test_base_temperature_relaxes_as_the_analytic_solution(
 
 
 def test_base_temperature_is_exact_for_a_large_droplet_in_saturated_air(
-    specify: Callable[..., Spec], integrate: Callable[..., Any]
+    specify: Callable[..., DropletNetworkSpec], integrate: Callable[..., Any]
 ) -> None:
     air, times = 280.0, np.array([1.0, 10.0, 40.0])
     x = np.array([[1e-3, air + 0.01, 1e-22, air, 1.0, 1.0, t] for t in times])
@@ -208,7 +213,7 @@ def test_base_temperature_is_exact_for_a_large_droplet_in_saturated_air(
     np.testing.assert_allclose(base[:, 1] - air, temperature[0] - air, rtol=0.01, atol=1e-5)
 
 
-def test_base_of_the_plain_network_is_the_middle_of_the_ranges(specify: Callable[..., Spec]) -> None:
+def test_base_of_the_plain_network_is_the_middle_of_the_ranges(specify: Callable[..., DropletNetworkSpec]) -> None:
     spec = specify(network="plain")
     model = DropletNetwork(spec).double()
     clear(model)
@@ -229,7 +234,7 @@ class Fixed(torch.nn.Module):
         return self.outputs
 
 
-def test_the_wanted_output_gives_the_exact_droplet_back(spec: Spec) -> None:
+def test_the_wanted_output_gives_the_exact_droplet_back(spec: DropletNetworkSpec) -> None:
     x = droplets(spec, 200)
     radius = 10 ** np.random.default_rng(2).uniform(-8, -3, 200)
     outcome = np.stack([radius, np.random.default_rng(3).uniform(265, 319, 200)], 1)
@@ -240,7 +245,7 @@ def test_the_wanted_output_gives_the_exact_droplet_back(spec: Spec) -> None:
 
 @pytest.mark.parametrize("preset", ["published", "small"])
 def test_presets_have_2434_parameters(preset: str, configure: Configure) -> None:
-    config = build(TrainConfig, [read_preset("scimill.droplets/presets/train", preset)])
+    config = build(DropletsTrainConfig, [read_preset("scimill.droplets/presets/train", preset)])
     model = DropletNetwork(make_spec(config, configure()))
     assert sum(parameter.numel() for parameter in model.parameters()) == 2434
     assert list(model.state_dict()) == [name for name, _ in model.named_parameters()]
@@ -248,7 +253,7 @@ def test_presets_have_2434_parameters(preset: str, configure: Configure) -> None
         assert [weight.shape for weight, _ in weights(model)] == [(32, 7), (32, 32), (32, 32), (2, 32)]
 
 
-def test_single_precision_droplets_give_single_precision_of_the_same_numbers(spec: Spec) -> None:
+def test_single_precision_droplets_give_single_precision_of_the_same_numbers(spec: DropletNetworkSpec) -> None:
     model = DropletNetwork(spec).double()
     single = torch.from_numpy(droplets(spec, 100).astype(np.float32))
     with torch.no_grad():
@@ -256,13 +261,13 @@ def test_single_precision_droplets_give_single_precision_of_the_same_numbers(spe
         assert torch.equal(model(single), model(single.double()).float())
 
 
-def test_batches_do_not_change_a_prediction(spec: Spec) -> None:
+def test_batches_do_not_change_a_prediction(spec: DropletNetworkSpec) -> None:
     model, x = DropletNetwork(spec).double(), droplets(spec, 101)
     np.testing.assert_allclose(predict(model, x, batch=10), predict(model, x), rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_precision_is_that_of_the_weights_only(spec: Spec, dtype: torch.dtype) -> None:
+def test_precision_is_that_of_the_weights_only(spec: DropletNetworkSpec, dtype: torch.dtype) -> None:
     model, x = DropletNetwork(spec).double(), torch.from_numpy(droplets(spec, 50))
     before = {name: value.clone() for name, value in model.named_buffers()}
     assert len(before) > 10
@@ -277,14 +282,14 @@ def test_precision_is_that_of_the_weights_only(spec: Spec, dtype: torch.dtype) -
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
 
 
-def test_specification_survives_json(spec: Spec) -> None:
-    assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+def test_specification_survives_json(spec: DropletNetworkSpec) -> None:
+    assert DropletNetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 # ---- training data ----------------------------------------------------------------------------------------------
 
 
-def test_a_droplet_with_several_times_is_as_many_samples(spec: Spec) -> None:
+def test_a_droplet_with_several_times_is_as_many_samples(spec: DropletNetworkSpec) -> None:
     n, samples = 20, 3
     x, stream = droplets(spec, n).astype(np.float32), np.random.default_rng(4)
     rows = {name: x[:, column] for column, name in enumerate(MODEL_INPUTS)}
@@ -304,7 +309,7 @@ def test_a_droplet_with_several_times_is_as_many_samples(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_weird_droplets_that_are_kept_are_no_samples(samples: int, spec: Spec) -> None:
+def test_weird_droplets_that_are_kept_are_no_samples(samples: int, spec: DropletNetworkSpec) -> None:
     n, stream = 30, np.random.default_rng(6)
     shape = (n,) if samples == 1 else (n, samples)
     rows = dict(zip(MODEL_INPUTS, droplets(spec, n).astype(np.float32).T, strict=True))
@@ -326,7 +331,7 @@ def test_weird_droplets_that_are_kept_are_no_samples(samples: int, spec: Spec) -
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_losses_are_those_of_the_physical_errors_in_units_of_their_scales(
-    loss: str, network: str, specify: Callable[..., Spec]
+    loss: str, network: str, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(network=network, hidden=[4], loss=loss, radius_scale=0.05, temperature_scale=0.3)
     task = DropletTask(spec, 1, [50], flagged=False)
@@ -341,7 +346,7 @@ def test_losses_are_those_of_the_physical_errors_in_units_of_their_scales(
     np.testing.assert_allclose(task.losses(task.prepare(rows)).detach().numpy(), expected, rtol=1e-9)
 
 
-def test_first_weights_belong_to_the_seed(spec: Spec) -> None:
+def test_first_weights_belong_to_the_seed(spec: DropletNetworkSpec) -> None:
     first, again, other = (DropletTask(spec, seed, [1], flagged=False).model.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)

@@ -12,7 +12,7 @@ from scimill import pictures
 from scimill.droplets import CAMPAIGN, arguments, fields, generate, solve
 from scimill.droplets.exchange import records
 from scimill.droplets.kernels.weird import BITS, CLASSES
-from scimill.droplets.params import ImportConfig, SolveConfig
+from scimill.droplets.params import DropletsImportConfig, SolveConfig
 from scimill.droplets.pictures import outcomes, plots, population
 from scimill.errors import InputError, StorageError
 from scimill.parallel.world import Stop, world
@@ -94,7 +94,7 @@ def test_imported_records_are_drawn_without_those_that_have_no_place(mill, tmp_p
     columns[3, 2], columns[5, 7], columns[9, 8] = 0, np.nan, np.inf
     (tmp_path / "x.data").write_bytes(columns.tobytes())
     store = tmp_path / "x.h5"
-    records.import_files(ImportConfig(files=(str(tmp_path / "x.data"),)), Output(store), world())
+    records.import_files(DropletsImportConfig(files=(str(tmp_path / "x.data"),)), Output(store), world())
     with Reader.open(store) as reader:
         sample = population.read_sample(reader)
     assert "without 3 records that are not finite" in sample.content
@@ -356,7 +356,7 @@ def test_activation_is_passing_the_critical_radius_in_air_beyond_the_critical_hu
     assert passed.tolist() == [True, False, True, True, False]
     shown = next(o for o in outcomes.outcomes(values, arguments.model(SolveConfig())) if "critical" in o.title)
     assert np.array_equal(shown.values, [np.nan, 0, 1, np.nan, np.nan], equal_nan=True)
-    assert outcomes.summary(shown) == "50.0% of the 40.0% that can"
+    assert outcomes.describe_outcome(shown) == "50.0% of the 40.0% that can"
 
 
 def test_outcomes_of_known_droplets():
@@ -392,7 +392,7 @@ def test_share_of_a_class_is_of_all_droplets_drawn_in_the_cell():
 
     accepted, weird = made([1.5, 1.5, 3.5], 2.0), made([1.5, 2.5], 3.0, HOT)
     grid = outcomes.Grid(np.array([1.0, 2, 3, 4, 5]), np.array([0.0, 1]))
-    sample = population.Sample(accepted, weird, "")
+    sample = population.DropletSample(accepted, weird, "")
     hot = outcomes.share_of_class(sample, grid, outcomes.PLANES[0], "outputs-temperature_too_large")
     assert np.array_equal(hot, [[3 / 7, 1, 0, np.nan]], equal_nan=True)
     small = outcomes.share_of_class(sample, grid, outcomes.PLANES[0], "outputs-radius_too_small")

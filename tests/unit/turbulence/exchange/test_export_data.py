@@ -15,12 +15,13 @@ from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
 from scimill.store.output import Output
+from scimill.store.reader import Reader
 from scimill.store.verify import verify
 from scimill.turbulence.coarsen import coarsen
-from scimill.turbulence.corrections import make, open_corrections
+from scimill.turbulence.corrections import Corrections, make
 from scimill.turbulence.exchange.export_data import export
 from scimill.turbulence.kernels import augmentation, coarse
-from scimill.turbulence.kernels.solver import Solver, potential
+from scimill.turbulence.kernels.solver import FlowSolver, potential
 from scimill.turbulence.params import CoarsenConfig, CorrectionsConfig, SimulateConfig
 from scimill.turbulence.pictures import drawing, plots
 from scimill.turbulence.simulate import simulate
@@ -59,7 +60,7 @@ def coarsened(run: Path, output: Path, **values: Any) -> Path:
 
 def rate(state: np.ndarray, scheme: str, physics: Any) -> np.ndarray:
     """Right-hand side by a central difference of two tiny steps; its error is the same for a state and its mirror."""
-    solver, after = Solver(physics, state.shape[-1], scheme), []
+    solver, after = FlowSolver(physics, state.shape[-1], scheme), []
     for length in (1e-3, 2e-3):
         solver.load(*state)
         solver.step(length)
@@ -142,7 +143,8 @@ def test_corrections_are_exported(pairs: Path, tmp_path: Path) -> None:
     export(pairs, Output(tmp_path / "well.h5"), "well", 0)
     paths = export(pairs, Output(tmp_path / "netcdf"), "netcdf", 0)
     assert [path.name for path in paths] == ["gt_traj_1.nc", "sim_traj_1.nc", "gt_traj_2.nc", "sim_traj_2.nc"]
-    with open_corrections(pairs) as store, h5py.File(tmp_path / "well.h5") as file:
+    with Reader.open(pairs) as reader, h5py.File(tmp_path / "well.h5") as file:
+        store = Corrections(reader)
         np.testing.assert_array_equal(
             file["t0_fields/vorticity_correction"][1, 2], store.rows(8)["vorticity_correction"]
         )
@@ -155,8 +157,10 @@ def test_corrections_are_exported(pairs: Path, tmp_path: Path) -> None:
 def test_an_exported_netcdf_file_begins_a_run_as_bout_files_do(pairs: Path, tmp_path: Path) -> None:
     truth = export(pairs, Output(tmp_path / "netcdf"), "netcdf", 0)[0]
     begun = flow(tmp_path / "on.h5", points=16, noise_modes=4, from_=str(truth), members=1, snapshots=1)
-    with open_corrections(pairs) as store, open_snapshots(begun) as after:
-        for ours, theirs in zip(after.read(0), store.truth(5), strict=True):
+    with Reader.open(pairs) as reader, open_snapshots(begun) as after:
+        rows = Corrections(reader).rows(5)
+        for ours, name in zip(after.read(0), ("density", "vorticity"), strict=True):
+            theirs = rows[name] + rows[f"{name}_correction"]
             np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from scimill.turbulence.kernels.band import Band
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.slabs import Alone
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.learning.network import in_band
 
 POINTS = 32
-PHYSICS = Physics(kappa=2.0, density_diffusion=0.01, vorticity_diffusion=0.01, modified=True, box=25.6)
+PHYSICS = FlowPhysics(kappa=2.0, density_diffusion=0.01, vorticity_diffusion=0.01, modified=True, box=25.6)
 
 
 def fields(seed: int = 1) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_the_band_on_slabs_is_that_of_training(band: tuple[float, float]) -> Non
 def test_adding_zero_changes_no_bit_of_a_run(scheme: str) -> None:
     runs = []
     for add in (True, False):
-        solver = Solver(PHYSICS, POINTS, scheme)
+        solver = FlowSolver(PHYSICS, POINTS, scheme)
         solver.load(*fields())
         for _ in range(3):
             solver.advance(0.02, 0.01)
@@ -42,12 +42,12 @@ def test_adding_zero_changes_no_bit_of_a_run(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["spectral", "arakawa"])
 def test_an_increment_is_added_to_the_state(scheme: str) -> None:
-    start, more = Solver(PHYSICS, POINTS, scheme), Solver(PHYSICS, POINTS, scheme)
+    start, more = FlowSolver(PHYSICS, POINTS, scheme), FlowSolver(PHYSICS, POINTS, scheme)
     start.load(*fields(1))
     more.load(*fields(2))
     before, increment = np.stack(start.fields()), np.stack(more.fields())
     start.add(*increment)
     np.testing.assert_allclose(np.stack(start.fields()), before + increment, atol=1e-13)
-    whole = Solver(PHYSICS, POINTS, scheme)
+    whole = FlowSolver(PHYSICS, POINTS, scheme)
     whole.load(*(before + increment))
     np.testing.assert_allclose(start.potential(), whole.potential(), atol=1e-12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scimill.turbulence.kernels.pairs import Irregular, Pair, interval_of, pair_up
+from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
 
 TIMES = np.repeat(np.arange(7) * 0.1, 2)  # two members, snapshot by snapshot
 MEMBERS = np.tile([0, 1], 7)
@@ -11,7 +11,11 @@ MEMBERS = np.tile([0, 1], 7)
 
 def test_each_pair_begins_where_the_one_before_ends() -> None:
     pairs = pair_up(TIMES, MEMBERS, 2)
-    assert pairs[:3] == [Pair(0, 0, 4, 0.2), Pair(0, 4, 8, 0.4), Pair(0, 8, 12, 0.6000000000000001)]
+    assert pairs[:3] == [
+        SnapshotPair(0, 0, 4, 0.2),
+        SnapshotPair(0, 4, 8, 0.4),
+        SnapshotPair(0, 8, 12, 0.6000000000000001),
+    ]
     assert [(p.member, p.before, p.after) for p in pairs[3:]] == [(1, 1, 5), (1, 5, 9), (1, 9, 13)]
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from scimill.turbulence.kernels.equations import Physics
+from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.resemblance import flux, horizon, likeness, resampled, spectrum
-from scimill.turbulence.kernels.solver import Solver
+from scimill.turbulence.kernels.solver import FlowSolver
 
 BOX = 25.6
 
@@ -46,7 +46,7 @@ def test_the_horizon_is_where_the_correlation_crosses() -> None:
 
 
 def test_the_flux_is_that_of_the_solver() -> None:
-    solver = Solver(Physics(box=BOX), 48)
+    solver = FlowSolver(FlowPhysics(box=BOX), 48)
     solver.load(field(48, [(1, 2), (3, 1), (0, 4)]), field(48, [(1, 2), (3, 1), (0, 4)], 2))
     state = np.stack(solver.fields())
     assert flux(state, BOX) == pytest.approx(solver.diagnose().values["particle_flux"], rel=1e-12)

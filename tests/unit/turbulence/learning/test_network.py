@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from scimill.turbulence.learning.network import CorrectionNetwork, CorrectionTask, Spec, clear, in_band, limited
+from scimill.turbulence.learning.network import (
+    CorrectionNetwork,
+    CorrectionNetworkSpec,
+    CorrectionTask,
+    clear,
+    in_band,
+    limited,
+)
 
 POINTS = 24
-SPEC = Spec(
+SPEC = CorrectionNetworkSpec(
     hidden=(5, 4), activation="silu", points=POINTS, box=25.6, step=0.026, substeps=2, scheme="spectral",
     physics={"alpha": 1.0, "modified": True}, input_scale=(1.5, 2.5, 7.0), output_scale=(0.005, 0.03), band=(3.0, 8.0),
 )  # fmt: skip
@@ -35,7 +42,7 @@ def test_the_original_has_as_many_weights_as_published_for_three_fields_in_and_t
 
 
 def test_a_spec_survives_a_file() -> None:
-    assert Spec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
+    assert CorrectionNetworkSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
 
 
 def test_halos_give_any_part_what_the_whole_gives(model: CorrectionNetwork) -> None:

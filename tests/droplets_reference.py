@@ -1,12 +1,20 @@
-"""The method of `lanes`, in numpy and written to be read: all droplets step together until the last has arrived.
+"""Rodas5P as `kernels.lanes` computes it, in numpy and written to be read: all droplets step together.
 
-Ten times slower than the lanes; the tests hold the two against each other, and both against scipy.
+It is ten times slower. The tests compare the two with each other, and both with scipy.
 """
 
 import numpy as np
 
-from scimill.droplets.kernels.physics import Array, Constants, rates
-from scimill.droplets.kernels.rodas5p import ERROR_EXPONENT, GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
+from scimill.droplets.kernels.physics import Array, Constants, vapour_excess
+from scimill.droplets.kernels.rodas5p import GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
+
+
+def rates(
+    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, k: Constants
+) -> tuple[Array, Array]:
+    """Return dr/dt (m/s) and dT/dt (K/s)."""
+    G = vapour_excess(r, T, S, Tf, RH, e, k)
+    return k.growth * G / r, (k.latent * k.growth * G - k.conduction * rho * (T - Tf)) / r**2
 
 
 def integrate(
@@ -42,7 +50,7 @@ def _reach(y: Array, h: Array, left: Array, droplets: Array, k: Constants, toler
         y_new, error = step(y[:, active], tried, droplets[:, active], k)
         q = _squared_error(y[:, active], y_new, error, tolerance)
         accepted = q <= 1
-        factor = np.clip(SAFETY * np.maximum(q, 1e-20) ** -ERROR_EXPONENT, SMALLEST_FACTOR, LARGEST_FACTOR)
+        factor = np.clip(SAFETY * np.maximum(q, 1e-20) ** (-3 / 32), SMALLEST_FACTOR, LARGEST_FACTOR)
         h[active] = np.where(accepted & (tried < wanted), np.maximum(tried * factor, wanted), tried * factor)
         done = active[accepted]
         y[:, done] = y_new[:, accepted]
