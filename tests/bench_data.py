@@ -1,4 +1,4 @@
-"""Small data sets of each format, made without scimill, and read back without it."""
+"""Small datasets of each format, made without scimill, and read back without it."""
 
 import hashlib
 import struct
@@ -17,7 +17,7 @@ FEATURES = ("input_ids", "input_mask", "masked_lm_ids", "masked_lm_positions", "
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of all data sets in a folder, and of every dataset of the stores."""
+    """SHA-256 of every file of all datasets in a folder, and of every dataset of the stores."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

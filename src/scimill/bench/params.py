@@ -1,6 +1,6 @@
 """Parameters of the benchmark commands.
 
-The defaults of data sets are the ``original`` preset: the laws that the documentation of the original generator
+The defaults of datasets are the ``original`` preset: the laws that the documentation of the original generator
 (discslab-dl-bench/datagen) states.
 """
 
@@ -49,8 +49,8 @@ Share = Annotated[float, Kind("a share from 0 to 1", "SHARE")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DataSet:
-    """The data set."""
+class WorkloadOptions:
+    """The dataset."""
 
     workload: Workload = parameter(REQUIRED, "the trainer whose data are made")
     format: AnyFormat | None = parameter(None, "format of the files; the usual one of the workload if not given")
@@ -83,7 +83,7 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Sequences:
+class TokenSequences:
     """Sequences of bert."""
 
     instances_range: WholeRange = parameter((195_754, 260_461), "instances per file", unit="instances")
@@ -127,8 +127,8 @@ class Writing:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Plannable(DataSet, Images, Sequences, Clicks, Evaluation, Writing, File, Run):
-    """What decides what a data set of a size holds."""
+class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, Writing, File, Run):
+    """What decides what a dataset of a size holds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -140,11 +140,11 @@ class Plannable(DataSet, Images, Sequences, Clicks, Evaluation, Writing, File, R
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig(Plannable):
+class BenchGenerateConfig(PlanConfig):
     """`scimill bench generate`."""
 
     size: Size = parameter(
-        REQUIRED, "size of the data set, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
+        REQUIRED, "size of the dataset, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
     )
 
 
@@ -168,20 +168,20 @@ class Clients:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SizeConfig(Clients, Plannable):
+class SizeConfig(Clients, PlanConfig):
     """`scimill bench size`."""
 
     size: Size = parameter(
-        "0", "size that the data set must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
+        "0", "size that the dataset must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
     )
 
 
-def format_of(config: DataSet) -> Format:
+def format_of(config: WorkloadOptions) -> Format:
     """The format that a configuration asks for, or the usual one of its workload."""
     return config.format or FORMATS[config.workload][0]
 
 
-def block_size_of(config: "Plannable | ScaleConfig") -> int:
+def block_size_of(config: "PlanConfig | ScaleConfig") -> int:
     """Bytes per block that a configuration asks for, or the usual ones.
 
     The ledger of a store is in the file itself, where writing to it waits for the data of a block that another rank is
@@ -207,7 +207,7 @@ class SimilarityConfig(Operations):
     """Comparison."""
 
     time_unit: Literal["ns", "us", "ms", "s"] = parameter("ns", "unit of start and end in a CSV trace")
-    seed: Whole = parameter(1, "seed of the places at which data sets are looked at", ge=0, lt=2**63)
+    seed: Whole = parameter(1, "seed of the places at which datasets are looked at", ge=0, lt=2**63)
     time: Switch = parameter(True, "compare gaps and durations too; without them a faster disk makes no difference")
 
 
@@ -224,10 +224,10 @@ class TraceConfig(Operations):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Scaling(DataSet):
+class Scaling(WorkloadOptions):
     """Scaling."""
 
-    size: Size = parameter(REQUIRED, "size of the scaled data set", ge=1, le=2**60)
+    size: Size = parameter(REQUIRED, "size of the scaled dataset", ge=1, le=2**60)
     mode: Literal["perturb", "permute", "copy", "reflink"] = parameter(
         "perturb",
         "what records become that are taken again: others of the same law, the same in another order, the same, or "

@@ -1,4 +1,4 @@
-"""The ledger and the manifest of a data set: which blocks are done, and what the finished files are.
+"""The ledger and the manifest of a dataset: which blocks are done, and what the finished files are.
 
 A row of the ledger is written by one call after its block's bytes, so a block that is marked done is complete at any
 instant. The manifest is written last.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import Plan
+from scimill.bench.dataset.plan import DatasetPlan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
 from scimill.store.checksums import all_joined, crc32c
@@ -74,7 +74,7 @@ def is_done(block: int, row: Rows) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One file of a finished data set."""
+    """One file of a finished dataset."""
 
     name: str
     size: int
@@ -83,8 +83,8 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What a finished data set is: its configuration, its files, and how it was made."""
+class DatasetManifest:
+    """What a finished dataset is: its configuration, its files, and how it was made."""
 
     workload: str
     format: str
@@ -98,14 +98,14 @@ class Manifest:
     made: dict[str, str | int]
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the data set, with a checksum of its own."""
+        """Write it into the folder of the dataset, with a checksum of its own."""
         values = {"format_version": FORMAT, **dataclasses.asdict(self)}
         values["manifest_crc32c"] = _own_checksum(values)
         with replacing(folder / MANIFEST, "manifest") as part:
             part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path) -> "DatasetManifest":
         """Read it back.
 
         Raises
@@ -120,7 +120,7 @@ class Manifest:
             if isinstance(error, UnicodeDecodeError):
                 raise _damaged(path) from None
             raise InputError(
-                f"no finished data set of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
+                f"no finished dataset of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
             ) from None
         try:
             values = json.loads(text)
@@ -140,17 +140,17 @@ def _own_checksum(values: dict[str, Any]) -> int:
 
 
 def _damaged(path: Path) -> StorageError:
-    return StorageError("the manifest is damaged", where=str(path), remedy="make the data set again")
+    return StorageError("the manifest is damaged", where=str(path), remedy="make the dataset again")
 
 
-def file_checksum(plan: Plan, number: int, rows: Rows) -> int:
+def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
     """CRC-32C of a file, joined from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
     return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
 
 
-def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:
+def entries(plan: DatasetPlan, rows: Rows) -> tuple[Entry, ...]:
     """All files with their checksums."""
     return tuple(
         Entry(file.name, file.size, file.records, file_checksum(plan, number, rows))
@@ -159,8 +159,8 @@ def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Begun:
-    """What an unfinished data set was begun with, for ``--resume``."""
+class PendingWrite:
+    """What an unfinished dataset was begun with, for ``--resume``."""
 
     campaign: str
     algorithm: int
@@ -169,12 +169,12 @@ class Begun:
     blocks: int
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the data set."""
+        """Write it into the folder of the dataset."""
         with replacing(folder / FOLDER / RUN, "record of the run") as part:
             part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "Begun":
+    def read(cls, folder: Path) -> "PendingWrite":
         """Read it back.
 
         Raises
@@ -186,5 +186,5 @@ class Begun:
             with storage_errors(path, "reading the record of the run"):
                 return cls(**json.loads(path.read_text("utf-8")))
         except (ValueError, TypeError, StorageError):
-            what = "the directory is no data set that scimill has begun"
+            what = "the directory is no dataset that scimill has begun"
             raise StorageError(what, where=str(folder), remedy="name another output, or remove it") from None

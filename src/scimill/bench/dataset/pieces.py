@@ -1,4 +1,4 @@
-"""A segment of a file that consists of pieces of another data set."""
+"""A segment of a file that consists of pieces of another dataset."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import Segment
+from scimill.bench.dataset.plan import FileSegment
 from scimill.bench.kernels.scaling import Picks
 from scimill.store.direct import Bytes
 
 Integers = NDArray[np.int64]
 NO_KEY = np.uint64(0)
-Make = Callable[[int, Picks, int], Mapping[str, Bytes]]
+ReadPick = Callable[[int, Picks, int], Mapping[str, Bytes]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Changes = Callable[[int, Picks, int], Change]
 """changes(part, picks, index) tells how one pick is changed."""
 
 
-def reading(read: Callable[[int, int, Change, Integers | None], Mapping[str, Bytes]], changes: Changes) -> Make:
+def pick_reader(read: Callable[[int, int, Change, Integers | None], Mapping[str, Bytes]], changes: Changes) -> ReadPick:
     """Return the function that reads a pick, from one that reads a piece (part, piece, change, records)."""
 
     def make(part: int, picks: Picks, index: int) -> Mapping[str, Bytes]:
@@ -57,7 +57,7 @@ def reading(read: Callable[[int, int, Change, Integers | None], Mapping[str, Byt
     return make
 
 
-class Taken:
+class PickedBytes:
     """The bytes of one stream of picks, one after the other.
 
     Parameters
@@ -70,7 +70,7 @@ class Taken:
 
     """
 
-    def __init__(self, part: int, picks: Picks, make: Make, stream: str, unit: int = 1) -> None:
+    def __init__(self, part: int, picks: Picks, make: ReadPick, stream: str, unit: int = 1) -> None:
         self._part, self._picks, self._make, self._stream = part, picks, make, stream
         self._ends = np.cumsum(picks.size * unit)
 
@@ -80,7 +80,7 @@ class Taken:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.Segment.fill`."""
+        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         number, position = int(np.searchsorted(self._ends, start, side="right")), start
         while position < stop:
             first, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
@@ -93,13 +93,13 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Window:
+class SegmentRange:
     """A range of another segment's bytes, as a segment."""
 
-    of: Segment
+    of: FileSegment
     first: int
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.Segment.fill`."""
+        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         self.of.fill(self.first + start, self.first + stop, work, at)

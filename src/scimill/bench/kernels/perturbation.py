@@ -56,8 +56,8 @@ def noisy(
 
 
 @njit(cache=True, nogil=True)
-def turn_columns(
-    out: NDArray[np.generic], rows: NDArray[np.generic], turns: Integers, key: np.uint64, repeat: float
+def roll_columns(
+    out: NDArray[np.generic], rows: NDArray[np.generic], shifts: Integers, key: np.uint64, repeat: float
 ) -> None:
     """Turn each column by its number of rows; a share of the rows repeats the one above.
 
@@ -73,7 +73,7 @@ def turn_columns(
     for i in range(n):
         again = i > 0 and happens(low_half(word(key, np.uint64(i))), repeat)
         for c in range(columns):
-            source = i + turns[c]
+            source = i + shifts[c]
             out[i, c] = out[i - 1, c] if again else rows[source if source < n else source - n, c]
 
 
@@ -99,7 +99,7 @@ def field_ends(lines: Bytes, ends: Integers) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def turn_fields(out: Bytes, lines: Bytes, ends: Integers, turns: Integers, key: np.uint64, repeat: float) -> None:
+def roll_fields(out: Bytes, lines: Bytes, ends: Integers, shifts: Integers, key: np.uint64, repeat: float) -> None:
     """Turn each column of tab-separated lines; of a share of the rows, fields as long as those above repeat them.
 
     Parameters
@@ -114,7 +114,7 @@ def turn_fields(out: Bytes, lines: Bytes, ends: Integers, turns: Integers, key: 
     for i in range(n):
         again = i > 0 and happens(low_half(word(key, np.uint64(i))), repeat)
         for c in range(FIELDS):
-            source = i + turns[c]
+            source = i + shifts[c]
             field = (source if source < n else source - n) * FIELDS + c
             begin = ends[field - 1] + 1 if field else 0
             length = ends[field] - begin

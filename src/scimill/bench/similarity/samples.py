@@ -1,4 +1,4 @@
-"""Samples of data sets: what values, records and files they have, of files on a disk or of planned ones."""
+"""Samples of datasets: what values, records and files they have, of files on a disk or of planned ones."""
 
 import io
 import re
@@ -15,6 +15,7 @@ from scimill.bench.dataset.ledger import MANIFEST
 from scimill.bench.dataset.plan import MARGIN, DataFile
 from scimill.bench.formats.bert_tfrecord import read as sequences
 from scimill.bench.formats.dlrm_arrays.read import LENGTHS_AT, LOCAL_HEADER, NPZ
+from scimill.bench.formats.npy import read_npy_header
 from scimill.bench.formats.source import read_bytes
 from scimill.bench.kernels.perturbation import FIELDS
 from scimill.bench.similarity import store_samples
@@ -77,7 +78,7 @@ class StoreFile(OnDisk):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedFile:
     """A file that has been planned only; what is read of it is made."""
 
     file: DataFile
@@ -99,7 +100,7 @@ class Planned:
         return work[MARGIN : MARGIN + size].copy()
 
 
-class Stream(io.RawIOBase):
+class ReadableStream(io.RawIOBase):
     """A readable as a file object, for libraries."""
 
     def __init__(self, of: Readable) -> None:
@@ -128,8 +129,8 @@ class Stream(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What was seen of a data set.
+class DatasetSample:
+    """What was seen of a dataset.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class Sample:
 
 
 def readables(folder: Path) -> list[Readable]:
-    """Files of a data set, by name; hidden ones and the manifest do not belong to it.
+    """Files of a dataset, by name; hidden ones and the manifest do not belong to it.
 
     Raises
     ------
@@ -157,11 +158,11 @@ def readables(folder: Path) -> list[Readable]:
     if is_store(folder):
         return [StoreFile(folder, folder.stat().st_size)]
     if not folder.is_dir():
-        raise InputError("no such data set" if not folder.exists() else "no directory", where=str(folder))
+        raise InputError("no such dataset" if not folder.exists() else "no directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found: list[Readable] = [OnDisk(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
     if not found:
-        raise InputError("the data set is empty", where=str(folder))
+        raise InputError("the dataset is empty", where=str(folder))
     return found
 
 
@@ -175,7 +176,7 @@ def is_store(path: Path) -> bool:
     return any(head[place:].startswith(HDF5_SIGNATURE) for place in places)
 
 
-def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
+def take(files: Sequence[Readable], random: Random, where: str) -> DatasetSample:
     """Look at the values at random places.
 
     Raises
@@ -185,7 +186,7 @@ def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
     """
     if isinstance(files[0], StoreFile):
         sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
-        return Sample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
+        return DatasetSample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
     for form, (pattern, look) in FORMS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
@@ -193,7 +194,7 @@ def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
                 records, fields = look(chosen, files, random)
             except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
                 raise InputError(f"damaged {form} data: {error}", where=where) from None
-            return Sample(form, sizes_by_kind(files), records, fields)
+            return DatasetSample(form, sizes_by_kind(files), records, fields)
     raise InputError("no files of a known format", where=where, allowed=", ".join(FORMS))
 
 
@@ -205,7 +206,7 @@ def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
     return {kind: np.array(sizes, dtype=np.int64) for kind, sizes in found.items()}
 
 
-Looked = store_samples.Looked
+SampledFields = store_samples.SampledFields
 
 
 def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
@@ -218,7 +219,7 @@ def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int
 # ---- imseg ------------------------------------------------------------------------------------------------------
 
 
-def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Intensities and labels at random places, shapes of all cases."""
     names = {file.name: file for file in files}
     arrays = [(image, *_header(image)) for image in images]
@@ -239,10 +240,7 @@ def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random:
 def _header(file: Readable) -> tuple[tuple[int, ...], int]:
     """Shape of a .npy file, and where its values begin."""
     stream = io.BytesIO(file.read(0, min(file.size, 4096)).tobytes())
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, _ = read(stream)
-    return shape, stream.tell()
+    return read_npy_header(stream)[0], stream.tell()
 
 
 # ---- dlrm -------------------------------------------------------------------------------------------------------
@@ -252,7 +250,7 @@ def _table(rows: Values) -> dict[str, Values]:
     return dict(zip(NAMES, rows.T, strict=True))
 
 
-def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .bin files at random places."""
     del files
     counts = [file.size // 160 for file in chosen]
@@ -263,14 +261,14 @@ def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: 
     return np.array([160]), _table(np.concatenate(rows))
 
 
-def look_at_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few .npz files at random places."""
     del files
     few = [chosen[i] for i in np.sort(random.choice(len(chosen), min(4, len(chosen)), replace=False))]
     tables = []
     for file in few:
         arrays = {}
-        with zipfile.ZipFile(Stream(file)) as archive:
+        with zipfile.ZipFile(ReadableStream(file)) as archive:
             for stream in NPZ:
                 with _member(file, archive, f"{stream.name}.npy") as member:
                     arrays[stream.name] = _some_rows(member, stream.width)
@@ -284,22 +282,20 @@ def _member(file: Readable, archive: zipfile.ZipFile, name: str) -> Any:
     if entry.compress_type != zipfile.ZIP_STORED:
         return archive.open(entry)
     lengths = file.read(entry.header_offset + LENGTHS_AT, 4).view("<u2")
-    stream = Stream(file)
+    stream = ReadableStream(file)
     stream.seek(entry.header_offset + LOCAL_HEADER + int(lengths.sum()))
     return stream
 
 
 def _some_rows(member: Any, width: int) -> Values:
     """The first rows of an array in an archive, which can only be read in order where it is compressed."""
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
+    shape, _, dtype = read_npy_header(member)
     count = min(shape[0], PLACES * ROWS_PER_PLACE)
     content = member.read(count * width * dtype.itemsize)
     return np.frombuffer(content, dtype).reshape(count, width)
 
 
-def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .npy triplets at random places."""
     names = {file.name: file for file in files}
     counts = [next(iter(_header(file)[0]), 0) for file in chosen]
@@ -314,7 +310,7 @@ def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], rand
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few row groups of parquet files."""
     del files
     import pyarrow as pa
@@ -322,14 +318,14 @@ def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random
 
     tables = []
     for number in random.choice(len(chosen), GROUPS):
-        with pq.ParquetFile(pa.PythonFile(Stream(chosen[number]), mode="r")) as file:
+        with pq.ParquetFile(pa.PythonFile(ReadableStream(chosen[number]), mode="r")) as file:
             group = int(random.integers(0, file.num_row_groups))
             batch = next(file.iter_batches(PLACES * ROWS_PER_PLACE, row_groups=[group], use_threads=False))
             tables.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1))
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Lines of text at random places."""
     del files
     rows, lengths = [], []
@@ -353,7 +349,7 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
 # ---- bert -------------------------------------------------------------------------------------------------------
 
 
-def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Records at the beginning of some files, which is where their frames are known."""
     del files
     training = [file for file in chosen if file.name.startswith("part")] or list(chosen)
@@ -394,7 +390,7 @@ def features(data: Bytes) -> dict[str, Values]:
     return {"token": tokens[:length], **{name: np.array([value]) for name, value in of_record.items()}}
 
 
-Look = Callable[[Sequence[Readable], Sequence[Readable], Random], Looked]
+Look = Callable[[Sequence[Readable], Sequence[Readable], Random], SampledFields]
 FORMS: dict[str, tuple[str, Look]] = {
     # workload and format: (pattern of the names, how its values are read)
     "imseg npy": (r".*_x\.npy", look_at_cases),

@@ -12,7 +12,7 @@ from scimill.bench.formats.hdf5 import read_cases as store_cases
 from scimill.bench.formats.hdf5 import write as hdf5
 from scimill.bench.formats.hdf5.read import workload_of
 from scimill.bench.formats.imseg_npy import cases as imseg
-from scimill.bench.params import Plannable
+from scimill.bench.params import PlanConfig
 from scimill.store.layout import Layout
 from scimill.store.reader import Reader
 
@@ -21,11 +21,11 @@ VALUES = 1 << 15  # of a field in a block
 
 Values = NDArray[Any]
 Rows = Callable[[int, str], Values]
-Looked = tuple[NDArray[np.int64], dict[str, Values]]
+SampledFields = tuple[NDArray[np.int64], dict[str, Values]]
 """Bytes of the records, values by field; a field of several columns is looked at as a whole."""
 
 
-def on_disk(path: Path, random: np.random.Generator) -> Looked:
+def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
     """Look at a finished store.
 
     Raises
@@ -41,16 +41,18 @@ def on_disk(path: Path, random: np.random.Generator) -> Looked:
         return _look(reader.layout, reader.rows, shapes, random)
 
 
-def planned(config: Plannable, request: int, random: np.random.Generator) -> Looked:
+def planned(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
     """Look at a store that would have `request` bytes of data, of which only these blocks are made."""
-    plan = hdf5.plan(config, request)
+    plan = hdf5.make_plan(config, request)
     block_data = lru_cache(maxsize=1)(plan.make)
     is_imseg = config.workload == "imseg"
     shapes = [case.shape for case in imseg.cases(config, request, header_bytes=0)] if is_imseg else []
     return _look(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
 
 
-def _look(layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], random: np.random.Generator) -> Looked:
+def _look(
+    layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], random: np.random.Generator
+) -> SampledFields:
     """Look at some blocks, one after the other."""
     fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
     for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():

@@ -304,7 +304,7 @@ class Strace(Descriptors):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun: dict[str, tuple[str, str]] = {}
+        self._unfinished: dict[str, tuple[str, str]] = {}
 
     def line(self, line: str, where: str) -> None:
         """Take one line of the output.
@@ -321,11 +321,11 @@ class Strace(Descriptors):
             raise InputError("not a line of strace -f -ttt -T -y", where=where)
         process, time, text = match[1] or "", match[2], match[3]
         if text.endswith("<unfinished ...>"):
-            self._begun[process] = (time, text.removesuffix("<unfinished ...>"))
+            self._unfinished[process] = (time, text.removesuffix("<unfinished ...>"))
             return
         resumed = _RESUMED.match(text)
         if resumed:
-            time, head = self._begun.pop(process, (time, resumed[1] + "("))
+            time, head = self._unfinished.pop(process, (time, resumed[1] + "("))
             text = head + resumed[2]
         call = _CALL.match(text)
         if call:

@@ -100,7 +100,7 @@ def by_bpftrace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
 
     bpftrace takes its command as one word per space and does not tell how it ended, so it runs a script that does.
     """
-    program = bpftrace.program()
+    program = bpftrace.program_for_kernel()
     with tempfile.TemporaryDirectory(prefix="scimill-") as folder:
         script, ended = Path(folder) / "command.sh", Path(folder) / "code"
         script.write_text(f"{shlex.join(command)}\necho $? > {shlex.quote(str(ended))}\n")

@@ -1,4 +1,4 @@
-"""The similarity of data sets, and their pictures."""
+"""The similarity of datasets, and their pictures."""
 
 import shutil
 
@@ -9,9 +9,9 @@ from PIL import Image
 import bench_data as data
 from scimill.bench.generate import generate
 from scimill.bench.kernels.similarity import largest_difference
-from scimill.bench.params import GenerateConfig, ScaleConfig, SimilarityConfig
+from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SimilarityConfig
 from scimill.bench.scale import scale
-from scimill.bench.similarity.compare import similarity
+from scimill.bench.similarity.compare import describe_similarity
 from scimill.bench.similarity.contents import texture
 from scimill.bench.similarity.reference import plot
 from scimill.bench.similarity.samples import readables, take
@@ -35,7 +35,7 @@ def make(folder, kind, seed):
     values = {"workload": workload, "format": form, "size": size, "seed": seed, "rows_per_file": 10_000}
     values |= {"depth_range": "128:150", "width_range": "128:150"} if kind == "imseg" else {}
     values |= {"instances_range": "1000:1300"} if kind == "bert" else {}
-    generate(build(GenerateConfig, [Layer("test", values)]), Output(folder / f"{kind}-{seed}"), World(None))
+    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(folder / f"{kind}-{seed}"), World(None))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def sets(tmp_path_factory):
 
 
 def compared(a, b, picture=None) -> dict[str, float]:
-    lines = similarity(SimilarityConfig(), a, b, picture).splitlines()
+    lines = describe_similarity(SimilarityConfig(), a, b, picture).splitlines()
     rows = [line.split() for line in lines if not line.startswith(("  A", "  B"))]
     return {row[0]: float(row[1]) if row[1][0].isdigit() else 1.0 for row in rows}
 
@@ -88,7 +88,7 @@ def test_a_picture_takes_the_place_of_nothing_else(tmp_path):
 def test_stores_are_compared(sets, tmp_path):
     for seed, workload, name in ((1, "dlrm", "dlrm.h5"), (2, "dlrm", "again.store"), (1, "bert", "bert.h5")):
         values = {"workload": workload, "format": "hdf5", "size": "3MB", "seed": seed}
-        generate(build(GenerateConfig, [Layer("test", values)]), Output(tmp_path / name), World(None))
+        generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(tmp_path / name), World(None))
     one, same, other = (tmp_path / name for name in ("dlrm.h5", "again.store", "bert.h5"))
     assert compared(one, one)["similarity"] == 1.0
     assert compared(one, same)["similarity"] >= 0.95
@@ -101,18 +101,18 @@ def test_pictures_of_stores(tmp_path, workload, preset):
     values = {"workload": workload, "format": "hdf5", "size": "40MB" if workload == "imseg" else "3MB"}
     values |= {"depth_range": "128:150", "width_range": "128:150", "ids": "skewed"}
     store = tmp_path / "a.store"
-    generate(build(GenerateConfig, [Layer("test", values)]), Output(store), World(None))
+    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(store), World(None))
     pictures = plot(store, tmp_path / "pictures", preset)
     for path in pictures:
         with Image.open(path) as picture:
             assert picture.size == (2400, 1350)
             assert len(picture.getcolors(1 << 22)) > 50
-    config = build(GenerateConfig, [Layer("test", values)])
+    config = build(BenchGenerateConfig, [Layer("test", values)])
     seen = on_disk(store, np.random.default_rng(1))
-    law = planned(config, 10**9, np.random.default_rng(2))
-    for name in law[1]:
+    distribution = planned(config, 10**9, np.random.default_rng(2))
+    for name in distribution[1]:
         is_edge = name in ("depth", "width")  # of two cases
-        assert largest_difference(seen[1][name], law[1][name]) < (1 if is_edge else 0.02), name
+        assert largest_difference(seen[1][name], distribution[1][name]) < (1 if is_edge else 0.02), name
 
 
 def test_a_store_of_no_workload_is_not_drawn(tmp_path):
@@ -130,7 +130,7 @@ def test_a_store_of_no_workload_is_not_drawn(tmp_path):
 
 def test_another_law_shows_in_the_values(sets, tmp_path):
     values = {"workload": "dlrm", "format": "bin", "size": "6MB", "ids": "skewed"}
-    generate(build(GenerateConfig, [Layer("test", values)]), Output(tmp_path / "skewed"), World(None))
+    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(tmp_path / "skewed"), World(None))
     parts = compared(sets / "bin-1", tmp_path / "skewed")
     assert parts["values"] < 0.7
     assert parts["records"] == parts["names"] == 1
@@ -159,14 +159,16 @@ def test_largest_difference_agrees_with_scipy():
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_seen_of_a_planned_set_is_what_is_written(sets, kind):
     """Values of the law that a picture shows come from plans, never written; here the same set is read from disk."""
-    from scimill.bench.dataset.ledger import Manifest
+    from scimill.bench.dataset.ledger import DatasetManifest
     from scimill.bench.formats import catalogue
-    from scimill.bench.similarity.samples import Planned
+    from scimill.bench.similarity.samples import PlannedFile
     from scimill.config import parse_yaml
 
     folder = sets / f"{kind}-1"
-    config = build(GenerateConfig, [parse_yaml(Manifest.read(folder).config, "manifest")])
-    planned = sorted((Planned(f) for f in catalogue.plan(config, config.size, World(None)).files), key=lambda f: f.name)
+    config = build(BenchGenerateConfig, [parse_yaml(DatasetManifest.read(folder).config, "manifest")])
+    planned = sorted(
+        (PlannedFile(f) for f in catalogue.make_plan(config, config.size, World(None)).files), key=lambda f: f.name
+    )
     a, b = (take(files, np.random.default_rng(3), "here") for files in (readables(folder), planned))
     assert a.fields.keys() == b.fields.keys()
     assert all(np.array_equal(a.fields[name], b.fields[name], equal_nan=True) for name in a.fields)
@@ -191,12 +193,12 @@ def test_what_is_no_data_set_is_told(sets, tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text("start,end,type\n1,2,READ\n")
     for path, message in (
-        (tmp_path / "none", "no such data set"), (tmp_path / "empty", "the data set is empty"),
+        (tmp_path / "none", "no such dataset"), (tmp_path / "empty", "the dataset is empty"),
         (tmp_path / "other", "no files of a known format"), (tmp_path / "text", "damaged dlrm text data"),
-        (trace, "a trace and a data set cannot be compared"),
+        (trace, "a trace and a dataset cannot be compared"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
-            similarity(SimilarityConfig(), path, sets / "bin-1", None)
+            describe_similarity(SimilarityConfig(), path, sets / "bin-1", None)
     with pytest.raises(InputError, match="no files of a known format"):
         plot(tmp_path / "other", tmp_path / "pictures", None)
     assert not (tmp_path / "pictures").exists()
