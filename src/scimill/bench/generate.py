@@ -61,10 +61,10 @@ def compile_kernels(planned: DatasetPlan) -> None:
 
 def generate_store(config: BenchGenerateConfig, output: Output, world: World) -> bool:
     """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
-    from scimill.bench.formats.hdf5 import write as hdf5  # here, as HDF5 takes memory that plain files do not need
+    from scimill.bench.formats.hdf5.write import make_store_plan  # here: HDF5 takes memory that plain files do not need
 
     with world.together():
-        planned = hdf5.make_plan(config, config.size)
+        planned = make_store_plan(config, config.size)
     output = dataclasses.replace(output, direct=config.direct)
     return CAMPAIGN.fill(config, planned.layout, planned.make, output, world)
 
@@ -72,9 +72,9 @@ def generate_store(config: BenchGenerateConfig, output: Output, world: World) ->
 def make_plan(config: PlanConfig, request: int, world: World) -> "DatasetPlan | StorePlan":
     """Plan a dataset of plain files, or a store; collective."""
     if format_of(config) == "hdf5":
-        from scimill.bench.formats.hdf5 import write as hdf5
+        from scimill.bench.formats.hdf5.write import make_store_plan
 
-        return hdf5.make_plan(config, request)
+        return make_store_plan(config, request)
     return catalogue.make_plan(config, request, world)
 
 

@@ -93,9 +93,9 @@ def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> Sca
     """
     world.on_root(check_input, config, folder, output)
     if folder.is_file():
-        from scimill.bench.formats.hdf5 import read as stores
+        from scimill.bench.formats.hdf5.read import scan_store
 
-        return stores.scan(folder, config.workload, world)
+        return scan_store(folder, config.workload, world)
     form: str = config.format or world.on_root(recognise, config.workload, folder)
     source: ScannedDataset = catalogue.reader(config.workload, form).scan(folder, config.skip_damaged, world)
     return source

@@ -27,11 +27,11 @@ def clone_files(
 ) -> bool:  # fmt: skip
     """Write a planned dataset as clones, each rank its share of the files; collective.
 
-    An interrupted one is begun anew when it is resumed: to clone takes no time, and all has to be read in any case.
+    An interrupted one starts again when it is resumed: cloning takes no time, and every file is read in any case.
 
     Parameters
     ----------
-    output, planned, begun, explain, finish, world : see `directory.open_directory`.
+    output, planned, pending, describe_difference, finish, world : see `directory.open_directory`.
     origins : the file that each file is a clone of.
 
     Returns
@@ -40,7 +40,7 @@ def clone_files(
 
     Raises
     ------
-    ConfigError : what is there was begun with another configuration.
+    ConfigError : what is there was started with another configuration.
     StorageError : the file system cannot clone, or the output exists or cannot be written.
 
     """

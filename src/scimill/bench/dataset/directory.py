@@ -19,17 +19,7 @@ from numpy.typing import NDArray
 
 from scimill import __version__
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.ledger import (
-    DONE,
-    FOLDER,
-    MANIFEST,
-    DatasetManifest,
-    Entry,
-    Ledger,
-    PendingWrite,
-    entries,
-    is_done,
-)
+from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, DatasetManifest, Entry, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work_buffer
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
@@ -121,7 +111,7 @@ class DirectoryWriter:
         return BlockBytes(span, buffer[MARGIN : MARGIN + span.stop - span.start], parts, buffer)
 
     def write(self, block: int, data: BlockBytes, started: float) -> None:
-        """Write a block: its bytes, then its row. A failure may be told at a later call."""
+        """Write a block: its bytes, then its row. A failure may be raised by a later call."""
         del started
         if self._thread is None:
             self._write(block, data)
@@ -157,7 +147,7 @@ class DirectoryWriter:
         assert rows is not None
         done = np.flatnonzero(rows["state"] == DONE)
         mine, unread = [], False
-        progress = Progress(len(done), unit="blocks", what="checking what is done", enabled=self._world.is_root)
+        progress = Progress(len(done), unit="blocks", what="verify", enabled=self._world.is_root)
         for number, block in enumerate(share(done, self._world.rank, self._world.size).tolist()):
             if stop.requested():
                 unread = True
@@ -170,10 +160,10 @@ class DirectoryWriter:
         if any(self._world.gather_all(unread)):
             reason = stop.finish()
             self._claim.release()
-            self._world.fail(Stopped(f"stopped by {reason} while looking at what is done", remedy=RESUME))
+            self._world.fail(Stopped(f"stopped by {reason} while verifying finished blocks", remedy=RESUME))
         damaged = np.array(sorted(b for part in self._world.gather_all(mine) for b in part), dtype=np.int64)
         if damaged.size and self._world.is_root:
-            say(f"{damaged.size} blocks do not match their checksums and are done again")
+            say(f"{damaged.size} blocks do not match their checksums and are written again")
         self.pending = np.union1d(np.flatnonzero(rows["state"] != DONE), damaged)
 
     def _stored_checksum(self, block: int) -> int:
@@ -227,7 +217,7 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     part, path = output.part, output.path
     ledger = Ledger(part, plan.blocks)
     sync(ledger.path)
-    finish(entries(plan, ledger.rows())).write(part)
+    finish(ledger.entries(plan)).write(part)
     replaced = path.with_name(path.name + ".replaced")
     with storage_errors(path, "replacing the old dataset"):
         if (path / MANIFEST).exists():
@@ -267,15 +257,15 @@ def open_directory(
     Parameters
     ----------
     world, output, plan : the ranks, the place, the content.
-    begun : the record of what it is begun with.
-    explain : says in what a stored configuration differs; empty where it does not.
+    pending : the record of this write, which is stored for ``--resume``.
+    describe_difference : describes how a stored configuration differs; empty where it does not.
     stop : asked while done blocks are being checked.
     finish : makes the manifest from the files' entries.
     direct : whether to write past the page cache where the file system takes it.
 
     Raises
     ------
-    ConfigError : what is there was begun with another configuration.
+    ConfigError : what is there was started with another configuration.
     StorageError : the output exists, is no dataset, cannot be written, or the disk is too small.
 
     """
@@ -290,19 +280,14 @@ def open_directory(
 
 
 def prepare(
-    output: Output,
-    plan: DatasetPlan,
-    pending: PendingWrite,
-    describe_difference: Describe,
-    claim: Claim,
-    *,
+    output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe, claim: Claim, *,
     takes_space: bool = True,
-) -> bool:
+) -> bool:  # fmt: skip
     """Check what is there, and make the directory with an empty ledger where there is none; False if complete.
 
     Parameters
     ----------
-    output, plan, begun, explain : see `open_directory`.
+    output, plan, pending, describe_difference : see `open_directory`.
     claim : that of the output; taken where there is something to do.
     takes_space : whether the files need space of their own.
 

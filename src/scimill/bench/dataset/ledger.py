@@ -29,6 +29,16 @@ ROW = np.dtype(
 Rows = NDArray[Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of a finished dataset."""
+
+    name: str
+    size: int
+    records: int
+    crc32c: int
+
+
 class Ledger:
     """The rows of all blocks, in a file of its own; each rank writes those of its blocks."""
 
@@ -60,6 +70,12 @@ class Ledger:
         finally:
             os.close(descriptor)
 
+    def entries(self, plan: DatasetPlan) -> tuple[Entry, ...]:
+        """All files with their checksums."""
+        rows = self.rows()
+        sums = (file_checksum(plan, number, rows) for number in range(len(plan.files)))
+        return tuple(Entry(file.name, file.size, file.records, crc) for file, crc in zip(plan.files, sums, strict=True))
+
 
 def row_checksum(block: int, row: Rows) -> int:
     """CRC-32C of a row: of the block's number, its checksum, its parts and its state."""
@@ -70,16 +86,6 @@ def row_checksum(block: int, row: Rows) -> int:
 def is_done(block: int, row: Rows) -> bool:
     """Whether a row marks its block as done and is itself sound."""
     return bool(row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row))
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One file of a finished dataset."""
-
-    name: str
-    size: int
-    records: int
-    crc32c: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,17 +156,9 @@ def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
     return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
 
 
-def entries(plan: DatasetPlan, rows: Rows) -> tuple[Entry, ...]:
-    """All files with their checksums."""
-    return tuple(
-        Entry(file.name, file.size, file.records, file_checksum(plan, number, rows))
-        for number, file in enumerate(plan.files)
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class PendingWrite:
-    """What an unfinished dataset was begun with, for ``--resume``."""
+    """The configuration and version with which an unfinished dataset was started, for ``--resume``."""
 
     campaign: str
     algorithm: int

@@ -33,9 +33,8 @@ def verify(folder: Path, world: World) -> DatasetReport:
 
     """
     manifest = world.on_root(_read, folder)
-    plan = DatasetPlan(
-        tuple(DataFile(e.name, e.records, (SizeOnly(e.size),)) for e in manifest.files), manifest.block_size
-    )
+    files = tuple(DataFile(entry.name, entry.records, (SizeOnly(entry.size),)) for entry in manifest.files)
+    plan = DatasetPlan(files, manifest.block_size)
     ledger, problems = world.on_root(_check_outside, folder, manifest, plan)
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []

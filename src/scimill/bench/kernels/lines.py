@@ -167,7 +167,7 @@ def lengths(out: NDArray[np.int64], key: np.uint64, first: int, distribution: Di
 
 @njit(nogil=True)
 def _uniform_lengths(out: NDArray[np.int64], key: np.uint64, first: int, most: np.uint64, texts: Words) -> None:
-    """Do the same for a uniform law without missing values, twice as fast."""
+    """Do the same for a uniform distribution without missing values, twice as fast."""
     for i in range(len(out)):
         base = (np.uint64(first) + np.uint64(i)) * WORDS
         size = np.uint64(2) + _HEX_LENGTH * np.uint64(CATEGORIES)
@@ -203,15 +203,9 @@ def _tiled_ranges(ranges: Words) -> Words:
 
 @njit(cache=True, nogil=True)
 def encode(
-    out: NDArray[np.uint8],
-    at: int,
-    limit: int,
-    key: np.uint64,
-    first: int,
-    last: int,
-    distribution: Distribution,
-    texts: Words,
-) -> None:
+    out: NDArray[np.uint8], at: int, limit: int, key: np.uint64, first: int, last: int,
+    distribution: Distribution, texts: Words,
+) -> None:  # fmt: skip
     """Write lines from `first` on, but not `last`, at out[at:], until one ends at or beyond `limit`."""
     line, ranges = _new_lines(), _tiled_ranges(distribution.ranges)
     place = np.uint64(at)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scimill.bench.dataset.ledger import MANIFEST
 from scimill.bench.dataset.plan import MARGIN, DataFile
-from scimill.bench.formats.bert_tfrecord import read as sequences
+from scimill.bench.formats.bert_tfrecord.read import FEATURES, FLOATS, REASONS, decode, find_features
 from scimill.bench.formats.dlrm_arrays.read import LENGTHS_AT, LOCAL_HEADER, NPZ
 from scimill.bench.formats.npy import read_npy_header
 from scimill.bench.formats.source import read_bytes
@@ -375,15 +375,12 @@ def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], rando
 def features(data: Bytes) -> dict[str, Values]:
     """What is compared of a record: tokens, and how many there are, are masked and belong to the first sentence."""
     spans = np.empty((7, 2), dtype=np.int64)
-    reason = sequences.find_features(data, 0, len(data), spans)
+    reason = find_features(data, 0, len(data), spans)
     if reason:
-        raise ValueError(f"a record {sequences.REASONS[reason]}")
-    values = [
-        sequences.decode(data, spans[number, 0], spans[number, 1], count)
-        for number, (_, count) in enumerate(sequences.FEATURES)
-    ]
+        raise ValueError(f"a record {REASONS[reason]}")
+    values = [decode(data, spans[number, 0], spans[number, 1], count) for number, (_, count) in enumerate(FEATURES)]
     tokens, mask, segments = values[:3]
-    weights = data[spans[sequences.FLOATS, 0] : spans[sequences.FLOATS, 1]].copy().view("<f4")
+    weights = data[spans[FLOATS, 0] : spans[FLOATS, 1]].copy().view("<f4")
     length = int(mask.sum())
     first = length - segments.sum()
     of_record = {"length": length, "masked": weights.sum(), "first sentence": first, "next sentence": values[6][0]}

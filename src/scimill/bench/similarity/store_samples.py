@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.formats.hdf5 import read_cases as store_cases
-from scimill.bench.formats.hdf5 import write as hdf5
 from scimill.bench.formats.hdf5.read import workload_of
-from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.formats.hdf5.read_cases import cases_of
+from scimill.bench.formats.hdf5.write import make_store_plan
+from scimill.bench.formats.imseg_npy.cases import make_cases
 from scimill.bench.params import PlanConfig
 from scimill.store.layout import Layout
 from scimill.store.reader import Reader
@@ -21,6 +21,7 @@ VALUES = 1 << 15  # of a field in a block
 
 Values = NDArray[Any]
 Rows = Callable[[int, str], Values]
+Shape = tuple[int, int, int]
 SampledFields = tuple[NDArray[np.int64], dict[str, Values]]
 """Bytes of the records, values by field; a field of several columns is looked at as a whole."""
 
@@ -37,22 +38,20 @@ def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
     with Reader.open(path) as reader:
         reader.require_complete()
         is_imseg = workload_of(reader.layout) == "imseg"
-        shapes = [case.shape for case in store_cases.cases_of(reader)] if is_imseg else []
+        shapes = [case.shape for case in cases_of(reader)] if is_imseg else []
         return _look(reader.layout, reader.rows, shapes, random)
 
 
 def planned(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
     """Look at a store that would have `request` bytes of data, of which only these blocks are made."""
-    plan = hdf5.make_plan(config, request)
+    plan = make_store_plan(config, request)
     block_data = lru_cache(maxsize=1)(plan.make)
     is_imseg = config.workload == "imseg"
-    shapes = [case.shape for case in imseg.cases(config, request, header_bytes=0)] if is_imseg else []
+    shapes = [case.shape for case in make_cases(config, request, header_bytes=0)] if is_imseg else []
     return _look(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
 
 
-def _look(
-    layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], random: np.random.Generator
-) -> SampledFields:
+def _look(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: np.random.Generator) -> SampledFields:
     """Look at some blocks, one after the other."""
     fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
     for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():

@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from scimill.bench import CAMPAIGN, generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
-from scimill.bench.formats.bert_tfrecord import write as tfrecord
+from scimill.bench.formats.bert_tfrecord.write import TRAINING
 from scimill.bench.kernels import sequences
 from scimill.bench.kernels.counter import stream_key
 from scimill.bench.params import BenchGenerateConfig
@@ -173,7 +173,7 @@ def test_four_of_five_masked_tokens_are_hidden(data_set: tuple[str, Path]) -> No
 def test_random_instances_are_the_words_of_splitmix64(tmp_path: Path) -> None:
     generate.generate(configure(size="60kB"), Output(tmp_path / "set"), World(None))
     for number, data in enumerate(records(tmp_path / "set/part-00000-of-00500")):
-        bits = list(halves(int(stream_key(1, CAMPAIGN.number, tfrecord.TRAINING)), 320 * number, 320))
+        bits = list(halves(int(stream_key(1, CAMPAIGN.number, TRAINING)), 320 * number, 320))
         length = (bits[0] * 512) >> 32
         features = parse(data)
         assert features["input_mask"].sum() == length

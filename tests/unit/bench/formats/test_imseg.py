@@ -9,7 +9,7 @@ import pytest
 from scimill.bench import CAMPAIGN, generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
-from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.formats.imseg_npy.cases import IMAGES, case_shape
 from scimill.bench.kernels import counter, volumes
 from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
@@ -26,7 +26,7 @@ def configure(**values: object) -> BenchGenerateConfig:
 
 
 def test_voxels_are_the_words_of_splitmix64() -> None:
-    key = counter.stream_key(3, CAMPAIGN.number, imseg.IMAGES)
+    key = counter.stream_key(3, CAMPAIGN.number, IMAGES)
     voxels = np.empty(64, dtype=np.float32)
     volumes.intensities(voxels, key, np.uint64(0))
     low, step = np.float32(-2.340702), np.float32(4.980494 / 2**24)
@@ -65,7 +65,7 @@ def test_the_size_is_that_of_the_request(fit: str, size: int) -> None:
 
 def test_the_original_sizes_are_drawn_from_its_ranges() -> None:
     config = build(BenchGenerateConfig, [Layer("test", {"workload": "imseg", "size": "60GB"})])
-    shapes = np.array([imseg.shape(config, number) for number in range(400)])
+    shapes = np.array([case_shape(config, number) for number in range(400)])
     assert (shapes.min(axis=0) >= [128, 186, 186]).all() and (shapes.max(axis=0) <= [471, 444, 444]).all()
     assert (shapes[:, 1] == shapes[:, 2]).all()
     # mean 156,960,462 bytes and deviation 91 MB of the original's law, over 400 cases
@@ -74,7 +74,7 @@ def test_the_original_sizes_are_drawn_from_its_ranges() -> None:
 
 def test_the_normal_sizes_have_the_moments_of_kits19() -> None:
     config = build(BenchGenerateConfig, [Layer("test", {"workload": "imseg", "size": "1GB", "case_sizes": "normal"})])
-    sizes = [5 * int(np.prod(imseg.shape(config, number))) for number in range(2000)]
+    sizes = [5 * int(np.prod(case_shape(config, number))) for number in range(2000)]
     assert abs(np.mean(sizes) - 146.6e6) < 6e6
     assert abs(np.std(sizes) - 68.3e6) < 8e6
 

@@ -13,7 +13,7 @@ from scimill.bench.dataset.pieces import Change, Changes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
 from scimill.bench.formats.dlrm_bin.read import change_rows
-from scimill.bench.formats.hdf5 import read_cases as store_cases
+from scimill.bench.formats.hdf5 import read_cases
 from scimill.bench.formats.hdf5.read_cases import StoreCases
 from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.clicks import INTEGERS
@@ -33,7 +33,7 @@ FIRST_COLUMNS = {"label": 0, "dense": 1, "sparse": 1 + INTEGERS}
 FIELDS = {
     "dlrm": set(FIRST_COLUMNS),
     "bert": {"input_ids", "masked_lm_positions"},
-    "imseg": set(store_cases.FIELDS),
+    "imseg": set(read_cases.FIELDS),
 }
 """Fields by which the store of a workload is known."""
 
@@ -123,7 +123,7 @@ def shuffle_rows(tokens: Integers, places: Integers, key: np.uint64, repeat: flo
         shuffle_tokens(tokens[i], places[i], own, happens(low_half(word(key, np.uint64(2 * i + 1))), repeat))
 
 
-def scan(path: Path, workload: str, world: World) -> Store:
+def scan_store(path: Path, workload: str, world: World) -> Store:
     """Check every byte of a store, on all ranks; collective.
 
     Raises
@@ -139,7 +139,7 @@ def scan(path: Path, workload: str, world: World) -> Store:
     defects = [Defect(path.name, f"block {block}: {what}") for block, what in enumerate(found) if what]
     source.report_defects(defects, path, world, skip=False)
     if workload == "imseg":
-        return store_cases.scan(reader, path, world)
+        return read_cases.scan(reader, path, world)
     scanned = FileScan()
     for block in range(blocks):
         rows = reader.layout.rows_in(block)
@@ -161,4 +161,4 @@ def workload_of(layout: Layout) -> str:
     names = {field.name for field in layout.fields}
     tables = {table.name for table in layout.tables}
     found = [workload for workload, fields in FIELDS.items() if names >= fields]
-    return found[0] if found and (found[0] != "imseg" or store_cases.TABLE in tables) else ""
+    return found[0] if found and (found[0] != "imseg" or read_cases.TABLE in tables) else ""

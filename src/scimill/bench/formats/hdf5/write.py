@@ -10,7 +10,7 @@ import numpy as np
 from scimill.bench.dataset.plan import fit_count
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.bert_tfrecord.write import TRAINING, instance_encoder
-from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.formats.imseg_npy.cases import LEAST_EDGE, Case, fill_image, fill_label, make_cases
 from scimill.bench.kernels import sequences, volumes
 from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
 from scimill.bench.params import PlanConfig, block_size_of
@@ -49,7 +49,7 @@ class StorePlan:
         return self.layout.rows * sum(field.row_bytes for field in self.layout.fields)
 
 
-def make_plan(config: PlanConfig, request: int) -> StorePlan:
+def make_store_plan(config: PlanConfig, request: int) -> StorePlan:
     """Plan a store of `request` bytes of data.
 
     Raises
@@ -120,7 +120,7 @@ def _bert_block(config: PlanConfig, layout: Layout, memory: Memory, block: int) 
 
 
 def _imseg(config: PlanConfig, request: int) -> StorePlan:
-    cases = imseg.cases(config, request, header_bytes=0)
+    cases = make_cases(config, request, header_bytes=0)
     fields = (
         Field("image", "float32", "1", "intensities, case after case, each in C order (depth, height, width)",
               valid=(float(volumes.LOW), float(volumes.HIGH))),
@@ -132,14 +132,14 @@ def _imseg(config: PlanConfig, request: int) -> StorePlan:
         Field("first", "int64", "1", "row of its first voxel"),
         Field("shape", "uint32", "1", "depth, height, width", (3,)),
     )
-    table = Table("cases", block_rows // imseg.LEAST_EDGE**3 + 1, case)
+    table = Table("cases", block_rows // LEAST_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
     return StorePlan(layout, partial(_imseg_block, config, layout, block_memory(layout), cases, firsts), len(cases))
 
 
 def _imseg_block(
-    config: PlanConfig, layout: Layout, memory: Memory, cases: list[imseg.Case], firsts: np.ndarray, block: int
+    config: PlanConfig, layout: Layout, memory: Memory, cases: list[Case], firsts: np.ndarray, block: int
 ) -> BlockData:
     """Return a block's voxels, which may belong to several cases, and the cases that begin in it."""
     span = layout.span(block)
@@ -158,11 +158,11 @@ def _imseg_block(
     return BlockData({"image": image, "label": label}, {"cases": index})
 
 
-def _voxels(config: PlanConfig, case: imseg.Case, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _voxels(config: PlanConfig, case: Case, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return image and label of voxels from any one on, by making the whole words that hold them."""
     lead = first % 8
     length = -(-(lead + count) // 8) * 8
     image, label = np.empty(length, dtype=np.float32), np.empty(length, dtype=np.uint8)
-    imseg.image(config, case, image, first - lead)
-    imseg.label(config, case, label, first - lead)
+    fill_image(config, case, image, first - lead)
+    fill_label(config, case, label, first - lead)
     return image[lead : lead + count], label[lead : lead + count]

@@ -47,12 +47,12 @@ def key(seed: int, stream: int) -> np.uint64:
     return stream_key(seed, CAMPAIGN.number, stream)
 
 
-def image(config: PlanConfig, case: Case, out: NDArray[np.float32], first: int) -> None:
+def fill_image(config: PlanConfig, case: Case, out: NDArray[np.float32], first: int) -> None:
     """Fill `out` (even length) with the voxels of a case from the even voxel `first` on."""
     volumes.intensities(out, key(config.seed, IMAGES), np.uint64(case.number * WORDS_PER_CASE + first // 2))
 
 
-def label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
+def fill_label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
     """Fill `out` (a multiple of 8 long) with the labels of a case from voxel `first`, a multiple of 8, on."""
     if config.labels == "blobs":
         organs = volumes.organs(case.shape, key(config.seed, ORGANS), case.number)
@@ -62,7 +62,7 @@ def label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
         volumes.random_labels(out.view(np.uint64), key(config.seed, LABELS), start)
 
 
-def cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
+def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
     """Cases whose bytes are the requested ones; the last one is shaped to fit.
 
     Parameters
@@ -81,7 +81,7 @@ def cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
     found: list[Case] = []
     left = request
     while left > 0:
-        case = Case(len(found), shape(config, len(found)))
+        case = Case(len(found), case_shape(config, len(found)))
         size = VOXEL_BYTES * case.voxels + header_bytes
         if left - size < 2 * least:  # so that the last case is not one of the few shapes near the least
             return [*found, *_last(config, len(found), left, header_bytes)]
@@ -90,7 +90,7 @@ def cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
     return found
 
 
-def shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
+def case_shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
     """Shape of a case by the configured law; all but depth is square."""
     first, second = words(key(config.seed, SHAPES), 2 * number, 2)
     if config.case_sizes == "normal":
