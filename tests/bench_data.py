@@ -49,7 +49,7 @@ def make_cases(folder: Path, numbers: list[int], seed: int = 1, edge: int = 128)
 
 
 def rows(count: int, seed: int = 1) -> np.ndarray:
-    """Rows of label, 13 integers, 26 categories of skewed laws; int32, shape (count, 40)."""
+    """Rows of label, 13 integers, 26 categories of skewed distributions; int32, shape (count, 40)."""
     random = np.random.default_rng(seed)
     label, dense = random.integers(0, 2, (count, 1)), random.geometric(0.01, (count, 13)) - 2
     return np.hstack([label, dense, random.geometric(0.001, (count, 26)) * 7]).astype("<i4")

@@ -426,7 +426,7 @@ def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> No
         verify(damaged.rename(tmp_path / "other.part"), World(None))
     damaged = (tmp_path / "other.part").rename(damaged)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no finished dataset"):
+    with pytest.raises(InputError, match="not a finished dataset"):
         verify(tmp_path / "empty", World(None))
     for text in ("", "{}", "[1]", "nonsense", json.dumps({"manifest_crc32c": 1, "format_version": 1})):
         (damaged / "manifest.json").write_text(text)

@@ -1,6 +1,6 @@
 """Parameters of the benchmark commands.
 
-The defaults of datasets are the ``original`` preset: the laws that the documentation of the original generator
+The defaults of datasets are the ``original`` preset: the distributions that the documentation of the original generator
 (discslab-dl-bench/datagen) states.
 """
 
@@ -34,7 +34,7 @@ def _bytes(value: object) -> object:
     """Read "10GiB", "1.5e9" or "30786160607"; GB are 10^9 bytes, GiB 2^30."""
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or not match:
-        raise ValueError(f"{str(value)!r} is no size")
+        raise ValueError(f"{str(value)!r} is not a size")
     number, unit = match.group(1), (match.group(2) or "").lower()
     return int(number) * _UNITS[unit] if number.isdecimal() else round(float(number) * _UNITS[unit])
 
@@ -52,7 +52,7 @@ Share = Annotated[float, Kind("a share from 0 to 1", "SHARE")]
 class WorkloadOptions:
     """The dataset."""
 
-    workload: Workload = parameter(REQUIRED, "the trainer whose data are made")
+    workload: Workload = parameter(REQUIRED, "the trainer to make data for")
     format: AnyFormat | None = parameter(None, "format of the files; the usual one of the workload if not given")
     fit: Literal["at-least", "at-most", "nearest"] = parameter(
         "at-least", "which side of the size to end on; the difference is less than a record"
@@ -97,7 +97,9 @@ class Clicks:
     """Clicks of dlrm."""
 
     rows_per_file: Whole = parameter(6_548_660, "rows per file of npz, npy and parquet", ge=1, le=10**10)
-    ids: Literal["uniform", "skewed"] = parameter("uniform", "law of the features: skewed ones repeat, as real ones do")
+    ids: Literal["uniform", "skewed"] = parameter(
+        "uniform", "distribution of the features; skewed: they repeat, as real ones do"
+    )
     missing: Share = parameter(0.0, "share of missing features: empty in text, 0 in all other formats", ge=0, le=0.99)
     binary_name: Literal["terabyte_processed", "preprocessed"] = parameter(
         "terabyte_processed", "name of the bin files; preprocessed is one file preprocessed.bin without companions"
@@ -216,7 +218,7 @@ class TraceConfig(Operations):
     """`scimill bench trace`."""
 
     tracer: Literal["any", "strace", "bpftrace"] = parameter(
-        "any", "what records; any: strace, or bpftrace where there is no strace"
+        "any", "tracer to record with; any: strace, or bpftrace if strace is not installed"
     )
 
 
@@ -230,8 +232,8 @@ class Scaling(WorkloadOptions):
     size: Size = parameter(REQUIRED, "size of the scaled dataset", ge=1, le=2**60)
     mode: Literal["perturb", "permute", "copy", "reflink"] = parameter(
         "perturb",
-        "what records become that are taken again: others of the same law, the same in another order, the same, or "
-        "files that share the input's blocks (imseg only)",
+        "repeated records are, perturb: resampled from the same distribution; permute: reordered; copy: unchanged; "
+        "reflink: files that share the input's blocks (imseg only)",
     )
 
     @model_validator(mode="after")
@@ -248,8 +250,8 @@ class Perturbing:
     """Perturbed records."""
 
     noise: Share = parameter(0.005, "largest change of an intensity, as a share of their range", ge=0, le=1)
-    duplicates: Share = parameter(0.0, "share of the pieces taken again that are copied as they are", ge=0, le=1)
-    compressible: Share = parameter(0.0, "share of the values taken again that repeat others", ge=0, le=1)
+    duplicates: Share = parameter(0.0, "share of the repeated pieces that are copied unchanged", ge=0, le=1)
+    compressible: Share = parameter(0.0, "share of the values in repeated records that repeat others", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""Scaling a dataset: scan it, take its pieces so many times, write them changed."""
+"""Scaling a dataset: scan it, choose how often to take each piece, write the repeated ones changed."""
 
 import functools
 from pathlib import Path
@@ -33,7 +33,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
 
     Raises
     ------
-    InputError : the input has defects, which are told beforehand.
+    InputError : the input has defects; all are reported first.
     Stopped : before the walltime or on a signal; run again with ``resume``.
     ScimillError : see `directory.open_directory`.
 
@@ -84,11 +84,11 @@ def plan_text(config: ScaleConfig, input_: Path, output: Output, world: World) -
 
 
 def scan(config: ScaleConfig, folder: Path, output: Output, world: World) -> ScannedDataset:
-    """Look at an input, on all ranks; collective.
+    """Scan an input, on all ranks; collective.
 
     Raises
     ------
-    InputError : it is no dataset of the workload, or has defects.
+    InputError : it is not a dataset of the workload, or has defects.
 
     """
     world.on_root(check_input, config, folder, output)
@@ -108,7 +108,7 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
     places = [place.resolve() for place in (output.path, output.part)]
     inside = [place for place in places if place == folder.resolve() or folder.resolve() in place.parents]
     if inside:
-        raise ConfigError("the output is the input, or in it", where=str(output.path), remedy="name another output")
+        raise ConfigError("the output is the input, or inside it", where=str(output.path), remedy="name another output")
     if folder.is_file():
         if config.mode == "reflink":
             raise ConfigError(
@@ -118,18 +118,18 @@ def check_input(config: ScaleConfig, folder: Path, output: Output) -> None:
     else:
         directory.check_place(output)
         if config.format == "hdf5":
-            what = "a directory is no store"
+            what = "a directory is not a store"
             raise ConfigError(what, where=str(folder), allowed="a file, if format = hdf5", remedy="leave --format out")
     if not output.part.exists() and config.mode != "reflink":
         check_free(output.path, config.size)
 
 
 def recognise(workload: str, folder: Path) -> str:
-    """Tell the format of a dataset by its files.
+    """Recognise the format of a dataset by its files.
 
     Raises
     ------
-    InputError : none that is known.
+    InputError : not exactly one format.
 
     """
     formats = catalogue.readers(workload)

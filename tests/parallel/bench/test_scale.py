@@ -76,7 +76,7 @@ def test_killed_and_resumed(inputs, tmp_path):
     assert not part.exists()
 
 
-def test_defects_are_told_once(inputs, tmp_path):
+def test_defects_are_reported_once(inputs, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(inputs / "bert-tfrecord", folder)
     for path in folder.glob("part*"):

@@ -1,4 +1,4 @@
-"""Scaling a dataset: the size, the fair choice, the law of what is added, and what an input may not be."""
+"""Scaling a dataset: the size, the fair choice, the distribution of what is added, and what an input may not be."""
 
 import hashlib
 import os
@@ -86,7 +86,7 @@ def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
         shutil.rmtree(tmp_path / fit)
 
 
-# ---- what is added is of the same law, and is not the same ------------------------------------------------------
+# ---- what is added is of the same distribution, and is not the same ---------------------------------------------
 
 
 def test_rows_that_are_added(inputs, tmp_path):
@@ -283,7 +283,7 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
 
 def test_a_folder_is_no_store(inputs, tmp_path):
     config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
-    with pytest.raises(ConfigError, match="a directory is no store"):
+    with pytest.raises(ConfigError, match="a directory is not a store"):
         scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
 
 
@@ -325,7 +325,7 @@ def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
     for text in (
         "case_00027_y.npy: is missing", "case_00030_x.npy: is missing",
         "case_00031_x.npy: is 7,454,272 bytes too short",
-        "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is no .npy file",
+        "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is not a .npy file",
         "case_00041_y.npy: has label 3", "case_00042_y.npy: has shape (1, 64, 128, 128)",
     ):  # fmt: skip
         assert text in told
@@ -361,11 +361,11 @@ def test_damaged_records_are_told(inputs, tmp_path, capsys):
     [
         (
             lambda text: text.replace("\t", " "),
-            "line 1 has not 40 fields separated by tabs (4,000 such lines of 4,000)",
+            "line 1 does not have 40 fields separated by tabs (4,000 such lines of 4,000)",
         ),
         (lambda text: text.replace("\n", "\r\n"), "line 1 ends in CR LF"),
         (lambda text: text[:30_000] + "\t" + text[30_000:], "has"),
-        (lambda text: text.replace("0", "x"), "has a field that is no number"),
+        (lambda text: text.replace("0", "x"), "has a field that is not a number"),
         (lambda text: text + "7" * 100_000 + "\n", "line 4,001 is longer than any line of dlrm"),
         (lambda text: "", "empty"),
     ],
@@ -396,7 +396,7 @@ def test_damaged_rows_are_told(inputs, tmp_path, capsys):
     (folder / "terabyte_processed_test.bin").write_bytes(b"")
     what, told = refusal("bin", folder, tmp_path / "out", capsys)
     assert what.startswith("the dataset has 2 defects")
-    assert "3200070 bytes are no whole number of 160-byte rows" in told
+    assert "3200070 bytes are not a whole number of 160-byte rows" in told
     assert "terabyte_processed_test.bin: empty" in told
 
 
@@ -460,7 +460,7 @@ def test_other_outputs_are_refused(inputs, tmp_path):
     shutil.copytree(inputs / "bert", folder)
     (tmp_path / "link").symlink_to(folder)
     for output in (folder, tmp_path / "link", folder / "out"):
-        with pytest.raises(ConfigError, match="the output is the input, or in it"):
+        with pytest.raises(ConfigError, match="the output is the input, or inside it"):
             scale(config_of("bert", size=10**6), folder, Output(output), World(None))
     with pytest.raises(ConfigError, match="less than the smallest dataset of these parameters: one record"):
         scale(config_of("bert", size=100, fit="at-most"), folder, Output(tmp_path / "out"), World(None))
@@ -602,10 +602,10 @@ def test_stores_that_are_refused(stores, tmp_path):
     with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
         scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
-    with pytest.raises(InputError, match="no store of imseg"):
+    with pytest.raises(InputError, match="not a store of imseg"):
         scale(other, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
     config = build(ScaleConfig, [Layer("test", {"workload": "bert", "size": "8MB"})])
-    with pytest.raises(InputError, match="no store of bert"):
+    with pytest.raises(InputError, match="not a store of bert"):
         scale(config, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
     content = bytearray((stores / "bert.h5").read_bytes())
     content[len(content) // 2] ^= 1

@@ -76,7 +76,7 @@ class Buffers:
 
 
 class DirectoryWriter:
-    """A directory that has been laid down, of which each rank writes its blocks. Made by `open_directory`.
+    """A directory that has been laid down; each rank writes its blocks. Made by `open_directory`.
 
     It satisfies `store.blocks.BlockWriter`; its rows are bytes.
     """
@@ -266,7 +266,7 @@ def open_directory(
     Raises
     ------
     ConfigError : what is there was started with another configuration.
-    StorageError : the output exists, is no dataset, cannot be written, or the disk is too small.
+    StorageError : the output exists, is not a dataset, cannot be written, or the disk is too small.
 
     """
     claim = Claim(output.lock)
@@ -381,7 +381,7 @@ def _check_same(stored: PendingWrite, pending: PendingWrite, describe_difference
         difference = "other blocks"
     if difference:
         raise ConfigError(
-            f"the dataset was begun with another configuration: {difference}", where=str(path),
+            f"the dataset was started with another configuration: {difference}", where=str(path),
             remedy="resume with the first configuration, or give --overwrite",
         )  # fmt: skip
 

@@ -126,7 +126,7 @@ class DatasetManifest:
             if isinstance(error, UnicodeDecodeError):
                 raise _damaged(path) from None
             raise InputError(
-                f"no finished dataset of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
+                f"not a finished dataset of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
             ) from None
         try:
             values = json.loads(text)
@@ -146,7 +146,7 @@ def _own_checksum(values: dict[str, Any]) -> int:
 
 
 def _damaged(path: Path) -> StorageError:
-    return StorageError("the manifest is damaged", where=str(path), remedy="make the dataset again")
+    return StorageError("the manifest is damaged", where=str(path), remedy="generate the dataset again")
 
 
 def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
@@ -184,5 +184,5 @@ class PendingWrite:
             with storage_errors(path, "reading the record of the run"):
                 return cls(**json.loads(path.read_text("utf-8")))
         except (ValueError, TypeError, StorageError):
-            what = "the directory is no dataset that scimill has begun"
+            what = "the directory is not a dataset that scimill has started"
             raise StorageError(what, where=str(folder), remedy="name another output, or remove it") from None

@@ -17,11 +17,11 @@ ReadPick = Callable[[int, Picks, int], Mapping[str, Bytes]]
 
 @dataclass(frozen=True)
 class Change:
-    """How a piece is changed when it is taken again.
+    """How a repeated piece is changed.
 
     Attributes
     ----------
-    key : of the random words of this piece and time; `NO_KEY` where it is copied as it is.
+    key : of the random words of this piece and time; `NO_KEY` where it is copied unchanged.
     shuffled : only put its records into another order.
     noise : largest change of an intensity, as a share of the range of intensities.
     repeat : share of values that repeat others, which makes the data compressible.
@@ -44,7 +44,7 @@ class Change:
 
 
 Changes = Callable[[int, Picks, int], Change]
-"""changes(part, picks, index) tells how one pick is changed."""
+"""changes(part, picks, index) returns how one pick is changed."""
 
 
 def pick_reader(read: Callable[[int, int, Change, Integers | None], Mapping[str, Bytes]], changes: Changes) -> ReadPick:
@@ -58,7 +58,7 @@ def pick_reader(read: Callable[[int, int, Change, Integers | None], Mapping[str,
 
 
 class PickedBytes:
-    """The bytes of one stream of picks, one after the other.
+    """A segment of picked pieces: the bytes of one stream of each, one after the other.
 
     Parameters
     ----------

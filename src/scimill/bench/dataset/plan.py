@@ -38,7 +38,7 @@ class FileSegment(Protocol):
         ...
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; of up to `MARGIN` bytes around them it may make a mess.
+        """Put its bytes [start, stop) at work[at:]; it may overwrite up to `MARGIN` bytes around them.
 
         It may touch bytes before `at` only where start > 0, that is, where nothing else stands there.
         """
@@ -47,7 +47,7 @@ class FileSegment(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class KnownBytes:
-    """Bytes that are known: headers, tables of counts."""
+    """A segment of known bytes: a header or a table of counts."""
 
     content: bytes
 
@@ -243,9 +243,9 @@ def takes_next(below: int, above: int, request: int, fit: Fit) -> bool:
 
 
 def too_small(request: int, least: int, what: str) -> ConfigError:
-    """Tell that a request holds no record."""
+    """Return the error for a request smaller than one record."""
     return ConfigError(
-        f"{human(request)} are less than the smallest dataset of these parameters: one {what}",
+        f"{human(request)} is less than the smallest dataset of these parameters: one {what}",
         where="size", allowed=f"at least {least} bytes",
     )  # fmt: skip
 

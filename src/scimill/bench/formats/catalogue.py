@@ -16,9 +16,9 @@ FORMATS: Mapping[tuple[str, str], tuple[str, str, str]] = MappingProxyType(
         ("bert", "tfrecord"): ("bert_tfrecord.write", "bert_tfrecord.read", ""),
         ("dlrm", "bin"): ("dlrm_bin.write", "dlrm_bin.read", ""),
         ("dlrm", "text"): ("dlrm_text.write", "dlrm_text.read", ""),
-        ("dlrm", "npz"): ("dlrm_arrays.npz", "dlrm_arrays.read", "archives"),
-        ("dlrm", "npy"): ("dlrm_arrays.npy", "dlrm_arrays.read", "triplets"),
-        ("dlrm", "parquet"): ("dlrm_arrays.parquet", "dlrm_arrays.read", "tables"),
+        ("dlrm", "npz"): ("dlrm_arrays.npz", "dlrm_arrays.read", "npz_reader"),
+        ("dlrm", "npy"): ("dlrm_arrays.npy", "dlrm_arrays.read", "npy_reader"),
+        ("dlrm", "parquet"): ("dlrm_arrays.parquet", "dlrm_arrays.read", "parquet_reader"),
     }
 )
 

@@ -24,7 +24,7 @@ NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in 
 
 @cache
 def distribution(ids: str, missing: float, *, is_text: bool = False) -> Distribution:
-    """Distribution of a configuration's values; the integers of text have their own range, its categories are 32-bit hashes."""
+    """Distribution of a configuration's values; text has integers of its own range and 32-bit hashes as categories."""
     text_range = clicks.TEXT_RANGE if ids == "uniform" else clicks.RARE_RANGE
     integers = text_range if is_text else clicks.INTEGER_RANGE
     categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else clicks.COUNTS

@@ -1,4 +1,4 @@
-"""What all inputs have in common: defects, parts, and what is asked of one piece of them."""
+"""What all inputs have in common: defects, parts, pieces and their scan."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +40,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """One part of a dataset, whose share of it is kept.
+    """One part of a dataset; scaling keeps its share of the whole.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class ScannedDataset(Protocol):
 
 @dataclass(frozen=True)
 class FileScan:
-    """What a scan of one file, or a range of one, has found: pieces by columns (offset, size, records), defects."""
+    """Result of scanning one file, or a range of one: pieces by columns (offset, size, records), and defects."""
 
     offset: list[int] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
@@ -131,7 +131,7 @@ def make_part(name: str, files: Sequence[Path], scans: Sequence[FileScan], *, gr
 
 
 def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Do tasks on all ranks, every size-th on each, and return all their results on all; collective.
+    """Run tasks on all ranks, every size-th on each, and return all results on all; collective.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def report_defects(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> None:
-    """Tell of all defects at once; refuse the input where its damaged files are not to be skipped.
+    """Report all defects at once; refuse the input unless damaged files are skipped.
 
     Raises
     ------
@@ -173,12 +173,12 @@ def report_defects(defects: Iterable[Defect], folder: Path, world: World, skip: 
             say(f"and {len(found) - SHOWN_DEFECTS} more")
     if not skip:
         many = f"{len(found)} defects" if len(found) > 1 else "a defect"
-        world.fail(InputError(f"the dataset has {many}: {found[0]}", where=str(folder), remedy="mend them, or give "
-                              "--skip-damaged to use the sound files"))  # fmt: skip
+        remedy = "fix these files, or give --skip-damaged to use the others"
+        world.fail(InputError(f"the dataset has {many}: {found[0]}", where=str(folder), remedy=remedy))
 
 
 def usable_parts(parts: Sequence[DatasetPart], folder: Path, world: World) -> list[DatasetPart]:
-    """Return the parts that are not empty, the first of which must train.
+    """Return the parts that are not empty; the first one must be for training.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def usable_parts(parts: Sequence[DatasetPart], folder: Path, world: World) -> li
     """
     found = [part for part in parts if len(part.pieces)]
     if not found or found[0].name != "training":
-        world.fail(InputError("no sound file to train with", where=str(folder)))
+        world.fail(InputError("no undamaged file to train with", where=str(folder)))
     return found
 
 
@@ -211,5 +211,5 @@ def read_bytes(path: Path, offset: int, size: int) -> Bytes:
     except OSError as error:
         raise InputError(f"cannot read the input: {error.strerror}", where=str(path)) from None
     if done < size:
-        raise InputError("the input has become shorter while it was read", where=str(path))
+        raise InputError("the input became shorter while it was read", where=str(path))
     return out

@@ -24,7 +24,7 @@ _ZERO = np.uint64(0)
 
 
 class Distribution(NamedTuple):
-    """Law of the values of a row.
+    """Distribution of the values of a row.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -
 
 @njit(cache=True, nogil=True)
 def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Tile) -> None:
-    """Fill `out`, flat and of any type, with the values of rows from `first` on of a uniform law, none missing."""
+    """Fill `out`, flat and of any type, with the values of rows from `first` on, uniform and none missing."""
     ranges, length = tile.ranges[0], len(tile.words)
     base = np.uint64(first) * WORDS
     for start in range(0, len(out), length):
@@ -125,7 +125,7 @@ def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int
 
 @njit(inline="always")
 def _draw_value(bits: np.uint64, column: int, distribution: Distribution) -> np.uint64:
-    """Value of a column where the law is skewed or values are missing; a missing one is 0."""
+    """Value of a column where the distribution is skewed or values are missing; a missing one is 0."""
     drawn = eighth_power(bits) if distribution.is_skewed and column > 0 else bits
     is_missing = column > 0 and (bits & _LOW16) < distribution.missing
     return _ZERO if is_missing else below(drawn, distribution.ranges[column])

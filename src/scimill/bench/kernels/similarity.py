@@ -1,8 +1,8 @@
-"""How alike two I/O traces are: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
+"""Similarity of two I/O traces: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
 
 Shares are compared by the Jensen-Shannon divergence in bits (Lin 1991, doi:10.1109/18.61115), which is in [0, 1].
-Quantities are compared by the Wasserstein distance of their logarithms, which unlike a divergence of histograms tells
-a little faster from entirely different. Where the distance reaches a part's scale, that part is 0.
+Quantities are compared by the Wasserstein distance of their logarithms, which unlike a divergence of histograms
+distinguishes a little faster from entirely different. Where the distance reaches a part's scale, that part is 0.
 """
 
 import math
@@ -76,7 +76,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class SimilarityPart:
-    """One part of a similarity: its value in [0, 1], None where a side does not say, and what it is made of."""
+    """One part of a similarity: its value in [0, 1], None where a side does not record it, and its details."""
 
     value: float | None
     details: Mapping[str, float] = field(default_factory=dict)
@@ -186,6 +186,6 @@ def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, SimilarityPart]:
 
 
 def overall(parts: Sequence[SimilarityPart]) -> float:
-    """Geometric mean of the parts that both sides tell: one part without anything in common makes it 0."""
+    """Geometric mean of the parts that both sides record: one part without anything in common makes it 0."""
     known = [part.value for part in parts if part.value is not None]
     return 0.0 if min(known) <= 0 else math.exp(sum(math.log(value) for value in known) / len(known))

@@ -1,4 +1,4 @@
-"""Two datasets side by side, or one beside its law, as PNG files."""
+"""Two datasets side by side, or one beside its distribution, as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,9 +36,8 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Pat
         draw_parts(panels[0], parts)
         draw_sizes(panels[1], panels[2], (a, b))
         fields = [name for name in a[1].fields if name in b[1].fields]
-        chosen = (
-            [fields[i] for i in np.unique(np.linspace(0, len(fields) - 1, 5).round().astype(int))] if fields else []
-        )
+        places = np.unique(np.linspace(0, len(fields) - 1, 5).round().astype(int)) if fields else ()
+        chosen = [fields[i] for i in places]
         for axes, name in zip(panels[3:], chosen, strict=False):
             draw_field(axes, name, (a, b))
         for axes in panels[3 + len(chosen) :]:
@@ -47,7 +46,7 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Pat
 
 
 def plot_data(data: Named, reference: Named, folder: Path) -> list[Path]:
-    """Draw a dataset beside its law: sizes.png and values.png.
+    """Draw a dataset beside its distribution: sizes.png and values.png.
 
     Raises
     ------

@@ -23,8 +23,8 @@ def describe_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Pat
 
     Raises
     ------
-    InputError : one of them is not there, damaged, or has nothing to compare.
-    ConfigError : the picture is no .png.
+    InputError : one of them is missing, damaged, or has nothing to compare.
+    ConfigError : the picture is not a .png.
     StorageError : the picture cannot be written.
 
     """
@@ -50,7 +50,7 @@ def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, pictur
             continue
         if other.is_dir() or is_store(other):
             raise InputError("a trace and a dataset cannot be compared", where=f"{path} and {other}")
-        read_trace(path, config.time_unit, config.only)  # raises the reason why it is no trace
+        read_trace(path, config.time_unit, config.only)  # raises the reason why it is not a trace
     seen = [sample_dataset(config, path) for path in (a, b)]
     parts = compare_data(*seen)
     if picture:
@@ -86,7 +86,7 @@ def describe_parts(parts: Mapping[str, SimilarityPart], *sides: str) -> str:
 def _describe_part(part: SimilarityPart) -> str:
     """Describe a part: its value, and those of its details where there are several."""
     if part.value is None:
-        return "not told by both"
+        return "not recorded by both"
     several = ", ".join(f"{name} {value:.4f}" for name, value in part.details.items())
     return f"{part.value:.4f}" + (f"  {several}" if 1 < len(part.details) <= SHOWN else "")
 

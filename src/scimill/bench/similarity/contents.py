@@ -1,4 +1,4 @@
-"""How alike two datasets are: of files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
+"""Similarity of two datasets: files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def compare_data(a: tuple[DatasetSample, Texture], b: tuple[DatasetSample, Textu
 
 
 def _several(a: Sizes, b: Sizes) -> tuple[Sizes, Sizes]:
-    """Leave out the kinds of which each dataset has one file: its size is that of the dataset, and no law."""
+    """Leave out the kinds of which each dataset has one file: its size is that of the dataset, not a distribution."""
     kinds = [kind for kind in {**a, **b} if len(a.get(kind, ())) != 1 or len(b.get(kind, ())) != 1]
     return {kind: a[kind] for kind in kinds if kind in a}, {kind: b[kind] for kind in kinds if kind in b}
 

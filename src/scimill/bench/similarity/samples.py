@@ -1,4 +1,4 @@
-"""Samples of datasets: what values, records and files they have, of files on a disk or of planned ones."""
+"""Samples of datasets: their files, records and values; from files on a disk or from planned ones."""
 
 import io
 import re
@@ -38,7 +38,7 @@ Random = np.random.Generator
 
 
 class Readable(Protocol):
-    """A file of which ranges can be read."""
+    """A file whose ranges can be read."""
 
     @property
     def name(self) -> str:
@@ -130,13 +130,13 @@ class ReadableStream(io.RawIOBase):
 
 @dataclass(frozen=True)
 class DatasetSample:
-    """What was seen of a dataset.
+    """Sample of a dataset.
 
     Attributes
     ----------
     form : its workload and format.
     sizes : bytes of the files, by the pattern of their names.
-    records : bytes of the records that were looked at.
+    records : bytes of the sampled records.
     fields : values by field, missing ones NaN.
 
     """
@@ -152,13 +152,13 @@ def readables(folder: Path) -> list[Readable]:
 
     Raises
     ------
-    InputError : no directory, or nothing in it.
+    InputError : not a directory, or nothing in it.
 
     """
     if is_store(folder):
         return [StoreFile(folder, folder.stat().st_size)]
     if not folder.is_dir():
-        raise InputError("no such dataset" if not folder.exists() else "no directory", where=str(folder))
+        raise InputError("no such dataset" if not folder.exists() else "not a directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found: list[Readable] = [OnDisk(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
     if not found:

@@ -93,7 +93,7 @@ class Call:
 
 
 class Bpftrace(Descriptors):
-    """What the output of the program says so far: which file each descriptor is, too.
+    """State of reading the output of the program: also which file each descriptor is.
 
     Parameters
     ----------

@@ -184,7 +184,7 @@ def test_random_instances_are_the_words_of_splitmix64(tmp_path: Path) -> None:
         assert features["next_sentence_labels"][0] == bits[2] >> 31
 
 
-@pytest.mark.parametrize(("law", "mean"), [("random", 2655), ("sentences", 2497)])
+@pytest.mark.parametrize(("distribution", "mean"), [("random", 2655), ("sentences", 2497)])
 def test_records_have_the_length_of_the_set_that_they_stand_for(distribution: str, mean: float) -> None:
     plan = catalogue.make_plan(configure(sequences=distribution), 20_000_000, World(None))
     assert plan.size / plan.records == pytest.approx(mean, rel=0.01)

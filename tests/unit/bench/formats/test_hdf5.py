@@ -35,7 +35,7 @@ def test_rows_of_dlrm_are_those_of_bin(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected[:6250])
 
 
-@pytest.mark.parametrize("law", ["random", "sentences"])
+@pytest.mark.parametrize("distribution", ["random", "sentences"])
 def test_instances_of_bert_are_sound(tmp_path: Path, distribution: str) -> None:
     store = make(tmp_path / "a.h5", workload="bert", format="hdf5", size="1MB", sequences=distribution)
     with h5py.File(store) as file:

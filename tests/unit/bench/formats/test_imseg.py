@@ -68,7 +68,7 @@ def test_the_original_sizes_are_drawn_from_its_ranges() -> None:
     shapes = np.array([case_shape(config, number) for number in range(400)])
     assert (shapes.min(axis=0) >= [128, 186, 186]).all() and (shapes.max(axis=0) <= [471, 444, 444]).all()
     assert (shapes[:, 1] == shapes[:, 2]).all()
-    # mean 156,960,462 bytes and deviation 91 MB of the original's law, over 400 cases
+    # mean 156,960,462 bytes and deviation 91 MB of the original's distribution, over 400 cases
     assert abs((5 * shapes.prod(axis=1)).mean() - 156_960_206) < 4 * 91.07e6 / 20
 
 

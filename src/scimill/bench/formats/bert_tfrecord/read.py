@@ -26,7 +26,7 @@ PATTERNS = "part*, eval*"
 HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum
 PIECES_PER_FILE = 256
 FEATURES = (
-    # name, values; the names differ in their lengths, by which they are told apart
+    # name, values; each name has a length of its own, by which it is recognised
     ("input_ids", 512), ("input_mask", 512), ("segment_ids", 512), ("masked_lm_positions", 76), ("masked_lm_ids", 76),
     ("masked_lm_weights", 76), ("next_sentence_labels", 1),
 )  # fmt: skip
@@ -35,7 +35,7 @@ NAMES = np.frombuffer(b"".join(name.ljust(20).encode() for name, _ in FEATURES),
 COUNTS = np.array([count for _, count in FEATURES])
 FLOATS = 5  # the feature that holds floats
 TOKENS, PLACES = 0, 3  # those that hold tokens and the places of masked ones
-REASONS = ("", "is no Example", "lacks features of bert", "has features of another length than bert's")
+REASONS = ("", "is not an Example", "lacks features of bert", "has features of a length that bert does not have")
 
 
 @njit(cache=True)
@@ -248,7 +248,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> TfrecordFiles:
-    """Look at every record of a dataset, a file at a time on each rank; collective.
+    """Check every record of a dataset, a file at a time on each rank; collective.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from scimill.store.direct import Bytes
 
 TRAINING, EVALUATION, FILES = 30, 31, 32  # streams
 MOST_EVALUATION = 10_000  # instances of the file eval_10k
-USUAL_FILES = 500  # of the real set, whose number stands in every name
+USUAL_FILES = 500  # of the real set; every name contains this number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,7 @@ def read_parquet(path: Path, column: int) -> ParquetColumn:
 
     Raises
     ------
-    ValueError : the file is no parquet file (pyarrow.ArrowInvalid), or has not all 40 columns.
+    ValueError : it is not a parquet file (pyarrow.ArrowInvalid), or does not have 40 columns.
 
     """
     import pyarrow.parquet as pq
@@ -130,7 +130,7 @@ def read_array(path: Path, member: str) -> StoredArray:
 
     Raises
     ------
-    ValueError, KeyError, zipfile.BadZipFile : it is none, or there is no such member.
+    ValueError, KeyError, zipfile.BadZipFile : it is not an array, or there is no such member.
 
     """
     if path.suffix == ".npy":
@@ -282,7 +282,7 @@ def describe_shape_defect(array: StoredArray, group: ColumnGroup) -> str:
 
 
 class ArrayReader:
-    """What a module of inputs offers, for one of the two formats."""
+    """Finds and scans the files of one format, as the modules of the other formats do."""
 
     def __init__(self, form: str, pattern: str, groups: Sequence[ColumnGroup]) -> None:
         self.PATTERNS = pattern

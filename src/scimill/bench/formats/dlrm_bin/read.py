@@ -21,13 +21,13 @@ from scimill.store.direct import Bytes
 
 Rows = NDArray[Any]
 
-ALIGNED_ROWS = 128  # 20480 bytes, whole pages: what is copied as it is lies at multiples of a page again
+ALIGNED_ROWS = 128  # 20480 bytes, whole pages: unchanged copies lie at multiples of a page again
 COMPANIONS = ("day_fea_count.npz",)
 PATTERNS = "*.bin"
 
 
 def change_rows(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
-    """Rows of another order, or with all columns but the first `fixed` turned by draws from word `seed` on."""
+    """Reorder rows, or roll all columns but the first `fixed` by draws from word `seed` on."""
     n, columns = rows.shape
     if change.is_copy or n < 2:
         return rows
@@ -86,7 +86,7 @@ def scan_file(path: Path) -> FileScan:
     found, size = FileScan(), path.stat().st_size
     rows, rest = divmod(size, ROW_BYTES)
     if rest or not rows:
-        what = f"{size} bytes are no whole number of {ROW_BYTES}-byte rows" if rest else "empty"
+        what = f"{size} bytes are not a whole number of {ROW_BYTES}-byte rows" if rest else "empty"
         found.defects.append(Defect(path.name, what))
     found.add_rows(rows, ROW_BYTES, step=ALIGNED_ROWS)
     return found
@@ -103,7 +103,7 @@ def is_training(path: Path) -> bool:
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
-    """Look at a dataset; collective.
+    """Scan a dataset; collective.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:
-        defects.append(Defect(", ".join(training) or "*_train.bin", "one file for training is wanted"))
+        defects.append(Defect(", ".join(training) or "*_train.bin", "exactly one file for training is needed"))
     source.report_defects(defects, folder, world, skip_damaged)
     parts = [
         source.make_part("training" if is_training(path) else "evaluation", [path], [scan])

@@ -22,8 +22,8 @@ PATTERNS = "train.txt"
 LEAST_PIECE = 4096  # bytes
 LONGEST_LINE = 4096  # bytes; a line of 40 fields has at most some 400
 REASONS = (
-    "", "has not 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
-    "has a field that is no number", "is longer than any line of dlrm",
+    "", "does not have 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
+    "has a field that is not a number", "is longer than any line of dlrm",
 )  # fmt: skip
 _MINUS, _ZERO, _NINE, _CR = 45, 48, 57, 13
 
@@ -138,7 +138,7 @@ def _chosen(text: Bytes, lines: Integers) -> Bytes:
 
 
 def change_lines(text: Bytes, change: Change) -> Bytes:
-    """Lines in another order, or with all columns but the label turned; as many bytes."""
+    """Reorder lines, or roll all columns but the label; the number of bytes stays."""
     count = int(np.count_nonzero(text == NEWLINE))
     if change.is_copy or count < 2:
         return text
@@ -159,7 +159,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> TextFile:
-    """Look at a dataset; collective.
+    """Scan a dataset; collective.
 
     Raises
     ------

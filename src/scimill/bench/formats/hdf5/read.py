@@ -109,7 +109,7 @@ Store = StoreRows | StoreCases
 
 
 def change_field(name: str, values: Rows, change: Change) -> Rows:
-    """Rows of a field of dlrm whose columns are turned; the label's are not."""
+    """Rows of a field of dlrm with its columns rolled; the label's are not."""
     table = values.reshape(len(values), -1)
     first = FIRST_COLUMNS[name]
     return change_rows(table, change, fixed=int(first == 0), seed=first).reshape(values.shape)
@@ -128,7 +128,7 @@ def scan_store(path: Path, workload: str, world: World) -> Store:
 
     Raises
     ------
-    InputError : no store of the workload, or one with defects.
+    InputError : not a store of the workload, or one with defects.
     StorageError : its structure is damaged.
 
     """
@@ -148,12 +148,12 @@ def scan_store(path: Path, workload: str, world: World) -> Store:
 
 
 def _check(path: Path, workload: str) -> None:
-    """Refuse what is no finished store of the workload."""
+    """Refuse anything but a finished store of the workload."""
     with Reader.open(path) as reader:
         reader.require_complete()
         if workload_of(reader.layout) != workload:
             allowed = f"fields {', '.join(sorted(FIELDS[workload]))}"
-            raise InputError(f"no store of {workload}", where=str(path), allowed=allowed)
+            raise InputError(f"not a store of {workload}", where=str(path), allowed=allowed)
 
 
 def workload_of(layout: Layout) -> str:

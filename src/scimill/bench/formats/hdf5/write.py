@@ -29,7 +29,7 @@ class StorePlan:
     Parameters
     ----------
     layout : its structure.
-    make : returns the content of a block, which holds until the next call but one.
+    make : returns the content of a block, valid until the second next call.
     records : cases, instances or rows.
 
     """

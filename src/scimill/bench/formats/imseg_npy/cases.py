@@ -67,7 +67,7 @@ def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case
 
     Parameters
     ----------
-    config, request : the laws, and the bytes wanted.
+    config, request : the distributions, and the bytes wanted.
     header_bytes : bytes of a case beside those of its voxels.
 
     Raises
@@ -91,7 +91,7 @@ def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case
 
 
 def case_shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
-    """Shape of a case by the configured law; all but depth is square."""
+    """Shape of a case from the configured distribution; all but depth is square."""
     first, second = words(key(config.seed, SHAPES), 2 * number, 2)
     if config.case_sizes == "normal":
         return _shape_of_normal_size(config, first, second)

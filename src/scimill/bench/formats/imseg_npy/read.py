@@ -59,7 +59,7 @@ def read_header(path: Path) -> NpyFile | str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except ValueError:
-        return "is no .npy file"
+        return "is not a .npy file"
     if is_fortran or missing:
         wrong = f"is {abs(missing):,} bytes too {'short' if missing > 0 else 'long'}"
         return "is in Fortran order" if is_fortran else wrong
@@ -68,7 +68,7 @@ def read_header(path: Path) -> NpyFile | str:
 
 @dataclass(frozen=True)
 class RolledVolume:
-    """The values of an array of shape (1, D, H, W), turned along depth, with noise where they are intensities.
+    """The values of an array of shape (1, D, H, W), rolled along depth, with noise where they are intensities.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class RolledVolume:
 
     @property
     def _turn(self) -> int:
-        """Bytes by which the values are turned: a whole number of slices, the same of image and labels."""
+        """Bytes by which the values are rolled: a whole number of slices, the same of image and labels."""
         depth = self.array.shape[1]
         return slice_shift(self.change, depth) * (self.size // depth)
 
@@ -112,12 +112,12 @@ class RolledVolume:
 
 
 def slice_shift(change: Change, depth: int) -> int:
-    """By how many of its `depth` slices a case is turned; 0 where it is copied."""
+    """Number of its `depth` slices by which a case is rolled; 0 where it is copied."""
     return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
 
 
 def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
-    """Perturb intensities in place, of which the first one is the voxel `first` of its case."""
+    """Perturb intensities in place; the first one is voxel `first` of its case."""
     low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
     perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
 
@@ -183,7 +183,7 @@ def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterat
 
 
 def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
-    """Cases for training and for evaluation, which the trainer tells by their numbers."""
+    """Cases for training and for evaluation, which the trainer recognises by their numbers."""
     training = [case for case in cases if number(case) not in EVALUATION]
     evaluation = [case for case in cases if number(case) in EVALUATION]
     if not training:  # all is added to, under numbers that train
