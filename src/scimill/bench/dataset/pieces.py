@@ -1,7 +1,8 @@
 """A segment of a file that consists of pieces of another dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from scimill.store.direct import Bytes
 
 Integers = NDArray[np.int64]
 NO_KEY = np.uint64(0)
-ReadPick = Callable[[int, Picks, int], Mapping[str, Bytes]]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -47,31 +48,32 @@ Changes = Callable[[int, Picks, int], Change]
 """changes(part, picks, index) returns how one pick is changed."""
 
 
-def pick_reader(read: Callable[[int, int, Change, Integers | None], Mapping[str, Bytes]], changes: Changes) -> ReadPick:
+def pick_reader(
+    read: Callable[[int, int, Change, Integers | None], Content], changes: Changes
+) -> Callable[[int, Picks, int], Content]:
     """Return the function that reads a pick, from one that reads a piece (part, piece, change, records)."""
 
-    def make(part: int, picks: Picks, index: int) -> Mapping[str, Bytes]:
+    def read_pick(part: int, picks: Picks, index: int) -> Content:
         cut = picks.cut if index == len(picks.piece) - 1 else None
         return read(part, int(picks.piece[index]), changes(part, picks, index), cut)
 
-    return make
+    return read_pick
 
 
 class PickedBytes:
-    """A segment of picked pieces: the bytes of one stream of each, one after the other.
+    """A segment of picked pieces, one after the other.
 
     Parameters
     ----------
     part : number of the part that the picks belong to.
     picks : what to take.
-    make : make(part, picks, index) reads one pick: bytes by stream.
-    stream : which of these.
+    read : read(part, picks, index) reads one pick; see `pick_reader`.
     unit : bytes per unit of `Picks.size`.
 
     """
 
-    def __init__(self, part: int, picks: Picks, make: ReadPick, stream: str, unit: int = 1) -> None:
-        self._part, self._picks, self._make, self._stream = part, picks, make, stream
+    def __init__(self, part: int, picks: Picks, read: Callable[[int, Picks, int], Bytes], unit: int = 1) -> None:
+        self._part, self._picks, self._read = part, picks, read
         self._ends = np.cumsum(picks.size * unit)
 
     @property
@@ -86,7 +88,7 @@ class PickedBytes:
             first, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
             upto = min(stop, end)
             if upto > position:
-                content = self._make(self._part, self._picks, number)[self._stream]
+                content = self._read(self._part, self._picks, number)
                 place = at + position - start
                 work[place : place + upto - position] = content[position - first : upto - first]
             position, number = upto, number + 1

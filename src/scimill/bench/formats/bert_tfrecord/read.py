@@ -2,7 +2,7 @@
 
 import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -193,8 +193,8 @@ class TfrecordFiles:
         file, offset, size = (int(column[piece]) for column in (here.pieces.file, here.pieces.offset, here.pieces.size))
         return source.read_bytes(here.files[file], offset, size)
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its records are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the records of one piece."""
         content = self._content(part, piece)
         if cut is not None:
             content = _chosen(content, cut)
@@ -204,7 +204,7 @@ class TfrecordFiles:
             starts, stops = records(content)
             shuffle_records(content, starts, stops, change.key, change.repeat)
             _sign(content, starts, stops)
-        return {"": content}
+        return content
 
     def lengths(self, part: int, piece: int) -> Integers:
         """Bytes of each record of a piece, with its frame."""
@@ -217,7 +217,7 @@ class TfrecordFiles:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """Training files ``part-00000-of-00500`` as large as the source's are, and one evaluation file."""
-        make = pick_reader(self.read, changes)
+        read = pick_reader(self.read, changes)
         found = []
         for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
             slices = split(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
@@ -225,7 +225,7 @@ class TfrecordFiles:
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
                 content = part_of(taken, chosen)
-                found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, make, ""),)))
+                found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, read),)))
         return found
 
 

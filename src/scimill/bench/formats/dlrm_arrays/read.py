@@ -170,17 +170,15 @@ class ArrayFiles:
         path = folder / COMPANION
         self._companions = [DataFile(COMPANION, 0, (KnownBytes(path.read_bytes()),))] if path.exists() else []
 
-    def read(
-        self, group: ColumnGroup, part: int, piece: int, change: Change, cut: Integers | None
-    ) -> Mapping[str, Bytes]:
-        """Read one array's rows of a piece; they are the stream ""."""
+    def read(self, group: ColumnGroup, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read one array's rows of a piece."""
         here = self.parts[part]
         file, offset, count = (int(c[piece]) for c in (here.pieces.file, here.pieces.offset, here.pieces.records))
         rows = self._arrays[here.files[file], group.name].rows(offset, count).astype(group.dtype)
         rows = change_rows(
             rows if cut is None else rows[cut], change, fixed=int(group.span[0] == 0), seed=group.span[0]
         )
-        return {"": np.ascontiguousarray(rows).view(np.uint8).reshape(-1)}
+        return np.ascontiguousarray(rows).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
         """One for each row: sizes are counted in rows."""
@@ -194,7 +192,7 @@ class ArrayFiles:
         """Files of as many rows as the input's have."""
         (taken,) = picks
         contents = [
-            PickedBytes(0, taken, pick_reader(partial(self.read, group), changes), "", group.row_bytes)
+            PickedBytes(0, taken, pick_reader(partial(self.read, group), changes), group.row_bytes)
             for group in self._groups
         ]
         return self._files(int(taken.records.sum()), contents)
@@ -228,9 +226,7 @@ def _npz_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[
 
 
 def _parquet_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[DataFile]:
-    from scimill.bench.formats.dlrm_arrays import (
-        parquet,  # here, as pyarrow takes memory that other formats do not need
-    )
+    from scimill.bench.formats.dlrm_arrays import parquet  # here, as pyarrow takes much memory
 
     def content(column: int, first: int, count: int) -> FileSegment:
         return SegmentRange(contents[column], first * 4, count * 4)

@@ -1,6 +1,6 @@
 """The binary files of dlrm: rows of 40 int32."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,14 @@ class BinaryFiles:
             if (folder / name).exists()
         ]
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its rows are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the rows of one piece."""
         here = self.parts[part]
         offset, count = int(here.pieces.offset[piece]), int(here.pieces.records[piece])
         content = source.read_bytes(here.files[0], offset * ROW_BYTES, count * ROW_BYTES)
         rows = content.view(np.int32).reshape(-1, COLUMNS)
         rows = rows if cut is None else rows[cut]
-        return {"": np.ascontiguousarray(change_rows(rows, change, fixed=1)).view(np.uint8).reshape(-1)}
+        return np.ascontiguousarray(change_rows(rows, change, fixed=1)).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
         """One for each row: sizes are counted in rows."""
@@ -73,9 +73,9 @@ class BinaryFiles:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """One file for each part, named as it is."""
-        make = pick_reader(self.read, changes)
+        read = pick_reader(self.read, changes)
         found = [
-            DataFile(part.files[0].name, int(taken.records.sum()), (PickedBytes(number, taken, make, "", ROW_BYTES),))
+            DataFile(part.files[0].name, int(taken.records.sum()), (PickedBytes(number, taken, read, ROW_BYTES),))
             for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True))
         ]
         return [*found, *self._companions]

@@ -1,6 +1,6 @@
 """The text file of dlrm: lines of a label, 13 integers and 26 categories, separated by tabs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -101,12 +101,12 @@ class TextFile:
     def __init__(self, parts: Sequence[DatasetPart]) -> None:
         self.parts = parts
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its lines are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the lines of one piece."""
         text = self._text(part, piece)
         if cut is not None:
             text = _chosen(text, cut)
-        return {"": change_lines(text, change)}
+        return change_lines(text, change)
 
     def _text(self, part: int, piece: int) -> Bytes:
         here = self.parts[part]
@@ -125,9 +125,9 @@ class TextFile:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """The one file, named as it is."""
-        make = pick_reader(self.read, changes)
+        read = pick_reader(self.read, changes)
         name = self.parts[0].files[0].name
-        return [DataFile(name, int(picks[0].records.sum()), (PickedBytes(0, picks[0], make, ""),))]
+        return [DataFile(name, int(picks[0].records.sum()), (PickedBytes(0, picks[0], read),))]
 
 
 def _chosen(text: Bytes, lines: Integers) -> Bytes:

@@ -71,7 +71,7 @@ class StoreRows:
     def maker(self, every: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
         (picks,) = every
-        make, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(every)
+        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(every)
         memory = block_memory(layout)
 
         def block_data(block: int) -> BlockData:
@@ -80,7 +80,7 @@ class StoreRows:
             low, high = np.searchsorted(ends, [span.start, span.stop - 1], side="right").tolist()
             for index in range(low, high + 1):
                 first = int(ends[index] - picks.size[index])
-                for name, rows in make(0, picks, index).items():
+                for name, rows in read(0, picks, index).items():
                     content[name].append(rows[max(0, span.start - first) : span.stop - first])
             out = memory(span.stop - span.start)
             return BlockData({name: np.concatenate(rows, out=out[name]) for name, rows in content.items()})
