@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import bench_data as data
 from scimill.bench.formats.imseg_npy.cases import EVALUATION
 from scimill.bench.generate import generate
-from scimill.bench.kernels.scaling import Pieces, pick, split
+from scimill.bench.kernels.scaling import Pieces, pick, split_into_files
 from scimill.bench.params import BenchGenerateConfig, ScaleConfig
 from scimill.bench.scale import scale
 from scimill.config import Layer, build
@@ -242,7 +242,9 @@ def test_picks_meet_any_request(lengths, request, fit, seed, shuffled):
     assert off >= 0 if fit == "at-least" else off <= 0 if fit == "at-most" else abs(off) <= longest
     times = np.bincount(picks.piece, minlength=len(sizes))
     assert times.max() - times.min() <= 1
-    assert sum(len(range(*part.indices(len(picks.piece)))) for part in split(picks, sizes)) == len(picks.piece)
+    assert sum(len(range(*part.indices(len(picks.piece)))) for part in split_into_files(picks, sizes)) == len(
+        picks.piece
+    )
 
 
 # ---- modes and knobs --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from scimill.bench.dataset import directory
 from scimill.bench.dataset.ledger import Ledger, PendingWrite
 from scimill.bench.dataset.plan import DatasetPlan
-from scimill.bench.formats.source import in_parallel
+from scimill.bench.formats.source import run_in_parallel
 from scimill.errors import ScimillError, StorageError
 from scimill.files import Claim, storage_errors
 from scimill.parallel.world import World
@@ -59,7 +59,9 @@ def clone_files(
 def _clone_all(part: Path, planned: DatasetPlan, origins: Mapping[str, Path], world: World) -> None:
     """Clone all files; where that fails, leave nothing behind."""
     try:
-        in_parallel(world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))])
+        run_in_parallel(
+            world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))]
+        )
     except ScimillError:
         if world.is_root:
             shutil.rmtree(part, ignore_errors=True)

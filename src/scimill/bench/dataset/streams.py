@@ -118,7 +118,7 @@ class StreamSegment:
         self.stream.encoder.encode(work, at - (self.begin + start - offset), at + stop - start, record, self.last)
 
 
-def split(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
+def deal_records(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
     """Deal records out to files: [first, last) of each, where `size_of` gives how many a file takes."""
     found: list[tuple[int, int]] = []
     first = 0

@@ -130,7 +130,7 @@ def make_part(name: str, files: Sequence[Path], scans: Sequence[FileScan], *, gr
     return DatasetPart(name, tuple(files), pieces, capacities, grows)
 
 
-def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
+def run_in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
     """Run tasks on all ranks, every size-th on each, and return all results on all; collective.
 
     Raises

@@ -127,14 +127,14 @@ def pick(
     )
 
 
-def part_of(picks: Picks, chosen: slice) -> Picks:
+def slice_picks(picks: Picks, chosen: slice) -> Picks:
     """Some of the picks, one after the other; only the last of all is cut."""
     columns = (column[chosen] for column in (picks.piece, picks.times, picks.size, picks.records))
     piece, times, size, records = columns
     return Picks(piece, times, size, records, picks.cut if chosen.stop == len(picks.piece) else None)
 
 
-def split(picks: Picks, capacities: Integers) -> list[slice]:
+def split_into_files(picks: Picks, capacities: Integers) -> list[slice]:
     """Cut picks into files: each is full when it holds as much as the source's file whose turn it is."""
     bounds, start, number = [], 0, 0
     ends = np.cumsum(picks.size)

@@ -7,7 +7,7 @@ from scimill.bench import CAMPAIGN
 from scimill.bench.kernels.similarity import SimilarityPart, Trace, compare_traces, localities, overall
 from scimill.bench.params import SimilarityConfig
 from scimill.bench.similarity.contents import Texture, compare_data, texture
-from scimill.bench.similarity.samples import DatasetSample, is_store, readables, take
+from scimill.bench.similarity.samples import DatasetSample, is_store, list_files, take_sample
 from scimill.bench.traces.formats import is_trace, read_trace
 from scimill.errors import InputError
 from scimill.files import check_picture
@@ -61,10 +61,10 @@ def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, pictur
 
 
 def sample_dataset(config: SimilarityConfig, folder: Path) -> tuple[DatasetSample, Texture]:
-    """Look at a dataset at random places, the same for the same dataset."""
-    files = readables(folder)
+    """Sample a dataset at random places, the same for the same dataset."""
+    files = list_files(folder)
     random = campaign_stream(config.seed, CAMPAIGN.number)
-    return take(files, random, str(folder)), texture(files, random)
+    return take_sample(files, random, str(folder)), texture(files, random)
 
 
 def _describe_sample(sample: DatasetSample, of: Texture) -> str:

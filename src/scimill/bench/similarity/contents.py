@@ -14,7 +14,7 @@ from scimill.store.checksums import crc32c
 Sizes = Mapping[str, NDArray[np.int64]]
 
 PAGE = 4096  # bytes: the blocks that stores which share equal ones compare
-PAGES = 1 << 15  # pages that are looked at for equal ones: 128 MiB
+PAGES = 1 << 15  # pages that are compared: 128 MiB
 SPAN = 1 << 16  # bytes that are compressed together
 SPANS = 64
 

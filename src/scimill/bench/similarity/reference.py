@@ -13,7 +13,7 @@ from scimill.bench.formats.hdf5.read import workload_of
 from scimill.bench.params import BenchGenerateConfig
 from scimill.bench.pictures.data_plots import plot_data
 from scimill.bench.similarity import store_samples
-from scimill.bench.similarity.samples import DatasetSample, PlannedFile, is_store, readables, take
+from scimill.bench.similarity.samples import DatasetSample, PlannedFile, is_store, list_files, take_sample
 from scimill.config import Layer, build, parse_yaml, read_preset
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.streams import campaign_stream
@@ -37,7 +37,7 @@ def plot(folder: Path, pictures: Path, preset: str | None) -> list[Path]:
 
     """
     made, workload = stored_configuration(folder)
-    sample = take(readables(folder), campaign_stream(1, CAMPAIGN.number), str(folder))
+    sample = take_sample(list_files(folder), campaign_stream(1, CAMPAIGN.number), str(folder))
     if workload:
         sample = dataclasses.replace(sample, form=f"{workload} hdf5")
     layers, name = ([read_preset(PRESETS, preset)], f"preset {preset}") if preset else _own(made, str(folder))
@@ -71,7 +71,7 @@ def _sample_of(layers: Sequence[Layer], form: str) -> DatasetSample:
         records, fields = store_samples.planned(config, config.size, random)
         return DatasetSample(form, {"store": np.array([config.size])}, records, fields)
     planned = catalogue.make_plan(config, config.size, World(None))
-    return take([PlannedFile(file) for file in planned.files], random, "the reference")
+    return take_sample([PlannedFile(file) for file in planned.files], random, "the reference")
 
 
 def _own(made: str | None, where: str) -> tuple[list[Layer], str]:

@@ -147,7 +147,7 @@ class DatasetSample:
     fields: Mapping[str, Values]
 
 
-def readables(folder: Path) -> list[Readable]:
+def list_files(folder: Path) -> list[Readable]:
     """Files of a dataset, by name; hidden ones and the manifest do not belong to it.
 
     Raises
@@ -176,8 +176,8 @@ def is_store(path: Path) -> bool:
     return any(head[place:].startswith(HDF5_SIGNATURE) for place in places)
 
 
-def take(files: Sequence[Readable], random: Random, where: str) -> DatasetSample:
-    """Look at the values at random places.
+def take_sample(files: Sequence[Readable], random: Random, where: str) -> DatasetSample:
+    """Read values at random places.
 
     Raises
     ------
@@ -187,11 +187,11 @@ def take(files: Sequence[Readable], random: Random, where: str) -> DatasetSample
     if isinstance(files[0], StoreFile):
         sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
         return DatasetSample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
-    for form, (pattern, look) in FORMS.items():
+    for form, (pattern, sampler) in FORMS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
             try:
-                records, fields = look(chosen, files, random)
+                records, fields = sampler(chosen, files, random)
             except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
                 raise InputError(f"damaged {form} data: {error}", where=where) from None
             return DatasetSample(form, sizes_by_kind(files), records, fields)
@@ -219,7 +219,7 @@ def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int
 # ---- imseg ------------------------------------------------------------------------------------------------------
 
 
-def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Intensities and labels at random places, shapes of all cases."""
     names = {file.name: file for file in files}
     arrays = [(image, *_header(image)) for image in images]
@@ -250,7 +250,7 @@ def _table(rows: Values) -> dict[str, Values]:
     return dict(zip(NAMES, rows.T, strict=True))
 
 
-def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .bin files at random places."""
     del files
     counts = [file.size // 160 for file in chosen]
@@ -261,7 +261,7 @@ def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: 
     return np.array([160]), _table(np.concatenate(rows))
 
 
-def look_at_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few .npz files at random places."""
     del files
     few = [chosen[i] for i in np.sort(random.choice(len(chosen), min(4, len(chosen)), replace=False))]
@@ -295,7 +295,7 @@ def _some_rows(member: Any, width: int) -> Values:
     return np.frombuffer(content, dtype).reshape(count, width)
 
 
-def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .npy triplets at random places."""
     names = {file.name: file for file in files}
     counts = [next(iter(_header(file)[0]), 0) for file in chosen]
@@ -310,7 +310,7 @@ def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], rand
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few row groups of parquet files."""
     del files
     import pyarrow as pa
@@ -325,7 +325,7 @@ def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Lines of text at random places."""
     del files
     rows, lengths = [], []
@@ -349,7 +349,7 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
 # ---- bert -------------------------------------------------------------------------------------------------------
 
 
-def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
+def sample_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Records at the beginning of some files, which is where their frames are known."""
     del files
     training = [file for file in chosen if file.name.startswith("part")] or list(chosen)
@@ -387,14 +387,14 @@ def features(data: Bytes) -> dict[str, Values]:
     return {"token": tokens[:length], **{name: np.array([value]) for name, value in of_record.items()}}
 
 
-Look = Callable[[Sequence[Readable], Sequence[Readable], Random], SampledFields]
-FORMS: dict[str, tuple[str, Look]] = {
+Sampler = Callable[[Sequence[Readable], Sequence[Readable], Random], SampledFields]
+FORMS: dict[str, tuple[str, Sampler]] = {
     # workload and format: (pattern of the names, how its values are read)
-    "imseg npy": (r".*_x\.npy", look_at_cases),
-    "bert tfrecord": (r"(part|eval).*", look_at_records),
-    "dlrm text": (r"train\.txt", look_at_lines),
-    "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
-    "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
-    "dlrm parquet": (r"(train_)?day_\d+\.parquet", look_at_tables),
-    "dlrm bin": (r".*\.bin", look_at_rows),
+    "imseg npy": (r".*_x\.npy", sample_cases),
+    "bert tfrecord": (r"(part|eval).*", sample_records),
+    "dlrm text": (r"train\.txt", sample_lines),
+    "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", sample_archives),
+    "dlrm npy": (r"day_\d+_dense\.npy", sample_triplets),
+    "dlrm parquet": (r"(train_)?day_\d+\.parquet", sample_tables),
+    "dlrm bin": (r".*\.bin", sample_rows),
 }

@@ -16,18 +16,18 @@ from scimill.bench.params import PlanConfig
 from scimill.store.layout import Layout
 from scimill.store.reader import Reader
 
-BLOCKS = 16  # that are looked at
+BLOCKS = 16  # most blocks of a sample
 VALUES = 1 << 15  # of a field in a block
 
 Values = NDArray[Any]
 Rows = Callable[[int, str], Values]
 Shape = tuple[int, int, int]
 SampledFields = tuple[NDArray[np.int64], dict[str, Values]]
-"""Bytes of the records, values by field; a field of several columns is looked at as a whole."""
+"""Bytes of the records, values by field; a field of several columns counts as a whole."""
 
 
 def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
-    """Look at a finished store.
+    """Sample a finished store.
 
     Raises
     ------
@@ -39,20 +39,20 @@ def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
         reader.require_complete()
         is_imseg = workload_of(reader.layout) == "imseg"
         shapes = [case.shape for case in cases_of(reader)] if is_imseg else []
-        return _look(reader.layout, reader.rows, shapes, random)
+        return _sample_blocks(reader.layout, reader.rows, shapes, random)
 
 
 def planned(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
-    """Look at a store that would have `request` bytes of data, of which only these blocks are made."""
+    """Sample a store that would have `request` bytes of data, of which only these blocks are made."""
     plan = make_store_plan(config, request)
     block_data = lru_cache(maxsize=1)(plan.make)
     is_imseg = config.workload == "imseg"
     shapes = [case.shape for case in make_cases(config, request, header_bytes=0)] if is_imseg else []
-    return _look(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
+    return _sample_blocks(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
 
 
-def _look(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: np.random.Generator) -> SampledFields:
-    """Look at some blocks, one after the other."""
+def _sample_blocks(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: np.random.Generator) -> SampledFields:
+    """Sample some blocks, one after the other."""
     fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
     for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():
         for name, values in fields.items():

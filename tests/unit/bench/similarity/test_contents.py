@@ -14,7 +14,7 @@ from scimill.bench.scale import scale
 from scimill.bench.similarity.compare import describe_similarity
 from scimill.bench.similarity.contents import texture
 from scimill.bench.similarity.reference import plot
-from scimill.bench.similarity.samples import readables, take
+from scimill.bench.similarity.samples import list_files, take_sample
 from scimill.bench.similarity.store_samples import on_disk, planned
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
@@ -142,7 +142,7 @@ def test_copies_are_found_by_their_blocks(sets, tmp_path):
     for path in list(folder.glob("day_0_*")):
         shutil.copy(path, folder / path.name.replace("day_0", "day_9"))
     random = np.random.default_rng(1)
-    before, after = (texture(readables(place), random).duplicates for place in (sets / "npy-1", folder))
+    before, after = (texture(list_files(place), random).duplicates for place in (sets / "npy-1", folder))
     assert before < 0.05
     assert 0.15 < after < 0.3
 
@@ -169,7 +169,7 @@ def test_what_is_seen_of_a_planned_set_is_what_is_written(sets, kind):
     planned = sorted(
         (PlannedFile(f) for f in catalogue.make_plan(config, config.size, World(None)).files), key=lambda f: f.name
     )
-    a, b = (take(files, np.random.default_rng(3), "here") for files in (readables(folder), planned))
+    a, b = (take_sample(files, np.random.default_rng(3), "here") for files in (list_files(folder), planned))
     assert a.fields.keys() == b.fields.keys()
     assert all(np.array_equal(a.fields[name], b.fields[name], equal_nan=True) for name in a.fields)
 

@@ -16,7 +16,7 @@ from scimill.bench.formats.bert_tfrecord.write import USUAL_FILES
 from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.counter import low_half, word
 from scimill.bench.kernels.perturbation import happens, shuffle_tokens
-from scimill.bench.kernels.scaling import Picks, part_of, split
+from scimill.bench.kernels.scaling import Picks, slice_picks, split_into_files
 from scimill.bench.kernels.sequences import masked
 from scimill.parallel.world import World
 from scimill.store.checksums import crc32c
@@ -220,11 +220,13 @@ class TfrecordFiles:
         read = pick_reader(self.read, changes)
         found = []
         for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
-            slices = split(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+            slices = (
+                split_into_files(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+            )
             names = [f"part-{i:05}-of-{max(USUAL_FILES, len(slices)):05}" for i in range(len(slices))]
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
-                content = part_of(taken, chosen)
+                content = slice_picks(taken, chosen)
                 found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, read),)))
         return found
 
@@ -256,7 +258,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> TfrecordFiles:
 
     """
     paths = world.on_root(find, folder)
-    found = source.in_parallel(world, [partial(scan_file, path) for path in paths])
+    found = source.run_in_parallel(world, [partial(scan_file, path) for path in paths])
     source.report_defects([defect for scanned in found for defect in scanned.defects], folder, world, skip_damaged)
     sound = [(path, scanned) for path, scanned in zip(paths, found, strict=True) if not scanned.defects]
     training = [one for one in sound if one[0].name.startswith("part")]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import DataFile, DatasetPlan, too_small
-from scimill.bench.dataset.streams import Offsets, RecordStream, StreamSegment, measure, split
+from scimill.bench.dataset.streams import Offsets, RecordStream, StreamSegment, deal_records, measure
 from scimill.bench.kernels import sequences
 from scimill.bench.kernels.counter import stream_key, within, words
 from scimill.bench.params import PlanConfig, block_size_of
@@ -71,7 +71,7 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
         raise too_small(request, least, "instance each for training and evaluation")
     count = training.fit(request - held_out.size, config.fit, "instance")
     key = stream_key(config.seed, CAMPAIGN.number, FILES)
-    parts = split(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
+    parts = deal_records(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
     total = max(USUAL_FILES, len(parts))
     files = [_file(f"part-{i:05}-of-{total:05}", training, *part) for i, part in enumerate(parts)]
     return DatasetPlan((*files, held_out), block_size_of(config))

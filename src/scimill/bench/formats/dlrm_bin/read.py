@@ -111,7 +111,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
 
     """
     paths = world.on_root(find, folder)
-    found = list(zip(paths, source.in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
+    found = list(zip(paths, source.run_in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:

@@ -180,7 +180,7 @@ def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
     step = max(LEAST_PIECE, min(size // source.FEWEST_PIECES, source.PIECE_BYTES))
     span = max(step, source.PIECE_BYTES * 8 // step * step)
     ranges = range(0, size, span)
-    found = source.in_parallel(
+    found = source.run_in_parallel(
         world, [partial(_scan_range, path, first, min(first + span, size), step) for first in ranges]
     )
     merged, lines, wrong, first_defect = FileScan(), 0, 0, ""

@@ -135,7 +135,7 @@ def scan_store(path: Path, workload: str, world: World) -> Store:
     world.on_root(_check, path, workload)
     reader = Reader.open(path, check=False)
     blocks = reader.layout.blocks
-    found = source.in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
+    found = source.run_in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
     defects = [Defect(path.name, f"block {block}: {what}") for block, what in enumerate(found) if what]
     source.report_defects(defects, path, world, skip=False)
     if workload == "imseg":

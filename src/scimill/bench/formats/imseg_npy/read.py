@@ -207,7 +207,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> CaseFiles:
 
     """
     paths = world.on_root(find, folder)
-    found = source.in_parallel(world, [partial(scan_case, path) for path in paths])
+    found = source.run_in_parallel(world, [partial(scan_case, path) for path in paths])
     defects = [defect for _, wrong in found for defect in wrong]
     source.report_defects([*defects, *repeated(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
