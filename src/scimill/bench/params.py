@@ -209,7 +209,7 @@ class SimilarityConfig(Operations):
     """Comparison."""
 
     time_unit: Literal["ns", "us", "ms", "s"] = parameter("ns", "unit of start and end in a CSV trace")
-    seed: Whole = parameter(1, "seed of the places at which datasets are looked at", ge=0, lt=2**63)
+    seed: Whole = parameter(1, "seed of the random places at which datasets are sampled", ge=0, lt=2**63)
     time: Switch = parameter(True, "compare gaps and durations too; without them a faster disk makes no difference")
 
 

@@ -22,7 +22,7 @@ from scimill.bench.similarity import store_samples
 from scimill.errors import InputError
 from scimill.store.direct import Bytes
 
-LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
+LARGEST_USER_BLOCK = 1 << 20  # bytes that are searched
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PLACES = 48  # where values are read
 ROWS_PER_PLACE = 256

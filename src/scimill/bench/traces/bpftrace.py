@@ -185,7 +185,7 @@ def parse(line: str, where: str) -> Call:
 
     Raises
     ------
-    InputError : it is none of the program's.
+    InputError : it is not a line of the program.
 
     """
     thread, *words = line.rstrip("\n").split(" ", 7)

@@ -102,7 +102,7 @@ def finished(
     wanted = np.array([fnmatch.fnmatchcase(name, only) for name in files] + [only == "*"])
     keep = np.flatnonzero(wanted[file] & (size <= LARGEST))
     if not keep.size:
-        raise InputError("the trace holds no operation", where=str(path), remedy="look at the trace, and at --only")
+        raise InputError("the trace holds no operation", where=str(path), remedy="check the trace, and --only")
     order = keep[np.argsort(start[keep], kind="stable")]
     merged = sorted({KINDS.get(name.lower(), name.lower()) for name in names})
     renamed = np.array([merged.index(KINDS.get(name.lower(), name.lower())) for name in names], dtype=np.int64)
@@ -311,7 +311,7 @@ class Strace(Descriptors):
 
         Raises
         ------
-        InputError : it has no times, or is none of strace's lines.
+        InputError : it has no times, or is not a line of strace.
 
         """
         match = _STRACE.match(line)

@@ -291,7 +291,7 @@ class ArrayReader:
         return [path for _, path in sorted(found, key=lambda one: (int(one[0][1]), one[1].name))]
 
     def scan(self, folder: Path, skip_damaged: bool, world: World) -> ArrayFiles:
-        """Look at the headers of a dataset; collective.
+        """Read the headers of a dataset; collective.
 
         Raises
         ------

@@ -157,7 +157,7 @@ def _check(path: Path, workload: str) -> None:
 
 
 def workload_of(layout: Layout) -> str:
-    """Tell the workload of a store by its fields; empty where it is none of ours."""
+    """Recognise the workload of a store by its fields; empty where it is none of ours."""
     names = {field.name for field in layout.fields}
     tables = {table.name for table in layout.tables}
     found = [workload for workload, fields in FIELDS.items() if names >= fields]

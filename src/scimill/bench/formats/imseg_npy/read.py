@@ -199,7 +199,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> CaseFiles:
-    """Look at a dataset, a case at a time on each rank; collective.
+    """Scan a dataset, a case at a time on each rank; collective.
 
     Raises
     ------
