@@ -1,4 +1,4 @@
-"""Generating data sets against raw writes, against plain generators, and on two ranks against dd.
+"""Generating datasets against raw writes, against plain generators, and on two ranks against dd.
 
     python benchmarks/bench.py [--megabytes N] [--repeats N] [--directory DIRECTORY] [--json FILE]
 
@@ -31,7 +31,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from scimill.bench import generate
 from scimill.bench.kernels.clicks import COUNTS, INTEGER_RANGE
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World, world
 from scimill.store.direct import aligned, lay_down
@@ -165,12 +165,12 @@ LARGE = 4  # what does not go through the page cache is larger by this, so that 
 # ---- measuring --------------------------------------------------------------------------------------------------
 
 
-def configure(name: str, megabytes: int, *, cached: bool = False) -> GenerateConfig:
+def configure(name: str, megabytes: int, *, cached: bool = False) -> BenchGenerateConfig:
     """Return the configuration as it comes, or through the page cache in blocks of the raw loop's size."""
     workload, form = CASES[name][:2]
     values: dict[str, object] = {"workload": workload, "format": form, "size": megabytes * 10**6}
     return build(
-        GenerateConfig, [Layer("benchmark", values | ({"direct": False, "block_size": BLOCK} if cached else {}))]
+        BenchGenerateConfig, [Layer("benchmark", values | ({"direct": False, "block_size": BLOCK} if cached else {}))]
     )
 
 
@@ -221,7 +221,7 @@ def one_rank(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str,
     return best
 
 
-def build_small(name: str) -> GenerateConfig:
+def build_small(name: str) -> BenchGenerateConfig:
     return configure(name, 30)
 
 

@@ -20,7 +20,7 @@ from goals import Goal, conclude, machine
 from scimill.bench import generate
 from scimill.bench.dataset.plan import MARGIN, work_buffer
 from scimill.bench.formats import catalogue
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build, read_preset
 from scimill.parallel.world import World, world
 from scimill.store.output import Output
@@ -35,15 +35,15 @@ MEGABYTES = 300
 MOST_RESIDENT = 150  # MB, the goal for a rank
 
 
-def configure(workload: str, form: str, preset: str) -> GenerateConfig:
+def configure(workload: str, form: str, preset: str) -> BenchGenerateConfig:
     values = {"workload": workload, "format": form, "size": MEGABYTES * 10**6}
-    return build(GenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("benchmark", values)])
+    return build(BenchGenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("benchmark", values)])
 
 
 def making(workload: str, form: str, preset: str, repeats: int) -> float:
     """MB per CPU second of making a block."""
     config = configure(workload, form, preset)
-    plan = catalogue.plan(config, config.size, World(None))
+    plan = catalogue.make_plan(config, config.size, World(None))
     file, work = max(plan.files, key=lambda file: file.size), work_buffer(plan.block_size)
     start = file.size // 2 // plan.block_size * plan.block_size
     stop = min(start + plan.block_size, file.size)

@@ -1,4 +1,4 @@
-"""Small data sets of each format, made without scimill, and read back without it."""
+"""Small datasets of each format, made without scimill, and read back without it."""
 
 import hashlib
 import struct
@@ -17,7 +17,7 @@ FEATURES = ("input_ids", "input_mask", "masked_lm_ids", "masked_lm_positions", "
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of all data sets in a folder, and of every dataset of the stores."""
+    """SHA-256 of every file of all datasets in a folder, and of every dataset of the stores."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -49,7 +49,7 @@ def make_cases(folder: Path, numbers: list[int], seed: int = 1, edge: int = 128)
 
 
 def rows(count: int, seed: int = 1) -> np.ndarray:
-    """Rows of label, 13 integers, 26 categories of skewed laws; int32, shape (count, 40)."""
+    """Rows of label, 13 integers, 26 categories of skewed distributions; int32, shape (count, 40)."""
     random = np.random.default_rng(seed)
     label, dense = random.integers(0, 2, (count, 1)), random.geometric(0.01, (count, 13)) - 2
     return np.hstack([label, dense, random.geometric(0.001, (count, 26)) * 7]).astype("<i4")

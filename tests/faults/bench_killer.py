@@ -1,4 +1,4 @@
-"""Kill -9 a process that generates a small data set at random instants, resume it, and compare with a whole one.
+"""Kill -9 a process that generates a small dataset at random instants, resume it, and compare with a whole one.
 
 Usage: bench_killer.py FOLDER WORKLOAD FORMAT KILLS SEED; prints a line per kill: blocks done before, "same" or "other".
 The process forks, so that its children start with compiled kernels.
@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from mpi import dataset_hashes, done_blocks
-from parallel.bench.benching import LAWS, SMALL
+from parallel.bench.benching import DISTRIBUTIONS, SMALL
 from scimill.bench import generate
 from scimill.bench.dataset.ledger import DONE, ROW
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -26,10 +26,10 @@ from scimill.store.output import Output
 SIZE = {"imseg": "11MB", "bert": "12MB", "dlrm": "12MB"}
 
 
-def configure(workload: str, form: str) -> GenerateConfig:
+def configure(workload: str, form: str) -> BenchGenerateConfig:
     block_size = 2**18 if form == "hdf5" else 2**16  # in smaller ones the rows of a store are no whole pages
     values = {"workload": workload, "format": form, "size": SIZE[workload], "block_size": block_size}
-    return build(GenerateConfig, [Layer("test", {**SMALL, **LAWS["realistic"], **values})])
+    return build(BenchGenerateConfig, [Layer("test", {**SMALL, **DISTRIBUTIONS["realistic"], **values})])
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -55,7 +55,7 @@ def blocks_of(path: Path) -> int:
     return len(done_blocks(path) if path.is_file() else np.fromfile(path / ".scimill/ledger", dtype=ROW))
 
 
-def kill_after(config: GenerateConfig, output: Output, blocks: int, seconds: float) -> None:
+def kill_after(config: BenchGenerateConfig, output: Output, blocks: int, seconds: float) -> None:
     """Generate in a child that is killed so long after so many blocks are done."""
     child = os.fork()
     if child == 0:

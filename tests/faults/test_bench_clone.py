@@ -17,7 +17,7 @@ SCALE = ("bench", "scale", "imseg")
 
 @pytest.fixture(scope="module")
 def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A disk whose files can share blocks, with a data set."""
+    """A disk whose files can share blocks, with a dataset."""
     folder = tmp_path_factory.mktemp("xfs")
     image, disk = folder / "image", folder / "disk"
     with image.open("wb") as file:

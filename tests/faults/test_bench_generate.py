@@ -1,4 +1,4 @@
-"""Generating data sets where something is wrong: one short message, nothing that looks whole, and resuming."""
+"""Generating datasets where something is wrong: one short message, nothing that looks whole, and resuming."""
 
 import errno
 import json
@@ -17,9 +17,9 @@ from faults import bench_killer
 from faults.conftest import Mount
 from mpi import SCIMILL, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 from scimill.bench import generate
-from scimill.bench.dataset.ledger import ROW, Manifest
+from scimill.bench.dataset.ledger import ROW, DatasetManifest
 from scimill.bench.dataset.verify import verify
-from scimill.bench.params import GenerateConfig, ScaleConfig, SizeConfig
+from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SizeConfig
 from scimill.bench.scale import scale
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
@@ -32,8 +32,10 @@ STORAGE = 4
 SMALL = ("--size", "2MB", "--block-size", 2**16)
 
 
-def configure(**values: Any) -> GenerateConfig:
-    return build(GenerateConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "block_size": 2**16, **values})])
+def configure(**values: Any) -> BenchGenerateConfig:
+    return build(
+        BenchGenerateConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "block_size": 2**16, **values})]
+    )
 
 
 def make(path: Path, *, resume: bool = False, overwrite: bool = False, **values: Any) -> bool:
@@ -71,7 +73,7 @@ def test_sizes_have_units(text: object, size: int) -> None:
 
 def test_a_missing_size_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="size is required"):
-        build(GenerateConfig, [Layer("flags", {"workload": "bert"})])
+        build(BenchGenerateConfig, [Layer("flags", {"workload": "bert"})])
 
 
 @pytest.mark.parametrize(("workload", "form"), [("imseg", "bin"), ("bert", "text"), ("dlrm", "tfrecord")])
@@ -88,7 +90,7 @@ def test_ranges_that_no_reader_takes_are_refused(values: dict[str, str]) -> None
     ("dlrm", form) for form in ("bin", "npz", "text", "parquet", "npy", "hdf5")
 )])  # fmt: skip
 def test_a_request_below_a_record_is_refused(tmp_path: Path, workload: str, form: str) -> None:
-    with pytest.raises(ConfigError, match=r"less than the smallest data set") as refused:
+    with pytest.raises(ConfigError, match=r"less than the smallest dataset") as refused:
         make(tmp_path / "set", workload=workload, format=form, size=100)
     assert "at least" in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +124,7 @@ def test_what_an_unfinished_run_has_taken_is_not_asked_for_again(mount: Mount) -
 
 
 def unfinish(path: Path, blocks: int) -> None:
-    """Make a finished data set one that was killed: its first blocks are not done."""
+    """Make a finished dataset one that was killed: its first blocks are not done."""
     (path / "manifest.json").unlink()
     with (path / ".scimill/ledger").open("r+b") as ledger:
         ledger.write(bytes(ROW.itemsize * blocks))
@@ -170,7 +172,7 @@ def test_other_data_are_never_replaced(tmp_path: Path) -> None:
 def test_an_empty_directory_becomes_the_data_set(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     assert make(tmp_path / "set")
-    assert Manifest.read(tmp_path / "set").workload == "dlrm"
+    assert DatasetManifest.read(tmp_path / "set").workload == "dlrm"
 
 
 def test_an_older_set_is_kept_or_replaced_whole_but_never_mixed(tmp_path: Path) -> None:
@@ -418,13 +420,13 @@ def test_verify_finds_missing_strange_and_cut_files(damaged: Path) -> None:
 def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> None:
     with pytest.raises(InputError, match="no such directory"):
         verify(tmp_path / "missing", World(None))
-    with pytest.raises(InputError, match="a file, not a data set"):
+    with pytest.raises(InputError, match="a file, not a dataset"):
         verify(damaged / "manifest.json", World(None))
     with pytest.raises(InputError, match="unfinished"):
         verify(damaged.rename(tmp_path / "other.part"), World(None))
     damaged = (tmp_path / "other.part").rename(damaged)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no finished data set"):
+    with pytest.raises(InputError, match="not a finished dataset"):
         verify(tmp_path / "empty", World(None))
     for text in ("", "{}", "[1]", "nonsense", json.dumps({"manifest_crc32c": 1, "format_version": 1})):
         (damaged / "manifest.json").write_text(text)

@@ -1,4 +1,4 @@
-"""Data sets for storage benchmarks: made, scaled, checked and compared at the speed of the disk."""
+"""Datasets for storage benchmarks: made, scaled, checked and compared at the speed of the disk."""
 
 from scimill.campaign import Campaign
 

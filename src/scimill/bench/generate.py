@@ -1,4 +1,4 @@
-"""Generating a data set: plan it, lay it down, make its blocks on all ranks."""
+"""Generating a dataset: plan it, lay it down, make its blocks on all ranks."""
 
 import dataclasses
 import functools
@@ -8,10 +8,10 @@ from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
-from scimill.bench.dataset.ledger import Begun
-from scimill.bench.dataset.plan import MARGIN, Plan, work_buffer
+from scimill.bench.dataset.ledger import PendingWrite
+from scimill.bench.dataset.plan import MARGIN, DatasetPlan, work_buffer
 from scimill.bench.formats import catalogue
-from scimill.bench.params import GenerateConfig, Plannable, format_of
+from scimill.bench.params import BenchGenerateConfig, PlanConfig, format_of
 from scimill.files import check_directory, free_text
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 WARM_BYTES = 2**14  # of a file: more than its headers
 
 
-def generate(config: GenerateConfig, output: Output, world: World) -> bool:
-    """Generate a data set; collective. Return False where it was complete already.
+def generate(config: BenchGenerateConfig, output: Output, world: World) -> bool:
+    """Generate a dataset; collective. Return False where it was complete already.
 
     Raises
     ------
     Stopped : before the walltime or on a signal; run again with ``resume``.
-    ScimillError : see `directory.open_directory` and `catalogue.plan`.
+    ScimillError : see `directory.open_directory` and `catalogue.make_plan`.
 
     """
     if format_of(config) == "hdf5":
         return generate_store(config, output, world)
     with world.together():
-        planned = catalogue.plan(config, config.size, world)
+        planned = catalogue.make_plan(config, config.size, world)
     stop = Stop(world, config.walltime, config.walltime_margin)
     text = configuration.to_yaml(config)
-    begun = Begun("bench", CAMPAIGN.algorithm, __version__, text, planned.blocks)
+    pending = PendingWrite("bench", CAMPAIGN.algorithm, __version__, text, planned.blocks)
     writer = directory.open_directory(
-        world, output, planned, begun, configuration.explainer(config), stop,
-        functools.partial(directory.manifest, config.workload, format_of(config), config.seed, planned, text),
+        world, output, planned, pending, configuration.explainer(config), stop,
+        functools.partial(directory.make_manifest, config.workload, format_of(config), config.seed, planned, text),
         direct=config.direct,
     )  # fmt: skip
     if writer is None:
@@ -52,50 +52,50 @@ def generate(config: GenerateConfig, output: Output, world: World) -> bool:
     return True
 
 
-def compile_kernels(planned: Plan) -> None:
+def compile_kernels(planned: DatasetPlan) -> None:
     """Make a few bytes of the first files; on rank 0, so that the other ranks find the kernels in the cache."""
     work = work_buffer(WARM_BYTES)
     for file in planned.files[:3]:
         file.fill(0, min(WARM_BYTES, file.size), work, MARGIN)
 
 
-def generate_store(config: GenerateConfig, output: Output, world: World) -> bool:
+def generate_store(config: BenchGenerateConfig, output: Output, world: World) -> bool:
     """Generate the data as a store, one HDF5 file; collective. Return False where it was complete already."""
-    from scimill.bench.formats.hdf5 import write as hdf5  # here, as HDF5 takes memory that plain files do not need
+    from scimill.bench.formats.hdf5.write import make_store_plan  # here: HDF5 takes memory that plain files do not need
 
     with world.together():
-        planned = hdf5.plan(config, config.size)
+        planned = make_store_plan(config, config.size)
     output = dataclasses.replace(output, direct=config.direct)
     return CAMPAIGN.fill(config, planned.layout, planned.make, output, world)
 
 
-def plan(config: Plannable, request: int, world: World) -> "Plan | StorePlan":
-    """Plan a data set of plain files, or a store; collective."""
+def make_plan(config: PlanConfig, request: int, world: World) -> "DatasetPlan | StorePlan":
+    """Plan a dataset of plain files, or a store; collective."""
     if format_of(config) == "hdf5":
-        from scimill.bench.formats.hdf5 import write as hdf5
+        from scimill.bench.formats.hdf5.write import make_store_plan
 
-        return hdf5.plan(config, request)
-    return catalogue.plan(config, request, world)
+        return make_store_plan(config, request)
+    return catalogue.make_plan(config, request, world)
 
 
-def dry_run(config: GenerateConfig, output: Output, world: World) -> str:
+def dry_run(config: BenchGenerateConfig, output: Output, world: World) -> str:
     """Say what generating would do; the output's place and space are checked too. Collective."""
     with world.together():
-        planned = plan(config, config.size, world)
+        planned = make_plan(config, config.size, world)
     return world.on_root(_plan_text, config, output, planned)
 
 
-def _plan_text(config: GenerateConfig, output: Output, planned: "Plan | StorePlan") -> str:
-    if isinstance(planned, Plan):
+def _plan_text(config: BenchGenerateConfig, output: Output, planned: "DatasetPlan | StorePlan") -> str:
+    if isinstance(planned, DatasetPlan):
         check_output(output, planned)
     else:
         _check_store(output, planned)
     free = free_text(output.path.parent)
-    return table({"output": str(output.path), **summary(config, planned), "free": free})
+    return describe_rows({"output": str(output.path), **describe_plan(config, planned), "free": free})
 
 
-def check_output(output: Output, planned: Plan, *, takes_space: bool = True) -> None:
-    """Refuse a place that a data set cannot be written to, or that has no space for it, if it takes any."""
+def check_output(output: Output, planned: DatasetPlan, *, takes_space: bool = True) -> None:
+    """Refuse a place that a dataset cannot be written to, or that has no space for it, if it takes any."""
     directory.check_place(output)
     if not (output.resume or output.overwrite) and any(output.path.glob("*")):
         check_absent(output)
@@ -110,14 +110,14 @@ def _check_store(output: Output, planned: "StorePlan") -> None:
     check_space(output.path, planned.layout)
 
 
-def summary(config: Plannable, planned: "Plan | StorePlan") -> dict[str, str]:
-    """Content and sizes of a plan, in words."""
+def describe_plan(config: PlanConfig, planned: "DatasetPlan | StorePlan") -> dict[str, str]:
+    """Describe the content and sizes of a plan."""
     rows = {
         "workload": f"{config.workload}, {format_of(config)}, seed {config.seed}",
         "size": f"{planned.size:,} bytes ({human(planned.size)})",
         "records": f"{planned.records:,}",
     }
-    if not isinstance(planned, Plan):
+    if not isinstance(planned, DatasetPlan):
         return rows | {"blocks": f"{planned.layout.blocks:,} of {planned.layout.block_rows:,} rows"}
     names = [file.name for file in planned.files]
     shown = names if len(names) <= 3 else [*names[:2], "…", names[-1]]
@@ -125,6 +125,6 @@ def summary(config: Plannable, planned: "Plan | StorePlan") -> dict[str, str]:
     return rows | {"blocks": f"{planned.blocks:,} of {human(planned.block_size)}"}
 
 
-def table(rows: dict[str, str]) -> str:
-    """Rows of a name and a text."""
+def describe_rows(rows: dict[str, str]) -> str:
+    """Format rows of a name and a text."""
     return "\n".join(f"{name:<10}{text}" for name, text in rows.items())

@@ -1,6 +1,6 @@
 """Parameters of the benchmark commands.
 
-The defaults of data sets are the ``original`` preset: the laws that the documentation of the original generator
+The defaults of datasets are the ``original`` preset: the distributions that the documentation of the original generator
 (discslab-dl-bench/datagen) states.
 """
 
@@ -34,7 +34,7 @@ def _bytes(value: object) -> object:
     """Read "10GiB", "1.5e9" or "30786160607"; GB are 10^9 bytes, GiB 2^30."""
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or not match:
-        raise ValueError(f"{str(value)!r} is no size")
+        raise ValueError(f"{str(value)!r} is not a size")
     number, unit = match.group(1), (match.group(2) or "").lower()
     return int(number) * _UNITS[unit] if number.isdecimal() else round(float(number) * _UNITS[unit])
 
@@ -49,10 +49,10 @@ Share = Annotated[float, Kind("a share from 0 to 1", "SHARE")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DataSet:
-    """The data set."""
+class WorkloadOptions:
+    """The dataset."""
 
-    workload: Workload = parameter(REQUIRED, "the trainer whose data are made")
+    workload: Workload = parameter(REQUIRED, "the trainer to make data for")
     format: AnyFormat | None = parameter(None, "format of the files; the usual one of the workload if not given")
     fit: Literal["at-least", "at-most", "nearest"] = parameter(
         "at-least", "which side of the size to end on; the difference is less than a record"
@@ -83,7 +83,7 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Sequences:
+class TokenSequences:
     """Sequences of bert."""
 
     instances_range: WholeRange = parameter((195_754, 260_461), "instances per file", unit="instances")
@@ -97,7 +97,9 @@ class Clicks:
     """Clicks of dlrm."""
 
     rows_per_file: Whole = parameter(6_548_660, "rows per file of npz, npy and parquet", ge=1, le=10**10)
-    ids: Literal["uniform", "skewed"] = parameter("uniform", "law of the features: skewed ones repeat, as real ones do")
+    ids: Literal["uniform", "skewed"] = parameter(
+        "uniform", "distribution of the features; skewed: they repeat, as real ones do"
+    )
     missing: Share = parameter(0.0, "share of missing features: empty in text, 0 in all other formats", ge=0, le=0.99)
     binary_name: Literal["terabyte_processed", "preprocessed"] = parameter(
         "terabyte_processed", "name of the bin files; preprocessed is one file preprocessed.bin without companions"
@@ -127,8 +129,8 @@ class Writing:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Plannable(DataSet, Images, Sequences, Clicks, Evaluation, Writing, File, Run):
-    """What decides what a data set of a size holds."""
+class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, Writing, File, Run):
+    """What decides what a dataset of a size holds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -140,11 +142,11 @@ class Plannable(DataSet, Images, Sequences, Clicks, Evaluation, Writing, File, R
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig(Plannable):
+class BenchGenerateConfig(PlanConfig):
     """`scimill bench generate`."""
 
     size: Size = parameter(
-        REQUIRED, "size of the data set, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
+        REQUIRED, "size of the dataset, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
     )
 
 
@@ -168,20 +170,20 @@ class Clients:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SizeConfig(Clients, Plannable):
+class SizeConfig(Clients, PlanConfig):
     """`scimill bench size`."""
 
     size: Size = parameter(
-        "0", "size that the data set must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
+        "0", "size that the dataset must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
     )
 
 
-def format_of(config: DataSet) -> Format:
+def format_of(config: WorkloadOptions) -> Format:
     """The format that a configuration asks for, or the usual one of its workload."""
     return config.format or FORMATS[config.workload][0]
 
 
-def block_size_of(config: "Plannable | ScaleConfig") -> int:
+def block_size_of(config: "PlanConfig | ScaleConfig") -> int:
     """Bytes per block that a configuration asks for, or the usual ones.
 
     The ledger of a store is in the file itself, where writing to it waits for the data of a block that another rank is
@@ -207,7 +209,7 @@ class SimilarityConfig(Operations):
     """Comparison."""
 
     time_unit: Literal["ns", "us", "ms", "s"] = parameter("ns", "unit of start and end in a CSV trace")
-    seed: Whole = parameter(1, "seed of the places at which data sets are looked at", ge=0, lt=2**63)
+    seed: Whole = parameter(1, "seed of the random places at which datasets are sampled", ge=0, lt=2**63)
     time: Switch = parameter(True, "compare gaps and durations too; without them a faster disk makes no difference")
 
 
@@ -216,7 +218,7 @@ class TraceConfig(Operations):
     """`scimill bench trace`."""
 
     tracer: Literal["any", "strace", "bpftrace"] = parameter(
-        "any", "what records; any: strace, or bpftrace where there is no strace"
+        "any", "tracer to record with; any: strace, or bpftrace if strace is not installed"
     )
 
 
@@ -224,14 +226,14 @@ class TraceConfig(Operations):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Scaling(DataSet):
+class Scaling(WorkloadOptions):
     """Scaling."""
 
-    size: Size = parameter(REQUIRED, "size of the scaled data set", ge=1, le=2**60)
+    size: Size = parameter(REQUIRED, "size of the scaled dataset", ge=1, le=2**60)
     mode: Literal["perturb", "permute", "copy", "reflink"] = parameter(
         "perturb",
-        "what records become that are taken again: others of the same law, the same in another order, the same, or "
-        "files that share the input's blocks (imseg only)",
+        "repeated records are, perturb: resampled from the same distribution; permute: reordered; copy: unchanged; "
+        "reflink: files that share the input's blocks (imseg only)",
     )
 
     @model_validator(mode="after")
@@ -248,8 +250,8 @@ class Perturbing:
     """Perturbed records."""
 
     noise: Share = parameter(0.005, "largest change of an intensity, as a share of their range", ge=0, le=1)
-    duplicates: Share = parameter(0.0, "share of the pieces taken again that are copied as they are", ge=0, le=1)
-    compressible: Share = parameter(0.0, "share of the values taken again that repeat others", ge=0, le=1)
+    duplicates: Share = parameter(0.0, "share of the repeated pieces that are copied unchanged", ge=0, le=1)
+    compressible: Share = parameter(0.0, "share of the values in repeated records that repeat others", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
+from scimill.bench.dataset.choice import changes, choose, describe_difference, describe_scaled, fingerprint
 from scimill.bench.params import ScaleConfig
-from scimill.bench.scale import changes, choose, explain, fingerprint, told
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
@@ -24,6 +24,6 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
     is_new = CAMPAIGN.fill(
         config, source.layout(picks), source.maker(picks, changes(config)),
         dataclasses.replace(output, direct=config.direct), world,
-        maker="scale", text=text, explain=functools.partial(explain, config, identity),
+        maker="scale", text=text, describe_difference=functools.partial(describe_difference, config, identity),
     )  # fmt: skip
-    return told(config, source, picks, source.total([taken.total for taken in picks])) if is_new else None
+    return describe_scaled(config, source, picks, source.total([taken.total for taken in picks])) if is_new else None

@@ -1,10 +1,10 @@
-"""How large a data set must be: the rules of storage benchmarks, and the sizes that `generate` then makes."""
+"""How large a dataset must be: the rules of storage benchmarks, and the sizes that `generate` then makes."""
 
 import math
 
-from scimill.bench.dataset.plan import Plan
+from scimill.bench.dataset.plan import DatasetPlan
 from scimill.bench.formats.hdf5.write import StorePlan
-from scimill.bench.generate import plan, summary, table
+from scimill.bench.generate import describe_plan, describe_rows, make_plan
 from scimill.bench.params import SizeConfig, format_of
 from scimill.parallel.report import human
 from scimill.parallel.world import World
@@ -14,7 +14,7 @@ TYPICAL = {"imseg": 157_000_000, "bert": 2_655, "dlrm": 160}
 ENOUGH = 1.001  # samples, of those that are needed, with which the search ends
 
 
-def find(config: SizeConfig, world: World) -> tuple[int, Plan | StorePlan]:
+def find_size(config: SizeConfig, world: World) -> tuple[int, DatasetPlan | StorePlan]:
     """Return the size to ask for, and the plan that it gives; collective.
 
     MLPerf Storage (training rules, "datasize"): at least five times the memory of all clients, so that no cache holds
@@ -23,32 +23,32 @@ def find(config: SizeConfig, world: World) -> tuple[int, Plan | StorePlan]:
     samples = config.steps * config.batch_size * config.accelerators
     least = max(config.size, math.ceil(config.hosts * config.memory * config.memory_factor))
     request = max(least, samples * TYPICAL[config.workload])
-    planned, has_shrunk = plan(config, request, world), False
+    planned, has_shrunk = make_plan(config, request, world), False
     while planned.training < samples or (planned.training > ENOUGH * samples + 1 and request > least):
         if planned.training >= samples:
             if has_shrunk:  # the smaller one was too small
                 break
             has_shrunk = True
         request = max(least, math.ceil(request * (samples + 0.5) / max(1, planned.training)))
-        previous, planned = planned, plan(config, request, world)
+        previous, planned = planned, make_plan(config, request, world)
         if previous.records == planned.records and planned.training < samples:
             request += planned.size // planned.records
-            planned = plan(config, request, world)
+            planned = make_plan(config, request, world)
     return request, planned
 
 
-def tell(config: SizeConfig, world: World) -> str:
-    """Say how large the data set must be, and how to make it; collective."""
+def describe_size(config: SizeConfig, world: World) -> str:
+    """Describe how large the dataset must be, and how to make it; collective."""
     with world.together():
-        request, planned = find(config, world)
+        request, planned = find_size(config, world)
     samples = config.steps * config.batch_size * config.accelerators
     memory = math.ceil(config.hosts * config.memory * config.memory_factor)
     rules = [
         f"{samples:,} training samples for {config.steps:,} steps",
         f"{human(memory)} for {config.memory_factor:g} x memory",
     ]
-    return table({
-        **summary(config, planned),
+    return describe_rows({
+        **describe_plan(config, planned),
         "rules": "; ".join(rules),
         "make it": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
     })  # fmt: skip

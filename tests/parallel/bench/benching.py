@@ -1,4 +1,4 @@
-"""Make one small data set of every workload and format. Usage: benching.py FOLDER; under mpirun all ranks make them.
+"""Make one small dataset of every workload and format. Usage: benching.py FOLDER; under mpirun all ranks make them.
 
 benching.py slices       print the SHA-256 of a slice of every file instead, made by the kernels, compiled or not
 """
@@ -13,7 +13,7 @@ import numpy as np
 from scimill.bench import generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
-from scimill.bench.params import FORMATS, GenerateConfig
+from scimill.bench.params import FORMATS, BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World, launch, world
 from scimill.store.output import Output
@@ -21,13 +21,18 @@ from scimill.store.output import Output
 SMALL = {"depth_range": "128:130", "width_range": "128:132", "instances_range": "60:90", "rows_per_file": 3000}
 SIZES = {"imseg": "11MB", "bert": "700kB", "dlrm": "2MB"}
 REALISTIC = {"labels": "blobs", "sequences": "sentences", "ids": "skewed", "missing": 0.1}
-LAWS: dict[str, dict[str, Any]] = {"original": {}, "realistic": REALISTIC}
-CASES = [(law, workload, form) for law in LAWS for workload, formats in FORMATS.items() for form in formats]
+DISTRIBUTIONS: dict[str, dict[str, Any]] = {"original": {}, "realistic": REALISTIC}
+CASES = [
+    (distribution, workload, form)
+    for distribution in DISTRIBUTIONS
+    for workload, formats in FORMATS.items()
+    for form in formats
+]
 
 
-def configure(law: str, workload: str, form: str) -> GenerateConfig:
+def configure(distribution: str, workload: str, form: str) -> BenchGenerateConfig:
     values = {"workload": workload, "format": form, "size": SIZES[workload], "block_size": 2**17, "direct": False}
-    return build(GenerateConfig, [Layer("test", {**SMALL, **LAWS[law], **values})])
+    return build(BenchGenerateConfig, [Layer("test", {**SMALL, **DISTRIBUTIONS[distribution], **values})])
 
 
 def main() -> int:
@@ -48,7 +53,7 @@ def slices() -> list[str]:
             continue
         config = configure(*case)
         size = 100_000 if config.workload == "bert" else config.size if config.workload == "imseg" else 60_000
-        for file in catalogue.plan(config, size, World(None)).files[:2]:
+        for file in catalogue.make_plan(config, size, World(None)).files[:2]:
             start = min(file.size // 2 // 8 * 8, file.size)
             stop = min(file.size, start + 4000)
             work = np.zeros(4000 + 2 * MARGIN, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Scale one small data set of every workload and format. Usage: scaling.py INPUTS OUTPUTS; all ranks scale each.
+"""Scale one small dataset of every workload and format. Usage: scaling.py INPUTS OUTPUTS; all ranks scale each.
 
 An input is INPUTS/NAME, or INPUTS/NAME.h5, for every NAME of `SIZES`.
 """
@@ -20,7 +20,7 @@ SIZES = {
 
 
 def place(folder: Path, name: str) -> Path:
-    """Where a data set of a name lies."""
+    """Where a dataset of a name lies."""
     return folder / (f"{name}.h5" if name.endswith("hdf5") else name)
 
 

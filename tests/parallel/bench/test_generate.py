@@ -1,4 +1,4 @@
-"""Generated data sets are the same bytes on any number of ranks, and with and without compiled kernels."""
+"""Generated datasets are the same bytes on any number of ranks, and with and without compiled kernels."""
 
 import sys
 from pathlib import Path

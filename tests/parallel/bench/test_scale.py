@@ -10,7 +10,7 @@ from bench_data import hashes
 from mpi import scimill, start, succeed, wait_until
 from parallel.bench import scaling
 from scimill.bench.generate import generate
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -33,7 +33,7 @@ def inputs(tmp_path_factory):
         values = {"workload": workload, "format": "hdf5", "size": size, "block_size": 2**17}
         values |= {"depth_range": "128:130", "width_range": "128:128"} if workload == "imseg" else {}
         output = Output(scaling.place(folder, f"{workload}-hdf5"))
-        generate(build(GenerateConfig, [Layer("test", values)]), output, World(None))
+        generate(build(BenchGenerateConfig, [Layer("test", values)]), output, World(None))
     return folder
 
 
@@ -76,7 +76,7 @@ def test_killed_and_resumed(inputs, tmp_path):
     assert not part.exists()
 
 
-def test_defects_are_told_once(inputs, tmp_path):
+def test_defects_are_reported_once(inputs, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(inputs / "bert-tfrecord", folder)
     for path in folder.glob("part*"):
@@ -84,5 +84,5 @@ def test_defects_are_told_once(inputs, tmp_path):
     result = scimill("bench", "scale", "bert", folder, tmp_path / "out", "--size", "1MB", ranks=3)
     assert (result.returncode, len(result.errors), result.tracebacks) == (3, 1, 0), result
     assert result.stderr.count("is cut short") == 4
-    assert "the data set has 3 defects" in result.errors[0]
+    assert "the dataset has 3 defects" in result.errors[0]
     assert not (tmp_path / "out").exists()

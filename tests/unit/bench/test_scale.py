@@ -1,4 +1,4 @@
-"""Scaling a data set: the size, the fair choice, the law of what is added, and what an input may not be."""
+"""Scaling a dataset: the size, the fair choice, the distribution of what is added, and what an input may not be."""
 
 import hashlib
 import os
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import bench_data as data
 from scimill.bench.formats.imseg_npy.cases import EVALUATION
 from scimill.bench.generate import generate
-from scimill.bench.kernels.scaling import Pieces, pick, split
-from scimill.bench.params import GenerateConfig, ScaleConfig
+from scimill.bench.kernels.scaling import Pieces, pick, split_into_files
+from scimill.bench.params import BenchGenerateConfig, ScaleConfig
 from scimill.bench.scale import scale
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
@@ -86,7 +86,7 @@ def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
         shutil.rmtree(tmp_path / fit)
 
 
-# ---- what is added is of the same law, and is not the same ------------------------------------------------------
+# ---- what is added is of the same distribution, and is not the same ---------------------------------------------
 
 
 def test_rows_that_are_added(inputs, tmp_path):
@@ -242,7 +242,9 @@ def test_picks_meet_any_request(lengths, request, fit, seed, shuffled):
     assert off >= 0 if fit == "at-least" else off <= 0 if fit == "at-most" else abs(off) <= longest
     times = np.bincount(picks.piece, minlength=len(sizes))
     assert times.max() - times.min() <= 1
-    assert sum(len(range(*part.indices(len(picks.piece)))) for part in split(picks, sizes)) == len(picks.piece)
+    assert sum(len(range(*part.indices(len(picks.piece)))) for part in split_into_files(picks, sizes)) == len(
+        picks.piece
+    )
 
 
 # ---- modes and knobs --------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
 
 def test_a_folder_is_no_store(inputs, tmp_path):
     config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
-    with pytest.raises(ConfigError, match="a directory is no store"):
+    with pytest.raises(ConfigError, match="a directory is not a store"):
         scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
 
 
@@ -321,11 +323,11 @@ def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
     np.save(folder / "case_00041_y.npy", np.full((1, 130, 128, 128), 3, dtype=np.uint8))
     np.save(folder / "case_00042_y.npy", np.zeros((1, 64, 128, 128), dtype=np.uint8))
     what, told = refusal("imseg", folder, tmp_path / "out", capsys)
-    assert what.startswith("the data set has 7 defects")
+    assert what.startswith("the dataset has 7 defects")
     for text in (
         "case_00027_y.npy: is missing", "case_00030_x.npy: is missing",
         "case_00031_x.npy: is 7,454,272 bytes too short",
-        "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is no .npy file",
+        "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is not a .npy file",
         "case_00041_y.npy: has label 3", "case_00042_y.npy: has shape (1, 64, 128, 128)",
     ):  # fmt: skip
         assert text in told
@@ -349,7 +351,7 @@ def test_damaged_records_are_told(inputs, tmp_path, capsys):
     (folder / "part-00033-of-00500").write_bytes(data.frame(data.example(lacking)))
     (folder / "part-00035-of-00500").touch()
     what, told = refusal("bert", folder, tmp_path / "out", capsys)
-    assert what.startswith("the data set has 5 defects")
+    assert what.startswith("the dataset has 5 defects")
     assert told.count("is cut short, or its checksum is wrong") == 2
     assert "has features of another length" in told
     assert "lacks features of bert" in told
@@ -361,11 +363,11 @@ def test_damaged_records_are_told(inputs, tmp_path, capsys):
     [
         (
             lambda text: text.replace("\t", " "),
-            "line 1 has not 40 fields separated by tabs (4,000 such lines of 4,000)",
+            "line 1 does not have 40 fields separated by tabs (4,000 such lines of 4,000)",
         ),
         (lambda text: text.replace("\n", "\r\n"), "line 1 ends in CR LF"),
         (lambda text: text[:30_000] + "\t" + text[30_000:], "has"),
-        (lambda text: text.replace("0", "x"), "has a field that is no number"),
+        (lambda text: text.replace("0", "x"), "has a field that is not a number"),
         (lambda text: text + "7" * 100_000 + "\n", "line 4,001 is longer than any line of dlrm"),
         (lambda text: "", "empty"),
     ],
@@ -395,8 +397,8 @@ def test_damaged_rows_are_told(inputs, tmp_path, capsys):
         file.write(bytes(70))
     (folder / "terabyte_processed_test.bin").write_bytes(b"")
     what, told = refusal("bin", folder, tmp_path / "out", capsys)
-    assert what.startswith("the data set has 2 defects")
-    assert "3200070 bytes are no whole number of 160-byte rows" in told
+    assert what.startswith("the dataset has 2 defects")
+    assert "3200070 bytes are not a whole number of 160-byte rows" in told
     assert "terabyte_processed_test.bin: empty" in told
 
 
@@ -418,7 +420,7 @@ def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
     os.truncate(folder / "day_0_dense.npy", 10_000)
     np.save(folder / "day_1_sparse.npy", np.ones((2999, 26), dtype=np.int32))
     what, told = refusal("triplets", folder, tmp_path / "out", capsys)
-    assert "the data set has 2 defects" in what
+    assert "the dataset has 2 defects" in what
     assert "day_0_dense.npy: is 198,128 bytes too short" in told
     assert "day_1_dense.npy: has arrays of 2999, 3000 rows" in told
     (folder / "day_0_labels.npy").unlink()
@@ -431,7 +433,7 @@ def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
 def test_other_inputs_are_refused(inputs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     refuse = partial(refusal, "bert", output=tmp_path / "out", capsys=capsys)
-    assert refuse(tmp_path / "none")[0] == "no such data set"
+    assert refuse(tmp_path / "none")[0] == "no such dataset"
     assert refuse(tmp_path / "empty")[0] == "no files of bert"
     assert refuse(inputs / "imseg")[0] == "no files of bert"
     shutil.copytree(inputs / "bin", tmp_path / "both")
@@ -460,9 +462,9 @@ def test_other_outputs_are_refused(inputs, tmp_path):
     shutil.copytree(inputs / "bert", folder)
     (tmp_path / "link").symlink_to(folder)
     for output in (folder, tmp_path / "link", folder / "out"):
-        with pytest.raises(ConfigError, match="the output is the input, or in it"):
+        with pytest.raises(ConfigError, match="the output is the input, or inside it"):
             scale(config_of("bert", size=10**6), folder, Output(output), World(None))
-    with pytest.raises(ConfigError, match="less than the smallest data set of these parameters: one record"):
+    with pytest.raises(ConfigError, match="less than the smallest dataset of these parameters: one record"):
         scale(config_of("bert", size=100, fit="at-most"), folder, Output(tmp_path / "out"), World(None))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other").touch()
@@ -482,7 +484,7 @@ def test_resuming_with_another_input_is_refused(inputs, tmp_path):
     with pytest.raises(ConfigError, match="seed was 1, is 2"):
         scale(config_of("bin", size=10**6, seed=2), folder, Output(output, resume=True), World(None))
     os.utime(folder / "terabyte_processed_train.bin")
-    with pytest.raises(ConfigError, match="the input is another one, or has been changed"):
+    with pytest.raises(ConfigError, match="the input is a different dataset, or has changed"):
         scale(config, folder, Output(output, resume=True), World(None))
 
 
@@ -511,7 +513,7 @@ def stores(tmp_path_factory):
     for workload, size in (("dlrm", "3MB"), ("bert", "3MB"), ("imseg", "64MB")):
         values = {"workload": workload, "format": "hdf5", "size": size, "block_size": 2**18, "sequences": "sentences"}
         values |= {"depth_range": "128:131", "width_range": "128:128", "labels": "blobs"} if workload == "imseg" else {}
-        generate(build(GenerateConfig, [Layer("test", values)]), Output(folder / f"{workload}.h5"), World(None))
+        generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(folder / f"{workload}.h5"), World(None))
     return folder
 
 
@@ -570,10 +572,10 @@ def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
             assert np.array_equal(label, old[number][1])
             continue
         reach = 0.03 if mode == "perturb" else 0
-        turns = range(1) if mode == "copy" else range(1, len(image))
+        shifts = range(1) if mode == "copy" else range(1, len(image))
         ((origin, turn),) = [
             (origin, turn) for origin, (other, _) in old.items() if other.shape == image.shape
-            for turn in turns if np.abs(np.roll(other, -turn, 0) - image).max() <= reach
+            for turn in shifts if np.abs(np.roll(other, -turn, 0) - image).max() <= reach
         ]  # fmt: skip
         other = np.roll(old[origin][0], -turn, 0)
         assert np.array_equal(np.roll(old[origin][1], -turn, 0), label)
@@ -602,15 +604,15 @@ def test_stores_that_are_refused(stores, tmp_path):
     with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
         scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
-    with pytest.raises(InputError, match="no store of imseg"):
+    with pytest.raises(InputError, match="not a store of imseg"):
         scale(other, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
     config = build(ScaleConfig, [Layer("test", {"workload": "bert", "size": "8MB"})])
-    with pytest.raises(InputError, match="no store of bert"):
+    with pytest.raises(InputError, match="not a store of bert"):
         scale(config, stores / "dlrm.h5", Output(tmp_path / "out.h5"), World(None))
     content = bytearray((stores / "bert.h5").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.h5").write_bytes(content)
-    with pytest.raises(InputError, match=r"the data set has a defect: flipped\.h5: block \d+: its data do not match"):
+    with pytest.raises(InputError, match=r"the dataset has a defect: flipped\.h5: block \d+: its data do not match"):
         scale(config, tmp_path / "flipped.h5", Output(tmp_path / "out.h5"), World(None))
     (tmp_path / "text.h5").write_text("no store")
     with pytest.raises(InputError):

@@ -10,7 +10,7 @@ import pytest
 
 from mpi import PEERS
 from scimill.bench import generate
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build, read_preset
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -37,7 +37,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize("preset", ["original", "realistic"])
 def test_tensorflow_reads_every_instance_and_finds_a_flipped_bit(tmp_path: Path, preset: str) -> None:
     values = {"workload": "bert", "size": "600kB", "instances_range": "100:100"}
-    config = build(GenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("test", values)])
+    config = build(BenchGenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("test", values)])
     folder = tmp_path / "set"
     generate.generate(config, Output(folder), World(None))
     whole, flipped = sorted(folder.glob("part-*"))[:2]

@@ -4,14 +4,14 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from scimill.bench.dataset import directory
-from scimill.bench.dataset.ledger import Begun, Ledger
-from scimill.bench.dataset.plan import Plan
-from scimill.bench.formats.source import in_parallel
+from scimill.bench.dataset.ledger import Ledger, PendingWrite
+from scimill.bench.dataset.plan import DatasetPlan
+from scimill.bench.formats.source import run_in_parallel
 from scimill.errors import ScimillError, StorageError
 from scimill.files import Claim, storage_errors
 from scimill.parallel.world import World
@@ -22,16 +22,16 @@ NO_CLONES = (errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSY
 
 
 def clone_files(
-    output: Output, planned: Plan, begun: Begun, explain: Callable[[str], str], origins: Mapping[str, Path],
-    finish: directory.Finish, world: World,
+    output: Output, planned: DatasetPlan, pending: PendingWrite, describe_difference: directory.Describe,
+    origins: Mapping[str, Path], finish: directory.Finish, world: World,
 ) -> bool:  # fmt: skip
-    """Write a planned data set as clones, each rank its share of the files; collective.
+    """Write a planned dataset as clones, each rank its share of the files; collective.
 
-    An interrupted one is begun anew when it is resumed: to clone takes no time, and all has to be read in any case.
+    An interrupted one starts again when it is resumed: cloning takes no time, and every file is read in any case.
 
     Parameters
     ----------
-    output, planned, begun, explain, finish, world : see `directory.open_directory`.
+    output, planned, pending, describe_difference, finish, world : see `directory.open_directory`.
     origins : the file that each file is a clone of.
 
     Returns
@@ -40,13 +40,13 @@ def clone_files(
 
     Raises
     ------
-    ConfigError : what is there was begun with another configuration.
+    ConfigError : what is there was started with another configuration.
     StorageError : the file system cannot clone, or the output exists or cannot be written.
 
     """
     claim = Claim(output.lock)
     prepare = partial(directory.prepare, takes_space=False)
-    if not world.on_root(prepare, output, planned, begun, explain, claim):
+    if not world.on_root(prepare, output, planned, pending, describe_difference, claim):
         return False
     try:
         _clone_all(output.part, planned, origins, world)
@@ -56,17 +56,19 @@ def clone_files(
     return True
 
 
-def _clone_all(part: Path, planned: Plan, origins: Mapping[str, Path], world: World) -> None:
+def _clone_all(part: Path, planned: DatasetPlan, origins: Mapping[str, Path], world: World) -> None:
     """Clone all files; where that fails, leave nothing behind."""
     try:
-        in_parallel(world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))])
+        run_in_parallel(
+            world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))]
+        )
     except ScimillError:
         if world.is_root:
             shutil.rmtree(part, ignore_errors=True)
         raise
 
 
-def _clone(part: Path, planned: Plan, number: int, origins: Mapping[str, Path]) -> None:
+def _clone(part: Path, planned: DatasetPlan, number: int, origins: Mapping[str, Path]) -> None:
     """Clone one file, and read it for the checksums of its blocks."""
     file = planned.files[number]
     path = part / file.name

@@ -1,4 +1,4 @@
-"""Writing a data set of plain files as a store is written: lay down, then move bytes, then rename.
+"""Writing a dataset of plain files as a store is written: lay down, then move bytes, then rename.
 
 The directory is ``NAME.part`` until every block is done. Rank 0 makes it, all ranks lay down the files at their full
 size, then each rank writes its blocks' bytes and rows of the ledger on its own. The manifest is written last.
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from scimill import __version__
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, Begun, Entry, Ledger, Manifest, entries, is_done
-from scimill.bench.dataset.plan import MARGIN, DataFile, Plan, Span, work_buffer
+from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, DatasetManifest, Entry, Ledger, PendingWrite, is_done
+from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work_buffer
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
@@ -30,11 +30,12 @@ from scimill.store.checksums import crc32c
 from scimill.store.direct import Bytes, File, lay_down, use_direct
 from scimill.store.output import RESUME, Output, check_absent
 
-Finish = Callable[[tuple[Entry, ...]], Manifest]
+Describe = Callable[[str], str]
+Finish = Callable[[tuple[Entry, ...]], DatasetManifest]
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class BlockBytes:
     """A block's bytes in a work buffer: `view` of it, to be given back as `buffer` when they are written."""
 
     span: Span
@@ -75,12 +76,14 @@ class Buffers:
 
 
 class DirectoryWriter:
-    """A directory that has been laid down, of which each rank writes its blocks. Made by `open_directory`.
+    """A directory that has been laid down; each rank writes its blocks. Made by `open_directory`.
 
     It satisfies `store.blocks.BlockWriter`; its rows are bytes.
     """
 
-    def __init__(self, world: World, output: Output, plan: Plan, claim: Claim, finish: Finish, *, direct: bool) -> None:
+    def __init__(
+        self, world: World, output: Output, plan: DatasetPlan, claim: Claim, finish: Finish, *, direct: bool
+    ) -> None:
         self.plan, self._world, self._output, self._claim, self._finish = plan, world, output, claim, finish
         self.pending: NDArray[np.int64] = np.arange(plan.blocks)
         self._ledger = Ledger(output.part, plan.blocks)
@@ -91,7 +94,7 @@ class DirectoryWriter:
 
     @property
     def rows(self) -> int:
-        """Bytes of the data set."""
+        """Bytes of the dataset."""
         return self.plan.size
 
     def rows_done(self) -> int:
@@ -99,16 +102,16 @@ class DirectoryWriter:
         done = int(np.count_nonzero(self._ledger.rows()["state"] == DONE))
         return min(self.plan.size, done * self.plan.block_size)
 
-    def make(self, block: int) -> Block:
+    def make(self, block: int) -> BlockBytes:
         """Make the bytes of a block."""
         span, buffer = self.plan.span(block), self._buffers.take()
         file = self.plan.files[span.number]
         file.fill(span.start, span.stop, buffer, MARGIN)
         parts = file.parts(span.start, span.stop, buffer, MARGIN)
-        return Block(span, buffer[MARGIN : MARGIN + span.stop - span.start], parts, buffer)
+        return BlockBytes(span, buffer[MARGIN : MARGIN + span.stop - span.start], parts, buffer)
 
-    def write(self, block: int, data: Block, started: float) -> None:
-        """Write a block: its bytes, then its row. A failure may be told at a later call."""
+    def write(self, block: int, data: BlockBytes, started: float) -> None:
+        """Write a block: its bytes, then its row. A failure may be raised by a later call."""
         del started
         if self._thread is None:
             self._write(block, data)
@@ -116,7 +119,7 @@ class DirectoryWriter:
         else:
             self._buffers.lend(data.buffer, self._thread.submit(self._write, block, data))
 
-    def _write(self, block: int, data: Block) -> None:
+    def _write(self, block: int, data: BlockBytes) -> None:
         path = self._path(data.span)
         with storage_errors(path, f"writing block {block}"):
             self._open(data.span).write(data.view, data.span.start)
@@ -144,7 +147,7 @@ class DirectoryWriter:
         assert rows is not None
         done = np.flatnonzero(rows["state"] == DONE)
         mine, unread = [], False
-        progress = Progress(len(done), unit="blocks", what="checking what is done", enabled=self._world.is_root)
+        progress = Progress(len(done), unit="blocks", what="verify", enabled=self._world.is_root)
         for number, block in enumerate(share(done, self._world.rank, self._world.size).tolist()):
             if stop.requested():
                 unread = True
@@ -157,10 +160,10 @@ class DirectoryWriter:
         if any(self._world.gather_all(unread)):
             reason = stop.finish()
             self._claim.release()
-            self._world.fail(Stopped(f"stopped by {reason} while looking at what is done", remedy=RESUME))
+            self._world.fail(Stopped(f"stopped by {reason} while verifying finished blocks", remedy=RESUME))
         damaged = np.array(sorted(b for part in self._world.gather_all(mine) for b in part), dtype=np.int64)
         if damaged.size and self._world.is_root:
-            say(f"{damaged.size} blocks do not match their checksums and are done again")
+            say(f"{damaged.size} blocks do not match their checksums and are written again")
         self.pending = np.union1d(np.flatnonzero(rows["state"] != DONE), damaged)
 
     def _stored_checksum(self, block: int) -> int:
@@ -209,14 +212,14 @@ class DirectoryWriter:
         complete(self._output, self.plan, self._finish)
 
 
-def complete(output: Output, plan: Plan, finish: Finish) -> None:
-    """Write the manifest, then give the directory its name, in place of an old data set."""
+def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
+    """Write the manifest, then give the directory its name, in place of an old dataset."""
     part, path = output.part, output.path
     ledger = Ledger(part, plan.blocks)
     sync(ledger.path)
-    finish(entries(plan, ledger.rows())).write(part)
+    finish(ledger.entries(plan)).write(part)
     replaced = path.with_name(path.name + ".replaced")
-    with storage_errors(path, "replacing the old data set"):
+    with storage_errors(path, "replacing the old dataset"):
         if (path / MANIFEST).exists():
             path.rename(replaced)
     rename(part, path)
@@ -246,7 +249,7 @@ def stored_checksum(path: Path, start: int, stop: int) -> int:
 
 
 def open_directory(
-    world: World, output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], stop: Stop,
+    world: World, output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe, stop: Stop,
     finish: Finish, *, direct: bool,
 ) -> DirectoryWriter | None:  # fmt: skip
     """Lay down a directory, or find what is done of one; collective. Return None where it is complete already.
@@ -254,20 +257,20 @@ def open_directory(
     Parameters
     ----------
     world, output, plan : the ranks, the place, the content.
-    begun : the record of what it is begun with.
-    explain : says in what a stored configuration differs; empty where it does not.
+    pending : the record of this write, which is stored for ``--resume``.
+    describe_difference : describes how a stored configuration differs; empty where it does not.
     stop : asked while done blocks are being checked.
     finish : makes the manifest from the files' entries.
     direct : whether to write past the page cache where the file system takes it.
 
     Raises
     ------
-    ConfigError : what is there was begun with another configuration.
-    StorageError : the output exists, is no data set, cannot be written, or the disk is too small.
+    ConfigError : what is there was started with another configuration.
+    StorageError : the output exists, is not a dataset, cannot be written, or the disk is too small.
 
     """
     claim = Claim(output.lock)
-    if not world.on_root(prepare, output, plan, begun, explain, claim):
+    if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return None
     direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))
     _lay_down_files(world, output, plan, claim)
@@ -277,13 +280,14 @@ def open_directory(
 
 
 def prepare(
-    output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str], claim: Claim, *, takes_space: bool = True
-) -> bool:
+    output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe, claim: Claim, *,
+    takes_space: bool = True,
+) -> bool:  # fmt: skip
     """Check what is there, and make the directory with an empty ledger where there is none; False if complete.
 
     Parameters
     ----------
-    output, plan, begun, explain : see `open_directory`.
+    output, plan, pending, describe_difference : see `open_directory`.
     claim : that of the output; taken where there is something to do.
     takes_space : whether the files need space of their own.
 
@@ -296,11 +300,11 @@ def prepare(
     with storage_errors(output.lock, "locking the output"):
         claim.acquire()
     try:
-        to_do = _is_to_do(output, plan, begun, explain)
+        to_do = _is_to_do(output, plan, pending, describe_difference)
         if to_do and takes_space:
             check_space(output.part, plan)
         if to_do and not output.part.exists():
-            _make_directory(output, plan, begun)
+            _make_directory(output, plan, pending)
     except ScimillError:
         claim.release()
         raise
@@ -322,14 +326,14 @@ def check_place(output: Output) -> None:
             raise StorageError("the output holds other data", where=str(path), remedy="name another output")
 
 
-def _is_to_do(output: Output, plan: Plan, begun: Begun, explain: Callable[[str], str]) -> bool:
+def _is_to_do(output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe) -> bool:
     if output.resume and output.part.exists():
-        stored = Begun.read(output.part)
-        _check_same(stored, begun, explain, output.part)
+        stored = PendingWrite.read(output.part)
+        _check_same(stored, pending, describe_difference, output.part)
     elif output.resume and (output.path / MANIFEST).exists():
-        made = Manifest.read(output.path)
-        there = Begun("bench", made.algorithm, str(made.made["scimill_version"]), made.config, plan.blocks)
-        _check_same(there, begun, explain, output.path)
+        made = DatasetManifest.read(output.path)
+        there = PendingWrite("bench", made.algorithm, str(made.made["scimill_version"]), made.config, plan.blocks)
+        _check_same(there, pending, describe_difference, output.path)
         return False
     else:
         _make_way(output)
@@ -342,13 +346,13 @@ def _make_way(output: Output) -> None:
         if (output.path / MANIFEST).exists() or output.part.exists():
             check_absent(output)
     elif output.part.exists():
-        Begun.read(output.part)
+        PendingWrite.read(output.part)
         with storage_errors(output.part, "removing the unfinished run"):
             shutil.rmtree(output.part)
 
 
-def check_space(part: Path, plan: Plan) -> None:
-    """Refuse a data set that is larger than what is free, not counting what is there of it."""
+def check_space(part: Path, plan: DatasetPlan) -> None:
+    """Refuse a dataset that is larger than what is free, not counting what is there of it."""
     there = sum(path.stat().st_blocks * 512 for path in part.rglob("*") if path.is_file())
     largest = max(file.size for file in plan.files)
     check_free(part, plan.size - there)
@@ -357,32 +361,32 @@ def check_space(part: Path, plan: Plan) -> None:
         raise StorageError(f"the file system takes no files of {largest} bytes", where=str(part.parent))
 
 
-def _make_directory(output: Output, plan: Plan, begun: Begun) -> None:
+def _make_directory(output: Output, plan: DatasetPlan, pending: PendingWrite) -> None:
     with storage_errors(output.new, "making the directory"):
         if output.new.exists():
             shutil.rmtree(output.new)
         (output.new / FOLDER).mkdir(parents=True)
-        begun.write(output.new)
+        pending.write(output.new)
         Ledger(output.new, plan.blocks).create()
     rename(output.new, output.part)
 
 
-def _check_same(stored: Begun, begun: Begun, explain: Callable[[str], str], path: Path) -> None:
-    difference = explain(stored.config)
-    if stored.campaign != begun.campaign:
-        difference = f"by {stored.campaign}, not {begun.campaign}"
-    elif not difference and stored.algorithm != begun.algorithm:
-        difference = f"algorithm {stored.algorithm} of scimill {stored.scimill_version}, not {begun.algorithm}"
-    elif not difference and stored.blocks != begun.blocks:
+def _check_same(stored: PendingWrite, pending: PendingWrite, describe_difference: Describe, path: Path) -> None:
+    difference = describe_difference(stored.config)
+    if stored.campaign != pending.campaign:
+        difference = f"by {stored.campaign}, not {pending.campaign}"
+    elif not difference and stored.algorithm != pending.algorithm:
+        difference = f"algorithm {stored.algorithm} of scimill {stored.scimill_version}, not {pending.algorithm}"
+    elif not difference and stored.blocks != pending.blocks:
         difference = "other blocks"
     if difference:
         raise ConfigError(
-            f"the data set was begun with another configuration: {difference}", where=str(path),
+            f"the dataset was started with another configuration: {difference}", where=str(path),
             remedy="resume with the first configuration, or give --overwrite",
         )  # fmt: skip
 
 
-def _lay_down_files(world: World, output: Output, plan: Plan, claim: Claim) -> None:
+def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Claim) -> None:
     """Make all files at their full size, each rank its share; all ranks fail together where one cannot."""
     failure: ScimillError | None = None
     reserved = True
@@ -411,8 +415,10 @@ def _lay_down(part: Path, file: DataFile) -> bool:
         return lay_down(path, file.size)
 
 
-def manifest(workload: str, form: str, seed: int, plan: Plan, text: str, files: tuple[Entry, ...]) -> Manifest:
-    """Describe a finished data set, and what it was made on.
+def make_manifest(
+    workload: str, form: str, seed: int, plan: DatasetPlan, text: str, files: tuple[Entry, ...]
+) -> DatasetManifest:
+    """Describe a finished dataset, and what it was made on.
 
     Parameters
     ----------
@@ -426,6 +432,6 @@ def manifest(workload: str, form: str, seed: int, plan: Plan, text: str, files: 
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": socket.gethostname(),
     }
-    return Manifest(
+    return DatasetManifest(
         workload, form, seed, CAMPAIGN.algorithm, plan.block_size, plan.size, plan.records, text, files, made
     )

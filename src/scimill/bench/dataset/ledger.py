@@ -1,4 +1,4 @@
-"""The ledger and the manifest of a data set: which blocks are done, and what the finished files are.
+"""The ledger and the manifest of a dataset: which blocks are done, and what the finished files are.
 
 A row of the ledger is written by one call after its block's bytes, so a block that is marked done is complete at any
 instant. The manifest is written last.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import Plan
+from scimill.bench.dataset.plan import DatasetPlan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
 from scimill.store.checksums import all_joined, crc32c
@@ -27,6 +27,16 @@ ROW = np.dtype(
 )
 
 Rows = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of a finished dataset."""
+
+    name: str
+    size: int
+    records: int
+    crc32c: int
 
 
 class Ledger:
@@ -60,6 +70,12 @@ class Ledger:
         finally:
             os.close(descriptor)
 
+    def entries(self, plan: DatasetPlan) -> tuple[Entry, ...]:
+        """All files with their checksums."""
+        rows = self.rows()
+        sums = (file_checksum(plan, number, rows) for number in range(len(plan.files)))
+        return tuple(Entry(file.name, file.size, file.records, crc) for file, crc in zip(plan.files, sums, strict=True))
+
 
 def row_checksum(block: int, row: Rows) -> int:
     """CRC-32C of a row: of the block's number, its checksum, its parts and its state."""
@@ -73,18 +89,8 @@ def is_done(block: int, row: Rows) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """One file of a finished data set."""
-
-    name: str
-    size: int
-    records: int
-    crc32c: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What a finished data set is: its configuration, its files, and how it was made."""
+class DatasetManifest:
+    """What a finished dataset is: its configuration, its files, and how it was made."""
 
     workload: str
     format: str
@@ -98,14 +104,14 @@ class Manifest:
     made: dict[str, str | int]
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the data set, with a checksum of its own."""
+        """Write it into the folder of the dataset, with a checksum of its own."""
         values = {"format_version": FORMAT, **dataclasses.asdict(self)}
         values["manifest_crc32c"] = _own_checksum(values)
         with replacing(folder / MANIFEST, "manifest") as part:
             part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path) -> "DatasetManifest":
         """Read it back.
 
         Raises
@@ -120,7 +126,7 @@ class Manifest:
             if isinstance(error, UnicodeDecodeError):
                 raise _damaged(path) from None
             raise InputError(
-                f"no finished data set of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
+                f"not a finished dataset of scimill: cannot read {MANIFEST} ({error.strerror})", where=str(folder)
             ) from None
         try:
             values = json.loads(text)
@@ -140,27 +146,19 @@ def _own_checksum(values: dict[str, Any]) -> int:
 
 
 def _damaged(path: Path) -> StorageError:
-    return StorageError("the manifest is damaged", where=str(path), remedy="make the data set again")
+    return StorageError("the manifest is damaged", where=str(path), remedy="generate the dataset again")
 
 
-def file_checksum(plan: Plan, number: int, rows: Rows) -> int:
+def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
     """CRC-32C of a file, joined from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
     return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
 
 
-def entries(plan: Plan, rows: Rows) -> tuple[Entry, ...]:
-    """All files with their checksums."""
-    return tuple(
-        Entry(file.name, file.size, file.records, file_checksum(plan, number, rows))
-        for number, file in enumerate(plan.files)
-    )
-
-
 @dataclasses.dataclass(frozen=True)
-class Begun:
-    """What an unfinished data set was begun with, for ``--resume``."""
+class PendingWrite:
+    """The configuration and version with which an unfinished dataset was started, for ``--resume``."""
 
     campaign: str
     algorithm: int
@@ -169,12 +167,12 @@ class Begun:
     blocks: int
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the data set."""
+        """Write it into the folder of the dataset."""
         with replacing(folder / FOLDER / RUN, "record of the run") as part:
             part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "Begun":
+    def read(cls, folder: Path) -> "PendingWrite":
         """Read it back.
 
         Raises
@@ -186,5 +184,5 @@ class Begun:
             with storage_errors(path, "reading the record of the run"):
                 return cls(**json.loads(path.read_text("utf-8")))
         except (ValueError, TypeError, StorageError):
-            what = "the directory is no data set that scimill has begun"
+            what = "the directory is not a dataset that scimill has started"
             raise StorageError(what, where=str(folder), remedy="name another output, or remove it") from None

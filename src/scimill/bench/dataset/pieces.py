@@ -1,27 +1,28 @@
-"""A segment of a file that consists of pieces of another data set."""
+"""A segment of a file that consists of pieces of another dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import Segment
+from scimill.bench.dataset.plan import FileSegment
 from scimill.bench.kernels.scaling import Picks
 from scimill.store.direct import Bytes
 
 Integers = NDArray[np.int64]
 NO_KEY = np.uint64(0)
-Make = Callable[[int, Picks, int], Mapping[str, Bytes]]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a piece is changed when it is taken again.
+    """How a repeated piece is changed.
 
     Attributes
     ----------
-    key : of the random words of this piece and time; `NO_KEY` where it is copied as it is.
+    key : of the random words of this piece and time; `NO_KEY` where it is copied unchanged.
     shuffled : only put its records into another order.
     noise : largest change of an intensity, as a share of the range of intensities.
     repeat : share of values that repeat others, which makes the data compressible.
@@ -44,34 +45,35 @@ class Change:
 
 
 Changes = Callable[[int, Picks, int], Change]
-"""changes(part, picks, index) tells how one pick is changed."""
+"""changes(part, picks, index) returns how one pick is changed."""
 
 
-def reading(read: Callable[[int, int, Change, Integers | None], Mapping[str, Bytes]], changes: Changes) -> Make:
+def pick_reader(
+    read: Callable[[int, int, Change, Integers | None], Content], changes: Changes
+) -> Callable[[int, Picks, int], Content]:
     """Return the function that reads a pick, from one that reads a piece (part, piece, change, records)."""
 
-    def make(part: int, picks: Picks, index: int) -> Mapping[str, Bytes]:
+    def read_pick(part: int, picks: Picks, index: int) -> Content:
         cut = picks.cut if index == len(picks.piece) - 1 else None
         return read(part, int(picks.piece[index]), changes(part, picks, index), cut)
 
-    return make
+    return read_pick
 
 
-class Taken:
-    """The bytes of one stream of picks, one after the other.
+class PickedBytes:
+    """A segment of picked pieces, one after the other.
 
     Parameters
     ----------
     part : number of the part that the picks belong to.
     picks : what to take.
-    make : make(part, picks, index) reads one pick: bytes by stream.
-    stream : which of these.
+    read : read(part, picks, index) reads one pick; see `pick_reader`.
     unit : bytes per unit of `Picks.size`.
 
     """
 
-    def __init__(self, part: int, picks: Picks, make: Make, stream: str, unit: int = 1) -> None:
-        self._part, self._picks, self._make, self._stream = part, picks, make, stream
+    def __init__(self, part: int, picks: Picks, read: Callable[[int, Picks, int], Bytes], unit: int = 1) -> None:
+        self._part, self._picks, self._read = part, picks, read
         self._ends = np.cumsum(picks.size * unit)
 
     @property
@@ -80,26 +82,26 @@ class Taken:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.Segment.fill`."""
+        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         number, position = int(np.searchsorted(self._ends, start, side="right")), start
         while position < stop:
             first, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
             upto = min(stop, end)
             if upto > position:
-                content = self._make(self._part, self._picks, number)[self._stream]
+                content = self._read(self._part, self._picks, number)
                 place = at + position - start
                 work[place : place + upto - position] = content[position - first : upto - first]
             position, number = upto, number + 1
 
 
 @dataclass(frozen=True)
-class Window:
+class SegmentRange:
     """A range of another segment's bytes, as a segment."""
 
-    of: Segment
+    of: FileSegment
     first: int
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.Segment.fill`."""
+        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         self.of.fill(self.first + start, self.first + stop, work, at)

@@ -1,8 +1,8 @@
-"""The plan of a data set: which files, which records in them, which bytes where, before anything is written.
+"""The plan of a dataset: which files, which records in them, which bytes where, before anything is written.
 
 A file is a row of segments. A segment can make any range of its bytes by itself, so the blocks of a file can be made
-by any rank, in any order, and again. Everything that handles data sets (`size`, `generate`, `verify`, `scale`) works
-on a `Plan` and knows no format.
+by any rank, in any order, and again. Everything that handles datasets (`size`, `generate`, `verify`, `scale`) works
+on a `DatasetPlan` and knows no format.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def work_buffer(block_size: int) -> Bytes:
     return aligned(block_size + 2 * MARGIN)
 
 
-class Segment(Protocol):
+class FileSegment(Protocol):
     """A range of a file whose bytes are made by one rule."""
 
     @property
@@ -38,7 +38,7 @@ class Segment(Protocol):
         ...
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; of up to `MARGIN` bytes around them it may make a mess.
+        """Put its bytes [start, stop) at work[at:]; it may overwrite up to `MARGIN` bytes around them.
 
         It may touch bytes before `at` only where start > 0, that is, where nothing else stands there.
         """
@@ -46,8 +46,8 @@ class Segment(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixed:
-    """Bytes that are known: headers, tables of counts."""
+class KnownBytes:
+    """A segment of known bytes: a header or a table of counts."""
 
     content: bytes
 
@@ -62,7 +62,7 @@ class Fixed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class FixedLengthRecords:
     """Records of one length.
 
     Parameters
@@ -92,12 +92,23 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
+class SizeOnly:
+    """A segment of known size whose bytes are never needed, as when sizes are planned or files are verified."""
+
+    size: int
+
+    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
+        """Refuse."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
 class DataFile:
-    """One file of a data set.
+    """One file of a dataset.
 
     Parameters
     ----------
-    name : its name in the data set's directory.
+    name : its name in the dataset's directory.
     records : how many records it holds.
     segments : its content.
     is_held_out : whether the trainer evaluates on its records, and does not train on them.
@@ -106,7 +117,7 @@ class DataFile:
 
     name: str
     records: int
-    segments: tuple[Segment, ...]
+    segments: tuple[FileSegment, ...]
     is_held_out: bool = False
 
     @cached_property
@@ -120,7 +131,7 @@ class DataFile:
         return self.offsets[-1]
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `Segment.fill`."""
+        """Put its bytes [start, stop) at work[at:]; see `FileSegment.fill`."""
         number = bisect_right(self.offsets, start) - 1
         position = start
         while position < stop:
@@ -151,8 +162,8 @@ class Span:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """All files of a data set, cut into blocks of `block_size` bytes (the last one of a file may be shorter)."""
+class DatasetPlan:
+    """All files of a dataset, cut into blocks of `block_size` bytes (the last one of a file may be shorter)."""
 
     files: tuple[DataFile, ...]
     block_size: int
@@ -197,7 +208,7 @@ def fit_count(
 
     Parameters
     ----------
-    total : bytes of a data set of so many records; it grows with them.
+    total : bytes of a dataset of so many records; it grows with them.
     request, fit : wanted bytes, and on which side of them to end.
     what : name of a record, for the message.
     step : typical bytes of a record.
@@ -205,7 +216,7 @@ def fit_count(
 
     Raises
     ------
-    ConfigError : the request is smaller than a data set of one record.
+    ConfigError : the request is smaller than a dataset of one record.
 
     """
     least = total(1)
@@ -232,9 +243,9 @@ def takes_next(below: int, above: int, request: int, fit: Fit) -> bool:
 
 
 def too_small(request: int, least: int, what: str) -> ConfigError:
-    """Tell that a request holds no record."""
+    """Return the error for a request smaller than one record."""
     return ConfigError(
-        f"{human(request)} are less than the smallest data set of these parameters: one {what}",
+        f"{human(request)} is less than the smallest dataset of these parameters: one {what}",
         where="size", allowed=f"at least {least} bytes",
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ Offsets = NDArray[np.int64]
 GROUPS_AT_ONCE = 64  # whose lengths are in memory at a time
 
 
-class RecordLaw(Protocol):
+class RecordEncoder(Protocol):
     """How records of one kind are made; a record is a function of its number."""
 
     @property
@@ -43,23 +43,23 @@ class RecordLaw(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class RecordStream:
     """Records and the offset of each of their groups, the end of the last one too."""
 
-    law: RecordLaw
+    encoder: RecordEncoder
     offsets: Offsets
 
     def offset_of(self, record: int) -> int:
         """Where a record begins."""
-        number = record // self.law.group
-        within = record - number * self.law.group
-        return int(self.offsets[number]) + (int(self.law.lengths(record - within, within).sum()) if within else 0)
+        number = record // self.encoder.group
+        within = record - number * self.encoder.group
+        return int(self.offsets[number]) + (int(self.encoder.lengths(record - within, within).sum()) if within else 0)
 
     def record_at(self, offset: int) -> tuple[int, int]:
         """Return the record that holds a byte, and where it begins."""
         number = int(np.searchsorted(self.offsets, offset, side="right")) - 1
-        first = number * self.law.group
-        ends = self.offsets[number] + np.cumsum(self.law.lengths(first, self.law.group))
+        first = number * self.encoder.group
+        ends = self.offsets[number] + np.cumsum(self.encoder.lengths(first, self.encoder.group))
         before = int(np.searchsorted(ends, offset, side="right"))
         return first + before, int(ends[before - 1]) if before else int(self.offsets[number])
 
@@ -76,22 +76,22 @@ class Stream:
         return record + int(takes_next(start, self.offset_of(record + 1), request, fit))
 
 
-def measure(law: RecordLaw, request: int, world: World) -> Stream:
+def measure(encoder: RecordEncoder, request: int, world: World) -> RecordStream:
     """Find the offsets of so many groups that they hold more than `request` bytes; collective."""
     sizes = np.empty(0, dtype=np.int64)
-    while (held := int(sizes.sum())) <= request + 2 * law.group * law.typical:
-        more = 3 + int(1.01 * (request - held) / (law.group * law.typical))
-        sizes = np.concatenate([sizes, *world.gather_all(_share(law, len(sizes), more, world))])
-    return Stream(law, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+    while (held := int(sizes.sum())) <= request + 2 * encoder.group * encoder.typical:
+        more = 3 + int(1.01 * (request - held) / (encoder.group * encoder.typical))
+        sizes = np.concatenate([sizes, *world.gather_all(_share(encoder, len(sizes), more, world))])
+    return RecordStream(encoder, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
 
-def _share(law: RecordLaw, first: int, count: int, world: World) -> Offsets:
+def _share(encoder: RecordEncoder, first: int, count: int, world: World) -> Offsets:
     """Sizes of this rank's share of `count` groups from `first` on: a row of neighbours."""
     low, high = (first + count * rank // world.size for rank in (world.rank, world.rank + 1))
     parts = [np.empty(0, dtype=np.int64)]
     for group in range(low, high, GROUPS_AT_ONCE):
         groups = min(GROUPS_AT_ONCE, high - group)
-        parts.append(law.lengths(group * law.group, groups * law.group).reshape(groups, -1).sum(axis=1))
+        parts.append(encoder.lengths(group * encoder.group, groups * encoder.group).reshape(groups, -1).sum(axis=1))
     return np.concatenate(parts)
 
 
@@ -99,7 +99,7 @@ def _share(law: RecordLaw, first: int, count: int, world: World) -> Offsets:
 class StreamSegment:
     """Records [first, last) of a stream as a segment of a file."""
 
-    stream: Stream
+    stream: RecordStream
     first: int
     last: int
     begin: int
@@ -107,7 +107,7 @@ class StreamSegment:
     size: int
 
     @classmethod
-    def of(cls, stream: Stream, first: int, last: int) -> "StreamSegment":
+    def of(cls, stream: RecordStream, first: int, last: int) -> "StreamSegment":
         """Make the segment of records [first, last)."""
         begin = stream.offset_of(first)
         return cls(stream, first, last, begin, stream.offset_of(last) - begin)
@@ -115,10 +115,10 @@ class StreamSegment:
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
         """Put its bytes [start, stop) at work[at:], by making the whole records that cover them."""
         record, offset = self.stream.record_at(self.begin + start)
-        self.stream.law.encode(work, at - (self.begin + start - offset), at + stop - start, record, self.last)
+        self.stream.encoder.encode(work, at - (self.begin + start - offset), at + stop - start, record, self.last)
 
 
-def split(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
+def deal_records(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
     """Deal records out to files: [first, last) of each, where `size_of` gives how many a file takes."""
     found: list[tuple[int, int]] = []
     first = 0

@@ -1,4 +1,4 @@
-"""Verifying a data set: every byte of every file against its manifest and ledger, the blocks shared by all ranks."""
+"""Verifying a dataset: every byte of every file against its manifest and ledger, the blocks shared by all ranks."""
 
 import dataclasses
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from scimill.bench.dataset.directory import stored_checksum
-from scimill.bench.dataset.ledger import FOLDER, MANIFEST, ROW, Ledger, Manifest, Rows, file_checksum, is_done
-from scimill.bench.dataset.plan import DataFile, Plan
+from scimill.bench.dataset.ledger import FOLDER, MANIFEST, ROW, DatasetManifest, Ledger, Rows, file_checksum, is_done
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, SizeOnly
 from scimill.errors import InputError
 from scimill.files import storage_errors
 from scimill.parallel.partition import share
@@ -16,61 +16,51 @@ from scimill.parallel.world import World
 
 
 @dataclasses.dataclass(frozen=True)
-class Hollow:
-    """A segment of which only the size is known."""
-
-    size: int
-
-    def fill(self, start: int, stop: int, work: object, at: int) -> None:
-        """Nothing can be made of it."""
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """What verifying has found. `problems` holds one line each, in the order of the files."""
 
-    manifest: Manifest
+    manifest: DatasetManifest
     problems: tuple[str, ...]
 
 
-def verify(folder: Path, world: World) -> Report:
-    """Check a whole data set; collective.
+def verify(folder: Path, world: World) -> DatasetReport:
+    """Check a whole dataset; collective.
 
     Raises
     ------
-    InputError : it is no finished data set.
-    StorageError : its manifest is damaged, so that the rest cannot be told.
+    InputError : it is not a finished dataset.
+    StorageError : its manifest is damaged, so nothing else can be checked.
 
     """
     manifest = world.on_root(_read, folder)
-    plan = Plan(tuple(DataFile(e.name, e.records, (Hollow(e.size),)) for e in manifest.files), manifest.block_size)
+    files = tuple(DataFile(entry.name, entry.records, (SizeOnly(entry.size),)) for entry in manifest.files)
+    plan = DatasetPlan(files, manifest.block_size)
     ledger, problems = world.on_root(_check_outside, folder, manifest, plan)
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []
     progress = Progress(plan.blocks, unit="blocks", what="verify", enabled=world.is_root)
     for block in share(np.arange(plan.blocks), world.rank, world.size).tolist():
         span = plan.span(block)
-        if span.number not in missing and (damage := _damage(folder, plan, ledger, block)):
+        if span.number not in missing and (damage := _describe_damage(folder, plan, ledger, block)):
             mine.append((block, f"{manifest.files[span.number].name}: bytes {span.start} to {span.stop} {damage}"))
         if progress.due():
             progress.update(block)
     progress.close()
     found = sorted(pair for part in world.gather_all(mine) for pair in part)
-    return Report(manifest, (*problems, *(problem for _, problem in found)))
+    return DatasetReport(manifest, (*problems, *(problem for _, problem in found)))
 
 
-def _read(folder: Path) -> Manifest:
+def _read(folder: Path) -> DatasetManifest:
     if folder.is_file():
-        raise InputError("a file, not a data set", where=str(folder), remedy=f"of a store: scimill verify {folder}")
+        raise InputError("a file, not a dataset", where=str(folder), remedy=f"of a store: scimill verify {folder}")
     if not folder.is_dir():
-        raise InputError("no such directory", where=str(folder), allowed="a data set of scimill bench")
+        raise InputError("no such directory", where=str(folder), allowed="a dataset of scimill bench")
     if folder.suffix == ".part":
-        raise InputError("the data set is unfinished", where=str(folder), remedy="generate with --resume")
-    return Manifest.read(folder)
+        raise InputError("the dataset is unfinished", where=str(folder), remedy="generate with --resume")
+    return DatasetManifest.read(folder)
 
 
-def _check_outside(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Rows, list[str]]:
+def _check_outside(folder: Path, manifest: DatasetManifest, plan: DatasetPlan) -> tuple[Rows, list[str]]:
     """Return the ledger, and what is wrong with files as a whole: missing, too many, of another length or checksum."""
     try:
         rows = Ledger(folder, plan.blocks).rows()
@@ -79,7 +69,7 @@ def _check_outside(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Rows, 
     return rows, [*_wrong_files(folder, manifest), *_wrong_sums(manifest, plan, rows)]
 
 
-def _wrong_files(folder: Path, manifest: Manifest) -> list[str]:
+def _wrong_files(folder: Path, manifest: DatasetManifest) -> list[str]:
     problems = []
     for entry in manifest.files:
         path = folder / entry.name
@@ -89,10 +79,10 @@ def _wrong_files(folder: Path, manifest: Manifest) -> list[str]:
             problems.append(f"{entry.name}: has {path.stat().st_size} bytes, not {entry.size}")
     known = {entry.name for entry in manifest.files} | {MANIFEST, FOLDER}
     strange = sorted(path.name for path in folder.iterdir() if path.name not in known)
-    return [*problems, *(f"{name}: does not belong to the data set" for name in strange)]
+    return [*problems, *(f"{name}: does not belong to the dataset" for name in strange)]
 
 
-def _wrong_sums(manifest: Manifest, plan: Plan, rows: Rows) -> list[str]:
+def _wrong_sums(manifest: DatasetManifest, plan: DatasetPlan, rows: Rows) -> list[str]:
     return [
         f"{entry.name}: the ledger's checksums do not give that of the manifest"
         for number, entry in enumerate(manifest.files)
@@ -100,8 +90,8 @@ def _wrong_sums(manifest: Manifest, plan: Plan, rows: Rows) -> list[str]:
     ]
 
 
-def _damage(folder: Path, plan: Plan, ledger: Rows, block: int) -> str:
-    """Say how a block differs from what was written, in words; empty where it does not."""
+def _describe_damage(folder: Path, plan: DatasetPlan, ledger: Rows, block: int) -> str:
+    """Describe how a block differs from what was written; empty where it does not."""
     if not is_done(block, ledger[block]):
         return "have a damaged row in the ledger"
     span = plan.span(block)

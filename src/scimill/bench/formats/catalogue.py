@@ -5,26 +5,26 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-from scimill.bench.dataset.plan import Plan
-from scimill.bench.params import Plannable, format_of
+from scimill.bench.dataset.plan import DatasetPlan
+from scimill.bench.params import PlanConfig, format_of
 from scimill.parallel.world import World
 
 FORMATS: Mapping[tuple[str, str], tuple[str, str, str]] = MappingProxyType(
     {
-        # (workload, format): module whose `plan` makes its files, module that reads them, and the reader's name in it
+        # (workload, format): module with `make_plan`, module that reads, and the reader's name in it
         ("imseg", "npy"): ("imseg_npy.write", "imseg_npy.read", ""),
         ("bert", "tfrecord"): ("bert_tfrecord.write", "bert_tfrecord.read", ""),
         ("dlrm", "bin"): ("dlrm_bin.write", "dlrm_bin.read", ""),
         ("dlrm", "text"): ("dlrm_text.write", "dlrm_text.read", ""),
-        ("dlrm", "npz"): ("dlrm_arrays.npz", "dlrm_arrays.read", "archives"),
-        ("dlrm", "npy"): ("dlrm_arrays.npy", "dlrm_arrays.read", "triplets"),
-        ("dlrm", "parquet"): ("dlrm_arrays.parquet", "dlrm_arrays.read", "tables"),
+        ("dlrm", "npz"): ("dlrm_arrays.npz", "dlrm_arrays.read", "npz_reader"),
+        ("dlrm", "npy"): ("dlrm_arrays.npy", "dlrm_arrays.read", "npy_reader"),
+        ("dlrm", "parquet"): ("dlrm_arrays.parquet", "dlrm_arrays.read", "parquet_reader"),
     }
 )
 
 
-def plan(config: Plannable, request: int, world: World) -> Plan:
-    """Plan a data set of plain files of `request` bytes; collective. The same on any number of ranks.
+def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
+    """Plan a dataset of plain files of `request` bytes; collective. The same on any number of ranks.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
 
     """
     writer, _, _ = FORMATS[config.workload, format_of(config)]
-    return cast(Plan, _load(writer).plan(config, request, world))
+    return cast(DatasetPlan, _load(writer).make_plan(config, request, world))
 
 
 def reader(workload: str, form: str) -> Any:

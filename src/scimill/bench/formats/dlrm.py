@@ -1,4 +1,4 @@
-"""Rows of dlrm: the laws of a configuration, and columns of its rows as bytes."""
+"""Rows of dlrm: the distributions of a configuration, and columns of its rows as bytes."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -6,11 +6,11 @@ from functools import cache, partial
 import numpy as np
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.plan import Records
+from scimill.bench.dataset.plan import FixedLengthRecords
 from scimill.bench.kernels import clicks
-from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS, RARE_RANGE, TEXT_RANGE, Law, Tile
+from scimill.bench.kernels.clicks import CATEGORIES, INTEGERS, Distribution, Tile
 from scimill.bench.kernels.counter import stream_key
-from scimill.bench.params import Plannable
+from scimill.bench.params import PlanConfig
 from scimill.store.direct import Bytes
 
 ROWS = 20  # stream
@@ -23,12 +23,13 @@ NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in 
 
 
 @cache
-def law(ids: str, missing: float, *, is_text: bool = False) -> Law:
-    """Law of a configuration's values; the integers of text have their own range, its categories are 32-bit hashes."""
-    integers = INTEGER_RANGE if not is_text else TEXT_RANGE if ids == "uniform" else RARE_RANGE
-    categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else COUNTS
+def distribution(ids: str, missing: float, *, is_text: bool = False) -> Distribution:
+    """Distribution of a configuration's values; text has integers of its own range and 32-bit hashes as categories."""
+    text_range = clicks.TEXT_RANGE if ids == "uniform" else clicks.RARE_RANGE
+    integers = text_range if is_text else clicks.INTEGER_RANGE
+    categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else clicks.COUNTS
     ranges = np.array([2, *[integers] * INTEGERS, *categories], dtype=np.uint64)
-    return Law(ranges, ids == "skewed", np.uint64(round(missing * 65536)))
+    return Distribution(ranges, ids == "skewed", np.uint64(round(missing * 65536)))
 
 
 @cache
@@ -37,20 +38,21 @@ def key(seed: int) -> np.uint64:
     return stream_key(seed, CAMPAIGN.number, ROWS)
 
 
-def columns(config: Plannable, dtype: str, span: tuple[int, int], first: int, count: int) -> Records:
+def columns(config: PlanConfig, dtype: str, span: tuple[int, int], first: int, count: int) -> FixedLengthRecords:
     """Return `count` rows from `first` on of the columns of a span as a segment, each row after the other."""
     width, item = span[1] - span[0], np.dtype(dtype).itemsize
-    return Records(count * width * item, width * item, encoder(config, dtype, span, first))
+    return FixedLengthRecords(count * width * item, width * item, encoder(config, dtype, span, first))
 
 
-def encoder(config: Plannable, dtype: str, span: tuple[int, int], first: int) -> Callable[[Bytes, int, int], None]:
-    """Return the function that makes rows of a segment which begins with row `first`; see `plan.Records`."""
-    return partial(_encode, key(config.seed), law(config.ids, config.missing), dtype, span, first)
+def encoder(config: PlanConfig, dtype: str, span: tuple[int, int], first: int) -> Callable[[Bytes, int, int], None]:
+    """Return the function that makes rows of a segment which begins with row `first`; see `plan.FixedLengthRecords`."""
+    return partial(_encode, key(config.seed), distribution(config.ids, config.missing), dtype, span, first)
 
 
 def _encode(
-    stream: np.uint64, values: Law, dtype: str, span: tuple[int, int], first: int, out: Bytes, begin: int, count: int
-) -> None:
+    stream: np.uint64, values: Distribution, dtype: str, span: tuple[int, int], first: int,
+    out: Bytes, begin: int, count: int,
+) -> None:  # fmt: skip
     if values.is_skewed or values.missing:
         clicks.rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
     elif np.dtype(dtype) == np.int32 and span[0] % 2 == span[1] % 2 == 0:

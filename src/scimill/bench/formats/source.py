@@ -1,4 +1,4 @@
-"""What all inputs have in common: defects, parts, and what is asked of one piece of them."""
+"""What all inputs have in common: defects, parts, pieces and their scan."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ from scimill.store.direct import Bytes
 T = TypeVar("T")
 Integers = NDArray[np.int64]
 
-PIECE_BYTES = 2**20  # of a large data set; small ones have smaller pieces, so that a choice of them is a fair one
+PIECE_BYTES = 2**20  # of a large dataset; small ones have smaller pieces, so that a choice of them is a fair one
 FEWEST_PIECES = 256
 LEAST_RECORDS = 16  # of a piece
 SHOWN_DEFECTS = 20
@@ -29,7 +29,7 @@ SHOWN_DEFECTS = 20
 
 @dataclass(frozen=True)
 class Defect:
-    """Something wrong with one file of a data set."""
+    """Something wrong with one file of a dataset."""
 
     file: str
     what: str
@@ -39,8 +39,8 @@ class Defect:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a data set, whose share of it is kept.
+class DatasetPart:
+    """One part of a dataset; scaling keeps its share of the whole.
 
     Attributes
     ----------
@@ -64,8 +64,8 @@ class Part:
         return int(self.pieces.size.sum())
 
 
-class Source(Protocol):
-    """A scanned data set.
+class ScannedDataset(Protocol):
+    """A scanned dataset.
 
     Attributes
     ----------
@@ -79,24 +79,24 @@ class Source(Protocol):
     format: str
     record: str
     unit: int
-    parts: Sequence[Part]
+    parts: Sequence[DatasetPart]
 
     def lengths(self, part: int, piece: int) -> Integers:
         """Size of each record of a piece, in the unit of `Pieces.size`."""
         ...
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of a data set whose parts have these sizes, all files and companions."""
+        """Bytes of a dataset whose parts have these sizes, all files and companions."""
         ...
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """Files of a data set that consists of these picks of each part."""
+        """Files of a dataset that consists of these picks of each part."""
         ...
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What a scan of one file, or a range of one, has found: pieces by columns (offset, size, records), defects."""
+class FileScan:
+    """Result of scanning one file, or a range of one: pieces by columns (offset, size, records), and defects."""
 
     offset: list[int] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
@@ -109,24 +109,29 @@ class Scanned:
         self.size.append(size)
         self.records.append(records)
 
+    def add_rows(self, rows: int, row_bytes: int, step: int = 1) -> None:
+        """Cut `rows` rows into pieces, of a multiple of `step` rows where that many fit; sizes are counted in rows."""
+        count = max(LEAST_RECORDS, min(rows // FEWEST_PIECES, PIECE_BYTES // row_bytes))
+        count = count // step * step if count >= step else count
+        for first in range(0, rows, count):
+            here = min(count, rows - first)
+            self.add(first, here, here)
 
-def together(scanned: Sequence[tuple[int, Scanned]]) -> Pieces:
-    """Pieces of files, from (number of the file, what was found in it)."""
-    numbers = [np.full(len(found.offset), number, dtype=np.int64) for number, found in scanned]
+
+def make_part(name: str, files: Sequence[Path], scans: Sequence[FileScan], *, grows: bool = True) -> DatasetPart:
+    """Return the part that consists of some files, from the scan of each."""
+    counts = np.array([len(scan.offset) for scan in scans], dtype=np.int64)
     columns = [
-        np.array([value for _, found in scanned for value in getattr(found, name)], dtype=np.int64)
-        for name in ("offset", "size", "records")
+        np.array([value for scan in scans for value in getattr(scan, column)], dtype=np.int64)
+        for column in ("offset", "size", "records")
     ]
-    return Pieces(np.concatenate([np.empty(0, dtype=np.int64), *numbers]), *columns)
+    pieces = Pieces(np.repeat(np.arange(len(scans)), counts), *columns)
+    capacities = np.bincount(pieces.file, pieces.size, minlength=len(scans)).astype(np.int64)
+    return DatasetPart(name, tuple(files), pieces, capacities, grows)
 
 
-def capacities(pieces: Pieces, files: int) -> Integers:
-    """Size of all pieces of each file."""
-    return np.bincount(pieces.file, pieces.size, minlength=files).astype(np.int64)
-
-
-def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Do tasks on all ranks, every size-th on each, and return all their results on all; collective.
+def run_in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Run tasks on all ranks, every size-th on each, and return all results on all; collective.
 
     Raises
     ------
@@ -150,8 +155,8 @@ def in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
     return [results[number] for number in range(len(tasks))]
 
 
-def tell(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> None:
-    """Tell of all defects at once; refuse the input where its damaged files are not to be skipped.
+def report_defects(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> None:
+    """Report all defects at once; refuse the input unless damaged files are skipped.
 
     Raises
     ------
@@ -168,12 +173,12 @@ def tell(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> N
             say(f"and {len(found) - SHOWN_DEFECTS} more")
     if not skip:
         many = f"{len(found)} defects" if len(found) > 1 else "a defect"
-        world.fail(InputError(f"the data set has {many}: {found[0]}", where=str(folder), remedy="mend them, or give "
-                              "--skip-damaged to use the sound files"))  # fmt: skip
+        remedy = "fix these files, or give --skip-damaged to use the others"
+        world.fail(InputError(f"the dataset has {many}: {found[0]}", where=str(folder), remedy=remedy))
 
 
-def usable(parts: Sequence[Part], folder: Path, world: World) -> list[Part]:
-    """Return the parts that are not empty, the first of which must train.
+def usable_parts(parts: Sequence[DatasetPart], folder: Path, world: World) -> list[DatasetPart]:
+    """Return the parts that are not empty; the first one must be for training.
 
     Raises
     ------
@@ -182,7 +187,7 @@ def usable(parts: Sequence[Part], folder: Path, world: World) -> list[Part]:
     """
     found = [part for part in parts if len(part.pieces)]
     if not found or found[0].name != "training":
-        world.fail(InputError("no sound file to train with", where=str(folder)))
+        world.fail(InputError("no undamaged file to train with", where=str(folder)))
     return found
 
 
@@ -206,11 +211,5 @@ def read_bytes(path: Path, offset: int, size: int) -> Bytes:
     except OSError as error:
         raise InputError(f"cannot read the input: {error.strerror}", where=str(path)) from None
     if done < size:
-        raise InputError("the input has become shorter while it was read", where=str(path))
+        raise InputError("the input became shorter while it was read", where=str(path))
     return out
-
-
-def piece_length(total: int, record: int, step: int = 1) -> int:
-    """Records of `record` bytes per piece for so many of them, a multiple of `step` where that many fit."""
-    count = max(LEAST_RECORDS, min(total // FEWEST_PIECES, PIECE_BYTES // record))
-    return count // step * step if count >= step else count

@@ -23,8 +23,8 @@ _LOW16 = np.uint64(0xFFFF)
 _ZERO = np.uint64(0)
 
 
-class Law(NamedTuple):
-    """Law of the values of a row.
+class Distribution(NamedTuple):
+    """Distribution of the values of a row.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -
 
 @njit(cache=True, nogil=True)
 def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Tile) -> None:
-    """Fill `out`, flat and of any type, with the values of rows from `first` on of a uniform law, none missing."""
+    """Fill `out`, flat and of any type, with the values of rows from `first` on, uniform and none missing."""
     ranges, length = tile.ranges[0], len(tile.words)
     base = np.uint64(first) * WORDS
     for start in range(0, len(out), length):
@@ -103,14 +103,14 @@ def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Til
 
 
 @njit(cache=True, nogil=True)
-def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, law: Law) -> None:
+def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, distribution: Distribution) -> None:
     """Fill `out`, shape (rows, columns) of any type, with columns from `begin` on of rows from `first` on."""
     count, width = out.shape
     bits = np.empty(COLUMNS, dtype=np.uint64)
     for i in range(count):
         _row_bits(bits, key, np.uint64(first) + np.uint64(i), begin // 2, (begin + width + 1) // 2)
         for column in range(width):
-            out[i, column] = _lawful(bits[begin + column], begin + column, law)
+            out[i, column] = _draw_value(bits[begin + column], begin + column, distribution)
 
 
 @njit(inline="always")
@@ -124,8 +124,8 @@ def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int
 
 
 @njit(inline="always")
-def _lawful(bits: np.uint64, column: int, law: Law) -> np.uint64:
-    """Value of a column where the law is skewed or values are missing; a missing one is 0."""
-    drawn = eighth_power(bits) if law.is_skewed and column > 0 else bits
-    is_missing = column > 0 and (bits & _LOW16) < law.missing
-    return _ZERO if is_missing else below(drawn, law.ranges[column])
+def _draw_value(bits: np.uint64, column: int, distribution: Distribution) -> np.uint64:
+    """Value of a column where the distribution is skewed or values are missing; a missing one is 0."""
+    drawn = eighth_power(bits) if distribution.is_skewed and column > 0 else bits
+    is_missing = column > 0 and (bits & _LOW16) < distribution.missing
+    return _ZERO if is_missing else below(drawn, distribution.ranges[column])

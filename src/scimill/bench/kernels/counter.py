@@ -52,7 +52,7 @@ def index_below(bits: np.uint64, count: Any) -> Any:
 
 @njit(inline="always")
 def cubed(bits: np.uint64) -> np.uint64:
-    """Return u³ for a uniform u, both as 32-bit fractions: a law whose density falls as u^(-2/3)."""
+    """Return u³ for a uniform u, both as 32-bit fractions: a distribution whose density falls as u^(-2/3)."""
     return (((bits * bits) >> HALF) * bits) >> HALF
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.clicks import CATEGORIES, COLUMNS, INTEGERS, WORDS, Law
+from scimill.bench.kernels.clicks import CATEGORIES, COLUMNS, INTEGERS, WORDS, Distribution
 from scimill.bench.kernels.counter import below, eighth_power, high_half, low_half, word
 
 MOST_BYTES = 2 + INTEGERS * 6 + CATEGORIES * 9  # of a line: integers have at most 5 digits
@@ -94,16 +94,18 @@ def _either(choice: np.uint64, first: np.uint64, second: np.uint64) -> np.uint64
 
 
 @njit(nogil=True)
-def _draw_integers(out: Words, count: int, key: np.uint64, base: np.uint64, law: Law, texts: Words) -> None:
+def _draw_integers(
+    out: Words, count: int, key: np.uint64, base: np.uint64, distribution: Distribution, texts: Words
+) -> None:
     """Draw the texts of the first columns of some lines, `count` words of them.
 
     This loop, as those that draw categories, is long and has no branches, so that it becomes one of wide vectors.
     """
-    most, missing = law.ranges[INTEGERS], law.missing  # integers of text have one range
+    most, missing = distribution.ranges[INTEGERS], distribution.missing  # integers of text have one range
     for i in range(count):
         random = word(key, base + np.uint64(_INTEGER_PLACES[i]))
         low, high = low_half(random), high_half(random)
-        if law.is_skewed:
+        if distribution.is_skewed:
             out[0, i] = _either(_is_missing(low, missing), _EMPTY, texts[below(eighth_power(low), most)])
             out[1, i] = _either(_is_missing(high, missing), _EMPTY, texts[below(eighth_power(high), most)])
         else:
@@ -147,25 +149,25 @@ def _draw_missing(line: Line, count: int, key: np.uint64, base: np.uint64, missi
 
 
 @njit(cache=True, nogil=True)
-def lengths(out: NDArray[np.int64], key: np.uint64, first: int, law: Law, texts: Words) -> None:
+def lengths(out: NDArray[np.int64], key: np.uint64, first: int, distribution: Distribution, texts: Words) -> None:
     """Fill `out` with the bytes of lines from `first` on."""
-    if not law.is_skewed and law.missing == _ZERO:
-        _uniform_lengths(out, key, first, law.ranges[INTEGERS], texts)
+    if not distribution.is_skewed and distribution.missing == _ZERO:
+        _uniform_lengths(out, key, first, distribution.ranges[INTEGERS], texts)
         return
     line = _new_lines()
     for start in range(0, len(out), LINES):
         base = (np.uint64(first) + np.uint64(start)) * WORDS
         count = min(LINES, len(out) - start)
-        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, law, texts)
-        if law.missing > _ZERO:
-            _draw_missing(line, CATEGORY_WORDS * count, key, base, law.missing)
+        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, distribution, texts)
+        if distribution.missing > _ZERO:
+            _draw_missing(line, CATEGORY_WORDS * count, key, base, distribution.missing)
         for i in range(count):
-            out[start + i] = np.int64(_line_size(line, i, law.missing))
+            out[start + i] = np.int64(_line_size(line, i, distribution.missing))
 
 
 @njit(nogil=True)
 def _uniform_lengths(out: NDArray[np.int64], key: np.uint64, first: int, most: np.uint64, texts: Words) -> None:
-    """Do the same for a uniform law without missing values, twice as fast."""
+    """Do the same for a uniform distribution without missing values, twice as fast."""
     for i in range(len(out)):
         base = (np.uint64(first) + np.uint64(i)) * WORDS
         size = np.uint64(2) + _HEX_LENGTH * np.uint64(CATEGORIES)
@@ -201,24 +203,25 @@ def _tiled_ranges(ranges: Words) -> Words:
 
 @njit(cache=True, nogil=True)
 def encode(
-    out: NDArray[np.uint8], at: int, limit: int, key: np.uint64, first: int, last: int, law: Law, texts: Words
-) -> None:
+    out: NDArray[np.uint8], at: int, limit: int, key: np.uint64, first: int, last: int,
+    distribution: Distribution, texts: Words,
+) -> None:  # fmt: skip
     """Write lines from `first` on, but not `last`, at out[at:], until one ends at or beyond `limit`."""
-    line, ranges = _new_lines(), _tiled_ranges(law.ranges)
+    line, ranges = _new_lines(), _tiled_ranges(distribution.ranges)
     place = np.uint64(at)
     for start in range(first, last, LINES):
         base, count = np.uint64(start) * WORDS, min(LINES, last - start)
-        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, law, texts)
-        if law.is_skewed:
+        _draw_integers(line.integers, INTEGER_WORDS * count, key, base, distribution, texts)
+        if distribution.is_skewed:
             _draw_skewed_hashes(line.categories, CATEGORY_WORDS * count, key, base, ranges)
         else:
             _draw_hashes(line.categories, CATEGORY_WORDS * count, key, base)
-        if law.missing > _ZERO:
-            _draw_missing(line, CATEGORY_WORDS * count, key, base, law.missing)
+        if distribution.missing > _ZERO:
+            _draw_missing(line, CATEGORY_WORDS * count, key, base, distribution.missing)
         for i in range(count):
             if place >= np.uint64(limit):
                 return
-            label = below(low_half(word(key, base + np.uint64(i) * WORDS)), law.ranges[0])
+            label = below(low_half(word(key, base + np.uint64(i) * WORDS)), distribution.ranges[0])
             place = _put_line(out, place, label, line, i)
 
 

@@ -1,8 +1,8 @@
-"""Other values of the same law: what makes a copied record another record, byte for byte as long.
+"""Values resampled from the same distribution: they make a copied record another record of the same length.
 
-Rows are perturbed by turning each column by a number of rows of its own: every column keeps exactly its values, so its
-law, its missing values and, in text, its bytes; what goes is the relation between columns. Images get noise, the tokens
-of a record change places.
+Rows are perturbed by rolling each column by a number of rows of its own: every column keeps exactly its values, so its
+distribution, its missing values and, in text, its bytes; the relation between columns is lost. Images get noise, the
+tokens of a record change places.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def happens(bits: np.uint64, share: float) -> bool:
 def noisy(
     out: NDArray[np.float32], key: np.uint64, first: np.uint64, low: float, high: float, reach: float, repeat: float
 ) -> None:
-    """Add noise to the voxels `out`, of which the first one is `first` in its image.
+    """Add noise to the voxels `out`; the first one is voxel `first` of its image.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def noisy(
 
 
 @njit(cache=True, nogil=True)
-def turn_columns(
-    out: NDArray[np.generic], rows: NDArray[np.generic], turns: Integers, key: np.uint64, repeat: float
+def roll_columns(
+    out: NDArray[np.generic], rows: NDArray[np.generic], shifts: Integers, key: np.uint64, repeat: float
 ) -> None:
-    """Turn each column by its number of rows; a share of the rows repeats the one above.
+    """Roll each column by its number of rows; a share of the rows repeats the one above.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def turn_columns(
     for i in range(n):
         again = i > 0 and happens(low_half(word(key, np.uint64(i))), repeat)
         for c in range(columns):
-            source = i + turns[c]
+            source = i + shifts[c]
             out[i, c] = out[i - 1, c] if again else rows[source if source < n else source - n, c]
 
 
@@ -99,8 +99,8 @@ def field_ends(lines: Bytes, ends: Integers) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def turn_fields(out: Bytes, lines: Bytes, ends: Integers, turns: Integers, key: np.uint64, repeat: float) -> None:
-    """Turn each column of tab-separated lines; of a share of the rows, fields as long as those above repeat them.
+def roll_fields(out: Bytes, lines: Bytes, ends: Integers, shifts: Integers, key: np.uint64, repeat: float) -> None:
+    """Roll each column of tab-separated lines; of a share of the rows, fields as long as those above repeat them.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def turn_fields(out: Bytes, lines: Bytes, ends: Integers, turns: Integers, key: 
     for i in range(n):
         again = i > 0 and happens(low_half(word(key, np.uint64(i))), repeat)
         for c in range(FIELDS):
-            source = i + turns[c]
+            source = i + shifts[c]
             field = (source if source < n else source - n) * FIELDS + c
             begin = ends[field - 1] + 1 if field else 0
             length = ends[field] - begin

@@ -1,6 +1,6 @@
-"""Which pieces of a data set make one of another size: all of them so many times, and a fair choice for the rest.
+"""Which pieces of a dataset make one of another size: all of them so many times, and a fair choice for the rest.
 
-A piece is a row of records that lie together in a file. Each pass over the data set takes every piece once; the last
+A piece is a row of records that lie together in a file. Each pass over the dataset takes every piece once; the last
 pass takes some, each with the same probability, and of one of them some records.
 """
 
@@ -16,7 +16,7 @@ Lengths = Callable[[int], Integers]
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one part (training, evaluation) of a data set, in their order; all arrays of shape (n,).
+    """The pieces of one part (training, evaluation) of a dataset, in their order; all arrays of shape (n,).
 
     Attributes
     ----------
@@ -127,14 +127,14 @@ def pick(
     )
 
 
-def part_of(picks: Picks, chosen: slice) -> Picks:
+def slice_picks(picks: Picks, chosen: slice) -> Picks:
     """Some of the picks, one after the other; only the last of all is cut."""
     columns = (column[chosen] for column in (picks.piece, picks.times, picks.size, picks.records))
     piece, times, size, records = columns
     return Picks(piece, times, size, records, picks.cut if chosen.stop == len(picks.piece) else None)
 
 
-def split(picks: Picks, capacities: Integers) -> list[slice]:
+def split_into_files(picks: Picks, capacities: Integers) -> list[slice]:
     """Cut picks into files: each is full when it holds as much as the source's file whose turn it is."""
     bounds, start, number = [], 0, 0
     ends = np.cumsum(picks.size)

@@ -5,7 +5,7 @@ The data are a map of seven features; keys are in alphabetical order, as the det
 buffers has them. Numbers are packed varints (protobuf.dev/programming-guides/encoding).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
@@ -38,6 +38,7 @@ _MASK_DELTA = 0xA282EAD8  # of TFRecord's masked CRC: tensorflow/core/lib/hash/c
 Array = NDArray[np.int64]
 Raw = NDArray[np.uint8]
 Varints = NDArray[np.uint32]
+Crc = TypeVar("Crc", int, NDArray[np.uint64])
 
 
 class Shape(NamedTuple):
@@ -115,6 +116,13 @@ def _mask(key: np.uint64, base: np.uint64, shape: Shape, ids: Array, positions: 
         ids[positions[i]] = shown[i] if shown[i] else truths[i]
 
 
+@njit(nogil=True)
+def _draw(key: np.uint64, base: np.uint64, is_random: bool, ids: Array, positions: Array, truths: Array) -> Shape:
+    if is_random:
+        return _draw_random(key, base, ids, positions, truths)
+    return _draw_sentences(key, base, ids, positions, truths)
+
+
 @njit(inline="always")
 def _varint_size(value: int) -> int:
     return 1 + int(value > 127) + int(value > 16383)
@@ -134,7 +142,7 @@ def _whole_entry_size(feature: int, packed: int) -> int:
     return 1 + _varint_size(entry) + entry
 
 
-class Packed(NamedTuple):
+class PackedSizes(NamedTuple):
     """Bytes of the packed values that vary."""
 
     ids: int
@@ -143,18 +151,18 @@ class Packed(NamedTuple):
 
 
 @njit(nogil=True)
-def _packed(shape: Shape, ids: Array, positions: Array, truths: Array) -> Packed:
+def _packed_sizes(shape: Shape, ids: Array, positions: Array, truths: Array) -> PackedSizes:
     size_ids, size_truths, size_positions = TOKENS, MASKED, MASKED
     for i in range(shape.length):
         size_ids += int(ids[i] > 127) + int(ids[i] > 16383)
     for i in range(shape.masked):
         size_truths += int(truths[i] > 127) + int(truths[i] > 16383)
         size_positions += int(positions[i] > 127)
-    return Packed(size_ids, size_truths, size_positions)
+    return PackedSizes(size_ids, size_truths, size_positions)
 
 
 @njit(nogil=True)
-def _features_size(packed: Packed) -> int:
+def _features_size(packed: PackedSizes) -> int:
     """Bytes of all entries."""
     return (
         _whole_entry_size(_INPUT_IDS, packed.ids)
@@ -173,11 +181,8 @@ def lengths(out: Array, key: np.uint64, first: int, is_random: bool) -> None:
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
     for i in range(len(out)):
         base = (np.uint64(first) + np.uint64(i)) * _WORDS
-        if is_random:
-            shape = _draw_random(key, base, ids, positions, truths)
-        else:
-            shape = _draw_sentences(key, base, ids, positions, truths)
-        features = _features_size(_packed(shape, ids, positions, truths))
+        shape = _draw(key, base, is_random, ids, positions, truths)
+        features = _features_size(_packed_sizes(shape, ids, positions, truths))
         out[i] = FRAME + 1 + _varint_size(features) + features
 
 
@@ -251,7 +256,7 @@ def _put_values(out: Raw, place: np.uint64, varints: Varints, count: int, size: 
 
 @njit(nogil=True)
 def _put_features(
-    out: Raw, place: np.uint64, shape: Shape, packed: Packed, ids: Varints, positions: Varints, truths: Varints
+    out: Raw, place: np.uint64, shape: Shape, packed: PackedSizes, ids: Varints, positions: Varints, truths: Varints
 ) -> np.uint64:
     place = _put_values(out, _open(out, place, _INPUT_IDS, _INT64_LIST, packed.ids), ids, shape.length, TOKENS)
     place = _put_bytes(out, _open(out, place, _INPUT_MASK, _INT64_LIST, TOKENS), shape.length, 1)
@@ -282,7 +287,7 @@ def encode(
     Parameters
     ----------
     out, at, limit : where to.
-    key, first, last, is_random : which records, of which law.
+    key, first, last, is_random : which records.
     length_crcs : masked CRC of every length below `MOST_BYTES`.
     starts : int64, filled with the first byte of each record and the end of the last one.
 
@@ -296,11 +301,8 @@ def encode(
     starts[0] = at
     while place < np.uint64(limit) and record < last:
         base = np.uint64(record) * _WORDS
-        if is_random:
-            shape = _draw_random(key, base, ids, positions, truths)
-        else:
-            shape = _draw_sentences(key, base, ids, positions, truths)
-        packed = _packed(shape, ids, positions, truths)
+        shape = _draw(key, base, is_random, ids, positions, truths)
+        packed = _packed_sizes(shape, ids, positions, truths)
         features = _features_size(packed)
         data = 1 + _varint_size(features) + features
         _put_number(out, place, np.uint64(data), 8)
@@ -332,10 +334,7 @@ def fill(out: Features, key: np.uint64, first: int, is_random: bool) -> None:
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
     for i in range(len(out.input_ids)):
         base = (np.uint64(first) + np.uint64(i)) * _WORDS
-        if is_random:
-            shape = _draw_random(key, base, ids, positions, truths)
-        else:
-            shape = _draw_sentences(key, base, ids, positions, truths)
+        shape = _draw(key, base, is_random, ids, positions, truths)
         for j in range(TOKENS):
             out.input_ids[i, j] = ids[j] if j < shape.length else 0
             out.input_mask[i, j] = j < shape.length
@@ -353,8 +352,8 @@ def put_checksums(out: Raw, starts: Array, crcs: NDArray[np.uint32], count: int)
         _put_number(out, np.uint64(starts[i + 1] - 4), np.uint64(crcs[i]), 4)
 
 
-def masked(crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Mask CRC-32Cs as TFRecord stores them: rotated right by 15 bits, plus a constant."""
-    wide = crcs.astype(np.uint64)
-    rotated = ((wide >> np.uint64(15)) | (wide << np.uint64(17))) & _HALF
-    return ((rotated + np.uint64(_MASK_DELTA)) & _HALF).astype(np.uint32)
+def masked(crc: Crc) -> Crc:
+    """Mask a CRC-32C, or an array of them, as TFRecord stores it: rotated right by 15 bits, plus a constant."""
+    rotated: Any = (crc >> 15) | (crc << 17)
+    result: Crc = (rotated + _MASK_DELTA) & 0xFFFFFFFF
+    return result

@@ -1,8 +1,8 @@
-"""How alike two I/O traces are: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
+"""Similarity of two I/O traces: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
 
 Shares are compared by the Jensen-Shannon divergence in bits (Lin 1991, doi:10.1109/18.61115), which is in [0, 1].
-Quantities are compared by the Wasserstein distance of their logarithms, which unlike a divergence of histograms tells
-a little faster from entirely different. Where the distance reaches a part's scale, that part is 0.
+Quantities are compared by the Wasserstein distance of their logarithms, which unlike a divergence of histograms
+distinguishes a little faster from entirely different. Where the distance reaches a part's scale, that part is 0.
 """
 
 import math
@@ -75,8 +75,8 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a similarity: its value in [0, 1], None where a side does not say, and what it is made of."""
+class SimilarityPart:
+    """One part of a similarity: its value in [0, 1], None where a side does not record it, and its details."""
 
     value: float | None
     details: Mapping[str, float] = field(default_factory=dict)
@@ -118,10 +118,10 @@ def largest_difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-def by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) -> Part:
+def by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) -> SimilarityPart:
     """Compare quantities kind by kind, weighted by the kinds' mean shares; a kind of one side only counts 0."""
     if not any(map(len, a.values())) or not any(map(len, b.values())):
-        return Part(None)
+        return SimilarityPart(None)
     totals = [sum(len(values) for values in side.values()) for side in (a, b)]
     details = {
         name: closeness(a[name], b[name], scale) if name in a and name in b else 0.0
@@ -131,7 +131,7 @@ def by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) 
         (len(a.get(name, ())) / totals[0] + len(b.get(name, ())) / totals[1]) / 2 for name in details
     ]  # they sum to 1 but for rounding
     value = sum(w * v for w, v in zip(weights, details.values(), strict=True)) / sum(weights)
-    return Part(min(1.0, value), details)
+    return SimilarityPart(min(1.0, value), details)
 
 
 def localities(trace: Trace) -> dict[str, int]:
@@ -163,7 +163,7 @@ def extents(trace: Trace) -> Integers:
     return extent
 
 
-def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, Part]:
+def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, SimilarityPart]:
     """Compare two traces, neither empty, part by part.
 
     Parameters
@@ -174,9 +174,9 @@ def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, Part]:
     """
     places = [localities(trace) for trace in (a, b)]
     parts = {
-        "mix": Part(1.0 - divergence(a.counts(), b.counts())),
+        "mix": SimilarityPart(1.0 - divergence(a.counts(), b.counts())),
         "size": by_kind(a.sizes(), b.sizes(), SIZE_SCALE),
-        "locality": Part(1.0 - divergence(*places) if all(places) else None),
+        "locality": SimilarityPart(1.0 - divergence(*places) if all(places) else None),
         "files": by_kind({"extent": extents(a)}, {"extent": extents(b)}, SIZE_SCALE),
     }
     if time:
@@ -185,7 +185,7 @@ def compare_traces(a: Trace, b: Trace, time: bool) -> dict[str, Part]:
     return parts
 
 
-def overall(parts: Sequence[Part]) -> float:
-    """Geometric mean of the parts that both sides tell: one part without anything in common makes it 0."""
+def overall(parts: Sequence[SimilarityPart]) -> float:
+    """Geometric mean of the parts that both sides record: one part without anything in common makes it 0."""
     known = [part.value for part in parts if part.value is not None]
     return 0.0 if min(known) <= 0 else math.exp(sum(math.log(value) for value in known) / len(known))

@@ -1,4 +1,4 @@
-"""Two data sets side by side, or one beside its law, as PNG files."""
+"""Two datasets side by side, or one beside its distribution, as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.similarity import Part, overall
+from scimill.bench.kernels.similarity import SimilarityPart, overall
 from scimill.bench.pictures.trace_plots import COLOURS, draw_parts
-from scimill.bench.similarity.samples import NAMES, Sample
+from scimill.bench.similarity.samples import NAMES, DatasetSample
 from scimill.pictures import SIZE, STYLE, make_folder, save
 
-Named = tuple[str, Sample]
+Named = tuple[str, DatasetSample]
 FEW = 12  # distinct values that get a bar each
 SPREAD = 1000.0  # ratio of the largest to the median value from which on an axis is logarithmic
 
 
-def plot_pair(a: Named, b: Named, parts: Mapping[str, Part], path: Path) -> None:
-    """Draw two data sets and the parts of their similarity.
+def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Path) -> None:
+    """Draw two datasets and the parts of their similarity.
 
     Raises
     ------
@@ -36,9 +36,8 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, Part], path: Path) -> None
         draw_parts(panels[0], parts)
         draw_sizes(panels[1], panels[2], (a, b))
         fields = [name for name in a[1].fields if name in b[1].fields]
-        chosen = (
-            [fields[i] for i in np.unique(np.linspace(0, len(fields) - 1, 5).round().astype(int))] if fields else []
-        )
+        places = np.unique(np.linspace(0, len(fields) - 1, 5).round().astype(int)) if fields else ()
+        chosen = [fields[i] for i in places]
         for axes, name in zip(panels[3:], chosen, strict=False):
             draw_field(axes, name, (a, b))
         for axes in panels[3 + len(chosen) :]:
@@ -47,7 +46,7 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, Part], path: Path) -> None
 
 
 def plot_data(data: Named, reference: Named, folder: Path) -> list[Path]:
-    """Draw a data set beside its law: sizes.png and values.png.
+    """Draw a dataset beside its distribution: sizes.png and values.png.
 
     Raises
     ------

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.similarity import Part, Trace, extents, localities, overall
+from scimill.bench.kernels.similarity import SimilarityPart, Trace, extents, localities, overall
 from scimill.pictures import SIZE, STYLE, save
 
 COLOURS = ("#31688e", "#d1495b")
 Named = tuple[str, Trace]
 
 
-def plot_traces(a: Named, b: Named, parts: Mapping[str, Part], path: Path) -> None:
+def plot_traces(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Path) -> None:
     """Draw both traces and the parts of their similarity.
 
     Raises
@@ -29,7 +29,7 @@ def plot_traces(a: Named, b: Named, parts: Mapping[str, Part], path: Path) -> No
         save(draw_traces(a, b, parts), path)
 
 
-def draw_traces(a: Named, b: Named, parts: Mapping[str, Part]) -> Figure:
+def draw_traces(a: Named, b: Named, parts: Mapping[str, SimilarityPart]) -> Figure:
     """Draw what each part compares, A beside B."""
     traces = [trace for _, trace in (a, b)]
     figure = Figure(SIZE)
@@ -51,13 +51,13 @@ def _joined(of_kinds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *of_kinds.values()])
 
 
-def draw_parts(axes: Axes, parts: Mapping[str, Part]) -> None:
-    """Bars of the parts; a part that is not told has none."""
+def draw_parts(axes: Axes, parts: Mapping[str, SimilarityPart]) -> None:
+    """Bars of the parts; a part that only one side records has none."""
     names = list(parts)[::-1]
     values = [parts[name].value for name in names]
     axes.barh(names, [value or 0.0 for value in values], color="#888888", height=0.6)
     for row, value in enumerate(values):
-        axes.text(0.02, row, "not told by both" if value is None else f"{value:.3f}", va="center")
+        axes.text(0.02, row, "not recorded by both" if value is None else f"{value:.3f}", va="center")
     axes.set(xlim=(0, 1), xlabel="similarity of each part")
 
 
@@ -85,7 +85,7 @@ def draw_steps(axes: Axes, samples: Sequence[NDArray[Any]], what: str) -> None:
             axes.stairs(np.histogram(values, bins)[0] / values.size, bins, color=colour, label=label, linewidth=2)
     axes.set(xscale="log", xlabel=what, ylabel="share", ylim=(0, None))
     if not everything.size:
-        axes.text(0.5, 0.5, "not told", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center")
 
 
 def draw_rate(axes: Axes, traces: Sequence[Trace]) -> None:

@@ -1,37 +1,37 @@
-"""Comparing two traces, or two data sets: read, compare, tell."""
+"""Comparing two traces, or two datasets: read both, compare them, describe the result."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.kernels.similarity import Part, Trace, compare_traces, localities, overall
+from scimill.bench.kernels.similarity import SimilarityPart, Trace, compare_traces, localities, overall
 from scimill.bench.params import SimilarityConfig
 from scimill.bench.similarity.contents import Texture, compare_data, texture
-from scimill.bench.similarity.samples import Sample, is_store, readables, take
+from scimill.bench.similarity.samples import DatasetSample, is_store, list_files, take_sample
 from scimill.bench.traces.formats import is_trace, read_trace
 from scimill.errors import InputError
 from scimill.files import check_picture
 from scimill.parallel.report import human
 from scimill.parallel.streams import campaign_stream
 
-SHOWN = 8  # of the numbers that a part is made of
+SHOWN = 8  # most details of a part that are shown
 OUR_OWN = "scimill's own metric, see docs/bench.md"
 
 
-def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
-    """Compare A and B and draw them; return the table of the parts.
+def describe_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
+    """Compare A and B and draw them; return a description of the parts.
 
     Raises
     ------
-    InputError : one of them is not there, damaged, or has nothing to compare.
-    ConfigError : the picture is no .png.
+    InputError : one of them is missing, damaged, or has nothing to compare.
+    ConfigError : the picture is not a .png.
     StorageError : the picture cannot be written.
 
     """
     if picture:
         check_picture(picture, "--plot")
     if not (is_trace(a) and is_trace(b)):
-        return data_similarity(config, a, b, picture)
+        return _describe_data_similarity(config, a, b, picture)
     traces = {str(path): read_trace(path, config.time_unit, config.only) for path in (a, b)}
     first, *others = traces.values()
     second = others[0] if others else first
@@ -40,35 +40,35 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
         from scimill.bench.pictures.trace_plots import plot_traces
 
         plot_traces((str(a), first), (str(b), second), parts, picture)
-    return table(parts, _told(first), _told(second))
+    return describe_parts(parts, _describe_trace(first), _describe_trace(second))
 
 
-def data_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
-    """Compare two data sets; see `similarity`."""
+def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
+    """Compare two datasets; see `describe_similarity`."""
     for path, other in ((a, b), (b, a)):
         if is_store(path) or not path.is_file():
             continue
         if other.is_dir() or is_store(other):
-            raise InputError("a trace and a data set cannot be compared", where=f"{path} and {other}")
-        read_trace(path, config.time_unit, config.only)  # tells why it is no trace
-    seen = [look(config, path) for path in (a, b)]
+            raise InputError("a trace and a dataset cannot be compared", where=f"{path} and {other}")
+        read_trace(path, config.time_unit, config.only)  # raises the reason why it is not a trace
+    seen = [sample_dataset(config, path) for path in (a, b)]
     parts = compare_data(*seen)
     if picture:
         from scimill.bench.pictures.data_plots import plot_pair
 
         plot_pair((a.name, seen[0][0]), (b.name, seen[1][0]), parts, picture)
-    return table(parts, *(_content(*one) for one in seen))
+    return describe_parts(parts, *(_describe_sample(*one) for one in seen))
 
 
-def look(config: SimilarityConfig, folder: Path) -> tuple[Sample, Texture]:
-    """Look at a data set at random places, the same for the same data set."""
-    files = readables(folder)
+def sample_dataset(config: SimilarityConfig, folder: Path) -> tuple[DatasetSample, Texture]:
+    """Sample a dataset at random places, the same for the same dataset."""
+    files = list_files(folder)
     random = campaign_stream(config.seed, CAMPAIGN.number)
-    return take(files, random, str(folder)), texture(files, random)
+    return take_sample(files, random, str(folder)), texture(files, random)
 
 
-def _content(sample: Sample, of: Texture) -> str:
-    """What a data set holds, in one line."""
+def _describe_sample(sample: DatasetSample, of: Texture) -> str:
+    """Describe a dataset in one line."""
     kinds = ", ".join(f"{len(sizes):,} {kind}" for kind, sizes in sample.sizes.items())
     size = sum(int(sizes.sum()) for sizes in sample.sizes.values())
     return (
@@ -76,25 +76,25 @@ def _content(sample: Sample, of: Texture) -> str:
     )
 
 
-def table(parts: Mapping[str, Part], *sides: str) -> str:
-    """The similarity, its parts, and what was compared, as text."""
+def describe_parts(parts: Mapping[str, SimilarityPart], *sides: str) -> str:
+    """Describe the similarity, its parts, and what was compared."""
     rows = [f"similarity {overall(list(parts.values())):.4f}  ({OUR_OWN})"]
-    rows += [f"  {name:<12}{_value(part)}" for name, part in parts.items()]
+    rows += [f"  {name:<12}{_describe_part(part)}" for name, part in parts.items()]
     return "\n".join([*rows, *(f"  {side}: {text}" for side, text in zip("AB", sides, strict=False))])
 
 
-def _value(part: Part) -> str:
-    """A part's value, and those that it is made of where they are several."""
+def _describe_part(part: SimilarityPart) -> str:
+    """Describe a part: its value, and those of its details where there are several."""
     if part.value is None:
-        return "not told by both"
+        return "not recorded by both"
     several = ", ".join(f"{name} {value:.4f}" for name, value in part.details.items())
     return f"{part.value:.4f}" + (f"  {several}" if 1 < len(part.details) <= SHOWN else "")
 
 
-def _told(trace: Trace) -> str:
-    """What a trace holds, in one line."""
+def _describe_trace(trace: Trace) -> str:
+    """Describe a trace in one line."""
     seconds = (trace.end.max() - trace.start.min()) / 1e9
     counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
     total = sum(localities(trace).values())
-    begun = ", ".join(f"{count / total:.1%} {name}" for name, count in localities(trace).items()) if total else ""
-    return f"{counts} in {seconds:.4g} s" + (f"; {begun}" if begun else "")
+    places = ", ".join(f"{count / total:.1%} {name}" for name, count in localities(trace).items()) if total else ""
+    return f"{counts} in {seconds:.4g} s" + (f"; {places}" if places else "")

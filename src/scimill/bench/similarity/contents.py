@@ -1,4 +1,4 @@
-"""How alike two data sets are: of files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
+"""Similarity of two datasets: files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.similarity import SIZE_SCALE, Part, by_kind, divergence, largest_difference
-from scimill.bench.similarity.samples import Random, Readable, Sample
+from scimill.bench.kernels.similarity import SIZE_SCALE, SimilarityPart, by_kind, divergence, largest_difference
+from scimill.bench.similarity.samples import DatasetSample, Random, Readable
 from scimill.store.checksums import crc32c
 
 Sizes = Mapping[str, NDArray[np.int64]]
 
 PAGE = 4096  # bytes: the blocks that stores which share equal ones compare
-PAGES = 1 << 15  # pages that are looked at for equal ones: 128 MiB
+PAGES = 1 << 15  # pages that are compared: 128 MiB
 SPAN = 1 << 16  # bytes that are compressed together
 SPANS = 64
 
 
 @dataclass(frozen=True)
 class Texture:
-    """What a store that compresses, or shares equal blocks, makes of a data set.
+    """What a store that compresses, or shares equal blocks, makes of a dataset.
 
     Attributes
     ----------
@@ -66,31 +66,31 @@ def _duplicates(files: Sequence[Readable], sizes: np.ndarray, random: Random) ->
     return 1.0 - len(seen) / count if count else 0.0
 
 
-def compare_data(a: tuple[Sample, Texture], b: tuple[Sample, Texture]) -> dict[str, Part]:
-    """Compare two data sets part by part."""
+def compare_data(a: tuple[DatasetSample, Texture], b: tuple[DatasetSample, Texture]) -> dict[str, SimilarityPart]:
+    """Compare two datasets part by part."""
     samples, textures = (a[0], b[0]), (a[1], b[1])
     shares = [{kind: float(sizes.sum()) for kind, sizes in sample.sizes.items()} for sample in samples]
     sizes = _several(samples[0].sizes, samples[1].sizes)
     return {
-        "names": Part(1.0 - divergence(*shares)),
+        "names": SimilarityPart(1.0 - divergence(*shares)),
         "files": by_kind(*sizes, scale=SIZE_SCALE),
         "records": by_kind({"record": samples[0].records}, {"record": samples[1].records}, SIZE_SCALE),
         "values": compare_fields(samples[0].fields, samples[1].fields),
-        "compression": Part(1.0 - abs(textures[0].compressed - textures[1].compressed)),
-        "duplicates": Part(1.0 - abs(textures[0].duplicates - textures[1].duplicates)),
+        "compression": SimilarityPart(1.0 - abs(textures[0].compressed - textures[1].compressed)),
+        "duplicates": SimilarityPart(1.0 - abs(textures[0].duplicates - textures[1].duplicates)),
     }
 
 
 def _several(a: Sizes, b: Sizes) -> tuple[Sizes, Sizes]:
-    """Leave out the kinds of which each data set has one file: its size is that of the data set, and no law."""
+    """Leave out the kinds of which each dataset has one file: its size is that of the dataset, not a distribution."""
     kinds = [kind for kind in {**a, **b} if len(a.get(kind, ())) != 1 or len(b.get(kind, ())) != 1]
     return {kind: a[kind] for kind in kinds if kind in a}, {kind: b[kind] for kind in kinds if kind in b}
 
 
-def compare_fields(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Part:
+def compare_fields(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> SimilarityPart:
     """Mean over all fields of 1 - the largest difference of their distributions; a field of one side only counts 0."""
     details = {
         name: 1.0 - largest_difference(a[name], b[name]) if name in a and name in b else 0.0
         for name in [*a, *(name for name in b if name not in a)]
     }
-    return Part(sum(details.values()) / len(details), details)
+    return SimilarityPart(sum(details.values()) / len(details), details)

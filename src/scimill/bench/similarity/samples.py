@@ -1,4 +1,4 @@
-"""Samples of data sets: what values, records and files they have, of files on a disk or of planned ones."""
+"""Samples of datasets: their files, records and values; from files on a disk or from planned ones."""
 
 import io
 import re
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from scimill.bench.dataset.ledger import MANIFEST
 from scimill.bench.dataset.plan import MARGIN, DataFile
-from scimill.bench.formats.bert_tfrecord import read as sequences
+from scimill.bench.formats.bert_tfrecord.read import FEATURES, FLOATS, REASONS, decode, find_features
 from scimill.bench.formats.dlrm_arrays.read import LENGTHS_AT, LOCAL_HEADER, NPZ
+from scimill.bench.formats.npy import read_npy_header
 from scimill.bench.formats.source import read_bytes
 from scimill.bench.kernels.perturbation import FIELDS
 from scimill.bench.similarity import store_samples
 from scimill.errors import InputError
 from scimill.store.direct import Bytes
 
-LARGEST_USER_BLOCK = 1 << 20  # bytes that are looked at
+LARGEST_USER_BLOCK = 1 << 20  # bytes that are searched
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PLACES = 48  # where values are read
 ROWS_PER_PLACE = 256
@@ -37,7 +38,7 @@ Random = np.random.Generator
 
 
 class Readable(Protocol):
-    """A file of which ranges can be read."""
+    """A file whose ranges can be read."""
 
     @property
     def name(self) -> str:
@@ -77,7 +78,7 @@ class StoreFile(OnDisk):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedFile:
     """A file that has been planned only; what is read of it is made."""
 
     file: DataFile
@@ -99,7 +100,7 @@ class Planned:
         return work[MARGIN : MARGIN + size].copy()
 
 
-class Stream(io.RawIOBase):
+class ReadableStream(io.RawIOBase):
     """A readable as a file object, for libraries."""
 
     def __init__(self, of: Readable) -> None:
@@ -128,14 +129,14 @@ class Stream(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What was seen of a data set.
+class DatasetSample:
+    """Sample of a dataset.
 
     Attributes
     ----------
     form : its workload and format.
     sizes : bytes of the files, by the pattern of their names.
-    records : bytes of the records that were looked at.
+    records : bytes of the sampled records.
     fields : values by field, missing ones NaN.
 
     """
@@ -146,22 +147,22 @@ class Sample:
     fields: Mapping[str, Values]
 
 
-def readables(folder: Path) -> list[Readable]:
-    """Files of a data set, by name; hidden ones and the manifest do not belong to it.
+def list_files(folder: Path) -> list[Readable]:
+    """Files of a dataset, by name; hidden ones and the manifest do not belong to it.
 
     Raises
     ------
-    InputError : no directory, or nothing in it.
+    InputError : not a directory, or nothing in it.
 
     """
     if is_store(folder):
         return [StoreFile(folder, folder.stat().st_size)]
     if not folder.is_dir():
-        raise InputError("no such data set" if not folder.exists() else "no directory", where=str(folder))
+        raise InputError("no such dataset" if not folder.exists() else "not a directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found: list[Readable] = [OnDisk(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
     if not found:
-        raise InputError("the data set is empty", where=str(folder))
+        raise InputError("the dataset is empty", where=str(folder))
     return found
 
 
@@ -175,8 +176,8 @@ def is_store(path: Path) -> bool:
     return any(head[place:].startswith(HDF5_SIGNATURE) for place in places)
 
 
-def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
-    """Look at the values at random places.
+def take_sample(files: Sequence[Readable], random: Random, where: str) -> DatasetSample:
+    """Read values at random places.
 
     Raises
     ------
@@ -185,15 +186,15 @@ def take(files: Sequence[Readable], random: Random, where: str) -> Sample:
     """
     if isinstance(files[0], StoreFile):
         sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
-        return Sample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
-    for form, (pattern, look) in FORMS.items():
+        return DatasetSample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
+    for form, (pattern, sampler) in FORMS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
             try:
-                records, fields = look(chosen, files, random)
+                records, fields = sampler(chosen, files, random)
             except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
                 raise InputError(f"damaged {form} data: {error}", where=where) from None
-            return Sample(form, sizes_by_kind(files), records, fields)
+            return DatasetSample(form, sizes_by_kind(files), records, fields)
     raise InputError("no files of a known format", where=where, allowed=", ".join(FORMS))
 
 
@@ -205,7 +206,7 @@ def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
     return {kind: np.array(sizes, dtype=np.int64) for kind, sizes in found.items()}
 
 
-Looked = store_samples.Looked
+SampledFields = store_samples.SampledFields
 
 
 def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
@@ -218,7 +219,7 @@ def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int
 # ---- imseg ------------------------------------------------------------------------------------------------------
 
 
-def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Intensities and labels at random places, shapes of all cases."""
     names = {file.name: file for file in files}
     arrays = [(image, *_header(image)) for image in images]
@@ -239,10 +240,7 @@ def look_at_cases(images: Sequence[Readable], files: Sequence[Readable], random:
 def _header(file: Readable) -> tuple[tuple[int, ...], int]:
     """Shape of a .npy file, and where its values begin."""
     stream = io.BytesIO(file.read(0, min(file.size, 4096)).tobytes())
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, _ = read(stream)
-    return shape, stream.tell()
+    return read_npy_header(stream)[0], stream.tell()
 
 
 # ---- dlrm -------------------------------------------------------------------------------------------------------
@@ -252,7 +250,7 @@ def _table(rows: Values) -> dict[str, Values]:
     return dict(zip(NAMES, rows.T, strict=True))
 
 
-def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .bin files at random places."""
     del files
     counts = [file.size // 160 for file in chosen]
@@ -263,14 +261,14 @@ def look_at_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: 
     return np.array([160]), _table(np.concatenate(rows))
 
 
-def look_at_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few .npz files at random places."""
     del files
     few = [chosen[i] for i in np.sort(random.choice(len(chosen), min(4, len(chosen)), replace=False))]
     tables = []
     for file in few:
         arrays = {}
-        with zipfile.ZipFile(Stream(file)) as archive:
+        with zipfile.ZipFile(ReadableStream(file)) as archive:
             for stream in NPZ:
                 with _member(file, archive, f"{stream.name}.npy") as member:
                     arrays[stream.name] = _some_rows(member, stream.width)
@@ -284,22 +282,20 @@ def _member(file: Readable, archive: zipfile.ZipFile, name: str) -> Any:
     if entry.compress_type != zipfile.ZIP_STORED:
         return archive.open(entry)
     lengths = file.read(entry.header_offset + LENGTHS_AT, 4).view("<u2")
-    stream = Stream(file)
+    stream = ReadableStream(file)
     stream.seek(entry.header_offset + LOCAL_HEADER + int(lengths.sum()))
     return stream
 
 
 def _some_rows(member: Any, width: int) -> Values:
     """The first rows of an array in an archive, which can only be read in order where it is compressed."""
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
+    shape, _, dtype = read_npy_header(member)
     count = min(shape[0], PLACES * ROWS_PER_PLACE)
     content = member.read(count * width * dtype.itemsize)
     return np.frombuffer(content, dtype).reshape(count, width)
 
 
-def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of .npy triplets at random places."""
     names = {file.name: file for file in files}
     counts = [next(iter(_header(file)[0]), 0) for file in chosen]
@@ -314,7 +310,7 @@ def look_at_triplets(chosen: Sequence[Readable], files: Sequence[Readable], rand
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Rows of a few row groups of parquet files."""
     del files
     import pyarrow as pa
@@ -322,14 +318,14 @@ def look_at_tables(chosen: Sequence[Readable], files: Sequence[Readable], random
 
     tables = []
     for number in random.choice(len(chosen), GROUPS):
-        with pq.ParquetFile(pa.PythonFile(Stream(chosen[number]), mode="r")) as file:
+        with pq.ParquetFile(pa.PythonFile(ReadableStream(chosen[number]), mode="r")) as file:
             group = int(random.integers(0, file.num_row_groups))
             batch = next(file.iter_batches(PLACES * ROWS_PER_PLACE, row_groups=[group], use_threads=False))
             tables.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1))
     return np.array([160]), _table(np.concatenate(tables))
 
 
-def look_at_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Lines of text at random places."""
     del files
     rows, lengths = [], []
@@ -353,7 +349,7 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
 # ---- bert -------------------------------------------------------------------------------------------------------
 
 
-def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> Looked:
+def sample_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
     """Records at the beginning of some files, which is where their frames are known."""
     del files
     training = [file for file in chosen if file.name.startswith("part")] or list(chosen)
@@ -379,29 +375,26 @@ def look_at_records(chosen: Sequence[Readable], files: Sequence[Readable], rando
 def features(data: Bytes) -> dict[str, Values]:
     """What is compared of a record: tokens, and how many there are, are masked and belong to the first sentence."""
     spans = np.empty((7, 2), dtype=np.int64)
-    reason = sequences.find_features(data, 0, len(data), spans)
+    reason = find_features(data, 0, len(data), spans)
     if reason:
-        raise ValueError(f"a record {sequences.REASONS[reason]}")
-    values = [
-        sequences.decode(data, spans[number, 0], spans[number, 1], count)
-        for number, (_, count) in enumerate(sequences.FEATURES)
-    ]
+        raise ValueError(f"a record {REASONS[reason]}")
+    values = [decode(data, spans[number, 0], spans[number, 1], count) for number, (_, count) in enumerate(FEATURES)]
     tokens, mask, segments = values[:3]
-    weights = data[spans[sequences.FLOATS, 0] : spans[sequences.FLOATS, 1]].copy().view("<f4")
+    weights = data[spans[FLOATS, 0] : spans[FLOATS, 1]].copy().view("<f4")
     length = int(mask.sum())
     first = length - segments.sum()
     of_record = {"length": length, "masked": weights.sum(), "first sentence": first, "next sentence": values[6][0]}
     return {"token": tokens[:length], **{name: np.array([value]) for name, value in of_record.items()}}
 
 
-Look = Callable[[Sequence[Readable], Sequence[Readable], Random], Looked]
-FORMS: dict[str, tuple[str, Look]] = {
+Sampler = Callable[[Sequence[Readable], Sequence[Readable], Random], SampledFields]
+FORMS: dict[str, tuple[str, Sampler]] = {
     # workload and format: (pattern of the names, how its values are read)
-    "imseg npy": (r".*_x\.npy", look_at_cases),
-    "bert tfrecord": (r"(part|eval).*", look_at_records),
-    "dlrm text": (r"train\.txt", look_at_lines),
-    "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", look_at_archives),
-    "dlrm npy": (r"day_\d+_dense\.npy", look_at_triplets),
-    "dlrm parquet": (r"(train_)?day_\d+\.parquet", look_at_tables),
-    "dlrm bin": (r".*\.bin", look_at_rows),
+    "imseg npy": (r".*_x\.npy", sample_cases),
+    "bert tfrecord": (r"(part|eval).*", sample_records),
+    "dlrm text": (r"train\.txt", sample_lines),
+    "dlrm npz": (r"(train_)?day_\d+_reordered\.npz", sample_archives),
+    "dlrm npy": (r"day_\d+_dense\.npy", sample_triplets),
+    "dlrm parquet": (r"(train_)?day_\d+\.parquet", sample_tables),
+    "dlrm bin": (r".*\.bin", sample_rows),
 }

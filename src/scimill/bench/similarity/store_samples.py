@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.formats.hdf5 import read_cases as store_cases
-from scimill.bench.formats.hdf5 import write as hdf5
 from scimill.bench.formats.hdf5.read import workload_of
-from scimill.bench.formats.imseg_npy import cases as imseg
-from scimill.bench.params import Plannable
+from scimill.bench.formats.hdf5.read_cases import cases_of
+from scimill.bench.formats.hdf5.write import make_store_plan
+from scimill.bench.formats.imseg_npy.cases import make_cases
+from scimill.bench.params import PlanConfig
 from scimill.store.layout import Layout
 from scimill.store.reader import Reader
 
-BLOCKS = 16  # that are looked at
+BLOCKS = 16  # most blocks of a sample
 VALUES = 1 << 15  # of a field in a block
 
 Values = NDArray[Any]
 Rows = Callable[[int, str], Values]
-Looked = tuple[NDArray[np.int64], dict[str, Values]]
-"""Bytes of the records, values by field; a field of several columns is looked at as a whole."""
+Shape = tuple[int, int, int]
+SampledFields = tuple[NDArray[np.int64], dict[str, Values]]
+"""Bytes of the records, values by field; a field of several columns counts as a whole."""
 
 
-def on_disk(path: Path, random: np.random.Generator) -> Looked:
-    """Look at a finished store.
+def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
+    """Sample a finished store.
 
     Raises
     ------
@@ -37,21 +38,21 @@ def on_disk(path: Path, random: np.random.Generator) -> Looked:
     with Reader.open(path) as reader:
         reader.require_complete()
         is_imseg = workload_of(reader.layout) == "imseg"
-        shapes = [case.shape for case in store_cases.cases_of(reader)] if is_imseg else []
-        return _look(reader.layout, reader.rows, shapes, random)
+        shapes = [case.shape for case in cases_of(reader)] if is_imseg else []
+        return _sample_blocks(reader.layout, reader.rows, shapes, random)
 
 
-def planned(config: Plannable, request: int, random: np.random.Generator) -> Looked:
-    """Look at a store that would have `request` bytes of data, of which only these blocks are made."""
-    plan = hdf5.plan(config, request)
+def planned(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
+    """Sample a store that would have `request` bytes of data, of which only these blocks are made."""
+    plan = make_store_plan(config, request)
     block_data = lru_cache(maxsize=1)(plan.make)
     is_imseg = config.workload == "imseg"
-    shapes = [case.shape for case in imseg.cases(config, request, header_bytes=0)] if is_imseg else []
-    return _look(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
+    shapes = [case.shape for case in make_cases(config, request, header_bytes=0)] if is_imseg else []
+    return _sample_blocks(plan.layout, lambda block, name: block_data(block).fields[name], shapes, random)
 
 
-def _look(layout: Layout, rows: Rows, shapes: Sequence[tuple[int, int, int]], random: np.random.Generator) -> Looked:
-    """Look at some blocks, one after the other."""
+def _sample_blocks(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: np.random.Generator) -> SampledFields:
+    """Sample some blocks, one after the other."""
     fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
     for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():
         for name, values in fields.items():

@@ -39,7 +39,7 @@ ENTRIES = {
 _HAVE_PATH = [name for name, entry in ENTRIES.items() if "@path" in entry]
 
 
-def program() -> str:
+def program_for_kernel() -> str:
     """Return the program that prints a line for each call of the children of the command that bpftrace runs.
 
     Raises
@@ -53,10 +53,10 @@ def program() -> str:
             "the tracepoints of the kernel cannot be seen", where=str(FOLDERS[0]),
             remedy="run as root; mount -t tracefs tracefs /sys/kernel/tracing; or use strace",
         )  # fmt: skip
-    return text([name for name in ENTRIES if (folder / "syscalls" / f"sys_enter_{name}").exists()])
+    return program_for([name for name in ENTRIES if (folder / "syscalls" / f"sys_enter_{name}").exists()])
 
 
-def text(calls: list[str]) -> str:
+def program_for(calls: list[str]) -> str:
     """Return the program for the calls that a kernel has.
 
     Its lines are ``thread start end call result descriptor argument path``; of a new task ``thread 0 time task number 0
@@ -93,7 +93,7 @@ class Call:
 
 
 class Bpftrace(Descriptors):
-    """What the output of `program` says so far: which file each descriptor is, too.
+    """State of reading the output of the program: also which file each descriptor is.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def parse(line: str, where: str) -> Call:
 
     Raises
     ------
-    InputError : it is none of the program's.
+    InputError : it is not a line of the program.
 
     """
     thread, *words = line.rstrip("\n").split(" ", 7)

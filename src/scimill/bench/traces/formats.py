@@ -1,4 +1,4 @@
-"""Reading I/O traces (CSV, strace and Darshan's DXT, told apart by their content), and writing CSV."""
+"""Reading I/O traces (CSV, strace and Darshan's DXT, recognised by their content), and writing CSV."""
 
 import csv
 import fnmatch
@@ -87,7 +87,7 @@ def finished(
     offset: NDArray[np.int64],
     size: NDArray[np.int64],
 ) -> Trace:
-    """Check columns, drop what is no success or not asked for, and put them in order.
+    """Check columns, drop failed operations and those of other files, and put them in order.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def finished(
     wanted = np.array([fnmatch.fnmatchcase(name, only) for name in files] + [only == "*"])
     keep = np.flatnonzero(wanted[file] & (size <= LARGEST))
     if not keep.size:
-        raise InputError("the trace holds no operation", where=str(path), remedy="look at the trace, and at --only")
+        raise InputError("the trace holds no operation", where=str(path), remedy="check the trace, and --only")
     order = keep[np.argsort(start[keep], kind="stable")]
     merged = sorted({KINDS.get(name.lower(), name.lower()) for name in names})
     renamed = np.array([merged.index(KINDS.get(name.lower(), name.lower())) for name in names], dtype=np.int64)
@@ -153,7 +153,7 @@ def is_trace(path: Path) -> bool:
 
 
 def recognise(path: Path) -> str:
-    """Tell csv, strace and dxt by the first lines; else a text that says what would have been a trace."""
+    """Recognise csv, strace or dxt by the first lines; otherwise return what is allowed, as text."""
     try:
         with path.open("rb") as file:
             lines = file.read(HEAD).decode("utf-8", "replace").splitlines()
@@ -196,7 +196,7 @@ def _csv_table(path: Path, time_unit: str) -> Any:
 
     Raises
     ------
-    InputError : a line that is no operation.
+    InputError : a line that is not an operation.
 
     """
     import pyarrow as pa
@@ -272,7 +272,7 @@ class Descriptors:
         times : its start and end in ns.
         of : descriptor and path.
         result : bytes, or where a seek went.
-        offset : of calls that are told one, see `_OFFSETS`.
+        offset : of calls that take one, see `_OFFSETS`.
 
         """
         key, kind = (self.owner(process), *of), KINDS.get(name)
@@ -300,18 +300,18 @@ class Descriptors:
 
 
 class Strace(Descriptors):
-    """What an strace output says so far: half-told calls too."""
+    """State of reading an strace output: also the calls that have not finished."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun: dict[str, tuple[str, str]] = {}
+        self._unfinished: dict[str, tuple[str, str]] = {}
 
     def line(self, line: str, where: str) -> None:
         """Take one line of the output.
 
         Raises
         ------
-        InputError : it has no times, or is none of strace's lines.
+        InputError : it has no times, or is not a line of strace.
 
         """
         match = _STRACE.match(line)
@@ -321,11 +321,11 @@ class Strace(Descriptors):
             raise InputError("not a line of strace -f -ttt -T -y", where=where)
         process, time, text = match[1] or "", match[2], match[3]
         if text.endswith("<unfinished ...>"):
-            self._begun[process] = (time, text.removesuffix("<unfinished ...>"))
+            self._unfinished[process] = (time, text.removesuffix("<unfinished ...>"))
             return
         resumed = _RESUMED.match(text)
         if resumed:
-            time, head = self._begun.pop(process, (time, resumed[1] + "("))
+            time, head = self._unfinished.pop(process, (time, resumed[1] + "("))
             text = head + resumed[2]
         call = _CALL.match(text)
         if call:
@@ -372,7 +372,7 @@ _DXT_ROW = re.compile(r" *(X_\w+) +-?\d+ +(read|write) +\d+ +(\d+) +(\d+) +([\d.
 
 
 class Dxt:
-    """What the output of ``darshan-dxt-parser`` says so far. MPI-IO's rows are left out: POSIX's repeat them."""
+    """State of reading the output of ``darshan-dxt-parser``. MPI-IO's rows are left out: POSIX's repeat them."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -383,7 +383,7 @@ class Dxt:
 
         Raises
         ------
-        InputError : a row that is no operation.
+        InputError : a row that is not an operation.
 
         """
         named = _DXT_FILE.match(line)

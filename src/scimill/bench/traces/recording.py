@@ -18,8 +18,7 @@ from scimill.store.output import Output, check_absent
 
 TRACERS = ("strace", "bpftrace")
 REMEDY = (
-    "apt-get install strace, or load its module; any other tracer will do whose record is CSV "
-    "start,end,type,offset,bytes,file"
+    "apt-get install strace, or load its module; or use any tracer that writes CSV start,end,type,offset,bytes,file"
 )
 
 
@@ -98,9 +97,9 @@ def by_strace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
 def by_bpftrace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
     """Run a command under bpftrace; return its exit code, bpftrace's own where the command was not run, and operations.
 
-    bpftrace takes its command as one word per space and does not tell how it ended, so it runs a script that does.
+    bpftrace splits its command at spaces and does not report its exit code, so it runs a script that does.
     """
-    program = bpftrace.program()
+    program = bpftrace.program_for_kernel()
     with tempfile.TemporaryDirectory(prefix="scimill-") as folder:
         script, ended = Path(folder) / "command.sh", Path(folder) / "code"
         script.write_text(f"{shlex.join(command)}\necho $? > {shlex.quote(str(ended))}\n")

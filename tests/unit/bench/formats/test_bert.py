@@ -1,4 +1,4 @@
-"""Data sets of bert: TFRecord framing, protocol buffers and their contents, against protobuf and another CRC-32C."""
+"""Datasets of bert: TFRecord framing, protocol buffers and their contents, against protobuf and another CRC-32C."""
 
 import struct
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from scimill.bench import CAMPAIGN, generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
-from scimill.bench.formats.bert_tfrecord import write as tfrecord
+from scimill.bench.formats.bert_tfrecord.write import TRAINING
 from scimill.bench.kernels import sequences
 from scimill.bench.kernels.counter import stream_key
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -27,8 +27,8 @@ LENGTHS = {
 }  # fmt: skip
 
 
-def configure(**values: Any) -> GenerateConfig:
-    return build(GenerateConfig, [Layer("test", {"workload": "bert", "size": "3MB", **values})])
+def configure(**values: Any) -> BenchGenerateConfig:
+    return build(BenchGenerateConfig, [Layer("test", {"workload": "bert", "size": "3MB", **values})])
 
 
 def message_class() -> Any:
@@ -173,7 +173,7 @@ def test_four_of_five_masked_tokens_are_hidden(data_set: tuple[str, Path]) -> No
 def test_random_instances_are_the_words_of_splitmix64(tmp_path: Path) -> None:
     generate.generate(configure(size="60kB"), Output(tmp_path / "set"), World(None))
     for number, data in enumerate(records(tmp_path / "set/part-00000-of-00500")):
-        bits = list(halves(int(stream_key(1, CAMPAIGN.number, tfrecord.TRAINING)), 320 * number, 320))
+        bits = list(halves(int(stream_key(1, CAMPAIGN.number, TRAINING)), 320 * number, 320))
         length = (bits[0] * 512) >> 32
         features = parse(data)
         assert features["input_mask"].sum() == length
@@ -184,23 +184,23 @@ def test_random_instances_are_the_words_of_splitmix64(tmp_path: Path) -> None:
         assert features["next_sentence_labels"][0] == bits[2] >> 31
 
 
-@pytest.mark.parametrize(("law", "mean"), [("random", 2655), ("sentences", 2497)])
-def test_records_have_the_length_of_the_set_that_they_stand_for(law: str, mean: float) -> None:
-    plan = catalogue.plan(configure(sequences=law), 20_000_000, World(None))
+@pytest.mark.parametrize(("distribution", "mean"), [("random", 2655), ("sentences", 2497)])
+def test_records_have_the_length_of_the_set_that_they_stand_for(distribution: str, mean: float) -> None:
+    plan = catalogue.make_plan(configure(sequences=distribution), 20_000_000, World(None))
     assert plan.size / plan.records == pytest.approx(mean, rel=0.01)
 
 
 @pytest.mark.parametrize("fit", ["at-least", "at-most", "nearest"])
 @pytest.mark.parametrize("size", [10_000, 1_234_567, 123_456_789])
 def test_the_size_is_within_a_record_of_the_request(fit: str, size: int) -> None:
-    total = catalogue.plan(configure(fit=fit), size, World(None)).size
+    total = catalogue.make_plan(configure(fit=fit), size, World(None)).size
     assert {"at-least": 0 <= total - size < 3200, "at-most": 0 <= size - total < 3200}.get(
         fit, abs(total - size) < 1600
     )
 
 
 def test_any_range_of_a_file_is_made_by_itself() -> None:
-    file = catalogue.plan(configure(instances_range="200:200"), 1_000_000, World(None)).files[1]
+    file = catalogue.make_plan(configure(instances_range="200:200"), 1_000_000, World(None)).files[1]
     whole = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
     file.fill(0, file.size, whole, MARGIN)
     for start in np.random.default_rng(1).integers(0, file.size, 20).tolist():

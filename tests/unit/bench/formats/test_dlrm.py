@@ -1,4 +1,4 @@
-"""Data sets of dlrm: what their readers find in them, row by row the same in every format."""
+"""Datasets of dlrm: what their readers find in them, row by row the same in every format."""
 
 import re
 import zipfile
@@ -11,27 +11,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from scimill.bench import generate
-from scimill.bench.dataset.ledger import Manifest
-from scimill.bench.dataset.plan import MARGIN, Fixed
+from scimill.bench.dataset.ledger import DatasetManifest
+from scimill.bench.dataset.plan import MARGIN, KnownBytes
 from scimill.bench.formats import catalogue, dlrm
 from scimill.bench.formats.dlrm_arrays import npz, parquet
-from scimill.bench.formats.imseg_npy import write as npy
+from scimill.bench.formats.npy import npy_header
 from scimill.bench.kernels import clicks
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from splitmix import halves
 
 
-def configure(**values: Any) -> GenerateConfig:
+def configure(**values: Any) -> BenchGenerateConfig:
     return build(
-        GenerateConfig, [Layer("test", {"workload": "dlrm", "size": "1.2MB", "rows_per_file": 3000, **values})]
+        BenchGenerateConfig, [Layer("test", {"workload": "dlrm", "size": "1.2MB", "rows_per_file": 3000, **values})]
     )
 
 
 def make(folder: Path, **values: Any) -> Path:
-    """Generate a data set, of about 7000 rows unless told otherwise."""
+    """Generate a dataset, of about 7000 rows unless told otherwise."""
     generate.generate(configure(**values), Output(folder / "set"), World(None))
     return folder / "set"
 
@@ -135,27 +135,27 @@ def test_parquet_holds_the_same_rows(table: np.ndarray, tmp_path: Path) -> None:
 def test_parquet_of_several_row_groups_is_read(tmp_path: Path) -> None:
     rows = parquet.GROUP_ROWS + 5
     config = configure(format="parquet", rows_per_file=rows)
-    (file,) = catalogue.plan(config, parquet.template(rows).size, World(None)).files
+    (file,) = catalogue.make_plan(config, parquet.template(rows).size, World(None)).files
     content = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
     file.fill(0, file.size, content, MARGIN)
     found = pq.read_table(pa.BufferReader(content[MARGIN : MARGIN + file.size].tobytes()))
     expected = np.empty((5, 40), dtype=np.int32)
-    clicks.rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.law("uniform", 0.0))
+    clicks.rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.distribution("uniform", 0.0))
     for column, name in enumerate(found.column_names):
         np.testing.assert_array_equal(found[name].to_numpy()[-5:], expected[:, column])
 
 
 def test_members_of_more_than_4_gib_have_the_headers_of_zip64(tmp_path: Path) -> None:
     rows = 60_000_000
-    file = catalogue.plan(configure(format="npz", rows_per_file=rows), npz.size_of(rows), World(None)).files[0]
+    file = catalogue.make_plan(configure(format="npz", rows_per_file=rows), npz.size_of(rows), World(None)).files[0]
     with (tmp_path / "day.npz").open("wb") as sparse:
         for offset, segment in zip(file.offsets, file.segments, strict=False):
-            if isinstance(segment, Fixed):
+            if isinstance(segment, KnownBytes):
                 sparse.seek(offset)
                 sparse.write(segment.content)
     with zipfile.ZipFile(tmp_path / "day.npz") as archive:
         sizes = {member.filename: member.file_size for member in archive.infolist()}
-        assert archive.open("X_cat.npy").read(128) == npy.header((file.records, 26), "<i8")
+        assert archive.open("X_cat.npy").read(128) == npy_header((file.records, 26), "<i8")
     assert sizes["X_cat.npy"] == 128 + file.records * 26 * 8 > 2**32
 
 
@@ -179,7 +179,7 @@ def test_skewed_ids_repeat_and_missing_features_are_zero(tmp_path: Path) -> None
 @pytest.mark.parametrize("size", [30_000, 1_234_567, 900_000_000])
 def test_the_size_is_within_a_row_of_the_request(form: str, fit: str, size: int) -> None:
     config = configure(format=form, fit=fit, rows_per_file=3_000_000)
-    total = catalogue.plan(config, size, World(None)).size
+    total = catalogue.make_plan(config, size, World(None)).size
     record = {"bin": 160, "npz": 320, "npy": 160, "text": 300}[form]
     assert {"at-least": 0 <= total - size < record, "at-most": 0 <= size - total < record}.get(
         fit, abs(total - size) <= record // 2
@@ -188,7 +188,7 @@ def test_the_size_is_within_a_row_of_the_request(form: str, fit: str, size: int)
 
 @pytest.mark.parametrize("form", ["bin", "npz", "npy", "text"])
 def test_any_range_of_a_file_is_made_by_itself(form: str) -> None:
-    file = catalogue.plan(configure(format=form), 600_000, World(None)).files[0]
+    file = catalogue.make_plan(configure(format=form), 600_000, World(None)).files[0]
     whole = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
     file.fill(0, file.size, whole, MARGIN)
     random = np.random.default_rng(1)
@@ -203,6 +203,6 @@ def test_the_manifest_vouches_for_the_joined_checksums(tmp_path: Path) -> None:
     from crc32c import crc32c
 
     found = make(tmp_path, format="npz", size="2.4MB", block_size=65536)
-    for entry in Manifest.read(found).files:
+    for entry in DatasetManifest.read(found).files:
         content = (found / entry.name).read_bytes()
         assert (entry.size, entry.crc32c) == (len(content), crc32c(content))

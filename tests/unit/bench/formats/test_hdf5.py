@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scimill.bench import generate, sizing
-from scimill.bench.params import FORMATS, GenerateConfig, SizeConfig
+from scimill.bench.params import FORMATS, BenchGenerateConfig, SizeConfig
 from scimill.config import Layer, build, preset_names, read_preset
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -19,7 +19,7 @@ SMALL = {"depth_range": "128:130", "width_range": "128:132", "instances_range": 
 
 
 def make(path: Path, **values: Any) -> Path:
-    config = build(GenerateConfig, [Layer("test", {**SMALL, **values})])
+    config = build(BenchGenerateConfig, [Layer("test", {**SMALL, **values})])
     generate.generate(config, Output(path), World(None))
     return path
 
@@ -35,9 +35,9 @@ def test_rows_of_dlrm_are_those_of_bin(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected[:6250])
 
 
-@pytest.mark.parametrize("law", ["random", "sentences"])
-def test_instances_of_bert_are_sound(tmp_path: Path, law: str) -> None:
-    store = make(tmp_path / "a.h5", workload="bert", format="hdf5", size="1MB", sequences=law)
+@pytest.mark.parametrize("distribution", ["random", "sentences"])
+def test_instances_of_bert_are_sound(tmp_path: Path, distribution: str) -> None:
+    store = make(tmp_path / "a.h5", workload="bert", format="hdf5", size="1MB", sequences=distribution)
     with h5py.File(store) as file:
         rows = {name: file[name][:] for name in file if isinstance(file[name], h5py.Dataset)}
     assert {name: values.dtype for name, values in rows.items()} == {
@@ -76,7 +76,7 @@ def test_size_agrees_with_generate_to_the_byte(tmp_path: Path, workload: str, fo
     values = {**SMALL, "workload": workload, "format": form}
     values |= {"steps": 1} if workload == "imseg" else {"steps": 50, "batch_size": 10}
     config = build(SizeConfig, [Layer("test", values)])
-    request, planned = sizing.find(config, World(None))
+    request, planned = sizing.find_size(config, World(None))
     assert 500 <= planned.training <= 510 or workload == "imseg"
     path = make(tmp_path / "out", workload=workload, format=form, size=request)
     if form == "hdf5":
@@ -91,7 +91,7 @@ def test_size_agrees_with_generate_to_the_byte(tmp_path: Path, workload: str, fo
 def test_records_that_are_held_out_make_no_steps(workload: str) -> None:
     values = {"workload": workload, "steps": 60, "batch_size": 1 if workload == "imseg" else 100}
     config = build(SizeConfig, [Layer("test", values)])
-    _, planned = sizing.find(config, World(None))
+    _, planned = sizing.find_size(config, World(None))
     cases = "00|03|05|06|12|24|34|41|44|49|52|56|61|65|66|70|76|78|80|84|86|87|92"  # of the trainer's list
     held_out = {"bert": "eval_10k", "dlrm": r".*_test\.bin", "imseg": rf"case_000({cases})_.*"}
     records = {file.name: file.records for file in planned.files}
@@ -103,14 +103,14 @@ def test_records_that_are_held_out_make_no_steps(workload: str) -> None:
 def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
     def size(**values: Any) -> tuple[int, int]:
         config = build(SizeConfig, [Layer("test", {"workload": "dlrm", "format": "npy", **values})])
-        request, planned = sizing.find(config, World(None))
+        request, planned = sizing.find_size(config, World(None))
         assert planned.size >= request
         return planned.size, planned.records
 
     # 2 clients of 1 TiB, as MLPerf Storage's rules reckon
     assert size(hosts=2, memory="1TiB")[0] - 5 * 2 * 2**40 < 160
     assert size(accelerators=8, batch_size=2048)[1] - 500 * 8 * 2048 < 10
-    assert "500 training samples for 500 steps" in sizing.tell(
+    assert "500 training samples for 500 steps" in sizing.describe_size(
         build(SizeConfig, [Layer("t", {"workload": "dlrm"})]), World(None)
     )
 
@@ -119,7 +119,7 @@ def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
 @pytest.mark.parametrize("workload", FORMATS)
 def test_presets_are_configurations_of_every_workload(preset: str, workload: str) -> None:
     layers = [read_preset("scimill.bench/presets", preset), Layer("flags", {"workload": workload, "size": "1GB"})]
-    config = build(GenerateConfig, layers)
-    assert generate.plan(config, config.size, World(None)).size == pytest.approx(1e9, rel=1e-3)
+    config = build(BenchGenerateConfig, layers)
+    assert generate.make_plan(config, config.size, World(None)).size == pytest.approx(1e9, rel=1e-3)
     if preset == "original":
-        assert config == build(GenerateConfig, layers[1:])
+        assert config == build(BenchGenerateConfig, layers[1:])

@@ -1,4 +1,4 @@
-"""Data sets of imseg: what numpy reads of them, their exact sizes, their words against an independent SplitMix64."""
+"""Datasets of imseg: what numpy reads of them, their exact sizes, their words against an independent SplitMix64."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from scimill.bench import CAMPAIGN, generate
 from scimill.bench.dataset.plan import MARGIN
 from scimill.bench.formats import catalogue
-from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.formats.imseg_npy.cases import IMAGES, case_shape
 from scimill.bench.kernels import counter, volumes
-from scimill.bench.params import GenerateConfig
+from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.errors import ConfigError
 from scimill.parallel.world import World
@@ -21,12 +21,12 @@ from splitmix import halves, splitmix64
 SMALL = {"workload": "imseg", "depth_range": "128:130", "width_range": "128:132"}
 
 
-def configure(**values: object) -> GenerateConfig:
-    return build(GenerateConfig, [Layer("test", {**SMALL, **values})])
+def configure(**values: object) -> BenchGenerateConfig:
+    return build(BenchGenerateConfig, [Layer("test", {**SMALL, **values})])
 
 
 def test_voxels_are_the_words_of_splitmix64() -> None:
-    key = counter.stream_key(3, CAMPAIGN.number, imseg.IMAGES)
+    key = counter.stream_key(3, CAMPAIGN.number, IMAGES)
     voxels = np.empty(64, dtype=np.float32)
     volumes.intensities(voxels, key, np.uint64(0))
     low, step = np.float32(-2.340702), np.float32(4.980494 / 2**24)
@@ -58,34 +58,34 @@ def test_numpy_reads_what_is_generated(tmp_path: Path, labels: str) -> None:
 @pytest.mark.parametrize("fit", ["at-least", "at-most", "nearest"])
 @pytest.mark.parametrize("size", [10_486_016, 33_333_333, 1_234_567_891])
 def test_the_size_is_that_of_the_request(fit: str, size: int) -> None:
-    total = catalogue.plan(configure(size=size, fit=fit), size, World(None)).size
+    total = catalogue.make_plan(configure(size=size, fit=fit), size, World(None)).size
     assert abs(total - size) < 5000
     assert {"at-least": total >= size, "at-most": total <= size, "nearest": True}[fit]
 
 
 def test_the_original_sizes_are_drawn_from_its_ranges() -> None:
-    config = build(GenerateConfig, [Layer("test", {"workload": "imseg", "size": "60GB"})])
-    shapes = np.array([imseg.shape(config, number) for number in range(400)])
+    config = build(BenchGenerateConfig, [Layer("test", {"workload": "imseg", "size": "60GB"})])
+    shapes = np.array([case_shape(config, number) for number in range(400)])
     assert (shapes.min(axis=0) >= [128, 186, 186]).all() and (shapes.max(axis=0) <= [471, 444, 444]).all()
     assert (shapes[:, 1] == shapes[:, 2]).all()
-    # mean 156,960,462 bytes and deviation 91 MB of the original's law, over 400 cases
+    # mean 156,960,462 bytes and deviation 91 MB of the original's distribution, over 400 cases
     assert abs((5 * shapes.prod(axis=1)).mean() - 156_960_206) < 4 * 91.07e6 / 20
 
 
 def test_the_normal_sizes_have_the_moments_of_kits19() -> None:
-    config = build(GenerateConfig, [Layer("test", {"workload": "imseg", "size": "1GB", "case_sizes": "normal"})])
-    sizes = [5 * int(np.prod(imseg.shape(config, number))) for number in range(2000)]
+    config = build(BenchGenerateConfig, [Layer("test", {"workload": "imseg", "size": "1GB", "case_sizes": "normal"})])
+    sizes = [5 * int(np.prod(case_shape(config, number))) for number in range(2000)]
     assert abs(np.mean(sizes) - 146.6e6) < 6e6
     assert abs(np.std(sizes) - 68.3e6) < 8e6
 
 
 def test_a_request_below_a_case_is_refused() -> None:
-    with pytest.raises(ConfigError, match="less than the smallest data set"):
-        catalogue.plan(configure(size="10MB"), 10**7, World(None))
+    with pytest.raises(ConfigError, match="less than the smallest dataset"):
+        catalogue.make_plan(configure(size="10MB"), 10**7, World(None))
 
 
 def test_any_range_of_a_file_is_made_by_itself() -> None:
-    file = catalogue.plan(configure(size="11MB", labels="blobs"), 11 * 10**6, World(None)).files[1]
+    file = catalogue.make_plan(configure(size="11MB", labels="blobs"), 11 * 10**6, World(None)).files[1]
     whole = np.zeros(file.size + 2 * MARGIN, dtype=np.uint8)
     file.fill(0, file.size, whole, MARGIN)
     random = np.random.default_rng(1)

@@ -86,7 +86,7 @@ def test_the_same_trace_is_1_exactly_whenever_it_ran_and_whatever_its_files_are_
     assert compared(a, b) == 1.0
 
 
-def test_same_law_other_seed_and_other_workload():
+def test_same_distribution_other_seed_and_other_workload():
     a = images(1)
     assert compared(a, images(2)) >= 0.95
     assert compared(a, images(3, files=800)) >= 0.95

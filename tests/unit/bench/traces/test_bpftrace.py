@@ -6,7 +6,7 @@ import pytest
 
 from scimill.bench.params import TraceConfig
 from scimill.bench.traces import bpftrace
-from scimill.bench.traces.bpftrace import ENTRIES, Bpftrace, text
+from scimill.bench.traces.bpftrace import ENTRIES, Bpftrace, program_for
 from scimill.bench.traces.formats import read_trace
 from scimill.bench.traces.recording import find_tracer, record
 from scimill.errors import ConfigError, InputError
@@ -102,8 +102,8 @@ def test_the_program_has_the_calls_that_the_kernel_has(tmp_path, monkeypatch):
     for name in set(ENTRIES) - {"open", "creat", "dup2"}:
         (tmp_path / "syscalls" / f"sys_enter_{name}").mkdir(parents=True)
     monkeypatch.setattr(bpftrace, "FOLDERS", (tmp_path / "none", tmp_path))
-    program = bpftrace.program()
-    assert program == text([name for name in ENTRIES if name not in ("open", "creat", "dup2")])
+    program = bpftrace.program_for_kernel()
+    assert program == program_for([name for name in ENTRIES if name not in ("open", "creat", "dup2")])
     assert "sys_enter_openat " in program
     assert "sys_enter_open " not in program
     for form, values in re.findall(r'printf\("(.*?)", (.*?)\);', program):
@@ -113,7 +113,7 @@ def test_the_program_has_the_calls_that_the_kernel_has(tmp_path, monkeypatch):
 def test_without_tracepoints_or_bpftrace(tmp_path, monkeypatch):
     monkeypatch.setattr(bpftrace, "FOLDERS", (tmp_path / "none",))
     with pytest.raises(ConfigError, match="the tracepoints of the kernel cannot be seen"):
-        bpftrace.program()
+        bpftrace.program_for_kernel()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="bpftrace is not installed"):
         record(TraceConfig(tracer="bpftrace"), tmp_path / "trace.csv", ("true",), overwrite=False)

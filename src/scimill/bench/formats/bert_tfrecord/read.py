@@ -2,31 +2,31 @@
 
 import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numba import njit
 
-from scimill.bench.dataset.pieces import Change, Changes, Taken, reading
+from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.bert_tfrecord.write import USUAL_FILES
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.counter import low_half, word
 from scimill.bench.kernels.perturbation import happens, shuffle_tokens
-from scimill.bench.kernels.scaling import Picks, part_of, split
+from scimill.bench.kernels.scaling import Picks, slice_picks, split_into_files
+from scimill.bench.kernels.sequences import masked
 from scimill.parallel.world import World
 from scimill.store.checksums import crc32c
 from scimill.store.direct import Bytes
 
 PATTERNS = "part*, eval*"
 HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum
-CRC_SHIFT, CRC_ADDED = 15, 0xA282EAD8  # the masking of checksums in a TFRecord file
 PIECES_PER_FILE = 256
-USUAL_FILES = 500  # of the real set, whose number stands in every name
 FEATURES = (
-    # name, values; the names differ in their lengths, by which they are told apart
+    # name, values; each name has a length of its own, by which it is recognised
     ("input_ids", 512), ("input_mask", 512), ("segment_ids", 512), ("masked_lm_positions", 76), ("masked_lm_ids", 76),
     ("masked_lm_weights", 76), ("next_sentence_labels", 1),
 )  # fmt: skip
@@ -35,12 +35,7 @@ NAMES = np.frombuffer(b"".join(name.ljust(20).encode() for name, _ in FEATURES),
 COUNTS = np.array([count for _, count in FEATURES])
 FLOATS = 5  # the feature that holds floats
 TOKENS, PLACES = 0, 3  # those that hold tokens and the places of masked ones
-REASONS = ("", "is no Example", "lacks features of bert", "has features of another length than bert's")
-
-
-def masked(crc: int) -> int:
-    """Checksum as TFRecord files store it."""
-    return (((crc >> CRC_SHIFT) | (crc << (32 - CRC_SHIFT))) + CRC_ADDED) & 0xFFFFFFFF
+REASONS = ("", "is not an Example", "lacks features of bert", "has features of a length that bert does not have")
 
 
 @njit(cache=True)
@@ -91,16 +86,16 @@ def find_features(data: Bytes, start: int, stop: int, spans: Integers) -> int:
         feature, feature_end = _inside(data, name_end, entry_end, 18) if name >= 0 else (-1, -1)
         if feature < 0:
             return 1
-        number = _known(data, name, name_end)
+        number = _feature_number(data, name, name_end)
         if number >= 0:
             values, values_end = _inside(data, feature, feature_end, 18 if number == FLOATS else 26)
             spans[number, 0], spans[number, 1] = _inside(data, values, values_end, 10) if values >= 0 else (-1, -1)
         at = entry_end
-    return _judge(data, spans)
+    return _check(data, spans)
 
 
 @njit(cache=True)
-def _known(data: Bytes, name: int, name_end: int) -> int:
+def _feature_number(data: Bytes, name: int, name_end: int) -> int:
     """Return the number of a feature by its name, -1 for none of ours."""
     for number in range(len(NAME_LENGTHS)):
         if NAME_LENGTHS[number] == name_end - name:
@@ -112,7 +107,7 @@ def _known(data: Bytes, name: int, name_end: int) -> int:
 
 
 @njit(cache=True)
-def _judge(data: Bytes, spans: Integers) -> int:
+def _check(data: Bytes, spans: Integers) -> int:
     """Whether all features are there, with all their values."""
     for number in range(len(spans)):
         begin, end = spans[number, 0], spans[number, 1]
@@ -185,12 +180,12 @@ def records(content: Bytes) -> tuple[Integers, Integers]:
     return begin, np.append(begin[1:], at + HEADER) - HEADER - FOOTER
 
 
-class Sequences:
-    """A scanned data set of files ``part*`` and ``eval*``."""
+class TfrecordFiles:
+    """A scanned dataset of files ``part*`` and ``eval*``."""
 
     format, record, unit = "tfrecord", "record", 1
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[DatasetPart]) -> None:
         self.parts = parts
 
     def _content(self, part: int, piece: int) -> Bytes:
@@ -198,8 +193,8 @@ class Sequences:
         file, offset, size = (int(column[piece]) for column in (here.pieces.file, here.pieces.offset, here.pieces.size))
         return source.read_bytes(here.files[file], offset, size)
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its records are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the records of one piece."""
         content = self._content(part, piece)
         if cut is not None:
             content = _chosen(content, cut)
@@ -209,7 +204,7 @@ class Sequences:
             starts, stops = records(content)
             shuffle_records(content, starts, stops, change.key, change.repeat)
             _sign(content, starts, stops)
-        return {"": content}
+        return content
 
     def lengths(self, part: int, piece: int) -> Integers:
         """Bytes of each record of a piece, with its frame."""
@@ -222,15 +217,17 @@ class Sequences:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """Training files ``part-00000-of-00500`` as large as the source's are, and one evaluation file."""
-        make = reading(self.read, changes)
+        read = pick_reader(self.read, changes)
         found = []
         for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
-            slices = split(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+            slices = (
+                split_into_files(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+            )
             names = [f"part-{i:05}-of-{max(USUAL_FILES, len(slices)):05}" for i in range(len(slices))]
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
-                content = part_of(taken, chosen)
-                found.append(DataFile(name, int(content.records.sum()), (Taken(number, content, make, ""),)))
+                content = slice_picks(taken, chosen)
+                found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, read),)))
         return found
 
 
@@ -248,12 +245,12 @@ def _sign(content: Bytes, starts: Integers, stops: Integers) -> None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The files of a data set, those for training first."""
+    """The files of a dataset, those for training first."""
     return [*sorted(folder.glob("part*")), *sorted(folder.glob("eval*"))]
 
 
-def scan(folder: Path, skip_damaged: bool, world: World) -> Sequences:
-    """Look at every record of a data set, a file at a time on each rank; collective.
+def scan(folder: Path, skip_damaged: bool, world: World) -> TfrecordFiles:
+    """Check every record of a dataset, a file at a time on each rank; collective.
 
     Raises
     ------
@@ -261,17 +258,19 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Sequences:
 
     """
     paths = world.on_root(find, folder)
-    found = source.in_parallel(world, [partial(scan_file, path) for path in paths])
-    source.tell([defect for scanned in found for defect in scanned.defects], folder, world, skip_damaged)
+    found = source.run_in_parallel(world, [partial(scan_file, path) for path in paths])
+    source.report_defects([defect for scanned in found for defect in scanned.defects], folder, world, skip_damaged)
     sound = [(path, scanned) for path, scanned in zip(paths, found, strict=True) if not scanned.defects]
     training = [one for one in sound if one[0].name.startswith("part")]
     evaluation = [one for one in sound if one not in training]
-    return Sequences(source.usable([part("training", training), part("evaluation", evaluation)], folder, world))
+    return TfrecordFiles(
+        source.usable_parts([_part("training", training), _part("evaluation", evaluation)], folder, world)
+    )
 
 
-def scan_file(path: Path) -> Scanned:
+def scan_file(path: Path) -> FileScan:
     """Check the frame, the checksums and the features of every record of a file."""
-    found, size = Scanned(), path.stat().st_size
+    found, size = FileScan(), path.stat().st_size
     if not size:
         found.defects.append(Defect(path.name, "empty"))
         return found
@@ -284,11 +283,11 @@ def scan_file(path: Path) -> Scanned:
     return found
 
 
-def _scan(name: str, content: Bytes, found: Scanned) -> None:
+def _scan(name: str, content: Bytes, found: FileScan) -> None:
     """Find the pieces of a file, up to its first defect."""
     view, spans = content.data, np.empty((7, 2), dtype=np.int64)
     step = max(1, min(len(content) // PIECES_PER_FILE, source.PIECE_BYTES))
-    at = begun = count = number = 0
+    at = piece_start = count = number = 0
     while at < len(content):
         end = _record_end(view, at)
         reason = 0 if end < 0 else find_features(content, at + HEADER, end - FOOTER, spans)
@@ -297,9 +296,9 @@ def _scan(name: str, content: Bytes, found: Scanned) -> None:
             found.defects.append(Defect(name, f"record {number + 1:,}, at byte {at:,}, {what}"))
             return
         at, count, number = end, count + 1, number + 1
-        if at - begun >= step or at == len(content):
-            found.add(begun, at - begun, count)
-            begun, count = at, 0
+        if at - piece_start >= step or at == len(content):
+            found.add(piece_start, at - piece_start, count)
+            piece_start, count = at, 0
 
 
 def _record_end(view: memoryview, at: int) -> int:
@@ -314,7 +313,5 @@ def _record_end(view: memoryview, at: int) -> int:
     return end if stored == masked(crc32c(view[at + HEADER : end - FOOTER])) else -1
 
 
-def part(name: str, scanned: Sequence[tuple[Path, Scanned]]) -> Part:
-    """Return the part that consists of some files."""
-    pieces = source.together(list(enumerate(found for _, found in scanned)))
-    return Part(name, tuple(path for path, _ in scanned), pieces, source.capacities(pieces, len(scanned)))
+def _part(name: str, scanned: Sequence[tuple[Path, FileScan]]) -> DatasetPart:
+    return source.make_part(name, [path for path, _ in scanned], [scan for _, scan in scanned])

@@ -6,17 +6,17 @@ it is joined from those of the blocks and written last.
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.dlrm_bin.write import companion, feature_counts
-from scimill.bench.formats.imseg_npy.write import header
-from scimill.bench.params import Plannable, block_size_of
+from scimill.bench.formats.npy import npy_header
+from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
 from scimill.store.checksums import CRC32, all_joined, crc32
 from scimill.store.direct import Bytes
@@ -27,7 +27,7 @@ DTYPE = "<i8"
 
 # The layout of zip files is that of APPNOTE.TXT 6.3.10 (PKWARE), with the fields of zip64 for every member.
 _LOCAL, _CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
-_VERSION, _NOTHING16, _NOTHING32 = 45, 0xFFFF, 0xFFFFFFFF
+_VERSION, _NOTHING = 45, 0xFFFFFFFF
 _DATE = 0x21  # 1 January 1980, the earliest: no clock in the bytes
 _PADDING = 0xD935  # extra field of padding, as Android's zipalign writes it
 _LOCAL_CRC, _CENTRAL_CRC = 14, 16  # bytes from the header's start
@@ -43,21 +43,21 @@ class Member:
     offset: int
 
     @cached_property
-    def npy_header(self) -> bytes:
+    def array_header(self) -> bytes:
         """Header of the array."""
         width = self.span[1] - self.span[0]
-        return header((self.rows,) if width == 1 else (self.rows, width), DTYPE)
+        return npy_header((self.rows,) if width == 1 else (self.rows, width), DTYPE)
 
     @cached_property
     def data(self) -> int:
         """First byte of the array's values: the first multiple that the headers before it leave free."""
-        least = self.offset + _LOCAL.size + len(self.name) + 20 + 4 + len(self.npy_header)
+        least = self.offset + _LOCAL.size + len(self.name) + 20 + 4 + len(self.array_header)
         return -(-least // ALIGNMENT) * ALIGNMENT
 
     @cached_property
     def start(self) -> int:
         """First byte of the member's content, which is what its CRC covers."""
-        return self.data - len(self.npy_header)
+        return self.data - len(self.array_header)
 
     @cached_property
     def stop(self) -> int:
@@ -69,15 +69,15 @@ class Member:
         size = self.stop - self.start
         padding = self.start - self.offset - _LOCAL.size - len(self.name) - 20 - 4
         extra = struct.pack("<2H2Q2H", 1, 16, size, size, _PADDING, padding) + bytes(padding)
-        fields = (_VERSION, 0, 0, 0, _DATE, 0, _NOTHING32, _NOTHING32, len(self.name), len(extra))
-        return _LOCAL.pack(b"PK\3\4", *fields) + self.name.encode() + extra + self.npy_header
+        fields = (_VERSION, 0, 0, 0, _DATE, 0, _NOTHING, _NOTHING, len(self.name), len(extra))
+        return _LOCAL.pack(b"PK\3\4", *fields) + self.name.encode() + extra + self.array_header
 
     def central_header(self) -> bytes:
         """Its row in the directory at the end of the file; the CRC is 0."""
         size = self.stop - self.start
         extra = struct.pack("<2H3Q", 1, 24, size, size, self.offset)
-        sizes = (0, _NOTHING32, _NOTHING32, len(self.name), len(extra))
-        fields = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0o600 << 16, _NOTHING32)
+        sizes = (0, _NOTHING, _NOTHING, len(self.name), len(extra))
+        fields = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0o600 << 16, _NOTHING)
         return _CENTRAL.pack(b"PK\1\2", *fields) + self.name.encode() + extra
 
 
@@ -96,7 +96,7 @@ def directory(found: list[Member]) -> bytes:
     end = start + len(rows)
     record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, _VERSION, _VERSION, 0, 0, count, count, len(rows), start)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
-    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(rows), _NOTHING32, 0)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(rows), _NOTHING, 0)
     return rows + record + locator + last
 
 
@@ -131,7 +131,7 @@ class NpzFile(DataFile):
         return found
 
 
-def plan(config: Plannable, request: int, world: World) -> Plan:
+def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``day_0_reordered.npz`` and so on, with the counts of rows and of values that the trainer opens."""
     del world
     counts, most = feature_counts(), config.rows_per_file
@@ -143,8 +143,11 @@ def plan(config: Plannable, request: int, world: World) -> Plan:
         return size + counts.size + row_counts(shares(rows, most)).size
 
     rows = fit_count(total, request, config.fit, "row", 320)
-    files = [_file(config, number, number * most, part) for number, part in enumerate(shares(rows, most))]
-    return Plan((*files, row_counts(shares(rows, most)), counts), block_size_of(config))
+    files = [
+        npz_file(number, part, [dlrm.columns(config, DTYPE, span, number * most, part) for _, span in MEMBERS])
+        for number, part in enumerate(shares(rows, most))
+    ]
+    return DatasetPlan((*files, row_counts(shares(rows, most)), counts), block_size_of(config))
 
 
 def size_of(rows: int) -> int:
@@ -158,10 +161,11 @@ def row_counts(rows: Sequence[int]) -> DataFile:
     return companion("day_day_count.npz", "total_per_file", np.array(rows, dtype=np.int64))
 
 
-def _file(config: Plannable, number: int, first: int, rows: int) -> NpzFile:
+def npz_file(number: int, rows: int, contents: Iterable[FileSegment]) -> NpzFile:
+    """Return a file of these rows, from the content of each member."""
     found = members(rows)
-    segments: list[Segment] = []
-    for member in found:
-        segments += [Fixed(member.local_header()), dlrm.columns(config, DTYPE, member.span, first, rows)]
-    segments.append(Fixed(directory(found)))
+    segments: list[FileSegment] = []
+    for member, content in zip(found, contents, strict=True):
+        segments += [KnownBytes(member.local_header()), content]
+    segments.append(KnownBytes(directory(found)))
     return NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))

@@ -5,18 +5,18 @@ column lie follows from the footer, so that any rank can write any range of a fi
 """
 
 import dataclasses
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scimill.bench.dataset.plan import DataFile, Fixed, Plan, Segment, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.dlrm import NAMES
 from scimill.bench.formats.dlrm_bin.write import ROW_BYTES
-from scimill.bench.params import Plannable, block_size_of
+from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
 
 GROUP_ROWS = 2**18  # rows of a row group: 1 MiB of each column, one page
@@ -37,15 +37,17 @@ class Template:
         return sum(map(len, self.structure)) + 4 * sum(rows for _, _, rows in self.values)
 
 
-def plan(config: Plannable, request: int, world: World) -> Plan:
+def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``day_0.parquet`` and so on; rank 0 asks pyarrow for their structure."""
     count, templates = world.on_root(_fit, config, request)
-    parts = shares(count, config.rows_per_file)
-    files = [_file(config, number, rows, templates[rows]) for number, rows in enumerate(parts)]
-    return Plan(tuple(files), block_size_of(config))
+    files = [
+        parquet_file(number, rows, templates[rows], partial(_values, config, number * config.rows_per_file))
+        for number, rows in enumerate(shares(count, config.rows_per_file))
+    ]
+    return DatasetPlan(tuple(files), block_size_of(config))
 
 
-def _fit(config: Plannable, request: int) -> tuple[int, dict[int, Template]]:
+def _fit(config: PlanConfig, request: int) -> tuple[int, dict[int, Template]]:
     """Return the number of rows, and the structure of files of each number of rows that occurs."""
     most = config.rows_per_file
 
@@ -60,12 +62,18 @@ def _fit(config: Plannable, request: int) -> tuple[int, dict[int, Template]]:
     return count, {rows: template(rows) for rows in set(shares(count, most))}
 
 
-def _file(config: Plannable, number: int, rows: int, structure: Template) -> DataFile:
-    segments: list[Segment] = []
-    for piece, (column, row, length) in zip(structure.structure, structure.values, strict=False):
-        first = number * config.rows_per_file + row
-        segments += [Fixed(piece), dlrm.columns(config, "<i4", (column, column + 1), first, length)]
-    return DataFile(f"day_{number}.parquet", rows, (*segments, Fixed(structure.structure[-1])))
+def _values(config: PlanConfig, start: int, column: int, first: int, rows: int) -> FileSegment:
+    return dlrm.columns(config, "<i4", (column, column + 1), start + first, rows)
+
+
+def parquet_file(
+    number: int, rows: int, structure: Template, content: Callable[[int, int, int], FileSegment]
+) -> DataFile:
+    """Return a file of this structure; `content` makes the values of (column, first row, number of rows)."""
+    segments: list[FileSegment] = []
+    for piece, place in zip(structure.structure, structure.values, strict=False):
+        segments += [KnownBytes(piece), content(*place)]
+    return DataFile(f"day_{number}.parquet", rows, (*segments, KnownBytes(structure.structure[-1])))
 
 
 @lru_cache(maxsize=64)

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.pieces import Change, Changes, Taken, Window, reading
-from scimill.bench.dataset.plan import DataFile, Fixed, Segment
+from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, SegmentRange, pick_reader
+from scimill.bench.dataset.plan import DataFile, FileSegment, KnownBytes, SizeOnly
 from scimill.bench.formats import dlrm, source
-from scimill.bench.formats.dlrm_arrays import npy as triplet
 from scimill.bench.formats.dlrm_arrays import npz
-from scimill.bench.formats.dlrm_bin.read import turned
-from scimill.bench.formats.imseg_npy.write import header
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.dlrm_arrays.npy import ARRAYS, npy_files
+from scimill.bench.formats.dlrm_bin.read import change_rows
+from scimill.bench.formats.npy import read_npy_header
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.scaling import Picks
 from scimill.parallel.world import World
 from scimill.store.direct import Bytes
@@ -33,8 +33,8 @@ Rows = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One array of a data set: its name, its columns of a row, its type in the output."""
+class ColumnGroup:
+    """One array of a dataset: its name, its columns of a row, its type in the output."""
 
     name: str
     span: tuple[int, int]
@@ -51,13 +51,13 @@ class Stream:
         return self.width * np.dtype(self.dtype).itemsize
 
 
-NPZ = tuple(Stream(name.removesuffix(".npy"), span, npz.DTYPE) for name, span in npz.MEMBERS)
-PARQUET = tuple(Stream(name, (column, column + 1), "<i4") for column, name in enumerate(dlrm.NAMES))
-NPY = tuple(Stream(name, span, dtype) for name, dtype, span in triplet.ARRAYS)
+NPZ = tuple(ColumnGroup(name.removesuffix(".npy"), span, npz.DTYPE) for name, span in npz.MEMBERS)
+PARQUET = tuple(ColumnGroup(name, (column, column + 1), "<i4") for column, name in enumerate(dlrm.NAMES))
+NPY = tuple(ColumnGroup(name, span, dtype) for name, dtype, span in ARRAYS)
 
 
 @dataclass(frozen=True)
-class Array:
+class StoredArray:
     """An array in a file: `offset` of its values, -1 where they are compressed and so read all at once."""
 
     path: Path
@@ -84,16 +84,16 @@ def _whole(path: Path, member: str) -> Rows:
 
 
 @dataclass(frozen=True)
-class ParquetColumn(Array):
-    """A column of a parquet file; `groups` are the first rows of its row groups, and their end."""
+class ParquetColumn(StoredArray):
+    """A column of a parquet file; `row_groups` are the first rows of its row groups, and their end."""
 
-    groups: tuple[int, ...] = ()
+    row_groups: tuple[int, ...] = ()
 
     def rows(self, first: int, count: int) -> Rows:
         """Rows [first, first + count), shape (count, 1)."""
-        low, high = bisect_right(self.groups, first) - 1, bisect_left(self.groups, first + count)
+        low, high = bisect_right(self.row_groups, first) - 1, bisect_left(self.row_groups, first + count)
         found = np.concatenate([_group_column(self.path, group, self.member) for group in range(low, high)])
-        return found[first - self.groups[low] :][:count].reshape(-1, 1)
+        return found[first - self.row_groups[low] :][:count].reshape(-1, 1)
 
 
 @lru_cache(maxsize=2 * len(PARQUET))
@@ -111,7 +111,7 @@ def read_parquet(path: Path, column: int) -> ParquetColumn:
 
     Raises
     ------
-    ValueError : the file is no parquet file (pyarrow.ArrowInvalid), or has not all 40 columns.
+    ValueError : it is not a parquet file (pyarrow.ArrowInvalid), or does not have 40 columns.
 
     """
     import pyarrow.parquet as pq
@@ -125,60 +125,60 @@ def read_parquet(path: Path, column: int) -> ParquetColumn:
     return ParquetColumn(path, field.name, -1, (metadata.num_rows,), dtype, tuple(groups))
 
 
-def read_array(path: Path, member: str) -> Array:
+def read_array(path: Path, member: str) -> StoredArray:
     """Read the header of an array: of the .npy file, or of a member of an .npz file.
 
     Raises
     ------
-    ValueError, KeyError, zipfile.BadZipFile : it is none, or there is no such member.
+    ValueError, KeyError, zipfile.BadZipFile : it is not an array, or there is no such member.
 
     """
     if path.suffix == ".npy":
         with path.open("rb") as file:
-            return _array(path, "", file, 0)
+            return _array(path, "", file)
     with zipfile.ZipFile(path) as archive:
         entry = archive.getinfo(f"{member}.npy")
         with archive.open(entry) as file:
-            array = _array(path, member, file, 0)
+            array = _array(path, member, file)
         if entry.compress_type != zipfile.ZIP_STORED:
-            return Array(path, member, -1, array.shape, array.dtype)
+            return StoredArray(path, member, -1, array.shape, array.dtype)
     lengths = source.read_bytes(path, entry.header_offset + LENGTHS_AT, 4).view("<u2")
     start = entry.header_offset + LOCAL_HEADER + int(lengths.sum())
-    return Array(path, member, start + array.offset, array.shape, array.dtype)
+    return StoredArray(path, member, start + array.offset, array.shape, array.dtype)
 
 
-def _array(path: Path, member: str, file: Any, start: int) -> Array:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(file)
+def _array(path: Path, member: str, file: Any) -> StoredArray:
+    shape, is_fortran, dtype = read_npy_header(file)
     if is_fortran:
         raise ValueError("is in Fortran order")
     if dtype.hasobject:
         raise ValueError("holds Python objects")
-    return Array(path, member, start + file.tell(), shape, dtype.str)
+    return StoredArray(path, member, file.tell(), shape, dtype.str)
 
 
-class Columns:
-    """A scanned data set of several arrays per file."""
+class ArrayFiles:
+    """A scanned dataset of several arrays per file."""
 
     record = "row"
 
     def __init__(
-        self, form: str, folder: Path, parts: Sequence[Part], arrays: Mapping[tuple[Path, str], Array]
+        self, form: str, folder: Path, parts: Sequence[DatasetPart], arrays: Mapping[tuple[Path, str], StoredArray]
     ) -> None:
         self.format, self.parts, self._arrays = form, parts, arrays
-        self._streams = STREAMS[form]
-        self.unit = sum(stream.row_bytes for stream in self._streams)
+        self._groups = GROUPS[form]
+        self.unit = sum(group.row_bytes for group in self._groups)
         path = folder / COMPANION
-        self._companions = [DataFile(COMPANION, 0, (Fixed(path.read_bytes()),))] if path.exists() else []
+        self._companions = [DataFile(COMPANION, 0, (KnownBytes(path.read_bytes()),))] if path.exists() else []
 
-    def read(self, stream: Stream, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one array's rows of a piece; they are the stream ""."""
+    def read(self, group: ColumnGroup, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read one array's rows of a piece."""
         here = self.parts[part]
         file, offset, count = (int(c[piece]) for c in (here.pieces.file, here.pieces.offset, here.pieces.records))
-        rows = self._arrays[here.files[file], stream.name].rows(offset, count).astype(stream.dtype)
-        rows = turned(rows if cut is None else rows[cut], change, fixed=int(stream.span[0] == 0), seed=stream.span[0])
-        return {"": np.ascontiguousarray(rows).view(np.uint8).reshape(-1)}
+        rows = self._arrays[here.files[file], group.name].rows(offset, count).astype(group.dtype)
+        rows = change_rows(
+            rows if cut is None else rows[cut], change, fixed=int(group.span[0] == 0), seed=group.span[0]
+        )
+        return np.ascontiguousarray(rows).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
         """One for each row: sizes are counted in rows."""
@@ -191,24 +191,23 @@ class Columns:
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """Files of as many rows as the input's have."""
         (taken,) = picks
-        segments = {
-            stream: Taken(0, taken, reading(partial(self.read, stream), changes), "", stream.row_bytes)
-            for stream in self._streams
-        }
-        return self._files(int(taken.records.sum()), segments)
+        contents = [
+            PickedBytes(0, taken, pick_reader(partial(self.read, group), changes), group.row_bytes)
+            for group in self._groups
+        ]
+        return self._files(int(taken.records.sum()), contents)
 
-    def _files(self, rows: int, segments: Mapping[Stream, Taken] | None) -> list[DataFile]:
-        """The files of so many rows; without segments, to learn their sizes."""
+    def _files(self, rows: int, contents: Sequence[PickedBytes] | None) -> list[DataFile]:
+        """The files of so many rows; without contents, to learn their sizes."""
         counts, files = self._rows_per_file(rows), []
         starts = accumulate(counts, initial=0)
         for number, (first, count) in enumerate(zip(starts, counts, strict=False)):
-            contents = {
-                stream: Window(segments[stream], first * stream.row_bytes, count * stream.row_bytes)
-                if segments
-                else _Unmade(count * stream.row_bytes)
-                for stream in self._streams
-            }
-            files += FILES[self.format](number, count, contents)
+            sizes = [group.row_bytes for group in self._groups]
+            segments: list[FileSegment] = [SizeOnly(count * size) for size in sizes]
+            if contents:
+                each = zip(contents, sizes, strict=True)
+                segments = [SegmentRange(content, first * size, count * size) for content, size in each]
+            files += FILES[self.format](number, count, segments)
         count_file = [npz.row_counts(counts)] if self.format == "npz" else []
         return [*files, *count_file, *self._companions]
 
@@ -222,62 +221,33 @@ class Columns:
         return counts
 
 
-@dataclass(frozen=True)
-class _Unmade:
-    """A segment of which only the size matters."""
-
-    size: int
-
-    def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Leave the bytes as they are."""
+def _npz_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[DataFile]:
+    return [npz.npz_file(number, rows, contents)]
 
 
-def npz_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
-    """Return ``day_0_reordered.npz`` and so on."""
-    found, segments = npz.members(rows), []
-    for member, content in zip(found, contents.values(), strict=True):
-        segments += [Fixed(member.local_header()), content]
-    segments.append(Fixed(npz.directory(found)))
-    return [npz.NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))]
+def _parquet_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[DataFile]:
+    from scimill.bench.formats.dlrm_arrays import parquet  # here, as pyarrow takes much memory
+
+    def content(column: int, first: int, count: int) -> FileSegment:
+        return SegmentRange(contents[column], first * 4, count * 4)
+
+    return [parquet.parquet_file(number, rows, parquet.template(rows), content)]
 
 
-def npy_files(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
-    """Return ``day_0_dense.npy``, ``day_0_sparse.npy``, ``day_0_labels.npy`` and so on."""
-    return [
-        DataFile(
-            f"day_{number}_{stream.name}.npy",
-            rows if stream.span[0] == 0 else 0,
-            (Fixed(header((rows, stream.width), stream.dtype)), content),
-        )
-        for stream, content in contents.items()
-    ]
+GROUPS = {"npz": NPZ, "npy": NPY, "parquet": PARQUET}
+FILES = {"npz": _npz_files, "npy": npy_files, "parquet": _parquet_files}
 
 
-def parquet_file(number: int, rows: int, contents: Mapping[Stream, Segment]) -> list[DataFile]:
-    """Return ``day_0.parquet`` and so on."""
-    from scimill.bench.formats.dlrm_arrays import (
-        parquet,  # here, as pyarrow takes memory that the other formats do not need
-    )
-
-    structure, streams = parquet.template(rows), list(contents)
-    segments: list[Segment] = []
-    for piece, (column, first, count) in zip(structure.structure, structure.values, strict=False):
-        segments += [Fixed(piece), Window(contents[streams[column]], first * 4, count * 4)]
-    return [DataFile(f"day_{number}.parquet", rows, (*segments, Fixed(structure.structure[-1])))]
-
-
-STREAMS = {"npz": NPZ, "npy": NPY, "parquet": PARQUET}
-FILES = {"npz": npz_file, "npy": npy_files, "parquet": parquet_file}
-
-
-def scan_arrays(path: Path, streams: Sequence[Stream], form: str) -> tuple[dict[tuple[Path, str], Array], list[Defect]]:
+def scan_arrays(
+    path: Path, groups: Sequence[ColumnGroup], form: str
+) -> tuple[dict[tuple[Path, str], StoredArray], list[Defect]]:
     """Read the headers of the arrays of one file, or of one triplet by its first file."""
     arrays, defects = {}, []
-    for stream in streams:
-        place = path if form == "npz" else path.with_name(path.name.replace("_dense", f"_{stream.name}"))
-        where = place.name if form == "npy" else f"{place.name}, {stream.name}"
+    for group in groups:
+        place = path if form == "npz" else path.with_name(path.name.replace("_dense", f"_{group.name}"))
+        where = place.name if form == "npy" else f"{place.name}, {group.name}"
         try:
-            array = read_parquet(place, stream.span[0]) if form == "parquet" else read_array(place, stream.name)
+            array = read_parquet(place, group.span[0]) if form == "parquet" else read_array(place, group.name)
         except FileNotFoundError:
             defects.append(Defect(where, "is missing"))
         except KeyError:
@@ -285,8 +255,8 @@ def scan_arrays(path: Path, streams: Sequence[Stream], form: str) -> tuple[dict[
         except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             defects.append(Defect(where, f"is damaged: {error}"))
         else:
-            arrays[path, stream.name] = array
-            if what := wrong_shape(array, stream):
+            arrays[path, group.name] = array
+            if what := describe_shape_defect(array, group):
                 defects.append(Defect(where, what))
     rows = {array.shape[0] for array in arrays.values() if array.shape}
     if not defects and len(rows) > 1:
@@ -294,59 +264,56 @@ def scan_arrays(path: Path, streams: Sequence[Stream], form: str) -> tuple[dict[
     return arrays, defects
 
 
-def wrong_shape(array: Array, stream: Stream) -> str:
-    """Say what of an array the trainer would refuse; empty if nothing."""
-    kinds = "fi" if stream.dtype != "<i4" else "i"
+def describe_shape_defect(array: StoredArray, group: ColumnGroup) -> str:
+    """Describe what of an array the trainer would refuse; empty if nothing."""
+    kinds = "fi" if group.dtype != "<i4" else "i"
     if np.dtype(array.dtype).kind not in kinds or not np.dtype(array.dtype).isnative:
         return f"has dtype {np.dtype(array.dtype)}"
-    if array.shape[1:] != (stream.width,) and not (stream.width == 1 and array.shape[1:] == ()):
-        return f"has shape {array.shape}, not (rows, {stream.width})"
+    if array.shape[1:] != (group.width,) and not (group.width == 1 and array.shape[1:] == ()):
+        return f"has shape {array.shape}, not (rows, {group.width})"
     end = array.offset + int(np.prod(array.shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
     if array.offset >= 0 and end > array.path.stat().st_size:
         return f"is {end - array.path.stat().st_size:,} bytes too short"
     return "" if array.shape[0] else "is empty"
 
 
-class _Kind:
-    """What a module of inputs offers, for one of the two formats."""
+class ArrayReader:
+    """Finds and scans the files of one format, as the modules of the other formats do."""
 
-    def __init__(self, form: str, pattern: str, streams: Sequence[Stream]) -> None:
+    def __init__(self, form: str, pattern: str, groups: Sequence[ColumnGroup]) -> None:
         self.PATTERNS = pattern
-        self._form, self._streams = form, streams
+        self._form, self._groups = form, groups
         self._name = re.compile(r"(?:train_)?" + pattern.replace(".", r"\.").replace("*", r"(\d+)"))
 
     def find(self, folder: Path) -> list[Path]:
-        """The files of a data set, by their number; of a triplet the first one."""
+        """The files of a dataset, by their number; of a triplet the first one."""
         found = [(match, path) for path in folder.iterdir() if (match := self._name.fullmatch(path.name))]
         return [path for _, path in sorted(found, key=lambda one: (int(one[0][1]), one[1].name))]
 
-    def scan(self, folder: Path, skip_damaged: bool, world: World) -> Columns:
-        """Look at the headers of a data set; collective.
+    def scan(self, folder: Path, skip_damaged: bool, world: World) -> ArrayFiles:
+        """Read the headers of a dataset; collective.
 
         Raises
         ------
         InputError : it has defects.
 
         """
-        scanned = [(path, *scan_arrays(path, self._streams, self._form)) for path in world.on_root(self.find, folder)]
-        source.tell([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
+        scanned = [(path, *scan_arrays(path, self._groups, self._form)) for path in world.on_root(self.find, folder)]
+        source.report_defects([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
         sound = [(path, arrays) for path, arrays, defects in scanned if not defects]
-        pieces = source.together([(number, _pieces(arrays)) for number, (_, arrays) in enumerate(sound)])
-        part = Part("training", tuple(path for path, _ in sound), pieces, source.capacities(pieces, len(sound)))
+        part = source.make_part("training", [path for path, _ in sound], [_pieces(arrays) for _, arrays in sound])
         every = {key: array for _, arrays in sound for key, array in arrays.items()}
-        return Columns(self._form, folder, source.usable([part], folder, world), every)
+        return ArrayFiles(self._form, folder, source.usable_parts([part], folder, world), every)
 
 
-def _pieces(arrays: Mapping[tuple[Path, str], Array]) -> Scanned:
+def _pieces(arrays: Mapping[tuple[Path, str], StoredArray]) -> FileScan:
     """Cut the rows of a file into pieces."""
     rows = next(iter(arrays.values())).shape[0]
-    found, step = Scanned(), source.piece_length(rows, 320)
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        found.add(first, count, count)
+    found = FileScan()
+    found.add_rows(rows, 320)
     return found
 
 
-archives = _Kind("npz", "day_*_reordered.npz", NPZ)
-triplets = _Kind("npy", "day_*_dense.npy", NPY)
-tables = _Kind("parquet", "day_*.parquet", PARQUET)
+npz_reader = ArrayReader("npz", "day_*_reordered.npz", NPZ)
+npy_reader = ArrayReader("npy", "day_*_dense.npy", NPY)
+parquet_reader = ArrayReader("parquet", "day_*.parquet", PARQUET)

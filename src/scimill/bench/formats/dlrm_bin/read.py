@@ -1,6 +1,6 @@
 """The binary files of dlrm: rows of 40 int32."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,57 +8,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.pieces import Change, Changes, Taken, reading
-from scimill.bench.dataset.plan import DataFile, Fixed
+from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, pick_reader
+from scimill.bench.dataset.plan import DataFile, KnownBytes
 from scimill.bench.formats import source
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.dlrm_bin.write import ROW_BYTES
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels import perturbation
+from scimill.bench.kernels.clicks import COLUMNS
 from scimill.bench.kernels.scaling import Picks
 from scimill.parallel.world import World
 from scimill.store.direct import Bytes
 
 Rows = NDArray[Any]
 
-COLUMNS, ROW_BYTES = 40, 160
-ALIGNED_ROWS = 128  # 20480 bytes, whole pages: what is copied as it is lies at multiples of a page again
+ALIGNED_ROWS = 128  # 20480 bytes, whole pages: unchanged copies lie at multiples of a page again
 COMPANIONS = ("day_fea_count.npz",)
 PATTERNS = "*.bin"
 
 
-def turned(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
-    """Rows of another order, or with all columns but the first `fixed` turned by draws from word `seed` on."""
+def change_rows(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
+    """Reorder rows, or roll all columns but the first `fixed` by draws from word `seed` on."""
     n, columns = rows.shape
     if change.is_copy or n < 2:
         return rows
     if change.shuffled:
         return np.ascontiguousarray(rows[change.order(n)])
-    turns = perturbation.draws(change.key, seed, np.full(columns, n, dtype=np.int64))
-    turns[:fixed] = 0
+    shifts = perturbation.draws(change.key, seed, np.full(columns, n, dtype=np.int64))
+    shifts[:fixed] = 0
     words = np.ascontiguousarray(rows).view({4: np.uint32, 8: np.uint64}[rows.dtype.itemsize])
     out = np.empty_like(words)
-    perturbation.turn_columns(out, words, turns, change.key ^ np.uint64(1), change.repeat)
+    perturbation.roll_columns(out, words, shifts, change.key ^ np.uint64(1), change.repeat)
     return out.view(rows.dtype)
 
 
-class BinaryRows:
-    """A scanned data set ``*_train.bin``, ``*_test.bin``, ``*_val.bin``, or one file of another name."""
+class BinaryFiles:
+    """A scanned dataset ``*_train.bin``, ``*_test.bin``, ``*_val.bin``, or one file of another name."""
 
     format, record, unit = "bin", "row", ROW_BYTES
 
-    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
+    def __init__(self, folder: Path, parts: Sequence[DatasetPart]) -> None:
         self.parts = parts
         self._companions = [
-            DataFile(name, 0, (Fixed((folder / name).read_bytes()),)) for name in COMPANIONS if (folder / name).exists()
+            DataFile(name, 0, (KnownBytes((folder / name).read_bytes()),))
+            for name in COMPANIONS
+            if (folder / name).exists()
         ]
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its rows are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the rows of one piece."""
         here = self.parts[part]
         offset, count = int(here.pieces.offset[piece]), int(here.pieces.records[piece])
         content = source.read_bytes(here.files[0], offset * ROW_BYTES, count * ROW_BYTES)
         rows = content.view(np.int32).reshape(-1, COLUMNS)
         rows = rows if cut is None else rows[cut]
-        return {"": np.ascontiguousarray(turned(rows, change, fixed=1)).view(np.uint8).reshape(-1)}
+        return np.ascontiguousarray(change_rows(rows, change, fixed=1)).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
         """One for each row: sizes are counted in rows."""
@@ -70,30 +73,27 @@ class BinaryRows:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """One file for each part, named as it is."""
-        make = reading(self.read, changes)
+        read = pick_reader(self.read, changes)
         found = [
-            DataFile(part.files[0].name, int(taken.records.sum()), (Taken(number, taken, make, "", ROW_BYTES),))
+            DataFile(part.files[0].name, int(taken.records.sum()), (PickedBytes(number, taken, read, ROW_BYTES),))
             for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True))
         ]
         return [*found, *self._companions]
 
 
-def scan_file(path: Path) -> Scanned:
+def scan_file(path: Path) -> FileScan:
     """Cut a file into pieces by its length alone."""
-    found, size = Scanned(), path.stat().st_size
+    found, size = FileScan(), path.stat().st_size
     rows, rest = divmod(size, ROW_BYTES)
     if rest or not rows:
-        what = f"{size} bytes are no whole number of {ROW_BYTES}-byte rows" if rest else "empty"
+        what = f"{size} bytes are not a whole number of {ROW_BYTES}-byte rows" if rest else "empty"
         found.defects.append(Defect(path.name, what))
-    step = source.piece_length(rows, ROW_BYTES, step=ALIGNED_ROWS)
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        found.add(first, count, count)
+    found.add_rows(rows, ROW_BYTES, step=ALIGNED_ROWS)
     return found
 
 
 def find(folder: Path) -> list[Path]:
-    """The files of a data set, those for training first."""
+    """The files of a dataset, those for training first."""
     return sorted(folder.glob("*.bin"), key=lambda path: (not is_training(path), path.name))
 
 
@@ -102,8 +102,8 @@ def is_training(path: Path) -> bool:
     return not path.stem.endswith(("_test", "_val"))
 
 
-def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryRows:
-    """Look at a data set; collective.
+def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
+    """Scan a dataset; collective.
 
     Raises
     ------
@@ -111,18 +111,15 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryRows:
 
     """
     paths = world.on_root(find, folder)
-    found = list(zip(paths, source.in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
+    found = list(zip(paths, source.run_in_parallel(world, [partial(scan_file, path) for path in paths]), strict=True))
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:
-        defects.append(Defect(", ".join(training) or "*_train.bin", "one file for training is wanted"))
-    source.tell(defects, folder, world, skip_damaged)
-    parts = [part_of(path, scanned) for path, scanned in found if scanned.offset]
-    return BinaryRows(folder, source.usable(parts, folder, world))
-
-
-def part_of(path: Path, found: Scanned) -> Part:
-    """Return the part that a file is."""
-    name = "training" if is_training(path) else "evaluation"
-    pieces = source.together([(0, found)])
-    return Part(name, (path,), pieces, source.capacities(pieces, 1))
+        defects.append(Defect(", ".join(training) or "*_train.bin", "exactly one file for training is needed"))
+    source.report_defects(defects, folder, world, skip_damaged)
+    parts = [
+        source.make_part("training" if is_training(path) else "evaluation", [path], [scan])
+        for path, scan in found
+        if scan.offset
+    ]
+    return BinaryFiles(folder, source.usable_parts(parts, folder, world))

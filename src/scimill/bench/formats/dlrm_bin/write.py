@@ -6,10 +6,10 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import DataFile, Fixed, Plan, fit_count
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, KnownBytes, fit_count
 from scimill.bench.formats import dlrm
 from scimill.bench.kernels.clicks import COUNTS
-from scimill.bench.params import Plannable, block_size_of
+from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
 
 ROW_BYTES = 160
@@ -19,7 +19,7 @@ def companion(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
     """Return a small .npz file of one array, as the trainer opens it."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **{key: values})
-    return DataFile(name, 0, (Fixed(file.getvalue()),))
+    return DataFile(name, 0, (KnownBytes(file.getvalue()),))
 
 
 def feature_counts() -> DataFile:
@@ -27,14 +27,14 @@ def feature_counts() -> DataFile:
     return companion("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
 
 
-def plan(config: Plannable, request: int, world: World) -> Plan:
+def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the counts of values; or ``preprocessed.bin`` alone."""
     del world
     files = fitted(config, request)
-    return Plan(files, block_size_of(config))
+    return DatasetPlan(files, block_size_of(config))
 
 
-def fitted(config: Plannable, request: int) -> tuple[DataFile, ...]:
+def fitted(config: PlanConfig, request: int) -> tuple[DataFile, ...]:
     """Files whose bytes are the requested ones."""
     if config.binary_name == "preprocessed":
         rows = fit_count(lambda rows: rows * ROW_BYTES, request, config.fit, "row", ROW_BYTES)
@@ -53,5 +53,5 @@ def fitted(config: Plannable, request: int) -> tuple[DataFile, ...]:
     return (train, held_out, counts)
 
 
-def _file(config: Plannable, name: str, first: int, rows: int) -> DataFile:
+def _file(config: PlanConfig, name: str, first: int, rows: int) -> DataFile:
     return DataFile(name, rows, (dlrm.columns(config, "<i4", dlrm.ALL, first, rows),))

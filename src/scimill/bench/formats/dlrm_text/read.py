@@ -1,17 +1,18 @@
 """The text file of dlrm: lines of a label, 13 integers and 26 categories, separated by tabs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numba import njit
 
-from scimill.bench.dataset.pieces import Change, Changes, Taken, reading
+from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels import perturbation
+from scimill.bench.kernels.clicks import INTEGERS
 from scimill.bench.kernels.perturbation import FIELDS, NEWLINE, TAB
 from scimill.bench.kernels.scaling import Picks
 from scimill.parallel.world import World
@@ -20,10 +21,9 @@ from scimill.store.direct import Bytes
 PATTERNS = "train.txt"
 LEAST_PIECE = 4096  # bytes
 LONGEST_LINE = 4096  # bytes; a line of 40 fields has at most some 400
-INTEGERS = 13
 REASONS = (
-    "", "has not 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
-    "has a field that is no number", "is longer than any line of dlrm",
+    "", "does not have 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
+    "has a field that is not a number", "is longer than any line of dlrm",
 )  # fmt: skip
 _MINUS, _ZERO, _NINE, _CR = 45, 48, 57, 13
 
@@ -93,20 +93,20 @@ def cut_lines(
     return pieces, reason, wrong, count
 
 
-class Lines:
+class TextFile:
     """A scanned file ``train.txt``."""
 
     format, record, unit = "text", "line", 1
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[DatasetPart]) -> None:
         self.parts = parts
 
-    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Bytes]:
-        """Read one piece; its lines are the stream ""."""
+    def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Bytes:
+        """Read the lines of one piece."""
         text = self._text(part, piece)
         if cut is not None:
             text = _chosen(text, cut)
-        return {"": turned(text, change)}
+        return change_lines(text, change)
 
     def _text(self, part: int, piece: int) -> Bytes:
         here = self.parts[part]
@@ -125,9 +125,9 @@ class Lines:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """The one file, named as it is."""
-        make = reading(self.read, changes)
+        read = pick_reader(self.read, changes)
         name = self.parts[0].files[0].name
-        return [DataFile(name, int(picks[0].records.sum()), (Taken(0, picks[0], make, ""),))]
+        return [DataFile(name, int(picks[0].records.sum()), (PickedBytes(0, picks[0], read),))]
 
 
 def _chosen(text: Bytes, lines: Integers) -> Bytes:
@@ -137,8 +137,8 @@ def _chosen(text: Bytes, lines: Integers) -> Bytes:
     return np.concatenate([text[starts[line] : ends[line]] for line in lines])
 
 
-def turned(text: Bytes, change: Change) -> Bytes:
-    """Lines in another order, or with all columns but the label turned; as many bytes."""
+def change_lines(text: Bytes, change: Change) -> Bytes:
+    """Reorder lines, or roll all columns but the label; the number of bytes stays."""
     count = int(np.count_nonzero(text == NEWLINE))
     if change.is_copy or count < 2:
         return text
@@ -146,20 +146,20 @@ def turned(text: Bytes, change: Change) -> Bytes:
         return _chosen(text, change.order(count))
     ends = np.empty(count * FIELDS, dtype=np.int64)
     perturbation.field_ends(text, ends)
-    turns = perturbation.draws(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
-    turns[0] = 0
+    shifts = perturbation.draws(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
+    shifts[0] = 0
     out = np.empty_like(text)
-    perturbation.turn_fields(out, text, ends, turns, change.key + np.uint64(1), change.repeat)
+    perturbation.roll_fields(out, text, ends, shifts, change.key + np.uint64(1), change.repeat)
     return out
 
 
 def find(folder: Path) -> list[Path]:
-    """The file of a data set."""
+    """The file of a dataset."""
     return sorted(folder.glob(PATTERNS))
 
 
-def scan(folder: Path, skip_damaged: bool, world: World) -> Lines:
-    """Look at a data set; collective.
+def scan(folder: Path, skip_damaged: bool, world: World) -> TextFile:
+    """Scan a dataset; collective.
 
     Raises
     ------
@@ -168,22 +168,22 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Lines:
     """
     (path,) = find(folder) or [folder / PATTERNS]
     if not world.on_root(path.exists):
-        source.tell([Defect(PATTERNS, "is missing")], folder, world, skip=False)
+        source.report_defects([Defect(PATTERNS, "is missing")], folder, world, skip=False)
     part, defects = scan_lines(path, world)
-    source.tell(defects, folder, world, skip=False)
-    return Lines(source.usable([part], folder, world))
+    source.report_defects(defects, folder, world, skip=False)
+    return TextFile(source.usable_parts([part], folder, world))
 
 
-def scan_lines(path: Path, world: World) -> tuple[Part, list[Defect]]:
+def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
     """Look at every byte of a text file, on all ranks; collective."""
     size = path.stat().st_size
     step = max(LEAST_PIECE, min(size // source.FEWEST_PIECES, source.PIECE_BYTES))
     span = max(step, source.PIECE_BYTES * 8 // step * step)
     ranges = range(0, size, span)
-    found = source.in_parallel(
+    found = source.run_in_parallel(
         world, [partial(_scan_range, path, first, min(first + span, size), step) for first in ranges]
     )
-    merged, lines, wrong, first_defect = Scanned(), 0, 0, ""
+    merged, lines, wrong, first_defect = FileScan(), 0, 0, ""
     for part, reason, number, count in found:
         merged.offset.extend(part.offset)
         merged.size.extend(part.size)
@@ -193,11 +193,10 @@ def scan_lines(path: Path, world: World) -> tuple[Part, list[Defect]]:
     defects = [Defect(path.name, f"{first_defect} ({wrong:,} such lines of {lines:,})")] if wrong else []
     if not lines:
         defects = [Defect(path.name, "empty")]
-    pieces = source.together([(0, merged)])
-    return Part("training", (path,), pieces, source.capacities(pieces, 1)), defects
+    return source.make_part("training", [path], [merged]), defects
 
 
-def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[Scanned, int, int, int]:
+def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[FileScan, int, int, int]:
     """Scan the lines that begin in a range of the file."""
     size = path.stat().st_size
     origin, end = max(0, first - 1), min(size, stop + LONGEST_LINE)
@@ -205,4 +204,4 @@ def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[Scanned, 
     out = np.empty((-(-(stop - first) // step) + 1, 3), dtype=np.int64)
     pieces, reason, number, count = cut_lines(text, origin, first, stop, end == size, step, out)
     columns = out[:pieces].T.tolist() if pieces else [[], [], []]
-    return Scanned(*columns), reason, number, count
+    return FileScan(*columns), reason, number, count

@@ -9,13 +9,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.pieces import Change, Changes, reading
+from scimill.bench.dataset.pieces import Change, Changes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.dlrm_bin.read import turned
-from scimill.bench.formats.hdf5 import read_cases as store_cases
+from scimill.bench.formats.dlrm_bin.read import change_rows
+from scimill.bench.formats.hdf5 import read_cases
 from scimill.bench.formats.hdf5.read_cases import StoreCases
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.clicks import INTEGERS
 from scimill.bench.kernels.counter import low_half, word
 from scimill.bench.kernels.perturbation import happens, shuffle_tokens
@@ -33,7 +33,7 @@ FIRST_COLUMNS = {"label": 0, "dense": 1, "sparse": 1 + INTEGERS}
 FIELDS = {
     "dlrm": set(FIRST_COLUMNS),
     "bert": {"input_ids", "masked_lm_positions"},
-    "imseg": set(store_cases.FIELDS),
+    "imseg": set(read_cases.FIELDS),
 }
 """Fields by which the store of a workload is known."""
 
@@ -45,9 +45,9 @@ class StoreRows:
 
     format, record = "hdf5", "row"
 
-    def __init__(self, reader: Reader, part: Part) -> None:
+    def __init__(self, reader: Reader, part: DatasetPart) -> None:
         self._reader = reader
-        self.parts: Sequence[Part] = [part]
+        self.parts: Sequence[DatasetPart] = [part]
         self.fields = reader.layout.fields
         self.unit = sum(field.row_bytes for field in self.fields)
 
@@ -71,7 +71,7 @@ class StoreRows:
     def maker(self, every: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
         (picks,) = every
-        make, ends, layout = reading(self.read, changes), np.cumsum(picks.size), self.layout(every)
+        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(every)
         memory = block_memory(layout)
 
         def block_data(block: int) -> BlockData:
@@ -80,7 +80,7 @@ class StoreRows:
             low, high = np.searchsorted(ends, [span.start, span.stop - 1], side="right").tolist()
             for index in range(low, high + 1):
                 first = int(ends[index] - picks.size[index])
-                for name, rows in make(0, picks, index).items():
+                for name, rows in read(0, picks, index).items():
                     content[name].append(rows[max(0, span.start - first) : span.stop - first])
             out = memory(span.stop - span.start)
             return BlockData({name: np.concatenate(rows, out=out[name]) for name, rows in content.items()})
@@ -102,17 +102,17 @@ class StoreRows:
             tokens = rows["input_ids"].astype(np.int64)
             shuffle_rows(tokens, rows["masked_lm_positions"].astype(np.int64), change.key, change.repeat)
             return {**rows, "input_ids": tokens.astype(rows["input_ids"].dtype)}
-        return {name: turned_field(name, values, change) for name, values in rows.items()}
+        return {name: change_field(name, values, change) for name, values in rows.items()}
 
 
 Store = StoreRows | StoreCases
 
 
-def turned_field(name: str, values: Rows, change: Change) -> Rows:
-    """Rows of a field of dlrm whose columns are turned; the label's are not."""
+def change_field(name: str, values: Rows, change: Change) -> Rows:
+    """Rows of a field of dlrm with its columns rolled; the label's are not."""
     table = values.reshape(len(values), -1)
     first = FIRST_COLUMNS[name]
-    return turned(table, change, fixed=int(first == 0), seed=first).reshape(values.shape)
+    return change_rows(table, change, fixed=int(first == 0), seed=first).reshape(values.shape)
 
 
 @njit(cache=True, nogil=True)
@@ -123,43 +123,42 @@ def shuffle_rows(tokens: Integers, places: Integers, key: np.uint64, repeat: flo
         shuffle_tokens(tokens[i], places[i], own, happens(low_half(word(key, np.uint64(2 * i + 1))), repeat))
 
 
-def scan(path: Path, workload: str, world: World) -> Store:
+def scan_store(path: Path, workload: str, world: World) -> Store:
     """Check every byte of a store, on all ranks; collective.
 
     Raises
     ------
-    InputError : no store of the workload, or one with defects.
+    InputError : not a store of the workload, or one with defects.
     StorageError : its structure is damaged.
 
     """
     world.on_root(_check, path, workload)
     reader = Reader.open(path, check=False)
     blocks = reader.layout.blocks
-    found = source.in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
+    found = source.run_in_parallel(world, [partial(block_damage, reader, block) for block in range(blocks)])
     defects = [Defect(path.name, f"block {block}: {what}") for block, what in enumerate(found) if what]
-    source.tell(defects, path, world, skip=False)
+    source.report_defects(defects, path, world, skip=False)
     if workload == "imseg":
-        return store_cases.scan(reader, path, world)
-    scanned = Scanned()
+        return read_cases.scan(reader, path, world)
+    scanned = FileScan()
     for block in range(blocks):
         rows = reader.layout.rows_in(block)
         scanned.add(block, rows, rows)
-    pieces = source.together([(0, scanned)])
-    return StoreRows(reader, Part("training", (path,), pieces, source.capacities(pieces, 1)))
+    return StoreRows(reader, source.make_part("training", [path], [scanned]))
 
 
 def _check(path: Path, workload: str) -> None:
-    """Refuse what is no finished store of the workload."""
+    """Refuse anything but a finished store of the workload."""
     with Reader.open(path) as reader:
         reader.require_complete()
         if workload_of(reader.layout) != workload:
             allowed = f"fields {', '.join(sorted(FIELDS[workload]))}"
-            raise InputError(f"no store of {workload}", where=str(path), allowed=allowed)
+            raise InputError(f"not a store of {workload}", where=str(path), allowed=allowed)
 
 
 def workload_of(layout: Layout) -> str:
-    """Tell the workload of a store by its fields; empty where it is none of ours."""
+    """Recognise the workload of a store by its fields; empty where it is none of ours."""
     names = {field.name for field in layout.fields}
     tables = {table.name for table in layout.tables}
     found = [workload for workload, fields in FIELDS.items() if names >= fields]
-    return found[0] if found and (found[0] != "imseg" or store_cases.TABLE in tables) else ""
+    return found[0] if found and (found[0] != "imseg" or read_cases.TABLE in tables) else ""

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scimill.bench.dataset.pieces import Change, Changes
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.imseg_npy.read import LEAST_EDGE, add_noise, divided, numbered, slices_turned
-from scimill.bench.formats.source import Integers, Part, Scanned
+from scimill.bench.formats.imseg_npy.cases import Case
+from scimill.bench.formats.imseg_npy.read import LEAST_EDGE, add_noise, divided, numbered, slice_shift
+from scimill.bench.formats.source import DatasetPart, FileScan, Integers
 from scimill.bench.kernels.scaling import Picks
 from scimill.errors import InputError
 from scimill.parallel.world import World
@@ -27,26 +28,19 @@ Rows = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A case of a store: its number, its first row, its depth, height and width."""
+class StoredCase(Case):
+    """A case of a store, and its first row there."""
 
-    number: int
     first: int
-    shape: tuple[int, int, int]
-
-    @property
-    def voxels(self) -> int:
-        """Number of its rows."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedCase:
     """A case of the scaled store: its number and first row there, the case that it is made of, and how that changes."""
 
     number: int
     first: int
-    origin: Stored
+    origin: StoredCase
     change: Change
 
 
@@ -55,7 +49,7 @@ class StoreCases:
 
     format, record, unit = "hdf5", "case", 1
 
-    def __init__(self, reader: Reader, parts: Sequence[Part], cases: Mapping[int, Stored]) -> None:
+    def __init__(self, reader: Reader, parts: Sequence[DatasetPart], cases: Mapping[int, StoredCase]) -> None:
         self._reader = reader
         self.parts = parts
         self._cases = cases
@@ -91,33 +85,33 @@ class StoreCases:
             pieces = [self._read(case, span.start, span.stop) for case in placed[low - 1 : high]]
             out = memory(span.stop - span.start)
             fields = {name: np.concatenate([piece[name] for piece in pieces], out=out[name]) for name in FIELDS}
-            begun = [case for case in placed[low - 1 : high] if case.first >= span.start]
-            return BlockData(fields, {TABLE: index_of(begun)})
+            starting = [case for case in placed[low - 1 : high] if case.first >= span.start]
+            return BlockData(fields, {TABLE: index_of(starting)})
 
         return block_data
 
-    def _placed(self, picks: Sequence[Picks], changes: Changes) -> list[Placed]:
+    def _placed(self, picks: Sequence[Picks], changes: Changes) -> list[PlacedCase]:
         """Cases of the scaled store by their numbers, one behind the other."""
         origins = [[self._cases[first] for first in part.pieces.offset.tolist()] for part in self.parts]
         found = sorted(numbered([[case.number for case in of_part] for of_part in origins], picks))
         placed, row = [], 0
         for number, which, index in found:
             origin = origins[which][int(picks[which].piece[index])]
-            placed.append(Placed(number, row, origin, changes(which, picks[which], index)))
+            placed.append(PlacedCase(number, row, origin, changes(which, picks[which], index)))
             row += origin.voxels
         return placed
 
-    def _read(self, case: Placed, start: int, stop: int) -> dict[str, Rows]:
+    def _read(self, case: PlacedCase, start: int, stop: int) -> dict[str, Rows]:
         """Voxels of a case that lie in the rows [start, stop) of the scaled store."""
         voxels, depth = case.origin.voxels, case.origin.shape[0]
         first, last = max(start - case.first, 0), min(stop - case.first, voxels)
-        turn = slices_turned(case.change, depth) * (voxels // depth)
+        turn = slice_shift(case.change, depth) * (voxels // depth)
         rows = {name: self._turned(name, case.origin, first + turn, last + turn) for name in FIELDS}
         if not case.change.is_copy and not case.change.shuffled:
             add_noise(rows["image"], case.change, first)
         return rows
 
-    def _turned(self, name: str, case: Stored, first: int, last: int) -> Rows:
+    def _turned(self, name: str, case: StoredCase, first: int, last: int) -> Rows:
         """Voxels [first, last) of a case that begins again behind its last one."""
         data, end = self._reader.file[name], case.first + case.voxels
         low, high = case.first + first, case.first + last
@@ -128,7 +122,7 @@ class StoreCases:
         return np.concatenate([before, behind])
 
 
-def index_of(cases: Sequence[Placed]) -> dict[str, Rows]:
+def index_of(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
     """Rows of the table of cases."""
     return {
         "case": np.array([case.number for case in cases], dtype=np.uint32),
@@ -137,7 +131,7 @@ def index_of(cases: Sequence[Placed]) -> dict[str, Rows]:
     }
 
 
-def cases_of(reader: Reader) -> list[Stored]:
+def cases_of(reader: Reader) -> list[StoredCase]:
     """Read the table of cases of a store, in their order.
 
     Raises
@@ -151,7 +145,7 @@ def cases_of(reader: Reader) -> list[Stored]:
         for field in table.fields
     }
     rows = zip(*(columns[name].tolist() for name in ("case", "first", "shape")), strict=True)
-    found = [Stored(number, first, tuple(shape)) for number, first, shape in rows]
+    found = [StoredCase(number, tuple(shape), first) for number, first, shape in rows]
     ends = np.cumsum([0, *(case.voxels for case in found)]).tolist()
     numbers = {case.number for case in found}
     is_sound = len(numbers) == len(found) and all(min(case.shape) >= LEAST_EDGE for case in found)
@@ -169,17 +163,16 @@ def scan(reader: Reader, path: Path, world: World) -> StoreCases:
     InputError : see `cases_of`.
 
     """
-    cases: list[Stored] = world.on_root(cases_of, reader)
+    cases: list[StoredCase] = world.on_root(cases_of, reader)
     training, evaluation = divided(cases, lambda case: case.number)
     unit = sum(field.row_bytes for field in reader.layout.fields)
     parts = [_part("training", path, training, unit), _part("evaluation", path, evaluation, unit, grows=False)]
-    return StoreCases(reader, source.usable(parts, path, world), {case.first: case for case in cases})
+    return StoreCases(reader, source.usable_parts(parts, path, world), {case.first: case for case in cases})
 
 
-def _part(name: str, path: Path, cases: Sequence[Stored], unit: int, *, grows: bool = True) -> Part:
+def _part(name: str, path: Path, cases: Sequence[StoredCase], unit: int, *, grows: bool = True) -> DatasetPart:
     """Return the part that consists of some cases; the offset of a piece is its first row."""
-    scanned = Scanned()
+    scanned = FileScan()
     for case in cases:
         scanned.add(case.first, case.voxels * unit, 1)
-    pieces = source.together([(0, scanned)])
-    return Part(name, (path,), pieces, source.capacities(pieces, 1), grows)
+    return source.make_part(name, [path], [scanned], grows=grows)

@@ -9,11 +9,11 @@ import numpy as np
 
 from scimill.bench.dataset.plan import fit_count
 from scimill.bench.formats import dlrm
-from scimill.bench.formats.bert_tfrecord import write as tfrecord
-from scimill.bench.formats.imseg_npy import cases as imseg
+from scimill.bench.formats.bert_tfrecord.write import TRAINING, instance_encoder
+from scimill.bench.formats.imseg_npy.cases import LEAST_EDGE, Case, fill_image, fill_label, make_cases
 from scimill.bench.kernels import sequences, volumes
 from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
-from scimill.bench.params import Plannable, block_size_of
+from scimill.bench.params import PlanConfig, block_size_of
 from scimill.store.direct import PAGE
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.memory import Arrays, block_memory
@@ -29,7 +29,7 @@ class StorePlan:
     Parameters
     ----------
     layout : its structure.
-    make : returns the content of a block, which holds until the next call but one.
+    make : returns the content of a block, valid until the second next call.
     records : cases, instances or rows.
 
     """
@@ -49,7 +49,7 @@ class StorePlan:
         return self.layout.rows * sum(field.row_bytes for field in self.layout.fields)
 
 
-def plan(config: Plannable, request: int) -> StorePlan:
+def make_store_plan(config: PlanConfig, request: int) -> StorePlan:
     """Plan a store of `request` bytes of data.
 
     Raises
@@ -60,14 +60,14 @@ def plan(config: Plannable, request: int) -> StorePlan:
     return {"imseg": _imseg, "bert": _bert, "dlrm": _dlrm}[config.workload](config, request)
 
 
-def _rows(config: Plannable, request: int, fields: tuple[Field, ...], what: str) -> Layout:
+def _rows(config: PlanConfig, request: int, fields: tuple[Field, ...], what: str) -> Layout:
     """Structure of rows of one length."""
     row_bytes = sum(field.row_bytes for field in fields)
     rows = fit_count(lambda count: count * row_bytes, request, config.fit, what, row_bytes)
     return Layout(rows, _block_rows(config, fields), fields)
 
 
-def _block_rows(config: Plannable, fields: tuple[Field, ...]) -> int:
+def _block_rows(config: PlanConfig, fields: tuple[Field, ...]) -> int:
     """Rows of a block: such that its part of every field is whole pages, but for fields of few bytes."""
     row_bytes = sum(field.row_bytes for field in fields)
     rows = block_size_of(config) // row_bytes
@@ -76,7 +76,7 @@ def _block_rows(config: Plannable, fields: tuple[Field, ...]) -> int:
     return max(1, rows if rows < step else rows - rows % step)
 
 
-def _dlrm(config: Plannable, request: int) -> StorePlan:
+def _dlrm(config: PlanConfig, request: int) -> StorePlan:
     most = float(max(INTEGER_RANGE, *COUNTS))
     fields = (
         Field("label", "int32", "1", "1 where the advertisement was clicked", valid=(0.0, 1.0)),
@@ -87,7 +87,7 @@ def _dlrm(config: Plannable, request: int) -> StorePlan:
     return StorePlan(layout, partial(_dlrm_block, config, layout, block_memory(layout)), layout.rows)
 
 
-def _dlrm_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
+def _dlrm_block(config: PlanConfig, layout: Layout, memory: Memory, block: int) -> BlockData:
     span = layout.span(block)
     content = memory(span.stop - span.start)
     for field, columns in zip(layout.fields, (dlrm.LABEL, dlrm.DENSE, dlrm.SPARSE), strict=True):
@@ -96,7 +96,7 @@ def _dlrm_block(config: Plannable, layout: Layout, memory: Memory, block: int) -
     return BlockData(content)
 
 
-def _bert(config: Plannable, request: int) -> StorePlan:
+def _bert(config: PlanConfig, request: int) -> StorePlan:
     tokens, masked = (sequences.TOKENS,), (sequences.MASKED,)
     most = sequences.VOCABULARY - 1.0
     fields = (
@@ -111,16 +111,16 @@ def _bert(config: Plannable, request: int) -> StorePlan:
     return StorePlan(layout, partial(_bert_block, config, layout, block_memory(layout)), layout.rows)
 
 
-def _bert_block(config: Plannable, layout: Layout, memory: Memory, block: int) -> BlockData:
+def _bert_block(config: PlanConfig, layout: Layout, memory: Memory, block: int) -> BlockData:
     span = layout.span(block)
-    law = tfrecord.instances(config, tfrecord.TRAINING)
+    encoder = instance_encoder(config, TRAINING)
     content = memory(span.stop - span.start)
-    sequences.fill(sequences.Features(**content), law.key, span.start, law.is_random)
+    sequences.fill(sequences.Features(**content), encoder.key, span.start, encoder.is_random)
     return BlockData(content)
 
 
-def _imseg(config: Plannable, request: int) -> StorePlan:
-    cases = imseg.cases(config, request, header_bytes=0)
+def _imseg(config: PlanConfig, request: int) -> StorePlan:
+    cases = make_cases(config, request, header_bytes=0)
     fields = (
         Field("image", "float32", "1", "intensities, case after case, each in C order (depth, height, width)",
               valid=(float(volumes.LOW), float(volumes.HIGH))),
@@ -132,14 +132,14 @@ def _imseg(config: Plannable, request: int) -> StorePlan:
         Field("first", "int64", "1", "row of its first voxel"),
         Field("shape", "uint32", "1", "depth, height, width", (3,)),
     )
-    table = Table("cases", block_rows // imseg.LEAST_EDGE**3 + 1, case)
+    table = Table("cases", block_rows // LEAST_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
     return StorePlan(layout, partial(_imseg_block, config, layout, block_memory(layout), cases, firsts), len(cases))
 
 
 def _imseg_block(
-    config: Plannable, layout: Layout, memory: Memory, cases: list[imseg.Case], firsts: np.ndarray, block: int
+    config: PlanConfig, layout: Layout, memory: Memory, cases: list[Case], firsts: np.ndarray, block: int
 ) -> BlockData:
     """Return a block's voxels, which may belong to several cases, and the cases that begin in it."""
     span = layout.span(block)
@@ -158,11 +158,11 @@ def _imseg_block(
     return BlockData({"image": image, "label": label}, {"cases": index})
 
 
-def _voxels(config: Plannable, case: imseg.Case, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _voxels(config: PlanConfig, case: Case, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return image and label of voxels from any one on, by making the whole words that hold them."""
     lead = first % 8
     length = -(-(lead + count) // 8) * 8
     image, label = np.empty(length, dtype=np.float32), np.empty(length, dtype=np.uint8)
-    imseg.image(config, case, image, first - lead)
-    imseg.label(config, case, label, first - lead)
+    fill_image(config, case, image, first - lead)
+    fill_label(config, case, label, first - lead)
     return image[lead : lead + count], label[lead : lead + count]

@@ -12,7 +12,7 @@ from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import takes_next, too_small
 from scimill.bench.kernels import volumes
 from scimill.bench.kernels.counter import stream_key, within, words
-from scimill.bench.params import Plannable
+from scimill.bench.params import PlanConfig
 from scimill.store.direct import Bytes
 
 SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
@@ -24,7 +24,7 @@ EVALUATION = frozenset((
     0, 3, 5, 6, 12, 24, 34, 41, 44, 49, 52, 56, 61, 65, 66, 70, 76, 78, 80, 84, 86, 87, 92, 111, 112, 125, 128, 138,
     157, 160, 161, 162, 169, 171, 176, 185, 187, 189, 198, 203, 206, 207,
 ))  # fmt: skip
-"""Numbers of the cases that the trainer evaluates on, whatever the data set."""
+"""Numbers of the cases that the trainer evaluates on, whatever the dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,12 @@ def key(seed: int, stream: int) -> np.uint64:
     return stream_key(seed, CAMPAIGN.number, stream)
 
 
-def image(config: Plannable, case: Case, out: NDArray[np.float32], first: int) -> None:
+def fill_image(config: PlanConfig, case: Case, out: NDArray[np.float32], first: int) -> None:
     """Fill `out` (even length) with the voxels of a case from the even voxel `first` on."""
     volumes.intensities(out, key(config.seed, IMAGES), np.uint64(case.number * WORDS_PER_CASE + first // 2))
 
 
-def label(config: Plannable, case: Case, out: Bytes, first: int) -> None:
+def fill_label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
     """Fill `out` (a multiple of 8 long) with the labels of a case from voxel `first`, a multiple of 8, on."""
     if config.labels == "blobs":
         organs = volumes.organs(case.shape, key(config.seed, ORGANS), case.number)
@@ -62,12 +62,12 @@ def label(config: Plannable, case: Case, out: Bytes, first: int) -> None:
         volumes.random_labels(out.view(np.uint64), key(config.seed, LABELS), start)
 
 
-def cases(config: Plannable, request: int, header_bytes: int) -> list[Case]:
+def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
     """Cases whose bytes are the requested ones; the last one is shaped to fit.
 
     Parameters
     ----------
-    config, request : the laws, and the bytes wanted.
+    config, request : the distributions, and the bytes wanted.
     header_bytes : bytes of a case beside those of its voxels.
 
     Raises
@@ -81,7 +81,7 @@ def cases(config: Plannable, request: int, header_bytes: int) -> list[Case]:
     found: list[Case] = []
     left = request
     while left > 0:
-        case = Case(len(found), shape(config, len(found)))
+        case = Case(len(found), case_shape(config, len(found)))
         size = VOXEL_BYTES * case.voxels + header_bytes
         if left - size < 2 * least:  # so that the last case is not one of the few shapes near the least
             return [*found, *_last(config, len(found), left, header_bytes)]
@@ -90,8 +90,8 @@ def cases(config: Plannable, request: int, header_bytes: int) -> list[Case]:
     return found
 
 
-def shape(config: Plannable, number: int) -> tuple[int, int, int]:
-    """Shape of a case by the configured law; all but depth is square."""
+def case_shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
+    """Shape of a case from the configured distribution; all but depth is square."""
     first, second = words(key(config.seed, SHAPES), 2 * number, 2)
     if config.case_sizes == "normal":
         return _shape_of_normal_size(config, first, second)
@@ -99,7 +99,7 @@ def shape(config: Plannable, number: int) -> tuple[int, int, int]:
     return within(config.depth_range, first), edge, edge
 
 
-def _shape_of_normal_size(config: Plannable, first: int, second: int) -> tuple[int, int, int]:
+def _shape_of_normal_size(config: PlanConfig, first: int, second: int) -> tuple[int, int, int]:
     """Shape of a case of normally distributed size (Box and Muller 1958), of any depth that allows it."""
     u, v = ((first >> 32) + 1) / 2**32, (second >> 32) / 2**32
     normal = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
@@ -111,7 +111,7 @@ def _shape_of_normal_size(config: Plannable, first: int, second: int) -> tuple[i
     return depth, edge, edge
 
 
-def _last(config: Plannable, number: int, left: int, header_bytes: int) -> list[Case]:
+def _last(config: PlanConfig, number: int, left: int, header_bytes: int) -> list[Case]:
     """Return the last case, or two of them, of a shape whose size is the nearest on the asked-for side."""
     most = VOXEL_BYTES * MOST_EDGE**3 + header_bytes
     if left <= most:
@@ -121,7 +121,7 @@ def _last(config: Plannable, number: int, left: int, header_bytes: int) -> list[
     return [half, *_last(config, number + 1, rest, header_bytes)]
 
 
-def _shape_of(size: int, config: Plannable) -> tuple[int, int, int]:
+def _shape_of(size: int, config: PlanConfig) -> tuple[int, int, int]:
     """Find the shape of edges 128 to 512 that fits best into `size` bytes of voxels."""
     lower, upper = (-1, (0, 0, 0)), (2**62, (0, 0, 0))
     edges = np.arange(LEAST_EDGE, MOST_EDGE + 1)

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench.dataset.pieces import Change, Changes
-from scimill.bench.dataset.plan import DataFile, Fixed
+from scimill.bench.dataset.plan import DataFile, KnownBytes
 from scimill.bench.formats import source
 from scimill.bench.formats.imseg_npy.cases import EVALUATION
-from scimill.bench.formats.source import Defect, Integers, Part, Scanned
+from scimill.bench.formats.npy import read_npy_header
+from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels import perturbation
 from scimill.bench.kernels.scaling import Picks
 from scimill.bench.kernels.volumes import HIGH, LOW
@@ -32,7 +33,7 @@ LABELS = 2  # the largest: background, kidney, tumour
 
 
 @dataclass(frozen=True)
-class Array:
+class NpyFile:
     """A file with one array: where its values are."""
 
     path: Path
@@ -46,33 +47,28 @@ class Array:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-def read_header(path: Path) -> Array | str:
+def read_header(path: Path) -> NpyFile | str:
     """Read the header of a .npy file, or say what is wrong with it."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, is_fortran, dtype = read(file)
+            shape, is_fortran, dtype = read_npy_header(file)
             length = file.tell()
             file.seek(0)
-            array = Array(path, shape, dtype.str, file.read(length))
+            array = NpyFile(path, shape, dtype.str, file.read(length))
         missing = length + array.size - path.stat().st_size
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError):
-        return "is no .npy file"
+    except ValueError:
+        return "is not a .npy file"
     if is_fortran or missing:
-        return (
-            "is in Fortran order"
-            if is_fortran
-            else f"is {abs(missing):,} bytes too {'short' if missing > 0 else 'long'}"
-        )
+        wrong = f"is {abs(missing):,} bytes too {'short' if missing > 0 else 'long'}"
+        return "is in Fortran order" if is_fortran else wrong
     return array
 
 
 @dataclass(frozen=True)
-class Turned:
-    """The values of an array of shape (1, D, H, W), turned along depth, with noise where they are intensities.
+class RolledVolume:
+    """The values of an array of shape (1, D, H, W), rolled along depth, with noise where they are intensities.
 
     Attributes
     ----------
@@ -81,7 +77,7 @@ class Turned:
 
     """
 
-    array: Array
+    array: NpyFile
     change: Change
 
     @property
@@ -90,7 +86,7 @@ class Turned:
         return self.array.size
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put the bytes [start, stop) of the values at work[at:]; see `plan.Segment.fill`."""
+        """Put the bytes [start, stop) of the values at work[at:]; see `plan.FileSegment.fill`."""
         position = start
         while position < stop:
             place_in_file = (position + self._turn) % self.size
@@ -105,9 +101,9 @@ class Turned:
 
     @property
     def _turn(self) -> int:
-        """Bytes by which the values are turned: a whole number of slices, the same of image and labels."""
+        """Bytes by which the values are rolled: a whole number of slices, the same of image and labels."""
         depth = self.array.shape[1]
-        return slices_turned(self.change, depth) * (self.size // depth)
+        return slice_shift(self.change, depth) * (self.size // depth)
 
     def _add_noise(self, start: int, content: Bytes) -> None:
         voxels = content.view(np.float32) if content.ctypes.data % 4 == 0 else content.copy().view(np.float32)
@@ -115,23 +111,23 @@ class Turned:
         content[:] = voxels.view(np.uint8)
 
 
-def slices_turned(change: Change, depth: int) -> int:
-    """By how many of its `depth` slices a case is turned; 0 where it is copied."""
+def slice_shift(change: Change, depth: int) -> int:
+    """Number of its `depth` slices by which a case is rolled; 0 where it is copied."""
     return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
 
 
 def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
-    """Perturb intensities in place, of which the first one is the voxel `first` of its case."""
+    """Perturb intensities in place; the first one is voxel `first` of its case."""
     low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
     perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
 
 
-class Volumes:
-    """A scanned data set of cases ``case_00000_x.npy``, ``case_00000_y.npy``; a case is a piece of one record."""
+class CaseFiles:
+    """A scanned dataset of cases ``case_00000_x.npy``, ``case_00000_y.npy``; a case is a piece of one record."""
 
     format, record, unit = "npy", "case", 1
 
-    def __init__(self, parts: Sequence[Part], arrays: Mapping[Path, Array]) -> None:
+    def __init__(self, parts: Sequence[DatasetPart], arrays: Mapping[Path, NpyFile]) -> None:
         self.parts, self._arrays = parts, arrays
 
     def lengths(self, part: int, piece: int) -> Integers:
@@ -167,7 +163,7 @@ class Volumes:
     def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
         array = self._arrays[partner(image, kind)]
         name = f"case_{number:05}_{kind}.npy"
-        return DataFile(name, int(kind == "x"), (Fixed(array.header), Turned(array, change)))
+        return DataFile(name, int(kind == "x"), (KnownBytes(array.header), RolledVolume(array, change)))
 
 
 def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
@@ -187,7 +183,7 @@ def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterat
 
 
 def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
-    """Cases for training and for evaluation, which the trainer tells by their numbers."""
+    """Cases for training and for evaluation, which the trainer recognises by their numbers."""
     training = [case for case in cases if number(case) not in EVALUATION]
     evaluation = [case for case in cases if number(case) in EVALUATION]
     if not training:  # all is added to, under numbers that train
@@ -196,14 +192,14 @@ def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[
 
 
 def find(folder: Path) -> list[Path]:
-    """The images of a data set, and labels without one, under the name that the image would have."""
+    """The images of a dataset, and labels without one, under the name that the image would have."""
     names = {path.name for path in folder.glob("*_x.npy")}
     names |= {path.name.removesuffix("_y.npy") + "_x.npy" for path in folder.glob("*_y.npy")}
     return [folder / name for name in sorted(names)]
 
 
-def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
-    """Look at a data set, a case at a time on each rank; collective.
+def scan(folder: Path, skip_damaged: bool, world: World) -> CaseFiles:
+    """Scan a dataset, a case at a time on each rank; collective.
 
     Raises
     ------
@@ -211,14 +207,14 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> Volumes:
 
     """
     paths = world.on_root(find, folder)
-    found = source.in_parallel(world, [partial(scan_case, path) for path in paths])
+    found = source.run_in_parallel(world, [partial(scan_case, path) for path in paths])
     defects = [defect for _, wrong in found for defect in wrong]
-    source.tell([*defects, *repeated(paths)], folder, world, skip_damaged)
+    source.report_defects([*defects, *repeated(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
     training, evaluation = divided(sound, lambda case: number_of(case[0]))
-    parts = [part("training", training), part("evaluation", evaluation, grows=False)]
+    parts = [_part("training", training), _part("evaluation", evaluation, grows=False)]
     arrays = {array.path: array for _, of_case in sound for array in of_case}
-    return Volumes(source.usable(parts, folder, world), arrays)
+    return CaseFiles(source.usable_parts(parts, folder, world), arrays)
 
 
 def repeated(images: Sequence[Path]) -> list[Defect]:
@@ -238,29 +234,29 @@ def partner(image: Path, kind: str) -> Path:
     return image.with_name(image.name.removesuffix("_x.npy") + f"_{kind}.npy")
 
 
-def scan_case(image: Path) -> tuple[list[Array], list[Defect]]:
+def scan_case(image: Path) -> tuple[list[NpyFile], list[Defect]]:
     """Read the headers of a case, and its labels."""
-    arrays: list[Array] = []
+    arrays: list[NpyFile] = []
     defects: list[Defect] = []
     if not _NAME.fullmatch(image.name):
         return arrays, [Defect(image.name, "has no number as the next-to-last part of its name")]
     for kind, dtype in SUFFIXES.items():
         path = partner(image, kind)
         array = read_header(path) if path.exists() else "is missing"
-        what = array if isinstance(array, str) else wrong_array(array, dtype)
+        what = array if isinstance(array, str) else describe_array_defect(array, dtype)
         if what:
             defects.append(Defect(path.name, what))
         elif not isinstance(array, str):
             arrays.append(array)
     if not defects and arrays[0].shape != arrays[1].shape:
         defects.append(Defect(arrays[1].path.name, f"has shape {arrays[1].shape}, the image {arrays[0].shape}"))
-    if not defects and (what := wrong_labels(arrays[1])):
+    if not defects and (what := describe_label_defect(arrays[1])):
         defects.append(Defect(arrays[1].path.name, what))
     return arrays, defects
 
 
-def wrong_array(array: Array, dtype: str) -> str:
-    """Say what of an array the trainer would refuse; empty if nothing."""
+def describe_array_defect(array: NpyFile, dtype: str) -> str:
+    """Describe what of an array the trainer would refuse; empty if nothing."""
     if array.dtype != dtype:
         return f"has dtype {np.dtype(array.dtype)}, not {np.dtype(dtype)}"
     if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < LEAST_EDGE:
@@ -268,8 +264,8 @@ def wrong_array(array: Array, dtype: str) -> str:
     return ""
 
 
-def wrong_labels(array: Array) -> str:
-    """Say what of labels the trainer would refuse; empty if nothing."""
+def describe_label_defect(array: NpyFile) -> str:
+    """Describe what of labels the trainer would refuse; empty if nothing."""
     largest, step = 0, 1 << 22
     for start in range(0, array.size, step):
         piece = source.read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
@@ -279,12 +275,6 @@ def wrong_labels(array: Array) -> str:
     return "" if largest else "has no label but 0"
 
 
-def part(name: str, cases: Sequence[tuple[Path, Sequence[Array]]], *, grows: bool = True) -> Part:
-    """Return the part that consists of some cases."""
-    scanned = []
-    for number, (_, arrays) in enumerate(cases):
-        found = Scanned()
-        found.add(0, sum(array.size + len(array.header) for array in arrays), 1)
-        scanned.append((number, found))
-    pieces = source.together(scanned)
-    return Part(name, tuple(path for path, _ in cases), pieces, source.capacities(pieces, len(cases)), grows)
+def _part(name: str, cases: Sequence[tuple[Path, Sequence[NpyFile]]], *, grows: bool = True) -> DatasetPart:
+    scans = [FileScan([0], [sum(array.size + len(array.header) for array in arrays)], [1]) for _, arrays in cases]
+    return source.make_part(name, [path for path, _ in cases], scans, grows=grows)
