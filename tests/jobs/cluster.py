@@ -1,5 +1,6 @@
 """What tests ask of a cluster, whatever its scheduler: submit, look, wait. No wait is without an end."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import ClassVar
 
 import mpi
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
-from mpi import BIN, Result, environment, kill, processes, wait_until
+from mpi import BIN, Result, environment, processes, wait_until
 
 INTERVAL = 0.1  # s; to ask is work, which jobs have to wait for
 
@@ -148,21 +149,36 @@ def end_processes(folder: Path) -> None:
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
         for pid in _processes_of(folder):
-            kill(pid, number)
+            _kill_if_of(folder, pid, number)
         while _processes_of(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _processes_of(folder: Path) -> list[int]:
-    """Return the processes that name the folder in their command line or environment, but for this one."""
+    """Return the processes that belong to the folder, except for this one and those that it descends from."""
+    parents = {pid: parent for pid, parent, _ in processes()}
+    ours = {os.getpid()}
+    while not ours >= (more := {parents[pid] for pid in ours if pid in parents}):
+        ours |= more
+    return [pid for pid in parents if pid not in ours and _belongs_to(folder, pid)]
+
+
+def _belongs_to(folder: Path, pid: int) -> bool:
+    """Whether a process names the folder in its command line or environment."""
     mark = str(folder).encode()
-    found = []
-    for pid, _, _ in processes():
-        words = [*environment(pid), *_command_line(pid)]
-        if pid != os.getpid() and any(mark in word for word in words):
-            found.append(pid)
-    return found
+    return any(mark in word for word in [*environment(pid), *_command_line(pid)])
+
+
+def _kill_if_of(folder: Path, pid: int, number: int) -> None:
+    """Send a signal to a process of the folder, never to another that has got its id meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _belongs_to(folder, pid):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
 
 def _command_line(pid: int) -> list[bytes]:
