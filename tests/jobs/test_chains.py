@@ -1,6 +1,7 @@
 """Chains of steps: on a real Slurm, on stand-ins for PBS and Cobalt, and on this computer without a scheduler."""
 
 import os
+import shutil
 import signal
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import INTERVAL, Cluster
+from jobs.conftest import DROPLETS
 from jobs.states import COMPLETED, DEP_FAIL, ENDED
 from mpi import (
     Result,
@@ -24,7 +26,6 @@ from mpi import (
 )
 
 MACHINES = {"slurm": "slurm-generic", "pbs": "pbs-generic", "cobalt": "cobalt-generic"}
-DROPLETS = ("--count", "20000", "--block-size", "1024", "--seed", "3")
 SLOW = ("--count", "6e4", "--block-size", "1024", "--tolerance", "1e-12", "--seed", "5")
 """Seconds of work, to be interrupted."""
 GENERATE = f"scimill droplets generate droplets.h5 {' '.join(DROPLETS)}"
@@ -107,44 +108,40 @@ def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[s
 # ---- with a scheduler -------------------------------------------------------------------------------------------
 
 
-def test_a_chain_is_queued_at_once_and_its_steps_wait_for_each_other(cluster: Cluster, folder: Path) -> None:
+def test_a_chain_is_queued_at_once_and_later_only_its_missing_steps(
+    cluster: Cluster, folder: Path, alone: Path
+) -> None:
     before = job_ids(cluster)
     queued = submit(cluster, folder, write_chain(folder, CHAIN))
     assert [line.split()[0] for line in queued.stdout.splitlines()] == ["generate", "verify", "train", "export"]
     assert len(job_ids(cluster) - before) == 4
     assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
     assert set(states(folder, env=cluster.env).values()) == {"complete"}
-    succeed("droplets", "generate", folder / "alone.h5", *DROPLETS)
-    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(folder / "alone.h5")
+    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(alone)
     assert (folder / "network.onnx").stat().st_size > 1000
+    before = job_ids(cluster)
+    again = submit(cluster, folder)
+    assert [line.split()[1] for line in again.stdout.splitlines()] == ["complete"] * 4
+    assert job_ids(cluster) == before
+    (folder / "network.onnx").unlink()
+    part = submit(cluster, folder)
+    assert [line.split()[1] for line in part.stdout.splitlines()][:3] == ["complete"] * 3
+    assert end_of(cluster, before) == [COMPLETED]
+    assert (folder / "network.onnx").exists()
 
 
 def outputs(cluster: Cluster, before: set[str]) -> str:
     return "\n".join(f"{job}:\n{cluster.output(job)}" for job in job_ids(cluster) - before)
 
 
-def test_complete_steps_are_skipped_and_missing_output_is_made_again(slurm: Cluster, folder: Path) -> None:
-    before = job_ids(slurm)
-    submit(slurm, folder, write_chain(folder, CHAIN))
-    end_of(slurm, before)
-    before = job_ids(slurm)
-    again = submit(slurm, folder)
-    assert [line.split()[1] for line in again.stdout.splitlines()] == ["complete"] * 4
-    assert job_ids(slurm) == before
-    (folder / "network.onnx").unlink()
-    part = submit(slurm, folder)
-    assert [line.split()[1] for line in part.stdout.splitlines()][:3] == ["complete"] * 3
-    assert end_of(slurm, before) == [COMPLETED]
-    assert (folder / "network.onnx").exists()
-
-
 def test_jobs_that_are_queued_are_not_queued_twice(slurm: Cluster, folder: Path) -> None:
-    slow = CHAIN.replace("scimill verify droplets.h5", "sleep 5")
+    waiting = CHAIN.replace("scimill verify droplets.h5", "bash -c 'until [ -e go ]; do sleep 0.05; done'")
     before = job_ids(slurm)
-    submit(slurm, folder, write_chain(folder, slow))
+    submit(slurm, folder, write_chain(folder, waiting))
     submit(slurm, folder)
     assert len(job_ids(slurm) - before) == 4
     assert states(folder, env=slurm.env)["export"] == "waiting"
+    (folder / "go").touch()
     assert end_of(slurm, before) == [COMPLETED] * 4, outputs(slurm, before)
 
 
@@ -224,8 +221,10 @@ def working_directory(pid: int) -> Path | None:
         return None
 
 
-def test_trials_of_a_sweep_run_as_an_array_even_where_the_scheduler_has_none(cluster: Cluster, folder: Path) -> None:
-    succeed("droplets", "generate", folder / "droplets.h5", *DROPLETS)
+def test_trials_of_a_sweep_run_as_an_array_even_where_the_scheduler_has_none(
+    cluster: Cluster, folder: Path, alone: Path
+) -> None:
+    shutil.copy(alone, folder / "droplets.h5")
     (folder / "sweep.yaml").write_text("learning_rate: [1e-3, 1e-2]\n")
     text = f"""
         resources: {{walltime: 10min, ranks_per_node: 1}}

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import Cluster
+from jobs.conftest import DROPLETS
 from jobs.directives import read_cobalt, read_pbs, read_slurm
 from jobs.states import COMPLETED, ENDED
-from jobs.test_chains import DROPLETS, MACHINES, TRAIN, assert_refused, job_ids, write_chain
-from mpi import BIN, Result, dataset_hashes, scimill, succeed, wait_until
+from jobs.test_chains import MACHINES, TRAIN, assert_refused, job_ids, write_chain
+from mpi import BIN, Result, dataset_hashes, scimill, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(str(path.relative_to(ROOT / "jobs")) for path in (ROOT / "jobs").glob("*/*.sh"))
@@ -33,7 +34,7 @@ def submit(cluster: Cluster, folder: Path, *words: object) -> Result:
 # ---- a job ------------------------------------------------------------------------------------------------------
 
 
-def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, tmp_path: Path, alone: Path) -> None:
     flags = (*TWO_RANKS, "--name", "mine", "--", *GENERATE)
     rendered = scimill("jobs", "render", "--machine", MACHINES[cluster.name], *flags).stdout
     result = submit(cluster, tmp_path, *flags)
@@ -42,8 +43,7 @@ def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, 
     assert job in cluster.jobs()
     assert (tmp_path / "scimill-jobs" / "mine-1.sh").read_text() == rendered
     assert cluster.wait(job, 120) == (COMPLETED, 0), cluster.output(job)
-    succeed("droplets", "generate", tmp_path / "alone.h5", *DROPLETS)
-    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(tmp_path / "alone.h5")
+    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(alone)
     [record] = (tmp_path / "scimill-jobs").glob("mine-*/")
     assert (record / "job.sh").read_text() == rendered
     assert "count: 20000" in (record / "config.yaml").read_text()
