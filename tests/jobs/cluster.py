@@ -1,4 +1,4 @@
-"""What tests ask of a cluster, whatever its scheduler: submit, look, wait. No wait is without an end."""
+"""The interface of tests to a cluster with any scheduler: submit, list, wait. Every wait has a timeout."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ import mpi
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
 from mpi import BIN, Result, environment, processes, wait_until
 
-INTERVAL = 0.1  # s; to ask is work, which jobs have to wait for
+INTERVAL = 0.1  # s; asking more often would slow the jobs down
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Cluster(ABC):
     name: str
     env: dict[str, str]
     background: ClassVar[set[Path]] = set()
-    """Where jobs have their output that go on while other tests run, and submit others."""
+    """Folders of jobs that run, and submit others, while other tests run."""
 
     @abstractmethod
     def jobs(self) -> dict[str, Entry]:
@@ -102,7 +102,7 @@ class Cluster(ABC):
         return chain()
 
     def clear(self, keep: Collection[str] = ()) -> None:
-        """Take away what waits or runs, and wait until it is gone: the next test begins with an idle machine."""
+        """Cancel all jobs and wait until they are gone, so that the next test starts with an idle machine."""
 
         def left() -> list[str]:
             states = (WAITING, RUNNING, DEP_FAIL)
@@ -137,7 +137,7 @@ def search_path(*folders: Path) -> str:
 
 
 def sweep(prefix: str) -> None:
-    """End what killed sessions have left behind."""
+    """End the processes that killed sessions left behind."""
     for left in Path(tempfile.gettempdir()).glob(prefix + "*"):
         session = left / "session"
         if session.exists() and not Path("/proc", session.read_text()).exists():
@@ -145,7 +145,7 @@ def sweep(prefix: str) -> None:
 
 
 def end_processes(folder: Path) -> None:
-    """End the processes of a cluster: daemons, jobs and ranks, all of which know its folder; then remove it."""
+    """End the processes of a cluster (daemons, jobs and ranks, which all name its folder), then remove the folder."""
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
         for pid in _processes_of(folder):

@@ -95,7 +95,7 @@ def job_ids(cluster: Cluster) -> set[str]:
     return set(cluster.jobs())
 
 
-def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[str]:
+def end_of(cluster: Cluster, before: set[str], timeout: float = 240.0) -> list[str]:
     """Wait until all jobs submitted since then have ended; return their states."""
 
     def job_states() -> list[str]:
@@ -108,6 +108,7 @@ def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[s
 # ---- with a scheduler -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_a_chain_is_queued_at_once_and_later_only_its_missing_steps(
     cluster: Cluster, folder: Path, alone: Path
 ) -> None:
@@ -189,7 +190,7 @@ def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(
         stop_rank(folder)
         wait_for_jobs(cluster, before, 2 + link)
         done = len(done_blocks(part))
-    assert end_of(cluster, before, 200) == [COMPLETED] * 4, outputs(cluster, before)
+    assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
     assert set(states(folder, env=cluster.env).values()) == {"complete"}, outputs(cluster, before)
     assert dataset_hashes(folder / "droplets.h5") == slow
 
