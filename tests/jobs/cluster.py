@@ -92,14 +92,14 @@ class Cluster(ABC):
         return self.state(job), self.code(job)
 
     def wait_all(self, first: str, timeout: float = 120.0) -> list[Entry]:
-        """Wait until a job and all that were submitted after it have ended, and return them: the links of a chain."""
+        """Wait until a job and all that were submitted after it, its next links, have ended; return them."""
 
-        def chain() -> list[Entry]:
+        def links() -> list[Entry]:
             return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
 
         what = f"job {first} of {self.name} and those after it"
-        wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout, INTERVAL)
-        return chain()
+        wait_until(lambda: all(entry.state in ENDED for entry in links()), what, timeout, INTERVAL)
+        return links()
 
     def clear(self, keep: Collection[str] = ()) -> None:
         """Cancel all jobs and wait until they are gone, so that the next test starts with an idle machine."""
