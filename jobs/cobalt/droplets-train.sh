@@ -2,36 +2,36 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname droplets-train
-# Trains the network that replaces the integration on what droplets-generate has made.
-# Edit the directives above (add #COBALT -A, -q, --attrs) and what repeats them below, then: qsub jobs/cobalt/droplets-train.sh
-# Or let it be written for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6
+# Trains the network that replaces the integration, on the output of droplets-generate.
+# Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-train.sh
+# Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6
 # Machine cobalt-generic: any cluster with Cobalt
 # 1 node(s), 2 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
 
 set -euo pipefail
 
-# Cobalt starts a job where it was submitted, with a login environment instead of the submitter's.
+# Cobalt starts a job in the directory of its submission, with a login environment.
 job=$COBALT_JOBID
 
 export OMP_NUM_THREADS=1
-# Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
+# Ranks write disjoint parts of one file without locks, which many parallel file systems lack.
 export HDF5_USE_FILE_LOCKING=FALSE
-# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+# Make Horovod use the MPI that starts the ranks, even if it was also built with Gloo.
 export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
-# What ran: this very script, its environment and its output, next to the results.
+# Record this script, its environment and its exit code beside the results.
 record=$PWD/scimill-jobs/droplets-train-$job
 mkdir -p "$record"
-[ -f "$0" ] || { echo "scimill: error: write this script to a file, it must be able to start again" >&2; exit 2; }
+[ -f "$0" ] || { echo "scimill: error: save this script to a file, because it may have to start again" >&2; exit 2; }
 cp "$0" "$record/job.sh"
-(umask 077; env | sort >"$record/environment")  # it may hold secrets
+(umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(mpirun -n 2 -hostfile "$COBALT_NODEFILE" --map-by ppr:2:node:PE=1 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 command=(scimill droplets train droplets.h5 --output network --preset small --epochs 6)
-"${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # what is wrong, the command itself tells
+"${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # the command itself reports errors
 run+=("${command[@]}")
 
-# The command ends itself a minute before the walltime, with exit code 75, and goes on in the next job.
+# The command stops a minute before the walltime, with exit code 75, and resumes in the next job.
 remaining=$((COBALT_ENDTIME - $(date +%s)))
 run+=(--resume --walltime "${remaining}s")
 
@@ -41,10 +41,10 @@ echo "$status" >"$record/status"
 
 link=${SCIMILL_LINK:-1}
 if [ "$status" = 75 ] && [ "$link" -lt 20 ]; then
-  echo "scimill: link $link of at most 20 has stopped; submitting the next" >&2
+  echo "scimill: link $link of at most 20 has stopped; submitting the next one" >&2
   export SCIMILL_LINK=$((link + 1))
   next=$(qsub --env "SCIMILL_LINK=$SCIMILL_LINK" "$record/job.sh")
-  echo "scimill: the next is job $next" >&2
+  echo "scimill: the next link is job $next" >&2
   status=0
 fi
 exit "$status"

@@ -4,9 +4,9 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
-# The same on GPUs: a rank for each.
-# Edit the directives above (add #PBS -A, -q, -l filesystems=) and what repeats them below, then: qsub jobs/pbs/droplets-train-gpus.sh
-# Or let it be written for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda
+# Trains it on GPUs, with one rank per GPU.
+# Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-train-gpus.sh
+# Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda
 # Machine pbs-generic: any cluster with PBS Professional or OpenPBS
 # 1 node(s), 4 rank(s) per node, 8 thread(s) per rank, 4 GPU(s) per node, 01:00:00
 
@@ -16,31 +16,31 @@ cd "$PBS_O_WORKDIR"
 job=${PBS_JOBID%%.*}
 
 export OMP_NUM_THREADS=8
-# Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
+# Ranks write disjoint parts of one file without locks, which many parallel file systems lack.
 export HDF5_USE_FILE_LOCKING=FALSE
-# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+# Make Horovod use the MPI that starts the ranks, even if it was also built with Gloo.
 export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
-# What ran: this very script, its environment and its output, next to the results.
+# Record this script, its environment and its exit code beside the results.
 record=$PWD/scimill-jobs/droplets-train-$job
 mkdir -p "$record"
-[ -f "$0" ] || { echo "scimill: error: write this script to a file, it must be able to start again" >&2; exit 2; }
+[ -f "$0" ] || { echo "scimill: error: save this script to a file, because it may have to start again" >&2; exit 2; }
 cp "$0" "$record/job.sh"
-(umask 077; env | sort >"$record/environment")  # it may hold secrets
+(umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(mpirun -n 4 -hostfile "$PBS_NODEFILE" --map-by ppr:4:node:PE=8 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
 # Each rank sees one GPU, the nearest to its cores.
-# It is each rank's shell that reads these variables.
+# The shell of each rank expands these variables.
 # shellcheck disable=SC2016
 run+=(bash -c 'rank=${PMI_LOCAL_RANK:-${SLURM_LOCALID:-${OMPI_COMM_WORLD_LOCAL_RANK:-0}}}
   gpus=(0 1 2 3)
   export CUDA_VISIBLE_DEVICES="${gpus[rank % 4]}"
   exec "$@"' affinity)
 command=(scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda)
-"${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # what is wrong, the command itself tells
+"${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # the command itself reports errors
 run+=("${command[@]}")
 
-# The command ends itself a minute before the walltime, with exit code 75, and goes on in the next job.
+# The command stops a minute before the walltime, with exit code 75, and resumes in the next job.
 remaining=$((3600 - SECONDS))
 run+=(--resume --walltime "${remaining}s")
 
@@ -50,10 +50,10 @@ echo "$status" >"$record/status"
 
 link=${SCIMILL_LINK:-1}
 if [ "$status" = 75 ] && [ "$link" -lt 20 ]; then
-  echo "scimill: link $link of at most 20 has stopped; submitting the next" >&2
+  echo "scimill: link $link of at most 20 has stopped; submitting the next one" >&2
   export SCIMILL_LINK=$((link + 1))
   next=$(qsub -v SCIMILL_LINK "$record/job.sh")
-  echo "scimill: the next is job $next" >&2
+  echo "scimill: the next link is job $next" >&2
   status=0
 fi
 exit "$status"

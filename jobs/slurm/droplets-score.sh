@@ -5,9 +5,9 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --time=00:30:00
 #SBATCH --output=%x-%j.log
-# Compares the network with exact droplets of another seed.
-# Edit the directives above (add #SBATCH --account=, --partition=) and what repeats them below, then: sbatch jobs/slurm/droplets-score.sh
-# Or let it be written for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
+# Compares the network with exact droplets from another seed.
+# Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-score.sh
+# Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
 # Machine slurm-generic: any cluster with Slurm
 # 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 00:30:00
 
@@ -17,17 +17,17 @@ cd "$SLURM_SUBMIT_DIR"
 job=$SLURM_JOB_ID
 
 export OMP_NUM_THREADS=1
-# Ranks lock nothing of the one file that they write, and parallel file systems often have no locks.
+# Ranks write disjoint parts of one file without locks, which many parallel file systems lack.
 export HDF5_USE_FILE_LOCKING=FALSE
-# Horovod is to use the MPI that starts the ranks, where it was built with Gloo too.
+# Make Horovod use the MPI that starts the ranks, even if it was also built with Gloo.
 export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
 
-# What ran: this very script, its environment and its output, next to the results.
+# Record this script, its environment and its exit code beside the results.
 record=$PWD/scimill-jobs/droplets-score-$job
 mkdir -p "$record"
-[ -f "$0" ] || { echo "scimill: error: write this script to a file, it must be able to start again" >&2; exit 2; }
+[ -f "$0" ] || { echo "scimill: error: save this script to a file, because it may have to start again" >&2; exit 2; }
 cp "$0" "$record/job.sh"
-(umask 077; env | sort >"$record/environment")  # it may hold secrets
+(umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(srun --ntasks=1 --ntasks-per-node=1 --cpus-per-task=1 --mpi=pmix)
 command=(scimill droplets score network test.h5 --output network/score)

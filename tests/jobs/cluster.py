@@ -1,5 +1,6 @@
-"""What tests ask of a cluster, whatever its scheduler: submit, look, wait. No wait is without an end."""
+"""The interface of tests to a cluster with any scheduler: submit, list, wait. Every wait has a timeout."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,9 +15,9 @@ from typing import ClassVar
 
 import mpi
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, ENDED, FAILED, RUNNING, TIMEOUT, WAITING
-from mpi import BIN, Result, environment, kill, processes, wait_until
+from mpi import BIN, Result, environment, processes, wait_until
 
-INTERVAL = 0.1  # s; to ask is work, which jobs have to wait for
+INTERVAL = 0.1  # s; asking more often would slow the jobs down
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cluster(ABC):
     name: str
     env: dict[str, str]
     background: ClassVar[set[Path]] = set()
-    """Where jobs have their output that go on while other tests run, and submit others."""
+    """Folders of jobs that run, and submit others, while other tests run."""
 
     @abstractmethod
     def jobs(self) -> dict[str, Entry]:
@@ -91,17 +92,17 @@ class Cluster(ABC):
         return self.state(job), self.code(job)
 
     def wait_all(self, first: str, timeout: float = 120.0) -> list[Entry]:
-        """Wait until a job and all that were submitted after it have ended, and return them: the links of a chain."""
+        """Wait until a job and all that were submitted after it, its next links, have ended; return them."""
 
-        def chain() -> list[Entry]:
+        def links() -> list[Entry]:
             return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
 
         what = f"job {first} of {self.name} and those after it"
-        wait_until(lambda: all(entry.state in ENDED for entry in chain()), what, timeout, INTERVAL)
-        return chain()
+        wait_until(lambda: all(entry.state in ENDED for entry in links()), what, timeout, INTERVAL)
+        return links()
 
     def clear(self, keep: Collection[str] = ()) -> None:
-        """Take away what waits or runs, and wait until it is gone: the next test begins with an idle machine."""
+        """Cancel all jobs and wait until they are gone, so that the next test starts with an idle machine."""
 
         def left() -> list[str]:
             states = (WAITING, RUNNING, DEP_FAIL)
@@ -136,7 +137,7 @@ def search_path(*folders: Path) -> str:
 
 
 def sweep(prefix: str) -> None:
-    """End what killed sessions have left behind."""
+    """End the processes that killed sessions left behind."""
     for left in Path(tempfile.gettempdir()).glob(prefix + "*"):
         session = left / "session"
         if session.exists() and not Path("/proc", session.read_text()).exists():
@@ -144,25 +145,40 @@ def sweep(prefix: str) -> None:
 
 
 def end_processes(folder: Path) -> None:
-    """End the processes of a cluster: daemons, jobs and ranks, all of which know its folder; then remove it."""
+    """End the processes of a cluster (daemons, jobs and ranks, which all name its folder), then remove the folder."""
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
         for pid in _processes_of(folder):
-            kill(pid, number)
+            _kill_if_of(folder, pid, number)
         while _processes_of(folder) and time.monotonic() < deadline:
             time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _processes_of(folder: Path) -> list[int]:
-    """Return the processes that name the folder in their command line or environment, but for this one."""
+    """Return the processes that belong to the folder, except for this one and those that it descends from."""
+    parents = {pid: parent for pid, parent, _ in processes()}
+    ours = {os.getpid()}
+    while not ours >= (more := {parents[pid] for pid in ours if pid in parents}):
+        ours |= more
+    return [pid for pid in parents if pid not in ours and _belongs_to(folder, pid)]
+
+
+def _belongs_to(folder: Path, pid: int) -> bool:
+    """Whether a process names the folder in its command line or environment."""
     mark = str(folder).encode()
-    found = []
-    for pid, _, _ in processes():
-        words = [*environment(pid), *_command_line(pid)]
-        if pid != os.getpid() and any(mark in word for word in words):
-            found.append(pid)
-    return found
+    return any(mark in word for word in [*environment(pid), *_command_line(pid)])
+
+
+def _kill_if_of(folder: Path, pid: int, number: int) -> None:
+    """Send a signal to a process of the folder, never to another that has got its id meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _belongs_to(folder, pid):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
 
 def _command_line(pid: int) -> list[bytes]:

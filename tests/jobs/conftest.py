@@ -1,6 +1,7 @@
-"""Clusters to submit to."""
+"""Clusters to submit to, and droplets that were made without them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,17 @@ from jobs import slurm as slurm_
 from jobs.slurm import Slurm
 from jobs.standin import cluster as standin
 from jobs.standin.cluster import StandIn
+from mpi import succeed
+
+DROPLETS = ("--count", "20000", "--block-size", "1024", "--seed", "3")
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`DROPLETS`, generated without a job."""
+    path = tmp_path_factory.mktemp("alone") / "droplets.h5"
+    succeed("droplets", "generate", path, *DROPLETS)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import yaml
 
 from jobs.cluster import Cluster, Entry
 from jobs.slurm import Slurm
+from jobs.standin.cluster import StandIn
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, FAILED, TIMEOUT
 from mpi import dataset_hashes, done_blocks, kill, processes, scimill, succeed, wait_until
 
@@ -187,19 +188,26 @@ def assert_complete(links: list[Entry], folder: Path, uninterrupted: dict[str, s
     assert dataset_hashes(folder / "droplets.h5") == uninterrupted
 
 
-def test_a_job_stops_before_its_walltime_and_goes_on_in_the_next(
-    cluster: Cluster, tmp_path: Path, uninterrupted: dict[str, str]
+@pytest.mark.timeout(900)
+def test_jobs_stop_before_their_walltime_and_go_on_in_the_next(
+    slurm: Slurm, pbs: StandIn, cobalt: StandIn, tmp_path: Path, uninterrupted: dict[str, str]
 ) -> None:
+    """The jobs of all schedulers wait for the end of their time together."""
     seconds = 20  # of the 600 s of its walltime the first link works so long
-    margin = tmp_path / "margin.yaml"
-    margin.write_text(f"walltime_margin: {600 - seconds}s\n")
-    job = cluster.submit(render(cluster, tmp_path, *GENERATE, "--config", "margin.yaml"))
-    stopped = stop_ranks(tmp_path)
-    margin.write_text("walltime_margin: 60s\n")  # the next is to complete them, even where all takes long
+    jobs, stopped = {}, []
+    for cluster in (slurm, pbs, cobalt):
+        folder = tmp_path / cluster.name
+        folder.mkdir()
+        (folder / "margin.yaml").write_text(f"walltime_margin: {600 - seconds}s\n")
+        jobs[cluster] = cluster.submit(render(cluster, folder, *GENERATE, "--config", "margin.yaml"))
+        stopped += stop_ranks(folder)
+        # The next is to complete them, even where all takes long.
+        (folder / "margin.yaml").write_text("walltime_margin: 60s\n")
     time.sleep(seconds)
     for pid in stopped:
         kill(pid, signal.SIGCONT)
-    assert_complete(cluster.wait_all(job, 2 * PATIENCE), tmp_path, uninterrupted)
+    for cluster, job in jobs.items():
+        assert_complete(cluster.wait_all(job, 2 * PATIENCE), tmp_path / cluster.name, uninterrupted)
 
 
 class Submitted:
@@ -222,7 +230,7 @@ def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFact
     slurm_of_the_session.background.remove(folder)
 
 
-def test_slurm_tells_a_job_before_its_walltime_and_it_goes_on_in_the_next(
+def test_slurm_signals_a_job_before_its_walltime_and_it_goes_on_in_the_next(
     slurm: Slurm, submitted: Submitted, uninterrupted: dict[str, str]
 ) -> None:
     """Slurm makes processes go on that are stopped, before it sends them a signal."""

@@ -1,4 +1,4 @@
-"""The checkers of directives refuse what the real schedulers refuse, and take what they take."""
+"""The checkers of directives refuse and accept the same lines as the real schedulers."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def slurm_script(*lines: str) -> str:
     return "\n".join(["#!/bin/bash", "#SBATCH --nodes=1", *lines, "hostname", ""])
 
 
-def assert_told(problems: list[str], told: str) -> None:
-    assert len(problems) >= 1 and told in problems[0], problems
+def assert_reported(problems: list[str], message: str) -> None:
+    assert len(problems) >= 1 and message in problems[0], problems
 
 
 # ---- PBS --------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ PBS_WRONG = {
     "mail-events": ("#PBS -m END", "illegal -m value"),
     "rerun": ("#PBS -r yes", "illegal -r value"),
     "array-of-one": ("#PBS -J 3-3", "illegal -J value"),
-    "array-upside-down": ("#PBS -J 3-0", "illegal -J value"),
+    "array-reversed": ("#PBS -J 3-0", "illegal -J value"),
     "array-of-slurm": ("#PBS -J 0,3,5", "illegal -J value"),
     "depend-on-words": ("#PBS -W depend=afterok:first", "illegal -W value"),
     "depend-of-what": ("#PBS -W depend=afterwards:1", "illegal -W value"),
@@ -108,12 +108,12 @@ def test_pbs_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", PBS_WRONG)
 def test_pbs_refuses(name: str) -> None:
-    line, told = PBS_WRONG[name]
-    assert_told(pbs(pbs_script(line)), told)
+    line, message = PBS_WRONG[name]
+    assert_reported(pbs(pbs_script(line)), message)
 
 
 def test_pbs_refuses_an_array_that_may_not_be_rerun() -> None:
-    assert_told(pbs(pbs_script("#PBS -J 0-3", "#PBS -r n")), "array")
+    assert_reported(pbs(pbs_script("#PBS -J 0-3", "#PBS -r n")), "array")
 
 
 def test_pbs_refuses_windows_lines() -> None:
@@ -123,7 +123,7 @@ def test_pbs_refuses_windows_lines() -> None:
 def test_pbs_reads_nothing_after_the_first_command() -> None:
     reading = read_pbs(pbs_script() + "#PBS -A late\n")
     assert "A" not in reading.options
-    assert_told(reading.problems, "ignored: '#PBS -A late' comes after the first command")
+    assert_reported(reading.problems, "ignored: '#PBS -A late' comes after the first command")
 
 
 @pytest.mark.parametrize("name, line", {"with-a-blank": "# PBS -A proj", "small-letters": "#pbs -A proj"}.items())
@@ -159,14 +159,14 @@ def test_pbs_command_line_wins() -> None:
 def test_pbs_server_knows_its_queues() -> None:
     script = pbs_script("#PBS -q debug")
     assert pbs(script, queues={"debug": 3600}) == []
-    assert_told(pbs(script, queues={"prod": 3600}), "Unknown queue debug")
-    assert_told(pbs(script, queues={"debug": 3599}), "violates queue")
+    assert_reported(pbs(script, queues={"prod": 3600}), "Unknown queue debug")
+    assert_reported(pbs(script, queues={"debug": 3599}), "violates queue")
 
 
 def test_pbs_server_knows_its_jobs() -> None:
     script = pbs_script("#PBS -W depend=afterok:1.s:2.s")
     assert pbs(script, jobs={"1.s", "2.s"}) == []
-    assert_told(pbs(script, jobs={"1.s"}), "depends on the unknown job 2.s")
+    assert_reported(pbs(script, jobs={"1.s"}), "depends on the unknown job 2.s")
 
 
 def test_pbs_site_makes_options_mandatory() -> None:
@@ -231,8 +231,8 @@ def test_cobalt_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", COBALT_WRONG)
 def test_cobalt_refuses(name: str) -> None:
-    line, told = COBALT_WRONG[name]
-    assert_told(cobalt(cobalt_script(line)), told)
+    line, message = COBALT_WRONG[name]
+    assert_reported(cobalt(cobalt_script(line)), message)
 
 
 @pytest.mark.parametrize("line", ["", "# comment", "# COBALT -q a", " #COBALT -q a", "#COBALT", "#cobalt -q a"])
@@ -246,12 +246,12 @@ def test_cobalt_directives_end_with_the_first_other_line(line: str) -> None:
 def test_cobalt_wants_an_interpreter_in_line_1(first: str) -> None:
     reading = read_cobalt(cobalt_script(first=first))
     assert reading.options == {}
-    assert_told(reading.problems, "line 1 does not begin with #!")
+    assert_reported(reading.problems, "line 1 does not begin with #!")
 
 
-@pytest.mark.parametrize("left, told", [("#COBALT -n 2", "time"), ("#COBALT -t 60", "nodecount")])
-def test_cobalt_requires_nodes_and_time(left: str, told: str) -> None:
-    assert cobalt(f"#!/bin/sh\n{left}\nhostname\n") == [f"required option missing: {told}"]
+@pytest.mark.parametrize("left, message", [("#COBALT -n 2", "time"), ("#COBALT -t 60", "nodecount")])
+def test_cobalt_requires_nodes_and_time(left: str, message: str) -> None:
+    assert cobalt(f"#!/bin/sh\n{left}\nhostname\n") == [f"required option missing: {message}"]
 
 
 def test_cobalt_wants_an_executable() -> None:
@@ -289,14 +289,14 @@ def test_cobalt_options_are_read() -> None:
 def test_cobalt_command_line_wins_but_for_attributes() -> None:
     script = cobalt_script("#COBALT -q a --attrs x=1")
     assert read_cobalt(script, arguments=["-q", "b"]).options["queue"] == "b"
-    assert_told(cobalt(script, arguments=["--attrs", "y=1"]), "Multiple --attrs")
+    assert_reported(cobalt(script, arguments=["--attrs", "y=1"]), "Multiple --attrs")
 
 
 def test_cobalt_wants_folders_of_outputs(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     assert cobalt(cobalt_script("#COBALT -o there/a -e a"), folder=tmp_path) == []
     for option in ("-o", "-e", "-O", "--debuglog"):
-        assert_told(cobalt(cobalt_script(f"#COBALT {option} gone/a"), folder=tmp_path), "gone does not exist")
+        assert_reported(cobalt(cobalt_script(f"#COBALT {option} gone/a"), folder=tmp_path), "gone does not exist")
 
 
 # ---- Slurm ------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ SLURM_WRONG = {
     "memory-twice": ("#SBATCH --mem=1G --mem-per-cpu=1G", "exclude each other"),
     "dependency-word": ("#SBATCH --dependency=afterok:first", "Invalid --dependency"),
     "dependency-of-pbs": ("#SBATCH --dependency=afterok:5.server", "Invalid --dependency"),
-    "array-upside-down": ("#SBATCH --array=3-0", "Invalid job array"),
+    "array-reversed": ("#SBATCH --array=3-0", "Invalid job array"),
     "signal-unknown-form": ("#SBATCH --signal=USR1@1m", "Invalid --signal"),
     "mail-type": ("#SBATCH --mail-type=ae", "Invalid --mail-type"),
     "with-a-blank": ("# SBATCH --account=a", "ignored:"),
@@ -346,19 +346,19 @@ def test_slurm_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", SLURM_WRONG)
 def test_slurm_refuses(name: str) -> None:
-    line, told = SLURM_WRONG[name]
-    assert_told(slurm(slurm_script(line)), told)
+    line, message = SLURM_WRONG[name]
+    assert_reported(slurm(slurm_script(line)), message)
 
 
 def test_slurm_reads_nothing_after_the_first_command() -> None:
     reading = read_slurm(slurm_script() + "#SBATCH --account=late\n")
     assert reading.options == {"nodes": "1"}
-    assert_told(reading.problems, "comes after the first command")
+    assert_reported(reading.problems, "comes after the first command")
 
 
 def test_slurm_refuses_windows_lines_and_no_interpreter() -> None:
-    assert_told(slurm(slurm_script().replace("\n", "\r\n")), "DOS line breaks")
-    assert_told(slurm("#SBATCH --nodes=1\nhostname\n"), "#!")
+    assert_reported(slurm(slurm_script().replace("\n", "\r\n")), "DOS line breaks")
+    assert_reported(slurm("#SBATCH --nodes=1\nhostname\n"), "#!")
 
 
 SLURM_TIMES = {"60": 3600, "30:00": 1800, "01:00:00": 3600, "1-00": 86400, "1-01:30": 91800, "2-00:00:01": 172801}

@@ -1,19 +1,18 @@
 """Rendered scripts: accepted by their schedulers, sound shell, faithful to hostile words; bad input is refused."""
 
 import functools
-import itertools
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_pbs, read_slurm, slurm_seconds
+from jobs.pairs import Row, all_pairs, cover_pairs, pairs_of
 from mpi import BIN, Result, scimill
 from scimill.config import Layer, build
 from scimill.jobs.commands import read_command
@@ -29,37 +28,54 @@ COMMANDS = {
     "score": ("scimill", "droplets", "score", "run", "droplets.h5"),
     "doctor": ("scimill", "doctor"),
 }
-CASES: dict[str, dict[str, Any]] = {
-    "minimal": {},
-    "threads": {"threads_per_rank": 2, "ranks_per_node": 1},
-    "gpus": {"gpus_per_node": 1},
-    "all-gpus": {"gpus_per_node": "all"},
-    "memory": {"memory": "1GiB"},
-    "filesystems": {"filesystems": "home,eagle"},
-    "after": {"after": "123,124"},
-    "mail": {"mail": "someone@example.org"},
-    "account": {"account": "proj"},
-    "image": {"image": "two words.sif"},
-    "image-gpus": {"image": "scimill.sif", "gpus_per_node": 1},
-    "array": {"array": "0-9"},
-    "array-limited": {"array": "2-9%4"},
-    "name": {"name": "a.b_c-d"},
-    "longest-name": {"name": "abcdefghijklmno"},
-    "many": {
-        "memory": "1GB", "account": "proj", "after": "5", "mail": "a@example.org", "name": "many", "image": "a.sif",
-    },
-}  # fmt: skip
-OF_ALL_COMMANDS = ("minimal", "all-gpus", "array", "many")
-"""Cases that are rendered for all commands, the others for one that is resumable and one that is not."""
+AXES: dict[str, dict[str, dict[str, Any]]] = {
+    # axis: {value: resources}; the value without a name is the default
+    "threads": {"": {}, "two-threads": {"threads_per_rank": 2, "ranks_per_node": 1}},
+    "gpus": {"": {}, "gpu": {"gpus_per_node": 1}, "all-gpus": {"gpus_per_node": "all"}},
+    "memory": {"": {}, "1GiB": {"memory": "1GiB"}, "1GB": {"memory": "1GB"}},
+    "filesystems": {"": {}, "filesystems": {"filesystems": "home,eagle"}},
+    "after": {"": {}, "after-one": {"after": "5"}, "after-two": {"after": "123,124"}},
+    "mail": {"": {}, "mail": {"mail": "someone@example.org"}},
+    "account": {"": {}, "account": {"account": "proj"}},
+    "image": {"": {}, "image": {"image": "two words.sif"}, "plain-image": {"image": "scimill.sif"}},
+    "array": {"": {}, "array": {"array": "0-9"}, "array-limited": {"array": "2-9%4"}},
+    "name": {"": {}, "a.b_c-d": {"name": "a.b_c-d"}, "longest-name": {"name": "abcdefghijklmno"}},
+}
+VALUES = {"machine": [*MACHINES], "command": [*COMMANDS], **{axis: [*values] for axis, values in AXES.items()}}
 
 
-def possible(machine: Machine, case: Mapping[str, Any]) -> bool:
-    if "gpus_per_node" in case and not machine.gpus_per_node:
-        return False
-    if "after" in case and machine.scheduler == "local":
-        return False
-    limited = "%" in str(case.get("array"))
-    return "array" not in case or machine.scheduler in ("slurm", "pbs", *(() if limited else ("cobalt",)))
+def is_possible(row: Row) -> bool:
+    """Whether a machine can have these values together; without a machine, whether any can."""
+    if "machine" not in row:
+        return any(is_possible({"machine": machine, **row}) for machine in MACHINES)
+    machine = MACHINES[row["machine"]]
+    arrays = {"slurm": ("array", "array-limited"), "pbs": ("array", "array-limited"), "cobalt": ("array",)}
+    return (
+        (not row.get("gpus") or machine.gpus_per_node > 0)
+        and (not row.get("after") or machine.scheduler != "local")
+        and (not row.get("array") or row["array"] in arrays.get(machine.scheduler, ()))
+    )
+
+
+ROWS = {"-".join(filter(None, row.values())): row for row in cover_pairs(VALUES, is_possible)}
+"""Rows in which every possible pair of two values occurs, by name."""
+
+
+def case(row: Row) -> dict[str, Any]:
+    """Return the resources that a row asks for."""
+    return {name: value for axis, values in AXES.items() for name, value in values[row[axis]].items()}
+
+
+def test_every_possible_pair_of_values_is_rendered() -> None:
+    found = set().union(*map(pairs_of, ROWS.values()))
+    missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
+    machines = {axis: {row["machine"] for row in missing if axis in row} for axis in ("gpus", "after", "array")}
+    assert machines == {
+        "gpus": {"archer2", "cirrus", "local", "perlmutter"},
+        "after": {"local"},
+        "array": {"local", "cobalt-generic", "thetagpu"},
+    }
+    assert len(missing) == 4 * 2 + 2 + 2 + 1 + 1, "Cobalt lacks only the limit of an array"
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -75,20 +91,15 @@ def resources(machine: Machine, **case: Any) -> Resources:
     return build(Resources, [Layer("test", {**values, **case})])
 
 
-def combinations() -> Iterator[tuple[str, str, str]]:
-    for machine, case, command in itertools.product(MACHINES, CASES, COMMANDS):
-        if possible(MACHINES[machine], CASES[case]) and (case in OF_ALL_COMMANDS or command in ("generate", "doctor")):
-            yield machine, case, command
-
-
 @functools.cache
-def rendered(machine: str, case: str, command: str) -> str:
-    return script(MACHINES[machine], COMMANDS[command], **CASES[case])
+def rendered(name: str) -> str:
+    """Render the script of a row."""
+    return script(MACHINES[ROWS[name]["machine"]], COMMANDS[ROWS[name]["command"]], **case(ROWS[name]))
 
 
 def script(machine: Machine, words: tuple[str, ...], **case: Any) -> str:
-    asked = resources(machine, **case)
-    return render(asked, machine, read_command(words, asked))
+    requested = resources(machine, **case)
+    return render(requested, machine, read_command(words, requested))
 
 
 # ---- what the schedulers read -----------------------------------------------------------------------------------
@@ -139,15 +150,16 @@ READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_j
 MEMORY = {"pbs": {"1GiB": "1024mb", "1GB": "954mb"}, "slurm": {"1GiB": "1024M", "1GB": "954M"}}
 
 
-@pytest.mark.parametrize("name, case, command", [it for it in combinations() if MACHINES[it[0]].scheduler in READERS])
-def test_a_scheduler_takes_the_script(name: str, case: str, command: str) -> None:
-    machine, asked = MACHINES[name], resources(MACHINES[name], **CASES[case])
-    job = READERS[machine.scheduler](rendered(name, case, command))
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if MACHINES[row["machine"]].scheduler in READERS])
+def test_a_scheduler_accepts_the_script(name: str) -> None:
+    machine = MACHINES[ROWS[name]["machine"]]
+    asked = resources(machine, **case(ROWS[name]))
+    job = READERS[machine.scheduler](rendered(name))
     expected = {
         "nodes": asked.nodes, "gpus": asked.gpus_per_node, "seconds": asked.walltime, "queue": asked.queue,
         "account": asked.account, "name": asked.name, "mail": asked.mail, "array": asked.array,
         "after": ":".join(asked.after), "ranks": asked.ranks_per_node or asked.gpus_per_node or machine.cores_per_node,
-        "memory": MEMORY.get(machine.scheduler, {}).get(str(CASES[case].get("memory"))),
+        "memory": MEMORY.get(machine.scheduler, {}).get(ROWS[name]["memory"]),
     }  # fmt: skip
     assert job == {key: expected[key] for key in job}
 
@@ -159,8 +171,8 @@ FILESYSTEMS = {
 
 
 @pytest.mark.parametrize("name", FILESYSTEMS)
-def test_filesystems_are_written_as_their_scheduler_takes_them(name: str) -> None:
-    assert FILESYSTEMS[name] in rendered(name, "filesystems", "doctor").splitlines()
+def test_filesystems_are_written_as_their_scheduler_reads_them(name: str) -> None:
+    assert FILESYSTEMS[name] in script(MACHINES[name], COMMANDS["doctor"], filesystems="home,eagle").splitlines()
 
 
 # ---- what the shell reads ---------------------------------------------------------------------------------------
@@ -168,15 +180,10 @@ def test_filesystems_are_written_as_their_scheduler_takes_them(name: str) -> Non
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Files of all scripts that differ in more than comments."""
+    """Files of the scripts of all rows."""
     place = tmp_path_factory.mktemp("scripts")
-    bodies: dict[str, str] = {}
-    for combination in combinations():
-        script = rendered(*combination)
-        body = "\n".join(line for line in script.splitlines()[1:] if not line.startswith("#"))
-        bodies.setdefault(body, script)
-    for number, script in enumerate(bodies.values()):
-        (place / f"{number}.sh").write_text(script)
+    for name in ROWS:
+        (place / f"{name}.sh").write_text(rendered(name))
     return [str(path) for path in sorted(place.iterdir())]
 
 
@@ -246,7 +253,7 @@ class Place:
 
     @property
     def started(self) -> list[list[str]]:
-        """Words that each launcher was given."""
+        """Return the words that each launcher got."""
         return [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.exists() else []
 
 
@@ -274,7 +281,7 @@ def test_hostile_words_are_no_directives(name: str) -> None:
     assert [problem for problem in reading.problems if not problem.startswith("ignored:")] == []
 
 
-def test_a_resumable_command_is_told_to_resume_and_its_time(place: Place) -> None:
+def test_a_resumable_command_gets_resume_and_its_walltime(place: Place) -> None:
     command = ("scimill", "droplets", "generate", "two words.h5", "--count", "10")
     ran = place.run(script(MACHINES["local"], command))
     assert ran.returncode == 0, ran
@@ -286,7 +293,7 @@ def test_a_resumable_command_is_told_to_resume_and_its_time(place: Place) -> Non
 
 
 def test_another_command_gets_no_flags_of_ours(place: Place) -> None:
-    assert place.run(rendered("local", "minimal", "doctor")).returncode == 0
+    assert place.run(script(MACHINES["local"], COMMANDS["doctor"])).returncode == 0
     assert [words[-2:] for words in place.started] == [["scimill", "doctor"]]
 
 
@@ -302,38 +309,38 @@ def test_an_image_path_may_hold_blanks_and_quotes(place: Place) -> None:
     assert "exec" in words
 
 
-def test_a_missing_image_is_told_before_anything_runs(place: Place) -> None:
-    ran = place.run(rendered("local", "image", "doctor"))
+def test_a_missing_image_is_reported_before_anything_runs(place: Place) -> None:
+    ran = place.run(script(MACHINES["local"], COMMANDS["doctor"], image="two words.sif"))
     assert ran.returncode == 3, ran
-    assert "there is no image two words.sif" in ran.stderr
+    assert "image not found: two words.sif" in ran.stderr
     assert place.started == []
 
 
 def test_the_command_decides_the_exit_code(place: Place) -> None:
-    assert place.run(rendered("local", "minimal", "score"), codes="4").returncode == 4
+    assert place.run(script(MACHINES["local"], COMMANDS["score"]), codes="4").returncode == 4
 
 
 def test_the_script_is_kept_next_to_the_results(place: Place) -> None:
-    script = rendered("local", "name", "doctor")
-    assert place.run(script).returncode == 0
+    text = script(MACHINES["local"], COMMANDS["doctor"], name="a.b_c-d")
+    assert place.run(text).returncode == 0
     [record] = (place.work / "scimill-jobs").iterdir()
     assert record.name.startswith("a.b_c-d-")
-    assert (record / "job.sh").read_text() == script
+    assert (record / "job.sh").read_text() == text
     assert f"RECORD={place.record}" in (record / "environment").read_text().splitlines()
 
 
-def test_a_chain_goes_on_until_the_command_is_done(place: Place) -> None:
-    ran = place.run(rendered("local", "minimal", "generate"), codes="75 75 0")
+def test_links_follow_until_the_command_is_done(place: Place) -> None:
+    ran = place.run(script(MACHINES["local"], COMMANDS["generate"]), codes="75 75 0")
     assert (ran.returncode, len(place.started)) == (0, 3), ran
 
 
-def test_a_chain_ends_with_its_last_link(place: Place) -> None:
+def test_there_are_no_more_links_than_allowed(place: Place) -> None:
     machine = MACHINES["local"]
     ran = place.run(script(machine, COMMANDS["generate"], links=2), codes="75")
     assert (ran.returncode, len(place.started)) == (75, 2), ran
 
 
-HANDED_ON = {
+PASSED_ON: dict[str, list[str]] = {
     "slurm-generic": [],
     "pbs-generic": ["-v", "SCIMILL_LINK"],
     "cobalt-generic": ["--env", "SCIMILL_LINK=2"],
@@ -343,17 +350,12 @@ NEXT = {"slurm-generic": read_slurm, "pbs-generic": read_pbs, "cobalt-generic": 
 
 @pytest.mark.parametrize("name", NEXT)
 def test_a_scheduler_gets_the_next_link(place: Place, name: str) -> None:
-    ran = place.run(rendered(name, "after", "generate"), codes="75")
+    ran = place.run(script(MACHINES[name], COMMANDS["generate"], after="123,124"), codes="75")
     assert ran.returncode == 0, ran
-    *arguments, script = place.submitted.read_text().split("\0")[:-1]
-    reading = NEXT[name](Path(script).read_text())
+    *arguments, path = place.submitted.read_text().split("\0")[:-1]
+    reading = NEXT[name](Path(path).read_text())
     assert reading.problems == []
-    handed_on = {
-        "slurm-generic": [],
-        "pbs-generic": ["-v", "SCIMILL_LINK"],
-        "cobalt-generic": ["--env", "SCIMILL_LINK=2"],
-    }
-    assert [word for word in arguments if word != "--parsable"] == handed_on[name]
+    assert [word for word in arguments if word != "--parsable"] == PASSED_ON[name]
     # The jobs before it have ended, and may be forgotten: Cobalt would hold it for ever, PBS and Slurm would drop it.
     assert {"depend", "dependency", "dependencies"} & reading.options.keys() == set()
 
@@ -382,8 +384,8 @@ HOUR = ("--walltime", "1h")
 GIVEN = ("--account", "a", "--queue", "debug", *HOUR)
 WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "no-machine": ("", HOUR, "missing"),
-    "unknown-machine": ("polar", HOUR, "there is no machine 'polar'"),
-    "unknown-machine-tells-the-others": ("polar", HOUR, ", ".join(names())),
+    "unknown-machine": ("polar", HOUR, "unknown machine 'polar'"),
+    "unknown-machine-lists-the-others": ("polar", HOUR, ", ".join(names())),
     "machine-file-missing": ("./gone.yaml", HOUR, "gone.yaml"),
     "no-walltime": ("local", (), "walltime is required"),
     "walltime-without-unit": ("local", ("--walltime", 60), "no duration with a unit"),
@@ -391,17 +393,17 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "walltime-below-a-minute": ("local", ("--walltime", "59s"), "below a minute"),
     "walltime-0": ("local", ("--walltime", "0h"), "walltime"),
     "walltime-below-cobalts-least": ("cobalt-generic", ("--walltime", "4min"), "at least 00:05:00"),
-    "memory-without-unit": ("local", (*HOUR, "--memory", 64), "no size with a unit"),
+    "memory-without-unit": ("local", (*HOUR, "--memory", 64), "give a size with a unit"),
     "too-many-gpus": ("pbs-generic", (*HOUR, "--gpus-per-node", 5), "at most 4"),
     "gpus-where-there-are-none": ("local", (*HOUR, "--gpus-per-node", 1), "at most 0"),
     "too-many-ranks": ("local", (*HOUR, "--ranks-per-node", 3), "2 cores"),
     "nodes-0": ("local", (*HOUR, "--nodes", 0), "flag --nodes"),
-    "name-too-long": ("local", (*HOUR, "--name", "a" * 16), "no name that every scheduler takes"),
-    "name-of-two-words": ("local", (*HOUR, "--name", "a b"), "no name that every scheduler takes"),
-    "account-with-a-quote": ("pbs-generic", (*HOUR, "--account", 'a"'), "characters that no scheduler takes"),
-    "account-with-a-newline": ("pbs-generic", (*HOUR, "--account", "a\nb"), "characters that no scheduler takes"),
-    "queue-with-a-variable": ("pbs-generic", (*HOUR, "--queue", "$Q"), "characters that no scheduler takes"),
-    "array-upside-down": ("pbs-generic", (*HOUR, "--array", "9-0"), "no array"),
+    "name-too-long": ("local", (*HOUR, "--name", "a" * 16), "not every scheduler accepts the name"),
+    "name-of-two-words": ("local", (*HOUR, "--name", "a b"), "not every scheduler accepts the name"),
+    "account-with-a-quote": ("pbs-generic", (*HOUR, "--account", 'a"'), "characters that no scheduler accepts"),
+    "account-with-a-newline": ("pbs-generic", (*HOUR, "--account", "a\nb"), "characters that no scheduler accepts"),
+    "queue-with-a-variable": ("pbs-generic", (*HOUR, "--queue", "$Q"), "characters that no scheduler accepts"),
+    "array-reversed": ("pbs-generic", (*HOUR, "--array", "9-0"), "invalid array"),
     "array-on-cobalt": ("cobalt-generic", (*HOUR, "--array", "0-3%2"), "Cobalt has no arrays"),
     "array-without-a-scheduler": ("local", (*HOUR, "--array", "0-3"), "--array"),
     "after-without-a-scheduler": ("local", (*HOUR, "--after", "5"), "--after"),
@@ -409,7 +411,7 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "after-a-word-on-cobalt": ("cobalt-generic", (*HOUR, "--after", "first"), "--after"),
     "after-a-word-on-pbs": ("pbs-generic", (*HOUR, "--after", "first"), "--after"),
     "after-a-word-on-slurm": ("slurm-generic", (*HOUR, "--after", "first"), "--after"),
-    "account-and-queue-missing": ("site", HOUR, "every job must give --account, --queue"),
+    "account-and-queue-missing": ("site", HOUR, "every job must name --account, --queue"),
     "account-missing": ("site", (*HOUR, "--queue", "debug"), "--account missing"),
     "unknown-queue": ("site", (*GIVEN, "--queue", "long"), "debug, prod"),
     "walltime-above-the-queues": ("site", (*GIVEN, "--walltime", "1:00:01"), "at most 01:00:00"),
@@ -422,10 +424,10 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
 }  # fmt: skip
 
 
-def assert_refused(result: Result, told: str) -> None:
+def assert_refused(result: Result, message: str) -> None:
     assert (result.returncode, result.tracebacks, len(result.errors), result.stdout) == (2, 0, 1, ""), result
     assert len(result.stderr.splitlines()) <= 4, result
-    assert told in result.stderr, result
+    assert message in result.stderr, result
 
 
 @pytest.fixture
@@ -441,15 +443,15 @@ def sites(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input_is_refused(sites: dict[str, str], tmp_path: Path, name: str) -> None:
-    machine, flags, told = WRONG[name]
+    machine, flags, message = WRONG[name]
     where = ("--machine", machine) if machine else ()
-    # The user's own machines are listed too, so those that scimill brings are looked for where there are no others.
+    # The user's own machines are listed too, so look for the shipped ones where there are no others.
     env = {"XDG_CONFIG_HOME": str(tmp_path / "none")} if machine == "polar" else sites
-    assert_refused(scimill("jobs", "render", *where, *flags, "--", "scimill", "doctor", env=env), told)
+    assert_refused(scimill("jobs", "render", *where, *flags, "--", "scimill", "doctor", env=env), message)
 
 
 def test_a_job_of_no_command_is_refused() -> None:
-    assert_refused(scimill("jobs", "render", "--machine", "local", *HOUR), "there is no command")
+    assert_refused(scimill("jobs", "render", "--machine", "local", *HOUR), "the command is missing")
 
 
 def test_a_users_own_machine_is_taken_by_name_and_by_path(sites: dict[str, str], tmp_path: Path) -> None:
@@ -462,7 +464,7 @@ def test_a_users_own_machine_is_taken_by_name_and_by_path(sites: dict[str, str],
     assert read_slurm(printed[0]).options["partition"] == "debug"
 
 
-# ---- without the numerical packages; benchmarks/jobs.py tells how quick ---------------------------------------------
+# ---- without the numerical packages; benchmarks/jobs.py measures the time -------------------------------------------
 
 HEAVY = ("numpy", "h5py", "mpi4py", "torch", "scipy", "numba", "horovod", "matplotlib")
 LIGHT = {
@@ -479,7 +481,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("bare")
     for name in HEAVY:
         (place / f"{name}.py").write_text(f"raise ImportError('{name} is not here')\n")
-    return {"PYTHONPATH": str(place)}
+    return {"PYTHONPATH": os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 @pytest.mark.parametrize("package", HEAVY)

@@ -1,8 +1,8 @@
 """The Slurm of the tests is a real one: it takes, refuses, limits and cleans up as a site's does."""
 
 import os
+import select
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import mpi
+from jobs.cluster import end_processes
 from jobs.slurm import PREFIX, Slurm
 from jobs.states import CANCELLED, COMPLETED, FAILED, WAITING
-from mpi import wait_until
 
 
 def script(folder: Path, text: str, name: str = "job.sh") -> Path:
@@ -65,31 +65,52 @@ def test_a_wait_has_an_end(slurm: Slurm, tmp_path: Path) -> None:
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A folder whose path is short enough for the socket of munge, whatever pytest is run by."""
+    """A folder whose path is short enough for the socket of munge, without processes that outlive the test."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
+        for cluster in Path(folder).glob(PREFIX + "*"):
+            end_processes(cluster)
+
+
+SESSION = """
+import signal, time, jobs.slurm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs without
+with jobs.slurm.running() as cluster:
+    print(cluster.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def start_session(short: Path) -> mpi.Job:
+    """Start a session of tests that has a Slurm and waits; leaving its context kills it."""
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {"PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(short)}
+    return mpi.Job([sys.executable, "-c", SESSION], env, None)
+
+
+def folder_of(session: mpi.Job) -> Path:
+    """Return the folder of a session's Slurm, as soon as it is up."""
+    assert session.process.stdout
+    assert select.select([session.process.stdout], [], [], 120)[0], "no Slurm within 120 s"
+    return Path(session.process.stdout.readline().strip())
 
 
 def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
-    code = "import time, jobs.slurm as s\nwith s.running() as one: print(one.folder, flush=True); time.sleep(600)"
-    command = [sys.executable, "-c", code]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(short)}
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as killed:
-        assert killed.stdout
-        folder = killed.stdout.readline().strip()
-        killed.send_signal(signal.SIGKILL)
-    assert Path(folder).name.startswith(PREFIX)
+    with start_session(short) as killed:
+        folder = folder_of(killed)
+        killed.process.kill()
+    assert folder.name.startswith(PREFIX)
     assert _named(folder), "its daemons have outlived it"
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as next_one:
-        assert next_one.stdout
-        assert next_one.stdout.readline().strip() != folder
+    with start_session(short) as next_one:
+        assert folder_of(next_one) != folder
         assert not _named(folder)
-        assert not Path(folder).exists()
-        next_one.send_signal(signal.SIGINT)
-    wait_until(lambda: not list(short.glob(PREFIX + "*")), "an end without leftovers", 20)
+        assert not folder.exists()
+        next_one.process.send_signal(signal.SIGINT)
+        next_one.wait(60)
+    assert not list(short.glob(PREFIX + "*")), "an end without leftovers"
 
 
-def _named(folder: str) -> list[int]:
+def _named(folder: Path) -> list[int]:
     """Processes whose command line names the folder, or that find their Slurm there."""
     found = []
     for pid, _, _ in mpi.processes():

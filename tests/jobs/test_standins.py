@@ -1,4 +1,4 @@
-"""The stand-ins refuse what PBS and Cobalt refuse, and treat the rest as they do; through their command lines."""
+"""The stand-ins, through their command lines, refuse and run the same jobs as PBS and Cobalt."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +57,11 @@ PBS_REFUSED = {
 
 @pytest.mark.parametrize("name", PBS_REFUSED)
 def test_pbs_refuses(pbs: StandIn, tmp_path: Path, name: str) -> None:
-    lines, code, told = PBS_REFUSED[name]
+    lines, code, message = PBS_REFUSED[name]
     before = len(pbs.jobs())
     result = pbs.run("qsub", str(script(tmp_path, "hostname", PBS_HEAD + lines + "\n")), cwd=tmp_path)
     assert (result.returncode, result.stdout) == (code, ""), result
-    assert told in result.stderr
+    assert message in result.stderr
     assert len(pbs.jobs()) == before, "it was queued all the same"
 
 
@@ -274,11 +274,11 @@ COBALT_REFUSED = {
 
 @pytest.mark.parametrize("name", COBALT_REFUSED)
 def test_cobalt_refuses(cobalt: StandIn, tmp_path: Path, name: str) -> None:
-    lines, code, told = COBALT_REFUSED[name]
+    lines, code, message = COBALT_REFUSED[name]
     before = len(cobalt.jobs())
     result = cobalt.run("qsub", str(cobalt_script(tmp_path, "hostname", lines)), cwd=tmp_path)
     assert (result.returncode, result.stdout) == (code, ""), result
-    assert told in result.stderr
+    assert message in result.stderr
     assert len(cobalt.jobs()) == before, "it was queued all the same"
 
 

@@ -1,4 +1,4 @@
-"""Submitting one job: what is checked before, what is kept, what is printed; and the scripts that scimill brings."""
+"""Submitting one job: checks, records and output; and the scripts that scimill ships."""
 
 import os
 import shutil
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import Cluster
+from jobs.conftest import DROPLETS
 from jobs.directives import read_cobalt, read_pbs, read_slurm
 from jobs.states import COMPLETED, ENDED
-from jobs.test_campaigns import DROPLETS, MACHINES, TRAIN, assert_refused, campaign, job_ids
-from mpi import BIN, Result, dataset_hashes, scimill, succeed, wait_until
+from jobs.test_chains import MACHINES, TRAIN, assert_refused, job_ids, write_chain
+from mpi import BIN, Result, dataset_hashes, scimill, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(str(path.relative_to(ROOT / "jobs")) for path in (ROOT / "jobs").glob("*/*.sh"))
@@ -33,7 +34,7 @@ def submit(cluster: Cluster, folder: Path, *words: object) -> Result:
 # ---- a job ------------------------------------------------------------------------------------------------------
 
 
-def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, tmp_path: Path, alone: Path) -> None:
     flags = (*TWO_RANKS, "--name", "mine", "--", *GENERATE)
     rendered = scimill("jobs", "render", "--machine", MACHINES[cluster.name], *flags).stdout
     result = submit(cluster, tmp_path, *flags)
@@ -42,8 +43,7 @@ def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, 
     assert job in cluster.jobs()
     assert (tmp_path / "scimill-jobs" / "mine-1.sh").read_text() == rendered
     assert cluster.wait(job, 120) == (COMPLETED, 0), cluster.output(job)
-    succeed("droplets", "generate", tmp_path / "alone.h5", *DROPLETS)
-    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(tmp_path / "alone.h5")
+    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(alone)
     [record] = (tmp_path / "scimill-jobs").glob("mine-*/")
     assert (record / "job.sh").read_text() == rendered
     assert "count: 20000" in (record / "config.yaml").read_text()
@@ -60,8 +60,8 @@ def test_a_dry_run_prints_the_script_and_submits_nothing(slurm: Cluster, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_of_a_campaign_tells_what_is_due(slurm: Cluster, tmp_path: Path) -> None:
-    name = campaign(
+def test_a_dry_run_of_a_chain_prints_the_plan(slurm: Cluster, tmp_path: Path) -> None:
+    name = write_chain(
         tmp_path, "resources: {walltime: 1h}\nsteps: {a: {command: touch a}, b: {command: touch b, after: a}}"
     )
     printed = submit(slurm, tmp_path, "--dry-run", name).stdout
@@ -69,8 +69,8 @@ def test_a_dry_run_of_a_campaign_tells_what_is_due(slurm: Cluster, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_flags_win_over_a_campaigns_resources(slurm: Cluster, tmp_path: Path) -> None:
-    name = campaign(tmp_path, "resources: {walltime: 1h}\nsteps: {a: {command: touch a}}")
+def test_flags_override_the_resources_of_a_chain(slurm: Cluster, tmp_path: Path) -> None:
+    name = write_chain(tmp_path, "resources: {walltime: 1h}\nsteps: {a: {command: touch a}}")
     assert submit(slurm, tmp_path, name, "--walltime", "2min", "--ranks-per-node", 1).returncode == 0
     [script] = (tmp_path / "scimill-jobs").glob("*.sh")
     assert read_slurm(script.read_text()).options["time"] == "00:02:00"
@@ -103,18 +103,18 @@ HOUR = ("--walltime", "1h")
 PAID = ("--account", "mine", *HOUR)
 DOCTOR = ("--", "scimill", "doctor")
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
-    "unknown-machine": ("no-such", (*HOUR, *DOCTOR), "there is no machine 'no-such'"),
-    "unknown-queue": ("site", (*PAID, "--queue", "long", *DOCTOR), "there is no queue 'long'"),
+    "unknown-machine": ("no-such", (*HOUR, *DOCTOR), "unknown machine 'no-such'"),
+    "unknown-queue": ("site", (*PAID, "--queue", "long", *DOCTOR), "unknown queue 'long'"),
     "unknown-unit": ("site", ("--account", "a", "--walltime", "60", *DOCTOR), "no duration with a unit"),
-    "too-many-gpus": ("site", (*PAID, "--gpus-per-node", 3, *DOCTOR), "3 GPUs per node"),
+    "too-many-gpus": ("site", (*PAID, "--gpus-per-node", 3, *DOCTOR), "too many GPUs per node: 3"),
     "missing-account": ("site", (*HOUR, *DOCTOR), "--account missing"),
     "walltime-above-the-queues": ("site", ("--account", "a", "--walltime", "2h", *DOCTOR), "too long"),
-    "image-missing": ("site", (*PAID, "--image", "gone.sif", *DOCTOR), "no such image"),
-    "not-executable": ("site", (*PAID, "--", "./plain.txt"), "no program that can be run"),
-    "program-missing": ("site", (*PAID, "--", "bin/gone"), "no program that can be run"),
+    "image-missing": ("site", (*PAID, "--image", "gone.sif", *DOCTOR), "image is missing"),
+    "not-executable": ("site", (*PAID, "--", "./plain.txt"), "not an executable program"),
+    "program-missing": ("site", (*PAID, "--", "bin/gone"), "not an executable program"),
     "output-directory": ("site", (*PAID, "--", "scimill", "droplets", "generate", "no/a.h5", *DROPLETS), "mkdir -p no"),
     "run-directory": ("site", (*PAID, "--", *TRAIN.split(), "--output", "no/run"), "mkdir -p no"),
-    "no-command": ("site", PAID, "there is no command"),
+    "no-command": ("site", PAID, "the command is missing"),
     "unknown-command": ("site", (*PAID, "--", "scimill", "droplet"), "did you mean droplets?"),
     "unknown-flag": ("site", (*PAID, "--", "scimill", "verify", "a.h5", "--fast"), "no such option: --fast"),
     "config": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--count", 0), "count = '0'"),
@@ -124,17 +124,17 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
                "has no trial 2"),
     "margin": ("site", ("--account", "a", "--walltime", "1min", "--", *GENERATE), "before the margin of 60 s"),
     "help": ("site", (*PAID, "--", "scimill", "verify", "--help"), "only prints its help"),
-    "overwrite": ("site", (*PAID, "--", *GENERATE, "--overwrite"), "begin anew"),
+    "overwrite": ("site", (*PAID, "--", *GENERATE, "--overwrite"), "restart each time"),
     "no-scheduler": ("local", (*HOUR, *DOCTOR), "has no scheduler"),
-    "campaign-with-a-circle": ("site", (*PAID, "circle.yaml"), "in a circle"),
-    "campaign-missing": ("site", (*PAID, "gone.yaml"), "no such campaign"),
+    "chain-with-a-circle": ("site", (*PAID, "circle.yaml"), "in a circle"),
+    "chain-missing": ("site", (*PAID, "gone.yaml"), "chain file not found"),
     "refused-by-the-scheduler": ("slurm-generic", (*HOUR, "--queue", "none", *DOCTOR), "Slurm refuses the job"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_input_queues_nothing(slurm: Cluster, tmp_path: Path, name: str) -> None:
-    machine, words, told = REFUSED[name]
+    machine, words, message = REFUSED[name]
     own = tmp_path / "config" / "scimill" / "machines"
     own.mkdir(parents=True)
     (own / "site.yaml").write_text(SITE)
@@ -142,10 +142,10 @@ def test_bad_input_queues_nothing(slurm: Cluster, tmp_path: Path, name: str) -> 
     work.mkdir()
     (work / "plain.txt").write_text("no program")
     (work / "sweep.yaml").write_text("learning_rate: [1e-3, 1e-2]\n")
-    campaign(work, "steps: {a: {command: b, after: b}, b: {command: a, after: a}}", "circle")
+    write_chain(work, "steps: {a: {command: b, after: b}, b: {command: a, after: a}}", "circle")
     before = job_ids(slurm)
     env = {**slurm.env, "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    assert_refused(scimill("jobs", "submit", "--machine", machine, *words, env=env, cwd=work), told)
+    assert_refused(scimill("jobs", "submit", "--machine", machine, *words, env=env, cwd=work), message)
     assert job_ids(slurm) == before
 
 
@@ -155,13 +155,13 @@ def test_a_machine_whose_scheduler_is_not_here(tmp_path: Path) -> None:
     assert_refused(result, "qsub of PBS is not on PATH")
 
 
-def test_a_folder_that_cannot_be_written_is_told(slurm: Cluster, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(slurm: Cluster, tmp_path: Path) -> None:
     (tmp_path / "scimill-jobs").write_text("in the way")
     result = submit(slurm, tmp_path, *HOUR, "--ranks-per-node", 1, *DOCTOR)
     assert (result.returncode, result.tracebacks, len(result.errors)) == (4, 0, 1), result
 
 
-# ---- scripts that scimill brings --------------------------------------------------------------------------------
+# ---- scripts that scimill ships ---------------------------------------------------------------------------------
 
 
 def test_the_scripts_of_the_repository_are_a_fresh_render(tmp_path: Path) -> None:

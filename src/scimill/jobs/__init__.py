@@ -1,1 +1,1 @@
-"""Batch jobs: a machine, resources and one command make a script for its scheduler. It needs no MPI, HDF5 or torch."""
+"""Batch jobs: makes a script from a machine, resources and one command. Needs no MPI, HDF5 or torch."""

@@ -14,17 +14,17 @@ from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
 from scimill.options import ConfigHelp, Group, configured, layered, trial_folder
 
-if TYPE_CHECKING:  # what only some commands need is imported by them: a login node waits for no more than it must
-    from scimill.jobs.campaign import Campaign, Step
-    from scimill.jobs.steps import Product, Steps
+if TYPE_CHECKING:  # commands import these themselves where they need them, so that the others start faster
+    from scimill.jobs.chain import Chain, Step
+    from scimill.jobs.steps import StepOutput, Steps
 
 MACHINE = click.option(
-    "--machine", "machine_name", required=True, metavar="NAME|FILE", help="The machine, see scimill jobs machines."
+    "--machine", "machine_name", required=True, metavar="NAME|FILE", help="Machine, see scimill jobs machines."
 )
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
-CAMPAIGN = click.argument("campaign", metavar="CAMPAIGN")
+CHAIN = click.argument("chain", metavar="CHAIN")
 OUTPUTS = ("output", "folder", "workbook", "picture")
-"""Parameters of our commands that name what they write."""
+"""Parameters of scimill's commands that name output."""
 
 
 @click.group(cls=Group)
@@ -34,7 +34,7 @@ def jobs() -> None:
 
 @jobs.command()
 def machines() -> None:
-    """List the machines, and check their files."""
+    """List the machines and check their files."""
     for name, path in machines_.names().items():
         machine = machines_.read_machine(str(path))
         gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
@@ -58,21 +58,21 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
 @jobs.command(cls=ConfigHelp)
 @COMMAND
 @MACHINE
-@click.option("--dry-run", is_flag=True, help="Check everything, print the scripts, and submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the script or the plan; submit nothing.")
 @layered(Resources)
 def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple[str, ...]) -> None:
-    """Submit COMMAND, or all steps of a campaign, to a machine's scheduler; print the ids of the jobs.
+    """Submit COMMAND, or all steps of a chain, to a machine's scheduler; print the ids of the jobs.
 
     One command, after --: scimill jobs submit --machine slurm-generic --walltime 1h -- scimill verify out.h5
 
-    A chain of steps: scimill jobs submit droplets.yaml --machine slurm-generic. Steps that are complete are left
-    out, so the same command goes on with a broken chain.
+    A chain of steps: scimill jobs submit droplets.yaml --machine slurm-generic. Complete steps are skipped, so the
+    same command continues a broken chain.
     """
     from scimill.jobs import submit as submitting
 
     machine = machines_.read_machine(machine_name)
     if len(command) == 1 and command[0].endswith((".yaml", ".yml")):
-        _submit_campaign(command[0], layers, machine, dry_run)
+        _submit_chain(command[0], layers, machine, dry_run)
         return
     resources = build(Resources, layers)
     read = read_command(command, resources)
@@ -84,78 +84,77 @@ def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple
         click.echo(job)
 
 
-def _submit_campaign(name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool) -> None:
-    """Queue what is due of a campaign, or say what would be."""
+def _submit_chain(name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool) -> None:
+    """Queue the steps of a chain that are due, or print the plan."""
     from scimill.jobs import submit as submitting
 
-    steps = open_steps(name, _together(layers))
-    plans = submitting.plan(steps, machine, read_steps(steps.campaign))
+    flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
+    steps = open_steps(name, Layer("flags", flags))
+    plans = submitting.make_plans(steps, machine, read_steps(steps.chain))
     if dry_run:
         for plan in plans:
-            click.echo(f"{plan.step.name:<16} {'to submit' if plan.is_due else plan.standing}")
+            click.echo(f"{plan.step.name:<16} {'to submit' if plan.is_due else plan.state}")
         return
-    queued = submitting.submit_campaign(steps, machine, plans)
+    queued = submitting.submit_chain(steps, machine, plans)
     for plan in plans:
-        standing = plan.standing if plan.step.name not in queued else " ".join(queued[plan.step.name])
-        click.echo(f"{plan.step.name:<16} {standing}")
+        click.echo(f"{plan.step.name:<16} {' '.join(queued.get(plan.step.name, [plan.state]))}")
 
 
 @jobs.command(cls=ConfigHelp)
-@CAMPAIGN
+@CHAIN
 @click.option("--machine", "machine_name", default="local", show_default=True, metavar="NAME|FILE",
               help="A machine without a scheduler.")  # fmt: skip
-@click.option("--ranks", type=click.IntRange(min=1), help="Most ranks of a step; one per core if not given.")
-@click.option("--image", help="Container image to run in, instead of what the campaign says.")
-def run(campaign: str, machine_name: str, ranks: int | None, image: str | None) -> None:
-    """Run all steps of CAMPAIGN here, one after the other.
+@click.option(
+    "--ranks", type=click.IntRange(min=1), help="Maximum number of ranks of a step; one per core if not given."
+)
+@click.option("--image", help="Container image to run in, instead of the chain's.")
+def run(chain: str, machine_name: str, ranks: int | None, image: str | None) -> None:
+    """Run all steps of CHAIN on this computer, one after the other.
 
-    Steps that are complete are left out, so the same command goes on with a campaign that was interrupted.
+    Complete steps are skipped, so the same command continues an interrupted chain.
     """
     from scimill.jobs import run as running
 
     flags = Layer("flags", {"image": image} if image else {})
-    machine = running.here(machines_.read_machine(machine_name))
-    steps = open_steps(campaign, flags)
-    running.run_campaign(steps, machine, read_steps(steps.campaign), ranks, click.echo)
+    machine = running.fit_machine(machines_.read_machine(machine_name))
+    steps = open_steps(chain, flags)
+    running.run_chain(steps, machine, read_steps(steps.chain), ranks, click.echo)
 
 
 @jobs.command()
-@CAMPAIGN
-def status(campaign: str) -> None:
-    """Show where each step of CAMPAIGN stands."""
-    steps = open_steps(campaign, Layer("flags", {}))
-    live = steps.live()
-    for step in steps.campaign.steps.values():
-        known = {job for unit in step.units if (job := steps.job(unit))}
-        codes = {str(ended.code) for unit in step.units if (ended := steps.status(unit))}
-        standing = steps.standing(step, live)
-        told = standing + (f" ({', '.join(sorted(codes))})" if standing in ("failed", "stopped") else "")
-        click.echo(f"{step.name:<16} {told:<14} {' '.join(sorted(known)):<16} {' '.join(step.command)}".rstrip())
-    if live is None:
-        raise ConfigError(
-            f"{steps.scheduler} does not answer what has become of the jobs", remedy="ask on a login node"
-        )
+@CHAIN
+def status(chain: str) -> None:
+    """Show the state of each step of CHAIN."""
+    steps = open_steps(chain, Layer("flags", {}))
+    job_states = steps.query_jobs()
+    for step in steps.chain.steps.values():
+        jobs = " ".join(sorted(set(steps.jobs(step))))
+        text = describe_state(steps, step, steps.state(step, job_states))
+        click.echo(f"{step.name:<16} {text:<14} {jobs:<16} {' '.join(step.command)}".rstrip())
+    if job_states is None:
+        raise ConfigError(f"{steps.scheduler} does not report the states of jobs", remedy="ask on a login node")
 
 
-# ---- what the commands are about --------------------------------------------------------------------------------
+def describe_state(steps: "Steps", step: "Step", state: str) -> str:
+    """Return the state of a step, with its exit codes where it did not succeed."""
+    codes = sorted({str(ended.code) for unit in step.units if (ended := steps.status(unit))})
+    return f"{state} ({', '.join(codes)})" if state in ("failed", "stopped") else state
 
 
-def _together(layers: list[Layer]) -> Layer:
-    """What flags and a file say of resources, as one layer; flags win."""
-    return Layer("flags", {name: value for layer in layers for name, value in layer.values.items()})
+# ---- chains and command lines -----------------------------------------------------------------------------------
 
 
 def open_steps(name: str, flags: Layer) -> "Steps":
-    """Read a campaign, and what is known of it in this directory."""
-    from scimill.jobs.campaign import read_campaign
+    """Read a chain and its state in this directory."""
+    from scimill.jobs.chain import read_chain
     from scimill.jobs.steps import Steps
 
-    return Steps(read_campaign(name, flags), products, Path.cwd())
+    return Steps(read_chain(name, flags), find_output, Path.cwd())
 
 
-def read_steps(campaign: "Campaign") -> dict[str, Command]:
+def read_steps(chain: "Chain") -> dict[str, Command]:
     """Read and check the commands of all steps."""
-    return {name: read_step(step) for name, step in campaign.steps.items()}
+    return {name: read_step(step) for name, step in chain.steps.items()}
 
 
 def read_step(step: "Step") -> Command:
@@ -168,23 +167,23 @@ def read_step(step: "Step") -> Command:
 
 
 def read_command(words: tuple[str, ...], resources: Resources) -> Command:
-    """Read a command line; one of scimill's is checked as the command itself would.
+    """Read a command line; check one of scimill's as the command itself would.
 
     Raises
     ------
-    ConfigError : running it would refuse it.
+    ConfigError : the command would refuse to run.
     """
     if not words or Path(words[0]).name != "scimill":
         return Command(words)
     array = indices(resources.array)
     context = cli.check(words[1:], trial=array[-1] if array else None)
     if {"resume", "overwrite"} <= set(context.params) and context.params["overwrite"]:
-        raise ConfigError("a job may need many links: --overwrite would begin anew with each", where=" ".join(words),
+        raise ConfigError("a job may resume many times; --overwrite would restart each time", where=" ".join(words),
                           remedy="remove the old output, or name another")  # fmt: skip
     margin = getattr(context.obj, "walltime_margin", 0.0)
     if "resume" in context.params and resources.walltime <= margin:
         what = f"a walltime of {resources.walltime:g} s leaves no time before the margin of {margin:g} s"
-        raise ConfigError(what, where=" ".join(words), remedy="ask for more, or give the command a --walltime-margin")
+        raise ConfigError(what, where=" ".join(words), remedy="request more, or give the command a --walltime-margin")
     parameters = {parameter.name: parameter for parameter in context.command.params}
     written = [name for name in OUTPUTS if _names_output(parameters.get(name))]
     paths = [context.params[name] for name in written]
@@ -192,16 +191,16 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
 
 
 def _names_output(parameter: click.Parameter | None) -> bool:
-    """Whether a parameter names what is written; an argument does only as OUTPUT."""
+    """Whether a parameter names output; an argument does only if it is called OUTPUT."""
     return parameter is not None and (isinstance(parameter, click.Option) or parameter.name == "output")
 
 
-def products(step: "Step", number: int) -> "Product":
-    """What a step writes; of an array of trials, what the one of this number does."""
-    from scimill.jobs.steps import Product
+def find_output(step: "Step", number: int) -> "StepOutput":
+    """Return the output of a step; for an array of trials, of the element at this position."""
+    from scimill.jobs.steps import StepOutput
 
     command = read_step(step)
-    array, paths = indices(step.resources.array), list(command.products)
+    array, paths = indices(step.resources.array), list(command.outputs)
     if array and "sweep" in command.options:
         paths[:1] = [trial_folder(path, array[number]) for path in paths[:1]]
-    return Product(paths, command.is_resumable)
+    return StepOutput(paths, command.is_resumable)

@@ -1,4 +1,4 @@
-"""From a machine, resources and a command to the script that its scheduler takes."""
+"""Render a job script from a machine, resources and a command."""
 
 import contextlib
 import math
@@ -12,51 +12,51 @@ import jinja2
 from jinja2.bccache import Bucket
 
 from scimill.errors import ConfigError
-from scimill.jobs.machine import Machine, clock, completed, folder, ranks_per_node
+from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node
 from scimill.jobs.resources import Resources, indices
 
 RECORDS = "scimill-jobs"
-"""Folder, below the one that a job runs in, of what is known of jobs."""
+"""Folder for records of jobs, below the folder that a job runs in."""
 HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
 IMAGE_ENVIRONMENT = {"apptainer": "APPTAINERENV", "singularity": "SINGULARITYENV"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a job runs.
+    """The command of a job.
 
     Parameters
     ----------
     words : its command line.
-    options : names of the parameters that it takes, where it is a command of scimill.
-    products : what it writes, as far as its command line says so.
+    options : names of its parameters, if it is a command of scimill.
+    outputs : files and folders that its command line names as output.
 
     """
 
     words: tuple[str, ...]
     options: Collection[str] = ()
-    products: Sequence[Path] = ()
+    outputs: Sequence[Path] = ()
 
     @property
     def is_resumable(self) -> bool:
-        """Whether it can be stopped before the walltime and gone on with in another job."""
+        """Whether it can stop before the walltime and resume in another job."""
         return {"resume", "walltime"} <= set(self.options)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a job in a campaign; units are its steps or, of an array, the elements of a step.
+    """Place of a job in a chain; units are its steps, or the elements of an array.
 
     Parameters
     ----------
-    campaign, step : their names.
+    chain, step : their names.
     digest : digest of the step's command.
-    before : units that must be complete before it begins.
-    followers : of each step that waits for it, its units and all those that it waits for.
+    before : units that must be complete before it starts.
+    followers : for each step that waits for it, that step's units and all units that it waits for.
 
     """
 
-    campaign: str
+    chain: str
     step: str
     digest: str
     before: Sequence[str]
@@ -64,21 +64,21 @@ class Place:
 
 
 def render(resources: Resources, machine: Machine, command: Command, place: Place | None = None) -> str:
-    """Write the script of a job.
+    """Render the script of a job.
 
     Parameters
     ----------
-    resources, machine : what the job asks for, and of whom.
-    command : what it runs.
-    place : where it stands in a campaign, if it is part of one.
+    resources, machine : the job's resources and the machine that has them.
+    command : the command that it runs.
+    place : its place in a chain, if it is part of one.
 
     Raises
     ------
-    ConfigError : the machine cannot give that, its scheduler does not know it, or there is no command.
+    ConfigError : the machine or its scheduler cannot run the job, or there is no command.
     """
-    resources = completed(resources, machine)
+    resources = complete_resources(resources, machine)
     if not command.words:
-        raise ConfigError("there is no command", remedy="scimill jobs render ... -- scimill droplets generate ...")
+        raise ConfigError("the command is missing", remedy="scimill jobs render ... -- scimill droplets generate ...")
     queue = machine.queues.get(resources.queue or "")
     filesystems = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
     return _environment().get_template(f"{machine.scheduler}.sh.j2").render(
@@ -105,7 +105,7 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
 
 
 def _store_options(machine: Machine, command: Command) -> list[str]:
-    """What a machine's file system wants to be told by commands that write a store, unless they say it themselves."""
+    """Options for the machine's file system that a command accepts and does not give itself."""
     hints = ",".join(f"{name}={value}" for name, value in machine.mpi_io_hints.items())
     values = {"mpi_io_hints": hints, "alignment": machine.alignment}
     flags = {f"--{name.replace('_', '-')}": value for name, value in values.items() if name in command.options}
@@ -113,14 +113,14 @@ def _store_options(machine: Machine, command: Command) -> list[str]:
 
 
 def gpu_order(machine: Machine) -> Sequence[int]:
-    """GPUs of a node in the order of the cores that they are nearest to."""
+    """Return the GPUs of a node in the order of their nearest cores."""
     if isinstance(machine.gpu_order, tuple):
         return machine.gpu_order
     return range(machine.gpus_per_node)[:: -1 if machine.gpu_order == "descending" else 1]
 
 
 def launcher(resources: Resources, machine: Machine) -> list[str]:
-    """Words of the command line that starts the ranks."""
+    """Return the words of the command line that starts the ranks."""
     per_node, threads = ranks_per_node(resources, machine), resources.threads_per_rank
     ranks = resources.nodes * per_node
     hosts = HOSTS.get(machine.scheduler)
@@ -135,13 +135,13 @@ def launcher(resources: Resources, machine: Machine) -> list[str]:
     if hosts is not None:
         words += ["-hostfile", f'"${hosts}"', "--map-by", f"ppr:{per_node}:node:PE={threads}"]
         words += [word for name in _exported(resources, machine.environment) for word in ("-x", name)]
-        # A variable that is not set is no variable to hand on.
+        # Pass these only where they are set.
         words += [f"${{{name}:+-x {name}}}" for name in ("LD_LIBRARY_PATH", "PYTHONPATH")]
     return [*words, *options]
 
 
 def _exported(resources: Resources, environment: Mapping[str, str]) -> list[str]:
-    """Variables that Open MPI's mpirun hands on to other hosts only when it is told to."""
+    """Variables that Open MPI's mpirun passes to other hosts only on request."""
     index = ["SCIMILL_ARRAY_INDEX"] if resources.array else []
     ours = ["OMP_NUM_THREADS", "HDF5_USE_FILE_LOCKING", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"]
     return ["PATH", *ours, *index, *environment]
@@ -157,7 +157,7 @@ def _environment() -> jinja2.Environment:
 
 
 class _BytecodeCache(jinja2.FileSystemBytecodeCache):
-    """Compiled templates in a folder of the user's below the temporary one; where it is full, they are not kept."""
+    """Compiled templates in the user's folder below the temporary one; not kept where the disk is full."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ class _BytecodeCache(jinja2.FileSystemBytecodeCache):
 
 
 def _bytecode_cache() -> _BytecodeCache | None:
-    """Make the cache, which saves a tenth of the time; None where no folder is safe from others."""
+    """Make the cache, which saves a tenth of the time; None where no folder is safe from other users."""
     with contextlib.suppress(OSError, RuntimeError):
         return _BytecodeCache()
     return None

@@ -1,4 +1,4 @@
-"""The schedulers: how a script is handed to each, and how each is asked what has become of a job."""
+"""The schedulers: how to submit a script to each, and how to query the states of jobs."""
 
 import contextlib
 import getpass
@@ -12,32 +12,32 @@ from typing import Literal
 
 from scimill.errors import ConfigError
 
-PATIENCE = 120.0  # s; a busy scheduler may need a minute to answer
+TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
-"""Variable that holds the index of a job where a scheduler knows no arrays."""
+"""Variable that holds a job's array index where the scheduler has no arrays."""
 
-State = Literal["waiting", "queued", "running"]
-"""What a scheduler says of a job that has not ended; waiting: for another job."""
+JobState = Literal["waiting", "queued", "running"]
+"""State of a job that has not ended; waiting: for another job."""
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """How to speak to a scheduler."""
+    """Commands of a scheduler, and how to read their output."""
 
     title: str
     submit: tuple[str, ...]
-    """command that takes a script and prints the job's id"""
+    """command that submits a script and prints the job's id"""
     job_id: re.Pattern[str]
-    question: Callable[[Sequence[str]], list[str]]
-    """command that lists jobs"""
-    answer: Callable[[str], Iterator[tuple[str, State]]]
-    """its output as ids and states"""
+    list_command: Callable[[Sequence[str]], list[str]]
+    """makes the command that lists jobs"""
+    parse: Callable[[str], Iterator[tuple[str, JobState]]]
+    """reads ids and states from its output"""
     has_arrays: bool = True
     release: tuple[str, ...] = ()
-    """command that lets held jobs go, where a job must be held until those that wait for it are queued"""
+    """command that releases held jobs, where a job must be held until those that wait for it are queued"""
 
     def element(self, job: str, index: int) -> str:
-        """What a job that depends on one element of an array is to wait for."""
+        """Return the id to wait for where a job depends on one element of an array."""
         return f"{job}_{index}" if self.title == "Slurm" else job
 
 
@@ -45,7 +45,7 @@ def _squeue(_: Sequence[str]) -> list[str]:
     return ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"]
 
 
-def _read_squeue(text: str) -> Iterator[tuple[str, State]]:
+def _read_squeue(text: str) -> Iterator[tuple[str, JobState]]:
     for line in text.splitlines():
         job, state, reason = [*line.split(), "", ""][:3]
         if state == "PENDING":
@@ -54,23 +54,28 @@ def _read_squeue(text: str) -> Iterator[tuple[str, State]]:
             yield job, "running"
 
 
-PBS_STATES: Mapping[str, State] = {
+PBS_JOB_ID = re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?")
+PBS_STATES: Mapping[str, JobState] = {
     "Q": "queued", "W": "queued", "T": "queued", "H": "waiting",
     "R": "running", "E": "running", "B": "running", "S": "running",
 }  # fmt: skip
-COBALT_STATES: Mapping[str, State] = {
+COBALT_STATES: Mapping[str, JobState] = {
     "queued": "queued", "user_hold": "waiting", "dep_hold": "waiting", "dep_fail": "waiting",
     "starting": "running", "running": "running", "exiting": "running", "killing": "running",
 }  # fmt: skip
 
 
-def _read_pbs_qstat(text: str) -> Iterator[tuple[str, State]]:
+def _qstat(ids: Sequence[str]) -> list[str]:
+    return ["qstat", *ids]
+
+
+def _read_pbs_qstat(text: str) -> Iterator[tuple[str, JobState]]:
     for words in (line.split() for line in text.splitlines()):
         if len(words) >= 5 and words[0][0].isdigit() and words[-2] in PBS_STATES:
             yield words[0], PBS_STATES[words[-2]]
 
 
-def _read_cobalt_qstat(text: str) -> Iterator[tuple[str, State]]:
+def _read_cobalt_qstat(text: str) -> Iterator[tuple[str, JobState]]:
     for words in (line.split() for line in text.splitlines()):
         states = [COBALT_STATES[word] for word in words[1:] if word in COBALT_STATES]
         if states and words[0].isdecimal():
@@ -79,83 +84,70 @@ def _read_cobalt_qstat(text: str) -> Iterator[tuple[str, State]]:
 
 SCHEDULERS = {
     "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _squeue, _read_squeue),
-    "pbs": Scheduler(
-        "PBS",
-        ("qsub",),
-        re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?"),
-        lambda ids: ["qstat", *ids],
-        _read_pbs_qstat,
-        release=("qrls",),
-    ),
+    "pbs": Scheduler("PBS", ("qsub",), PBS_JOB_ID, _qstat, _read_pbs_qstat, release=("qrls",)),
     "cobalt": Scheduler(
-        "Cobalt",
-        ("qsub",),
-        re.compile(r"\d+"),
-        lambda ids: ["qstat", *ids],
-        _read_cobalt_qstat,
-        has_arrays=False,
-        release=("qrls",),
+        "Cobalt", ("qsub",), re.compile(r"\d+"), _qstat, _read_cobalt_qstat, has_arrays=False, release=("qrls",)
     ),
 }
 
 
-def hand_over(scheduler: Scheduler, script: Path, options: Sequence[str] = ()) -> str:
+def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = ()) -> str:
     """Submit a script from the current directory; return the job's id.
 
     Raises
     ------
-    ConfigError : its tool is not here, or it refuses the script; nothing is queued then.
+    ConfigError : its command is missing, or it refuses the script; nothing is queued.
     """
     command = [*scheduler.submit, *options, str(script)]
     if not shutil.which(command[0]):
-        remedy = "submit on a login node of the machine, where its module may have to be loaded"
+        remedy = "submit on a login node of the machine; you may have to load a module"
         raise ConfigError(f"{command[0]} of {scheduler.title} is not on PATH", remedy=remedy)
     try:
-        said = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"{scheduler.title} gives no answer in {PATIENCE:.0f} s", where=" ".join(command)) from None
-    lines = said.stdout.split()
+        raise ConfigError(f"{scheduler.title} did not answer within {TIMEOUT:.0f} s", where=" ".join(command)) from None
+    lines = result.stdout.split()
     job = lines[-1].partition(";")[0] if lines else ""
-    if said.returncode or not scheduler.job_id.fullmatch(job):
-        answer = said.stderr or said.stdout or f"exit code {said.returncode}"
+    if result.returncode or not scheduler.job_id.fullmatch(job):
+        answer = result.stderr or result.stdout or f"exit code {result.returncode}"
         raise ConfigError(f"{scheduler.title} refuses the job: {answer}", where=str(script))
     return job
 
 
 HOLD = ("-h",)
-"""What makes ``qsub`` of PBS and of Cobalt hold a job."""
+"""Option of ``qsub`` that holds a job, in PBS and Cobalt."""
 
 
 def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
-    """Let held jobs go.
+    """Release held jobs.
 
     Raises
     ------
-    ConfigError : the scheduler does not.
+    ConfigError : the scheduler does not release them.
     """
     command = [*scheduler.release, *jobs]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+        if subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode == 0:
             return
-    raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"let them go: {' '.join(command)}")
+    raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"release them: {' '.join(command)}")
 
 
-def states(scheduler: Scheduler, jobs: Sequence[str]) -> dict[str, State] | None:
-    """Ask what has become of jobs; those that have ended are not in the answer. None where nobody answers."""
+def query_states(scheduler: Scheduler, jobs: Sequence[str]) -> dict[str, JobState] | None:
+    """Return the states of those jobs that have not ended; None where the scheduler does not answer."""
     if not jobs:
         return {}
-    command = scheduler.question(jobs)
+    command = scheduler.list_command(jobs)
     try:
-        # The exit code tells nothing: PBS and Cobalt fail where one of the jobs has ended.
-        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        # Ignore the exit code: PBS and Cobalt fail when one of the jobs has ended.
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = {_key(job): state for job, state in scheduler.answer(said.stdout)}
+    found = {_key(job): state for job, state in scheduler.parse(result.stdout)}
     return {job: found[_key(job)] for job in jobs if _key(job) in found}
 
 
 def _key(job: str) -> str:
-    """A job's id without its server, whose name qstat cuts."""
+    """Return a job's id without its server, whose name qstat truncates."""
     return job.partition(".")[0]

@@ -1,9 +1,9 @@
-"""What is known of a campaign's steps, in a folder next to the results; job scripts write there too.
+"""The state of a chain's steps, in a folder beside the results; job scripts write there too.
 
-scheduler     the scheduler that the campaign was submitted to
-UNIT.job      id of the job that does it, or goes on with it
-UNIT.status   exit code of the last such job, and digest of the command
-UNIT.sound    what its output looked like when it was verified
+scheduler     scheduler that the chain was submitted to
+UNIT.job      id of the unit's current job
+UNIT.status   exit code of its last job, and digest of the command
+UNIT.sound    sizes and times of its output when it was last verified
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.jobs.campaign import Campaign, Step
+from scimill.jobs.chain import Chain, Step
 from scimill.jobs.render import RECORDS
-from scimill.jobs.schedulers import SCHEDULERS, State, states
+from scimill.jobs.schedulers import SCHEDULERS, JobState, query_states
 
 CONTINUED = 75  # exit code of a command that stopped before the walltime
 DAMAGED = (InputError.exit_code, StorageError.exit_code)
-"""Exit codes with which ``scimill verify`` says that an output is not there, not complete or not what was written."""
+"""Exit codes of ``scimill verify`` for an output that is missing, incomplete or damaged."""
 
-Standing = Literal["complete", "waiting", "queued", "running", "submitted", "stopped", "failed", "to do"]
+StepState = Literal["complete", "waiting", "queued", "running", "submitted", "stopped", "failed", "to do"]
 
 
-class Status(NamedTuple):
+class ExitStatus(NamedTuple):
     """How the last job of a unit ended."""
 
     code: int
@@ -35,13 +35,13 @@ class Status(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Product:
-    """What a step writes.
+class StepOutput:
+    """Output of a step.
 
     Parameters
     ----------
-    paths : files or folders that are there when it is complete.
-    is_verifiable : whether ``scimill verify`` can tell of the first that it is complete.
+    paths : files or folders that exist once the step is complete.
+    is_verifiable : whether ``scimill verify`` can check that the first is complete.
 
     """
 
@@ -49,24 +49,24 @@ class Product:
     is_verifiable: bool
 
 
-Products = Callable[[Step, int], Product]
-"""What a step's element of a given number writes; 0 for a step that is no array."""
+FindOutput = Callable[[Step, int], StepOutput]
+"""Finds the output of one element of a step's array, by position; 0 for a step without an array."""
 
 
 class Steps:
-    """Where a campaign stands.
+    """The state of a chain's steps.
 
     Parameters
     ----------
-    campaign : the campaign.
-    products : tells what its steps write.
-    folder : where its commands run.
+    chain : the chain.
+    find_output : finds the output of a step.
+    folder : folder that its commands run in.
 
     """
 
-    def __init__(self, campaign: Campaign, products: Products, folder: Path) -> None:
-        self.campaign, self._products = campaign, products
-        self.folder = folder / RECORDS / campaign.name
+    def __init__(self, chain: Chain, find_output: FindOutput, folder: Path) -> None:
+        self.chain, self._find_output = chain, find_output
+        self.folder = folder / RECORDS / chain.name
         self._root = folder
         self._complete: dict[str, bool] = {}
 
@@ -77,124 +77,124 @@ class Steps:
 
         Raises
         ------
-        StorageError : that is refused.
+        StorageError : it cannot be made.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot be made: {error.strerror}", where=str(self.folder)) from None
+            raise StorageError(f"cannot make the folder: {error.strerror}", where=str(self.folder)) from None
 
-    def status(self, unit: str) -> Status | None:
-        """How a unit's last job ended; None where none has."""
+    def _read(self, name: str) -> str:
+        """Read a record; empty where there is none."""
         try:
-            code, _, digest = (self.folder / f"{unit}.status").read_text("utf-8").strip().partition(" ")
-            return Status(int(code), digest)
-        except (OSError, ValueError):
-            return None
-
-    def job(self, unit: str) -> str:
-        """Id of the job that does a unit; empty where there is none."""
-        try:
-            return (self.folder / f"{unit}.job").read_text("utf-8").strip()
+            return (self.folder / name).read_text("utf-8").strip()
         except OSError:
             return ""
+
+    def status(self, unit: str) -> ExitStatus | None:
+        """Return how a unit's last job ended; None where none has ended."""
+        code, _, digest = self._read(f"{unit}.status").partition(" ")
+        with contextlib.suppress(ValueError):
+            return ExitStatus(int(code), digest)
+        return None
+
+    def jobs(self, step: Step) -> list[str]:
+        """Return the ids of a step's current jobs."""
+        return [job for unit in step.units if (job := self._read(f"{unit}.job"))]
 
     @property
     def scheduler(self) -> str:
-        """Scheduler that the campaign was submitted to; empty where it was not."""
-        try:
-            return (self.folder / "scheduler").read_text("utf-8").strip()
-        except OSError:
-            return ""
+        """Scheduler that the chain was submitted to; empty where it was not."""
+        return self._read("scheduler")
 
-    def begin(self, step: Step) -> None:
-        """Forget how a step's former jobs ended, since it is to be done again."""
+    def clear(self, step: Step) -> None:
+        """Delete the records of a step's former jobs before it runs again."""
         for unit in step.units:
             for kind in ("status", "job"):
                 (self.folder / f"{unit}.{kind}").unlink(missing_ok=True)
 
-    def submitted(self, unit: str, job: str, scheduler: str) -> None:
-        """Write down which job does a unit."""
+    def record_job(self, unit: str, job: str, scheduler: str) -> None:
+        """Record the job that runs a unit."""
         (self.folder / "scheduler").write_text(f"{scheduler}\n", "utf-8")
         (self.folder / f"{unit}.job").write_text(f"{job}\n", "utf-8")
 
-    def forget(self, step: Step) -> None:
-        """Look again whether a step is complete, since it has been done."""
+    def recheck(self, step: Step) -> None:
+        """Make the next call of `is_complete` check a step again, because it has run."""
         self._complete.pop(step.name, None)
 
-    def confirm(self, step: Step) -> None:
-        """Write down that a step is complete, for the jobs that wait for it."""
+    def record_success(self, step: Step) -> None:
+        """Record that a step is complete, for the jobs that wait for it."""
         for unit in step.units:
             (self.folder / f"{unit}.status").write_text(f"0 {step.digest}\n", "utf-8")
 
-    # ---- what is done ----
+    # ---- complete or not ----
 
     def is_complete(self, step: Step) -> bool:
-        """Whether a step need not be done: those before it are complete, and what it writes is there, and sound.
+        """Whether a step need not run: its output exists and is sound, and the steps before it are complete.
 
         Raises
         ------
-        ConfigError : it was done with another command, and what that wrote is in the way.
+        ConfigError : it ran with another command, whose output is in the way.
         """
         if step.name not in self._complete:
-            before = all(self.is_complete(self.campaign.steps[name]) for name in step.after)
+            before = all(self.is_complete(self.chain.steps[name]) for name in step.after)
             units = (self._is_done(step, number, unit) for number, unit in enumerate(step.units))
             self._complete[step.name] = before and all(units)
         return self._complete[step.name]
 
     def _is_done(self, step: Step, number: int, unit: str) -> bool:
-        product, status = self._products(step, number), self.status(unit)
-        paths = [self._root / path for path in product.paths]
+        output, status = self._find_output(step, number), self.status(unit)
+        paths = [self._root / path for path in output.paths]
         if not all(path.exists() for path in paths):
             return False
         is_other = status is not None and status.digest != step.digest
-        if not (product.is_verifiable and paths):
+        if not (output.is_verifiable and paths):
             return status is not None and status.code == 0 and not is_other
         if is_other:
             raise ConfigError(
-                f"step {step.name} was done with another command", where=str(paths[0]),
-                remedy=f"bring the command back, or remove this and {self.folder / (unit + '.status')}",
+                f"step {step.name} ran with another command", where=str(paths[0]),
+                remedy=f"restore that command, or remove this output and {self.folder / (unit + '.status')}",
             )  # fmt: skip
         return self._is_sound(paths[0], unit, status)
 
-    def _is_sound(self, path: Path, unit: str, status: Status | None) -> bool:
-        """Verify an output, unless it has been and has not changed since."""
-        seen, look = self.folder / f"{unit}.sound", _look(path)
+    def _is_sound(self, path: Path, unit: str, status: ExitStatus | None) -> bool:
+        """Verify an output, unless it has not changed since it was last verified."""
+        record, found = self.folder / f"{unit}.sound", _sizes_and_times(path)
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(seen.read_text("utf-8")) == look:
+            if json.loads(record.read_text("utf-8")) == found:
                 return True
         command = [sys.executable, "-m", "scimill", "verify", str(path)]
         code = subprocess.run(command, capture_output=True, check=False).returncode
         if code == 0 and self.folder.is_dir():
-            seen.write_text(json.dumps(look), "utf-8")
+            record.write_text(json.dumps(found), "utf-8")
         if code in (0, *DAMAGED):
             return code == 0
-        return status is not None and status.code == 0  # nothing can be verified here: there is no HDF5, say
+        return status is not None and status.code == 0  # verify cannot run here, for example without HDF5
 
-    # ---- where it stands ----
+    # ---- states ----
 
-    def live(self) -> dict[str, State] | None:
-        """What the scheduler says of the campaign's jobs; None where nobody answers."""
+    def query_jobs(self) -> dict[str, JobState] | None:
+        """Ask the scheduler for the states of the chain's jobs; None where it does not answer."""
         if self.scheduler not in SCHEDULERS:
             return {}
-        units = [unit for step in self.campaign.steps.values() for unit in step.units]
-        return states(SCHEDULERS[self.scheduler], sorted({job for unit in units if (job := self.job(unit))}))
+        jobs = {job for step in self.chain.steps.values() for job in self.jobs(step)}
+        return query_states(SCHEDULERS[self.scheduler], sorted(jobs))
 
-    def standing(self, step: Step, live: dict[str, State] | None) -> Standing:
-        """Where a step stands; of an array, what the most advanced of its jobs does."""
-        jobs = [job for unit in step.units if (job := self.job(unit))]
+    def state(self, step: Step, job_states: dict[str, JobState] | None) -> StepState:
+        """Return the state of a step; for an array, that of its most advanced job."""
+        jobs = self.jobs(step)
         for state in ("running", "queued", "waiting"):
-            if any((live or {}).get(job) == state for job in jobs):
+            if any((job_states or {}).get(job) == state for job in jobs):
                 return state
         if self.is_complete(step):
             return "complete"
         codes = [status.code for unit in step.units if (status := self.status(unit)) and status.code]
         if codes:
             return "stopped" if set(codes) == {CONTINUED} else "failed"
-        return "submitted" if live is None and jobs else "to do"
+        return "submitted" if job_states is None and jobs else "to do"
 
 
-def _look(path: Path) -> list[list[int]]:
-    """Size and time of a file, or of those of a folder."""
+def _sizes_and_times(path: Path) -> list[list[int]]:
+    """Size and modification time of a file, or of each file in a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [[stat.st_size, stat.st_mtime_ns] for stat in (file.stat() for file in files)]

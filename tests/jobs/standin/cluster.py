@@ -53,10 +53,11 @@ class StandIn(Cluster):
         open_mpi = {
             name: value for name, value in os.environ.items() if name.startswith("OMPI_") and "oversub" not in name
         }
+        tree = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # jobs run the tested sources
         login = {"HOME": str(self.home), "PATH": f"{BIN}:{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
         login["TMPDIR"] = str(self.folder / "tmp")  # where no other mpirun makes and removes its folders
         delay = 10.0 if self.name == "pbs" else 300.0
-        self.configure(Site(self.name, login={**open_mpi, **login}, kill_delay=delay))
+        self.configure(Site(self.name, login={**open_mpi, **tree, **login}, kill_delay=delay))
 
     @property
     def login(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""Campaigns as chains of jobs: on a real Slurm, and on stand-ins for PBS and Cobalt; and here, without a scheduler."""
+"""Chains of steps: on a real Slurm, on stand-ins for PBS and Cobalt, and on this computer without a scheduler."""
 
 import os
+import shutil
 import signal
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import INTERVAL, Cluster
+from jobs.conftest import DROPLETS
 from jobs.states import COMPLETED, DEP_FAIL, ENDED
 from mpi import (
     Result,
@@ -24,7 +26,6 @@ from mpi import (
 )
 
 MACHINES = {"slurm": "slurm-generic", "pbs": "pbs-generic", "cobalt": "cobalt-generic"}
-DROPLETS = ("--count", "20000", "--block-size", "1024", "--seed", "3")
 SLOW = ("--count", "6e4", "--block-size", "1024", "--tolerance", "1e-12", "--seed", "5")
 """Seconds of work, to be interrupted."""
 GENERATE = f"scimill droplets generate droplets.h5 {' '.join(DROPLETS)}"
@@ -58,7 +59,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where campaigns run: a blank and a quote in its name."""
+    """Folder to run chains in, with a blank and a quote in its name."""
     place = tmp_path / "it's here"
     place.mkdir()
     return place
@@ -66,13 +67,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of what `SLOW` gives without a job."""
+    """Hashes of the output of `SLOW` without a job."""
     path = tmp_path_factory.mktemp("slow") / "droplets.h5"
     succeed("droplets", "generate", path, *SLOW, ranks=2)
     return dataset_hashes(path)
 
 
-def campaign(folder: Path, text: str, name: str = "chain") -> str:
+def write_chain(folder: Path, text: str, name: str = "chain") -> str:
     (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
     return f"{name}.yaml"
 
@@ -83,8 +84,8 @@ def submit(cluster: Cluster, folder: Path, name: str = "chain.yaml", *flags: str
     return result
 
 
-def standings(folder: Path, name: str = "chain.yaml", env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What status says of each step."""
+def states(folder: Path, name: str = "chain.yaml", env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the state of each step that status prints."""
     result = scimill("jobs", "status", name, env=env, cwd=folder)
     assert result.returncode == 0, result
     return {line.split()[0]: line[17:32].strip() for line in result.stdout.splitlines()}
@@ -94,61 +95,58 @@ def job_ids(cluster: Cluster) -> set[str]:
     return set(cluster.jobs())
 
 
-def end_of(cluster: Cluster, before: set[str], timeout: float = 120.0) -> list[str]:
-    """Wait until all jobs since then have ended; return their states."""
+def end_of(cluster: Cluster, before: set[str], timeout: float = 240.0) -> list[str]:
+    """Wait until all jobs submitted since then have ended; return their states."""
 
-    def states() -> list[str]:
+    def job_states() -> list[str]:
         return [entry.state for job, entry in cluster.jobs().items() if job not in before]
 
-    wait_until(lambda: all(state in ENDED for state in states()), f"the jobs of {cluster.name}", timeout, INTERVAL)
-    return states()
+    wait_until(lambda: all(state in ENDED for state in job_states()), f"the jobs of {cluster.name}", timeout, INTERVAL)
+    return job_states()
 
 
 # ---- with a scheduler -------------------------------------------------------------------------------------------
 
 
-def test_a_chain_is_queued_at_once_and_its_steps_wait_for_each_other(cluster: Cluster, folder: Path) -> None:
+@pytest.mark.timeout(600)
+def test_a_chain_is_queued_at_once_and_later_only_its_missing_steps(
+    cluster: Cluster, folder: Path, alone: Path
+) -> None:
     before = job_ids(cluster)
-    queued = submit(cluster, folder, campaign(folder, CHAIN))
+    queued = submit(cluster, folder, write_chain(folder, CHAIN))
     assert [line.split()[0] for line in queued.stdout.splitlines()] == ["generate", "verify", "train", "export"]
     assert len(job_ids(cluster) - before) == 4
     assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
-    assert set(standings(folder, env=cluster.env).values()) == {"complete"}
-    succeed("droplets", "generate", folder / "alone.h5", *DROPLETS)
-    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(folder / "alone.h5")
+    assert set(states(folder, env=cluster.env).values()) == {"complete"}
+    assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(alone)
     assert (folder / "network.onnx").stat().st_size > 1000
+    before = job_ids(cluster)
+    again = submit(cluster, folder)
+    assert [line.split()[1] for line in again.stdout.splitlines()] == ["complete"] * 4
+    assert job_ids(cluster) == before
+    (folder / "network.onnx").unlink()
+    part = submit(cluster, folder)
+    assert [line.split()[1] for line in part.stdout.splitlines()][:3] == ["complete"] * 3
+    assert end_of(cluster, before) == [COMPLETED]
+    assert (folder / "network.onnx").exists()
 
 
 def outputs(cluster: Cluster, before: set[str]) -> str:
     return "\n".join(f"{job}:\n{cluster.output(job)}" for job in job_ids(cluster) - before)
 
 
-def test_what_is_complete_is_left_out_and_what_has_gone_is_made_again(slurm: Cluster, folder: Path) -> None:
-    before = job_ids(slurm)
-    submit(slurm, folder, campaign(folder, CHAIN))
-    end_of(slurm, before)
-    before = job_ids(slurm)
-    again = submit(slurm, folder)
-    assert [line.split()[1] for line in again.stdout.splitlines()] == ["complete"] * 4
-    assert job_ids(slurm) == before
-    (folder / "network.onnx").unlink()
-    part = submit(slurm, folder)
-    assert [line.split()[1] for line in part.stdout.splitlines()][:3] == ["complete"] * 3
-    assert end_of(slurm, before) == [COMPLETED]
-    assert (folder / "network.onnx").exists()
-
-
 def test_jobs_that_are_queued_are_not_queued_twice(slurm: Cluster, folder: Path) -> None:
-    slow = CHAIN.replace("scimill verify droplets.h5", "sleep 5")
+    waiting = CHAIN.replace("scimill verify droplets.h5", "bash -c 'until [ -e go ]; do sleep 0.05; done'")
     before = job_ids(slurm)
-    submit(slurm, folder, campaign(folder, slow))
+    submit(slurm, folder, write_chain(folder, waiting))
     submit(slurm, folder)
     assert len(job_ids(slurm) - before) == 4
-    assert standings(folder, env=slurm.env)["export"] == "waiting"
+    assert states(folder, env=slurm.env)["export"] == "waiting"
+    (folder / "go").touch()
     assert end_of(slurm, before) == [COMPLETED] * 4, outputs(slurm, before)
 
 
-def test_a_step_that_fails_ends_the_chain_and_the_same_command_mends_it(cluster: Cluster, folder: Path) -> None:
+def test_a_step_that_fails_ends_the_chain_and_the_same_command_repairs_it(cluster: Cluster, folder: Path) -> None:
     """The missing file makes the second step fail; what waits for it never runs."""
     text = """
         resources: {walltime: 10min, ranks_per_node: 1}
@@ -158,14 +156,14 @@ def test_a_step_that_fails_ends_the_chain_and_the_same_command_mends_it(cluster:
           third: {command: touch third, after: second}
     """
     before = job_ids(cluster)
-    submit(cluster, folder, campaign(folder, text))
+    submit(cluster, folder, write_chain(folder, text))
     end_of(cluster, before)
     assert not (folder / "third").exists()
-    told = standings(folder, env=cluster.env)
-    assert (told["first"], told["second"]) == ("complete", "failed (1)")
+    found = states(folder, env=cluster.env)
+    assert (found["first"], found["second"]) == ("complete", "failed (1)")
     (folder / "missing").write_text("here")
     stuck = [job for job, entry in cluster.jobs().items() if entry.state == DEP_FAIL]
-    if stuck:  # Cobalt keeps it, and it must be asked to go
+    if stuck:  # Cobalt keeps it until somebody deletes it
         refused = scimill("jobs", "submit", "chain.yaml", "--machine", "cobalt-generic", env=cluster.env, cwd=folder)
         assert_refused(refused, f"delete its job first: {stuck[0]}")
         cluster.cancel(stuck[0])
@@ -177,7 +175,7 @@ def test_a_step_that_fails_ends_the_chain_and_the_same_command_mends_it(cluster:
 def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(
     cluster: Cluster, folder: Path, slow: dict[str, str]
 ) -> None:
-    """A link is told to stop as a scheduler tells it, by a signal to its ranks; test_clusters waits for walltimes."""
+    """A link is stopped as a scheduler stops it, by a signal to its ranks; test_clusters waits for walltimes."""
     text = f"""
         resources: {{walltime: 30min, ranks_per_node: 2}}
         steps:
@@ -185,15 +183,15 @@ def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(
           verify: {{command: scimill verify droplets.h5, after: generate}}
     """
     before = job_ids(cluster)
-    submit(cluster, folder, campaign(folder, text))
+    submit(cluster, folder, write_chain(folder, text))
     part, done = folder / "droplets.h5.part", 0
     for link in (1, 2):
-        wait_for_blocks(part, done + 8)  # of this link: one that has just begun does not hear the signal yet
+        wait_for_blocks(part, done + 8)  # of this link: one that has just started would miss the signal
         stop_rank(folder)
         wait_for_jobs(cluster, before, 2 + link)
         done = len(done_blocks(part))
-    assert end_of(cluster, before, 200) == [COMPLETED] * 4, outputs(cluster, before)
-    assert set(standings(folder, env=cluster.env).values()) == {"complete"}, outputs(cluster, before)
+    assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
+    assert set(states(folder, env=cluster.env).values()) == {"complete"}, outputs(cluster, before)
     assert dataset_hashes(folder / "droplets.h5") == slow
 
 
@@ -224,8 +222,10 @@ def working_directory(pid: int) -> Path | None:
         return None
 
 
-def test_trials_of_a_sweep_are_an_array_also_where_there_are_none(cluster: Cluster, folder: Path) -> None:
-    succeed("droplets", "generate", folder / "droplets.h5", *DROPLETS)
+def test_trials_of_a_sweep_run_as_an_array_even_where_the_scheduler_has_none(
+    cluster: Cluster, folder: Path, alone: Path
+) -> None:
+    shutil.copy(alone, folder / "droplets.h5")
     (folder / "sweep.yaml").write_text("learning_rate: [1e-3, 1e-2]\n")
     text = f"""
         resources: {{walltime: 10min, ranks_per_node: 1}}
@@ -236,12 +236,12 @@ def test_trials_of_a_sweep_are_an_array_also_where_there_are_none(cluster: Clust
           rank: {{command: scimill droplets trials trials, after: sweep}}
     """
     before = job_ids(cluster)
-    submit(cluster, folder, campaign(folder, text))
+    submit(cluster, folder, write_chain(folder, text))
     assert set(end_of(cluster, before)) == {COMPLETED}, outputs(cluster, before)
-    assert set(standings(folder, env=cluster.env).values()) == {"complete"}
-    said = outputs(cluster, before)
-    assert "trial-0000" in said
-    assert "trial-0001" in said
+    assert set(states(folder, env=cluster.env).values()) == {"complete"}
+    text = outputs(cluster, before)
+    assert "trial-0000" in text
+    assert "trial-0001" in text
 
 
 # ---- here -------------------------------------------------------------------------------------------------------
@@ -251,32 +251,32 @@ def run(folder: Path, *flags: object, name: str = "chain.yaml") -> Result:
     return scimill("jobs", "run", name, *flags, cwd=folder)
 
 
-def test_a_campaign_runs_here_and_is_left_out_the_second_time(folder: Path) -> None:
-    campaign(folder, CHAIN)
-    assert set(standings(folder).values()) == {"to do"}
+def test_a_chain_runs_here_and_is_skipped_the_second_time(folder: Path) -> None:
+    write_chain(folder, CHAIN)
+    assert set(states(folder).values()) == {"to do"}
     first = run(folder)
     assert first.returncode == 0, first
     assert first.stdout.count("== ") == 4
     assert "2 rank" not in first.stderr  # train asks for one
-    assert set(standings(folder).values()) == {"complete"}
+    assert set(states(folder).values()) == {"complete"}
     second = run(folder)
-    assert second.stdout.count("complete already") == 4
+    assert second.stdout.count("already complete") == 4
 
 
-def test_another_command_is_not_taken_for_what_was_done(folder: Path) -> None:
-    campaign(folder, ONE)
+def test_a_step_that_ran_with_another_command_is_refused(folder: Path) -> None:
+    write_chain(folder, ONE)
     assert run(folder).returncode == 0
-    campaign(folder, ONE.replace("--count 20000", "--count 10000"))
-    assert_refused(run(folder), "step generate was done with another command")
+    write_chain(folder, ONE.replace("--count 20000", "--count 10000"))
+    assert_refused(run(folder), "step generate ran with another command")
 
 
 def test_a_damaged_output_is_not_complete(folder: Path) -> None:
-    campaign(folder, ONE)
+    write_chain(folder, ONE)
     assert run(folder).returncode == 0
     with (folder / "droplets.h5").open("r+b") as file:
         file.seek((folder / "droplets.h5").stat().st_size // 2)
         file.write(b"\xff" * 64)
-    assert standings(folder)["generate"] == "to do"
+    assert states(folder)["generate"] == "to do"
 
 
 def test_an_array_runs_here_one_after_the_other(folder: Path) -> None:
@@ -285,17 +285,17 @@ def test_an_array_runs_here_one_after_the_other(folder: Path) -> None:
         steps:
           each: {command: "bash -c 'touch done-$SCIMILL_ARRAY_INDEX'", resources: {array: 3-5, ranks_per_node: 1}}
     """
-    campaign(folder, text)
+    write_chain(folder, text)
     assert run(folder).returncode == 0
     assert sorted(path.name for path in folder.glob("done-*")) == ["done-3", "done-4", "done-5"]
 
 
 def test_a_failing_step_ends_the_run_with_its_exit_code(folder: Path) -> None:
-    campaign(folder, "resources: {walltime: 1h}\nsteps:\n  bad: {command: 'bash -c \"exit 9\"'}")
+    write_chain(folder, "resources: {walltime: 1h}\nsteps:\n  bad: {command: 'bash -c \"exit 9\"'}")
     result = run(folder, "--ranks", 1)
     assert result.returncode == 9, result
     assert result.errors == ["scimill: error: step bad ended with exit code 9"]
-    assert standings(folder)["bad"] == "failed (9)"
+    assert states(folder)["bad"] == "failed (9)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -307,7 +307,7 @@ def test_interrupted_it_stops_and_the_same_command_goes_on(
         resources: {{walltime: 1h, ranks_per_node: {ranks}}}
         steps: {{generate: {{command: scimill droplets generate droplets.h5 {" ".join(SLOW)}}}}}
     """
-    campaign(folder, text)
+    write_chain(folder, text)
     with start("jobs", "run", "chain.yaml", cwd=folder) as job:
         wait_until((folder / "droplets.h5.part").exists, "the output", 60)
         os.kill(job.process.pid, number)
@@ -320,24 +320,24 @@ def test_interrupted_it_stops_and_the_same_command_goes_on(
     assert dataset_hashes(folder / "droplets.h5") == slow
 
 
-# ---- wrong campaigns --------------------------------------------------------------------------------------------
+# ---- wrong chains -----------------------------------------------------------------------------------------------
 
 STEP = "command: scimill verify a.h5"
 WRONG = {
     "circle": ("steps: {a: {STEP, after: b}, b: {STEP, after: a}}", "in a circle: "),
     "waits-for-itself": ("steps: {a: {STEP, after: a}}", "in a circle: a after a"),
-    "unknown-step": ("steps: {a: {STEP, after: c}}", "there is no step 'c'"),
+    "unknown-step": ("steps: {a: {STEP, after: c}}", "unknown step 'c'"),
     "unknown-key": ("steps: {a: {STEP, befor: c}}", "unknown key 'befor'"),
     "unknown-resource": ("steps: {a: {STEP, resources: {node: 2}}}", "did you mean 'nodes'?"),
-    "no-steps": ("steps: {}", "without steps"),
+    "no-steps": ("steps: {}", "has no steps"),
     "no-command": ("steps: {a: {}}", "command is required"),
-    "empty-command": ("steps: {a: {command: ''}}", "there is no command"),
+    "empty-command": ("steps: {a: {command: ''}}", "the command is empty"),
     "open-quote": ("steps: {a: {command: \"echo 'a\"}}", "No closing quotation"),
-    "bad-name": ("steps: {A b: {STEP}}", "no name of a step"),
+    "bad-name": ("steps: {A b: {STEP}}", "invalid name of a step"),
     "no-walltime": ("steps: {a: {STEP}}", "walltime is required"),
     "bad-command": ("steps: {a: {command: scimill verfy a.h5}}", "did you mean verify?"),
     "bad-config": ("steps: {a: {command: scimill droplets generate a.h5 --count 0}}", "count = '0'"),
-    "overwrites": ("steps: {a: {command: scimill droplets generate a.h5 --count 9 --overwrite}}", "begin anew"),
+    "overwrites": ("steps: {a: {command: scimill droplets generate a.h5 --count 9 --overwrite}}", "restart each time"),
     "job-id": ("steps: {a: {STEP, resources: {after: '12'}}}", "a step waits for steps"),
     "no-folder": ("steps: {a: {command: scimill droplets generate no/a.h5 --count 9}}", "directory does not exist"),
     "text": ("steps: 5", "steps"),
@@ -345,28 +345,28 @@ WRONG = {
 }  # fmt: skip
 
 
-def assert_refused(result: Result, told: str) -> None:
+def assert_refused(result: Result, message: str) -> None:
     assert (result.returncode, result.tracebacks, len(result.errors), result.stdout) == (2, 0, 1, ""), result
     assert len(result.stderr.splitlines()) <= 4, result
-    assert told in result.stderr, result
+    assert message in result.stderr, result
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_campaign_is_refused_before_anything_is_done(folder: Path, name: str) -> None:
-    text, told = WRONG[name][0].replace("STEP", STEP), WRONG[name][1]
-    campaign(folder, text if name == "no-walltime" else f"resources: {{walltime: 1h}}\n{text}")
-    assert_refused(run(folder, "--ranks", 1), told)
+def test_a_wrong_chain_is_refused_before_anything_runs(folder: Path, name: str) -> None:
+    text, message = WRONG[name][0].replace("STEP", STEP), WRONG[name][1]
+    write_chain(folder, text if name == "no-walltime" else f"resources: {{walltime: 1h}}\n{text}")
+    assert_refused(run(folder, "--ranks", 1), message)
     assert [path.name for path in folder.iterdir()] == ["chain.yaml"]
 
 
-def test_a_campaign_that_is_not_there(folder: Path) -> None:
-    assert_refused(run(folder, name="gone.yaml"), "no such campaign")
+def test_a_missing_chain_is_refused(folder: Path) -> None:
+    assert_refused(run(folder, name="gone.yaml"), "chain file not found")
 
 
-def test_a_campaign_of_ours_is_found_by_its_name(folder: Path) -> None:
-    assert standings(folder, "droplets.yaml")["train"] == "to do"
+def test_a_shipped_chain_is_found_by_its_name(folder: Path) -> None:
+    assert states(folder, "droplets.yaml")["train"] == "to do"
 
 
 def test_run_needs_a_machine_without_a_scheduler(folder: Path) -> None:
-    campaign(folder, CHAIN)
+    write_chain(folder, CHAIN)
     assert_refused(run(folder, "--machine", "slurm-generic"), "has a scheduler")
