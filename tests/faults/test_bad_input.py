@@ -166,6 +166,7 @@ def test_an_unfinished_store_is_not_taken_for_a_whole_one(output: Path, command:
 # ---- ranks ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("serial HDF5")
 def test_three_ranks_with_a_serial_hdf5(output: Path) -> None:
     result = generate(output, *SMALL, ranks=3, env=SERIAL_HDF5)
     assert (result.returncode, result.tracebacks, len(result.errors)) == (CONFIG, 0, 1), result

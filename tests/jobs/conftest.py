@@ -8,10 +8,12 @@ from jobs import slurm as slurm_
 from jobs.slurm import Slurm
 from jobs.standin import cluster as standin
 from jobs.standin.cluster import StandIn
+from needs import require
 
 
 @pytest.fixture(scope="session")
-def slurm_of_the_session() -> Iterator[Slurm]:
+def slurm_of_the_session(compiled_kernel: None) -> Iterator[Slurm]:
+    require("Slurm")
     with slurm_.running() as slurm:
         yield slurm
 
@@ -25,7 +27,7 @@ def slurm(slurm_of_the_session: Slurm) -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def pbs_of_the_session() -> Iterator[StandIn]:
+def pbs_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
     with standin.running("pbs") as cluster:
         yield cluster
 
@@ -40,7 +42,7 @@ def pbs(pbs_of_the_session: StandIn) -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="session")
-def cobalt_of_the_session() -> Iterator[StandIn]:
+def cobalt_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
     with standin.running("cobalt") as cluster:
         yield cluster
 

@@ -70,6 +70,7 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.needs("Slurm")
 def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
     code = "import time, jobs.slurm as s\nwith s.running() as one: print(one.folder, flush=True); time.sleep(600)"
     command = [sys.executable, "-c", code]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
 from scimill import doctor
 from scimill.doctor import Finding, Patient
 from scimill.errors import ConfigError, StorageError
@@ -115,7 +116,8 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     if os.geteuid():
         tmp_path.chmod(0o555)
         done = run(tmp_path)
-    else:  # root may write where it likes, but on a file system that is read-only
+    else:
+        require("mounting")  # root may write where it likes, but on a file system that is read-only
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", tmp_path], check=True)
         try:
             done = run(tmp_path)
@@ -132,6 +134,7 @@ def test_a_disk_that_takes_no_store_is_a_failure(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.needs("MPICH")
 def test_another_mpis_launcher_on_path_is_told_and_its_ranks_fail(tmp_path: Path) -> None:
     done = run(tmp_path, PATH=f"{MPICH}:{os.environ['PATH']}")
     found = lines(done.stdout)
@@ -140,6 +143,7 @@ def test_another_mpis_launcher_on_path_is_told_and_its_ranks_fail(tmp_path: Path
     assert "two different MPIs" in found["two ranks"]
 
 
+@pytest.mark.needs("MPICH")
 def test_another_mpis_launcher_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, launcher=(str(MPICH / "mpirun"), "-n", "2"))
     assert done.returncode == ConfigError.exit_code
@@ -163,6 +167,7 @@ def test_a_launcher_that_hangs_or_fails_is_told(tmp_path: Path) -> None:
     assert found["two ranks"].startswith("warning did not write: Not enough slots |do:")
 
 
+@pytest.mark.needs("serial HDF5")
 def test_an_h5py_without_mpi_is_told(tmp_path: Path) -> None:
     found = lines(run(tmp_path, PYTHONPATH=str(PEERS / "h5py")).stdout)
     assert "without MPI" in found["hdf5"]
