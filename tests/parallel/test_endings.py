@@ -164,7 +164,10 @@ def test_a_signal_to_one_rank_stops_all_between_blocks(
     assert (result.returncode, result.tracebacks) == (STOPPED, 0), result
     assert f"stopped by signal {number.name}; all done blocks are kept" in result.stderr
     assert ranks_with_work_left(output, ranks) == set(range(ranks))
-    finish_and_compare(output, long_hashes, ranks=3 - min(ranks, 2))
+    if number == signal.SIGTERM:
+        finish_and_compare(output, long_hashes, ranks=3 - min(ranks, 2))
+    else:
+        succeed("verify", part_of(output))
 
 
 def test_a_signal_to_mpirun_stops_all_between_blocks(output: Path, long_hashes: dict[str, str]) -> None:

@@ -374,7 +374,7 @@ def assert_yaml_is_complete_and_commented(config):
         assert not known.unit or f"[{known.unit}]\n" in text
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=10), min_size=1, max_size=3))
 def test_any_text_survives_yaml(names):
     made = build(ImportConfig, [Layer("test", {"files": names})])
