@@ -16,6 +16,6 @@ mypy
 shellcheck scripts/*.sh containers/image/*.sh .ci/run
 
 echo "== pytest"
-# A test that is skipped has not been run: tests/conftest.py makes it a failure.
-# Many tests wait, for a scheduler or a disk: as many run side by side as there are processors.
+# A test that this machine cannot run is listed at the end with the reason; with CI=true it fails (tests/needs.py).
+# Many tests wait for a scheduler or a disk, so as many run side by side as there are processors.
 exec pytest -n logical --dist loadscope "$@"

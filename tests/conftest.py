@@ -1,6 +1,7 @@
 """What several test files need: configurations of the presets, droplets drawn as the product draws them, a solver."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 import droplets_reference
+import needs
 from mpi import succeed
 from scimill.config import Layer, build, read_preset
 from scimill.droplets import CAMPAIGN, arguments
@@ -22,9 +24,9 @@ from scimill.parallel.world import world
 world()  # importing h5py starts MPI, unless a process without a launcher has asked for its world before
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compile the kernel once, so that no timed test waits for it."""
+    """Compile the droplets kernel once, for tests whose time limit is too short to compile it."""
     succeed("droplets", "generate", tmp_path_factory.mktemp("warm") / "a.h5", "--count", 16)
 
 
@@ -115,13 +117,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     return Together(config, log)
 
 
+# ---- tests that this machine cannot run ---------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): what the test needs of the machine, see tests/needs.py")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        needs.require(*mark.args)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = len(terminalreporter.stats.get("skipped", []))
-    if skipped:
-        terminalreporter.write_line(f"{skipped} skipped: what is not run is not shown, so this counts as a failure")
+    reports = terminalreporter.stats.get("skipped", [])
+    if not reports:
+        return
+    terminalreporter.section(f"not run: {len(reports)}")
+    by_reason: dict[str, Counter[str]] = {}
+    for report in reports:
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        by_reason.setdefault(reason, Counter())[report.nodeid.partition("[")[0]] += 1
+    for reason, tests in by_reason.items():
+        terminalreporter.write_line(reason)
+        for name, cases in tests.items():
+            terminalreporter.write_line(f"    {name}" + (f" ({cases} cases)" if cases > 1 else ""))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI every test runs: one that skips itself without asking tests/needs.py fails the session."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+    skipped = reporter and reporter.stats.get("skipped")
+    if needs.IN_CI and skipped and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFINITION = ROOT / "containers" / "scimill.def"
 BUILD = ROOT / "scripts" / "build_image.sh"
@@ -38,10 +40,12 @@ def key() -> str:
 @pytest.fixture(scope="session")
 def image() -> Path:
     """The image of scimill.def, built by the script that users build with, which also runs its %test."""
+    require("apptainer")
     folder = CACHE.expanduser() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"scimill-{key()}.sif"
     if not path.exists():
+        require("building images")
         for old in folder.glob("scimill-*.sif"):
             old.unlink()
         command = [BUILD, "--definition", DEFINITION, "--output", path, "--base", "debootstrap"]

@@ -39,6 +39,7 @@ def test_without_apptainer_it_says_how_to_get_it(without_apptainer: str, tmp_pat
     assert refused(done, 3, "install_apptainer.sh"), done
 
 
+@pytest.mark.needs("building images")
 def test_it_refuses_what_cannot_be_built(tmp_path: Path) -> None:
     there = tmp_path / "there.sif"
     there.write_text("not to be lost")
@@ -53,6 +54,7 @@ def test_it_refuses_what_cannot_be_built(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [there]
 
 
+@pytest.mark.needs("apptainer")
 def test_a_relative_output_is_where_the_user_is(tmp_path: Path) -> None:
     (tmp_path / "there.sif").touch()
     assert refused(build("--output", "there.sif", cwd=tmp_path), 2, str(tmp_path / "there.sif"))
@@ -108,6 +110,7 @@ def test_only_an_image_that_passes_its_test_is_kept(
         assert "MB, built in" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.needs("apptainer")
 def test_apptainer_is_installed_once() -> None:
     """Where it is there, installing it again changes nothing and takes no time."""
     program = Path("/usr/bin/apptainer")

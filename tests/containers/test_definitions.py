@@ -33,6 +33,7 @@ def test_there_are_three() -> None:
     assert [path.stem for path in DEFINITIONS] == ["scimill-cuda", "scimill-mpich", "scimill"]
 
 
+@pytest.mark.needs("apptainer")
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: path.stem)
 def test_apptainer_reads_it(definition: Path, tmp_path: Path) -> None:
     message = parse(definition, tmp_path)
@@ -47,6 +48,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.needs("apptainer")
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("what", BREAKS)
 def test_a_broken_one_is_told_apart(definition: Path, what: str, tmp_path: Path) -> None:

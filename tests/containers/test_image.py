@@ -118,6 +118,7 @@ def test_a_failure_of_one_rank_ends_the_ranks_in_all_images(image: Path, tmp_pat
     assert len(result.errors) == 1, result
 
 
+@pytest.mark.needs("MPICH")
 def test_a_launcher_of_another_mpi_is_told_apart(image: Path, tmp_path: Path) -> None:
     """MPICH's mpiexec starts ranks of Open MPI that know nothing of each other: none of them may write."""
     words = ("-n", "2", "apptainer", "exec", image, "scimill", *GENERATE, tmp_path / "a.h5", *SAMPLE)

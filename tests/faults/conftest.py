@@ -9,9 +9,10 @@ import pytest
 from faults import fuzz
 from faults.training_killer import Server
 from mpi import succeed
+from needs import require
 
 Mount = Callable[..., Path]
-CASES = 2000
+CASES = 1000
 """Random inputs of each kind."""
 SEED = 1
 KINDS = ("configs", "files")
@@ -19,7 +20,8 @@ KINDS = ("configs", "files")
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mount small disks; needs root, and fails without."""
+    """Mount small disks."""
+    require("mounting")
     with ExitStack() as mounted:
 
         def tmpfs(size: str, options: str = "rw") -> Path:
@@ -37,6 +39,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 @pytest.fixture
 def ramfs(tmp_path: Path) -> Iterator[Path]:
     """A file system that takes no direct I/O and reserves no space."""
+    require("mounting")
     folder = tmp_path / "ramfs"
     folder.mkdir()
     subprocess.run(["mount", "-t", "ramfs", "ramfs", folder], check=True)
@@ -45,7 +48,7 @@ def ramfs(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
+def fuzzers(compiled_kernel: None) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Try random configurations and damaged files, each in a process that takes what processor others leave."""
     started = {
         what: subprocess.Popen(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpi import Result, scimill, start, succeed, wait_until
+from needs import require
 
 SIZE = "200MB"
 SCALE = ("bench", "scale", "imseg")
@@ -18,6 +19,7 @@ SCALE = ("bench", "scale", "imseg")
 @pytest.fixture(scope="module")
 def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A disk whose files can share blocks, with a dataset."""
+    require("XFS")
     folder = tmp_path_factory.mktemp("xfs")
     image, disk = folder / "image", folder / "disk"
     with image.open("wb") as file:

@@ -1,4 +1,4 @@
-"""2 000 random configurations and 2 000 damaged files; fuzz.py runs ten thousand of each."""
+"""1 000 random configurations and 1 000 damaged files; fuzz.py runs ten thousand of each."""
 
 import os
 import signal

@@ -10,6 +10,7 @@ from jobs.slurm import Slurm
 from jobs.standin import cluster as standin
 from jobs.standin.cluster import StandIn
 from mpi import succeed
+from needs import require
 
 DROPLETS = ("--count", "20000", "--block-size", "1024", "--seed", "3")
 
@@ -23,7 +24,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def slurm_of_the_session() -> Iterator[Slurm]:
+def slurm_of_the_session(compiled_kernel: None) -> Iterator[Slurm]:
+    require("Slurm")
     with slurm_.running() as slurm:
         yield slurm
 
@@ -37,7 +39,7 @@ def slurm(slurm_of_the_session: Slurm) -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def pbs_of_the_session() -> Iterator[StandIn]:
+def pbs_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
     with standin.running("pbs") as cluster:
         yield cluster
 
@@ -52,7 +54,7 @@ def pbs(pbs_of_the_session: StandIn) -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="session")
-def cobalt_of_the_session() -> Iterator[StandIn]:
+def cobalt_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
     with standin.running("cobalt") as cluster:
         yield cluster
 

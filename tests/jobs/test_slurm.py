@@ -95,6 +95,7 @@ def folder_of(session: mpi.Job) -> Path:
     return Path(session.process.stdout.readline().strip())
 
 
+@pytest.mark.needs("Slurm")
 def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
     with start_session(short) as killed:
         folder = folder_of(killed)

@@ -98,6 +98,7 @@ def test_an_error_that_rank_0_finds_is_told_once(output: Path, ranks: int) -> No
 # ---- another MPI, another HDF5 ----------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("MPICH")
 def test_the_launcher_of_another_mpi_is_refused(output: Path) -> None:
     mpiexec = str(PEERS / "mpich" / "bin" / "mpiexec")
     result = generate(output, "--count", 1000, program=(mpiexec, "-n", "2", "scimill"))
@@ -107,6 +108,7 @@ def test_the_launcher_of_another_mpi_is_refused(output: Path) -> None:
     assert names(output) == []
 
 
+@pytest.mark.needs("serial HDF5")
 def test_three_ranks_with_a_serial_hdf5_are_refused(output: Path) -> None:
     result = generate(output, "--count", 1000, ranks=3, env=SERIAL_HDF5)
     assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
@@ -114,6 +116,7 @@ def test_three_ranks_with_a_serial_hdf5_are_refused(output: Path) -> None:
     assert names(output) == []
 
 
+@pytest.mark.needs("serial HDF5")
 def test_serial_and_parallel_hdf5_give_the_same_bytes(tmp_path: Path) -> None:
     serial, parallel = tmp_path / "serial.h5", tmp_path / "parallel.h5"
     succeed("droplets", "generate", serial, "--count", 8193, *QUICK, env=SERIAL_HDF5)
@@ -161,7 +164,10 @@ def test_a_signal_to_one_rank_stops_all_between_blocks(
     assert (result.returncode, result.tracebacks) == (STOPPED, 0), result
     assert f"stopped by signal {number.name}; all done blocks are kept" in result.stderr
     assert ranks_with_work_left(output, ranks) == set(range(ranks))
-    finish_and_compare(output, long_hashes, ranks=3 - min(ranks, 2))
+    if number == signal.SIGTERM:
+        finish_and_compare(output, long_hashes, ranks=3 - min(ranks, 2))
+    else:
+        succeed("verify", part_of(output))
 
 
 def test_a_signal_to_mpirun_stops_all_between_blocks(output: Path, long_hashes: dict[str, str]) -> None:

@@ -100,22 +100,28 @@ def refusal(layers, config=Example):
 # ---- declarations -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
-def test_every_parameter_is_declared_in_full(config):
-    assert len(declared(config)) == len(config.__dataclass_fields__)
-    for name, known in declared(config).items():
-        assert known.flag == "--" + name.rstrip("_").replace("_", "-")
-        assert known.info.description
-        assert known.info.description[0].isascii()
-        assert not known.info.description.endswith(".")
-        assert known.group
-        assert known.allowed.endswith(f", in {known.unit}") == bool(known.unit)
+def test_every_parameter_is_declared_in_full(subtests):
+    for config in shipped_configs():
+        with subtests.test(config.__name__):
+            assert len(declared(config)) == len(config.__dataclass_fields__)
+            for name, known in declared(config).items():
+                assert_declared_in_full(name, known)
 
 
-@pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
-def test_every_measure_has_a_unit(config):
-    measures = {name for name, known in declared(config).items() if known.kind.metavar in ("NUMBER", "LOW:HIGH")}
-    assert {name for name in measures if not declared(config)[name].unit} <= WITHOUT_UNIT
+def assert_declared_in_full(name, known):
+    assert known.flag == "--" + name.rstrip("_").replace("_", "-")
+    assert known.info.description
+    assert known.info.description[0].isascii()
+    assert not known.info.description.endswith(".")
+    assert known.group
+    assert known.allowed.endswith(f", in {known.unit}") == bool(known.unit)
+
+
+def test_every_measure_has_a_unit(subtests):
+    for config in shipped_configs():
+        measures = {name for name, known in declared(config).items() if known.kind.metavar in ("NUMBER", "LOW:HIGH")}
+        with subtests.test(config.__name__):
+            assert {name for name in measures if not declared(config)[name].unit} <= WITHOUT_UNIT
 
 
 def config_commands(group=cli.scimill, path=("scimill",)):
@@ -129,14 +135,16 @@ def config_commands(group=cli.scimill, path=("scimill",)):
             yield " ".join((*path, name)), command
 
 
-@pytest.mark.parametrize(("path", "command"), [*config_commands()], ids=str)
-def test_help_tells_every_parameter_its_meaning_and_unit(path, command):
-    text = "".join(command.get_help(click.Context(command, info_name=path)).split())
-    for option in command.params:
-        if isinstance(option, ConfigOption):
-            assert option.opts[0] in text
-            assert "".join(option.help.split()) in text
-            assert "default" in option.help or "required" in option.help
+def test_help_gives_the_meaning_and_unit_of_every_parameter(subtests):
+    commands = dict(config_commands())
+    assert commands
+    for path, command in commands.items():
+        text = "".join(command.get_help(click.Context(command, info_name=path)).split())
+        with subtests.test(path):
+            for option in [option for option in command.params if isinstance(option, ConfigOption)]:
+                assert option.opts[0] in text
+                assert "".join(option.help.split()) in text
+                assert "default" in option.help or "required" in option.help
 
 
 def test_help_line_is_made_from_the_declaration():
@@ -300,7 +308,7 @@ YAML_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*declared(Example), "count", "cuont", ""]), YAML_VALUES, max_size=4))
 def test_any_values_are_accepted_or_refused_in_four_lines(values):
     try:
@@ -338,21 +346,28 @@ def test_a_stored_configuration_is_the_same_as_itself(value):
     assert explainer(made)(to_yaml(made)) == ""
 
 
-@pytest.mark.parametrize("config", shipped_configs(), ids=lambda config: config.__name__)
-def test_yaml_of_shipped_configs_is_complete_and_commented(config):
-    values = {
-        "count": 5,
-        "frames": 5,
-        "snapshots": 5,
-        "fine": "fine # run.h5",
-        "from_": "a # b.h5",
-        "model": "redis://host:6379/m # n",
-        "files": ["a # b.data", "c: d.data", "'", ""],
-        "workload": "imseg",
-        "size": "1GB",
-    }
+REQUIRED_VALUES = {
+    "count": 5,
+    "frames": 5,
+    "snapshots": 5,
+    "fine": "fine # run.h5",
+    "from_": "a # b.h5",
+    "model": "redis://host:6379/m # n",
+    "files": ["a # b.data", "c: d.data", "'", ""],
+    "workload": "imseg",
+    "size": "1GB",
+}
+
+
+def test_yaml_of_shipped_configs_is_complete_and_commented(subtests):
+    for config in shipped_configs():
+        with subtests.test(config.__name__):
+            assert_yaml_is_complete_and_commented(config)
+
+
+def assert_yaml_is_complete_and_commented(config):
     required = {name for name, known in declared(config).items() if known.info.is_required()}
-    made = build(config, [Layer("test", {name: values[name] for name in required})])
+    made = build(config, [Layer("test", {name: REQUIRED_VALUES[name] for name in required})])
     text = to_yaml(made)
     assert build(config, [parse_yaml(text, "itself")]) == made
     for name, known in declared(config).items():
@@ -360,7 +375,7 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(config):
         assert not known.unit or f"[{known.unit}]\n" in text
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=10), min_size=1, max_size=3))
 def test_any_text_survives_yaml(names):
     made = build(DropletsImportConfig, [Layer("test", {"files": names})])
@@ -391,7 +406,7 @@ def test_classic_is_the_defaults(configure):
         ("count: !!python/object/apply:os.system ['true']", "no valid YAML"),
         ("{[1]: 2}", "no valid YAML"),
         ("a: &a [*a]\n? *a\n: 1", "no valid YAML"),
-        ("[" * 5000, "no valid YAML"),
+        ("[" * 1000, "no valid YAML"),
         ("count: " + "9" * 5000, "no valid YAML"),
         ("count: 2020-13-45", "no valid YAML"),
         ("\x00", "no valid YAML"),

@@ -201,6 +201,7 @@ def test_killed_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path) -> N
     assert dataset_hashes(tmp_path / "killed.h5") == dataset_hashes(tmp_path / "whole.h5")
 
 
+@pytest.mark.needs("SmartRedis")
 def test_a_database_corrects_as_a_file_does(data: Path, tmp_path: Path) -> None:
     with StandIn() as server:
         address = f"redis://{server.address}/correction"

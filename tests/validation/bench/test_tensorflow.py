@@ -34,6 +34,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.needs("TensorFlow")
 @pytest.mark.parametrize("preset", ["original", "realistic"])
 def test_tensorflow_reads_every_instance_and_finds_a_flipped_bit(tmp_path: Path, preset: str) -> None:
     values = {"workload": "bert", "size": "600kB", "instances_range": "100:100"}

@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from mpi import scimill, succeed
+from needs import require
 from scimill import config as configuration
 from scimill.cli import scimill as command_line
 from scimill.config import Layer, build
@@ -233,6 +234,7 @@ end program driver
 
 
 def compile_fortran(*sources: Path, flags: tuple[str, ...], program: str = "") -> None:
+    require("gfortran")
     command = ["gfortran", *STANDARD, *flags, *(source.name for source in sources)]
     command += ["-o", program] if program else ["-c"]
     done = subprocess.run(command, check=False, cwd=sources[0].parent, capture_output=True, text=True, timeout=120)
@@ -422,6 +424,7 @@ end program threads
 """
 
 
+@pytest.mark.needs("gfortran")
 @pytest.mark.parametrize("hidden", [(32, 30, 34), (160,)], ids=str)
 def test_threads_that_call_it_at_once_get_the_bits_of_one_thread(
     hidden: tuple[int, ...], run: Path, droplets: np.ndarray, tmp_path: Path

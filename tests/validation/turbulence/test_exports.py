@@ -138,6 +138,7 @@ launch(run)
 """
 
 
+@pytest.mark.needs("SmartRedis")
 def test_a_database_corrects_every_rank(exported: Path, tmp_path: Path) -> None:
     """The real client on two ranks; each writes keys of its own."""
     inputs = states(9, 32, 2)
@@ -157,11 +158,13 @@ def test_a_database_corrects_every_rank(exported: Path, tmp_path: Path) -> None:
     assert keys >= {"correction", "correction.about", "correction.input.0", "correction.input.1"}
 
 
+@pytest.mark.needs("SmartRedis")
 def test_a_database_without_the_model_says_so() -> None:
     with StandIn() as server, pytest.raises(InputError, match="has no such model"):
         open_correction(f"redis://{server.address}/nothing")
 
 
+@pytest.mark.needs("SmartRedis")
 def test_no_database_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SR_CONN_TIMEOUT", "1")
     with pytest.raises(InputError, match="the database does not answer"):

@@ -90,6 +90,7 @@ except OSError:
 """
 
 
+@pytest.mark.needs("strace")
 def test_real_strace_output(tmp_path):
     """Offsets are told right through threads, which share a descriptor, and children, which have copies."""
     data, output = tmp_path / "data", tmp_path / "strace.txt"
@@ -136,6 +137,7 @@ def test_a_missing_trace_is_told(tmp_path):
         read_trace(tmp_path / "none")
 
 
+@pytest.mark.needs("strace")
 def test_a_recording(tmp_path):
     """The command's own operations, in order, as CSV that reads back as what strace told."""
     output, copy = tmp_path / "trace.csv", tmp_path / "co,py"
@@ -162,6 +164,7 @@ def test_without_strace_or_command(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.needs("strace")
 def test_the_commands(tmp_path):
     """Record twice and compare, as a user does."""
     files = [tmp_path / name for name in ("a.csv", "b.csv")]
