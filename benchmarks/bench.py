@@ -256,7 +256,7 @@ def rank(name: str, megabytes: str, folder: str) -> None:
 
 
 def main() -> int:
-    size = harness.Option("megabytes", 1000, 40, "size of a dataset through the page cache, MB")
+    size = harness.Option("megabytes", 1000, 20, "size of a dataset through the page cache, MB")
     needs = ("crc32c", "google.protobuf", "mpirun", "dd")
     arguments = harness.parse(__doc__, size, harness.repeats(5), harness.DIRECTORY, needs=needs, part=rank)
     goals, results = [], {}

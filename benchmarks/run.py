@@ -52,7 +52,7 @@ def run_benchmark(name: str, *, quick: bool) -> tuple[list[Row], bool]:
     print(f"\n==== {name}: {describe(name)}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.json"
-        command = [sys.executable, str(FOLDER / f"{name}.py"), "--json", str(file), *["--quick"] * quick]
+        command = [sys.executable, "-u", str(FOLDER / f"{name}.py"), "--json", str(file), *["--quick"] * quick]
         started = time.monotonic()
         code = run_process(command)
         seconds = f"{time.monotonic() - started:.0f}"
@@ -84,6 +84,7 @@ def main() -> int:
         print(list_benchmarks())
         return 0
     rows, code = [HEAD], 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for name in given.names or BENCHMARKS:
             found, ran = run_benchmark(name, quick=given.quick)

@@ -312,7 +312,7 @@ def goals(results: dict[str, Any], made_in: float) -> list[harness.Goal]:
 
 def main() -> int:
     """Measure, print, and return 0 where every goal is met."""
-    size = harness.Option("mebibytes", 1024, 64, "size of each file, MiB")
+    size = harness.Option("mebibytes", 1024, 48, "size of each file, MiB")
     directory = harness.Option("directory", Path(), Path(), "where to write")
     options = harness.parse(__doc__, size, harness.repeats(7), directory, needs=("mpirun",), part=measure)
     print(harness.machine())
