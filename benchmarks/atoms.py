@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ase
-import h5py
 import harness
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from h5py import Dataset, File
 
 from scimill.atoms import Database, evaluate
 from scimill.atoms.exchange.serial_ase import connect
@@ -75,7 +75,7 @@ def rate(repeats: int, count: int, prepare: Callable[[int], Any], work: Callable
 
 def groups_write(path: Path, arrays: Arrays) -> None:
     """A group per structure, a dataset per property."""
-    with h5py.File(path, "w") as file:
+    with File(path, "w") as file:
         for row in range(len(arrays["energy"])):
             group = file.create_group(f"Uncompressed_data/{row:08d}")
             group["species"] = np.full(arrays["coordinates"].shape[1], 13, np.uint8)
@@ -86,8 +86,8 @@ def groups_write(path: Path, arrays: Arrays) -> None:
 
 def groups_compress(path: Path) -> None:
     """Read every group and append it to resizable datasets."""
-    with h5py.File(path, "a") as file:
-        out: dict[str, h5py.Dataset] = {}
+    with File(path, "a") as file:
+        out: dict[str, Dataset] = {}
         for number, group in enumerate(file["Uncompressed_data"].values()):
             for name in ("coordinates", "cell", "energy", "forces"):
                 value = group[name][()]
@@ -99,7 +99,7 @@ def groups_compress(path: Path) -> None:
 
 
 def chunked(path: Path, arrays: Arrays) -> Path:
-    with h5py.File(path, "w") as file:
+    with File(path, "w") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values, chunks=(min(64, len(values)), *values.shape[1:]))
     return path
@@ -107,11 +107,11 @@ def chunked(path: Path, arrays: Arrays) -> Path:
 
 def fancy_caches(path: Path) -> None:
     """For each member, take its rows by a sorted list of numbers."""
-    with h5py.File(path) as file:
+    with File(path) as file:
         rows = len(file["energy"])
         for member in range(MEMBERS):
             order = np.random.default_rng(member).permutation(rows)
-            with h5py.File(path.with_name(f"naive-{member}.h5"), "w") as out:
+            with File(path.with_name(f"naive-{member}.h5"), "w") as out:
                 for kind, chosen in (
                     ("train", order[: int(0.8 * rows)]),
                     ("valid", order[int(0.8 * rows) : int(0.9 * rows)]),
@@ -123,7 +123,7 @@ def fancy_caches(path: Path) -> None:
 def ase_write(path: Path, arrays: Arrays) -> Path:
     with connect(path) as database:
         for row in range(len(arrays["energy"])):
-            atoms = ase.Atoms(
+            atoms = Atoms(
                 f"Al{arrays['coordinates'].shape[1]}", arrays["coordinates"][row], cell=arrays["cell"][row], pbc=True
             )
             atoms.calc = SinglePointCalculator(atoms, energy=arrays["energy"][row], forces=arrays["forces"][row])
@@ -247,7 +247,7 @@ def bare(arrays: Arrays, calculator: Any) -> None:
     """Ask a calculator in a loop."""
     for row in range(len(arrays["energy"])):
         cell, positions = arrays["cell"][row], arrays["coordinates"][row]
-        atoms = ase.Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
+        atoms = Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
         atoms.get_potential_energy(), atoms.get_forces()
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import h5py
 import harness
 import numpy as np
+from h5py import File
 
 from scimill import config as configuration
 from scimill.config import Layer
@@ -109,7 +109,7 @@ def by_pwrite(ranks: World, path: Path, layout: Layout, data: BlockData, sync: b
 def by_h5py(ranks: World, path: Path, layout: Layout, data: BlockData, sync: bool) -> float:
     """Write as the documentation of h5py shows it: contiguous datasets, independent writes."""
     driver = {"driver": "mpio", "comm": ranks.comm} if ranks.comm else {}
-    with h5py.File(path, "w", **driver) as file:
+    with File(path, "w", **driver) as file:
         datasets = [file.create_dataset(field.name, (layout.rows,), dtype=field.dtype) for field in layout.fields]
         mine = share(np.arange(layout.blocks), ranks.rank, ranks.size).tolist()
 
