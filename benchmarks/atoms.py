@@ -1,30 +1,25 @@
-"""The database of atoms against plain h5py and ASE's database, and what evaluating through it costs.
+"""Compare the database of atoms with plain h5py and with ASE's database, and evaluating with a bare loop.
 
-    python benchmarks/atoms.py [--rows N] [--repeats N] [--directory DIRECTORY] [--json FILE]
-
-All is measured in CPU seconds, the least of some repeats: a shared machine's clock says little. The plain ways are
-those that one finds in practice: an HDF5 group per structure with a dataset per property, rows taken from a chunked
-dataset by a list of numbers, a row of ASE's database per structure. They are slow, and measured on fewer structures, by
-their rate. It starts itself in processes of their own for the balance of the load, and for the memory of compressing.
+Every figure is CPU seconds, the least of some repeats, because wall-clock time says little on a shared machine. The
+baselines are what one finds in practice: one HDF5 group per structure with one dataset per property; rows picked from
+a chunked dataset by a list of numbers; one row of ASE's database per structure. They are slow, so they are timed on
+fewer structures and compared by rate. Load balance and the memory of compressing are measured in separate processes.
 """
 
-import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ase
-import h5py
+import harness
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
-from goals import Goal, conclude, machine
+from h5py import Dataset, File
 
 from scimill.atoms import Database, evaluate
 from scimill.atoms.exchange.serial_ase import connect
@@ -80,7 +75,7 @@ def rate(repeats: int, count: int, prepare: Callable[[int], Any], work: Callable
 
 def groups_write(path: Path, arrays: Arrays) -> None:
     """A group per structure, a dataset per property."""
-    with h5py.File(path, "w") as file:
+    with File(path, "w") as file:
         for row in range(len(arrays["energy"])):
             group = file.create_group(f"Uncompressed_data/{row:08d}")
             group["species"] = np.full(arrays["coordinates"].shape[1], 13, np.uint8)
@@ -91,8 +86,8 @@ def groups_write(path: Path, arrays: Arrays) -> None:
 
 def groups_compress(path: Path) -> None:
     """Read every group and append it to resizable datasets."""
-    with h5py.File(path, "a") as file:
-        out: dict[str, h5py.Dataset] = {}
+    with File(path, "a") as file:
+        out: dict[str, Dataset] = {}
         for number, group in enumerate(file["Uncompressed_data"].values()):
             for name in ("coordinates", "cell", "energy", "forces"):
                 value = group[name][()]
@@ -104,7 +99,7 @@ def groups_compress(path: Path) -> None:
 
 
 def chunked(path: Path, arrays: Arrays) -> Path:
-    with h5py.File(path, "w") as file:
+    with File(path, "w") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values, chunks=(min(64, len(values)), *values.shape[1:]))
     return path
@@ -112,11 +107,11 @@ def chunked(path: Path, arrays: Arrays) -> Path:
 
 def fancy_caches(path: Path) -> None:
     """For each member, take its rows by a sorted list of numbers."""
-    with h5py.File(path) as file:
+    with File(path) as file:
         rows = len(file["energy"])
         for member in range(MEMBERS):
             order = np.random.default_rng(member).permutation(rows)
-            with h5py.File(path.with_name(f"naive-{member}.h5"), "w") as out:
+            with File(path.with_name(f"naive-{member}.h5"), "w") as out:
                 for kind, chosen in (
                     ("train", order[: int(0.8 * rows)]),
                     ("valid", order[int(0.8 * rows) : int(0.9 * rows)]),
@@ -128,7 +123,7 @@ def fancy_caches(path: Path) -> None:
 def ase_write(path: Path, arrays: Arrays) -> Path:
     with connect(path) as database:
         for row in range(len(arrays["energy"])):
-            atoms = ase.Atoms(
+            atoms = Atoms(
                 f"Al{arrays['coordinates'].shape[1]}", arrays["coordinates"][row], cell=arrays["cell"][row], pbc=True
             )
             atoms.calc = SinglePointCalculator(atoms, energy=arrays["energy"][row], forces=arrays["forces"][row])
@@ -192,11 +187,9 @@ def balance_here(path: Path) -> None:
         print(json.dumps(float(np.mean(busy) / np.max(busy))))
 
 
-def ask(*words: object, ranks: int = 1) -> Any:
-    """Run this file in processes of their own, and return what it prints."""
-    launcher = ["mpirun", "-n", str(ranks), "--oversubscribe"] if ranks > 1 else []
-    command = [*launcher, sys.executable, __file__, *map(str, words)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def measure_here(what: str, path: str) -> None:
+    """Measure one thing in this process, for the one that has started it."""
+    {"balance": balance_here, "compress": compress_here}[what](Path(path))
 
 
 # ---- the comparisons --------------------------------------------------------------------------------------------
@@ -254,7 +247,7 @@ def bare(arrays: Arrays, calculator: Any) -> None:
     """Ask a calculator in a loop."""
     for row in range(len(arrays["energy"])):
         cell, positions = arrays["cell"][row], arrays["coordinates"][row]
-        atoms = ase.Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
+        atoms = Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
         atoms.get_potential_energy(), atoms.get_forces()
 
 
@@ -308,7 +301,7 @@ def balance(folder: Path, ranks: int) -> float:
                 add_batch(database, structures(rows, atoms))
             database.compress_dataset()
             database.create_reduction("r", number=0)
-    return float(ask("--balance", path, ranks=ranks))
+    return float(harness.run_part("balance", path, ranks=ranks))
 
 
 def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
@@ -317,7 +310,7 @@ def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
     found = ingest_and_compress(folder, arrays, repeats)
     with Database(folder / "single", write=True) as database:
         add_singly(database, arrays)
-    seconds, found["compress memory"] = ask("--compress", folder / "single")
+    seconds, found["compress memory"] = json.loads(harness.run_part("compress", folder / "single"))
     found["compress"] = rows / seconds
     with Database(folder / "single") as database:
         found |= caches(database, folder, arrays, repeats)
@@ -330,44 +323,39 @@ def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="structures of 28 atoms")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--directory", type=Path, help="where to write; a temporary one if not given")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compress", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--balance", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.compress or arguments.balance:
-        compress_here(arguments.compress) if arguments.compress else balance_here(arguments.balance)
-        return 0
+    rows = harness.Option("rows", 100_000, 2_000, "structures of 28 atoms")
+    arguments = harness.parse(
+        __doc__, rows, harness.repeats(3), harness.DIRECTORY, needs=("mpirun",), part=measure_here
+    )
     world()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
         found = measure(Path(folder), arguments.rows, arguments.repeats)
-    print(f"{machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
+    print(f"{harness.machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
     print("\n".join(f"{name:18} {value:14,.4g}" for name, value in found.items()))
     goals = [
-        Goal("add, over a group per structure", found["add"] / found["groups write"], least=8),
-        Goal("add_batch, over a group per structure", found["add_batch"] / found["groups write"], least=100),
-        Goal("compress, over reading and appending groups", found["compress"] / found["groups compress"], least=5),
-        Goal("memory of compressing, MiB", found["compress memory"], most=256),
-        Goal("8 caches, over rows by a list", found["caches"] / found["fancy caches"], least=4),
-        Goal("8 caches, MB/s", found["caches"], least=300),
-        Goal("energies and forces, over ASE's database", found["read"] / found["ase-db read"], least=50),
-        Goal("overhead of evaluating", found["overhead"], most=0.03),
-        Goal(
+        harness.Goal("add, over a group per structure", found["add"] / found["groups write"], least=8),
+        harness.Goal("add_batch, over a group per structure", found["add_batch"] / found["groups write"], least=100),
+        harness.Goal(
+            "compress, over reading and appending groups", found["compress"] / found["groups compress"], least=5
+        ),
+        harness.Goal("memory of compressing, MiB", found["compress memory"], most=256),
+        harness.Goal("8 caches, over rows by a list", found["caches"] / found["fancy caches"], least=4),
+        harness.Goal("8 caches, MB/s", found["caches"], least=300),
+        harness.Goal("energies and forces, over ASE's database", found["read"] / found["ase-db read"], least=50),
+        harness.Goal("overhead of evaluating", found["overhead"], most=0.03),
+        harness.Goal(
             "ensemble at once, over its members as calculators of ASE",
             found["ensemble"] / found["ensemble, as ASE"],
             least=2,
         ),
-        Goal(
+        harness.Goal(
             "ensemble over a cache, over its members as such",
             found["ensemble, cache"] / found["ensemble, as ASE"],
             least=2,
         ),
-        *(Goal(f"balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
+        *(harness.Goal(f"balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
     ]
-    return conclude(goals, {"figures": found}, arguments.json)
+    return harness.conclude(goals, {"figures": found}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Active learning against random selection: errors on the test data at equal numbers of training structures.
+"""Compare active learning with random selection: test errors at equal numbers of training structures.
 
-    python benchmarks/atoms_learning.py [--seeds 5] [--iterations 4] [--count 300] [--output DIRECTORY]
-
-For every seed an ensemble is trained on a few random structures; then, in turns, the structures on whose forces it
-disagrees most are added, or as many random ones. It prints the errors, mean and standard deviation over the seeds, and
-draws them. Some minutes.
+For every seed, an ensemble is trained on a few random structures. Each iteration then adds the structures on whose
+forces the ensemble disagrees most, or as many random ones. The table shows the mean and the standard deviation of the
+errors over the seeds; `--output` also draws them.
 """
 
 import argparse
+import dataclasses
 import tempfile
 from pathlib import Path
+
+import harness
+import numpy as np
 
 from scimill.atoms import Database
 from scimill.atoms.database.database import Admission
@@ -23,6 +25,15 @@ from scimill.config import Layer, build
 from scimill.parallel.world import World, world
 from scimill.training.directory import RunDirectory
 
+OPTIONS = (
+    harness.Option("seeds", 5, 1, "repetitions, each with random numbers of its own"),
+    harness.Option("iterations", 4, 1, "how often structures are added"),
+    harness.Option("count", 300, 90, "structures, of which a third is test data"),
+    harness.Option("added", 12, 8, "structures per iteration"),
+    harness.Option("members", 2, 2, "networks of an ensemble"),
+    harness.Option("epochs", 60, 5, "epochs of each training"),
+    harness.Option("output", None, None, "directory for the picture"),
+)
 FIRST = 16  # structures of iteration 0
 PROCEDURES = {
     # name of the reductions: how they go on
@@ -52,16 +63,18 @@ def learn(database: Database, kind: str, seed: int, folder: Path, arguments: arg
     return runs
 
 
+def goals(points: list[plots.Point], last: int) -> list[harness.Goal]:
+    """Errors of active learning over those of random selection, after the last iteration: at most as large."""
+
+    def error(kind: str, quantity: str) -> float:
+        return float(np.mean([getattr(p, quantity) for p in points if (p.kind, p.iteration) == (kind, last)]))
+
+    ratios = {quantity: error("active", quantity) / error("random", quantity) for quantity in ("energy", "forces")}
+    return [harness.Goal(f"{quantity}: error, active over random", ratio, most=1) for quantity, ratio in ratios.items()]
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=4)
-    parser.add_argument("--count", type=int, default=300, help="structures, of which a third is test data")
-    parser.add_argument("--added", type=int, default=12, help="structures per iteration")
-    parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--output", type=Path, help="where the picture goes")
-    arguments = parser.parse_args()
+    arguments = harness.parse(__doc__, *OPTIONS)
     world()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -79,7 +92,8 @@ def main() -> int:
         print(plots.table(points))
         if arguments.output:
             print(plots.plot_learning(points, arguments.output))
-    return 0
+    found = [dataclasses.asdict(point) for point in points]
+    return harness.conclude(goals(points, arguments.iterations), {"points": found}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Generating datasets against raw writes, against plain generators, and on two ranks against dd.
+"""Compare generating datasets with raw writes, with plain generators, and on two ranks with dd.
 
-    python benchmarks/bench.py [--megabytes N] [--repeats N] [--directory DIRECTORY] [--json FILE]
+One process, CPU time: scimill's whole `generate` (planning, laying down, making, checksums, ledger, fsync, manifest),
+once through the page cache and once with its default, direct I/O where the file system permits it. The run through the
+page cache takes turns with a loop that writes one block over and over into a file of the same size and syncs it. The
+default run takes turns with a plain generator, written as a user would with numpy's global functions, Python's `random`
+or protobuf, which makes fewer bytes. The least time of each counts.
 
-CPU time of one process: scimill's whole `generate` (planning, laying down, making, checksums, ledger, fsync, manifest),
-through the page cache, and as it comes: past it where the file system takes that; a loop that writes one block again
-and again through the page cache into as large a file and syncs it; and a generator written with numpy's global
-functions, Python's or protobuf as a user would, of fewer bytes. The raw loop and the run through the page cache, which
-do the same then, take turns, and so do the plain generator and the run as it comes; the least time of each counts. On
-two ranks, wall-clock time: `generate` as it comes, and dd of as many bytes, oflag=direct conv=fsync bs=4M. What goes
-through the page cache has N megabytes, all else four times as many.
+Two ranks, wall-clock time: the default `generate`, and dd of as many bytes (oflag=direct conv=fsync bs=4M).
+
+Runs through the page cache write `--megabytes`, all others four times as many.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -24,10 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
-from crc32c import crc32c
-from goals import Goal, conclude, machine
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from scimill.bench import generate
 from scimill.bench.kernels.clicks import COUNTS, INTEGER_RANGE
@@ -106,6 +103,8 @@ message_type { name: "Example"
 
 def messages() -> dict[str, Any]:
     """Classes of tf.train without TensorFlow, by name."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(PROTO, descriptor_pb2.FileDescriptorProto()))
     names = ("FloatList", "Int64List", "Feature", "Features", "Example")
@@ -114,6 +113,12 @@ def messages() -> dict[str, Any]:
 
 def plain_bert(folder: Path) -> None:
     """4 000 records, 11 MB."""
+    from crc32c import crc32c
+
+    def masked(content: bytes) -> bytes:
+        crc = crc32c(content)
+        return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
     train = messages()
     with (folder / "part-00000-of-00500").open("wb") as file:
         for _ in range(4000):
@@ -143,11 +148,6 @@ def example(train: dict[str, Any]) -> Any:
         "next_sentence_labels": whole([random.randint(0, 1)]),
     }
     return train["Example"](features=train["Features"](feature=features))
-
-
-def masked(content: bytes) -> bytes:
-    crc = crc32c(content)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 CASES: dict[str, tuple[str, str, Plain | None, float, float]] = {
@@ -235,16 +235,15 @@ def two_ranks(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str
         subprocess.run([*command, "conv=fsync"], check=True, stderr=subprocess.DEVNULL)
         best["dd"] = max(best["dd"], target.stat().st_size / 1e6 / (time.monotonic() - started))
         target.unlink()
-        ranks = ["mpirun", "-n", "2", sys.executable, __file__, "--rank", name, str(megabytes), str(folder)]
-        told = subprocess.run(ranks, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-        best["two ranks"] = max(best["two ranks"], float(told.split()[-1]))
+        printed = harness.run_part(name, megabytes, folder, ranks=2)
+        best["two ranks"] = max(best["two ranks"], float(printed.split()[-1]))
     return best
 
 
-def rank(name: str, megabytes: int, folder: Path) -> None:
+def rank(name: str, megabytes: str, folder: str) -> None:
     """Generate as one of the ranks; rank 0 prints MB per second, of the blocks and all that belongs to them."""
-    config, ranks = configure(name, megabytes), world()
-    path = folder / ("ranks.h5" if config.format == "hdf5" else "ranks")
+    config, ranks = configure(name, int(megabytes)), world()
+    path = Path(folder) / ("ranks.h5" if config.format == "hdf5" else "ranks")
     generate.generate(build_small(name), Output(path, overwrite=True), ranks)
     ranks.barrier()
     started = time.monotonic()
@@ -257,18 +256,11 @@ def rank(name: str, megabytes: int, folder: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--directory", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rank", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rank:
-        rank(arguments.rank[0], int(arguments.rank[1]), Path(arguments.rank[2]))
-        return 0
+    size = harness.Option("megabytes", 1000, 20, "size of a dataset through the page cache, MB")
+    needs = ("crc32c", "google.protobuf", "mpirun", "dd")
+    arguments = harness.parse(__doc__, size, harness.repeats(5), harness.DIRECTORY, needs=needs, part=rank)
     goals, results = [], {}
-    print(f"{machine()}; MB per CPU second of one rank, MB/s of two\n")
+    print(f"{harness.machine()}; MB per CPU second of one rank, MB/s of two\n")
     heads = ("raw", "cached", "of raw", "scimill", "plain", "x plain", "dd", "2 ranks", "of dd")
     print(f"{'':8}" + "".join(f"{head:>9}" for head in heads))
     for name, (_, _, plain, share, ratio) in CASES.items():
@@ -283,10 +275,10 @@ def main() -> int:
             f"{found.get('plain', 0):9.1f}{times:9.1f}{found['dd']:9.0f}{found['two ranks']:9.0f}{of_dd:9.2f}",
             flush=True,
         )
-        goals.append(Goal(f"{name}: share of raw write", of_raw, least=share))
-        goals += [Goal(f"{name}: times the plain generator", times, least=ratio)] if plain else []
-        goals.append(Goal(f"{name}: two ranks, durable, of dd", of_dd, least=DURABLE))
-    return conclude(goals, {"results": results}, arguments.json)
+        goals.append(harness.Goal(f"{name}: share of raw write", of_raw, least=share))
+        goals += [harness.Goal(f"{name}: times the plain generator", times, least=ratio)] if plain else []
+        goals.append(harness.Goal(f"{name}: two ranks, durable, of dd", of_dd, least=DURABLE))
+    return harness.conclude(goals, {"results": results}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,17 @@
-"""What making benchmark data costs in parts: the bytes alone, and the memory of a rank.
+"""Compare the memory of a rank with its limit, and time making the bytes of datasets without writing them.
 
-    python benchmarks/bench_parts.py [--repeats N] [--directory DIRECTORY] [--json FILE]
-
-Making: CPU time of a block of the middle of the largest file, into one work buffer, nothing written. Memory: a rank at
-the end of a run of 300 MB, as /proc/self/smaps_rollup has it, and its largest resident set, as getrusage has it.
+Making: CPU time of one block in the middle of the largest file, made in one work buffer and not written. Memory: that
+of a rank at the end of a run of 300 MB, from /proc/self/smaps_rollup, and its largest resident set, from getrusage.
 """
 
-import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from goals import Goal, conclude, machine
+import harness
 
 from scimill.bench import generate
 from scimill.bench.dataset.plan import MARGIN, work_buffer
@@ -57,18 +53,16 @@ def making(workload: str, form: str, preset: str, repeats: int) -> float:
 
 def memory(ranks: int, workload: str, form: str, folder: Path) -> dict[str, float]:
     """MB of a rank: resident, its own, shared with others, and the largest resident set."""
-    command = [sys.executable, __file__, "--rank", workload, form, str(folder / "set")]
-    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     for _ in range(2):  # the first one compiles
-        told = subprocess.run([*launcher, *command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    found: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+        printed = harness.run_part(workload, form, folder / "set", ranks=ranks)
+    found: dict[str, float] = json.loads(printed.splitlines()[-1])
     return found
 
 
-def rank(workload: str, form: str, path: Path) -> None:
+def rank(workload: str, form: str, path: str) -> None:
     """Generate as one of the ranks; rank 0 prints its memory."""
     ranks = world()
-    generate.generate(configure(workload, form, "original"), Output(path, overwrite=True), ranks)
+    generate.generate(configure(workload, form, "original"), Output(Path(path), overwrite=True), ranks)
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     own = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
@@ -80,16 +74,8 @@ def rank(workload: str, form: str, path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--directory", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rank", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rank:
-        rank(arguments.rank[0], arguments.rank[1], Path(arguments.rank[2]))
-        return 0
-    print(f"{machine()}\n\n{'making alone, MB per CPU second':44}")
+    arguments = harness.parse(__doc__, harness.repeats(5), harness.DIRECTORY, needs=("mpirun",), part=rank)
+    print(f"{harness.machine()}\n\n{'making alone, MB per CPU second':44}")
     rates = {" ".join(kind): making(*kind, arguments.repeats) for kind in KINDS}
     for name, value in rates.items():
         print(f"{name:32}{value:12,.0f}")
@@ -100,8 +86,8 @@ def main() -> int:
             mb = found[f"{workload} {form}, {ranks} ranks"] = memory(ranks, workload, form, Path(folder))
         name = f"{workload}, {form}, {ranks} rank{'s' * (ranks > 1)}"
         print(f"{name:32}" + "".join(f"{value:10.0f}" for value in mb.values()), flush=True)
-        goals.append(Goal(f"{name}: MB resident", mb["resident"], most=MOST_RESIDENT))
-    return conclude(goals, {"making": rates, "memory": found}, arguments.json)
+        goals.append(harness.Goal(f"{name}: MB resident", mb["resident"], most=MOST_RESIDENT))
+    return harness.conclude(goals, {"making": rates, "memory": found}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
-"""CPU time of reading and comparing two I/O traces of a million operations each.
+"""Compare with a limit of 2 s the CPU time of reading and comparing two I/O traces of a million operations.
 
-    python benchmarks/bench_similarity.py [--operations N] [--repeats N] [--json FILE]
-
-The traces are CSV files of six columns: the operations of a program that reads 500 files in some order. The least CPU
-time of the repeats counts, of the comparison alone and of reading one trace.
+The traces are CSV files of six columns: the operations of a program that reads 500 files in random order. Reading one
+trace and comparing two are timed separately; the least CPU time of each counts.
 """
 
-import argparse
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import numpy as np
-from goals import Goal, conclude, machine
 
 from scimill.bench.kernels.similarity import compare_traces, overall
 from scimill.bench.traces.formats import read_trace
 
 LIMIT = 2.0  # s, for a million operations
+OPERATIONS = harness.Option("operations", 10**6, 10**5, "operations of each trace")
 
 
 def write_trace(path: Path, operations: int, seed: int) -> None:
@@ -44,11 +42,7 @@ def least(function: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--operations", type=int, default=10**6)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = harness.parse(__doc__, OPERATIONS, harness.repeats(3))
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{seed}.csv" for seed in (1, 2)]
         for seed, path in enumerate(paths):
@@ -56,14 +50,15 @@ def main() -> int:
         reading = least(lambda: read_trace(paths[0]), options.repeats)
         a, b = (read_trace(path) for path in paths)
     comparing = least(lambda: overall(list(compare_traces(a, b, True).values())), options.repeats)
-    print(f"{machine()}; {options.operations:,} operations in each trace")
+    print(f"{harness.machine()}; {options.operations:,} operations in each trace")
     print(f"reading one trace {reading:.2f} s, comparing two {comparing:.2f} s of CPU time")
+    same = overall(list(compare_traces(a, a, True).values()))
     goals = [
-        Goal("comparing two traces, CPU seconds", comparing, most=LIMIT),
-        Goal("reading both and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),
-        Goal("similarity of a trace with itself", overall(list(compare_traces(a, a, True).values())), least=1.0),
+        harness.Goal("comparing two traces, CPU seconds", comparing, most=LIMIT),
+        harness.Goal("reading both and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),
+        harness.Goal("similarity of a trace with itself", same, least=1.0),
     ]
-    return conclude(goals, {"reading": reading, "comparing": comparing}, options.json)
+    return harness.conclude(goals, {"reading": reading, "comparing": comparing}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""Droplets per second and core, and their errors: scimill's kernel, a whole run, and scipy on the same droplets.
+"""Compare droplets per second, and their errors, of the kernel and of a whole run with scipy on the same droplets.
 
-    python benchmarks/droplets.py [--droplets N] [--scipy-droplets N] [--json FILE]
-
-CPU time of one process. What is compiled is timed several times and its best time counts; scipy is timed once.
+CPU time of one process. Compiled code is timed several times, and its best time counts; scipy is timed once.
 """
 
-import argparse
 import contextlib
 import io
 import math
@@ -15,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import harness
 import numpy as np
-from goals import Goal, conclude, machine
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
@@ -259,33 +256,33 @@ def show(name: str, table: dict[str, dict[str, float]], droplets: int, scipy_dro
         print(f"{method:<42}{row['per_second']:>12,.0f}{times}   {numbers}{failed}")
 
 
-def goals(name: str, table: dict[str, dict[str, float]]) -> list[Goal]:
+def goals(name: str, table: dict[str, dict[str, float]]) -> list[harness.Goal]:
     """What scimill promises of a preset."""
     rate = {method: row["per_second"] for method, row in table.items()}
     wanted = KERNEL_GOAL.get(model_and_vectors()[1], 40_000.0)
     share = rate[RUN] / rate[KERNEL]
     return [
-        Goal(f"{name}: kernel at 1e-8, droplets/s/core", rate[KERNEL], least=wanted),
-        Goal(f"{name}: whole run, as a share of the kernel", share, least=0.8),
-        Goal(f"{name}: kernel at 1e-8, times {BDF_TIGHT}", rate[KERNEL] / rate[BDF_TIGHT], least=1000),
-        Goal(f"{name}: kernel at 1e-8, times {BDF}", rate[KERNEL] / rate[BDF], least=1000),
+        harness.Goal(f"{name}: kernel at 1e-8, droplets/s/core", rate[KERNEL], least=wanted),
+        harness.Goal(f"{name}: whole run, as a share of the kernel", share, least=0.8),
+        harness.Goal(f"{name}: kernel at 1e-8, times {BDF_TIGHT}", rate[KERNEL] / rate[BDF_TIGHT], least=1000),
+        harness.Goal(f"{name}: kernel at 1e-8, times {BDF}", rate[KERNEL] / rate[BDF], least=1000),
     ]
 
 
 def main() -> int:
     """Measure, print, and return 0 where every goal is met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--droplets", type=int, default=500_000, help="droplets of the kernel and the run")
-    parser.add_argument("--scipy-droplets", type=int, default=200, help="of which scipy solves this many")
-    parser.add_argument("--json", type=Path, help="write all results to this file")
-    options = parser.parse_args()
-    print(f"{machine()}; CPU time of one process")
+    options = harness.parse(
+        __doc__,
+        harness.Option("droplets", 500_000, 20_000, "droplets of the kernel and the run"),
+        harness.Option("scipy-droplets", 200, 10, "of which scipy solves this many"),
+    )
+    print(f"{harness.machine()}; CPU time of one process")
     results, wanted = {}, []
     for name in preset_names(PRESETS):
         results[name] = measure(name, options.droplets, options.scipy_droplets)
         show(name, results[name], options.droplets, options.scipy_droplets)
         wanted += goals(name, results[name])
-    return conclude(wanted, {"presets": results}, options.json)
+    return harness.conclude(wanted, {"presets": results}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
-"""Processor seconds of what a user waits for on a login node, against those of the libraries that it stands on.
+"""Compare the CPU time of `scimill jobs` on a login node with importing the libraries that it uses.
 
-    python benchmarks/jobs.py [--repeats N] [--json FILE]
-
-A peer imports the same command line, validation, YAML and template libraries and does nothing with them. Each is a
-process of its own; they take turns, and the least of each is compared: what other work adds is no cost of theirs.
+The peer imports the same libraries for command line, validation, YAML and templates, and does nothing with them. Each
+command runs in a process of its own. They take turns, and the least time of each counts, free of what other work adds.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
-from goals import Goal, conclude, machine
+import harness
 
 MOST = 0.5  # s
 PEER = "click, jinja2, pydantic, yaml"
@@ -45,16 +41,14 @@ def measure(repeats: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--json", type=Path)
-    flags = parser.parse_args()
+    flags = harness.parse(__doc__, harness.repeats(10))
     seconds = measure(flags.repeats)
     peer, *ours = seconds
-    print(f"{machine()}\n\n{'':36} s of CPU  of the peer")
+    print(f"{harness.machine()}\n\n{'':36} s of CPU  of the peer")
     for name, value in seconds.items():
         print(f"{name:36} {value:8.3f} {value / seconds[peer]:12.2f}")
-    return conclude([Goal(f"{name}, s", seconds[name], most=MOST) for name in ours], {"seconds": seconds}, flags.json)
+    goals = [harness.Goal(f"{name}, s", seconds[name], most=MOST) for name in ours]
+    return harness.conclude(goals, {"seconds": seconds}, flags.json)
 
 
 if __name__ == "__main__":

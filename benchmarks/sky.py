@@ -1,24 +1,20 @@
-"""Pairs per second of preparing and of reading them for training, beside decoding loose files in every epoch.
+"""Compare preparing pairs once and reading them from the store with decoding loose files in every epoch.
 
-    python benchmarks/sky.py [--frames 6] [--repeats 3] [--directory DIRECTORY] [--json FILE]
-
-Milliseconds of one processor per pair, least of the repeats, on full-size images (3072 x 2048 JPG, 336 x 252 CSV to
-600 x 800 and 252 x 336). Two loaders of loose files are measured in the same run: what the original code does (PIL,
-normalisation of the full frame in floats, crop, torch's resize; numpy.loadtxt), and a lean one (PIL with its own resize
-of the crop; numpy.loadtxt).
+CPU milliseconds per pair, the least of the repeats, on full-size images (3072 x 2048 JPG and 336 x 252 CSV, to
+600 x 800 and 252 x 336). Two loaders of loose files are timed in the same run: the original's (PIL, normalising the
+full frame in floats, crop, torch's resize; numpy.loadtxt), and a lean one (PIL, which resizes the crop; numpy.loadtxt).
 """
 
-import argparse
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import numpy as np
 import simplejpeg
 import torch
-from goals import Goal, conclude, machine
 from PIL import Image
 
 from scimill.config import Layer, build
@@ -108,12 +104,8 @@ def least(function: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--directory", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    frames = harness.Option("frames", 6, 2, "pairs of images")
+    options = harness.parse(__doc__, frames, harness.repeats(3), harness.DIRECTORY)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         folder = Path(name) / "campaign"
@@ -126,18 +118,18 @@ def main() -> int:
             "prepare, fast": least(preparing(folder, "fast"), repeats) / n * 1e3,
             "reading the store": least(reading(folder / "exact.h5"), repeats) / n / READS * 1e3,
         }
-    print(f"{machine()}; {n} pairs of full size\n")
+    print(f"{harness.machine()}; {n} pairs of full size\n")
     print(f"{'':<24}{'ms/pair':>9}{'pairs/s':>9}{'x original':>12}{'x lean':>9}")
     for label, value in ms.items():
         ratios = [ms[f"loose files, {kind}"] / value for kind in ("original", "lean")]
         print(f"{label:<24}{value:>9.2f}{1e3 / value:>9.1f}{ratios[0]:>12.1f}{ratios[1]:>9.1f}")
     slow = ms["loose files, original"]
     goals = [
-        Goal("prepare exact / original's loose files", slow / ms["prepare, exact"], least=5),
-        Goal("prepare fast / original's loose files", slow / ms["prepare, fast"], least=9),
-        Goal("reading / original's loose files", slow / ms["reading the store"], least=100),
+        harness.Goal("prepare exact / original's loose files", slow / ms["prepare, exact"], least=5),
+        harness.Goal("prepare fast / original's loose files", slow / ms["prepare, fast"], least=9),
+        harness.Goal("reading / original's loose files", slow / ms["reading the store"], least=100),
     ]
-    return conclude(goals, {"milliseconds": ms, "pairs": n}, options.json)
+    return harness.conclude(goals, {"milliseconds": ms, "pairs": n}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
-"""Whether training on pairs makes the two cameras' embeddings find each other, and training on shuffled pairs does not.
+"""Compare training on true pairs with training on shuffled ones: do the two cameras find each other?
 
-    python benchmarks/sky_retrieval.py [--frames 240] [--epochs 12] [--ranks 2] [--directory DIRECTORY] [--json FILE]
-
-A synthetic campaign of a day at six nodes, with small images, is made, paired and prepared twice, once with each colour
-image given the thermal image of another pair. The same two small networks are trained on each. Both are judged on the
-true pairs: those of held-out stretches of time, and, of the networks trained on shuffled pairs, all. Two minutes on two
-free cores.
+A synthetic day of small images at six nodes is paired and prepared twice: once as it is, and once with each colour
+image next to the thermal image of another pair. The same two small networks are trained on each. Both are judged on
+true pairs: those of held-out hours, or all pairs for the networks trained on shuffled ones.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from goals import Goal, conclude, machine
+import harness
 
 from scimill.sky.kernels.retrieval import Recall
 
+OPTIONS = (
+    harness.Option("frames", 240, 48, "times of the day at which each node takes a pair"),
+    harness.Option("epochs", 12, 1, "epochs of each training"),
+    harness.Option("ranks", 2, 2, "ranks that train"),
+    harness.DIRECTORY,
+)
 BEST = 10.0  # times chance, the least R@1 of true pairs
 CHANCE = 3.0  # times chance, the most R@5 of shuffled pairs, of which five hits are expected; of R@1 there is one
 SIZES = ("--rgb-height", "48", "--rgb-width", "64", "--block-size", "8")
@@ -29,60 +31,52 @@ TRAINING = (
 )  # fmt: skip
 
 
-def scimill(*arguments: object, ranks: int = 1) -> None:
-    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-    command = [*launcher, "scimill", "sky", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def run_sky(*arguments: object, ranks: int = 1) -> None:
+    harness.run_scimill("sky", *arguments, ranks=ranks)
 
 
 def prepare(folder: Path, frames: int) -> None:
     """Make the campaign and both stores."""
     campaign = folder / "campaign"
-    scimill("scene", campaign, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
+    run_sky("scene", campaign, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
             "--interval", 900, "--field-size", 512, "--start", "2023-05-10T13:00:00Z", ranks=2)  # fmt: skip
-    scimill("pair", campaign, "--nodes", campaign / "nodes.csv", "--output", folder / "index.csv")
+    run_sky("pair", campaign, "--nodes", campaign / "nodes.csv", "--output", folder / "index.csv")
     stored = ("--nodes", campaign / "nodes-aligned.csv", *SIZES)
-    scimill("prepare", folder / "index.csv", folder / "true.h5", *stored)
-    scimill("prepare", folder / "index.csv", folder / "shuffled.h5", *stored, "--shuffled")
+    run_sky("prepare", folder / "index.csv", folder / "true.h5", *stored)
+    run_sky("prepare", folder / "index.csv", folder / "shuffled.h5", *stored, "--shuffled")
 
 
 def judge(folder: Path, store: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train on a store, and judge on the true pairs that training has not seen."""
-    scimill("train", folder / f"{store}.h5", "--output", folder / store, *TRAINING, "--epochs", options.epochs,
+    run_sky("train", folder / f"{store}.h5", "--output", folder / store, *TRAINING, "--epochs", options.epochs,
             ranks=options.ranks)  # fmt: skip
-    scimill("embed", folder / store, folder / "true.h5", folder / f"{store}-embeddings.h5")
-    scimill("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "campaign/truth.csv", "--output",
+    run_sky("embed", folder / store, folder / "true.h5", folder / f"{store}-embeddings.h5")
+    run_sky("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "campaign/truth.csv", "--output",
             folder / f"{store}-judged")  # fmt: skip
     found: dict[str, Any] = json.loads((folder / f"{store}-judged/evaluation.json").read_text())[0]
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=240)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--directory", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = harness.parse(__doc__, *OPTIONS, needs=("mpirun", "torch"))
     goals, results = [], {}
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         folder = Path(name)
         prepare(folder, options.frames)
         for store in ("true", "shuffled"):
             found = results[store] = judge(folder, store, options)
-            print(f"{machine()}; trained on {store} pairs, judged on {found['pairs']} of {found['set']}")
+            print(f"{harness.machine()}; trained on {store} pairs, judged on {found['pairs']} of {found['set']}")
             for which in ("rgb_to_thermal", "thermal_to_rgb"):
                 r = Recall(**found[which])
                 times = [r.over_chance(k) for k in (1, 5)]
                 words = f"R@1 {r.at_1:.4f}  R@5 {r.at_5:.4f}"
                 print(f"  {which:<16}{words}  {times[0]:.1f}, {times[1]:.1f} times chance")
                 if store == "true":
-                    goals.append(Goal(f"true pairs, {which}: R@1 / chance", times[0], least=BEST))
+                    goals.append(harness.Goal(f"true pairs, {which}: R@1 / chance", times[0], least=BEST))
                 else:
-                    goals.append(Goal(f"shuffled pairs, {which}: R@5 / chance", times[1], most=CHANCE))
+                    goals.append(harness.Goal(f"shuffled pairs, {which}: R@5 / chance", times[1], most=CHANCE))
             print(f"  RankMe {found['rankme']}; R² of cover {found['r_squared'].get('cover')}")
-    return conclude(goals, results, options.json)
+    return harness.conclude(goals, results, options.json)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
-"""The parallel store against raw pwrite and against plain h5py, on 1 and 2 ranks; and what ledger and checksum cost.
+"""Compare the store with raw pwrite and with plain h5py, on 1 and 2 ranks.
 
-    python benchmarks/store.py [--mebibytes N] [--repeats N] [--directory DIRECTORY] [--json FILE]
-
-All three write the same arrays in blocks of the same size into a file of their own, laid down before the clock starts:
-into the page cache, and once more with fsync at the end. They take turns, and medians are compared. It starts itself
-under mpirun, once for each MPI-IO component.
+All three write the same arrays, in blocks of the same size, each into a file of its own that is laid down before the
+clock starts: into the page cache, and again with fsync at the end. They take turns, and their medians are compared.
+The script starts itself under mpirun, once for each MPI-IO component. It also times the ledger and the checksum alone.
 """
 
-import argparse
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import h5py
+import harness
 import numpy as np
-from goals import Goal, conclude, machine
+from h5py import File
 
 from scimill import config as configuration
 from scimill.config import Layer
@@ -114,7 +109,7 @@ def by_pwrite(ranks: World, path: Path, layout: Layout, data: BlockData, sync: b
 def by_h5py(ranks: World, path: Path, layout: Layout, data: BlockData, sync: bool) -> float:
     """Write as the documentation of h5py shows it: contiguous datasets, independent writes."""
     driver = {"driver": "mpio", "comm": ranks.comm} if ranks.comm else {}
-    with h5py.File(path, "w", **driver) as file:
+    with File(path, "w", **driver) as file:
         datasets = [file.create_dataset(field.name, (layout.rows,), dtype=field.dtype) for field in layout.fields]
         mine = share(np.arange(layout.blocks), ranks.rank, ranks.size).tolist()
 
@@ -213,9 +208,15 @@ def droplet_block_seconds() -> float:
 # ---- measuring --------------------------------------------------------------------------------------------------
 
 
-def measure(mebibytes: int, repeats: int, directory: Path) -> dict[str, Any]:
-    """Measure on the ranks of this job; collective. Return MiB/s of each way, and seconds of the parts."""
+def measure(mebibytes: str, repeats: str, directory: str) -> None:
+    """Measure on the ranks of this job; collective. Rank 0 prints MiB/s of each way, and seconds of the parts."""
     ranks = world()
+    found = measure_shapes(ranks, int(mebibytes), int(repeats), Path(directory))
+    if ranks.is_root:
+        print(json.dumps(found))
+
+
+def measure_shapes(ranks: World, mebibytes: int, repeats: int, directory: Path) -> dict[str, Any]:
     folder = Path(ranks.on_root(tempfile.mkdtemp, "", "scimill-benchmark-", directory))
     found: dict[str, Any] = {}
     try:
@@ -259,14 +260,10 @@ def fresh(ranks: World, folder: Path) -> Path:
     return folder / "store.h5"
 
 
-def started(name: str, arguments: list[str]) -> dict[str, Any]:
+def measure_apart(name: str, *words: object) -> dict[str, Any]:
     """Measure in a process, or a job, of its own."""
-    launcher = ["mpirun", "-n", name.split()[0]] if not name.startswith("1 ") else []
-    command = [*launcher, sys.executable, __file__, "--measure", *arguments]
-    done = subprocess.run(
-        command, env=os.environ | ENVIRONMENTS[name], stdout=subprocess.PIPE, text=True, timeout=600, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    printed = harness.run_part(*words, ranks=int(name.split()[0]), environment=ENVIRONMENTS[name])
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
 
 
@@ -293,7 +290,7 @@ def overhead(part: dict[str, float]) -> float:
     return part["write"] - part["data"]
 
 
-def goals(results: dict[str, Any], made_in: float) -> list[Goal]:
+def goals(results: dict[str, Any], made_in: float) -> list[harness.Goal]:
     """What scimill promises of its store."""
     wanted = []
     for name in GOALS_FOR:
@@ -301,33 +298,27 @@ def goals(results: dict[str, Any], made_in: float) -> list[Goal]:
             for medium in ("page cache", "fsync"):
                 rate = {way: median(values) for way, values in found[medium].items()}
                 ratio = rate["store"] / rate["pwrite"]
-                wanted.append(Goal(f"{name}, {shape}, {medium}: store, as a share of raw pwrite", ratio, least=0.85))
+                wanted.append(
+                    harness.Goal(f"{name}, {shape}, {medium}: store, as a share of raw pwrite", ratio, least=0.85)
+                )
     for name in GOALS_FOR:
         part = results[name]["droplets"]["parts"]
         share_ = overhead(part) / (made_in + part["write"])
-        wanted.append(Goal(f"{name}: ledger and checksum, as a share of a block of droplets", share_, most=0.03))
+        wanted.append(
+            harness.Goal(f"{name}: ledger and checksum, as a share of a block of droplets", share_, most=0.03)
+        )
     return wanted
 
 
 def main() -> int:
     """Measure, print, and return 0 where every goal is met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mebibytes", type=int, default=1024, help="size of each file")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--directory", type=Path, default=Path(), help="where to write")
-    parser.add_argument("--json", type=Path, help="write all results to this file")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        found = measure(options.mebibytes, options.repeats, options.directory)
-        print(json.dumps(found))
-        return 0
-    numbers = ["--mebibytes", str(options.mebibytes), "--repeats", str(options.repeats)]
-    arguments = [*numbers, "--directory", str(options.directory.resolve())]
-    print(machine())
+    size = harness.Option("mebibytes", 1024, 48, "size of each file, MiB")
+    directory = harness.Option("directory", Path(), Path(), "where to write")
+    options = harness.parse(__doc__, size, harness.repeats(7), directory, needs=("mpirun",), part=measure)
+    print(harness.machine())
     results = {}
     for name in ENVIRONMENTS:
-        results[name] = started(name, arguments)
+        results[name] = measure_apart(name, options.mebibytes, options.repeats, options.directory.resolve())
         show(name, results[name])
     made_in = droplet_block_seconds()
     for name in GOALS_FOR:
@@ -336,7 +327,9 @@ def main() -> int:
             f"\n{name}: ledger and checksum are {overhead(part) / part['write']:.1%} of a loop that only writes, "
             f"and {overhead(part) / (made_in + part['write']):.2%} where a block is made in {made_in * 1e3:.0f} ms"
         )
-    return conclude(goals(results, made_in), {"environments": results, "droplet_block_seconds": made_in}, options.json)
+    return harness.conclude(
+        goals(results, made_in), {"environments": results, "droplet_block_seconds": made_in}, options.json
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""Training against a plain PyTorch loop, and what Horovod, a checkpoint and a trained network's answer cost.
-
-    python benchmarks/training.py [--droplets N] [--epochs N] [--json FILE]
+"""Compare training with plain PyTorch loops; time Horovod, a checkpoint, and every form of the trained network.
 
 Samples per second of whole runs of `scimill droplets train`, on 1 and 2 ranks, beside two loops of PyTorch over the
-same features in memory, with the same network, optimizer and batch on one thread: torch.utils.data.DataLoader as its
-documentation shows it, and the quickest use of it, which takes a whole batch by its indices. The first epoch, which
-reads and checks the store, does not count for either.
+same features in memory, with the same network, optimizer and batch, on one thread: torch.utils.data.DataLoader as its
+documentation shows it, and the fastest way to use it, which takes a whole batch by its indices. The first epoch, which
+reads and checks the store, does not count.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -21,9 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import harness
 import numpy as np
 import torch
-from goals import Goal, conclude, machine
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from scimill.droplets import arguments
@@ -41,18 +38,10 @@ from scimill.training.optimizers import make_optimizer
 from scimill.training.ranks import Ranks
 
 SEED = 20261120
-SCIMILL = Path(sys.executable).with_name("scimill")
 REPEATS, PASSES = 7, 3
 CALLS = 2000  # sums over the ranks that are timed
 DROPLETS_TIMED = 65_536
 PLAIN, QUICK = "plain DataLoader", "DataLoader by batches of indices"
-
-
-def command(*words: object, ranks: int = 1, program: Path = SCIMILL) -> str:
-    """Run a command to its end; return its standard output."""
-    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-    line = [*launcher, str(program), *map(str, words)]
-    return subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
 
 # ---- samples per second -----------------------------------------------------------------------------------------
@@ -60,7 +49,7 @@ def command(*words: object, ranks: int = 1, program: Path = SCIMILL) -> str:
 
 def scimill_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -> tuple[float, float]:
     """Samples per second of the training steps after the first epoch, and the share of it that waited for data."""
-    command("droplets", "train", store, "--output", run, "--epochs", epochs + 1, *flags, ranks=ranks)
+    harness.run_scimill("droplets", "train", store, "--output", run, "--epochs", epochs + 1, *flags, ranks=ranks)
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train" and int(row["epoch"]) > 0]
     seconds = sum(float(row["seconds"]) for row in rows)
@@ -110,7 +99,7 @@ def _pass_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[to
 # ---- Horovod and checkpoints ------------------------------------------------------------------------------------
 
 
-def time_sums() -> None:
+def time_sums(_: str) -> None:
     """On several ranks: print microseconds of the sum of one step, and of MPI's alone, as JSON."""
     ranks_of_all = world()
     with Ranks(ranks_of_all) as ranks:
@@ -190,7 +179,8 @@ def _exported(run: Path, folder: Path, precision: str, inputs: Any) -> dict[str,
     import onnxruntime
 
     for form, name in (("torchscript", "network.pt"), ("onnx", "network.onnx"), ("fortran", "network.f90")):
-        command("droplets", "export", run, folder / name, "--format", form, "--precision", precision, "--overwrite")
+        words = ("export", run, folder / name, "--format", form, "--precision", precision, "--overwrite")
+        harness.run_scimill("droplets", *words)
     script, tensor = torch.jit.load(folder / "network.pt"), torch.from_numpy(inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -237,10 +227,10 @@ def _best(function: Callable[[], object], n: int) -> float:
 # ---- all of it --------------------------------------------------------------------------------------------------
 
 
-def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[Goal], dict[str, Any]]:
+def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[harness.Goal], dict[str, Any]]:
     """Run everything, print it, and return the goals and all numbers."""
     store, config = folder / "droplets.h5", DropletsTrainConfig()
-    command("droplets", "generate", store, "--count", droplets, "--seed", SEED)
+    harness.run_scimill("droplets", "generate", store, "--count", droplets, "--seed", SEED)
     task, data = in_memory(store, config)
     peers = loaders(data, config.batch_size)
     rates = {name: peer_rate(task, config, loader, droplets // 2) for name, loader in peers.items()}
@@ -258,7 +248,7 @@ def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[Goal], dict[
         wait = f"{waits[name]:.1%}" if name in waits else ""
         print(f"{name:<36}{rate:>12,.0f}{rate / rates[PLAIN]:>10.2f}{rate / rates[QUICK]:>10.2f}{wait:>11}")
 
-    sums = json.loads(command(__file__, "--sums", ranks=2, program=Path(sys.executable)))
+    sums = json.loads(harness.run_part("sums", ranks=2))
     us = f"{sums['horovod']:.0f} us, MPI alone {sums['mpi']:.0f} us"
     print(f"\na step's sum over 2 ranks, {sums['numbers']} numbers: {us}")
     ours, raw, size = checkpoint_times(folder / "run-0", folder)
@@ -268,7 +258,7 @@ def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[Goal], dict[
     print(f"\n{'ns/droplet, one thread':<36}{'':>12}{'exact / it':>12}")
     for name, cost in costs.items():
         print(f"{name:<36}{cost:>12,.0f}{exact / cost:>12.2f}")
-    goals = [Goal(f"{name} / {PLAIN}", rates[name] / rates[PLAIN], least=1.0) for name in runs]
+    goals = [harness.Goal(f"{name} / {PLAIN}", rates[name] / rates[PLAIN], least=1.0) for name in runs]
     results = {
         "samples_per_second": rates, "data_wait": waits, "sum_microseconds": sums,
         "checkpoint_seconds": {"scimill": ours, "write and fsync": raw}, "nanoseconds_per_droplet": costs,
@@ -278,21 +268,19 @@ def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[Goal], dict[
 
 def main() -> int:
     """Measure and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--droplets", type=int, default=2_000_000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--sums", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.sums:
-        time_sums()
-        return 0
+    options = harness.parse(
+        __doc__,
+        harness.Option("droplets", 2_000_000, 200_000, "droplets to train on"),
+        harness.Option("epochs", 3, 1, "epochs that count, of each run"),
+        needs=("mpirun", "gfortran", "horovod", "onnxruntime"),
+        part=time_sums,
+    )
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    print(f"{machine()}; torch {torch.__version__}")
+    print(f"{harness.machine()}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         goals, results = measure(options.droplets, options.epochs, Path(folder))
-    return conclude(goals, results, options.json)
+    return harness.conclude(goals, results, options.json)
 
 
 if __name__ == "__main__":

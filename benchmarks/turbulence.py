@@ -1,15 +1,10 @@
-"""Milliseconds per RK4 step beside hw2d, CPU time at equal error, what writing snapshots costs, and two ranks.
+"""Compare an RK4 step with hw2d's, schemes by CPU time at equal error, and one rank with two.
 
-    pip install --no-deps --target .venv/peers/hw2d hw2d==1.0.4 pandas==3.1.1 python-dateutil==4.0.0 six==1.17.0
-    python benchmarks/turbulence.py [--points 256 512 1024] [--skip-error] [--skip-ranks] [--json FILE]
-
-CPU time of one process with one thread, the best of several repeats, all in the same run. Two ranks are timed by the
-clock, which says nothing unless two cores are free.
+CPU time of one process with one thread, the best of several repeats, all in the same run. It also times writing
+snapshots. Two ranks are compared by wall-clock time, which says nothing unless two cores are free.
 """
 
-import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,8 +14,8 @@ from typing import Any
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
+import harness
 import numpy as np
-from goals import Goal, conclude, machine
 from numpy.typing import NDArray
 
 from scimill.config import Layer, build, read_preset
@@ -32,7 +27,6 @@ from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.params import SimulateConfig
 
-PEERS = Path(__file__).parents[1] / ".venv" / "peers" / "hw2d"
 SIMLINT = FlowPhysics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
 OURS = (("spectral", "float64"), ("spectral", "float32"), ("arakawa", "float64"), ("arakawa", "float32"))
 REPEATS = 5
@@ -72,8 +66,6 @@ def smooth(points: int) -> tuple[Grid, Grid]:
 
 def hw2d_step(points: int) -> float:
     """CPU milliseconds of a step of hw2d, without its test of conservation."""
-    if str(PEERS) not in sys.path:
-        sys.path.append(str(PEERS))
     from hw2d.model import HW
     from hw2d.utils.namespaces import Namespace
 
@@ -91,7 +83,7 @@ def our_step(points: int, scheme: Any, precision: Any) -> float:
     return cpu_ms(lambda: solver.step(1e-5))
 
 
-def steps(sizes: list[int]) -> tuple[dict[str, dict[int, float]], list[Goal]]:
+def steps(sizes: list[int]) -> tuple[dict[str, dict[int, float]], list[harness.Goal]]:
     """Print the table of steps; return it and what is asked of 1024²."""
     table = {"hw2d 1.0.4": {points: hw2d_step(points) for points in sizes}}
     for scheme, precision in OURS:
@@ -105,7 +97,7 @@ def steps(sizes: list[int]) -> tuple[dict[str, dict[int, float]], list[Goal]]:
         return table, []
     asked = {"spectral float64": 2.5, "arakawa float64": 5.4}
     return table, [
-        Goal(f"1024², {name}: times faster than hw2d", peer[1024] / table[name][1024], least=least)
+        harness.Goal(f"1024², {name}: times faster than hw2d", peer[1024] / table[name][1024], least=least)
         for name, least in asked.items()
     ]
 
@@ -149,7 +141,7 @@ def reached(state: tuple[Grid, Grid], points: int, scheme: Any, courant: float) 
     return resampled(solver.fields()[1], 2 * COMPARED + 2), seconds
 
 
-def equal_error() -> tuple[dict[str, Any], list[Goal]]:
+def equal_error() -> tuple[dict[str, Any], list[harness.Goal]]:
     """Compare second order at 1024² with the smallest spectral grid that is as accurate."""
     state = turbulent(256)
     truth, _ = reached(state, 512, "spectral", 0.6)
@@ -168,13 +160,15 @@ def equal_error() -> tuple[dict[str, Any], list[Goal]]:
         error, cheap = measure(points, "spectral", LONGEST["spectral"])
         if error <= limit:
             break
-    return rows, [Goal("CPU time at equal error, times less than second order at 1024²", dear / cheap, least=20)]
+    return rows, [
+        harness.Goal("CPU time at equal error, times less than second order at 1024²", dear / cheap, least=20)
+    ]
 
 
 # ---- writing, ranks ---------------------------------------------------------------------------------------------
 
 
-def writing() -> list[Goal]:
+def writing() -> list[harness.Goal]:
     """Share of a run at 1024² that goes into writing snapshots, at the interval of the original."""
     spent = {"write": 0.0, "run": 0.0}
 
@@ -194,10 +188,12 @@ def writing() -> list[Goal]:
     layers = [read_preset("scimill.turbulence/presets", "simlint"), Layer("flags", {"snapshots": 4, "amplitude": 1.5})]
     with tempfile.TemporaryDirectory() as folder:
         simulate.simulate(build(SimulateConfig, layers), Output(Path(folder) / "a.h5"), World(None))
-    return [Goal("1024², snapshot every 0.026: writing, % of the run", 100 * spent["write"] / spent["run"], most=3)]
+    return [
+        harness.Goal("1024², snapshot every 0.026: writing, % of the run", 100 * spent["write"] / spent["run"], most=3)
+    ]
 
 
-def time_ranks() -> None:
+def time_ranks(_: str) -> None:
     """Print the wall milliseconds of a step on the ranks of this job."""
     team = world()
     solver = FlowSolver(SIMLINT, 1024, team=team)
@@ -214,31 +210,23 @@ def time_ranks() -> None:
         print(1e3 * best)
 
 
-def ranks() -> list[Goal]:
+def ranks() -> list[harness.Goal]:
     """Compare one rank with two, by the clock."""
-
-    def wall(count: int) -> float:
-        launcher = ["mpirun", "-n", str(count)] if count > 1 else []
-        command = [*launcher, sys.executable, __file__, "--time-ranks"]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-    one, two = wall(1), wall(2)
+    one, two = (float(harness.run_part("step", ranks=count).split()[-1]) for count in (1, 2))
     print(f"\n1024² spectral, wall ms per step: one rank {one:.1f}, two {two:.1f}; load {os.getloadavg()[0]:.1f}")
-    return [Goal("1024² on two ranks: times faster, by the clock", one / two, least=1.6)]
+    return [harness.Goal("1024² on two ranks: times faster, by the clock", one / two, least=1.6)]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, nargs="+", default=[256, 512, 1024])
-    parser.add_argument("--skip-error", action="store_true")
-    parser.add_argument("--skip-ranks", action="store_true")
-    parser.add_argument("--time-ranks", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    if given.time_ranks:
-        time_ranks()
-        return 0
-    print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
+    given = harness.parse(
+        __doc__,
+        harness.Option("points", [256, 512, 1024], [128, 1024], "grids, in points along each axis"),
+        harness.Option("skip-error", False, True, "do not compare CPU time at equal error"),
+        harness.Option("skip-ranks", False, False, "do not compare one rank with two"),
+        needs=("hw2d", "mpirun"),
+        part=time_ranks,
+    )
+    print(f"{harness.machine()}; load {os.getloadavg()[0]:.1f}")
     table, goals = steps(given.points)
     errors: dict[str, Any] = {}
     if not given.skip_error:
@@ -247,7 +235,7 @@ def main() -> int:
     goals += writing()
     if not given.skip_ranks:
         goals += ranks()
-    return conclude(goals, {"steps": table, "equal_error": errors}, given.json)
+    return harness.conclude(goals, {"steps": table, "equal_error": errors}, given.json)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Whether a learned correction of coarse turbulence helps: the whole chain, as a user types it, and its goals.
+"""Compare coarse turbulence with a learned correction to the uncorrected run and to a finer one of equal cost.
 
-Trajectories of 256² (spectral, the simlint preset), corrections of coarse steps of 128² (0.026, two Runge–Kutta steps),
-a network of 5 378 weights trained on one step and then unrolled over four, and a comparison on trajectories of another
-seed. The rivals are the uncorrected run and a finer one of equal CPU time. Quarter of an hour of CPU time.
+The whole chain as a user types it: trajectories of 256² (spectral, the simlint preset); corrections of coarse steps of
+128² (0.026, two Runge–Kutta steps); a network of 5 378 weights, trained on one step and then unrolled over four; and a
+comparison on trajectories of another seed. Steps whose output is already in the directory are not run again.
 """
 
 import argparse
@@ -12,9 +12,20 @@ import sys
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
-from goals import Goal, conclude, machine
 
+RESULTS = Path("results/turbulence-correction")
+OPTIONS = (
+    harness.Option("directory", RESULTS, RESULTS.with_name(f"{RESULTS.name}-quick"), "where everything goes; 2 GB"),
+    harness.Option("members", 4, 2, "trajectories to train and validate on"),
+    harness.Option("pairs", 260, 20, "pairs of each"),
+    harness.Option("epochs", 6, 1, "epochs of training on one step"),
+    harness.Option("held-out", 2, 1, "trajectories to compare on"),
+    harness.Option("snapshots", 420, 60, "snapshots of each, every 0.26"),
+    harness.Option("starts", 8, 1, "states of each from which the runs start"),
+    harness.Option("statistics", 104.0, 5.2, "time that fluxes and spectra are averaged over"),
+)
 FLOW = ("--preset", "simlint")
 BURN_IN = ("--points", 128, "--amplitude", 1, "--interval", 20, "--snapshots", 3)
 RELAXING = 2.6  # time in which a resampled state fills its finer modes
@@ -85,36 +96,25 @@ def lasting(folder: Path, name: str) -> float:
     return min(last) / 0.026
 
 
-def goals(folder: Path, name: str) -> list[Goal]:
+def goals(folder: Path, name: str) -> list[harness.Goal]:
     """What a correction must reach, and what it is held against."""
     rows = read(folder, name)
     base, better = rows["uncorrected"], rows["corrected"]
+    error, horizon = (better[key] / base[key] for key in ("vorticity_error", "horizon"))
+    flux = abs(better["flux"] / better["flux_of_truth"] - 1)
     return [
-        Goal(f"{name}: vorticity error at t = 2 of uncorrected",
-             better["vorticity_error"] / base["vorticity_error"], most=0.5),
-        Goal(f"{name}: horizon (correlation 0.98) of uncorrected", better["horizon"] / base["horizon"], least=2.0),
-        Goal(f"{name}: corrected steps that stay finite", lasting(folder, name), least=COARSE_STEPS),
-        Goal(f"{name}: particle flux off the truth's", abs(better["flux"] / better["flux_of_truth"] - 1), most=0.1),
-    ]  # fmt: skip
+        harness.Goal(f"{name}: vorticity error at t = 2, over uncorrected", error, most=0.5),
+        harness.Goal(f"{name}: horizon (correlation 0.98), over uncorrected", horizon, least=2.0),
+        harness.Goal(f"{name}: corrected steps that stay finite", lasting(folder, name), least=COARSE_STEPS),
+        harness.Goal(f"{name}: particle flux, relative error", flux, most=0.1),
+    ]
 
 
 def main() -> int:
     """Run what is not there yet, and judge it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, required=True, help="where stores and results go; some 2 GB")
-    parser.add_argument("--members", type=int, default=4, help="trajectories to train and validate on")
-    parser.add_argument("--pairs", type=int, default=260, help="pairs of each")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--held-out", type=int, default=2, help="trajectories to compare on")
-    parser.add_argument("--snapshots", type=int, default=420, help="snapshots of each, every 0.26")
-    parser.add_argument("--starts", type=int, default=8)
-    parser.add_argument(
-        "--statistics", type=float, default=104.0, help="time that fluxes and spectra are averaged over"
-    )
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    arguments.directory.mkdir(exist_ok=True)
-    print(machine())
+    arguments = harness.parse(__doc__, *OPTIONS, needs=("torch", "onnxruntime"))
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    print(harness.machine())
     cpu = {" ".join(map(str, command[:2])): run(command, arguments.directory)
            for command in chain(arguments.directory, arguments)}  # fmt: skip
     found = [goal for name in MODELS for goal in goals(arguments.directory, name)]
@@ -122,7 +122,7 @@ def main() -> int:
         for run_name, row in read(arguments.directory, name).items():
             print(f"{name:<9} {run_name:<12}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
     summaries = {name: read(arguments.directory, name) for name in MODELS}
-    return conclude(found, {"cpu_seconds": cpu, "summaries": summaries}, arguments.json)
+    return harness.conclude(found, {"cpu_seconds": cpu, "summaries": summaries}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""Saturated turbulence at c1 = 1 against hw2d's published levels: particle flux and energy.
-
-    python benchmarks/turbulence_levels.py [--points 128] [--hyperviscosity 5e-5] [--end 1000] [--output levels.h5]
+"""Compare the particle flux and energy of saturated turbulence at c1 = 1 with hw2d's published levels.
 
 hw2d publishes, from 25 runs at 512² (k0 = 0.15, N = 3) averaged from t = 300: Γn 0.60 ± 0.05 and E 3.78 ± 0.29, where
 the uncertainty is the spread within a run (README of the-rccg/hw2d). The spectral scheme needs fewer points for the
-same flow; what hyperviscosity it is run with follows from its highest mode.
+same flow; its hyperviscosity follows from its highest mode.
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-from goals import Goal, conclude
+import harness
 
 from scimill.turbulence.snapshots import open_snapshots
 
+RESULTS = Path("results")
 SETTLED = 300.0
 PUBLISHED = {
     "particle_flux": (0.60, 0.05),
@@ -26,12 +24,14 @@ PUBLISHED = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=128)
-    parser.add_argument("--hyperviscosity", type=float, default=5e-5)
-    parser.add_argument("--end", type=float, default=1000.0)
-    parser.add_argument("--output", type=Path, default=Path("levels.h5"))
-    given = parser.parse_args()
+    given = harness.parse(
+        __doc__,
+        harness.Option("points", 128, 32, "points along each axis"),
+        harness.Option("hyperviscosity", 5e-5, 5e-3, "hyperviscosity"),
+        harness.Option("end", 1000.0, 320.0, f"time at which the run ends, after {SETTLED:g}"),
+        harness.Option("output", RESULTS / "levels.h5", RESULTS / "levels-quick.h5", "store of the run, overwritten"),
+    )
+    given.output.parent.mkdir(parents=True, exist_ok=True)
     simulate(given)
     with open_snapshots(given.output) as store:
         times = store.diagnostics("time")
@@ -42,8 +42,8 @@ def main() -> int:
         values = rows[name]
         print(f"{name:<22} {values.mean():8.3f} ± {values.std():.3f}   hw2d {level:g} ± {spread:g}")
         if name in ("particle_flux", "energy"):
-            goals.append(Goal(f"{name}, away from hw2d's", abs(float(values.mean()) - level), most=spread))
-    return conclude(goals, {}, None)
+            goals.append(harness.Goal(f"{name}, away from hw2d's", abs(float(values.mean()) - level), most=spread))
+    return harness.conclude(goals, {}, given.json)
 
 
 def simulate(given: argparse.Namespace) -> None:
@@ -52,7 +52,7 @@ def simulate(given: argparse.Namespace) -> None:
         "--interval": 10.0, "--samples": 50, "--snapshots": round(given.end / 10),
     }  # fmt: skip
     words = [str(word) for pair in flags.items() for word in pair]
-    subprocess.run(["scimill", "turbulence", "simulate", str(given.output), "--overwrite", *words], check=True)
+    harness.run_scimill("turbulence", "simulate", given.output, "--overwrite", *words)
 
 
 if __name__ == "__main__":

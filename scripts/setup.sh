@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Install scimill and all it needs into .venv. Idempotent: a second run finds its work done and takes a second.
 #
-#   scripts/setup.sh [--with-tests] [--with-smartredis] [--without-horovod] [--serial-hdf5] [--copy]
+#   scripts/setup.sh [--with-tests] [--with-benchmarks] [--with-smartredis] [--without-horovod] [--serial-hdf5] [--copy]
 #
 #   --with-tests        also the checkers, gfortran, apptainer, Slurm, and the other MPI and serial HDF5 for the tests
+#   --with-benchmarks   also what the benchmarks compare with, and gfortran
 #   --with-smartredis   also SmartRedis, for turbulence whose model is in a Redis database (Python 3.11)
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
@@ -14,15 +15,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 smartredis=0 horovod=1 parallel=1 link=(-e)
+with_tests=0 with_benchmarks=0 smartredis=0 horovod=1 parallel=1 link=(-e)
 for option in "$@"; do
   case $option in
     --with-tests) with_tests=1 smartredis=1 ;;
+    --with-benchmarks) with_benchmarks=1 ;;
     --with-smartredis) smartredis=1 ;;
     --without-horovod) horovod=0 ;;
     --serial-hdf5) parallel=0 ;;
     --copy) link=() ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option $option (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -54,7 +56,7 @@ missing() {
   command -v mpicc >/dev/null || echo MPI
   command -v c++ >/dev/null || echo c++
   [ "$horovod" = 0 ] || command -v cmake >/dev/null || echo cmake
-  [ "$with_tests" = 0 ] || command -v gfortran >/dev/null || echo gfortran
+  [ "$with_tests$with_benchmarks" = 00 ] || command -v gfortran >/dev/null || echo gfortran
   [ "$parallel" = 0 ] || find_hdf5 >/dev/null || echo "parallel HDF5"
 }
 
@@ -184,10 +186,16 @@ install_horovod() {
 
 install_tests() {
   say "installing the checkers and the peers"
-  requirements test | xargs .venv/bin/pip install -q
+  requirements test references | xargs .venv/bin/pip install -q
   requirements peers | while read -r peer; do
     .venv/bin/pip install -q --no-deps --upgrade --target ".venv/peers/${peer%%==*}" "$peer"
   done
+}
+
+install_benchmarks() {
+  say "installing what the benchmarks compare with; hw2d and what it needs beside the environment"
+  requirements references | xargs .venv/bin/pip install -q
+  requirements hw2d | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/peers/hw2d
 }
 
 install_tensorflow() {
@@ -212,6 +220,7 @@ started=$SECONDS
 step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
 [ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
+[ "$with_benchmarks" = 0 ] || step benchmarks "" install_benchmarks
 [ "$smartredis" = 0 ] || step smartredis "" install_smartredis
 # The tests build images. Without the right to install, their own failures say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
