@@ -223,28 +223,25 @@ class Predictions:
         return sum(int((values["status"] == FAILED).sum()) for values in self.predicted.values())
 
 
-def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
-    """Read the predictions of a reduction; return them and what they were selected by.
+def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
+    """Read the predictions of a reduction; collective.
+
+    Rank 0 reads for all: once it has them it may go on to an update, which removes them.
 
     Raises
     ------
     InputError : there are none of its newest iteration, or not all.
 
     """
-    reductions = Reductions(snapshot.folder)
-    folder, newest = reductions.folder(name) / PREDICTIONS, reductions.iterations(name)[-1]
-    about = json.loads((folder / ABOUT).read_text("utf-8")) if (folder / ABOUT).exists() else {}
-    if about.get("iteration") != newest:
-        raise InputError(
-            f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
-        )
-    blocks = blocks_of(snapshot, name, newest, about["select"])
-    known = {block.name: found for block in blocks if (found := _read(folder, block)) is not None}
+    folder = world.on_root(Reductions(snapshot.folder).folder, name) / PREDICTIONS
+    newest, blocks = world.on_root(_evaluated_blocks, snapshot, name, folder)
+    read = [(block.name, world.on_root(_read, folder, block)) for block in blocks]
+    known = {name: values for name, values in read if values is not None}
     if len(known) < len(blocks):
-        raise InputError(
+        world.fail(InputError(
             f"{len(blocks) - len(known)} of {len(blocks)} blocks of {name!r} are not evaluated", where=str(folder),
-            remedy="run the evaluation again: it goes on where it was",
-        )  # fmt: skip
+            remedy="rerun the evaluation: it resumes where it stopped",
+        ))  # fmt: skip
     predicted: Arrays = {}
     true: Arrays = {}
     messages: list[str] = []
@@ -258,7 +255,18 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
         predicted[group] |= {"uid": stored["uid"][rows], "iteration": newest}
         predicted[group]["path"] = [f"{COMPRESSED}/{group}/{row}" for row in rows.tolist()]
         true[group] = {key: stored[key][rows] for key in ("energy", "forces")}
-    return Predictions(predicted, true, tuple(messages)), about["select"]
+    return Predictions(predicted, true, tuple(messages))
+
+
+def _evaluated_blocks(snapshot: Snapshot, name: str, folder: Path) -> tuple[int, list[Block]]:
+    """Return the newest iteration, which must be evaluated, and the blocks of what was selected of it."""
+    newest = Reductions(snapshot.folder).iterations(name)[-1]
+    about = json.loads((folder / ABOUT).read_text("utf-8")) if (folder / ABOUT).exists() else {}
+    if about.get("iteration") != newest:
+        raise InputError(
+            f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
+        )
+    return newest, blocks_of(snapshot, name, newest, about["select"])
 
 
 def joined(found: NDArray[Any]) -> dict[str, Any]:

@@ -547,15 +547,14 @@ class Database:
         return Reductions(self.path)
 
     def reduction(self, name: str, iteration: int | None = None) -> Reduction:
-        """Read an iteration of a reduction, the newest if none is given; any old one stays readable.
+        """Read an iteration of a reduction, the newest if none is given; collective. Any old one stays readable.
 
         Raises
         ------
         InputError : no such reduction or iteration.
 
         """
-        with self.world.together():
-            return self.reductions.load(name, iteration, self.snapshot.groups)
+        return self.world.on_root(self.reductions.load, name, iteration, self.snapshot.groups)
 
     def create_reduction(
         self,
@@ -720,9 +719,8 @@ class Database:
         return self.ase_evaluate_unused_data(partial(Ensemble, run), reduction, select=select, stop=stop)
 
     def predictions(self, reduction: str) -> Predictions:
-        """Read what `ase_evaluate_unused_data` has found."""
-        with self.world.together():
-            return evaluate.load(self.snapshot, reduction)[0]
+        """Read what `ase_evaluate_unused_data` has found; collective."""
+        return evaluate.load(self.snapshot, reduction, self.world)
 
     def update_data_reductions(
         self,
