@@ -2,10 +2,10 @@
 
     python benchmarks/sky_retrieval.py [--frames 240] [--epochs 12] [--ranks 2] [--directory DIRECTORY] [--json FILE]
 
-A synthetic campaign of a day at six nodes, with small images, is made, paired and prepared twice, once with each colour
-image given the thermal image of another pair. The same two small networks are trained on each. Both are judged on the
-true pairs: those of held-out stretches of time, and, of the networks trained on shuffled pairs, all. Two minutes on two
-free cores.
+A synthetic deployment of a day at six nodes, with small images, is made, paired and prepared twice, once with each
+colour image given the thermal image of another pair. The same two small networks are trained on each. Both are judged
+on the true pairs: those of held-out stretches of time, and, of the networks trained on shuffled pairs, all. Two minutes
+on two free cores.
 """
 
 import argparse
@@ -36,12 +36,12 @@ def scimill(*arguments: object, ranks: int = 1) -> None:
 
 
 def prepare(folder: Path, frames: int) -> None:
-    """Make the campaign and both stores."""
-    campaign = folder / "campaign"
-    scimill("scene", campaign, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
+    """Make the deployment and both stores."""
+    deployment = folder / "deployment"
+    scimill("scene", deployment, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
             "--interval", 900, "--field-size", 512, "--start", "2023-05-10T13:00:00Z", ranks=2)  # fmt: skip
-    scimill("pair", campaign, "--nodes", campaign / "nodes.csv", "--output", folder / "index.csv")
-    stored = ("--nodes", campaign / "nodes-aligned.csv", *SIZES)
+    scimill("pair", deployment, "--nodes", deployment / "nodes.csv", "--output", folder / "index.csv")
+    stored = ("--nodes", deployment / "nodes-aligned.csv", *SIZES)
     scimill("prepare", folder / "index.csv", folder / "true.h5", *stored)
     scimill("prepare", folder / "index.csv", folder / "shuffled.h5", *stored, "--shuffled")
 
@@ -51,7 +51,7 @@ def judge(folder: Path, store: str, options: argparse.Namespace) -> dict[str, An
     scimill("train", folder / f"{store}.h5", "--output", folder / store, *TRAINING, "--epochs", options.epochs,
             ranks=options.ranks)  # fmt: skip
     scimill("embed", folder / store, folder / "true.h5", folder / f"{store}-embeddings.h5")
-    scimill("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "campaign/truth.csv", "--output",
+    scimill("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "deployment/truth.csv", "--output",
             folder / f"{store}-judged")  # fmt: skip
     found: dict[str, Any] = json.loads((folder / f"{store}-judged/evaluation.json").read_text())[0]
     return found

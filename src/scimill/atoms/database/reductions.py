@@ -233,12 +233,8 @@ def _masked(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
     for group, values in mask.items():
         given = np.asarray(values)
         rows = snapshot.groups.get(group, 0)
-        if (
-            len(given) > rows
-            or given.ndim != 1
-            or given.dtype.kind not in "biu"
-            or (len(given) and given.min() < ANOMALOUS)
-        ):
+        is_index = given.ndim == 1 and given.dtype.kind in "biu" and len(given) <= rows
+        if not is_index or (len(given) and given.min() < ANOMALOUS):
             raise InputError(
                 f"a mask of shape {given.shape} for {rows} rows", where=group,
                 allowed="one whole number from -1 to 127, or truth value, per row",
