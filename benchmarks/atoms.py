@@ -25,7 +25,7 @@ from scimill.atoms import Database, evaluate
 from scimill.atoms.exchange.serial_ase import connect
 from scimill.atoms.learning.potentials import evaluate_cache, members_of
 from scimill.atoms.learning.train import train_ensemble
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.config import Layer, build
 from scimill.parallel.partition import share
 from scimill.parallel.world import world
@@ -276,7 +276,7 @@ def ensemble(folder: Path, repeats: int) -> dict[str, float]:
     with Database(path) as database:
         database.create_reduction("few", number=16)
         values = {"reduction": "few", "members": MEMBERS_TRAINED, "epochs": 1}
-        config = build(TrainConfig, [Layer("benchmark", values)])
+        config = build(AtomsTrainConfig, [Layer("benchmark", values)])
         train_ensemble(config, database, RunDirectory(run), world())
         for repeat in range(2 * repeats):
             database.create_reduction(f"none{repeat}", number=0)

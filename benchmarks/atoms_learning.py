@@ -14,12 +14,12 @@ import harness
 import numpy as np
 
 from scimill.atoms import Database
-from scimill.atoms.database.database import Admission
+from scimill.atoms.database.admission import Admission
 from scimill.atoms.demo import write_demo
 from scimill.atoms.exchange.ingest import import_files
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.learning.train import train_ensemble
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.atoms.pictures import plots
 from scimill.config import Layer, build
 from scimill.parallel.world import World, world
@@ -44,7 +44,7 @@ PROCEDURES = {
 
 def train(database: Database, reduction: str, iteration: int, run: Path, arguments: argparse.Namespace) -> None:
     values = {"reduction": reduction, "iteration": iteration, "members": arguments.members, "epochs": arguments.epochs}
-    config = build(TrainConfig, [Layer("benchmark", {**values, "validation_share": 0.0})])
+    config = build(AtomsTrainConfig, [Layer("benchmark", {**values, "validation_share": 0.0})])
     train_ensemble(config, database, RunDirectory(run), World(None))
 
 
@@ -89,7 +89,7 @@ def main() -> int:
                 for run in learn(database, kind, seed, folder, arguments)
             ]
             points = plots.learning_curve(database, runs)
-        print(plots.table(points))
+        print(plots.describe_points(points))
         if arguments.output:
             print(plots.plot_learning(points, arguments.output))
     found = [dataclasses.asdict(point) for point in points]

@@ -22,7 +22,6 @@ from scimill.parallel.world import world
 from scimill.sky import prepare
 from scimill.sky.exchange.index import Pair, read_index, write_index
 from scimill.sky.kernels import celsius
-from scimill.sky.kernels.camera import OPTICAL_SHAPE
 from scimill.sky.pair import pair
 from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
 from scimill.sky.scene import make_scene
@@ -30,13 +29,14 @@ from scimill.store.output import Output
 from scimill.store.reader import Reader
 
 SHAPE = (600, 800)
+OPTICAL_SHAPE = (2048, 3072)  # rows and columns of a node's optical image
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 BLOCK = 4
 READS = 20  # passes over the store in one measurement
 
 
 def make_campaign(folder: Path, frames: int) -> list[Pair]:
-    """A synthetic campaign whose JPGs hold the optical image alone, as those that the original reads."""
+    """A synthetic deployment whose JPGs hold the optical image alone, as those that the original reads."""
     config = build(SceneConfig, [Layer("benchmark", {"frames": frames, "nodes": 1, "start": "2023-05-10T15:00:00Z"})])
     make_scene(config, Output(folder), world())
     pairs = pair(build(PairConfig, []), folder, folder / "nodes.csv", None, world()).pairs
@@ -108,7 +108,7 @@ def main() -> int:
     options = harness.parse(__doc__, frames, harness.repeats(3), harness.DIRECTORY)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
-        folder = Path(name) / "campaign"
+        folder = Path(name) / "deployment"
         pairs = make_campaign(folder, options.frames)
         n, repeats = len(pairs), options.repeats
         ms = {

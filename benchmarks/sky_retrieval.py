@@ -36,12 +36,12 @@ def run_sky(*arguments: object, ranks: int = 1) -> None:
 
 
 def prepare(folder: Path, frames: int) -> None:
-    """Make the campaign and both stores."""
-    campaign = folder / "campaign"
-    run_sky("scene", campaign, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
+    """Make the deployment and both stores."""
+    deployment = folder / "deployment"
+    run_sky("scene", deployment, "--frames", frames, "--nodes", 6, "--rgb-height", 96, "--thermal-height", 48,
             "--interval", 900, "--field-size", 512, "--start", "2023-05-10T13:00:00Z", ranks=2)  # fmt: skip
-    run_sky("pair", campaign, "--nodes", campaign / "nodes.csv", "--output", folder / "index.csv")
-    stored = ("--nodes", campaign / "nodes-aligned.csv", *SIZES)
+    run_sky("pair", deployment, "--nodes", deployment / "nodes.csv", "--output", folder / "index.csv")
+    stored = ("--nodes", deployment / "nodes-aligned.csv", *SIZES)
     run_sky("prepare", folder / "index.csv", folder / "true.h5", *stored)
     run_sky("prepare", folder / "index.csv", folder / "shuffled.h5", *stored, "--shuffled")
 
@@ -51,7 +51,7 @@ def judge(folder: Path, store: str, options: argparse.Namespace) -> dict[str, An
     run_sky("train", folder / f"{store}.h5", "--output", folder / store, *TRAINING, "--epochs", options.epochs,
             ranks=options.ranks)  # fmt: skip
     run_sky("embed", folder / store, folder / "true.h5", folder / f"{store}-embeddings.h5")
-    run_sky("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "campaign/truth.csv", "--output",
+    run_sky("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "deployment/truth.csv", "--output",
             folder / f"{store}-judged")  # fmt: skip
     found: dict[str, Any] = json.loads((folder / f"{store}-judged/evaluation.json").read_text())[0]
     return found

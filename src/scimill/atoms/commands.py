@@ -8,12 +8,12 @@ import yaml
 
 from scimill.atoms.params import (
     AddConfig,
+    AtomsImportConfig,
+    AtomsTrainConfig,
     CacheConfig,
     EvaluateConfig,
     ExportConfig,
-    ImportConfig,
     ReduceConfig,
-    TrainConfig,
     UpdateConfig,
 )
 from scimill.config import plain
@@ -36,15 +36,16 @@ def atoms() -> None:
     """Databases of atomic structures for active learning."""
 
 
-def _open(path: Path, config: AddConfig | ImportConfig) -> "Database":
+def _open(path: Path, config: AddConfig | AtomsImportConfig) -> "Database":
     """Open a database for taking structures in."""
-    from scimill.atoms.database.database import Admission, Database
+    from scimill.atoms.database.admission import Admission
+    from scimill.atoms.database.database import Database
 
     admission = Admission(config.test_fraction, config.seed, config.nan_labels == "missing", config.duplicates)
     return Database(path, write=True, world=world(), admission=admission)
 
 
-def _tell_ignored(names: tuple[str, ...]) -> None:
+def _report_ignored(names: tuple[str, ...]) -> None:
     if names and world().is_root:
         say(f"properties that are not taken: {', '.join(names)}; --properties gives them columns")
 
@@ -73,7 +74,7 @@ def add(config: AddConfig, database: Path) -> None:
             if stop.requested():
                 raise Stopped(f"stopped by {stop.reason}; {added:,} structures were added")
         total = opened.total
-    _tell_ignored(tuple(sorted(properties.ignored)))
+    _report_ignored(tuple(sorted(properties.ignored)))
     click.echo(f"{database}: {added:,} structures added, {total:,} in all")
 
 
@@ -81,8 +82,8 @@ def add(config: AddConfig, database: Path) -> None:
 @DATABASE
 @FILES
 @click.option("--dry-run", is_flag=True, help="Count the structures and write nothing.")
-@configured(ImportConfig, positional="files")
-def import_(config: ImportConfig, database: Path, dry_run: bool) -> None:
+@configured(AtomsImportConfig, positional="files")
+def import_(config: AtomsImportConfig, database: Path, dry_run: bool) -> None:
     """Import the structures of FILES into DATABASE: all, or after a failure none.
 
     Under mpirun or srun the ranks share the work, and the bytes do not depend on their number.
@@ -100,7 +101,7 @@ def import_(config: ImportConfig, database: Path, dry_run: bool) -> None:
     with _open(database, config) as opened:
         done = ingest.import_files(opened, files, properties, piece_rows=config.piece_size, stop=stop)
         total = opened.rows()
-    _tell_ignored(done.ignored)
+    _report_ignored(done.ignored)
     skipped = f", {done.skipped:,} duplicates skipped" if done.skipped else ""
     click.echo(f"{database}: {done.added:,} structures added{skipped}, {total:,} in all")
 
@@ -192,7 +193,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
     Under mpirun or srun the ranks share the work. Stopped or killed, the same command goes on where it was.
     """
     from scimill.atoms.database.database import Database
-    from scimill.atoms.evaluate import summary
+    from scimill.atoms.evaluate import describe_predictions
 
     ranks = world()
     stop = Stop(ranks, config.walltime, config.walltime_margin)
@@ -203,7 +204,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
             found = opened.ase_evaluate_unused_data(members, name, arguments=arguments, select=config.select, stop=stop)
         else:
             found = opened.evaluate_unused_data(config.ensemble, name, select=config.select, stop=stop)
-    click.echo(f"{database}: {summary(found)}")
+    click.echo(f"{database}: {describe_predictions(found)}")
     if found.messages and ranks.is_root:
         say(f"the calculator failed with {found.failed:,} structures; the first said: {found.messages[0]}")
 
@@ -229,8 +230,8 @@ def update(config: UpdateConfig, database: Path, name: str) -> None:
 @atoms.command(cls=ConfigHelp)
 @DATABASE
 @training
-@configured(TrainConfig)
-def train(config: TrainConfig, database: Path, directory: "RunDirectory") -> None:
+@configured(AtomsTrainConfig)
+def train(config: AtomsTrainConfig, database: Path, directory: "RunDirectory") -> None:
     """Train an ensemble of small potentials on the structures of DATABASE that a reduction selects.
 
     Under mpirun or horovodrun the ranks are divided into a team for each member, or, where there are fewer of them,
@@ -277,5 +278,5 @@ def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
     ranks = world()
     with Database(database, world=ranks.alone()) as opened:
         points = ranks.on_root(plots.learning_curve, opened, runs)
-    click.echo(plots.table(points))
+    click.echo(plots.describe_points(points))
     click.echo(ranks.on_root(plots.plot_learning, points, folder))

@@ -38,7 +38,7 @@ Arrays = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Block:
+class EvaluationBlock:
     """Structures of one group that are evaluated together."""
 
     group: str
@@ -51,7 +51,7 @@ class Block:
         return len(species_of(self.group))
 
 
-def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[Block]:
+def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
     """Blocks of the structures that a reduction selects, the largest structures first, so that the load evens out."""
     reduction = Reductions(snapshot.folder).load(name, iteration, snapshot.groups)
     rows = selected(snapshot, reduction, select)
@@ -63,7 +63,7 @@ def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Sele
         size = max(1, atoms // len(species_of(group)))
         for first in range(0, len(mine), size):
             part = mine[first : first + size]
-            made.append(Block(group, part, f"{group}-{part[0]:09d}-{crc32c(ids[part].tobytes()):08x}.npy"))
+            made.append(EvaluationBlock(group, part, f"{group}-{part[0]:09d}-{crc32c(ids[part].tobytes()):08x}.npy"))
     return sorted(made, key=lambda block: (-block.atoms, block.name))
 
 
@@ -102,7 +102,12 @@ def _prepare(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _evaluate_all(
-    snapshot: Snapshot, folder: Path, blocks: list[Block], calculators: list[Any], world: World, stop: Stop | None
+    snapshot: Snapshot,
+    folder: Path,
+    blocks: list[EvaluationBlock],
+    calculators: list[Any],
+    world: World,
+    stop: Stop | None,
 ) -> None:
     total = sum(len(block.rows) for block in blocks)
     progress = Progress(total, unit="structures", what="evaluate", enabled=world.is_root)
@@ -121,7 +126,7 @@ def _evaluate_all(
         world.fail(Stopped(f"stopped by {reason}; what is evaluated is kept", remedy="run the same command again"))
 
 
-def evaluate_block(snapshot: Snapshot, folder: Path, block: Block, calculators: list[Any]) -> None:
+def evaluate_block(snapshot: Snapshot, folder: Path, block: EvaluationBlock, calculators: list[Any]) -> None:
     """Evaluate a block and keep the result."""
     first, stop = int(block.rows[0]), int(block.rows[-1]) + 1
     geometry = snapshot.rows(block.group, first, stop, ["coordinates", "cell", "pbc"])
@@ -135,7 +140,7 @@ def evaluate_block(snapshot: Snapshot, folder: Path, block: Block, calculators: 
         part.replace(path)
 
 
-def _read(folder: Path, block: Block) -> NDArray[Any] | None:
+def _read(folder: Path, block: EvaluationBlock) -> NDArray[Any] | None:
     """Predictions of a block; None where they are not there, or not whole."""
     try:
         found = np.load(folder / block.name)
@@ -145,7 +150,7 @@ def _read(folder: Path, block: Block) -> NDArray[Any] | None:
 
 
 @runtime_checkable
-class Batched(Protocol):
+class BatchCalculator(Protocol):
     """A committee that evaluates many structures at once, in the place of calculators."""
 
     def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
@@ -177,8 +182,8 @@ def not_finite() -> ArithmeticError:
 
 
 def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
-    """Energies and forces of structures by every calculator, see `records`; those with which one fails are told."""
-    if len(calculators) == 1 and isinstance(calculators[0], Batched):
+    """Energies and forces of structures by every calculator, see `records`; a failure is recorded."""
+    if len(calculators) == 1 and isinstance(calculators[0], BatchCalculator):
         return calculators[0].predict_records(species, geometry)
     positions = geometry["coordinates"]
     rows, atoms = positions.shape[:2]
@@ -223,28 +228,25 @@ class Predictions:
         return sum(int((values["status"] == FAILED).sum()) for values in self.predicted.values())
 
 
-def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
-    """Read the predictions of a reduction; return them and what they were selected by.
+def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
+    """Read the predictions of a reduction; collective.
+
+    Rank 0 reads for all: once it has them it may go on to an update, which removes them.
 
     Raises
     ------
     InputError : there are none of its newest iteration, or not all.
 
     """
-    reductions = Reductions(snapshot.folder)
-    folder, newest = reductions.folder(name) / PREDICTIONS, reductions.iterations(name)[-1]
-    about = json.loads((folder / ABOUT).read_text("utf-8")) if (folder / ABOUT).exists() else {}
-    if about.get("iteration") != newest:
-        raise InputError(
-            f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
-        )
-    blocks = blocks_of(snapshot, name, newest, about["select"])
-    known = {block.name: found for block in blocks if (found := _read(folder, block)) is not None}
+    folder = world.on_root(Reductions(snapshot.folder).folder, name) / PREDICTIONS
+    newest, blocks = world.on_root(_evaluated_blocks, snapshot, name, folder)
+    read = [(block.name, world.on_root(_read, folder, block)) for block in blocks]
+    known = {name: values for name, values in read if values is not None}
     if len(known) < len(blocks):
-        raise InputError(
+        world.fail(InputError(
             f"{len(blocks) - len(known)} of {len(blocks)} blocks of {name!r} are not evaluated", where=str(folder),
-            remedy="run the evaluation again: it goes on where it was",
-        )  # fmt: skip
+            remedy="rerun the evaluation: it resumes where it stopped",
+        ))  # fmt: skip
     predicted: Arrays = {}
     true: Arrays = {}
     messages: list[str] = []
@@ -258,7 +260,18 @@ def load(snapshot: Snapshot, name: str) -> tuple[Predictions, str]:
         predicted[group] |= {"uid": stored["uid"][rows], "iteration": newest}
         predicted[group]["path"] = [f"{COMPRESSED}/{group}/{row}" for row in rows.tolist()]
         true[group] = {key: stored[key][rows] for key in ("energy", "forces")}
-    return Predictions(predicted, true, tuple(messages)), about["select"]
+    return Predictions(predicted, true, tuple(messages))
+
+
+def _evaluated_blocks(snapshot: Snapshot, name: str, folder: Path) -> tuple[int, list[EvaluationBlock]]:
+    """Return the newest iteration, which must be evaluated, and the blocks of what was selected of it."""
+    newest = Reductions(snapshot.folder).iterations(name)[-1]
+    about = json.loads((folder / ABOUT).read_text("utf-8")) if (folder / ABOUT).exists() else {}
+    if about.get("iteration") != newest:
+        raise InputError(
+            f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
+        )
+    return newest, blocks_of(snapshot, name, newest, about["select"])
 
 
 def joined(found: NDArray[Any]) -> dict[str, Any]:
@@ -270,8 +283,8 @@ def joined(found: NDArray[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def summary(found: Predictions) -> str:
-    """Say how many structures were evaluated, how many failed, and how wrong they are on average."""
+def describe_predictions(found: Predictions) -> str:
+    """Describe how many structures were evaluated, how many failed, and how wrong they are on average."""
     rows = sum(len(values["rows"]) for values in found.predicted.values())
     text = f"{rows:,} structures evaluated, {found.failed:,} failed"
     energies = [(found.predicted[g]["energy"] - found.true[g]["energy"]) / len(species_of(g)) for g in found.predicted]

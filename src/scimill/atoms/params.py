@@ -32,7 +32,7 @@ class AddConfig(Files, Run):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ImportConfig(Files, Run):
+class AtomsImportConfig(Files, Run):
     """`scimill atoms import`."""
 
     piece_size: Whole = parameter(4096, "structures that a rank reads at a time", affects_data=False, ge=1, le=2**20)
@@ -120,7 +120,7 @@ class UpdateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig(TrainingConfig):
+class AtomsTrainConfig(TrainingConfig):
     """Potential."""
 
     reduction: str | None = parameter(None, "reduction that is trained on; all that is no test data if not given")

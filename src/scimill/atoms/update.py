@@ -76,7 +76,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Updated:
+class UpdateResult:
     """What an update has done.
 
     Parameters
@@ -95,7 +95,7 @@ class Updated:
 
 def update(
     snapshot: Snapshot, name: str, predicted: Arrays, true: Mapping[str, Mapping[str, Any]], rules: Rules, world: World
-) -> Updated:
+) -> UpdateResult:
     """Make the next iteration of a reduction; collective. See `Database.update_data_reductions`."""
     reductions = Reductions(snapshot.folder)
     with reductions.held(name, world):
@@ -104,7 +104,7 @@ def update(
 
 def _update(
     snapshot: Snapshot, reductions: Reductions, name: str, predicted: Arrays, true: Mapping[str, Any], rules: Rules
-) -> Updated:
+) -> UpdateResult:
     if reductions.is_complete(name):
         raise InputError(f"the reduction {name!r} is complete", remedy="begin another")
     current = reductions.load(name, None, snapshot.groups)
@@ -112,7 +112,7 @@ def _update(
     excluded, chosen = pool.excluded(), pool.chosen()
     if not len(chosen):
         reductions.complete(name, f"nothing was left to add after iteration {current.iteration}")
-        return Updated(current.iteration, 0, 0, complete=True)
+        return UpdateResult(current.iteration, 0, 0, complete=True)
     index: Index = {group: current.of(group, rows) for group, rows in snapshot.groups.items()}
     pool.mark(index, excluded, ANOMALOUS)
     pool.mark(index, chosen, TRAINED)
@@ -124,7 +124,7 @@ def _update(
     reductions.write(name, current.iteration + 1, index, attributes)
     with storage_errors(reductions.folder(name), "removing the predictions"):
         shutil.rmtree(reductions.folder(name) / PREDICTIONS, ignore_errors=True)
-    return Updated(current.iteration + 1, len(chosen), int(excluded.sum()), complete=False)
+    return UpdateResult(current.iteration + 1, len(chosen), int(excluded.sum()), complete=False)
 
 
 class _Pool:
@@ -207,7 +207,7 @@ class _Pool:
         return id_hash(np.concatenate(ids), self._rules.seed)
 
     def _features(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        parts = [self._described(group, self._rows[group]) for group in self._groups]
+        parts = [self._descriptors(group, self._rows[group]) for group in self._groups]
         return np.concatenate(parts)[places]
 
     def _known(self) -> NDArray[np.float64]:
@@ -215,10 +215,10 @@ class _Pool:
         rows = selected(self._snapshot, self._current, "train")
         parts: list[NDArray[np.float64]] = []
         for group, mine in rows.items():
-            parts.append(self._described(group, mine[: MOST_KNOWN - sum(map(len, parts))]))
+            parts.append(self._descriptors(group, mine[: MOST_KNOWN - sum(map(len, parts))]))
         return np.concatenate(parts) if parts else np.zeros((0, 0))
 
-    def _described(self, group: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _descriptors(self, group: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         columns = self._snapshot.rows(group, names=["coordinates", "cell", "pbc"])
         every = np.unique(np.concatenate([species_of(name) for name in self._snapshot.groups]))
         fractions = element_counts(species_of(group), every) / len(species_of(group))

@@ -23,7 +23,7 @@ WIDTH = 384  # columns to which optical images are brought
 INNER = (63, 84)  # rows and columns to which thermal images are brought
 
 
-class Aligned(NamedTuple):
+class AlignedNode(NamedTuple):
     """What was found of a row of the table of nodes."""
 
     node: Node
@@ -35,7 +35,7 @@ class Aligned(NamedTuple):
     """the same at the centre crop"""
 
 
-def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> list[Aligned]:
+def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> list[AlignedNode]:
     """Find the box of each row of a table of nodes; collective, the ranks share the rows.
 
     Raises
@@ -54,7 +54,7 @@ def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> l
     return found
 
 
-def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> Aligned:
+def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> AlignedNode:
     own = [
         pair
         for pair in pairs
@@ -64,11 +64,11 @@ def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> Align
     ]
     images = _best_images(config, own)
     if len(images) < config.least_pairs:
-        return Aligned(node, len(images), 0.0, 0.0)
+        return AlignedNode(node, len(images), 0.0, 0.0)
     box, information = find_box(images)
     rows, columns = images[0][0].shape
     centre = mean_information(images, centre_box(rows, columns))
-    return Aligned(dataclasses.replace(node, box=box), len(images), information, centre)
+    return AlignedNode(dataclasses.replace(node, box=box), len(images), information, centre)
 
 
 def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks, Ranks]]:
@@ -78,7 +78,7 @@ def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks
     for pair in pairs[::step]:
         try:
             celsius = decode.read_thermal(decode.read_bytes(pair.thermal)).celsius
-        except decode.Damaged:
+        except decode.UnreadableFile:
             continue
         loaded.append((float(np.subtract(*np.quantile(celsius, (0.9, 0.1)))), pair, celsius))
     chosen = sorted(loaded, key=lambda found: -found[0])[: config.pairs]
@@ -91,7 +91,7 @@ def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks
         shrink(source, 0.0, 0.0, float(celsius.shape[1]), float(celsius.shape[0]), inner)
         try:
             images.append((_whiteness(pair), ranks(inner[..., 0])))
-        except decode.Damaged:
+        except decode.UnreadableFile:
             continue
     shape = images[0][0].shape if images else (0, 0)
     return [image for image in images if image[0].shape == shape]
@@ -118,13 +118,13 @@ def check_output(path: Path, nodes: Path, overwrite: bool) -> None:
         raise StorageError("the output exists", where=str(path), remedy=remedy)
 
 
-def write(found: Sequence[Aligned], path: Path) -> None:
+def write(found: Sequence[AlignedNode], path: Path) -> None:
     """Write the table with the boxes; a row of which none was found keeps what it had."""
     write_nodes(Nodes(aligned.node for aligned in found), path)
 
 
-def table(found: Sequence[Aligned]) -> str:
-    """What was found, one line per row."""
+def describe_boxes(found: Sequence[AlignedNode]) -> str:
+    """Describe the boxes, one line per row of the table of nodes."""
     lines = ["node   pairs  mutual information (centre crop)  left    top     right   bottom"]
     for aligned in found:
         node = aligned.node

@@ -10,7 +10,7 @@ from scimill.files import check_target, check_workbook
 from scimill.options import ConfigHelp, Group, configured, generating, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
-from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
+from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, SkyTrainConfig
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:
@@ -27,17 +27,17 @@ def sky() -> None:
 @generating
 @configured(SceneConfig)
 def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
-    """Make a synthetic campaign of FRAMES pairs per node below the directory OUTPUT.
+    """Make a synthetic deployment of FRAMES pairs per node below the directory OUTPUT.
 
     The files have the layout and the names of the real ones; truth.csv holds what is true of each frame.
     """
-    from scimill.sky import scene as campaign
+    from scimill.sky import scene as making
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(campaign.plan, config, output))
+        click.echo(ranks.on_root(making.plan, config, output))
         return
-    count = campaign.make_scene(config, output, ranks)
+    count = making.make_scene(config, output, ranks)
     click.echo(f"{output.path}: {count:,} frames of {config.nodes} nodes; nodes.csv, truth.csv, sage_meta/")
 
 
@@ -57,8 +57,8 @@ def pair(
 ) -> None:  # fmt: skip
     """Match the images of INPUT: a downloaded tree, a folder with train/pairs, or saved metadata (NDJSON, CSV).
 
-    Images of one node, time and position are a pair. Every file that is in none is told, and why. All files are read,
-    on any number of ranks.
+    Images of one node, time and position are a pair. Reports every file that has no partner, and why. Any number of
+    ranks share the reading.
     """
     from scimill.sky import pair as pairing
     from scimill.sky.exchange import workbook as book
@@ -70,7 +70,7 @@ def pair(
     result = pairing.pair(config, source, nodes, folder, ranks)
     wanted = [(report, pairing.write_report), (workbook, book.write_workbook)]
     ranks.on_root(pairing.write_all, result, index, [(path, write) for path, write in wanted if path])
-    click.echo(pairing.table(result))
+    click.echo(pairing.describe_pairing(result))
 
 
 @sky.command(cls=ConfigHelp)
@@ -82,7 +82,7 @@ def pair(
 def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite: bool) -> None:
     """Find where in the optical images of INDEX each node's thermal camera looks.
 
-    The box is where both images tell most of each other (mutual information), over pairs by day with clouds.
+    The box maximises the mutual information of both images, over pairs by day with clouds.
     """
     from scimill.sky import align as aligning
 
@@ -90,7 +90,7 @@ def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite
     ranks.on_root(aligning.check_output, output, nodes, overwrite)
     found = aligning.align(config, index, nodes, ranks)
     ranks.on_root(aligning.write, found, output)
-    click.echo(aligning.table(found))
+    click.echo(aligning.describe_boxes(found))
 
 
 @sky.command(cls=ConfigHelp)
@@ -112,14 +112,14 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
     plan = preparing.prepare(config, index, nodes, output, ranks)
     if plan is None and ranks.is_root:
         say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: " + ranks.on_root(preparing.result, output.path))
+    click.echo(f"{output.path}: " + ranks.on_root(preparing.describe_pairs, output.path))
 
 
 @sky.command(cls=ConfigHelp)
 @click.argument("store", type=click.Path(path_type=Path))
 @training
-@configured(TrainConfig, presets="scimill.sky/presets/train")
-def train(config: TrainConfig, store: Path, directory: "RunDirectory") -> None:
+@configured(SkyTrainConfig, presets="scimill.sky/presets/train")
+def train(config: SkyTrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train two networks to agree on the pairs of STORE (VICReg).
 
     Under mpirun or horovodrun all ranks train one pair of networks, by the statistics of the whole batch.
@@ -160,7 +160,7 @@ def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
     """Judge EMBEDDINGS on pairs that training has not seen: retrieval across cameras, probes, effective rank."""
     from scimill.sky.learning import evaluate as judging
 
-    click.echo(world().on_root(judging.report, embeddings, truth, folder))
+    click.echo(world().on_root(judging.describe_evaluation, embeddings, truth, folder))
 
 
 @sky.command(name="export-data")

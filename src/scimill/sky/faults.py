@@ -1,4 +1,4 @@
-"""The faults that real campaigns have, made on purpose, each once."""
+"""The faults that real deployments have, made on purpose, each once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

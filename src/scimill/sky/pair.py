@@ -1,4 +1,4 @@
-"""Matching the images of a campaign: exactly on node, time in nanoseconds and position."""
+"""Matching the images of a deployment: exactly on node, time in nanoseconds and position."""
 
 import csv
 from collections import Counter, defaultdict
@@ -13,7 +13,17 @@ from scimill.files import check_directory, replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.sky.exchange import decode, names
-from scimill.sky.exchange.discover import DAMAGED, DUPLICATE, IGNORED, KINDS, ORPHAN, UNKNOWN, File, Finding, discover
+from scimill.sky.exchange.discover import (
+    DAMAGED,
+    DUPLICATE,
+    IGNORED,
+    KINDS,
+    ORPHAN,
+    UNKNOWN,
+    FileFinding,
+    ImageFile,
+    discover,
+)
 from scimill.sky.exchange.index import Pair, write_index
 from scimill.sky.exchange.nodes import Nodes, read_nodes
 from scimill.sky.kernels import camera, solar
@@ -22,30 +32,30 @@ from scimill.sky.params import PairConfig
 NANOSECOND = 1e-9  # s
 OTHER = {names.RGB: names.THERMAL, names.THERMAL: names.RGB}
 WORDS = {names.RGB: "JPG", names.THERMAL: "thermal file"}
-MOST_SHOWN = 20  # findings that are told one by one
+MOST_SHOWN = 20  # findings listed one by one
 
 
 class Match(NamedTuple):
     """Two files of one frame."""
 
-    rgb: File
-    thermal: File
+    rgb: ImageFile
+    thermal: ImageFile
 
 
-class Checked(NamedTuple):
+class CheckResult(NamedTuple):
     """What both files of a match hold, or what is wrong with them."""
 
     rgb: tuple[int, int]
     thermal: tuple[int, int]
     is_counts: bool
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[FileFinding, ...] = ()
 
 
 class Pairing(NamedTuple):
-    """The pairs of a campaign, and what is in none."""
+    """The pairs of a deployment, and what is in none."""
 
     pairs: list[Pair]
-    findings: list[Finding]
+    findings: list[FileFinding]
 
 
 def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None, world: World) -> Pairing:
@@ -54,19 +64,21 @@ def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None
     Parameters
     ----------
     config : what is wanted.
-    source, folder : the campaign, and the files of its metadata; see `discover.discover`.
+    source, folder : the deployment, and the files of its metadata; see `discover.discover`.
     nodes_path : the table of nodes.
     world : the ranks, which share the reading of the files.
 
     Raises
     ------
-    InputError : the campaign or the table cannot be read, it has no pairs, or with ``strict`` a file is in none.
+    InputError : the deployment or the table cannot be read, it has no pairs, or with ``strict`` a file is in none.
 
     """
     nodes = world.on_root(read_nodes, nodes_path)
     found = world.on_root(discover, source, nodes, folder)
-    matches, findings = match([file for file in found if isinstance(file, File)], round(config.tolerance / NANOSECOND))
-    findings += [finding for finding in found if isinstance(finding, Finding)]
+    matches, findings = match(
+        [file for file in found if isinstance(file, ImageFile)], round(config.tolerance / NANOSECOND)
+    )
+    findings += [finding for finding in found if isinstance(finding, FileFinding)]
     matches, excluded = _choose(matches, nodes, config)
     checked = _check_all(matches, world)
     findings += excluded + [finding for check in checked for finding in check.findings]
@@ -79,7 +91,7 @@ def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None
     return Pairing(pairs, findings)
 
 
-def match(files: Iterable[File], tolerance: int = 0) -> tuple[list[Match], list[Finding]]:
+def match(files: Iterable[ImageFile], tolerance: int = 0) -> tuple[list[Match], list[FileFinding]]:
     """Match files by node, time and position.
 
     Parameters
@@ -93,23 +105,23 @@ def match(files: Iterable[File], tolerance: int = 0) -> tuple[list[Match], list[
 
     """
     findings = []
-    of: dict[str, dict[tuple[str, int, int], File]] = {names.RGB: {}, names.THERMAL: {}}
+    of: dict[str, dict[tuple[str, int, int], ImageFile]] = {names.RGB: {}, names.THERMAL: {}}
     for file in sorted(files, key=lambda file: file.path):
         first = of[file.frame.kind].setdefault((file.vsn, file.frame.time, file.frame.position), file)
         if first is not file:
-            findings.append(Finding(file.path, DUPLICATE, f"the same frame as {first.path}"))
+            findings.append(FileFinding(file.path, DUPLICATE, f"the same frame as {first.path}"))
     both = of[names.RGB].keys() & of[names.THERMAL].keys()
     matches = [Match(of[names.RGB].pop(key), of[names.THERMAL].pop(key)) for key in both]
     near = _match_near(list(of[names.RGB].values()), list(of[names.THERMAL].values()), tolerance) if tolerance else []
     matched = {id(file) for pair_ in near for file in pair_}
     left = [file for kind in of.values() for file in kind.values() if id(file) not in matched]
-    findings += [Finding(f.path, ORPHAN, f"there is no {WORDS[OTHER[f.frame.kind]]} of this frame") for f in left]
+    findings += [FileFinding(f.path, ORPHAN, f"there is no {WORDS[OTHER[f.frame.kind]]} of this frame") for f in left]
     return sorted(matches + near, key=lambda m: (m.rgb.frame.time, m.rgb.vsn, m.rgb.frame.position)), findings
 
 
-def _match_near(rgb: Sequence[File], thermal: Sequence[File], tolerance: int) -> list[Match]:
+def _match_near(rgb: Sequence[ImageFile], thermal: Sequence[ImageFile], tolerance: int) -> list[Match]:
     """Match what is nearest in time, of the same node and position, the nearest first."""
-    places: dict[tuple[str, int], list[File]] = defaultdict(list)
+    places: dict[tuple[str, int], list[ImageFile]] = defaultdict(list)
     for file in thermal:
         places[file.vsn, file.frame.position].append(file)
     candidates = [
@@ -127,7 +139,7 @@ def _match_near(rgb: Sequence[File], thermal: Sequence[File], tolerance: int) ->
     return found
 
 
-def _choose(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[list[Match], list[Finding]]:
+def _choose(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[list[Match], list[FileFinding]]:
     """Keep what looks where it should, of nodes whose place at the time is known."""
     kept, findings = [], []
     for found in matches:
@@ -136,9 +148,9 @@ def _choose(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[lis
         position = camera.true_preset(file.frame.position, node.south_preset) if node else names.NOWHERE
         if node is None:
             detail = f"the table of nodes does not say where {file.vsn} was at its time"
-            findings += [Finding(part.path, UNKNOWN, detail) for part in found]
+            findings += [FileFinding(part.path, UNKNOWN, detail) for part in found]
         elif config.pointings == "sky" and position != names.NOWHERE and not camera.is_sky(position):
-            findings += [Finding(part.path, IGNORED, f"looks at {_code(position)}, no sky") for part in found]
+            findings += [FileFinding(part.path, IGNORED, f"looks at {_code(position)}, no sky") for part in found]
         else:
             kept.append(found)
     return kept, findings
@@ -148,7 +160,7 @@ def _code(position: int) -> str:
     return camera.code(position) if 1 <= position <= camera.PRESETS else ""
 
 
-def _check_all(matches: Sequence[Match], world: World) -> list[Checked]:
+def _check_all(matches: Sequence[Match], world: World) -> list[CheckResult]:
     """Read all files, each rank its share; the results in the order of the matches."""
     progress = Progress(len(matches), unit="pairs", what="reading", enabled=world.is_root)
     mine = []
@@ -161,30 +173,30 @@ def _check_all(matches: Sequence[Match], world: World) -> list[Checked]:
     return [shared[number % world.size][number // world.size] for number in range(len(matches))]
 
 
-def check(found: Match) -> Checked:
+def check(found: Match) -> CheckResult:
     """Read both files of a match to their ends."""
     problems: dict[str, str] = {}
     rgb, thermal, is_counts = (0, 0), (0, 0), False
     try:
         rgb = decode.check_rgb(decode.read_bytes(found.rgb.path))
-    except decode.Damaged as error:
+    except decode.UnreadableFile as error:
         problems[names.RGB] = str(error)
     try:
         image = decode.read_thermal(decode.read_bytes(found.thermal.path))
         rows, columns = image.celsius.shape
         thermal, is_counts = (rows, columns), image.counts is not None
-    except decode.Damaged as error:
+    except decode.UnreadableFile as error:
         problems[names.THERMAL] = str(error)
     findings = [
-        Finding(file.path, DAMAGED, problems[file.frame.kind])
+        FileFinding(file.path, DAMAGED, problems[file.frame.kind])
         if file.frame.kind in problems
-        else Finding(file.path, ORPHAN, f"its {WORDS[OTHER[file.frame.kind]]} is damaged")
+        else FileFinding(file.path, ORPHAN, f"its {WORDS[OTHER[file.frame.kind]]} is damaged")
         for file in found
     ]
-    return Checked(rgb, thermal, is_counts, tuple(findings) if problems else ())
+    return CheckResult(rgb, thermal, is_counts, tuple(findings) if problems else ())
 
 
-def _complete(checked: Sequence[tuple[Match, Checked]], nodes: Nodes) -> list[Pair]:
+def _complete(checked: Sequence[tuple[Match, CheckResult]], nodes: Nodes) -> list[Pair]:
     """Add the place of the node and the elevation of the sun."""
     places = [nodes.at(found.rgb.vsn, found.rgb.frame.time) for found, _ in checked]
     known = [place for place in places if place is not None]
@@ -203,7 +215,7 @@ def _complete(checked: Sequence[tuple[Match, Checked]], nodes: Nodes) -> list[Pa
     ]  # fmt: skip
 
 
-def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[Pair], list[Finding]]:
+def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[Pair], list[FileFinding]]:
     """Keep the pairs with the sun between two elevations."""
     kept, findings = [], []
     for found in pairs:
@@ -211,11 +223,11 @@ def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[
             kept.append(found)
         else:
             detail = f"the sun stands at {found.sun_elevation:.2f} degrees"
-            findings += [Finding(path, IGNORED, detail) for path in (found.rgb, found.thermal)]
+            findings += [FileFinding(path, IGNORED, detail) for path in (found.rgb, found.thermal)]
     return kept, findings
 
 
-def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:
+def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[FileFinding]) -> None:
     bad = [finding for finding in findings if finding.kind != IGNORED]
     if config.strict and bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -226,18 +238,18 @@ def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: 
         raise InputError(what, where=str(source), remedy="see that --nodes names these nodes")
 
 
-# ---- what is told -----------------------------------------------------------------------------------------------
+# ---- reports ----------------------------------------------------------------------------------------------------
 
 
-def summary(pairing: Pairing) -> list[tuple[str, int]]:
+def count_files(pairing: Pairing) -> list[tuple[str, int]]:
     """How many pairs there are, and files of each kind that are in none."""
     counts = Counter(finding.kind for finding in pairing.findings)
     return [("pairs", len(pairing.pairs)), *((kind, counts[kind]) for kind in KINDS if counts[kind])]
 
 
-def table(pairing: Pairing) -> str:
-    """The summary and the first findings, as a table."""
-    lines = [f"{count:>9,}  {kind}" for kind, count in summary(pairing)]
+def describe_pairing(pairing: Pairing) -> str:
+    """Describe the numbers of files and the first findings, one line each."""
+    lines = [f"{count:>9,}  {kind}" for kind, count in count_files(pairing)]
     shown = [finding for finding in pairing.findings if finding.kind != IGNORED]
     lines += [f"{finding.kind:<13}{finding.file}: {finding.detail}" for finding in shown[:MOST_SHOWN]]
     if len(shown) > MOST_SHOWN:
@@ -248,7 +260,7 @@ def table(pairing: Pairing) -> str:
 def write_report(pairing: Pairing, path: Path) -> None:
     """Write all findings to a CSV file, replacing one that is there."""
     with replacing(path, "report") as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([Finding._fields, *pairing.findings])
+        csv.writer(file).writerows([FileFinding._fields, *pairing.findings])
 
 
 def write_all(pairing: Pairing, index: Path, others: Sequence[tuple[Path, Callable[[Pairing, Path], None]]]) -> None:

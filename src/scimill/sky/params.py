@@ -69,7 +69,7 @@ class PairConfig:
     tolerance: Number = parameter(
         0.0, "time by which images may differ that match none exactly", unit="s", ge=0, le=3600
     )
-    strict: Switch = parameter(False, "refuse a campaign in which any file is damaged, an orphan or a duplicate")
+    strict: Switch = parameter(False, "refuse a deployment in which any file is damaged, an orphan or a duplicate")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -181,7 +181,7 @@ class Holding:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
+class SkyTrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
     """`scimill sky train`."""
 
     optimizer: Literal["adam", "adamw", "lars"] = parameter("lars", "Adam, Adam with decoupled weight decay, or LARS")

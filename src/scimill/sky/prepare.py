@@ -32,7 +32,7 @@ CENTRE_HEIGHT, CENTRE_ASPECT = 1 / 1.1, 4 / 3  # the original's crop: height / 1
 RGB_DAMAGED, THERMAL_DAMAGED = 1, 2  # bits of the status, in the order of fields.DAMAGED
 
 
-class Plan(NamedTuple):
+class PreparePlan(NamedTuple):
     """What is to be stored, known before the first file is decoded."""
 
     config: PrepareConfig
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     layout: Layout
 
 
-def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Plan:
+def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> PreparePlan:
     """Read the index and decide on sizes and boxes.
 
     Raises
@@ -69,7 +69,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Plan:
     checksum = _checksum(pairs, boxes)
     if config.pairs_crc32c not in (None, checksum):
         raise ConfigError(f"the pairs or their boxes are others; their checksum is {checksum}", where=str(index))
-    return Plan(configuration.replaced(config, pairs_crc32c=checksum), pairs, boxes, layout)
+    return PreparePlan(configuration.replaced(config, pairs_crc32c=checksum), pairs, boxes, layout)
 
 
 def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -135,7 +135,7 @@ def _checksum(pairs: Sequence[Pair], boxes: Sequence[Box]) -> int:
     return int(bytes_checksum(np.frombuffer(repr(rows).encode(), dtype=np.uint8), 0))
 
 
-def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Output, world: World) -> Plan | None:
+def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Output, world: World) -> PreparePlan | None:
     """Store all pairs of an index; collective. Return what was stored, or None where it was complete already.
 
     Raises
@@ -159,7 +159,7 @@ def _compile() -> None:
     decode.read_thermal(b"\n".join([b";".join([b"1"] * 8)] * 8))
 
 
-def block_maker(plan: Plan) -> Callable[[int], BlockData]:
+def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
     """Return the function that makes a block from its number."""
     rgb_field, thermal_field = (fields.field(plan.layout, name) for name in ("rgb", "thermal"))
     rgb_shape = (rgb_field.shape[0], rgb_field.shape[1])
@@ -174,11 +174,11 @@ def block_maker(plan: Plan) -> Callable[[int], BlockData]:
         for row, (pair, box) in enumerate(zip(pairs, plan.boxes[span], strict=True)):
             try:
                 rgb[row] = decode.read_rgb(decode.read_bytes(pair.rgb), box, rgb_shape, fast=fast)
-            except decode.Damaged as error:
+            except decode.UnreadableFile as error:
                 status[row] |= _damaged(plan.config, pair.rgb, error, RGB_DAMAGED)
             try:
                 thermal[row] = stored_thermal(pair.thermal, thermal[row])
-            except decode.Damaged as error:
+            except decode.UnreadableFile as error:
                 status[row] |= _damaged(plan.config, pair.thermal, error, THERMAL_DAMAGED)
         read = thermal[(status & THERMAL_DAMAGED) == 0]
         values = {"rgb": rgb, "thermal": thermal, "status": status, **_columns(pairs)}
@@ -187,7 +187,7 @@ def block_maker(plan: Plan) -> Callable[[int], BlockData]:
     return make
 
 
-def _damaged(config: PrepareConfig, path: Path, error: decode.Damaged, flag: int) -> int:
+def _damaged(config: PrepareConfig, path: Path, error: decode.UnreadableFile, flag: int) -> int:
     if config.strict:
         raise InputError(f"the file has been damaged since it was paired: {error}", where=str(path))
     return flag
@@ -204,7 +204,7 @@ def stored_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]
     image = decode.read_thermal(decode.read_bytes(path))
     if like.dtype == np.uint16:
         if image.counts is None or image.counts.shape != like.shape:
-            raise decode.Damaged("no longer counts of this size")
+            raise decode.UnreadableFile("no longer counts of this size")
         return image.counts
     celsius = np.ascontiguousarray(image.celsius, dtype=np.float32)[..., None]
     if celsius.shape[:2] == like.shape:
@@ -252,8 +252,8 @@ def describe_preparation(config: PrepareConfig, index: Path, nodes: Path | None,
     return describe_plan(output, plan.layout, rows)
 
 
-def result(path: Path) -> str:
-    """What a finished store holds, in words."""
+def describe_pairs(path: Path) -> str:
+    """Describe what a finished store holds."""
     with Reader.open(path) as reader:
         damaged = int(reader.column("damaged").sum())
         moments = fields.thermal_moments(reader)

@@ -1,4 +1,4 @@
-"""Making a synthetic campaign: loose files in the real layout, with the real names, and what is true of them."""
+"""Making a synthetic deployment: loose files in the real layout, with the real names, and what is true of them."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from scimill.sky.exchange.nodes import write_nodes, write_time
 from scimill.sky.faults import Faults
 from scimill.sky.kernels import camera, celsius, clouds, solar
 from scimill.sky.params import SceneConfig
-from scimill.sky.weather import Campaign, Shot
+from scimill.sky.weather import Deployment, Shot
 from scimill.store.output import Output
 
 JOB, TASK = "sky", "mobotix-scan-0.24.3"
@@ -31,36 +31,25 @@ WARMEST, COLDEST = 25.0, -60.0  # °C, ends of the false colours
 SHOT_NOISE = 0.012  # of white, of the optical camera
 VIGNETTE = 0.18  # what the corners of the optical image lack
 METADATA = (
-    "timestamp",
-    "name",
-    "value",
-    "filename",
-    "host",
-    "job",
-    "node",
-    "plugin",
-    "position",
-    "task",
-    "vsn",
-    "zone",
-)
+    "timestamp", "name", "value", "filename", "host", "job", "node", "plugin", "position", "task", "vsn", "zone",
+)  # fmt: skip
 JPG_BYTES, CSV_BYTES = 0.25, 6.5  # per pixel, for the check of free space
 
 
 class Scene:
-    """A campaign of a configuration in a folder.
+    """A deployment of a configuration in a folder.
 
     Parameters
     ----------
-    config : the campaign.
+    config : the deployment.
     folder : where its files go.
 
     """
 
     def __init__(self, config: SceneConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
-        self.campaign = Campaign(config)
-        self.faults = Faults(self.campaign.count if config.faults else 0)
+        self.deployment = Deployment(config)
+        self.faults = Faults(self.deployment.count if config.faults else 0)
         self.optical = (config.rgb_height, config.rgb_height * 3 // 2)
         self.infrared = (config.thermal_height, config.thermal_height * 4 // 3)
 
@@ -76,7 +65,7 @@ class Scene:
 
     def make(self, item: int) -> None:
         """Make the files of a frame, with the fault that it is to have."""
-        shot = self.campaign.shot(item)
+        shot = self.deployment.shot(item)
         rgb, thermal = self.paths(shot)
         for name, content in self.faults.apply(item, rgb, self.jpg, thermal, self.csv, shot):
             write(self.folder / name, content)
@@ -91,7 +80,7 @@ class Scene:
 
     def is_made(self, item: int) -> bool:
         """Whether both files of a frame are there."""
-        return all((self.folder / path).exists() for path in self.paths(self.campaign.shot(item)))
+        return all((self.folder / path).exists() for path in self.paths(self.deployment.shot(item)))
 
     def counts(self, shot: Shot, stream: np.random.Generator) -> NDArray[np.uint16]:
         """Thermal image of a frame, counts."""
@@ -106,7 +95,7 @@ class Scene:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         sky, directions = shot.sky, self._directions(shot)
         x, y = camera.tangents(shape, box)
-        return clouds.depths(self.campaign.field, directions, x, y, sky.base, np.array(sky.shift), sky.threshold)
+        return clouds.depths(self.deployment.field, directions, x, y, sky.base, np.array(sky.shift), sky.threshold)
 
     @staticmethod
     def _directions(shot: Shot) -> NDArray[np.float64]:
@@ -125,7 +114,7 @@ class Scene:
         return content
 
     def _optical(self, shot: Shot, stream: np.random.Generator) -> NDArray[np.uint8]:
-        box = self.campaign.box(shot.node)
+        box = self.deployment.box(shot.node)
         x, y = camera.tangents(self.optical, box)
         sine, depth = self._depths(shot, self.optical, box)
         towards_sun = clouds.glow(self._directions(shot), x, y, shot.sky.sun)
@@ -146,8 +135,8 @@ class Scene:
 
     def records(self) -> Iterator[dict[str, object]]:
         """What the archive says of each file, in the columns of `METADATA`."""
-        for item in range(self.campaign.count):
-            shot = self.campaign.shot(item)
+        for item in range(self.deployment.count):
+            shot = self.deployment.shot(item)
             for path in self.paths(shot):
                 stored = path.name.partition("-")[2]
                 yield {
@@ -159,9 +148,9 @@ class Scene:
                 }  # fmt: skip
 
     def write_tables(self) -> None:
-        """Write what belongs to the campaign as a whole: tables of nodes, metadata, what is true, the faults."""
-        write_nodes(self.campaign.nodes(aligned=False), self.folder / "nodes.csv")
-        write_nodes(self.campaign.nodes(aligned=True), self.folder / "nodes-aligned.csv")
+        """Write what belongs to the deployment as a whole: tables of nodes, metadata, what is true, the faults."""
+        write_nodes(self.deployment.nodes(aligned=False), self.folder / "nodes.csv")
+        write_nodes(self.deployment.nodes(aligned=True), self.folder / "nodes-aligned.csv")
         lines, table = [], [["", *("meta." + name if number > 2 else name for number, name in enumerate(METADATA))]]
         for number, record in enumerate(self.records()):
             meta = {name: str(record[name]) for name in METADATA[3:]}
@@ -176,12 +165,12 @@ class Scene:
             write_table(self.folder / "faults.csv", [["file", "fault"], *rows])
 
     def _file(self, item: int, kind: str) -> Path:
-        return self.paths(self.campaign.shot(item))[kind == names.THERMAL]
+        return self.paths(self.deployment.shot(item))[kind == names.THERMAL]
 
     def _truth(self) -> list[list[str]]:
         rows = [["timestamp", "vsn", "position", "sun_elevation", "cover", "cloud_base", "air_temperature"]]
-        for item in range(self.campaign.count):
-            s = self.campaign.shot(item)
+        for item in range(self.deployment.count):
+            s = self.deployment.shot(item)
             numbers = (s.sun_elevation, s.sky.cover, s.sky.base, s.sky.air)
             rows.append([str(s.time), s.vsn, str(s.position), *(f"{value:.4f}" for value in numbers)])
         return rows
@@ -216,32 +205,32 @@ def prepare_folder(config: SceneConfig, output: Output) -> None:
 
 
 def bytes_of(config: SceneConfig) -> float:
-    """About what a campaign takes."""
+    """About what a deployment takes."""
     optical, thermal = 3 * config.rgb_height**2, config.thermal_height**2 * 4 / 3
     return config.frames * config.nodes * (JPG_BYTES * optical + CSV_BYTES * thermal)
 
 
 def make_scene(config: SceneConfig, output: Output, world: World) -> int:
-    """Make a campaign's files; collective. Return the number of frames.
+    """Make a deployment's files; collective. Return the number of frames.
 
     Raises
     ------
     Stopped : before the walltime or on a signal; run again with ``resume``.
-    ScimillError : see `prepare_folder` and `weather.Campaign`.
+    ScimillError : see `prepare_folder` and `weather.Deployment`.
 
     """
     stop = Stop(world, config.walltime, config.walltime_margin)
     with world.together():
         scene = Scene(config, output.path)
     world.on_root(prepare_folder, config, output)
-    todo = range(world.rank, scene.campaign.count, world.size)
-    _each(todo, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.campaign.count)
+    todo = range(world.rank, scene.deployment.count, world.size)
+    _each(todo, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.deployment.count)
     reason = stop.finish()
     stop.restore()
     if reason:
         world.fail(Stopped(f"stopped by {reason}; all files are kept", remedy="run again with --resume"))
     world.on_root(scene.write_tables)
-    return scene.campaign.count
+    return scene.deployment.count
 
 
 def _each(
@@ -259,14 +248,14 @@ def _each(
 
 
 def plan(config: SceneConfig, output: Output) -> str:
-    """What making a campaign would do."""
-    campaign = Campaign(config)
-    last = campaign.shot(config.frames - 1)
-    days = (last.time - campaign.start) / solar.NANOSECONDS_PER_DAY
+    """What making a deployment would do."""
+    deployment = Deployment(config)
+    last = deployment.shot(config.frames - 1)
+    days = (last.time - deployment.start) / solar.NANOSECONDS_PER_DAY
     return "\n".join(
         (
             f"output    {output.path}",
-            f"frames    {campaign.count:,} of {config.nodes} nodes, over {days:.3g} days",
+            f"frames    {deployment.count:,} of {config.nodes} nodes, over {days:.3g} days",
             f"size      about {bytes_of(config) / 2**20:.4g} MiB",
         )
     )

@@ -1,4 +1,4 @@
-"""When and where the frames of a synthetic campaign are taken, and what sky each camera sees."""
+"""When and where the frames of a synthetic deployment are taken, and what sky each camera sees."""
 
 import dataclasses
 from functools import cached_property
@@ -40,12 +40,12 @@ class Shot:
     sky: clouds.Sky
 
 
-class Campaign:
+class Deployment:
     """All frames of a configuration; any of them can be asked for.
 
     Parameters
     ----------
-    config : the campaign.
+    config : the deployment.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Campaign:
         return (left + x, top + y, right + x, bottom + y)
 
     def nodes(self, *, aligned: bool) -> Nodes:
-        """The table of nodes; the first node moves halfway through the campaign."""
+        """The table of nodes; the first node moves halfway through the deployment."""
         rows = []
         for number in range(self.config.nodes):
             vsn, latitude, longitude, altitude = place(number)

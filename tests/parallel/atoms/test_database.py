@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +76,15 @@ def test_ranks_share_an_evaluation_and_find_the_same(structures, tmp_path):
         found[-1] |= {f"updated {name}": digest for name, digest in digests(path / "Data_reductions").items()}
     assert "updated r/1.h5" in found[0]
     assert found[0] == found[1] == found[2]
+
+
+def test_an_update_does_not_remove_predictions_that_late_ranks_still_need(structures, tmp_path):
+    with opened(tmp_path / "db") as database:
+        import_files(database, [structures], Properties())
+        database.compress_dataset()
+        database.create_reduction("r", fraction=0.2)
+        database.ase_evaluate_unused_data("emt", "r")
+    driver = (sys.executable, str(Path(__file__).with_name("updating.py")))
+    result = scimill(tmp_path / "db", ranks=3, program=driver)
+    assert result.returncode == 0, result
+    assert "12 structures added" in result.stdout

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scimill.parallel.world import launch, world
-from scimill.sky.learning.network import Augmentation, SkyTask, Spec
+from scimill.sky.learning.network import Augmentation, BranchesSpec, SkyTask
 from scimill.sky.learning.vicreg import Weights
 from scimill.training.ranks import Ranks
 
@@ -32,7 +32,7 @@ CASES = {
 def task(name: str) -> SkyTask:
     """A task in float64, the same on all ranks."""
     (rgb, thermal), projector = CASES[name]
-    spec = Spec(rgb, thermal, 4, 4, 8, 8, projector, (32, 32), (16, 24), -10.0, 20.0)
+    spec = BranchesSpec(rgb, thermal, 4, 4, 8, 8, projector, (32, 32), (16, 24), -10.0, 20.0)
     made = SkyTask(spec, 1, Weights(25.0, 25.0, 3.0), NOTHING, [12], [0], [])
     made.model.double()
     with torch.no_grad():  # the last scales of residual blocks are zero at first, which would hide the blocks

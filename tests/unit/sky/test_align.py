@@ -1,4 +1,4 @@
-"""Of alignment: mutual information is what it is by definition, and the true boxes of a campaign are found."""
+"""Of alignment: mutual information is what it is by definition, and the true boxes of a deployment are found."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ PUBLISHED_ACCURACY = 9 / 3072
 """Of a trial of the same method on synthetic pairs, in shares of the image's width."""
 
 
-def campaign(folder: Path, **values: Any) -> Path:
+def deployment(folder: Path, **values: Any) -> Path:
     small = {
         "frames": 32, "nodes": 2, "rgb_height": 256, "thermal_height": 63, "field_size": 512, "interval": 3000.0,
         "start": "2023-05-10T14:00:00Z",
@@ -68,7 +68,7 @@ def test_a_known_box_is_found_among_images_that_look_unlike():
 
 
 def test_the_true_boxes_of_a_campaign_are_found(tmp_path):
-    folder = campaign(tmp_path, frames=48)
+    folder = deployment(tmp_path, frames=48)
     arguments = ("sky", "align", "--least-pairs", 3, folder / "index.csv", "--nodes", folder / "nodes.csv", "--output")
     result = succeed(*arguments, tmp_path / "found.csv", ranks=2)
     assert "W056" in result.stdout
@@ -81,14 +81,14 @@ def test_the_true_boxes_of_a_campaign_are_found(tmp_path):
 
 
 def test_a_night_has_no_box(tmp_path):
-    folder = campaign(tmp_path, frames=8, nodes=1, rgb_height=64, start="2023-05-10T06:00:00Z", interval=300.0)
+    folder = deployment(tmp_path, frames=8, nodes=1, rgb_height=64, start="2023-05-10T06:00:00Z", interval=300.0)
     config = build(AlignConfig, [])
     with pytest.raises(InputError, match="no node has 4 pairs by day"):
         align.align(config, folder / "index.csv", folder / "nodes.csv", world())
 
 
 def test_what_was_not_found_stays_as_it_was(tmp_path):
-    folder = campaign(tmp_path, frames=8, nodes=1, rgb_height=64, positions=1)
+    folder = deployment(tmp_path, frames=8, nodes=1, rgb_height=64, positions=1)
     config = build(AlignConfig, [Layer("test", {"least_pairs": 1, "pairs": 1, "least_contrast": 0.0})])
     found = align.align(config, folder / "index.csv", folder / "nodes-aligned.csv", world())
     assert [aligned.information > 0 for aligned in found] == [True, True]
@@ -98,4 +98,4 @@ def test_what_was_not_found_stays_as_it_was(tmp_path):
     ]
     align.write(none, tmp_path / "out.csv")
     assert [row.box for row in read_nodes(tmp_path / "out.csv").rows] == [None, None]
-    assert "too few pairs" in align.table(none)
+    assert "too few pairs" in align.describe_boxes(none)

@@ -16,7 +16,7 @@ from scimill.config import Layer, build
 from scimill.errors import InputError
 from scimill.parallel.world import world
 from scimill.sky.exchange import decode, discover, names
-from scimill.sky.exchange.discover import Finding
+from scimill.sky.exchange.discover import FileFinding
 from scimill.sky.exchange.index import read_index, write_index
 from scimill.sky.exchange.nodes import ALWAYS, Node, Nodes, read_nodes
 from scimill.sky.faults import FAULTS
@@ -27,6 +27,7 @@ from scimill.sky.scene import Scene, make_scene
 from scimill.store.output import Output
 
 FRAMES = 12
+SUNRISE = -0.833  # degrees, with refraction and the radius of the sun
 DETAILS = {
     # fault: kind and words of the finding about the file that has it
     "no thermal file": (discover.ORPHAN, "there is no thermal file"),
@@ -70,7 +71,7 @@ def keys(pairing: Pairing) -> list[tuple[int, str, int]]:
 
 
 def shots(scene: Scene) -> list[tuple[int, str, int]]:
-    found = (scene.campaign.shot(item) for item in range(scene.campaign.count))
+    found = (scene.deployment.shot(item) for item in range(scene.deployment.count))
     return sorted((shot.time, shot.vsn, shot.position) for shot in found)
 
 
@@ -94,7 +95,7 @@ def test_the_elevation_is_that_of_the_place_at_the_time(tree):
     # After the move the old place's day would be wrong by hours: its sun at the new noon is not the new place's.
     old, new = (row for row in table.rows if row.vsn == "W056")
     day = old.valid[1] + np.arange(0, 86_400, 300, dtype=np.int64) * 10**9
-    is_day = [solar.elevation(day, row.latitude, row.longitude) > solar.SUNRISE for row in (old, new)]
+    is_day = [solar.elevation(day, row.latitude, row.longitude) > SUNRISE for row in (old, new)]
     assert np.mean(is_day[0] != is_day[1]) > 0.1
 
 
@@ -117,10 +118,10 @@ def test_the_training_layout_gives_the_same_pairs(tree, tmp_path, pair_paths):
         result = run(source, tmp_path)
         assert keys(result) == shots(tree)
         assert not result.findings
-    shot = scene.campaign.shot(3)
+    shot = scene.deployment.shot(3)
     (tmp_path / "train/pairs" / shot.vsn / f"{shot.time}.txt").unlink()
     (tmp_path / "train/pairs" / shot.vsn / "broken.txt").write_text("only one line\n")
-    scene.folder.joinpath(*scene.paths(scene.campaign.shot(5))[1].parts).unlink()
+    scene.folder.joinpath(*scene.paths(scene.deployment.shot(5))[1].parts).unlink()
     result = run(tmp_path, tmp_path)
     assert len(result.pairs) == 2 * FRAMES - 2
     found = sorted((finding.kind, finding.detail) for finding in result.findings)
@@ -134,7 +135,7 @@ def test_files_of_different_times_are_no_pair(tmp_path):
     first, second = (text.read_text().split("\n") for text in texts[:2])
     texts[0].write_text(f"{first[0]}\n{second[1]}\n")
     result = run(tmp_path, tmp_path)
-    assert scene.campaign.shot(0).time not in [found.time for found in result.pairs]
+    assert scene.deployment.shot(0).time not in [found.time for found in result.pairs]
     assert sum("different times" in finding.detail for finding in result.findings) == 2
 
 
@@ -180,7 +181,7 @@ def test_every_fault_is_reported_by_name_and_nothing_else_is_lost(faulty):
         assert findings[listed[fault]].kind == kind
         assert words in findings[listed[fault]].detail
     lost = [fault for fault, (kind, _) in DETAILS.items() if kind in (discover.DAMAGED, discover.ORPHAN)]
-    assert len(result.pairs) == faulty.campaign.count - len(lost)
+    assert len(result.pairs) == faulty.deployment.count - len(lost)
     partners = [finding for finding in result.findings if finding.detail.endswith("is damaged")]
     others = {path for path, finding in findings.items() if finding.kind != discover.IGNORED}
     assert len(others) == len(partners) + sum(kind != discover.IGNORED for kind, _ in DETAILS.values())
@@ -194,17 +195,17 @@ def test_strict_refuses_what_is_damaged(faulty):
 def test_images_of_another_size_are_pairs(tree, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(tree.folder, folder)
-    path = folder.joinpath(*tree.paths(tree.campaign.shot(2))[0].parts)
+    path = folder.joinpath(*tree.paths(tree.deployment.shot(2))[0].parts)
     path.write_bytes(simplejpeg.encode_jpeg(np.zeros((48, 72, 3), np.uint8)))
     result = run(folder, folder)
     assert keys(result) == shots(tree)
     assert sorted((p.rgb_height, p.rgb_width) for p in result.pairs)[0] == (48, 72)
 
 
-def image(name: str, vsn: str = "W056", folder: str = "") -> discover.File:
+def image(name: str, vsn: str = "W056", folder: str = "") -> discover.ImageFile:
     frame = names.read(name)
     assert isinstance(frame, names.Frame)
-    return discover.File(Path(folder, name), vsn, frame)
+    return discover.ImageFile(Path(folder, name), vsn, frame)
 
 
 def test_a_nanosecond_another_node_or_position_is_another_frame():
@@ -279,7 +280,7 @@ def test_an_index_is_read_back(tree, tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_no_thermal_file_is_told(content, what):
-    with pytest.raises(decode.Damaged, match=what):
+    with pytest.raises(decode.UnreadableFile, match=what):
         decode.read_thermal(content)
 
 
@@ -298,7 +299,7 @@ def test_the_command_writes_index_report_and_workbook_on_any_number_of_ranks(fau
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
     rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
     book = openpyxl.load_workbook(tmp_path / "report.xlsx", read_only=True)
-    assert tuple(rows[0]) == Finding._fields
+    assert tuple(rows[0]) == FileFinding._fields
     assert book.sheetnames == ["summary", "files in no pair", "pairs"]
     assert len(list(book["files in no pair"].rows)) == len(rows) + 1
     assert len(list(book["pairs"].rows)) == len(read_index(tmp_path / "1.csv")) + 1

@@ -34,7 +34,7 @@ SIZES = ("--rgb-height", 24, "--rgb-width", 32, "--block-size", 3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Campaign:
+class Deployment:
     folder: Path
     pairs: list[Pair]
 
@@ -48,22 +48,22 @@ class Campaign:
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    folder = tmp_path_factory.mktemp("campaign")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    folder = tmp_path_factory.mktemp("deployment")
     small = {"frames": 10, "rgb_height": 128, "thermal_height": 24, "field_size": 128}
     make_scene(build(SceneConfig, [Layer("test", small)]), Output(folder), world())
     pairs = pair(build(PairConfig, []), folder, folder / "nodes.csv", None, world()).pairs
     write_index(pairs, folder / "index.csv")
-    return Campaign(folder, pairs)
+    return Deployment(folder, pairs)
 
 
 def configure(**values: Any) -> PrepareConfig:
     return build(PrepareConfig, [Layer("test", {"rgb_height": 24, "rgb_width": 32, "block_size": 3, **values})])
 
 
-def make(campaign: Campaign, path: Path, **values: Any) -> Reader:
+def make(deployment: Deployment, path: Path, **values: Any) -> Reader:
     output = Output(path)
-    assert prepare.prepare(configure(**values), campaign.index, campaign.nodes, output, world())
+    assert prepare.prepare(configure(**values), deployment.index, deployment.nodes, output, world())
     return Reader.open(path)
 
 
@@ -79,17 +79,17 @@ def loose_celsius(path: Path) -> np.ndarray:
 # ---- what is stored ---------------------------------------------------------------------------------------------
 
 
-def test_temperatures_are_stored_without_loss(campaign, output):
-    counts = whole(make(campaign, output), "thermal")
+def test_temperatures_are_stored_without_loss(deployment, output):
+    counts = whole(make(deployment, output), "thermal")
     assert counts.dtype == np.uint16
-    for stored_, found in zip(counts, campaign.pairs, strict=True):
+    for stored_, found in zip(counts, deployment.pairs, strict=True):
         assert np.abs(stored_ / 25 - 273.15 - loose_celsius(found.thermal)).max() < 1e-3  # of six significant digits
 
 
-def test_colours_are_those_of_the_box(campaign, output):
-    images = whole(make(campaign, output), "rgb")
-    table = read_nodes(campaign.nodes)
-    for stored_, found in zip(images, campaign.pairs, strict=True):
+def test_colours_are_those_of_the_box(deployment, output):
+    images = whole(make(deployment, output), "rgb")
+    table = read_nodes(deployment.nodes)
+    for stored_, found in zip(images, deployment.pairs, strict=True):
         box = table.at(found.vsn, found.time).box
         left, top, right, bottom = (edge * size for edge, size in zip(box, (192, 128) * 2, strict=True))
         optical = Image.open(found.rgb).crop((0, 0, 192, 128))
@@ -99,10 +99,10 @@ def test_colours_are_those_of_the_box(campaign, output):
         assert np.abs(stored_ - expected).mean() < 1
 
 
-def test_what_the_index_says_is_stored_too(campaign, output):
-    with make(campaign, output) as reader:
+def test_what_the_index_says_is_stored_too(deployment, output):
+    with make(deployment, output) as reader:
         columns = {field.name: np.asarray(reader.file[field.name]) for field in reader.layout.fields}
-    for row, found in enumerate(campaign.pairs):
+    for row, found in enumerate(deployment.pairs):
         assert columns["time"][row] == found.time
         assert columns["node"][row].decode() == found.vsn
         assert (columns["position"][row], columns["pointing"][row].decode()) == (found.position, found.pointing)
@@ -113,48 +113,48 @@ def test_what_the_index_says_is_stored_too(campaign, output):
     assert not columns["status"].any()
 
 
-def test_the_fast_decoder_is_almost_exact(campaign, tmp_path):
-    exact = whole(make(campaign, tmp_path / "exact.h5"), "rgb").astype(int)
-    fast = whole(make(campaign, tmp_path / "fast.h5", decode="fast"), "rgb").astype(int)
+def test_the_fast_decoder_is_almost_exact(deployment, tmp_path):
+    exact = whole(make(deployment, tmp_path / "exact.h5"), "rgb").astype(int)
+    fast = whole(make(deployment, tmp_path / "fast.h5", decode="fast"), "rgb").astype(int)
     assert not np.array_equal(exact, fast)
     assert np.abs(exact - fast).mean() < 1
-    images = [decode.read_rgb(campaign.pairs[0].rgb.read_bytes(), PUBLISHED_BOX, (200, 300), fast=f) for f in (0, 1)]
+    images = [decode.read_rgb(deployment.pairs[0].rgb.read_bytes(), PUBLISHED_BOX, (200, 300), fast=f) for f in (0, 1)]
     assert np.array_equal(*images)  # there is no smaller size that is large enough
 
 
-def test_degrees_are_averaged_to_another_size(campaign, output):
-    degrees = whole(make(campaign, output, thermal_height=12, thermal_width=16), "thermal")
+def test_degrees_are_averaged_to_another_size(deployment, output):
+    degrees = whole(make(deployment, output, thermal_height=12, thermal_width=16), "thermal")
     assert degrees.dtype == np.float32
-    for stored_, found in zip(degrees, campaign.pairs, strict=True):
+    for stored_, found in zip(degrees, deployment.pairs, strict=True):
         expected = loose_celsius(found.thermal).reshape(12, 2, 16, 2).mean((1, 3))
         assert stored_ == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("thermal", ["auto", "float32"])
-def test_moments_are_those_of_all_pixels(campaign, output, thermal):
-    with make(campaign, output, thermal=thermal) as reader:
+def test_moments_are_those_of_all_pixels(deployment, output, thermal):
+    with make(deployment, output, thermal=thermal) as reader:
         moments = fields.thermal_moments(reader)
-    degrees = np.stack([loose_celsius(found.thermal) for found in campaign.pairs])
+    degrees = np.stack([loose_celsius(found.thermal) for found in deployment.pairs])
     assert moments == pytest.approx((degrees.mean(), degrees.std()), rel=1e-4)
 
 
 # ---- damage and refusals ----------------------------------------------------------------------------------------
 
 
-def spoil(campaign: Campaign, folder: Path) -> Campaign:
+def spoil(deployment: Deployment, folder: Path) -> Deployment:
     """The same pairs, of which the second's JPG and the third's temperatures have been damaged since."""
-    pairs = list(campaign.pairs)
+    pairs = list(deployment.pairs)
     (folder / "short.jpg").write_bytes(pairs[1].rgb.read_bytes()[:500])
     (folder / "other.csv").write_text(pairs[2].thermal.read_text().replace("height;24", "height;25"))
     pairs[1] = dataclasses.replace(pairs[1], rgb=folder / "short.jpg")
     pairs[2] = dataclasses.replace(pairs[2], thermal=folder / "other.csv")
     write_index(pairs, folder / "index.csv")
-    write_nodes(read_nodes(campaign.nodes), folder / "nodes-aligned.csv")
-    return Campaign(folder, pairs)
+    write_nodes(read_nodes(deployment.nodes), folder / "nodes-aligned.csv")
+    return Deployment(folder, pairs)
 
 
-def test_what_was_damaged_since_is_zero_and_flagged(campaign, tmp_path):
-    spoilt = spoil(campaign, tmp_path)
+def test_what_was_damaged_since_is_zero_and_flagged(deployment, tmp_path):
+    spoilt = spoil(deployment, tmp_path)
     with make(spoilt, tmp_path / "a.h5") as reader:
         assert reader.rows(0, "status").tolist() == [0, 1, 2]
         assert not reader.rows(0, "rgb")[1].any()
@@ -163,18 +163,18 @@ def test_what_was_damaged_since_is_zero_and_flagged(campaign, tmp_path):
         assert reader.column("damaged")[0] == 2
         moments = fields.thermal_moments(reader)
         assert stored.spread(reader, 50).tolist() == [0, *range(3, 20)]
-    degrees = np.stack([loose_celsius(p.thermal) for row, p in enumerate(campaign.pairs) if row != 2])
+    degrees = np.stack([loose_celsius(p.thermal) for row, p in enumerate(deployment.pairs) if row != 2])
     assert moments == pytest.approx((degrees.mean(), degrees.std()), rel=1e-4)
-    assert "2 of them damaged" in prepare.result(tmp_path / "a.h5")
+    assert "2 of them damaged" in prepare.describe_pairs(tmp_path / "a.h5")
     with pytest.raises(InputError, match="damaged since"):
         make(spoilt, tmp_path / "b.h5", strict=True)
 
 
-def test_a_silent_centre_crop_is_refused(campaign, output):
-    for nodes in (None, campaign.folder / "nodes.csv"):
+def test_a_silent_centre_crop_is_refused(deployment, output):
+    for nodes in (None, deployment.folder / "nodes.csv"):
         with pytest.raises(ConfigError, match="field of view"):
-            prepare.make_plan(configure(), campaign.index, nodes)
-    plan = prepare.make_plan(configure(crop="centre"), campaign.index, None)
+            prepare.make_plan(configure(), deployment.index, nodes)
+    plan = prepare.make_plan(configure(crop="centre"), deployment.index, None)
     # The original: height / 1.1, width 4/3 of that; of 2048 x 3072 it is 1861 x 2481, from 295 to 2777, 93 to 1955
     left, top, right, bottom = prepare.centre_box(2048, 3072)
     assert (left * 3072, top * 2048, right * 3072, bottom * 2048) == pytest.approx((295, 93, 2777, 1955), abs=1)
@@ -183,46 +183,46 @@ def test_a_silent_centre_crop_is_refused(campaign, output):
     assert top <= box[1] < box[3] <= bottom
     assert (box[2] - box[0]) * (box[3] - box[1]) / ((right - left) * (bottom - top)) == pytest.approx(0.67, abs=0.005)
     assert len(set(plan.boxes)) == 1
-    assert set(prepare.make_plan(configure(crop="whole"), campaign.index, None).boxes) == {(0.0, 0.0, 1.0, 1.0)}
+    assert set(prepare.make_plan(configure(crop="whole"), deployment.index, None).boxes) == {(0.0, 0.0, 1.0, 1.0)}
 
 
-def test_several_sizes_need_one_that_is_given(campaign, tmp_path):
-    pairs = [dataclasses.replace(campaign.pairs[0], thermal_width=40), *campaign.pairs[1:]]
+def test_several_sizes_need_one_that_is_given(deployment, tmp_path):
+    pairs = [dataclasses.replace(deployment.pairs[0], thermal_width=40), *deployment.pairs[1:]]
     write_index(pairs, tmp_path / "index.csv")
     with pytest.raises(ConfigError, match="several sizes: 19 of 24 x 32, 1 of 24 x 40"):
-        prepare.make_plan(configure(), tmp_path / "index.csv", campaign.nodes)
+        prepare.make_plan(configure(), tmp_path / "index.csv", deployment.nodes)
     values = {"thermal_height": 24, "thermal_width": 32}
-    assert prepare.make_plan(configure(**values), tmp_path / "index.csv", campaign.nodes)
+    assert prepare.make_plan(configure(**values), tmp_path / "index.csv", deployment.nodes)
 
 
-def test_counts_that_are_none_are_refused_or_stored_as_degrees(campaign, tmp_path):
-    pairs = [dataclasses.replace(campaign.pairs[0], is_counts=False), *campaign.pairs[1:]]
+def test_counts_that_are_none_are_refused_or_stored_as_degrees(deployment, tmp_path):
+    pairs = [dataclasses.replace(deployment.pairs[0], is_counts=False), *deployment.pairs[1:]]
     write_index(pairs, tmp_path / "index.csv")
-    plan = prepare.make_plan(configure(), tmp_path / "index.csv", campaign.nodes)
+    plan = prepare.make_plan(configure(), tmp_path / "index.csv", deployment.nodes)
     assert fields.field(plan.layout, "thermal").dtype == "float32"
     with pytest.raises(ConfigError, match="no whole counts"):
-        prepare.make_plan(configure(thermal="counts"), tmp_path / "index.csv", campaign.nodes)
+        prepare.make_plan(configure(thermal="counts"), tmp_path / "index.csv", deployment.nodes)
 
 
-def test_other_pairs_are_not_resumed(campaign, output):
-    make(campaign, output).file.close()
-    table = read_nodes(campaign.nodes)
+def test_other_pairs_are_not_resumed(deployment, output):
+    make(deployment, output).file.close()
+    table = read_nodes(deployment.nodes)
     moved = [dataclasses.replace(node, box=(0.1, 0.1, 0.9, 0.9)) for node in table.rows]
-    write_nodes(type(table)(moved), campaign.folder / "moved.csv")
-    arguments = ("sky", "prepare", campaign.index, output, *SIZES, "--nodes")
-    refused = scimill(*arguments, campaign.folder / "moved.csv", "--resume")
+    write_nodes(type(table)(moved), deployment.folder / "moved.csv")
+    arguments = ("sky", "prepare", deployment.index, output, *SIZES, "--nodes")
+    refused = scimill(*arguments, deployment.folder / "moved.csv", "--resume")
     assert (refused.returncode, refused.tracebacks, len(refused.errors)) == (2, 0, 1), refused
     assert "pairs_crc32c" in refused.stderr
-    assert "complete already" in succeed(*arguments, campaign.nodes, "--resume").stderr
-    assert scimill(*arguments, campaign.nodes).returncode == 4
+    assert "complete already" in succeed(*arguments, deployment.nodes, "--resume").stderr
+    assert scimill(*arguments, deployment.nodes).returncode == 4
 
 
 # ---- ranks and interruptions ------------------------------------------------------------------------------------
 
 
-def test_same_bytes_on_any_number_of_ranks_and_after_a_kill(campaign, tmp_path):
-    arguments = ("sky", "prepare", campaign.index, tmp_path / "out.h5", "--nodes", campaign.nodes, *SIZES)
-    with make(campaign, tmp_path / "one.h5"):
+def test_same_bytes_on_any_number_of_ranks_and_after_a_kill(deployment, tmp_path):
+    arguments = ("sky", "prepare", deployment.index, tmp_path / "out.h5", "--nodes", deployment.nodes, *SIZES)
+    with make(deployment, tmp_path / "one.h5"):
         pass
     expected = dataset_hashes(tmp_path / "one.h5")
     for ranks in (2, 3):
@@ -241,13 +241,13 @@ def test_same_bytes_on_any_number_of_ranks_and_after_a_kill(campaign, tmp_path):
 # ---- out again --------------------------------------------------------------------------------------------------
 
 
-def test_exported_pairs_are_pairs_again(campaign, tmp_path):
-    reader = make(campaign, tmp_path / "a.h5")
+def test_exported_pairs_are_pairs_again(deployment, tmp_path):
+    reader = make(deployment, tmp_path / "a.h5")
     counts, images = whole(reader, "thermal"), None
     assert stored.export_pairs(tmp_path / "a.h5", tmp_path / "loose", world(), overwrite=False) == 20
-    result = pair(build(PairConfig, []), tmp_path / "loose", campaign.nodes, None, world())
+    result = pair(build(PairConfig, []), tmp_path / "loose", deployment.nodes, None, world())
     assert not result.findings
-    assert [p.time for p in result.pairs] == [p.time for p in campaign.pairs]
+    assert [p.time for p in result.pairs] == [p.time for p in deployment.pairs]
     with h5py.File(tmp_path / "a.h5") as file:
         images = file["rgb"][:]
     for row, found in enumerate(result.pairs):
@@ -257,8 +257,8 @@ def test_exported_pairs_are_pairs_again(campaign, tmp_path):
         stored.export_pairs(tmp_path / "a.h5", tmp_path / "loose", world(), overwrite=False)
 
 
-def test_the_sheet_shows_pairs_from_all_over_the_store(campaign, tmp_path):
-    make(campaign, tmp_path / "a.h5").file.close()
+def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path):
+    make(deployment, tmp_path / "a.h5").file.close()
     with stored.open_pairs(tmp_path / "a.h5") as reader:
         rows = stored.read_rows(reader, stored.spread(reader, 6))
     figure = plots.draw_sheet(rows, "a title")

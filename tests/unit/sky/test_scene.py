@@ -1,4 +1,4 @@
-"""Of a synthetic campaign: the sun, the cameras, the text of temperatures, the layout, and the same files always."""
+"""Of a synthetic deployment: the sun, the cameras, the text of temperatures, the layout, and the same files always."""
 
 import csv
 import hashlib
@@ -144,8 +144,10 @@ def test_a_node_is_found_by_its_name_its_id_and_the_time(tmp_path):
     assert table.at("W056", first.valid[1] - 1) == first
     assert table.at("W056", first.valid[1]) == moved
     assert table.at("W02D", 0) is None
-    assert first.box == pytest.approx(scene.campaign.box(0), abs=1e-6)
-    low, high = ([s for s in map(scene.campaign.shot, range(16)) if table.at("W056", s.time) == n] for n in table.rows)
+    assert first.box == pytest.approx(scene.deployment.box(0), abs=1e-6)
+    low, high = (
+        [s for s in map(scene.deployment.shot, range(16)) if table.at("W056", s.time) == n] for n in table.rows
+    )
     assert len(low) == len(high) == 8
     assert high[0].sun_elevation - low[-1].sun_elevation > 10  # it went west, the sun stands higher in the evening
 
@@ -260,13 +262,13 @@ def test_clouds_are_warm_and_the_clear_zenith_is_cold():
     assert night.max() < 0.05
 
 
-# ---- the campaign -----------------------------------------------------------------------------------------------
+# ---- the deployment -----------------------------------------------------------------------------------------------
 
 
 def test_a_tree_has_the_real_layout(tmp_path):
     scene = make(tmp_path)
     for item in range(8):
-        shot = scene.campaign.shot(item)
+        shot = scene.deployment.shot(item)
         rgb, thermal = scene.paths(shot)
         assert names.read(rgb.name) == (names.RGB, shot.time, shot.position)
         assert rgb.parent.name == shot.node_id
@@ -284,15 +286,15 @@ def test_both_cameras_see_the_same_clouds(tmp_path):
     scene = make(tmp_path, frames=8, nodes=1, rgb_height=96, start="2023-05-10T18:00:00Z")
     found = []
     for item in range(8):
-        rgb, thermal = scene.paths(scene.campaign.shot(item))
+        rgb, thermal = scene.paths(scene.deployment.shot(item))
         left, top, right, bottom = (
-            edge * size for edge, size in zip(scene.campaign.box(0), (144, 96) * 2, strict=True)
+            edge * size for edge, size in zip(scene.deployment.box(0), (144, 96) * 2, strict=True)
         )
         picture = Image.open(tmp_path / rgb).crop((left, top, right, bottom)).resize((32, 24), Image.Resampling.BOX)
         values = np.asarray(picture, dtype=float)
         grey = values[..., 0] / values[..., 2]  # clouds are grey, the clear sky is blue
         celsius_ = np.loadtxt((tmp_path / thermal).read_text().splitlines(), delimiter=";", skiprows=8)
-        if 0.2 < scene.campaign.shot(item).sky.cover < 0.8:
+        if 0.2 < scene.deployment.shot(item).sky.cover < 0.8:
             found.append(np.corrcoef(grey.ravel(), celsius_.ravel())[0, 1])
     assert np.median(found) > 0.8
 

@@ -22,7 +22,7 @@ RECORD_BYTES = 1 << 22  # a batch goes into records of at most this, so that the
 
 
 @dataclass(frozen=True)
-class Batch:
+class StructureBatch:
     """Rows of one group.
 
     Parameters
@@ -42,9 +42,11 @@ class Batch:
         """Number of structures."""
         return len(self.columns["coordinates"])
 
-    def part(self, rows: slice | NDArray[Any]) -> "Batch":
+    def part(self, rows: slice | NDArray[Any]) -> "StructureBatch":
         """Some of the rows."""
-        return Batch(self.group, {name: values[rows] for name, values in self.columns.items()}, self.definitions)
+        return StructureBatch(
+            self.group, {name: values[rows] for name, values in self.columns.items()}, self.definitions
+        )
 
 
 @lru_cache(maxsize=65536)
@@ -89,7 +91,7 @@ def make_batch(
     labels: Mapping[str, ArrayLike],
     definitions: Mapping[str, Column],
     missing: bool = False,
-) -> Batch:
+) -> StructureBatch:
     """Check rows of one stoichiometry and bring them into canonical form.
 
     Parameters
@@ -127,7 +129,7 @@ def make_batch(
         column = definitions[name]
         checked = _label(values, column, rows, len(numbers), missing)
         columns[name] = checked[:, order] if column.of == "atomic" and not is_sorted else checked
-    return Batch(group, columns, definitions)
+    return StructureBatch(group, columns, definitions)
 
 
 def _array(values: ArrayLike, name: str, rows: int | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -183,20 +185,20 @@ def _label(values: ArrayLike, column: Column, rows: int, atoms: int, missing: bo
 # ---- in a journal -----------------------------------------------------------------------------------------------
 
 
-def header_of(batch: Batch, rows: int) -> bytes:
+def header_of(batch: StructureBatch, rows: int) -> bytes:
     """Header of the records that hold so many rows of batches like this."""
     known = {**KNOWN, **batch.definitions}
     columns = [(name, c.dtype, c.of, c.shape, c.units) for name in batch.columns for c in (known[name],)]
     return json.dumps({"group": batch.group, "rows": rows, "columns": columns}, ensure_ascii=False).encode()
 
 
-def body_of(batch: Batch) -> bytes:
+def body_of(batch: StructureBatch) -> bytes:
     """Body of a record: column after column."""
     parts: list[Any] = [np.ascontiguousarray(values) for values in batch.columns.values()]
     return b"".join(parts)
 
 
-class Journalist:
+class BatchWriter:
     """Writes batches into a journal; what it needs for a kind of batch is made once.
 
     Parameters
@@ -209,7 +211,7 @@ class Journalist:
         self._journal = journal
         self._headers: dict[tuple[Any, ...], bytes] = {}
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: StructureBatch) -> None:
         """Append all rows, in records of bounded size."""
         rows = batch.rows
         if rows > 1:
@@ -227,7 +229,7 @@ class Journalist:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordKind:
     """What a header says of its records."""
 
     group: str
@@ -237,7 +239,7 @@ class Record:
 
 
 @lru_cache(maxsize=4096)
-def record_of(header: bytes) -> Record:
+def record_of(header: bytes) -> RecordKind:
     """Read a header."""
     values = json.loads(header)
     group, rows, offset, columns = values["group"], values["rows"], 0, []
@@ -246,7 +248,7 @@ def record_of(header: bytes) -> Record:
         column = by_key(name, dtype, of, tuple(shape), units)
         columns.append((column, offset, rows * column.row_bytes(atoms)))
         offset += columns[-1][2]
-    return Record(group, rows, tuple(columns))
+    return RecordKind(group, rows, tuple(columns))
 
 
 def empty(column: Column, rows: int, atoms: int) -> NDArray[Any]:
@@ -254,7 +256,7 @@ def empty(column: Column, rows: int, atoms: int) -> NDArray[Any]:
     return np.full((rows, *column.row_shape(atoms)), column.missing, dtype=column.dtype)
 
 
-def scatter(out: Columns, positions: NDArray[np.int64], record: Record, bodies: NDArray[np.uint8]) -> None:
+def scatter(out: Columns, positions: NDArray[np.int64], record: RecordKind, bodies: NDArray[np.uint8]) -> None:
     """Put the rows of records of one kind to their places.
 
     Parameters
@@ -272,6 +274,6 @@ def scatter(out: Columns, positions: NDArray[np.int64], record: Record, bodies: 
             target[places] = values.reshape(len(places), *target.shape[1:])
 
 
-def columns_of(records: Iterable[Record]) -> dict[str, Column]:
+def columns_of(records: Iterable[RecordKind]) -> dict[str, Column]:
     """All columns that some records have, by name."""
     return {column.name: column for record in records for column, _, _ in record.columns}

@@ -177,7 +177,7 @@ def _takes_uncompressed(reduction: Reduction | None, select: Select) -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class MemberSet:
     """One set: of which member, of which kind, and its rows."""
 
     member: int
@@ -185,13 +185,13 @@ class Part:
     chosen: NDArray[np.bool_]
 
 
-def parts_of(selection: Selection, cut: Cut) -> list[Part]:
+def parts_of(selection: Selection, cut: Cut) -> list[MemberSet]:
     """The sets of all members."""
     ranks = windows.ranks_of(id_hash(selection.ids, cut.seed))
     made = []
     for member in range(cut.n_caches):
         sets = windows.split(ranks, cut.n_caches, member, cut.train_fraction, cut.valid_fraction)
-        made += [Part(member, kind, chosen) for kind, chosen in zip(PARTS, sets, strict=True)]
+        made += [MemberSet(member, kind, chosen) for kind, chosen in zip(PARTS, sets, strict=True)]
     return made
 
 
@@ -224,7 +224,7 @@ def build(
         _write(selection, [part for part in parts if part.member in mine], new, form)
     world.barrier()
     counts = [{p.kind: int(p.chosen.sum()) for p in parts if p.member == m} for m in range(cut.n_caches)]
-    world.on_root(_finish, directory, new, {**about, "members": _described(selection, parts), **_units(selection)})
+    world.on_root(_finish, directory, new, {**about, "members": _set_entries(selection, parts), **_units(selection)})
     return counts
 
 
@@ -239,7 +239,7 @@ def _prepare(directory: Path, new: Path, overwrite: bool, members: int) -> None:
             (new / f"member-{member}").mkdir(parents=True)
 
 
-def _write(selection: Selection, parts: list[Part], folder: Path, form: str) -> None:
+def _write(selection: Selection, parts: list[MemberSet], folder: Path, form: str) -> None:
     """Write several sets in one pass over the rows."""
     if form == INDEX:
         for part in parts:
@@ -253,7 +253,7 @@ def _write(selection: Selection, parts: list[Part], folder: Path, form: str) -> 
     fill(selection, [part.chosen for part in parts], writers)
 
 
-def _index(selection: Selection, part: Part) -> dict[str, NDArray[np.int64]]:
+def _index(selection: Selection, part: MemberSet) -> dict[str, NDArray[np.int64]]:
     """Compressed rows of each group in a set; of structures that are uncompressed there are none."""
     found, begin = {}, 0
     for group, size in selection.sizes.items():
@@ -354,7 +354,7 @@ def fill(selection: Selection, chosen: list[NDArray[np.bool_]], writers: list[Pa
         writer.close()
 
 
-def _described(selection: Selection, parts: list[Part]) -> list[dict[str, Any]]:
+def _set_entries(selection: Selection, parts: list[MemberSet]) -> list[dict[str, Any]]:
     """For the manifest: rows of each set, and a checksum over their ids."""
     return [
         {

@@ -2,97 +2,41 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.atoms import evaluate, update
 from scimill.atoms.calculators import committee
-from scimill.atoms.database import caches, reductions
-from scimill.atoms.database.batch import Batch, Columns, Journalist, make_batch
+from scimill.atoms.database import caches, compression, reductions
+from scimill.atoms.database.admission import Admission, SeenValues, give_ids
+from scimill.atoms.database.batch import BatchWriter, Columns, StructureBatch, make_batch
 from scimill.atoms.database.caches import Cut, Selection
 from scimill.atoms.database.columns import KNOWN, REQUIRED_NAMES, Column, Of
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.database.reductions import Reduction, Reductions, Select
-from scimill.atoms.database.segments import SegmentWriter
 from scimill.atoms.database.snapshot import (
     COMPRESSED,
     MANIFEST,
     REDUCTIONS,
     UNCOMPRESSED,
-    Chunk,
-    Manifest,
+    DatabaseManifest,
     Snapshot,
     sessions,
 )
 from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
-from scimill.atoms.kernels import composition
 from scimill.atoms.kernels.geometry import drawn
-from scimill.atoms.update import Procedure, Rules, Updated
+from scimill.atoms.update import Procedure, Rules, UpdateResult
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.files import Claim, check_directory, check_free, storage_errors
-from scimill.parallel.partition import share
+from scimill.files import Claim, check_directory, storage_errors
 from scimill.parallel.world import Stop, World
-from scimill.store.layout import Field
 
-Duplicates = Literal["keep", "skip", "refuse"]
 READ_ROWS = 8192  # rows that are read at once where all are read
-
-
-@dataclass(frozen=True)
-class Admission:
-    """What is done with structures as they come in.
-
-    Parameters
-    ----------
-    test_fraction : share that is held out as test data for good; a geometry that comes twice falls on one side.
-    seed : of that draw.
-    missing : whether NaN in a label is taken as missing; refused otherwise.
-    duplicates : whether geometries that are there already are kept, skipped or refused.
-
-    """
-
-    test_fraction: float = 0.0
-    seed: int = 1
-    missing: bool = False
-    duplicates: Duplicates = "keep"
-
-
-class Known:
-    """A set that is large and read from files, and the few values that have come since.
-
-    Parameters
-    ----------
-    values : of any one type that sorts.
-
-    """
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        self._old = np.sort(values)
-        self._new: set[Any] = set()
-
-    def find(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether each value is known, or the repetition of one before it."""
-        seen = np.zeros(len(values), dtype=bool)
-        if len(self._old):
-            places = np.minimum(np.searchsorted(self._old, values), len(self._old) - 1)
-            seen = self._old[places] == values
-        if self._new:
-            seen |= np.fromiter((value in self._new for value in values.tolist()), bool, len(values))
-        if len(values) > 1:
-            first = np.unique(values, return_index=True)[1]
-            seen |= ~np.isin(np.arange(len(values)), first)
-        return seen
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Learn values."""
-        self._new.update(values.tolist())
 
 
 class Database:
@@ -132,11 +76,11 @@ class Database:
         self.admission = admission or Admission()
         self._sync = sync
         self._claim: Claim | None = None
-        self._writer: Journalist | None = None
+        self._writer: BatchWriter | None = None
         self._journal: JournalWriter | None = None
         self._snapshot: Snapshot | None = None
-        self._ids: Known | None = None
-        self._hashes: Known | None = None
+        self._ids: SeenValues | None = None
+        self._hashes: SeenValues | None = None
         self._definitions: dict[str, Column] = {}
         if write:
             self.world.on_root(self._begin, create)
@@ -147,7 +91,7 @@ class Database:
     def _begin(self, create: bool) -> None:
         """Take the right to write, make the database where there is none, and remove what a killed writer has left."""
         if not create:
-            Manifest.read(self.path)
+            DatabaseManifest.read(self.path)
         if not self.path.exists():
             check_directory(self.path)
         with storage_errors(self.path, "opening the database"):
@@ -162,15 +106,15 @@ class Database:
             for name in (COMPRESSED, UNCOMPRESSED, REDUCTIONS):
                 (self.path / name).mkdir(exist_ok=True)
         if not (self.path / MANIFEST).exists():
-            Manifest().write(self.path)
-        self._tidy(Manifest.read(self.path))
+            DatabaseManifest().write(self.path)
+        self._tidy(DatabaseManifest.read(self.path))
 
     def _is_unborn(self) -> bool:
         """Whether a directory is empty, or what is left of a database whose making was interrupted."""
         ours = {"lock", MANIFEST + ".part", COMPRESSED, UNCOMPRESSED, REDUCTIONS}
         return {entry.name for entry in self.path.iterdir()} <= ours
 
-    def _tidy(self, manifest: Manifest) -> None:
+    def _tidy(self, manifest: DatabaseManifest) -> None:
         """Remove files that belong to no state: those of an interrupted write, and compressed journals."""
         kept = {name for name, _ in manifest.segments}
         with storage_errors(self.path, "tidying the database"):
@@ -255,7 +199,7 @@ class Database:
             for first in range(0, total, rows):
                 yield group, first, self.snapshot.rows(group, first, first + rows, names)
 
-    def uncompressed(self) -> Iterator[Batch]:
+    def uncompressed(self) -> Iterator[StructureBatch]:
         """Read the structures that are not compressed yet."""
         return self.snapshot.uncompressed()
 
@@ -374,7 +318,7 @@ class Database:
         """
         return self.add_checked(self.batch(species, coordinates, cell=cell, pbc=pbc, uid=uid, test=test, labels=labels))
 
-    def add_checked(self, batch: Batch) -> list[str]:
+    def add_checked(self, batch: StructureBatch) -> list[str]:
         """Add what `batch` has made, and return the ids of the structures that were added."""
         batch = self._admit(batch)
         if batch.rows:
@@ -385,7 +329,8 @@ class Database:
 
     def batch(self, species: ArrayLike | Sequence[str], coordinates: ArrayLike, *, labels: Mapping[str, ArrayLike],
               cell: ArrayLike | None = None, pbc: ArrayLike | None = None,
-              uid: Sequence[str | bytes] | NDArray[Any] = (), test: ArrayLike | None = None) -> Batch:  # fmt: skip
+              uid: Sequence[str | bytes] | NDArray[Any] = (),
+              test: ArrayLike | None = None) -> StructureBatch:  # fmt: skip
         """Check structures as `add_batch` does, without adding them."""
         definitions = KNOWN if labels.keys() <= KNOWN.keys() else self.columns
         for name in labels:
@@ -403,7 +348,7 @@ class Database:
             columns["test"] |= drawn(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
         return made
 
-    def _admit(self, batch: Batch) -> Batch:
+    def _admit(self, batch: StructureBatch) -> StructureBatch:
         """Give ids, and refuse or skip what is there already."""
         kept = self.fresh(batch.columns["geometry_hash"], self.known_hashes)
         if not kept.all():
@@ -412,7 +357,7 @@ class Database:
         self.check_ids(batch.columns["uid"])
         return batch
 
-    def fresh(self, hashes: NDArray[np.uint64], known: "Known | None") -> NDArray[np.bool_]:
+    def fresh(self, hashes: NDArray[np.uint64], known: SeenValues | None) -> NDArray[np.bool_]:
         """Which geometries are to be kept, by the admission's rule for duplicates."""
         if known is None:
             return np.ones(len(hashes), dtype=bool)
@@ -424,18 +369,18 @@ class Database:
         return ~seen
 
     @property
-    def known_hashes(self) -> Known | None:
+    def known_hashes(self) -> SeenValues | None:
         """Hashes of all geometries; None where duplicates are kept."""
         if self.admission.duplicates == "keep":
             return None
         if self._hashes is None:
-            self._hashes = Known(self._every("geometry_hash"))
+            self._hashes = SeenValues(self._every("geometry_hash"))
         return self._hashes
 
     def check_ids(self, ids: NDArray[np.bytes_]) -> None:
         """Refuse ids that are there already, or twice among these."""
         if self._ids is None:
-            self._ids = Known(self._every("uid"))
+            self._ids = SeenValues(self._every("uid"))
         seen = self._ids.find(ids)
         if seen.any():
             raise InputError(
@@ -443,7 +388,7 @@ class Database:
                 remedy="give every structure an id of its own, or none",
             )  # fmt: skip
 
-    def _learn(self, batch: Batch) -> None:
+    def _learn(self, batch: StructureBatch) -> None:
         """Remember what was added."""
         self.total += batch.rows
         assert self._ids is not None
@@ -451,14 +396,14 @@ class Database:
         if self._hashes is not None:
             self._hashes.add(batch.columns["geometry_hash"])
 
-    def _session(self) -> Journalist:
+    def _session(self) -> BatchWriter:
         """Return the journal of this session, begun with the first structure."""
         if self._writer is None:
             self.require_writing()
             folder = self.path / UNCOMPRESSED / f"{self.next_session():06d}"
             folder.mkdir()
             self._journal = JournalWriter(folder / "000000.journal", sync=self._sync)
-            self._writer = Journalist(self._journal)
+            self._writer = BatchWriter(self._journal)
         return self._writer
 
     def require_writing(self) -> None:
@@ -502,40 +447,17 @@ class Database:
         self.require_writing()
         self._end_session()
         self.refresh()
-        plan = _plan(self.snapshot)
+        plan = compression.make_plan(self.snapshot)
         if plan.rows:
-            self._write_segment(plan)
+            compression.write_segment(self.world, self.snapshot, plan, self.columns)
             self.world.on_root(self._commit, plan)
         self.refresh()
         return plan.rows
 
-    def _write_segment(self, plan: "_Plan") -> None:
-        path = self.path / COMPRESSED / plan.name
-        self.world.on_root(check_free, path, sum(f.row_bytes * rows for f, rows in plan.datasets(self.columns)))
-        attributes: dict[str, str | int | float | bool] = {"title": "atomic structures", "sessions_before": plan.first}
-        writer = SegmentWriter(self.world, path, [*plan.datasets(self.columns)], attributes)
-        try:
-            self._fill_segment(writer, plan)
-            writer.finish()
-        except StorageError:
-            writer.abandon()
-            raise
-
-    def _fill_segment(self, writer: SegmentWriter, plan: "_Plan") -> None:
-        """Write this rank's chunks."""
-        for number in share(np.arange(len(plan.chunks)), self.world.rank, self.world.size).tolist():
-            for batch in self.snapshot.read_chunk(plan.chunks[number], plan.names):
-                first = plan.starts[number][batch.group]
-                for name, values in batch.columns.items():
-                    writer.write(f"{batch.group}/{name}", first, values)
-        if self.world.is_root:
-            for group in plan.rows:
-                writer.write(f"{group}/species", 0, composition.species_of(group))
-
-    def _commit(self, plan: "_Plan") -> None:
+    def _commit(self, plan: compression.CompressionPlan) -> None:
         old = self.snapshot.manifest
         users = {name: c for name, c in self.columns.items() if name not in KNOWN}
-        new = Manifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
+        new = DatabaseManifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
         new.write(self.path)
         self._tidy(new)
 
@@ -547,15 +469,14 @@ class Database:
         return Reductions(self.path)
 
     def reduction(self, name: str, iteration: int | None = None) -> Reduction:
-        """Read an iteration of a reduction, the newest if none is given; any old one stays readable.
+        """Read an iteration of a reduction, the newest if none is given; collective. Any old one stays readable.
 
         Raises
         ------
         InputError : no such reduction or iteration.
 
         """
-        with self.world.together():
-            return self.reductions.load(name, iteration, self.snapshot.groups)
+        return self.world.on_root(self.reductions.load, name, iteration, self.snapshot.groups)
 
     def create_reduction(
         self,
@@ -720,9 +641,8 @@ class Database:
         return self.ase_evaluate_unused_data(partial(Ensemble, run), reduction, select=select, stop=stop)
 
     def predictions(self, reduction: str) -> Predictions:
-        """Read what `ase_evaluate_unused_data` has found."""
-        with self.world.together():
-            return evaluate.load(self.snapshot, reduction)[0]
+        """Read what `ase_evaluate_unused_data` has found; collective."""
+        return evaluate.load(self.snapshot, reduction, self.world)
 
     def update_data_reductions(
         self,
@@ -733,7 +653,7 @@ class Database:
         exclude_high_error: float | str | None = None,
         procedure: Procedure = "highest",
         **more: Any,
-    ) -> Updated:
+    ) -> UpdateResult:
         """Add structures to those that a reduction trains on, as a new iteration; collective.
 
         Anomalous structures are excluded first, then some of the others chosen; see `update.Rules` for the parameters
@@ -754,62 +674,3 @@ class Database:
         with self.world.together():
             rules = Rules(fraction, exclude_high_error, procedure, **more)
         return update.update(self.snapshot, reduction, prediction_arrays, true_arrays, rules, self.world)
-
-
-def give_ids(batch: Batch, first: int) -> None:
-    """Give ids to rows that have none: the hash of their geometry and their number from `first` on."""
-    ids = batch.columns["uid"]
-    if batch.rows and not ids[0]:
-        hashes = batch.columns["geometry_hash"].tolist()
-        ids[:] = [f"{value:016x}-{first + row:015d}" for row, value in enumerate(hashes)]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a compression writes.
-
-    Parameters
-    ----------
-    name : of the new segment.
-    first : number of the first session that stays uncompressed.
-    chunks : what is moved.
-    starts : first row of each group of each chunk in the segment.
-    rows : rows of each group.
-    names : columns of each group.
-
-    """
-
-    name: str
-    first: int
-    chunks: list[Chunk]
-    starts: list[dict[str, int]]
-    rows: dict[str, int]
-    names: dict[str, list[str]]
-
-    def datasets(self, columns: Mapping[str, Column]) -> Iterator[tuple[Field, int]]:
-        """Every dataset of the segment with its number of rows."""
-        for group, rows in self.rows.items():
-            atoms = len(composition.species_of(group))
-            yield Field(f"{group}/species", "uint8", "1", "atomic numbers of all rows"), atoms
-            for name in self.names[group]:
-                c = columns[name]
-                yield Field(f"{group}/{name}", c.dtype, c.units, c.long_name, c.row_shape(atoms)), rows
-
-
-def _plan(snapshot: Snapshot) -> _Plan:
-    """Lay out the segment that takes all uncompressed rows."""
-    chunks, starts = list(snapshot.chunks()), []
-    rows: dict[str, int] = {}
-    for chunk in chunks:
-        starts.append({group: rows.get(group, 0) for group in chunk.rows})
-        for group, count in chunk.rows.items():
-            rows[group] = rows.get(group, 0) + count
-    names: dict[str, list[str]] = {group: [] for group in rows}
-    for record in snapshot.records():
-        known = names.get(record.group, [])
-        known += [column.name for column, _, _ in record.columns if column.name not in known]
-    last = sessions(snapshot.folder)[-1:]
-    first = int(last[0].name) + 1 if last else snapshot.manifest.first
-    ordered = {group: [name for name in snapshot.columns if name in names[group]] for group in sorted(rows)}
-    number = len(snapshot.manifest.segments)
-    return _Plan(f"{number:06d}.h5", first, chunks, starts, {group: rows[group] for group in ordered}, ordered)

@@ -184,7 +184,7 @@ def create(
         world.fail(ConfigError("a reduction begins with a fraction, a number or a mask", allowed="one of them"))
     reductions = Reductions(snapshot.folder)
 
-    def make() -> None:
+    def make() -> Reduction:
         if reductions.folder(name).exists() and name in reductions.names():
             raise InputError(f"there is a reduction {name!r}", remedy="name another")
         index = _masked(snapshot, mask) if mask is not None else _drawn(snapshot, fraction, number, seed)
@@ -193,10 +193,10 @@ def create(
         reductions.write(
             name, 0, index, {"parent": -1, "procedure": how, "seed": seed, "n_added": added, "n_excluded": 0}
         )
+        return reductions.load(name, 0, snapshot.groups)
 
     with reductions.held(name, world, create=True):
-        world.on_root(make)
-    return reductions.load(name, 0, snapshot.groups)
+        return world.on_root(make)
 
 
 def _drawn(snapshot: Snapshot, fraction: float | None, number: int | None, seed: int) -> Index:
@@ -233,12 +233,8 @@ def _masked(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
     for group, values in mask.items():
         given = np.asarray(values)
         rows = snapshot.groups.get(group, 0)
-        if (
-            len(given) > rows
-            or given.ndim != 1
-            or given.dtype.kind not in "biu"
-            or (len(given) and given.min() < ANOMALOUS)
-        ):
+        is_index = given.ndim == 1 and given.dtype.kind in "biu" and len(given) <= rows
+        if not is_index or (len(given) and given.min() < ANOMALOUS):
             raise InputError(
                 f"a mask of shape {given.shape} for {rows} rows", where=group,
                 allowed="one whole number from -1 to 127, or truth value, per row",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.atoms.database import batch as batches
-from scimill.atoms.database.batch import Batch, Columns
+from scimill.atoms.database.batch import Columns, StructureBatch
 from scimill.atoms.database.columns import KNOWN, Column
 from scimill.atoms.database.journal import Journal
 from scimill.atoms.database.segments import Segment
@@ -28,7 +28,7 @@ ATTEMPTS = 100  # to read a database while writers compress it
 
 
 @dataclass(frozen=True)
-class Manifest:
+class DatabaseManifest:
     """Which files hold the compressed data, and where the uncompressed data begin.
 
     Parameters
@@ -50,7 +50,7 @@ class Manifest:
             part.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path) -> "DatabaseManifest":
         """Read a database's manifest.
 
         Raises
@@ -99,8 +99,8 @@ class Snapshot:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for _ in range(ATTEMPTS):
-            self.manifest = Manifest.read(folder)
-            if self._open() and Manifest.read(folder) == self.manifest:
+            self.manifest = DatabaseManifest.read(folder)
+            if self._open() and DatabaseManifest.read(folder) == self.manifest:
                 break
             self.close()
         else:
@@ -166,7 +166,7 @@ class Snapshot:
 
     # ---- uncompressed data ----------------------------------------------------------------------------------
 
-    def records(self) -> Iterator[batches.Record]:
+    def records(self) -> Iterator[batches.RecordKind]:
         """Every kind of record of the uncompressed data."""
         for journal in self.journals:
             yield from (batches.record_of(header) for header in journal.index.headers)
@@ -192,7 +192,7 @@ class Snapshot:
                         rows[kind.group] = rows.get(kind.group, 0) + count * kind.rows
                 yield Chunk(number, first, stop, rows)
 
-    def read_chunk(self, chunk: "Chunk", names: Mapping[str, Sequence[str]] | None = None) -> list[Batch]:
+    def read_chunk(self, chunk: "Chunk", names: Mapping[str, Sequence[str]] | None = None) -> list[StructureBatch]:
         """Read the rows of a chunk, one batch per group, in their order.
 
         Parameters
@@ -214,9 +214,9 @@ class Snapshot:
         for kind, record in records.items():
             where = np.flatnonzero(kinds == kind)
             batches.scatter(out[record.group], starts[where], record, journal.bodies(where + chunk.first))
-        return [Batch(group, columns, self.columns) for group, columns in out.items()]
+        return [StructureBatch(group, columns, self.columns) for group, columns in out.items()]
 
-    def uncompressed(self) -> Iterator[Batch]:
+    def uncompressed(self) -> Iterator[StructureBatch]:
         """All uncompressed rows, in the order in which they came within each group."""
         for chunk in self.chunks():
             yield from self.read_chunk(chunk)
@@ -232,7 +232,7 @@ class Chunk:
     rows: Mapping[str, int]
 
 
-def _starts(kinds: NDArray[np.int64], records: Mapping[int, batches.Record]) -> NDArray[np.int64]:
+def _starts(kinds: NDArray[np.int64], records: Mapping[int, batches.RecordKind]) -> NDArray[np.int64]:
     """First row of each record among the rows of its group, shape (records,)."""
     starts = np.zeros(len(kinds), dtype=np.int64)
     for group in {record.group for record in records.values()}:

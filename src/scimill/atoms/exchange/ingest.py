@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.atoms.database.batch import Batch, Journalist, empty
-from scimill.atoms.database.database import Database, give_ids
+from scimill.atoms.database.admission import give_ids
+from scimill.atoms.database.batch import BatchWriter, StructureBatch, empty
+from scimill.atoms.database.database import Database
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.database.snapshot import UNCOMPRESSED
 from scimill.atoms.exchange import sources
@@ -24,7 +25,7 @@ from scimill.parallel.world import Stop
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What an import has done: structures added, duplicates skipped, properties that no column took."""
 
     added: int
@@ -39,7 +40,7 @@ def import_files(
     *,
     piece_rows: int = 4096,
     stop: Stop | None = None,
-) -> Imported:
+) -> ImportResult:
     """Import files into a database, all of them or nothing; collective.
 
     Parameters
@@ -80,18 +81,13 @@ def add_files(database: Database, files: Sequence[Path], properties: Properties)
                     yield from database.add_checked(batch.part(slice(row, row + 1)))
 
 
-def _checked(database: Database, rows: sources.Rows, piece: Piece, number: int) -> Batch:
+def _checked(database: Database, rows: sources.SourceStructures, piece: Piece, number: int) -> StructureBatch:
     """Check structures of a piece; a refusal says which they are."""
     try:
         return database.batch(
-            rows.species,
-            rows.coordinates,
-            cell=rows.cell,
-            pbc=rows.pbc,
-            uid=rows.uid,
-            test=rows.test,
+            rows.species, rows.coordinates, cell=rows.cell, pbc=rows.pbc, uid=rows.uid, test=rows.test,
             labels=rows.labels,
-        )
+        )  # fmt: skip
     except ScimillError as error:
         place = f"group {piece.place}" if isinstance(piece.place, str) else f"structure {piece.first + number}"
         error.where = f"{piece.path}, {place}: {error.where}"
@@ -110,7 +106,7 @@ class _Import:
         self._firsts = database.rows() + np.cumsum([0, *(p.stop - p.first for p in self._pieces)])
         self._contents: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
 
-    def run(self, stop: Stop | None) -> Imported:
+    def run(self, stop: Stop | None) -> ImportResult:
         with storage_errors(self._part, "importing"):
             self._world.on_root(self._part.mkdir)
         progress = Progress(len(self._pieces), unit="pieces", what="import", enabled=self._world.is_root)
@@ -132,7 +128,7 @@ class _Import:
         self._world.on_root(self._commit, added)
         self._database.added()
         ignored = {name for names in self._world.gather_all(self._properties.ignored) for name in names}
-        return Imported(added, int(sum(len(rows) for rows in kept)) - added, tuple(sorted(ignored)))
+        return ImportResult(added, int(sum(len(rows) for rows in kept)) - added, tuple(sorted(ignored)))
 
     def _end(self, stop: Stop | None) -> None:
         """Leave if one rank was asked to."""
@@ -141,13 +137,13 @@ class _Import:
             self._world.fail(Stopped(f"stopped by {reason}; nothing was imported", remedy="run the same command again"))
 
     def _write(self, number: int, kept: NDArray[np.bool_] | None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Write the journal of a piece, of the kept rows if told; return all ids and hashes."""
+        """Write the journal of a piece, of the kept rows if given; return all ids and hashes."""
         path = self._part / f"{number:06d}.journal"
         path.unlink(missing_ok=True)
         batches = list(self._batches(self._pieces[number], int(self._firsts[number])))
         with storage_errors(path, "importing"):
             journal = JournalWriter(path)
-            begin, writer = 0, Journalist(journal)
+            begin, writer = 0, BatchWriter(journal)
             for batch in batches:
                 rows = slice(None) if kept is None else kept[begin : begin + batch.rows]
                 begin += batch.rows
@@ -156,9 +152,9 @@ class _Import:
             journal.close()
         return tuple(_joined(batch.columns[name] for batch in batches) for name in ("uid", "geometry_hash"))  # type: ignore[return-value]
 
-    def _batches(self, piece: Piece, first: int) -> list[Batch]:
+    def _batches(self, piece: Piece, first: int) -> list[StructureBatch]:
         """Read a piece: one batch per group."""
-        groups: dict[str, list[Batch]] = {}
+        groups: dict[str, list[StructureBatch]] = {}
         for row, rows in enumerate(sources.read(piece, self._properties)):
             batch = _checked(self._database, rows, piece, row)
             give_ids(batch, first)
@@ -191,18 +187,20 @@ def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(list(parts))
 
 
-def merged(parts: Sequence[Batch]) -> Batch:
+def merged(parts: Sequence[StructureBatch]) -> StructureBatch:
     """Join batches of one group; a column that a batch lacks is missing in its rows."""
     first = parts[0]
     if all(part.columns.keys() == first.columns.keys() for part in parts):
-        return Batch(first.group, {n: _joined(p.columns[n] for p in parts) for n in first.columns}, first.definitions)
+        return StructureBatch(
+            first.group, {n: _joined(p.columns[n] for p in parts) for n in first.columns}, first.definitions
+        )
     names = {name: None for part in parts for name in part.columns}
     atoms = len(species_of(first.group))
     definitions = {name: column for part in parts for name, column in part.definitions.items()}
 
-    def values(part: Batch, name: str) -> NDArray[Any]:
+    def values(part: StructureBatch, name: str) -> NDArray[Any]:
         found = part.columns.get(name)
         return empty(definitions[name], part.rows, atoms) if found is None else found
 
     filled = {name: _joined(values(part, name) for part in parts) for name in names}
-    return Batch(first.group, filled, definitions)
+    return StructureBatch(first.group, filled, definitions)

@@ -1,7 +1,7 @@
 """ASE, with each rank for itself.
 
 Where mpi4py is loaded ASE takes all ranks for its own: its readers broadcast what rank 0 has read, and its databases
-write on rank 0 only. Here every rank reads, writes and evaluates its own part; so ASE is told that there is but one.
+write on rank 0 only. Here every rank reads, writes and evaluates its own part; so ASE gets a world of one rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,7 @@ from ase.calculators.calculator import Calculator, all_changes, get_calculator_c
 from ase.calculators.emt import EMT  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 
-__all__ = [
-    "Calculator",
-    "all_changes",
-    "ase",
-    "builtin_calculator",
-    "connect",
-    "emt_labels",
-    "fcc_crystal",
-    "labelled",
-    "read_frames",
-    "to_atoms",
-    "write_frames",
-]
+__all__ = ["Calculator", "all_changes", "ase"]  # of ASE's, for others to import from here
 
 GEOMETRY = ("coordinates", "cell", "pbc", "permutation")
 RESULTS = ("energy", "forces", "stress", "charges", "magmoms", "dipole")

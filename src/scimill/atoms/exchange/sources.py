@@ -20,7 +20,7 @@ SPECIES = "species"
 STRUCTURE = (SPECIES, "coordinates", "cell", "pbc", "test", "path", "permutation", *PAIR)
 """Names that are no labels in ALF's and NumPy's files."""
 ASE_RESULTS = ("free_energy", "energies", "stresses", "magmom")
-"""What ASE's calculators tell beside the columns of the database; left out without a word."""
+"""What ASE's calculators compute beside the columns of the database; left out without a report."""
 ASE_ARRAYS = ("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges")
 
 
@@ -35,7 +35,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceStructures:
     """Structures of one stoichiometry as a source gives them; arguments of `Database.batch`."""
 
     species: Any
@@ -61,7 +61,7 @@ def pieces(path: Path, rows: int) -> Iterator[Piece]:
         yield from _format(path)[0](path, rows)
 
 
-def read(piece: Piece, properties: Properties) -> Iterator[Rows]:
+def read(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
     """Read the structures of a piece in their order.
 
     Raises
@@ -84,7 +84,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"cannot be read: {type(error).__name__}: {error}", where=str(path)) from None
 
 
-def _format(path: Path) -> tuple[Callable[[Path, int], Iterator[Piece]], Callable[[Piece, Properties], Iterator[Rows]]]:
+def _format(
+    path: Path,
+) -> tuple[Callable[[Path, int], Iterator[Piece]], Callable[[Piece, Properties], Iterator[SourceStructures]]]:
     if path.is_dir():
         return (_npy_pieces, _read_npy)
     found = FORMATS.get(path.suffix.lower())
@@ -120,7 +122,7 @@ def _xyz_pieces(path: Path, rows: int) -> Iterator[Piece]:
             yield Piece(path, first, frame, (begin, file.tell()))
 
 
-def _read_xyz(piece: Piece, properties: Properties) -> Iterator[Rows]:
+def _read_xyz(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
     from scimill.atoms.exchange.serial_ase import read_frames
 
     begin, end = piece.place
@@ -137,7 +139,7 @@ def _read_xyz(piece: Piece, properties: Properties) -> Iterator[Rows]:
         raise InputError(f"frame {frame}: {reason}", where=str(piece.path)) from None
 
 
-def from_atoms(atoms: Any, properties: Properties, uid: str = "") -> Rows:
+def from_atoms(atoms: Any, properties: Properties, uid: str = "") -> SourceStructures:
     """Take one of ASE's ``Atoms``: its calculator's results, and of ``info`` and ``arrays`` what has a column."""
     values = dict(atoms.calc.results) if atoms.calc else {}
     values |= {name: value for name, value in atoms.arrays.items() if name not in ASE_ARRAYS}
@@ -149,7 +151,7 @@ def from_atoms(atoms: Any, properties: Properties, uid: str = "") -> Rows:
         if name not in properties.by_name:
             values.pop(name, None)
     cell = np.asarray(atoms.cell) if atoms.cell.rank else None
-    return Rows(
+    return SourceStructures(
         atoms.numbers,
         properties.lengths("coordinates", atoms.positions)[None],
         None if cell is None else properties.lengths("cell", cell)[None],
@@ -172,7 +174,7 @@ def _ase_pieces(path: Path, rows: int) -> Iterator[Piece]:
         yield Piece(path, first, min(first + rows, len(ids)), ids[first : first + rows])
 
 
-def _read_ase(piece: Piece, properties: Properties) -> Iterator[Rows]:
+def _read_ase(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
     from scimill.atoms.exchange.serial_ase import connect
 
     with connect(piece.path) as connection:
@@ -209,7 +211,7 @@ def _checked_rows(file: Segment, group: str) -> int:
     return count
 
 
-def _read_h5(piece: Piece, properties: Properties) -> Iterator[Rows]:
+def _read_h5(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
     with contextlib.closing(Segment(piece.path)) as file:
         group = piece.place
         wanted = [name for name in file.names(group) if name != SPECIES]
@@ -221,7 +223,7 @@ def _read_h5(piece: Piece, properties: Properties) -> Iterator[Rows]:
     yield from _by_species(arrays, properties)
 
 
-def _by_species(arrays: Mapping[str, NDArray[Any]], properties: Properties) -> Iterator[Rows]:
+def _by_species(arrays: Mapping[str, NDArray[Any]], properties: Properties) -> Iterator[SourceStructures]:
     """Divide rows by their species; padding atoms have number 0."""
     species = arrays[SPECIES]
     if species.dtype.kind == "O":
@@ -239,13 +241,13 @@ def _rows_of(
     species: NDArray[Any],
     real: NDArray[np.bool_],
     properties: Properties,
-) -> Rows:
+) -> SourceStructures:
     padded = {name: array[rows] for name, array in arrays.items()}
     atomic = {found.column.name for found in properties.by_name.values() if found.column.of == "atomic"}
     labels = properties.labels({name: array for name, array in padded.items() if name not in STRUCTURE}, lead=len(rows))
     ids = next((padded[name] for name in PAIR if name in padded), ())
     cell = padded.get("cell")
-    return Rows(
+    return SourceStructures(
         species,
         properties.lengths("coordinates", padded["coordinates"])[:, real],
         None if cell is None else properties.lengths("cell", cell),
@@ -306,7 +308,7 @@ def _npy_pieces(path: Path, rows: int) -> Iterator[Piece]:
         yield Piece(path, first, min(first + rows, count))
 
 
-def _read_npy(piece: Piece, properties: Properties) -> Iterator[Rows]:
+def _read_npy(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
     arrays = _npy_arrays(piece.path)
     yield from _by_species({n: np.asarray(a[piece.first : piece.stop]) for n, a in arrays.items()}, properties)
 

@@ -31,10 +31,7 @@ def _hashed(numbers: NDArray[np.integer]) -> Words:
 
 
 def geometry_hash(
-    species: NDArray[np.integer],
-    coordinates: NDArray[np.float64],
-    cell: NDArray[np.float64],
-    pbc: NDArray[np.uint8],
+    species: NDArray[np.integer], coordinates: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.uint8]
 ) -> Words:
     """Hash of species (atoms,), coordinates (rows, atoms, 3) and cell (rows, 3, 3) in Å, rounded, and pbc.
 

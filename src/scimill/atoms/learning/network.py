@@ -26,7 +26,7 @@ FIELDS = ("species", "coordinates", "cell", "pbc", "energy", "forces")
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class PotentialSpec:
     """All that a potential is made from, but its weights."""
 
     elements: tuple[int, ...]
@@ -50,7 +50,7 @@ class Spec:
         return {"campaign": CAMPAIGN.name, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls, values: Mapping[str, Any]) -> "PotentialSpec":
         """Read back what `to_dict` wrote."""
         known: dict[str, Any] = {field.name: values[field.name] for field in dataclasses.fields(cls)}
         lists = {name: tuple(known[name]) for name in ("elements", "energies", "hidden")}
@@ -64,7 +64,7 @@ class Potential(nn.Module):
     numbers: Tensor
     energies: Tensor
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: PotentialSpec) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("centres", torch.linspace(NEAREST, spec.cutoff, spec.radial))
@@ -127,7 +127,7 @@ class PotentialTask:
 
     terms: tuple[str, ...] = ("energy", "forces")
 
-    def __init__(self, spec: Spec, seed: int, counts: list[int]) -> None:
+    def __init__(self, spec: PotentialSpec, seed: int, counts: list[int]) -> None:
         torch.manual_seed(seed)
         self.model = Potential(spec)
         self.network = spec.to_dict()

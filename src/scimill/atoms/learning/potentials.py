@@ -15,7 +15,7 @@ from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange.serial_ase import Calculator, all_changes
 from scimill.atoms.kernels import scores
 from scimill.atoms.kernels.composition import species_of
-from scimill.atoms.learning.network import Potential, Spec, checksum, predict
+from scimill.atoms.learning.network import Potential, PotentialSpec, checksum, predict
 from scimill.errors import InputError
 from scimill.parallel.partition import share
 from scimill.parallel.world import World
@@ -42,7 +42,7 @@ def load_ensemble(run: Path, members: Sequence[int] | None = None) -> list[Poten
 
 def _load(file: Path) -> Potential:
     _, content = read_model(file, CAMPAIGN.name)
-    model = Potential(Spec.from_dict(content["network"]))
+    model = Potential(PotentialSpec.from_dict(content["network"]))
     model.load_state_dict(content["state"])
     return model.double().eval()
 

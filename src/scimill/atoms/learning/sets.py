@@ -15,7 +15,7 @@ from scimill.atoms.database.reductions import RowsOf
 from scimill.atoms.kernels import windows
 from scimill.atoms.kernels.composition import species_of
 from scimill.atoms.kernels.geometry import id_hash
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.config import replaced
 from scimill.errors import ConfigError, InputError
 
@@ -58,7 +58,7 @@ class Sets:
                 )
 
 
-def choose(config: TrainConfig, database: Database) -> tuple[TrainConfig, Sets]:
+def choose(config: AtomsTrainConfig, database: Database) -> tuple[AtomsTrainConfig, Sets]:
     """Choose what members train on; return the configuration too, with the reduction that the caches are made of.
 
     Raises
@@ -83,7 +83,7 @@ def _roles(order: NDArray[np.int64], cut: Cut, member: int) -> NDArray[np.uint8]
     return np.select([trains, validates], [np.uint8(TRAINS), np.uint8(VALIDATES)], np.uint8(NOTHING))
 
 
-def _cached(config: TrainConfig, database: Database, folder: Path) -> tuple[TrainConfig, Sets]:
+def _cached(config: AtomsTrainConfig, database: Database, folder: Path) -> tuple[AtomsTrainConfig, Sets]:
     about, members = caches.read_index(folder, database.snapshot)
     if config.reduction not in (None, about["reduction"]) or config.iteration not in (None, about["iteration"]):
         made_of = f"reduction {about['reduction']}, iteration {about['iteration']}"

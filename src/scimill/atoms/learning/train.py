@@ -13,9 +13,9 @@ from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.database import Database
 from scimill.atoms.kernels.composition import element_counts
 from scimill.atoms.kernels.neighbours import most, neighbours
-from scimill.atoms.learning.network import FIELDS, PotentialTask, Spec
+from scimill.atoms.learning.network import FIELDS, PotentialSpec, PotentialTask
 from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
@@ -36,7 +36,7 @@ def member_folder(run: Path, member: int) -> Path:
     return run / f"member-{member}"
 
 
-def train_ensemble(config: TrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
+def train_ensemble(config: AtomsTrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
     """Train all members; collective. Return how many were trained now.
 
     The ranks are divided into teams, as many as there are members if there are enough ranks. A team trains its members
@@ -63,7 +63,7 @@ def train_ensemble(config: TrainConfig, database: Database, directory: RunDirect
 
 
 def _train_members(
-    config: TrainConfig, store: Path, directory: RunDirectory, ranks: Ranks, world: World, mine: range
+    config: AtomsTrainConfig, store: Path, directory: RunDirectory, ranks: Ranks, world: World, mine: range
 ) -> int:
     """Train this team's members; return how many all teams have trained."""
     trained, is_left = 0, False
@@ -93,7 +93,7 @@ def _make_folders(folder: Path, members: int) -> None:
             member_folder(folder, member).mkdir(parents=True, exist_ok=True)
 
 
-def write_structures(config: TrainConfig, rows: Columns, output: Output, world: World) -> None:
+def write_structures(config: AtomsTrainConfig, rows: Columns, output: Output, world: World) -> None:
     """Write the store that is trained on; collective."""
     atoms = rows["species"].shape[1]
     fields = (
@@ -124,12 +124,12 @@ class MemberTask(PotentialTask):
 
     """
 
-    def __init__(self, split: Split, spec: Spec, seed: int, counts: list[int]) -> None:
+    def __init__(self, split: Split, spec: PotentialSpec, seed: int, counts: list[int]) -> None:
         super().__init__(spec, seed, counts)
         self.split = split
 
 
-def task_maker(config: TrainConfig, member: int) -> Callable[[Reader], MemberTask]:
+def task_maker(config: AtomsTrainConfig, member: int) -> Callable[[Reader], MemberTask]:
     """Return what makes the task of a member from the store."""
 
     def make(reader: Reader) -> MemberTask:
@@ -152,11 +152,11 @@ def read_structures(reader: Reader) -> Columns:
     return {name: np.concatenate([reader.rows(block, name) for block in blocks]) for name in FIELDS}
 
 
-def make_spec(config: TrainConfig, rows: Columns) -> Spec:
+def make_spec(config: AtomsTrainConfig, rows: Columns) -> PotentialSpec:
     """What a potential is made from, of the data that it is trained on."""
     elements = np.unique(rows["species"][rows["species"] > 0])
     counts = np.array([element_counts(species, elements) for species in rows["species"]])
-    return Spec(
+    return PotentialSpec(
         tuple(elements.tolist()),
         tuple(atomic_energies(counts, rows["energy"]).tolist()),
         config.cutoff,

@@ -122,8 +122,8 @@ def averages(points: Sequence[Point], name: str) -> tuple[list[float], list[floa
     return trained, [float(np.mean(e)) for e in errors], [float(np.std(e)) for e in errors]
 
 
-def table(points: Sequence[Point]) -> str:
-    """Write the errors for people, one line per kind and iteration."""
+def describe_points(points: Sequence[Point]) -> str:
+    """Describe the errors, one line per kind and iteration."""
     lines = [f"{'reduction':12} {'iteration':>9} {'trained':>8} {'meV/atom':>12} {'meV/Å':>12}"]
     for kind in sorted({point.kind for point in points}):
         mine = [point for point in points if point.kind == kind]

@@ -17,7 +17,7 @@ SMALLEST = 8  # pixels, sides of an image below which it is none
 LARGEST = 1 << 14
 
 
-class Damaged(Exception):
+class UnreadableFile(Exception):
     """A file cannot be read; its text says why."""
 
 
@@ -41,9 +41,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Damaged(error.strerror or "cannot be read") from None
+        raise UnreadableFile(error.strerror or "cannot be read") from None
     if not content:
-        raise Damaged("the file is empty")
+        raise UnreadableFile("the file is empty")
     return content
 
 
@@ -58,7 +58,7 @@ def check_rgb(content: bytes) -> tuple[int, int]:
     image = _decode(content, (0, 0), smallest=True)
     rows, columns = jpg_shape(content)
     if min(image.shape[:2]) < 1 or rows < SMALLEST:
-        raise Damaged("the image is too small")
+        raise UnreadableFile("the image is too small")
     return rows, optical_columns(rows, columns)
 
 
@@ -67,7 +67,7 @@ def jpg_shape(content: bytes) -> tuple[int, int]:
     try:
         rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
     except ValueError as error:
-        raise Damaged(f"no JPG: {_words(error)}") from None
+        raise UnreadableFile(f"no JPG: {_words(error)}") from None
     return int(rows), int(columns)
 
 
@@ -83,7 +83,7 @@ def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -
             content, min_height=least[0], min_width=least[1], min_factor=factor
         )
     except ValueError as error:
-        raise Damaged(f"a damaged JPG: {_words(error)}") from None
+        raise UnreadableFile(f"a damaged JPG: {_words(error)}") from None
     return image
 
 
@@ -139,9 +139,9 @@ def read_thermal(content: bytes) -> Thermal:
     values = np.empty(shape, dtype=np.float64)
     problem, row = celsius.parse(np.frombuffer(body, dtype=np.uint8), values)
     if problem == celsius.SHORT and not _lines_left(body, row):
-        raise Damaged(f"{row} rows, but its header says {shape[0]}")
+        raise UnreadableFile(f"{row} rows, but its header says {shape[0]}")
     if problem:
-        raise Damaged(f"{celsius.PROBLEMS[problem]}, in row {row + 1}")
+        raise UnreadableFile(f"{celsius.PROBLEMS[problem]}, in row {row + 1}")
     return Thermal(values, celsius.counts(values))
 
 
@@ -164,7 +164,7 @@ def _split(content: bytes) -> tuple[dict[str, str], bytes]:
             return header, rest
         header[key.strip().lower()] = value.strip()
         rest = after
-    raise Damaged("no temperatures after its header")
+    raise UnreadableFile("no temperatures after its header")
 
 
 def _shape(header: dict[str, str], body: bytes) -> tuple[int, int]:
@@ -174,5 +174,5 @@ def _shape(header: dict[str, str], body: bytes) -> tuple[int, int]:
         rows = len(body.rstrip().split(b"\n"))
         columns = len(body.partition(b"\n")[0].rstrip(b"; \r").split(b";"))
     if not (SMALLEST <= rows <= LARGEST and SMALLEST <= columns <= LARGEST):
-        raise Damaged(f"no thermal image: {rows} rows of {columns} values")
+        raise UnreadableFile(f"no thermal image: {rows} rows of {columns} values")
     return rows, columns

@@ -1,4 +1,4 @@
-"""Finding a campaign's files: below a folder, in the layout of a training set, or in saved metadata."""
+"""Finding a deployment's files: below a folder, in the layout of a training set, or in saved metadata."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ KINDS = (DAMAGED, ORPHAN, DUPLICATE, MISSING, UNKNOWN, IGNORED)
 """What may become of a file that is in no pair, the worst first."""
 
 
-class File(NamedTuple):
+class ImageFile(NamedTuple):
     """An image of a node."""
 
     path: Path
@@ -28,7 +28,7 @@ class File(NamedTuple):
     frame: Frame
 
 
-class Finding(NamedTuple):
+class FileFinding(NamedTuple):
     """Why a file is in no pair."""
 
     file: Path
@@ -37,10 +37,10 @@ class Finding(NamedTuple):
     detail: str
 
 
-Found = Iterator[File | Finding]
+Found = Iterator[ImageFile | FileFinding]
 
 
-def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[File | Finding]:
+def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[ImageFile | FileFinding]:
     """Find all files, and what is no image of a known node.
 
     Parameters
@@ -70,11 +70,11 @@ def _tree(folder: Path, nodes: Nodes) -> Found:
     for path in files_below(folder):
         frame = names.read(path.name)
         if isinstance(frame, str):
-            yield Finding(path, IGNORED, frame)
+            yield FileFinding(path, IGNORED, frame)
             continue
         parts = path.relative_to(folder).parts[-2::-1]
         vsn = next((known for part in (*parts, folder.name) if (known := nodes.vsn(part))), None)
-        yield File(path, vsn, frame) if vsn else Finding(path, UNKNOWN, _who(parts))
+        yield ImageFile(path, vsn, frame) if vsn else FileFinding(path, UNKNOWN, _who(parts))
 
 
 def _who(parts: tuple[str, ...]) -> str:
@@ -97,9 +97,9 @@ def _training(base: Path, nodes: Nodes) -> Found:
         paths = _named_by(text, base)
         used |= {path.resolve() for path in paths}
         if not paths:
-            yield Finding(text, DAMAGED, "a pair is two lines: a JPG and a CSV")
+            yield FileFinding(text, DAMAGED, "a pair is two lines: a JPG and a CSV")
         elif vsn is None:
-            yield Finding(text, UNKNOWN, f"{text.parent.name} is not in the table of nodes")
+            yield FileFinding(text, UNKNOWN, f"{text.parent.name} is not in the table of nodes")
         else:
             yield from _named_pair(text, paths, vsn)
     for folder in ("rgb", "thermal"):
@@ -108,7 +108,7 @@ def _training(base: Path, nodes: Nodes) -> Found:
                 frame = names.read(path.name)
                 is_image = isinstance(frame, Frame)
                 detail = "no file in pairs/ names it" if is_image else str(frame)
-                yield Finding(path, ORPHAN if is_image else IGNORED, detail)
+                yield FileFinding(path, ORPHAN if is_image else IGNORED, detail)
 
 
 def _named_by(text: Path, base: Path) -> list[Path]:
@@ -132,19 +132,19 @@ def _named_pair(text: Path, paths: list[Path], vsn: str) -> Found:
     times = {frame.time for frame in frames if isinstance(frame, Frame)}
     for path, frame in zip(paths, frames, strict=True):
         if not path.is_file():
-            yield Finding(path, MISSING, f"{text.name} names it")
+            yield FileFinding(path, MISSING, f"{text.name} names it")
         elif isinstance(frame, str):
-            yield Finding(path, IGNORED, frame)
+            yield FileFinding(path, IGNORED, frame)
         elif len(times) > 1:
-            yield Finding(path, DAMAGED, f"{text.name} pairs files of different times")
+            yield FileFinding(path, DAMAGED, f"{text.name} pairs files of different times")
         else:
-            yield File(path, vsn, frame)
+            yield ImageFile(path, vsn, frame)
 
 
 # ---- metadata ---------------------------------------------------------------------------------------------------
 
 
-class Record(NamedTuple):
+class UploadRecord(NamedTuple):
     """A row of the archive's answer to a query."""
 
     time: int
@@ -162,17 +162,17 @@ def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
         frame = names.read(tail.name)
         vsn = nodes.vsn(record.node)
         if isinstance(frame, str):
-            yield Finding(path or below / tail.name, IGNORED, frame)
+            yield FileFinding(path or below / tail.name, IGNORED, frame)
         elif vsn is None:
-            yield Finding(path or below / tail.name, UNKNOWN, f"{record.node} is not in the table of nodes")
+            yield FileFinding(path or below / tail.name, UNKNOWN, f"{record.node} is not in the table of nodes")
         elif path is None:
-            yield Finding(below / tail.name, MISSING, "the metadata names it")
+            yield FileFinding(below / tail.name, MISSING, "the metadata names it")
         else:
             position = frame.position or (int(record.position) if record.position.isdecimal() else names.NOWHERE)
-            yield File(path, vsn, frame._replace(time=record.time, position=position))
+            yield ImageFile(path, vsn, frame._replace(time=record.time, position=position))
 
 
-def read_metadata(source: Path) -> list[Record]:
+def read_metadata(source: Path) -> list[UploadRecord]:
     """Uploads that saved metadata name: NDJSON as the archive answers, or the CSV of the client's table.
 
     Raises
@@ -204,6 +204,6 @@ def _flat(record: dict[str, object]) -> dict[str, str]:
     }
 
 
-def _record(row: dict[str, str]) -> Record:
+def _record(row: dict[str, str]) -> UploadRecord:
     node = row.get("meta.vsn") or row["meta.node"]
-    return Record(read_time(row["timestamp"]), row["value"], node, row.get("meta.position") or "")
+    return UploadRecord(read_time(row["timestamp"]), row["value"], node, row.get("meta.position") or "")

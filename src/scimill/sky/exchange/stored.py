@@ -19,7 +19,7 @@ from scimill.store.reader import Reader
 QUALITY = 95  # of exported JPG files
 TEXT_BYTES = 6.5  # per temperature, for the check of free space
 
-Rows = dict[str, NDArray[Any]]
+PairRows = dict[str, NDArray[Any]]
 
 
 def open_pairs(path: Path) -> Reader:
@@ -36,7 +36,7 @@ def open_pairs(path: Path) -> Reader:
     return reader
 
 
-def read_rows(reader: Reader, wanted: NDArray[np.int64]) -> Rows:
+def read_rows(reader: Reader, wanted: NDArray[np.int64]) -> PairRows:
     """All fields of some rows, in their order."""
     block_rows = reader.layout.block_rows
     parts = []

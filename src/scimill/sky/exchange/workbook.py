@@ -1,4 +1,4 @@
-"""The result of pairing as an Excel workbook: a summary, the pairs, and every file that is in none."""
+"""The result of pairing as an Excel workbook: a count_files, the pairs, and every file that is in none."""
 
 import dataclasses
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from openpyxl import Workbook
 
 from scimill.files import replacing
-from scimill.sky.exchange.discover import Finding
+from scimill.sky.exchange.discover import FileFinding
 from scimill.sky.exchange.index import COLUMNS
 from scimill.sky.exchange.nodes import write_time
-from scimill.sky.pair import Pairing, summary
+from scimill.sky.pair import Pairing, count_files
 
 MOST_ROWS = 1_000_000  # a sheet holds 1 048 576
 
@@ -19,12 +19,12 @@ def write_workbook(pairing: Pairing, path: Path) -> None:
     book = Workbook(write_only=True)
     overview = book.create_sheet("summary")
     overview.append(["kind", "number"])
-    for row in summary(pairing):
+    for row in count_files(pairing):
         overview.append(list(row))
     if max(len(pairing.pairs), len(pairing.findings)) > MOST_ROWS:
         overview.append([f"only the first {MOST_ROWS:,} rows are in the other sheets"])
     findings = book.create_sheet("files in no pair")
-    findings.append(list(Finding._fields))
+    findings.append(list(FileFinding._fields))
     for finding in pairing.findings[:MOST_ROWS]:
         findings.append([str(finding.file), finding.kind, finding.detail])
     pairs = book.create_sheet("pairs")

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
 
-THERMAL_SHAPE = (252, 336)  # rows, columns
-OPTICAL_SHAPE = (2048, 3072)
 HALF_WIDTH = 0.41421356  # tangent of half of the thermal camera's 45 degrees
 HALF_HEIGHT = HALF_WIDTH * 252 / 336
 # The alignment of a W02D camera that was published with a burn scene: x 685 to 2627, y 215 to 1808 of 3072 x 2048.

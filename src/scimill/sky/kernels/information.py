@@ -1,6 +1,6 @@
 """Mutual information of two images of one scene, and the box of one in the other at which it is largest.
 
-Viola and Wells 1997 (doi:10.1023/A:1007958904918): images of different cameras need not look alike, only tell of each
+Viola and Wells 1997 (doi:10.1023/A:1007958904918): images of different cameras need not look alike, only predict each
 other. Values are replaced by their ranks, so that no camera's scale matters.
 """
 

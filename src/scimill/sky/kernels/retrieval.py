@@ -1,7 +1,7 @@
-"""Whether embeddings of two cameras tell of each other, and of the sky: recall, neighbours, ridge regression, rank.
+"""How well embeddings of two cameras predict each other and the sky: recall, neighbours, ridge regression, rank.
 
-Recall of a pair among many is the measure that tells a good pair of networks from two that agree on nothing: networks
-trained on shuffled pairs have features of full rank too.
+Recall of a pair among many separates a good pair of networks from two that agree on nothing: networks trained on
+shuffled pairs have features of full rank too.
 """
 
 from typing import Any, NamedTuple

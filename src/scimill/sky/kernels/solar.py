@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 NANOSECONDS_PER_DAY = 86_400 * 10**9
 J2000 = 10_957.5  # days from 1970-01-01 to 2000-01-01 12:00
-SUNRISE = -0.833  # degrees, with refraction and the radius of the sun
 
 
 def elevation(time: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:

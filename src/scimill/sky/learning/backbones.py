@@ -53,7 +53,7 @@ def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Conv
     return layer
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block of two 3 x 3 convolutions, or of a bottleneck.
 
     Parameters
@@ -103,7 +103,7 @@ class ResNet(nn.Module):
             inside = width * 2**stage
             for number in range(count):
                 stride = 2 if stage and not number else 1
-                stages.append(Block(before, inside, stride, bottleneck=bottleneck))
+                stages.append(ResidualBlock(before, inside, stride, bottleneck=bottleneck))
                 before = inside * (EXPANSION if bottleneck else 1)
         self.body = nn.Sequential(*stem, *stages)
         self.features = before
@@ -114,7 +114,7 @@ class ResNet(nn.Module):
         return features
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """A transformer's layer, normalised before attention and before the hidden layer.
 
     Parameters
@@ -154,7 +154,7 @@ class Transformer(nn.Module):
     def __init__(self, width: int, heads: int, depth: int, channels: int, patch: int) -> None:
         super().__init__()
         self.embed = nn.Conv2d(channels, width, patch, patch)
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.features = width
 

@@ -158,16 +158,16 @@ def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
     return found
 
 
-def report(path: Path, truth: Path | None, folder: Path | None) -> str:
-    """Judge, write the files where a folder is given, and say what was found; see `evaluate` and `write`."""
+def describe_evaluation(path: Path, truth: Path | None, folder: Path | None) -> str:
+    """Judge, write the files if a folder is given, and describe the result; see `evaluate` and `write`."""
     found = evaluate(path, truth)
     if folder:
         write(found, folder)
-    return table(found)
+    return describe_judgements(found)
 
 
-def table(found: list[Judgement]) -> str:
-    """What was found, one block of lines per set."""
+def describe_judgements(found: list[Judgement]) -> str:
+    """Describe what was found, one paragraph per set."""
     lines = []
     for j in found:
         lines.append(f"{j.name}: {j.pairs:,} pairs, chance R@1 {1 / j.pairs:.4f}")

@@ -10,7 +10,7 @@ from scimill.sky.learning.network import SkyNetwork, load_network
 from scimill.training.checkpoint import read_model
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """Trained branches, what their file says of where they come from, and a checksum of the file."""
 
     model: SkyNetwork
@@ -18,7 +18,7 @@ class Trained(NamedTuple):
     identity: str
 
 
-def load_model(path: Path) -> Trained:
+def load_model(path: Path) -> TrainedModel:
     """Read trained branches from a run directory, of which the best model is taken, or a model's file.
 
     Raises
@@ -28,4 +28,4 @@ def load_model(path: Path) -> Trained:
     """
     file, content = read_model(path, CAMPAIGN.name)
     identity = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return Trained(load_network(content["network"], content["state"]), content, identity)
+    return TrainedModel(load_network(content["network"], content["state"]), content, identity)

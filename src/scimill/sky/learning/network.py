@@ -52,7 +52,7 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class BranchesSpec:
     """All that the networks are made from, but their weights."""
 
     rgb_backbone: str
@@ -74,7 +74,7 @@ class Spec:
         return {"campaign": CAMPAIGN.name, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls, values: Mapping[str, Any]) -> "BranchesSpec":
         """Read back what `to_dict` wrote."""
         known: dict[str, Any] = {field.name: values[field.name] for field in dataclasses.fields(cls)}
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
@@ -120,7 +120,7 @@ class SkyNetwork(nn.Module):
 
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: BranchesSpec) -> None:
         super().__init__()
         self.spec = spec
         self.rgb = Branch(
@@ -149,7 +149,7 @@ class SkyTask:
     span = 1
 
     def __init__(
-        self, spec: Spec, seed: int, weights: Weights, augmentation: Augmentation, counts: Sequence[int],
+        self, spec: BranchesSpec, seed: int, weights: Weights, augmentation: Augmentation, counts: Sequence[int],
         groups: Sequence[int], held_out: Sequence[str],
     ) -> None:  # fmt: skip
         torch.manual_seed(seed)
@@ -205,7 +205,7 @@ def images_of(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Te
     return colours, torch.from_numpy(degrees(thermal))[:, None]
 
 
-def plain(rgb: Tensor, thermal: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
+def plain(rgb: Tensor, thermal: Tensor, spec: BranchesSpec) -> tuple[Tensor, Tensor]:
     """Images as the backbones are given them: from stored ones, or those that `SkyTask.augment` has made."""
     colours = rgb.float() / WHITE if rgb.dtype == torch.uint8 else rgb
     return resized(colours, spec.rgb_shape), resized(thermal, spec.thermal_shape)
@@ -286,7 +286,7 @@ def _normal(like: Tensor, stream: np.random.Generator) -> Tensor:
 
 def load_network(values: Mapping[str, Any], state: Mapping[str, Any]) -> SkyNetwork:
     """Make a trained network again from what a model's file holds."""
-    model = SkyNetwork(Spec.from_dict(values))
+    model = SkyNetwork(BranchesSpec.from_dict(values))
     model.load_state_dict(dict(state))
     return model.eval()
 

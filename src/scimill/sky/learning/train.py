@@ -9,9 +9,9 @@ from scimill.errors import ConfigError, InputError
 from scimill.parallel.report import say
 from scimill.parallel.world import World
 from scimill.sky import fields
-from scimill.sky.learning.network import Augmentation, SkyTask, Spec
+from scimill.sky.learning.network import Augmentation, BranchesSpec, SkyTask
 from scimill.sky.learning.vicreg import Weights, noise_floor
-from scimill.sky.params import TrainConfig
+from scimill.sky.params import SkyTrainConfig
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
@@ -19,7 +19,7 @@ from scimill.training.run import train
 NANOSECONDS = 10**9  # per second
 
 
-def train_network(config: TrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
+def train_network(config: SkyTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
     """Train on a store of pairs; see `scimill.training.run.train`."""
     if world.is_root:
         floor = config.covariance * noise_floor(config.batch_size, config.projector[-1])
@@ -27,7 +27,7 @@ def train_network(config: TrainConfig, store: Path, directory: RunDirectory, wor
     return train(lambda reader: make_task(config, reader), store, directory, config, world)
 
 
-def make_task(config: TrainConfig, reader: Reader) -> SkyTask:
+def make_task(config: SkyTrainConfig, reader: Reader) -> SkyTask:
     """Make what is trained on a store; the same on all ranks.
 
     Raises
@@ -74,11 +74,11 @@ def time_groups(reader: Reader, seconds: float) -> list[int]:
     return [(first - firsts[0]) // round(seconds * NANOSECONDS) for first in firsts]
 
 
-def make_spec(config: TrainConfig, reader: Reader) -> Spec:
+def make_spec(config: SkyTrainConfig, reader: Reader) -> BranchesSpec:
     """What the networks are made from: sizes that are not given are those of the store."""
     stored = {name: fields.field(reader.layout, name).shape for name in ("rgb", "thermal")}
     moments = fields.thermal_moments(reader)
-    return Spec(
+    return BranchesSpec(
         rgb_backbone=config.rgb_backbone,
         thermal_backbone=config.thermal_backbone,
         rgb_width=config.rgb_width,

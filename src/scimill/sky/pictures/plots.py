@@ -10,7 +10,7 @@ from scimill.errors import InputError
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.sky import fields
 from scimill.sky.exchange.nodes import write_time
-from scimill.sky.exchange.stored import Rows, open_pairs, read_rows, spread
+from scimill.sky.exchange.stored import PairRows, open_pairs, read_rows, spread
 from scimill.sky.kernels import celsius
 
 SHEET = (5, 4)  # rows and columns of pairs
@@ -40,7 +40,7 @@ def plot_store(store: Path, folder: Path) -> Path:
     return folder / "pairs.png"
 
 
-def draw_sheet(rows: Rows, title: str) -> Figure:
+def draw_sheet(rows: PairRows, title: str) -> Figure:
     """Make the figure; all thermal images have one scale of colours."""
     figure = Figure(SIZE)
     grid = figure.subplots(*SHEET, squeeze=False)
@@ -61,7 +61,7 @@ def draw_sheet(rows: Rows, title: str) -> Figure:
     return figure
 
 
-def _caption(rows: Rows, number: int) -> str:
+def _caption(rows: PairRows, number: int) -> str:
     """Node, pointing, time and the sun's elevation of a pair."""
     date = write_time(int(rows["time"][number]))[:16].replace("T", " ")
     place = f"{rows['node'][number].decode()} {rows['pointing'][number].decode()}".strip()

@@ -19,17 +19,17 @@ from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
 from scimill.atoms.kernels.composition import species_of
 from scimill.atoms.kernels.neighbours import most, neighbours, padded
-from scimill.atoms.learning.network import Potential, Spec, predict
+from scimill.atoms.learning.network import Potential, PotentialSpec, predict
 from scimill.atoms.learning.potentials import Ensemble, EnsembleCalculator, evaluate_cache, load_ensemble, members_of
 from scimill.atoms.learning.train import train_ensemble
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.atoms.pictures import plots
 from scimill.config import Layer, build
 from scimill.errors import InputError
 from scimill.parallel.world import World
 from scimill.training.directory import RunDirectory, verify_run
 
-SPEC = Spec((13, 29), (-1.0, 2.0), 4.0, 6, (8, 8), 99, 0.01, 0.1)
+SPEC = PotentialSpec((13, 29), (-1.0, 2.0), 4.0, 6, (8, 8), 99, 0.01, 0.1)
 
 
 @settings(deadline=None, max_examples=30)
@@ -122,7 +122,7 @@ def filled(tmp_path_factory):
 
 def config(**values):
     small = {"reduction": "r", "members": 2, "epochs": 6, "radial": 8, "hidden": [8], "log_steps": 1}
-    return build(TrainConfig, [Layer("test", {**small, **values})])
+    return build(AtomsTrainConfig, [Layer("test", {**small, **values})])
 
 
 def fit(filled, folder, **more):
@@ -284,7 +284,7 @@ def test_a_learning_curve_is_drawn_of_the_errors_on_test_data(run, filled, tmp_p
     assert (point.kind, point.iteration, point.trained) == ("r", 0, 24)
     points = [point, dataclasses.replace(point, forces=3 * point.forces)]
     assert plots.averages(points, "forces")[1:] == ([pytest.approx(2 * point.forces)], [pytest.approx(point.forces)])
-    assert plots.table(points).splitlines()[1].split()[:3] == ["r", "0", "24"]
+    assert plots.describe_points(points).splitlines()[1].split()[:3] == ["r", "0", "24"]
     path = plots.plot_learning(points, tmp_path / "pictures")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

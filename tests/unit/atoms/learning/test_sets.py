@@ -15,7 +15,7 @@ from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
 from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, Sets, choose, in_blocks
 from scimill.atoms.learning.train import DATA, train_ensemble
-from scimill.atoms.params import TrainConfig
+from scimill.atoms.params import AtomsTrainConfig
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import World
@@ -49,7 +49,7 @@ def database(filled):
 
 def config(**values):
     small = {"reduction": "r", "members": 3, "epochs": 1, "radial": 4, "hidden": [4], "batch_size": 4}
-    return build(TrainConfig, [Layer("test", {**small, **values})])
+    return build(AtomsTrainConfig, [Layer("test", {**small, **values})])
 
 
 def labels(database, rows):

@@ -17,7 +17,7 @@ from scimill.sky.exchange.index import read_index, write_index
 from scimill.sky.kernels import retrieval
 from scimill.sky.learning import embed, evaluate, models, network, train
 from scimill.sky.pair import pair
-from scimill.sky.params import EmbedConfig, PairConfig, PrepareConfig, SceneConfig, TrainConfig
+from scimill.sky.params import EmbedConfig, PairConfig, PrepareConfig, SceneConfig, SkyTrainConfig
 from scimill.sky.scene import make_scene
 from scimill.store.output import Output
 from scimill.store.reader import Reader
@@ -80,7 +80,7 @@ def test_effective_rank_has_the_published_values():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign, its store, and a run that has hardly begun."""
+    """A deployment, its store, and a run that has hardly begun."""
     folder = tmp_path_factory.mktemp("run")
     small = {"frames": 48, "rgb_height": 32, "thermal_height": 12, "field_size": 128, "interval": 3600}
     make_scene(build(SceneConfig, [Layer("test", small)]), Output(folder / "c"), world())
@@ -94,7 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rgb_width": 4, "thermal_width": 4, "projector": (16, 8), "batch_size": 16, "epochs": 1, "time_block": "1h",
         "test_share": 0.4, "held_out_nodes": "W02D", "threads": 1,
     }  # fmt: skip
-    config = build(TrainConfig, [read_preset("scimill.sky/presets/train", "small"), Layer("test", layer)])
+    config = build(SkyTrainConfig, [read_preset("scimill.sky/presets/train", "small"), Layer("test", layer)])
     assert train.train_network(config, folder / "s.h5", RunDirectory(folder / "run"), world())
     return folder
 
@@ -148,7 +148,7 @@ def test_sets_that_training_has_not_seen_are_judged(run, tmp_path):
     paths = evaluate.write(found, tmp_path / "pictures")
     assert [entry["set"] for entry in json.loads(paths[0].read_text())] == [j.name for j in found]
     assert paths[1].stat().st_size > 10_000
-    assert "times chance" in evaluate.table(found)
+    assert "times chance" in evaluate.describe_judgements(found)
 
 
 def test_labels_are_those_of_the_pairs(run, tmp_path):

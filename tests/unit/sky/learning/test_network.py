@@ -12,12 +12,12 @@ from torch.nn import functional
 from scimill.config import Layer, build, read_preset
 from scimill.errors import ConfigError
 from scimill.sky.learning import network, train
-from scimill.sky.learning.network import Augmentation, SkyTask, Spec
+from scimill.sky.learning.network import Augmentation, BranchesSpec, SkyTask
 from scimill.sky.learning.vicreg import Weights
-from scimill.sky.params import TrainConfig
+from scimill.sky.params import SkyTrainConfig
 from scimill.training.engine import Collective, Sequences
 
-SPEC = Spec("resnet10", "vit-micro", 4, 4, 8, 8, (16, 8), (24, 32), (16, 24), -10.0, 20.0)
+SPEC = BranchesSpec("resnet10", "vit-micro", 4, 4, 8, 8, (16, 8), (24, 32), (16, 24), -10.0, 20.0)
 NOTHING = Augmentation((1.0, 1.0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 GEOMETRY = dataclasses.replace(NOTHING, crop=(0.3, 0.9), rotation=15.0, flip=0.5, vertical_flip=0.5)
 
@@ -152,7 +152,7 @@ def test_networks_are_made_again_from_a_models_file():
 
 @pytest.mark.parametrize("preset", ["small", "published"])
 def test_presets_are_configurations(preset):
-    config = build(TrainConfig, [read_preset("scimill.sky/presets/train", preset)])
+    config = build(SkyTrainConfig, [read_preset("scimill.sky/presets/train", preset)])
     assert config.projector[0] in (256, 8192)
 
 
@@ -168,4 +168,4 @@ def test_images_that_are_no_whole_patches_are_refused():
 @pytest.mark.parametrize("values", [{"crop": (0.5, 1.5)}, {"time_block": "0s"}, {"rgb_shape": (32,)}])
 def test_wrong_parameters_are_refused(values):
     with pytest.raises(ConfigError):
-        build(TrainConfig, [Layer("test", values)])
+        build(SkyTrainConfig, [Layer("test", values)])
