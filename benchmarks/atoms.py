@@ -21,7 +21,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from h5py import Dataset, File
 
-from scimill.atoms import Database, evaluate
+from scimill.atoms import evaluate
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange.serial_ase import connect
 from scimill.atoms.learning.potentials import evaluate_cache, members_of
 from scimill.atoms.learning.train import train_ensemble

@@ -13,8 +13,8 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from scimill.atoms import Database
 from scimill.atoms.database.admission import Admission
+from scimill.atoms.database.database import Database
 from scimill.atoms.demo import write_demo
 from scimill.atoms.exchange.ingest import import_files
 from scimill.atoms.exchange.properties import Properties

@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange import serial_ase  # noqa: F401  (lest ASE take the loaded mpi4py for a world of ranks)
 
 

@@ -147,9 +147,14 @@ def describe_plan(output: "Output", layout: "Layout", rows: Mapping[str, str]) -
         check_absent(output)
     check_space(output.path, layout)
     size = human(layout.data_bytes - layout.table_bytes)
-    lines = {"output": str(output.path), **rows, "blocks": f"{layout.blocks:,} of {layout.block_rows:,} rows",
-             "size": size, "free": free_text(output.path.parent)}  # fmt: skip
-    return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
+    lines = {"output": str(output.path), "blocks": f"{layout.blocks:,} of {layout.block_rows:,} rows", "size": size,
+             **rows, "free": free_text(output.path.parent)}  # fmt: skip
+    return describe_rows(lines)
+
+
+def describe_rows(rows: Mapping[str, str]) -> str:
+    """Write rows of a name and a text, one below the other."""
+    return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
 
 
 def distribution_of(name: str) -> importlib.metadata.Distribution | None:

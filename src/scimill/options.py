@@ -206,16 +206,15 @@ def fill_output(
     Parameters
     ----------
     output, content : the place, and what it holds in words.
-    plan : describes what filling it would do; called on rank 0.
+    plan : describes what filling it would do; collective.
     fill : fills it; returns False where it was complete already. Collective.
     dry_run : whether only to print the plan.
 
     """
-    ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(plan))
+        click.echo(plan())
         return
-    if not fill() and ranks.is_root:
+    if not fill() and world().is_root:
         say(f"{output.path} was complete already")
     click.echo(f"{output.path}: {content}")
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from atoms_data import contents, fill, metals, opened
 from faults.dying import killed, lines
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange.ingest import import_files
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase

@@ -10,7 +10,7 @@ import pytest
 from atoms_data import contents, opened
 from faults.conftest import Mount
 from mpi import scimill, succeed
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.errors import StorageError
 
 ROWS, ATOMS = 3000, 28  # some 2.5 MB

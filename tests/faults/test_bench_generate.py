@@ -218,7 +218,7 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     assert direct.lay_down(ramfs / "file", content.size) is False
     assert (ramfs / "file").stat().st_size == content.size
     assert direct.open_pages(ramfs / "file") is None
-    file = direct.File(ramfs / "file", direct=True)
+    file = direct.AlignedFile(ramfs / "file", direct=True)
     file.write(content, 0)
     file.close()
     assert (ramfs / "file").read_bytes() == content.tobytes()
@@ -311,7 +311,7 @@ def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> N
     buffer = direct.aligned(2**16)
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
     direct.lay_down(tmp_path / "file", 50_001)
-    file = direct.File(tmp_path / "file", direct=True)
+    file = direct.AlignedFile(tmp_path / "file", direct=True)
     file.write(buffer[: 8 * 4096], 0)
     file.write(buffer[8 * 4096 : 50_001], 8 * 4096)
     file.close()

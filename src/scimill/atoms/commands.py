@@ -18,7 +18,7 @@ from scimill.atoms.params import (
 )
 from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
-from scimill.options import ConfigHelp, Group, configured, training
+from scimill.options import Group, configured, path_argument, training
 from scimill.parallel.report import say
 from scimill.parallel.world import Stop, world
 from scimill.training.commands import trials
@@ -50,7 +50,7 @@ def _report_ignored(names: tuple[str, ...]) -> None:
         say(f"properties that are not taken: {', '.join(names)}; --properties gives them columns")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @DATABASE
 @FILES
 @configured(AddConfig, positional="files")
@@ -78,7 +78,7 @@ def add(config: AddConfig, database: Path) -> None:
     click.echo(f"{database}: {added:,} structures added, {total:,} in all")
 
 
-@atoms.command(name="import", cls=ConfigHelp)
+@atoms.command(name="import")
 @DATABASE
 @FILES
 @click.option("--dry-run", is_flag=True, help="Count the structures and write nothing.")
@@ -121,7 +121,7 @@ def compress(database: Path) -> None:
     click.echo(f"{database}: {sum(moved.values()):,} structures compressed, {groups:,} stoichiometries in all")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @DATABASE
 @click.argument("name")
 @configured(ReduceConfig)
@@ -138,9 +138,9 @@ def reduce(config: ReduceConfig, database: Path, name: str) -> None:
     click.echo(f"{database}: reduction {name}, iteration 0: {made.attributes['n_added']:,} structures")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @DATABASE
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("output")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete.")
 @configured(CacheConfig)
 def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) -> None:
@@ -160,9 +160,9 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
     click.echo(f"{output}: {len(made)} members, the first with {sizes}")
 
 
-@atoms.command(name="export-data", cls=ConfigHelp)
+@atoms.command(name="export-data")
 @DATABASE
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("output")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(ExportConfig)
 def export_data(config: ExportConfig, database: Path, output: Path, overwrite: bool) -> None:
@@ -181,7 +181,7 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
     click.echo(f"{output}: {count:,} structures")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @click.option("--resume", is_flag=True, expose_value=False,
               help="As it always does: go on with what an earlier run has evaluated.")  # fmt: skip
 @DATABASE
@@ -209,7 +209,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
         say(f"the calculator failed with {found.failed:,} structures; the first said: {found.messages[0]}")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @DATABASE
 @click.argument("name")
 @configured(UpdateConfig)
@@ -227,7 +227,7 @@ def update(config: UpdateConfig, database: Path, name: str) -> None:
     click.echo(f"{database}: reduction {name}, iteration {done.iteration}: {changes}")
 
 
-@atoms.command(cls=ConfigHelp)
+@atoms.command()
 @DATABASE
 @training
 @configured(AtomsTrainConfig)
@@ -252,7 +252,7 @@ atoms.add_command(trials)
 
 
 @atoms.command()
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("output")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Structures.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random numbers.")
 def demo(output: Path, count: int, seed: int) -> None:

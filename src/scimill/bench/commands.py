@@ -1,5 +1,6 @@
 """The commands ``scimill bench …``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import click
 from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SimilarityConfig, SizeConfig, TraceConfig
 from scimill.config import preset_names
 from scimill.errors import StorageError
-from scimill.options import ConfigHelp, Group, configured, generating
+from scimill.options import Group, configured, fill_output, generating, path_argument
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 
@@ -23,7 +24,7 @@ def bench() -> None:
     """Datasets for storage benchmarks, and the similarity of two of them, or of two I/O traces."""
 
 
-@bench.command(cls=ConfigHelp)
+@bench.command()
 @click.argument("workload", metavar="imseg|bert|dlrm")
 @generating
 @configured(BenchGenerateConfig, presets="scimill.bench/presets", positional="workload")
@@ -35,15 +36,12 @@ def generate(config: BenchGenerateConfig, output: "Output", dry_run: bool) -> No
     from scimill.bench import generate as campaign
 
     ranks = world()
-    if dry_run:
-        click.echo(campaign.dry_run(config, output, ranks))
-        return
-    if not campaign.generate(config, output, ranks) and ranks.is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {config.workload}")
+    plan = partial(campaign.describe_generation, config, output, ranks)
+    fill = partial(campaign.generate, config, output, ranks)
+    fill_output(output, config.workload, plan, fill, dry_run=dry_run)
 
 
-@bench.command(cls=ConfigHelp)
+@bench.command()
 @click.argument("workload", metavar="imseg|bert|dlrm")
 @configured(SizeConfig, presets="scimill.bench/presets", positional="workload")
 def size(config: SizeConfig) -> None:
@@ -54,7 +52,7 @@ def size(config: SizeConfig) -> None:
 
 
 @bench.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@path_argument("folder", metavar="DIR")
 def verify(folder: Path) -> None:
     """Check every byte of the data set DIR against its manifest. Runs on any number of ranks."""
     from scimill.bench.dataset import verify as checker
@@ -70,9 +68,9 @@ def verify(folder: Path) -> None:
     click.echo(f"{folder}: sound; {report.manifest.size:,} bytes in {files:,} files")
 
 
-@bench.command(cls=ConfigHelp)
+@bench.command()
 @click.argument("workload", metavar="imseg|bert|dlrm")
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@path_argument("source", metavar="INPUT")
 @generating
 @configured(ScaleConfig, positional="workload")
 def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) -> None:
@@ -94,9 +92,9 @@ def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) ->
     click.echo(f"{output.path}: {done or config.workload}")
 
 
-@bench.command(cls=ConfigHelp)
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@bench.command()
+@path_argument("a")
+@path_argument("b")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw both to this .png.")
 @configured(SimilarityConfig)
 def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> None:
@@ -110,8 +108,8 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
     click.echo(world().on_root(compare.describe_similarity, config, a, b, picture))
 
 
-@bench.command(cls=ConfigHelp)
-@click.argument("output", type=click.Path(path_type=Path))
+@bench.command()
+@path_argument("output")
 @click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(TraceConfig)
@@ -127,7 +125,7 @@ def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: 
 
 
 @bench.command()
-@click.argument("source", metavar="DATA", type=click.Path(path_type=Path))
+@path_argument("source", metavar="DATA")
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True,
               help="Directory for the PNG files.")  # fmt: skip
 @click.option("--preset", type=click.Choice(preset_names("scimill.bench/presets")),

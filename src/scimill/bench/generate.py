@@ -12,11 +12,12 @@ from scimill.bench.dataset.ledger import PendingWrite
 from scimill.bench.dataset.plan import MARGIN, DatasetPlan, work_buffer
 from scimill.bench.formats import catalogue
 from scimill.bench.params import BenchGenerateConfig, PlanConfig, format_of
-from scimill.files import check_directory, free_text
+from scimill.campaign import describe_plan, describe_rows
+from scimill.files import free_text
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.blocks import run_blocks
-from scimill.store.output import Output, check_absent, check_space
+from scimill.store.output import Output, check_absent
 
 if TYPE_CHECKING:
     from scimill.bench.formats.hdf5.write import StorePlan
@@ -78,20 +79,19 @@ def make_plan(config: PlanConfig, request: int, world: World) -> "DatasetPlan | 
     return catalogue.make_plan(config, request, world)
 
 
-def dry_run(config: BenchGenerateConfig, output: Output, world: World) -> str:
-    """Say what generating would do; the output's place and space are checked too. Collective."""
+def describe_generation(config: BenchGenerateConfig, output: Output, world: World) -> str:
+    """Say what generating would do, for ``--dry-run``, after checking the output's place and space; collective."""
     with world.together():
         planned = make_plan(config, config.size, world)
-    return world.on_root(_plan_text, config, output, planned)
+    return world.on_root(_describe_generation, config, output, planned)
 
 
-def _plan_text(config: BenchGenerateConfig, output: Output, planned: "DatasetPlan | StorePlan") -> str:
-    if isinstance(planned, DatasetPlan):
-        check_output(output, planned)
-    else:
-        _check_store(output, planned)
-    free = free_text(output.path.parent)
-    return describe_rows({"output": str(output.path), **describe_plan(config, planned), "free": free})
+def _describe_generation(config: BenchGenerateConfig, output: Output, planned: "DatasetPlan | StorePlan") -> str:
+    rows = describe_content(config, planned)
+    if not isinstance(planned, DatasetPlan):
+        return describe_plan(output, planned.layout, rows)
+    check_output(output, planned)
+    return describe_rows({"output": str(output.path), **rows, "free": free_text(output.path.parent)})
 
 
 def check_output(output: Output, planned: DatasetPlan, *, takes_space: bool = True) -> None:
@@ -103,14 +103,7 @@ def check_output(output: Output, planned: DatasetPlan, *, takes_space: bool = Tr
         directory.check_space(output.part, planned)
 
 
-def _check_store(output: Output, planned: "StorePlan") -> None:
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, planned.layout)
-
-
-def describe_plan(config: PlanConfig, planned: "DatasetPlan | StorePlan") -> dict[str, str]:
+def describe_content(config: PlanConfig, planned: "DatasetPlan | StorePlan") -> dict[str, str]:
     """Describe the content and sizes of a plan."""
     rows = {
         "workload": f"{config.workload}, {format_of(config)}, seed {config.seed}",
@@ -123,8 +116,3 @@ def describe_plan(config: PlanConfig, planned: "DatasetPlan | StorePlan") -> dic
     shown = names if len(names) <= 3 else [*names[:2], "…", names[-1]]
     rows["files"] = f"{len(names):,}: {', '.join(shown)}"
     return rows | {"blocks": f"{planned.blocks:,} of {human(planned.block_size)}"}
-
-
-def describe_rows(rows: dict[str, str]) -> str:
-    """Format rows of a name and a text."""
-    return "\n".join(f"{name:<10}{text}" for name, text in rows.items())

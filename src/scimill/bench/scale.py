@@ -15,9 +15,10 @@ from scimill.bench.dataset.plan import DatasetPlan
 from scimill.bench.formats import catalogue
 from scimill.bench.formats.imseg_npy.read import CaseFiles
 from scimill.bench.formats.source import ScannedDataset
-from scimill.bench.generate import check_output, describe_rows
+from scimill.bench.generate import check_output
 from scimill.bench.kernels.scaling import Picks
 from scimill.bench.params import ScaleConfig, block_size_of
+from scimill.campaign import describe_rows
 from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, check_free
 from scimill.parallel.world import Stop, World

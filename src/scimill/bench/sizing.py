@@ -4,8 +4,9 @@ import math
 
 from scimill.bench.dataset.plan import DatasetPlan
 from scimill.bench.formats.hdf5.write import StorePlan
-from scimill.bench.generate import describe_plan, describe_rows, make_plan
+from scimill.bench.generate import describe_content, make_plan
 from scimill.bench.params import SizeConfig, format_of
+from scimill.campaign import describe_rows
 from scimill.parallel.report import human
 from scimill.parallel.world import World
 
@@ -48,7 +49,7 @@ def describe_size(config: SizeConfig, world: World) -> str:
         f"{human(memory)} for {config.memory_factor:g} x memory",
     ]
     return describe_rows({
-        **describe_plan(config, planned),
+        **describe_content(config, planned),
         "rules": "; ".join(rules),
         "make it": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
     })  # fmt: skip

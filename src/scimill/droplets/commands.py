@@ -9,8 +9,7 @@ import click
 from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
-from scimill.options import ConfigHelp, Group, configured, generating, training
-from scimill.parallel.report import say
+from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 
@@ -24,7 +23,7 @@ def droplets() -> None:
     """Random Lagrangian cloud droplets, their radius and temperature integrated exactly."""
 
 
-@droplets.command(cls=ConfigHelp)
+@droplets.command()
 @generating
 @click.option(
     "--weird", "workbook", type=click.Path(path_type=Path), help="Also write the weird droplets to this .xlsx."
@@ -43,18 +42,17 @@ def generate(
     from scimill.droplets.exchange import workbook as book
 
     ranks = world()
-    if dry_run:
-        click.echo(ranks.on_root(campaign.describe_generation, config, output))
-        return
     if workbook:
         ranks.on_root(check_workbook, workbook, book.FLAG)
-    _report(campaign.generate(config, output, ranks), output, f"{config.count:,} droplets")
-    if workbook:
+    plan = partial(world().on_root, campaign.describe_generation, config, output)
+    fill = partial(campaign.generate, config, output, ranks)
+    fill_output(output, f"{config.count:,} droplets", plan, fill, dry_run=dry_run)
+    if workbook and not dry_run:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
         click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} of each class")
 
 
-@droplets.command(name="import-data", cls=ConfigHelp)
+@droplets.command(name="import-data")
 @click.argument("files", nargs=-1, type=click.Path())
 @generating
 @configured(DropletsImportConfig, positional="files")
@@ -64,21 +62,13 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
 
     ranks = world()
     count = ranks.on_root(records.count_all, config)
-    if dry_run:
-        click.echo(f"{output.path}: {count:,} records of {len(config.files)} files")
-        return
-    _report(records.import_files(config, output, ranks), output, f"{count:,} records")
+    plan = partial(world().on_root, records.describe_import, config, output, count)
+    fill = partial(records.import_files, config, output, ranks)
+    fill_output(output, f"{count:,} records", plan, fill, dry_run=dry_run)
 
 
-def _report(is_new: bool, output: "Output", content: str) -> None:
-    """Report what was made."""
-    if not is_new and world().is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {content}")
-
-
-@droplets.command(cls=ConfigHelp)
-@click.argument("store", type=click.Path(path_type=Path))
+@droplets.command()
+@path_argument("store")
 @training
 @configured(DropletsTrainConfig, presets="scimill.droplets/presets/train")
 def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -88,15 +78,12 @@ def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -
     """
     from scimill.droplets.learning.train import train_network
 
-    is_new = train_network(config, store, directory, world())
-    if not is_new and world().is_root:
-        say(f"{directory.path} was finished already")
-    click.echo(f"{directory.path}: model.pt, metrics.csv")
+    report_run(directory, is_new=train_network(config, store, directory, world()))
 
 
 @droplets.command(name="export-data")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("store")
+@path_argument("output")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def export_data(store: Path, output: Path, overwrite: bool) -> None:
     """Write the sample of STORE to OUTPUT as headerless 9 x float32 records."""
@@ -108,8 +95,8 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 
 @droplets.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@path_argument("model")
+@path_argument("store")
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write score.json and error maps there.")
 def score(model: Path, store: Path, folder: Path | None) -> None:
     """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
@@ -119,8 +106,8 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 
 
 @droplets.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("model")
+@path_argument("output")
 @click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
               help="Kind of the file.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
@@ -142,7 +129,7 @@ droplets.add_command(trials)
 
 
 @droplets.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@path_argument("source")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
 def plot(source: Path, folder: Path | None) -> None:
@@ -163,7 +150,7 @@ def _draw(source: Path, folder: Path | None) -> list[Path]:
     return plot_store(source, folder)
 
 
-@droplets.command(cls=ConfigHelp)
+@droplets.command()
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw it to this .png.")
 @configured(SolveConfig)
 def solve(config: SolveConfig, picture: Path | None) -> None:

@@ -12,7 +12,7 @@ from scimill.jobs import machine as machines_
 from scimill.jobs.render import Command
 from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
-from scimill.options import ConfigHelp, Group, configured, layered, trial_folder
+from scimill.options import Group, configured, layered, trial_folder
 
 if TYPE_CHECKING:  # commands import these themselves where they need them, so that the others start faster
     from scimill.jobs.chain import Chain, Step
@@ -42,7 +42,7 @@ def machines() -> None:
         click.echo(f"{name:<16} {machine.scheduler:<8} {machine.launcher:<14} {nodes:<32} {machine.description}")
 
 
-@jobs.command(cls=ConfigHelp)
+@jobs.command()
 @COMMAND
 @MACHINE
 @configured(Resources)
@@ -55,7 +55,7 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
     click.echo(write_script(config, machine, read_command(command, config)), nl=False)
 
 
-@jobs.command(cls=ConfigHelp)
+@jobs.command()
 @COMMAND
 @MACHINE
 @click.option("--dry-run", is_flag=True, help="Check everything and print the script or the plan; submit nothing.")
@@ -100,7 +100,7 @@ def _submit_chain(name: str, layers: list[Layer], machine: machines_.Machine, dr
         click.echo(f"{plan.step.name:<16} {' '.join(queued.get(plan.step.name, [plan.state]))}")
 
 
-@jobs.command(cls=ConfigHelp)
+@jobs.command()
 @CHAIN
 @click.option("--machine", "machine_name", default="local", show_default=True, metavar="NAME|FILE",
               help="A machine without a scheduler.")  # fmt: skip

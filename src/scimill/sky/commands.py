@@ -1,5 +1,6 @@
 """The commands ``scimill sky …``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import click
 
 from scimill.errors import ConfigError
 from scimill.files import check_target, check_workbook
-from scimill.options import ConfigHelp, Group, configured, generating, training
+from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
 from scimill.parallel.report import say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, SkyTrainConfig
@@ -23,7 +24,7 @@ def sky() -> None:
     """Pairs of colour and thermal images of Sage nodes, and networks that learn to agree on them."""
 
 
-@sky.command(cls=ConfigHelp)
+@sky.command()
 @generating
 @configured(SceneConfig)
 def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
@@ -41,8 +42,8 @@ def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
     click.echo(f"{output.path}: {count:,} frames of {config.nodes} nodes; nodes.csv, truth.csv, sage_meta/")
 
 
-@sky.command(cls=ConfigHelp)
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@sky.command()
+@path_argument("source", metavar="INPUT")
 @click.option("--nodes", "nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
 @click.option("--output", "index", type=click.Path(path_type=Path), required=True, help="The index of pairs, CSV.")
 @click.option("--files", "folder", type=click.Path(path_type=Path),
@@ -73,8 +74,8 @@ def pair(
     click.echo(pairing.describe_pairing(result))
 
 
-@sky.command(cls=ConfigHelp)
-@click.argument("index", type=click.Path(path_type=Path))
+@sky.command()
+@path_argument("index")
 @click.option("--nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The table of nodes with boxes, CSV.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing table.")
@@ -93,8 +94,8 @@ def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite
     click.echo(aligning.describe_boxes(found))
 
 
-@sky.command(cls=ConfigHelp)
-@click.argument("index", type=click.Path(path_type=Path))
+@sky.command()
+@path_argument("index")
 @generating
 @click.option("--nodes", type=click.Path(path_type=Path), help="The table of nodes with the boxes of their cameras.")
 @configured(PrepareConfig)
@@ -115,8 +116,8 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
     click.echo(f"{output.path}: " + ranks.on_root(preparing.describe_pairs, output.path))
 
 
-@sky.command(cls=ConfigHelp)
-@click.argument("store", type=click.Path(path_type=Path))
+@sky.command()
+@path_argument("store")
 @training
 @configured(SkyTrainConfig, presets="scimill.sky/presets/train")
 def train(config: SkyTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -126,34 +127,28 @@ def train(config: SkyTrainConfig, store: Path, directory: "RunDirectory") -> Non
     """
     from scimill.sky.learning.train import train_network
 
-    is_new = train_network(config, store, directory, world())
-    if not is_new and world().is_root:
-        say(f"{directory.path} was finished already")
-    click.echo(f"{directory.path}: model.pt, metrics.csv")
+    report_run(directory, is_new=train_network(config, store, directory, world()))
 
 
 sky.add_command(trials)
 
 
-@sky.command(cls=ConfigHelp)
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@sky.command()
+@path_argument("model")
+@path_argument("store")
 @generating
 @configured(EmbedConfig)
 def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_run: bool) -> None:
     """Write features and embeddings of the pairs of STORE by MODEL, a run directory or its model.pt, to OUTPUT."""
     from scimill.sky.learning import embed as embedding
 
-    if dry_run:
-        click.echo(world().on_root(embedding.describe_embedding, model, store, output))
-        return
-    if not embedding.embed_store(config, model, store, output, world()) and world().is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: features and embeddings of both cameras")
+    plan = partial(world().on_root, embedding.describe_embedding, model, store, output)
+    fill = partial(embedding.embed_store, config, model, store, output, world())
+    fill_output(output, "features and embeddings of both cameras", plan, fill, dry_run=dry_run)
 
 
 @sky.command()
-@click.argument("embeddings", type=click.Path(path_type=Path))
+@path_argument("embeddings")
 @click.option("--truth", type=click.Path(path_type=Path), help="CSV of labels by timestamp and vsn, for probes.")
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write evaluation.json and .png there.")
 def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
@@ -164,8 +159,8 @@ def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
 
 
 @sky.command(name="export-data")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("store")
+@path_argument("output")
 @click.option("--format", "form", type=click.Choice(["pairs"]), default="pairs", show_default=True,
               help="pairs: loose JPG and CSV files, train/{rgb,thermal,pairs}.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Write into a directory that is not empty.")
@@ -178,7 +173,7 @@ def export_data(store: Path, output: Path, form: str, overwrite: bool) -> None:
 
 
 @sky.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@path_argument("source")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
 def plot(source: Path, folder: Path | None) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from scimill.options import path_argument
 from scimill.parallel.world import world
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -20,7 +21,7 @@ def inspect(file: Path) -> None:
 
 @click.command()
 @FILE
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("output")
 @click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True)
 @click.option("--level", type=click.IntRange(0, 9), default=4, show_default=True, help="Level of gzip.")
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Shuffle bytes before compressing.")

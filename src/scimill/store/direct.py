@@ -70,7 +70,7 @@ def open_pages(path: Path) -> Pages | None:
     return None
 
 
-class File:
+class AlignedFile:
     """A laid-down file, open for writing blocks by one rank.
 
     Parameters

@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from scimill.files import check_directory
+from scimill.options import path_argument
 from scimill.parallel.world import world
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@path_argument("folder")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
 def trials(folder: Path, picture: Path | None) -> None:
     """Rank the finished trials of the sweep in FOLDER, the best first."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scimill.errors import ConfigError
-from scimill.options import ConfigHelp, Group, configured, generating, training
-from scimill.parallel.report import say
+from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 from scimill.turbulence.params import (
@@ -30,7 +29,7 @@ def turbulence() -> None:
     """Hasegawa–Wakatani turbulence on many ranks, and corrections of coarse runs that are learned from fine ones."""
 
 
-@turbulence.command(cls=ConfigHelp)
+@turbulence.command()
 @generating
 @configured(SimulateConfig, presets="scimill.turbulence/presets")
 def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
@@ -41,24 +40,12 @@ def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
     from scimill.turbulence import simulate as campaign
 
     ranks = world()
-    if dry_run:
-        click.echo(ranks.on_root(campaign.describe_simulation, config, output, ranks.size))
-        return
-    _report(
-        campaign.simulate(config, output, ranks),
-        output,
-        f"{config.snapshots + 1:,} snapshots of {config.members} members",
-    )
+    plan = partial(world().on_root, campaign.describe_simulation, config, output, ranks.size)
+    content = f"{config.snapshots + 1:,} snapshots of {config.members} members"
+    fill_output(output, content, plan, partial(campaign.simulate, config, output, ranks), dry_run=dry_run)
 
 
-def _report(is_new: bool, output: "Output", content: str) -> None:
-    """Report what was made."""
-    if not is_new and world().is_root:
-        say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {content}")
-
-
-@turbulence.command(cls=ConfigHelp)
+@turbulence.command()
 @click.argument("fine", type=click.Path())
 @generating
 @configured(CoarsenConfig, positional="fine")
@@ -66,14 +53,12 @@ def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
     """Put the snapshots of the store FINE on a coarser grid, in the store OUTPUT, from which simulate goes on."""
     from scimill.turbulence import coarsen as campaign
 
-    ranks = world()
-    if dry_run:
-        click.echo(ranks.on_root(campaign.describe_coarsening, config, output))
-        return
-    _report(campaign.coarsen(config, output, ranks), output, f"coarse states of {config.fine}")
+    plan = partial(world().on_root, campaign.describe_coarsening, config, output)
+    fill = partial(campaign.coarsen, config, output, world())
+    fill_output(output, f"coarse states of {config.fine}", plan, fill, dry_run=dry_run)
 
 
-@turbulence.command(cls=ConfigHelp)
+@turbulence.command()
 @click.argument("fine", type=click.Path())
 @generating
 @configured(CorrectionsConfig, positional="fine")
@@ -84,15 +69,13 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
     """
     from scimill.turbulence import corrections as campaign
 
-    ranks = world()
-    if dry_run:
-        click.echo(ranks.on_root(campaign.describe_corrections, config, output))
-        return
-    _report(campaign.make(config, output, ranks), output, f"corrections of {config.fine}")
+    plan = partial(world().on_root, campaign.describe_corrections, config, output)
+    fill = partial(campaign.make, config, output, world())
+    fill_output(output, f"corrections of {config.fine}", plan, fill, dry_run=dry_run)
 
 
-@turbulence.command(cls=ConfigHelp)
-@click.argument("store", metavar="CORRECTIONS", type=click.Path(path_type=Path))
+@turbulence.command()
+@path_argument("store", metavar="CORRECTIONS")
 @training
 @configured(TurbulenceTrainConfig)
 def train(config: TurbulenceTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -102,16 +85,14 @@ def train(config: TurbulenceTrainConfig, store: Path, directory: "RunDirectory")
     """
     from scimill.turbulence.learning.train import train_network
 
-    if not train_network(config, store, directory, world()) and world().is_root:
-        say(f"{directory.path} was finished already")
-    click.echo(f"{directory.path}: model.pt, metrics.csv")
+    report_run(directory, is_new=train_network(config, store, directory, world()))
 
 
 turbulence.add_command(trials)
 
 
 @turbulence.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@path_argument("model")
 @click.argument("output")
 @click.option("--format", "form", type=click.Choice(["torchscript", "onnx"]), required=True, help="Kind of the file.")
 @click.option("--zero", is_flag=True, help="Write a network whose weights are zero, to test the wiring with.")
@@ -127,7 +108,7 @@ def export(model: Path, output: str, form: str, zero: bool, overwrite: bool) -> 
     click.echo(f"{output}: {world().on_root(write)}")
 
 
-@turbulence.command(cls=ConfigHelp)
+@turbulence.command()
 @generating
 @configured(RolloutConfig)
 def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
@@ -138,14 +119,13 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
     from scimill.turbulence.learning import rollout as campaign
 
     ranks = world()
-    if dry_run:
-        click.echo(ranks.on_root(campaign.describe_rollout, config, output, ranks.size))
-        return
-    _report(campaign.rollout(config, output, ranks), output, f"{config.snapshots + 1:,} snapshots of a corrected run")
+    plan = partial(world().on_root, campaign.describe_rollout, config, output, ranks.size)
+    content = f"{config.snapshots + 1:,} snapshots of a corrected run"
+    fill_output(output, content, plan, partial(campaign.rollout, config, output, ranks), dry_run=dry_run)
 
 
-@turbulence.command(cls=ConfigHelp)
-@click.argument("truth", type=click.Path(path_type=Path))
+@turbulence.command()
+@path_argument("truth")
 @click.option(
     "--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for tables and PNGs."
 )
@@ -161,8 +141,8 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
 
 
 @turbulence.command(name="export-data")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@path_argument("store")
+@path_argument("output")
 @click.option("--format", "form", type=click.Choice(["well", "pdebench", "hw2d", "netcdf"]), required=True,
               help="Layout of The Well, PDEBench, hw2d, or SiMLInt (netcdf: of corrections, to a folder).")  # fmt: skip
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True,
@@ -178,7 +158,7 @@ def export_data(store: Path, output: Path, form: str, member: int, overwrite: bo
 
 
 @turbulence.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@path_argument("source")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the pictures; for a training run the run itself if not given.")  # fmt: skip
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="The member to draw.")

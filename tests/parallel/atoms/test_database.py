@@ -9,7 +9,7 @@ import pytest
 
 from atoms_data import metals, opened
 from mpi import scimill, succeed
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange.ingest import import_files
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase

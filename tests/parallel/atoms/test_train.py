@@ -12,7 +12,7 @@ import torch
 
 from atoms_data import metals, opened
 from mpi import scimill, start, succeed, wait_until
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange.ingest import import_files
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.parallel.world import launch, world
 
 LATE = 0.5  # s; reading a few predictions takes milliseconds

@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from atoms_data import metals, opened
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.evaluate import FAILED
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties

@@ -25,8 +25,9 @@ def generate(config, output, dry_run):
     from pendulum.generate import layout, make_block
 
     rows, content = layout(config), f"{config.count:,} pendulums"
+    plan = partial(world().on_root, describe_plan, output, rows, {})
     fill = partial(CAMPAIGN.fill, config, rows, partial(make_block, config), output, world())
-    fill_output(output, content, partial(describe_plan, output, rows, {}), fill, dry_run=dry_run)
+    fill_output(output, content, plan, fill, dry_run=dry_run)
 
 
 @pendulum.command()

@@ -27,7 +27,7 @@ from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
-from scimill.store.direct import Bytes, File, lay_down, use_direct
+from scimill.store.direct import AlignedFile, Bytes, lay_down, use_direct
 from scimill.store.output import RESUME, Output, check_absent
 
 Describe = Callable[[str], str]
@@ -88,7 +88,7 @@ class DirectoryWriter:
         self.pending: NDArray[np.int64] = np.arange(plan.blocks)
         self._ledger = Ledger(output.part, plan.blocks)
         self._direct = direct
-        self._file: tuple[int, File] | None = None
+        self._file: tuple[int, AlignedFile] | None = None
         self._buffers = Buffers(plan.block_size, 2 if direct else 1)
         self._thread = ThreadPoolExecutor(1) if direct else None
 
@@ -128,11 +128,11 @@ class DirectoryWriter:
     def _path(self, span: Span) -> Path:
         return self._output.part / self.plan.files[span.number].name
 
-    def _open(self, span: Span) -> File:
+    def _open(self, span: Span) -> AlignedFile:
         """Return the file of a block, closing the one before: a rank's blocks come in the order of the files."""
         if self._file is None or self._file[0] != span.number:
             self._close()
-            self._file = span.number, File(self._path(span), direct=self._direct)
+            self._file = span.number, AlignedFile(self._path(span), direct=self._direct)
         return self._file[1]
 
     def _close(self) -> None:

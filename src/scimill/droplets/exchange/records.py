@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scimill.campaign import describe_plan
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
@@ -74,6 +75,12 @@ def import_files(config: DropletsImportConfig, output: Output, world: World) -> 
     layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
     make_block = _importer(config, counts, layout)
     return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
+
+
+def describe_import(config: DropletsImportConfig, output: Output, count: int) -> str:
+    """Say what importing would do, for ``--dry-run``; see `campaign.describe_plan`."""
+    layout = fields.layout(count, config.block_size, 1, {}, weird_capacity=None)
+    return describe_plan(output, layout, {"records": f"{count:,} of {len(config.files)} files"})
 
 
 def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:

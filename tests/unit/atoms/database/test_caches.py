@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoms_data import fill, metals, opened
-from scimill.atoms import Database
 from scimill.atoms.database import caches
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase

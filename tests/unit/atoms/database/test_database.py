@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoms_data import contents, fill, metals, opened
-from scimill.atoms import Database
 from scimill.atoms.database.admission import Admission
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.sources import from_atoms
 from scimill.errors import ConfigError, InputError, StorageError

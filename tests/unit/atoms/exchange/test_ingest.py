@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from atoms_data import contents, metals, opened
-from scimill.atoms import Database
 from scimill.atoms.database.admission import Admission
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import connect

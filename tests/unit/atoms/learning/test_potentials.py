@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoms_data import metals, opened
-from scimill.atoms import Database, evaluate
+from scimill.atoms import evaluate
+from scimill.atoms.database.database import Database
 from scimill.atoms.demo import write_demo
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoms_data import metals, opened
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
