@@ -7,7 +7,6 @@ YAML key, ``--help`` line, validation, error message and the record kept in the 
 import copy
 import dataclasses
 import difflib
-import functools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -323,10 +322,14 @@ def build(config: type[C], layers: list[Layer]) -> C:
         raise _refusal(error, layers, known) from None
 
 
-@functools.cache
-def _adapter(config: type) -> TypeAdapter[Any]:
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(config: type[C]) -> TypeAdapter[C]:
     """Return what validates a config class; making it takes 35 ms."""
-    return TypeAdapter(config)
+    if config not in _ADAPTERS:
+        _ADAPTERS[config] = TypeAdapter(config)
+    return _ADAPTERS[config]
 
 
 def replaced(config: C, **values: Any) -> C:
