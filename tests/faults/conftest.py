@@ -12,7 +12,7 @@ from mpi import succeed
 from needs import require
 
 Mount = Callable[..., Path]
-CASES = 1000
+CASES = 2000
 """Random inputs of each kind."""
 SEED = 1
 KINDS = ("configs", "files")
