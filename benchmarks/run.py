@@ -84,7 +84,8 @@ def main() -> int:
         print(list_benchmarks())
         return 0
     rows, code = [HEAD], 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started this in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         for name in given.names or BENCHMARKS:
             found, ran = run_benchmark(name, quick=given.quick)

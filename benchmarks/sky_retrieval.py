@@ -17,7 +17,7 @@ import harness
 from scimill.sky.kernels.retrieval import Recall
 
 OPTIONS = (
-    harness.Option("frames", 240, 48, "times of the day at which each node takes a pair"),
+    harness.Option("frames", 240, 24, "times of the day at which each node takes a pair"),
     harness.Option("epochs", 12, 1, "epochs of each training"),
     harness.Option("ranks", 2, 2, "ranks that train"),
     harness.DIRECTORY,

@@ -26,8 +26,8 @@ PUBLISHED = {
 def main() -> int:
     given = harness.parse(
         __doc__,
-        harness.Option("points", 128, 32, "points along each axis"),
-        harness.Option("hyperviscosity", 5e-5, 5e-3, "hyperviscosity"),
+        harness.Option("points", 128, 64, "points along each axis"),
+        harness.Option("hyperviscosity", 5e-5, 5e-4, "hyperviscosity"),
         harness.Option("end", 1000.0, 320.0, f"time at which the run ends, after {SETTLED:g}"),
         harness.Option("output", RESULTS / "levels.h5", RESULTS / "levels-quick.h5", "store of the run, overwritten"),
     )
