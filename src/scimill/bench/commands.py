@@ -114,7 +114,7 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(TraceConfig)
 def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: bool) -> None:
-    """Run COMMAND under strace or bpftrace and write what it reads and writes to OUTPUT, a CSV trace.
+    """Run COMMAND under strace and write what it reads and writes to OUTPUT, a CSV trace.
 
     COMMAND may be an mpirun: the ranks on this machine are recorded too. What is read through mmap is not seen.
     """

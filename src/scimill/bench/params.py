@@ -217,10 +217,6 @@ class SimilarityConfig(Operations):
 class TraceConfig(Operations):
     """`scimill bench trace`."""
 
-    tracer: Literal["any", "strace", "bpftrace"] = parameter(
-        "any", "tracer to record with; any: strace, or bpftrace if strace is not installed"
-    )
-
 
 # ---- scaling ----------------------------------------------------------------------------------------------------
 
