@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scimill.config import from_stored
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
@@ -74,6 +75,11 @@ def import_files(config: DropletsImportConfig, output: Output, world: World) -> 
     layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
     make_block = _importer(config, counts, layout)
     return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Import by a stored configuration; see `import_files`."""
+    return import_files(from_stored(DropletsImportConfig, config), output, world)
 
 
 def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
