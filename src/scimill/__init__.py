@@ -1,3 +1,25 @@
 """scimill: mills simulations into training sets, on many ranks, into one HDF5 file."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+from scimill.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scimill.artifacts import Artifact
+
+
+__all__ = ["__version__", "open"]
+
+
+def open(path: "str | Path") -> "Artifact":  # the name that reads best: scimill.open("droplets.h5")
+    """Open a store, a training run, a dataset or a database for reading.
+
+    Raises
+    ------
+    InputError : there is nothing, or nothing that scimill has made.
+    """
+    from scimill.artifacts import find  # here: `import scimill` loads neither MPI nor numpy
+
+    return find(path)

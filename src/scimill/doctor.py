@@ -24,11 +24,11 @@ from pathlib import Path
 
 import click
 
-from scimill import __version__
 from scimill.errors import ConfigError, ScimillError, StorageError
 from scimill.parallel.partition import share
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
 from scimill.plugins import installed
+from scimill.version import __version__
 
 TIMEOUT = 20.0  # s after which two ranks, or a tool that was asked for its version, are taken to hang
 OLDEST_HDF5 = (1, 10, 7)  # the first that lets a program choose its file locking

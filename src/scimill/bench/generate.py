@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
-from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
@@ -18,6 +17,7 @@ from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.blocks import run_blocks
 from scimill.store.output import Output, check_absent
+from scimill.version import __version__
 
 if TYPE_CHECKING:
     from scimill.bench.formats.hdf5.write import StorePlan
@@ -51,6 +51,11 @@ def generate(config: BenchGenerateConfig, output: Output, world: World) -> bool:
     world.on_root(compile_kernels, planned)
     run_blocks(world, writer, writer.make, stop, what="generate", unit="B")
     return True
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Generate from a stored configuration; see `generate`."""
+    return generate(configuration.from_stored(BenchGenerateConfig, config), output, world)
 
 
 def compile_kernels(planned: DatasetPlan) -> None:

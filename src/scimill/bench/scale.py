@@ -4,7 +4,6 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from scimill import __version__
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
@@ -24,6 +23,7 @@ from scimill.files import check_directory, check_free
 from scimill.parallel.world import Stop, World
 from scimill.store.blocks import run_blocks
 from scimill.store.output import Output
+from scimill.version import __version__
 
 if TYPE_CHECKING:
     from scimill.bench.formats.hdf5.read import Store

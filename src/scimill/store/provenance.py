@@ -12,8 +12,8 @@ from pathlib import Path
 import h5py
 import numpy
 
-from scimill import __version__
 from scimill.parallel.world import World, library_version
+from scimill.version import __version__
 
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
 

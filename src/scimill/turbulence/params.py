@@ -127,7 +127,7 @@ class CorrectionsConfig(Fine, Coarsening, CoarseStepConfig, File, Run):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Origin:
+class FineRunRecord:
     """Of the fine run's store."""
 
     points: Whole = parameter(REQUIRED, "points of the coarse grid along each side")
@@ -135,12 +135,12 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CoarsenRecord(Flow, CoarsenConfig, Origin):
+class CoarsenRecord(Flow, CoarsenConfig, FineRunRecord):
     """What a store of coarse states keeps of its making."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CorrectionsRecord(Flow, CorrectionsConfig, Origin):
+class CorrectionsRecord(Flow, CorrectionsConfig, FineRunRecord):
     """What a store of corrections keeps of its making: the configuration with all that followed from the fine run."""
 
     duration: Number = parameter(REQUIRED, "time of a coarse step", unit="Ln/cs", gt=0)

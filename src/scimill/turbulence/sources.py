@@ -79,7 +79,7 @@ class FineRun:
         return density.astype(np.float64), vorticity.astype(np.float64)
 
     def origin(self, config: Coarsening) -> dict[str, Any]:
-        """What a store that is made of this run keeps of it, by the names of `params.Flow` and `params.Origin`.
+        """What a store that is made of this run keeps of it, by the names of `params.Flow` and `params.FineRunRecord`.
 
         Raises
         ------

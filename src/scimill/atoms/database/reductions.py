@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill import __version__
 from scimill.atoms.database.segments import Segment, SegmentWriter
 from scimill.atoms.database.snapshot import REDUCTIONS, Snapshot
 from scimill.atoms.kernels.geometry import id_hash
@@ -22,6 +21,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, replacing, storage_errors
 from scimill.parallel.world import World
 from scimill.store.layout import Field
+from scimill.version import __version__
 
 ANOMALOUS, UNUSED, TRAINED = -1, 0, 1
 """Values of an index; from 2 to 127 they are the user's, and not trained on."""

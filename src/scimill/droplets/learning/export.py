@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill import __version__
 from scimill.droplets.learning import fortran
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import DropletNetwork, clear, example
 from scimill.files import check_target, replacing
 from scimill.training.export import to_onnx, to_torchscript
+from scimill.version import __version__
 
 SUFFIXES = {"torchscript": ".pt", "onnx": ".onnx", "fortran": ".f90"}
 NAMES = ("droplets", "outcome")

@@ -8,7 +8,6 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from scimill import __version__
 from scimill.droplets.learning.network import (
     LARGEST_EXPONENT,
     MODEL_INPUTS,
@@ -21,6 +20,7 @@ from scimill.droplets.learning.network import (
     weights,
 )
 from scimill.errors import ConfigError
+from scimill.version import __version__
 
 PER_LINE = 4  # numbers in a line of at most 132 characters
 PER_PART = 512  # numbers in a statement, of which Fortran 2008 allows 255 continuation lines

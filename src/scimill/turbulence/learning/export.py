@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill import __version__
 from scimill.files import check_target
 from scimill.training.export import to_onnx, to_torchscript, torchscript
 from scimill.turbulence.learning.models import SPEC, check_format, load_network
 from scimill.turbulence.learning.network import CorrectionNetwork, clear, example
 from scimill.turbulence.learning.redis_model import RedisModel, is_address
+from scimill.version import __version__
 
 NAMES = ("state", "correction")
 FREE = (0, 2, 3)  # axes of any length: states, x, y
