@@ -16,8 +16,9 @@ from scimill.plugins import Plugin, installed
 COMMANDS = {
     # name: (module, attribute, help)
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts and chains for Slurm, PBS and Cobalt."),
-    "verify": ("scimill.verify", "verify", "Check a store (structure, checksums, physical ranges) or a training run."),
-    "inspect": ("scimill.store.commands", "inspect", "Print what a store holds and where it comes from."),
+    "verify": ("scimill.artifact_commands", "verify", "Check a store, a training run, a dataset or a database."),
+    "inspect": ("scimill.artifact_commands", "inspect", "Print what an artifact holds and where it comes from."),
+    "repair": ("scimill.artifact_commands", "repair", "Rebuild what is damaged of an artifact."),
     "repack": ("scimill.store.commands", "repack", "Copy a store, compressed or in other chunks."),
     "doctor": ("scimill.doctor", "doctor", "Check this machine: MPI, HDF5, locks, launchers, containers, campaigns."),
 }

@@ -418,6 +418,21 @@ def parse_yaml(text: str, source: str) -> Layer:
     return Layer(source, values)
 
 
+def from_stored(config: type[C], text: str) -> C:
+    """Make a config again from the YAML that is kept with what it made; without its walltime, which was that job's.
+
+    Keys that the config does not declare are left out: a store may keep more than the configuration.
+
+    Raises
+    ------
+    ConfigError : no YAML, or a value that is not allowed any more.
+
+    """
+    layer = parse_yaml(text, "the stored configuration")
+    known = declared(config).keys() - {"walltime", "walltime_margin"}
+    return build(config, [Layer(layer.source, {key: value for key, value in layer.values.items() if key in known})])
+
+
 def read_yaml(path: Path) -> Layer:
     """Read a user's configuration file.
 

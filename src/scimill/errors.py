@@ -4,6 +4,8 @@ A message has at most four lines: what happened, where, what is allowed, what to
 for any of these; a traceback means a defect of scimill.
 """
 
+from collections.abc import Sequence
+
 
 class ScimillError(Exception):
     """Base of all failures that are told rather than traced.
@@ -39,6 +41,22 @@ class InputError(ScimillError):
     """An input file is missing, damaged or of another kind."""
 
     exit_code = 3
+
+
+class NotAnArtifact(InputError):
+    """A path is none of the artifacts that scimill vouches for.
+
+    Parameters
+    ----------
+    where : the path.
+    looked_for : kinds of artifacts that it is not.
+
+    """
+
+    WHAT = "not an artifact of scimill"
+
+    def __init__(self, where: str, looked_for: Sequence[str]) -> None:
+        super().__init__(f"{self.WHAT}: looked for {', '.join(f'a {kind}' for kind in looked_for)}", where=where)
 
 
 class StorageError(ScimillError):

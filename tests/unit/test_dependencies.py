@@ -18,7 +18,7 @@ import scimill
 ROOT = Path(scimill.__file__).parent
 CAMPAIGNS = tuple(point.name for point in entry_points(group="scimill.campaigns") if point.value.startswith("scimill."))
 FOUNDATION = {"errors", "config", "files", "pictures", "options", "campaign", "plugins", "cli", "__main__", "doctor",
-              "verify", "parallel", "store", "training", "jobs"}  # fmt: skip
+              "artifacts", "artifact_commands", "parallel", "store", "training", "jobs"}  # fmt: skip
 COMMON = {"files", "pictures", "parallel", "config", "errors"}
 ALLOWED = {
     # place: places of scimill that it may import; every module may import the version, "scimill" itself
@@ -27,21 +27,23 @@ ALLOWED = {
     "files": {"parallel", "errors"},
     "pictures": {"files", "errors"},
     "parallel": {"parallel", "errors"},
-    "store": {"store", "files", "parallel", "errors"},
+    "": {"artifacts"},
+    "store": {"store", "artifacts", "files", "parallel", "errors"},
     "campaign": {"store", "files", "parallel", "config", "errors"},
-    "training": {"training", "campaign", "store", *COMMON},
+    "training": {"training", "artifacts", "campaign", "store", *COMMON},
     "options": {"config", "errors", "parallel", "store", "training"},
     "plugins": {"campaign", "errors"},
     "cli": {"options", "plugins", "errors"},
     "__main__": {"cli", "parallel"},
     "jobs": {"jobs", "config", "errors"},
     "doctor": {"plugins", "store", "parallel", "errors"},
-    "verify": {"store", "training", "parallel", "errors"},
+    "artifacts": {"plugins", "store", "files", "parallel", "config", "errors"},
+    "artifact_commands": {"artifacts", "options", "parallel", "errors"},
     "identity": {"campaign"},
     "kernel": {"kernel"},
     "params": {"identity", "params", "kernel", "training", "config", "errors"},
     "network": {"identity", "network", "kernel", "params", "training", "config", "errors"},
-    "room": {"identity", "room", "params", "kernel", "network", "training", "campaign", "store", *COMMON},
+    "room": {"identity", "room", "params", "kernel", "network", "training", "artifacts", "campaign", "store", *COMMON},
 }
 """The rooms of a campaign: identity (its package itself), kernel, params, network, and room for all others."""
 NETWORKS = {"network", "vicreg", "backbones", "batchnorm"}
@@ -51,11 +53,13 @@ PARTS = {
     ("training", "store"): {"store.layout", "store.reader", "store.verify", "store.provenance"},
     ("params", "training"): {"training.params"},
     ("network", "training"): {"training.ranks"},
-    ("verify", "training"): {"training.directory"},
+    ("artifacts", "store"): {"store.output"},
 }
-CLICK = {"cli", "options", "plugins", "commands", "doctor", "verify"}
+CLICK = {"cli", "options", "plugins", "commands", "doctor", "artifact_commands"}
 """What faces the command line. Any folder's commands.py is glue: it may import the options beside what its folder may,
-and the commands that all training has; that of jobs also the parser, with which it checks command lines."""
+and commands that campaigns share (GLUE); that of jobs also the parser, with which it checks command lines."""
+
+GLUE = {"training.commands", "artifact_commands"}
 
 GUARDED = {
     # third-party package: places that may import it
@@ -127,7 +131,7 @@ def may_import(module: str, other: str) -> bool:
     here, there = place(module), place(other)
     if there == "":
         return True
-    if is_commands(module) and (there in ("options", "cli"[: 3 * (here == "jobs")]) or other == "training.commands"):
+    if is_commands(module) and (there in ("options", "cli"[: 3 * (here == "jobs")]) or other in GLUE):
         return True
     if there not in FOUNDATION and module.split(".")[0] != other.split(".")[0]:
         return False

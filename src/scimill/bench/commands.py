@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scimill.artifact_commands import verify
 from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SimilarityConfig, SizeConfig, TraceConfig
 from scimill.config import preset_names
-from scimill.errors import StorageError
 from scimill.options import Group, configured, fill_output, generating, path_argument
 from scimill.parallel.report import say
 from scimill.parallel.world import world
@@ -16,12 +16,13 @@ from scimill.parallel.world import world
 if TYPE_CHECKING:
     from scimill.store.output import Output
 
-MOST_SHOWN = 20  # problems that are reported one by one
-
 
 @click.group(cls=Group)
 def bench() -> None:
     """Datasets for storage benchmarks, and the similarity of two of them, or of two I/O traces."""
+
+
+bench.add_command(verify)
 
 
 @bench.command()
@@ -49,23 +50,6 @@ def size(config: SizeConfig) -> None:
     from scimill.bench import sizing
 
     click.echo(sizing.describe_size(config, world()))
-
-
-@bench.command()
-@path_argument("folder", metavar="DIR")
-def verify(folder: Path) -> None:
-    """Check every byte of the data set DIR against its manifest. Runs on any number of ranks."""
-    from scimill.bench.dataset import verify as checker
-
-    ranks = world()
-    report = checker.verify(folder, ranks)
-    for problem in report.problems[:MOST_SHOWN]:
-        click.echo(problem)
-    if report.problems:
-        what = f"{len(report.problems)} problems found"
-        ranks.fail(StorageError(what, where=str(folder), remedy="make the data set again"))
-    files = len(report.manifest.files)
-    click.echo(f"{folder}: sound; {report.manifest.size:,} bytes in {files:,} files")
 
 
 @bench.command()

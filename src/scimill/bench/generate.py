@@ -53,6 +53,11 @@ def generate(config: BenchGenerateConfig, output: Output, world: World) -> bool:
     return True
 
 
+def remake(config: str, output: Output, world: World) -> bool:
+    """Generate from a stored configuration; see `generate`."""
+    return generate(configuration.from_stored(BenchGenerateConfig, config), output, world)
+
+
 def compile_kernels(planned: DatasetPlan) -> None:
     """Make a few bytes of the first files; on rank 0, so that the other ranks find the kernels in the cache."""
     work = work_buffer(WARM_BYTES)

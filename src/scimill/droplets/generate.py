@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.campaign import describe_plan
+from scimill.config import from_stored
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.kernels import sampling, solver, weird
 from scimill.droplets.kernels.sampling import INPUTS, Single
@@ -34,6 +35,11 @@ def generate(config: DropletsGenerateConfig, output: Output, world: World) -> bo
     layout = fields.generated(config)
     make_block, prepare = block_maker(config, layout), partial(compile_kernel, config, world)
     return CAMPAIGN.fill(config, layout, make_block, output, world, unit="droplets", prepare=prepare)
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Generate from a stored configuration; see `generate`."""
+    return generate(from_stored(DropletsGenerateConfig, config), output, world)
 
 
 def compile_kernel(config: DropletsGenerateConfig, world: World) -> None:

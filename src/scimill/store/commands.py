@@ -1,4 +1,4 @@
-"""The commands ``scimill inspect`` and ``repack``."""
+"""The command ``scimill repack``."""
 
 from pathlib import Path
 
@@ -7,20 +7,9 @@ import click
 from scimill.options import path_argument
 from scimill.parallel.world import world
 
-FILE = click.argument("file", type=click.Path(path_type=Path))
-
 
 @click.command()
-@FILE
-def inspect(file: Path) -> None:
-    """Print what FILE holds: provenance, datasets with units, ledger, configuration."""
-    from scimill.store import inspect as description
-
-    click.echo(world().on_root(description.inspect, file))
-
-
-@click.command()
-@FILE
+@path_argument("file")
 @path_argument("output")
 @click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True)
 @click.option("--level", type=click.IntRange(0, 9), default=4, show_default=True, help="Level of gzip.")

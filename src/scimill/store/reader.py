@@ -1,5 +1,6 @@
 """Reading a store, block by block."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from scimill.errors import InputError
 from scimill.store import hdf5
+from scimill.store.checksums import row_checksum
 from scimill.store.layout import DONE, Layout, Table
 from scimill.store.seal import check_structure, read_seal
 
@@ -54,7 +56,7 @@ class Reader:
         ------
         InputError : it is unfinished.
         """
-        if not np.all(self.column("state") == DONE):
+        if self.count_pending():
             remedy = "finish it: run what made it with --resume"
             raise InputError("the store is unfinished", where=str(self.path), remedy=remedy)
 
@@ -84,6 +86,32 @@ class Reader:
     def column(self, name: str) -> Rows:
         """A ledger column, all blocks."""
         return np.asarray(self.file[f"blocks/{name}"][:])
+
+    def count_pending(self) -> int:
+        """Count the blocks that are not marked done."""
+        return int(np.count_nonzero(self.column("state") != DONE))
+
+    def identity(self) -> str:
+        """Digest of the structure and of all blocks' checksums: it tells a store from any other."""
+        digest = hashlib.sha256(self.layout.to_json().encode())
+        digest.update(self.column("crc32c").tobytes())
+        return digest.hexdigest()
+
+    def checksums(self) -> dict[int, int]:
+        """Checksums of the blocks that are done and have a sound row in the ledger."""
+        rows = ((block, self.ledger_row(block)) for block in range(self.layout.blocks))
+        return {
+            block: int(row["crc32c"])
+            for block, row in rows
+            if row["state"] == DONE and row["row_crc32c"] == row_checksum(self.layout, block, row)
+        }
+
+    def table_places(self, table: Table) -> NDArray[np.int64]:
+        """Places of all rows that the blocks hold of a table, block by block."""
+        counts = np.minimum(self.column(table.counter), table.capacity)
+        starts = np.arange(self.layout.blocks) * table.capacity
+        places = [start + np.arange(count) for start, count in zip(starts, counts, strict=True)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *places])
 
     def ledger_row(self, block: int) -> Mapping[str, Any]:
         """A block's ledger row."""

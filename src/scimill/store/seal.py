@@ -20,7 +20,7 @@ FORMAT = 1
 SEAL_BYTES = 8192  # HDF5 wants a power of two from 512 on
 _CHUNK = 1 << 22
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _OPEN_MARK, _OPEN_MARK_BYTES = 20, 4  # "file consistency flags" of superblock version 0, HDF5 File Format III.A
 
 
@@ -132,7 +132,7 @@ def _superblock(file: BinaryIO) -> int:
     offset = SEAL_BYTES
     while offset <= 1 << 40:
         file.seek(offset)
-        if file.read(len(_SIGNATURE)) == _SIGNATURE:
+        if file.read(len(SIGNATURE)) == SIGNATURE:
             return offset
         offset *= 2
     return SEAL_BYTES

@@ -20,12 +20,16 @@ from scimill.store.reader import Reader, Rows
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What verifying has found. `problems` holds one line each, in the order of the blocks."""
+    """What verifying has found. `problems` holds one line each, in the order of the blocks.
+
+    Blocks in `damaged` hold other bytes than were written; other problems are about what was written.
+    """
 
     blocks: int
     pending: int
     rows: int
     problems: tuple[str, ...]
+    damaged: tuple[int, ...] = ()
 
 
 def verify(path: Path, world: World) -> Report:
@@ -44,17 +48,23 @@ def verify(path: Path, world: World) -> Report:
     """
     with open_everywhere(path, world) as reader:
         mine: list[tuple[int, str]] = []
+        damaged: list[int] = []
         blocks = np.arange(reader.layout.blocks)
         states = reader.column("state")
         progress = Progress(len(blocks), unit="blocks", what="verify", enabled=world.is_root)
         for block in share(blocks, world.rank, world.size):
-            mine += [(int(block), problem) for problem in _check(reader, int(block), int(states[block]))]
+            if damage := _damage(reader, int(block), int(states[block])):
+                mine.append((int(block), damage))
+                damaged.append(int(block))
+            elif states[block] == DONE:
+                mine += [(int(block), problem) for problem in _unphysical(reader, int(block))]
             if progress.due():
                 progress.update(int(block))  # the others are about as far: blocks are dealt out in turn
         progress.close()
         found = sorted(pair for part in world.gather_all(mine) for pair in part)
         problems = tuple(f"block {block}: {problem}" for block, problem in found)
-        return Report(len(blocks), int(np.count_nonzero(states == PENDING)), reader.layout.rows, problems)
+        lost = tuple(sorted(block for part in world.gather_all(damaged) for block in part))
+        return Report(len(blocks), int(np.count_nonzero(states == PENDING)), reader.layout.rows, problems, lost)
 
 
 def open_everywhere(path: Path, world: World) -> Reader:
@@ -68,15 +78,9 @@ def _check_structure(path: Path) -> None:
     Reader.open(path).file.close()
 
 
-def _check(reader: Reader, block: int, state: int) -> Iterator[str]:
-    """Everything that is wrong with a block."""
-    if state == PENDING and reader.path.suffix == ".part":
-        return
-    damage = block_damage(reader, block)
-    if damage:
-        yield damage
-    else:
-        yield from _unphysical(reader, block)
+def _damage(reader: Reader, block: int, state: int) -> str:
+    """Say how a block is damaged; a ``.part`` may have blocks that are still to do."""
+    return "" if state == PENDING and reader.path.suffix == ".part" else block_damage(reader, block)
 
 
 def block_damage(reader: Reader, block: int) -> str:

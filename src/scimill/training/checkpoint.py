@@ -15,9 +15,9 @@ import torch
 
 from scimill.errors import InputError
 from scimill.files import rename, replacing, sync
+from scimill.training.files import LAST, MODEL, PREVIOUS
 
 VERSION = 1  # of both kinds of file
-LAST, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint-previous.pt", "model.pt"
 State = dict[str, Any]
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,

@@ -7,7 +7,6 @@ metrics.csv     losses, learning rate, rates        result.json   written last: 
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 import shutil
@@ -23,12 +22,11 @@ from scimill.files import Claim, check_directory, replacing, storage_errors
 from scimill.parallel.world import World
 from scimill.store.provenance import environment
 from scimill.store.reader import Reader
-from scimill.training.checkpoint import LAST, MODEL, PREVIOUS, State, load_checkpoint, read_tensors
+from scimill.training.checkpoint import State, load_checkpoint, read_tensors
 from scimill.training.data import Split
-from scimill.training.metrics import BOARD, METRICS
+from scimill.training.files import BOARD, CONFIG, LAST, LOCK, METRICS, MODEL, PREVIOUS, RESULT, RUN, members_of
 from scimill.training.params import TrainingConfig
 
-CONFIG, RUN, RESULT, LOCK = "config.yaml", "run.json", "result.json", "lock"
 OWN = (RESULT, LAST, PREVIOUS, MODEL, METRICS, CONFIG, RUN)
 """In the order in which they are removed: what is left of them is no finished run, and no checkpoint of a new one."""
 
@@ -180,11 +178,9 @@ class RunDirectory:
 
 def describe_store(reader: Reader) -> dict[str, Any]:
     """What distinguishes a store from others: what it was made with, and a digest of its blocks' checksums."""
-    digest = hashlib.sha256(reader.layout.to_json().encode())
-    digest.update(reader.column("crc32c").tobytes())
     return {
         "path": str(reader.path.resolve()),
-        "identity": digest.hexdigest(),
+        "identity": reader.identity(),
         "rows": reader.layout.rows,
         "blocks": reader.layout.blocks,
         **{name: str(reader.provenance[name]) for name in ("campaign", "algorithm", "config", "seed")},
@@ -211,8 +207,7 @@ def verify_run(path: Path) -> str:
     ------
     InputError : it is no run, not finished, or damaged.
     """
-    members = sorted(path.glob("member-*"), key=lambda member: (len(member.name), member.name))
-    if members:
+    if members := members_of(path):
         return "\n".join(verify_run(member) for member in members)
     if not (path / CONFIG).exists():
         raise InputError("no training run", where=str(path), allowed="a store, or a directory that train has made")

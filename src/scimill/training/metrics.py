@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from scimill.errors import InputError
 from scimill.files import storage_errors
+from scimill.training.files import BOARD, METRICS
 
-METRICS, BOARD = "metrics.csv", "tensorboard"
 ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 COLUMNS = ("step", "epoch", "split", "samples", "loss", "learning_rate", "samples_per_second", "data_wait", "seconds")
 """Columns that every run has; those of the terms of the loss follow. data_wait is a share of the time."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from scimill.config import read_yaml
 from scimill.errors import InputError
-from scimill.training.directory import CONFIG, RESULT
+from scimill.training.files import CONFIG, RESULT
 
 
 class Trial(NamedTuple):

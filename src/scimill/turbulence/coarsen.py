@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.campaign import describe_plan
+from scimill.config import from_stored
 from scimill.parallel.world import World
 from scimill.store.layout import Layout
 from scimill.store.output import Output
@@ -33,6 +34,11 @@ def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
     with open_fine(config, check=False) as fine:
         layout, make_block = layout_of(record, fine), block_maker(record, fine)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="coarsen", unit="snapshots")
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Coarsen by a stored configuration; see `coarsen`."""
+    return coarsen(from_stored(CoarsenConfig, config), output, world)
 
 
 def make_record(config: CoarsenConfig) -> CoarsenRecord:

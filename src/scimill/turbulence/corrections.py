@@ -109,6 +109,11 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
+def remake(config: str, output: Output, world: World) -> bool:
+    """Make corrections by a stored configuration; see `make`."""
+    return make(configuration.from_stored(CorrectionsConfig, config), output, world)
+
+
 def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
     """Complete a configuration by what follows from the fine run; raises as `make`. On rank 0."""
     with open_fine(config, check=True) as fine:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.campaign import describe_plan
+from scimill.config import from_stored
 from scimill.errors import ConfigError, NumericalError, Stopped
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
@@ -72,6 +73,11 @@ def simulate(
     if not complete:
         world.fail(Stopped(f"stopped by {reason}; all done snapshots are kept", remedy=RESUME))
     return True
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Simulate by a stored configuration; see `simulate`."""
+    return simulate(from_stored(SimulateConfig, config), output, world)
 
 
 def layout(config: SimulateConfig) -> Layout:

@@ -22,7 +22,8 @@ HEADER_KIND = 0xFFFFFFFF  # the body is a header, whose kind is the number of he
 READ_BYTES = 1 << 23
 
 
-def _checksum(kind: int, body: bytes) -> int:
+def checksum(kind: int, body: bytes) -> int:
+    """CRC-32C of a record: of its kind, its length and its body."""
     return int(crc32c(body, crc32c(_CHECKED.pack(kind, len(body)))))
 
 
@@ -50,8 +51,8 @@ class JournalWriter:
         before = b""
         if kind is None:
             kind = len(self._kinds)
-            before = PREFIX.pack(MAGIC, _checksum(HEADER_KIND, header), HEADER_KIND, len(header)) + header
-        self._write(before + PREFIX.pack(MAGIC, _checksum(kind, body), kind, len(body)) + body)
+            before = PREFIX.pack(MAGIC, checksum(HEADER_KIND, header), HEADER_KIND, len(header)) + header
+        self._write(before + PREFIX.pack(MAGIC, checksum(kind, body), kind, len(body)) + body)
         self._kinds[header] = kind
         if self._sync:
             os.fsync(self._descriptor)
@@ -126,14 +127,14 @@ class Journal:
                 buffer, start, position = self._more(buffer, start, position, PREFIX.size)
             if len(buffer) - position < PREFIX.size:
                 return
-            magic, checksum, kind, length = PREFIX.unpack_from(buffer, position)
+            magic, stored, kind, length = PREFIX.unpack_from(buffer, position)
             whole = PREFIX.size + length
             if magic != MAGIC or start + position + whole > os.fstat(self._descriptor).st_size:
                 return
             if len(buffer) - position < whole:
                 buffer, start, position = self._more(buffer, start, position, whole)
             body = buffer[position + PREFIX.size : position + whole]
-            if len(body) < length or _checksum(kind, body) != checksum:
+            if len(body) < length or checksum(kind, body) != stored:
                 return
             yield kind, start + position + PREFIX.size, body
             position += whole

@@ -19,7 +19,8 @@ from scimill.atoms.learning.network import Potential, PotentialSpec, checksum, p
 from scimill.errors import InputError
 from scimill.parallel.partition import share
 from scimill.parallel.world import World
-from scimill.training.checkpoint import MODEL, read_model
+from scimill.training.checkpoint import read_model
+from scimill.training.files import MODEL
 
 BATCH_ATOMS = 1024
 """Atoms that are evaluated at once: enough for arrays to be worth it, few enough for the processor's cache."""

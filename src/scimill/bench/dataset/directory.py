@@ -217,13 +217,24 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     part, path = output.part, output.path
     ledger = Ledger(part, plan.blocks)
     sync(ledger.path)
-    finish(ledger.entries(plan)).write(part)
+    made = finish(ledger.entries(plan))
+    if not _is_described(part, made):
+        made.write(part)
     replaced = path.with_name(path.name + ".replaced")
     with storage_errors(path, "replacing the old dataset"):
         if (path / MANIFEST).exists():
             path.rename(replaced)
     rename(part, path)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_described(part: Path, made: DatasetManifest) -> bool:
+    """Whether the manifest is there already, as in a dataset that was finished once and is being repaired."""
+    try:
+        stored = DatasetManifest.read(part)
+    except ScimillError:
+        return False
+    return dataclasses.replace(stored, made=made.made) == made
 
 
 def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:

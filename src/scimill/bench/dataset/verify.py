@@ -17,10 +17,22 @@ from scimill.parallel.world import World
 
 @dataclasses.dataclass(frozen=True)
 class DatasetReport:
-    """What verifying has found. `problems` holds one line each, in the order of the files."""
+    """What verifying has found. `problems` holds one line each, in the order of the files.
+
+    Parameters
+    ----------
+    manifest, problems : the manifest, and what differs from it.
+    damaged : blocks whose bytes or rows in the ledger are not those that were written.
+    wrong : files that are missing or of another size.
+    strange : what does not belong to the dataset.
+
+    """
 
     manifest: DatasetManifest
     problems: tuple[str, ...]
+    damaged: tuple[int, ...] = ()
+    wrong: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
 
 
 def verify(folder: Path, world: World) -> DatasetReport:
@@ -33,9 +45,10 @@ def verify(folder: Path, world: World) -> DatasetReport:
 
     """
     manifest = world.on_root(_read, folder)
-    files = tuple(DataFile(entry.name, entry.records, (SizeOnly(entry.size),)) for entry in manifest.files)
-    plan = DatasetPlan(files, manifest.block_size)
-    ledger, problems = world.on_root(_check_outside, folder, manifest, plan)
+    plan = plan_of(manifest)
+    ledger = world.on_root(_read_ledger, folder, plan)
+    wrong, strange = world.on_root(_wrong_files, folder, manifest), world.on_root(_strange_files, folder, manifest)
+    problems = [*wrong.values(), *strange.values(), *_wrong_sums(manifest, plan, ledger)]
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []
     progress = Progress(plan.blocks, unit="blocks", what="verify", enabled=world.is_root)
@@ -47,7 +60,17 @@ def verify(folder: Path, world: World) -> DatasetReport:
             progress.update(block)
     progress.close()
     found = sorted(pair for part in world.gather_all(mine) for pair in part)
-    return DatasetReport(manifest, (*problems, *(problem for _, problem in found)))
+    damaged = tuple(block for block, _ in found)
+    return DatasetReport(
+        manifest, (*problems, *(problem for _, problem in found)), damaged, tuple(wrong), tuple(strange)
+    )
+
+
+def plan_of(manifest: DatasetManifest) -> DatasetPlan:
+    """Return the blocks of a finished dataset; its bytes cannot be made of this."""
+    return DatasetPlan(
+        tuple(DataFile(e.name, e.records, (SizeOnly(e.size),)) for e in manifest.files), manifest.block_size
+    )
 
 
 def _read(folder: Path) -> DatasetManifest:
@@ -60,26 +83,31 @@ def _read(folder: Path) -> DatasetManifest:
     return DatasetManifest.read(folder)
 
 
-def _check_outside(folder: Path, manifest: DatasetManifest, plan: DatasetPlan) -> tuple[Rows, list[str]]:
-    """Return the ledger, and what is wrong with files as a whole: missing, too many, of another length or checksum."""
+def _read_ledger(folder: Path, plan: DatasetPlan) -> Rows:
+    """Return the ledger; empty rows where it cannot be read."""
     try:
-        rows = Ledger(folder, plan.blocks).rows()
+        return Ledger(folder, plan.blocks).rows()
     except OSError:
-        rows = np.zeros(plan.blocks, dtype=ROW)
-    return rows, [*_wrong_files(folder, manifest), *_wrong_sums(manifest, plan, rows)]
+        return np.zeros(plan.blocks, dtype=ROW)
 
 
-def _wrong_files(folder: Path, manifest: DatasetManifest) -> list[str]:
-    problems = []
+def _wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
+    """Return what is wrong with files as a whole, by name: missing, or of another length."""
+    problems = {}
     for entry in manifest.files:
         path = folder / entry.name
         if not path.is_file():
-            problems.append(f"{entry.name}: is missing")
+            problems[entry.name] = f"{entry.name}: is missing"
         elif path.stat().st_size != entry.size:
-            problems.append(f"{entry.name}: has {path.stat().st_size} bytes, not {entry.size}")
+            problems[entry.name] = f"{entry.name}: has {path.stat().st_size} bytes, not {entry.size}"
+    return problems
+
+
+def _strange_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
+    """Return what lies in the folder and does not belong there, by name."""
     known = {entry.name for entry in manifest.files} | {MANIFEST, FOLDER}
     strange = sorted(path.name for path in folder.iterdir() if path.name not in known)
-    return [*problems, *(f"{name}: does not belong to the dataset" for name in strange)]
+    return {name: f"{name}: does not belong to the dataset" for name in strange}
 
 
 def _wrong_sums(manifest: DatasetManifest, plan: DatasetPlan, rows: Rows) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.campaign import describe_plan
+from scimill.config import from_stored
 from scimill.droplets import CAMPAIGN, arguments, fields
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
@@ -81,6 +82,11 @@ def describe_import(config: DropletsImportConfig, output: Output, count: int) ->
     """Say what importing would do, for ``--dry-run``; see `campaign.describe_plan`."""
     layout = fields.layout(count, config.block_size, 1, {}, weird_capacity=None)
     return describe_plan(output, layout, {"records": f"{count:,} of {len(config.files)} files"})
+
+
+def remake(config: str, output: Output, world: World) -> bool:
+    """Import by a stored configuration; see `import_files`."""
+    return import_files(from_stored(DropletsImportConfig, config), output, world)
 
 
 def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scimill.errors import ConfigError, InputError
-from scimill.training.checkpoint import MODEL, read_model
+from scimill.training.checkpoint import read_model
+from scimill.training.files import MODEL
 from scimill.training.inference import InferenceModel, TorchModel, is_torchscript, open_model
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.learning import redis_model
