@@ -100,6 +100,7 @@ def run_chain(
             report(f"== {title}{'' if index is None else f', index {index}'}: {' '.join(step.command)}")
             _run_script(step, scripts[step.name], index)
         steps.recheck(step)
+        steps.is_complete(step)  # look now: a later step may write into the same folder
 
 
 def _prepare(chain: Chain, step: Step, commands: Mapping[str, Command], machine: Machine, ranks: int | None) -> str:

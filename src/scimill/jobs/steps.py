@@ -3,11 +3,12 @@
 scheduler     scheduler that the chain was submitted to
 UNIT.job      id of the unit's current job
 UNIT.status   exit code of its last job, and digest of the command
-UNIT.sound    sizes and times of its output when it was last verified
+UNIT.sound    sizes and times of its output when it was last verified; of what is not an artifact, when it was first seen
 """
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from scimill.errors import ConfigError, InputError, StorageError
+from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.render import RECORDS
 from scimill.jobs.schedulers import SCHEDULERS, JobState, query_states
@@ -24,6 +25,7 @@ CONTINUED = 75  # exit code of a command that stopped before the walltime
 DAMAGED = (InputError.exit_code, StorageError.exit_code)
 """Exit codes of ``scimill verify`` for an output that is missing, incomplete or damaged."""
 
+SizesAndTimes = dict[str, list[int]]
 StepState = Literal["complete", "waiting", "queued", "running", "submitted", "stopped", "failed", "to do"]
 
 
@@ -110,7 +112,7 @@ class Steps:
     def clear(self, step: Step) -> None:
         """Delete the records of a step's former jobs before it runs again."""
         for unit in step.units:
-            for kind in ("status", "job"):
+            for kind in ("status", "job", "sound"):
                 (self.folder / f"{unit}.{kind}").unlink(missing_ok=True)
 
     def record_job(self, unit: str, job: str, scheduler: str) -> None:
@@ -149,27 +151,57 @@ class Steps:
             return False
         is_other = status is not None and status.digest != step.digest
         if not (output.is_verifiable and paths):
-            return status is not None and status.code == 0 and not is_other
+            return not is_other and self._is_unchanged(paths, unit, status)
         if is_other:
             raise ConfigError(
                 f"step {step.name} ran with another command", where=str(paths[0]),
                 remedy=f"restore that command, or remove this output and {self.folder / (unit + '.status')}",
             )  # fmt: skip
-        return self._is_sound(paths[0], unit, status)
+        return self._is_sound(paths, unit, status)
 
-    def _is_sound(self, path: Path, unit: str, status: ExitStatus | None) -> bool:
+    def _is_sound(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
         """Verify an output, unless it has not changed since it was last verified."""
-        record, found = self.folder / f"{unit}.sound", _sizes_and_times(path)
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(record.read_text("utf-8")) == found:
-                return True
-        command = [sys.executable, "-m", "scimill", "verify", str(path)]
-        code = subprocess.run(command, capture_output=True, check=False).returncode
-        if code == 0 and self.folder.is_dir():
-            record.write_text(json.dumps(found), "utf-8")
-        if code in (0, *DAMAGED):
-            return code == 0
+        found = self._sizes_and_times(paths[:1])
+        if self._recorded(unit) == found:
+            return True
+        command = [sys.executable, "-m", "scimill", "verify", str(paths[0])]
+        verdict = subprocess.run(command, capture_output=True, text=True, check=False)
+        if NotAnArtifact.WHAT in verdict.stderr:
+            return self._is_unchanged(paths, unit, status)
+        if verdict.returncode == 0:
+            self._record(unit, found)
+        if verdict.returncode in (0, *DAMAGED):
+            return verdict.returncode == 0
         return status is not None and status.code == 0  # verify cannot run here, for example without HDF5
+
+    def _is_unchanged(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
+        """Whether the command succeeded, and the files that it left, which nothing can verify, are as they were.
+
+        Files that other steps have added since do not count: steps may share a folder.
+        """
+        if status is None or status.code != 0:
+            return False
+        found, recorded = self._sizes_and_times(paths), self._recorded(unit)
+        if not recorded:
+            self._record(unit, found)
+        return all(found.get(name) == size_and_time for name, size_and_time in recorded.items())
+
+    def _sizes_and_times(self, paths: Sequence[Path]) -> SizesAndTimes:
+        """Size and modification time of files, and of all files in folders, by path."""
+        files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        stats = {os.path.relpath(file, self._root): file.stat() for file in files}
+        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+    def _recorded(self, unit: str) -> SizesAndTimes:
+        """Return the record of a unit's output; empty where there is none."""
+        with contextlib.suppress(ValueError):
+            recorded = json.loads(self._read(f"{unit}.sound"))
+            return recorded if isinstance(recorded, dict) else {}
+        return {}
+
+    def _record(self, unit: str, found: SizesAndTimes) -> None:
+        if self.folder.is_dir():
+            (self.folder / f"{unit}.sound").write_text(json.dumps(found), "utf-8")
 
     # ---- states ----
 
@@ -192,9 +224,3 @@ class Steps:
         if codes:
             return "stopped" if set(codes) == {CONTINUED} else "failed"
         return "submitted" if job_states is None and jobs else "to do"
-
-
-def _sizes_and_times(path: Path) -> list[list[int]]:
-    """Size and modification time of a file, or of each file in a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [[stat.st_size, stat.st_mtime_ns] for stat in (file.stat() for file in files)]
