@@ -3,7 +3,7 @@
 scheduler     scheduler that the chain was submitted to
 UNIT.job      id of the unit's current job
 UNIT.status   exit code of its last job, and digest of the command
-UNIT.sound    sizes and times of its output when it was last verified; of what is not an artifact, when it was first seen
+UNIT.sound    sizes and times of its output when it was last verified, or first seen if it is not an artifact
 """
 
 import contextlib
