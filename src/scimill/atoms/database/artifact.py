@@ -78,7 +78,11 @@ class DatabaseArtifact(Artifact):
         """Journals that are not compressed yet."""
         from scimill.atoms.database.snapshot import DatabaseManifest, sessions
 
-        return [path for session in sessions(self.path, DatabaseManifest.read(self.path).first) for path in session.iterdir()]
+        return [
+            path
+            for session in sessions(self.path, DatabaseManifest.read(self.path).first)
+            for path in session.iterdir()
+        ]
 
     def _journal_problems(self) -> Iterator[str]:
         from scimill.atoms.database.salvage import salvage

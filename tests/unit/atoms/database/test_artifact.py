@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import scimill
-from scimill.atoms import Database
+from scimill.atoms.database.database import Database
 from scimill.atoms.database.journal import Journal, JournalWriter
 from scimill.atoms.database.salvage import salvage
 from scimill.errors import StorageError
