@@ -9,11 +9,10 @@ from scimill.options import path_argument
 from scimill.parallel.world import world
 
 MOST_SHOWN = 20  # problems that are listed one by one
-PATH = path_argument("path")
 
 
 @click.command()
-@PATH
+@path_argument("path")
 def verify(path: Path) -> None:
     """Check every byte of PATH that has a checksum: a store, a training run, a dataset, a database.
 
@@ -34,7 +33,7 @@ def verify(path: Path) -> None:
 
 
 @click.command()
-@PATH
+@path_argument("path")
 def inspect(path: Path) -> None:
     """Print what PATH holds and where it comes from: a store, a training run, a dataset, a database."""
     from scimill.artifacts import find
@@ -43,7 +42,7 @@ def inspect(path: Path) -> None:
 
 
 @click.command()
-@PATH
+@path_argument("path")
 def repair(path: Path) -> None:
     """Rebuild what is damaged of PATH, and nothing else: a store, a training run, a dataset, a database.
 

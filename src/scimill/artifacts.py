@@ -253,7 +253,7 @@ def begins_with(path: Path, content: bytes, offset: int = 0) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class Recipe:
     """What made an artifact: a campaign, one of its makers, the configuration as YAML, and the command line."""
 
     campaign: str
@@ -294,7 +294,7 @@ class Filled(Artifact):
     """An artifact that a maker fills, block by block, and whose damaged blocks the maker can recompute."""
 
     @abstractmethod
-    def origin(self) -> Origin:
+    def recipe(self) -> Recipe:
         """What made it; on one rank."""
 
     @abstractmethod
@@ -317,38 +317,38 @@ class Filled(Artifact):
         damage = Damage() if is_part else self.find_damage(world)
         if not (is_part or damage.lost or damage.obstacle):
             return f"{self.path}: sound; there is nothing to repair"
-        origin, sums = world.on_root(self.origin), world.on_root(self.sums)
-        remake = partial(self._maker(origin, damage, world), origin.config, Output(finished, resume=True), world)
+        recipe, sums = world.on_root(self.recipe), world.on_root(self.sums)
+        remake = partial(self._maker(recipe, damage, world), recipe.config, Output(finished, resume=True), world)
         if not is_part:
-            self._rehearse(remake, origin, damage, world)
+            self._rehearse(remake, recipe, damage, world)
             world.on_root(self.prepare_part)
         remake()
         again = type(self)(finished)
         findings = again.verify(world)
         if findings.problems:
             what = f"{len(findings.problems)} problems are left: {findings.problems[0]}"
-            world.fail(StorageError(what, where=str(finished), remedy=origin.remedy))
-        world.on_root(again.compare, sums, origin)
+            world.fail(StorageError(what, where=str(finished), remedy=recipe.remedy))
+        world.on_root(again.compare, sums, recipe)
         return f"{finished}: {'finished' if is_part else f'repaired {damage.lost}'}; sound"
 
-    def compare(self, before: Mapping[int, int], origin: Origin) -> None:
+    def compare(self, before: Mapping[int, int], recipe: Recipe) -> None:
         """Refuse blocks that have come out different: what they are made from has changed."""
         after = self.sums()
         changed = [block for block, checksum in before.items() if after.get(block) != checksum]
         if changed:
             raise StorageError(
                 f"{describe_numbers('block', changed)} now hold other bytes than before: an input has changed",
-                where=str(self.path), remedy=origin.remedy,
+                where=str(self.path), remedy=recipe.remedy,
             )  # fmt: skip
 
-    def _maker(self, origin: Origin, damage: Damage, world: World) -> Make:
-        make = origin.find_maker()
+    def _maker(self, recipe: Recipe, damage: Damage, world: World) -> Make:
+        make = recipe.find_maker()
         if damage.obstacle or make is None:
-            made_by = " ".join(word for word in ("scimill", origin.campaign, origin.maker) if word)
-            world.fail(self._beyond_repair(damage.obstacle or f"{made_by} cannot recompute blocks", origin, damage))
+            made_by = " ".join(word for word in ("scimill", recipe.campaign, recipe.maker) if word)
+            world.fail(self._beyond_repair(damage.obstacle or f"{made_by} cannot recompute blocks", recipe, damage))
         return make
 
-    def _rehearse(self, remake: Callable[[], object], origin: Origin, damage: Damage, world: World) -> None:
+    def _rehearse(self, remake: Callable[[], object], recipe: Recipe, damage: Damage, world: World) -> None:
         """Let the maker look at its inputs and at what is there, which is complete by name, so that it does no more."""
         try:
             remake()
@@ -356,13 +356,13 @@ class Filled(Artifact):
             if world.size > 1 and not is_collective(error):
                 raise
             where = f" ({error.where})" if error.where else ""
-            world.fail(self._beyond_repair(f"{error.what}{where}", origin, damage))
+            world.fail(self._beyond_repair(f"{error.what}{where}", recipe, damage))
 
-    def _beyond_repair(self, reason: str, origin: Origin, damage: Damage) -> StorageError:
+    def _beyond_repair(self, reason: str, recipe: Recipe, damage: Damage) -> StorageError:
         lost = f"; lost: {damage.lost}" if damage.lost else ""
         whole = f"; whole: {damage.whole}" if damage.whole else ""
         what = f"cannot be repaired, and is left as it was: {reason}"
-        return StorageError(what, where=f"{self.path}{lost}{whole}", remedy=origin.remedy)
+        return StorageError(what, where=f"{self.path}{lost}{whole}", remedy=recipe.remedy)
 
 
 def _check_alone(finished: Path) -> None:

@@ -370,3 +370,50 @@ def test_a_shipped_chain_is_found_by_its_name(folder: Path) -> None:
 def test_run_needs_a_machine_without_a_scheduler(folder: Path) -> None:
     write_chain(folder, CHAIN)
     assert_refused(run(folder, "--machine", "slurm-generic"), "has a scheduler")
+
+
+DATASETS = """
+    resources: {walltime: 10min, ranks_per_node: 1}
+    steps:
+      first:
+        command: scimill bench generate dlrm first --size 1MB --format npz
+      second:
+        command: scimill bench generate dlrm second --size 1MB --seed 2
+        after: first
+"""
+FOLDERS = """
+    resources: {walltime: 10min, ranks_per_node: 1}
+    steps:
+      scene:
+        command: scimill sky scene sky --frames 8 --nodes 2 --rgb-height 48 --thermal-height 24
+      pair:
+        command: >-
+          scimill sky pair sky --nodes sky/nodes.csv --output pairs.csv --workbook pairs.xlsx
+        after: scene
+      dataset:
+        command: scimill bench generate dlrm dataset --size 1MB
+      pictures:
+        command: scimill bench plot dataset --output dataset-pictures
+        after: dataset
+"""
+
+
+@pytest.mark.parametrize("text", [DATASETS, FOLDERS], ids=["datasets", "folders, an index, a workbook and pictures"])
+def test_directories_and_files_that_are_not_stores_are_skipped_the_second_time(folder: Path, text: str) -> None:
+    write_chain(folder, text)
+    first = run(folder)
+    assert first.returncode == 0, first
+    again = run(folder)
+    assert again.returncode == 0, again
+    assert again.stdout.count("already complete") == text.count("command:"), again
+    assert set(states(folder).values()) == {"complete"}
+
+
+def test_a_picture_that_has_changed_is_drawn_again(folder: Path) -> None:
+    write_chain(folder, FOLDERS)
+    assert run(folder).returncode == 0
+    picture = next((folder / "dataset-pictures").iterdir())
+    picture.write_bytes(b"another")
+    again = run(folder)
+    assert again.stdout.count("already complete") == 3, again
+    assert picture.read_bytes() != b"another"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Origin, Values, begins_with, describe_numbers
+from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Recipe, Values, begins_with, describe_numbers
 from scimill.parallel.world import World
 from scimill.store.seal import MAGIC, SEAL_BYTES, SIGNATURE
 
@@ -61,10 +61,10 @@ class StoreArtifact(Filled):
 
     # ---- repair ----
 
-    def origin(self) -> Origin:
+    def recipe(self) -> Recipe:
         """What made it."""
         made = {name: str(value) for name, value in self.provenance.items()}
-        return Origin(made["campaign"], made.get("maker", ""), made["config"], made.get("command_line", ""))
+        return Recipe(made["campaign"], made.get("maker", ""), made["config"], made.get("command_line", ""))
 
     def find_damage(self, world: World) -> Damage:
         """Say which blocks are damaged."""

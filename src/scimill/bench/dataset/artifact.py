@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Origin, describe_numbers
+from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Recipe, describe_numbers
 from scimill.bench.dataset.ledger import FOLDER, MANIFEST, DatasetManifest, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.verify import plan_of, verify
 from scimill.config import parse_yaml
@@ -82,11 +82,11 @@ class DatasetArtifact(Filled):
 
     # ---- repair ----
 
-    def origin(self) -> Origin:
+    def recipe(self) -> Recipe:
         """What made it; only what was scaled has an input."""
         config = PendingWrite.read(self.path).config if self._is_part else self.manifest.config
         maker = "scale" if "input" in parse_yaml(config, "the stored configuration").values else "generate"
-        return Origin(CAMPAIGN, maker, config)
+        return Recipe(CAMPAIGN, maker, config)
 
     def find_damage(self, world: World) -> Damage:
         """Say which blocks and files are damaged."""
