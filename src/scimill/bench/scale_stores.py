@@ -24,6 +24,6 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
     is_new = CAMPAIGN.fill(
         config, source.layout(picks), source.maker(picks, changes(config)),
         dataclasses.replace(output, direct=config.direct), world,
-        maker="scale", text=text, describe_difference=functools.partial(describe_difference, config, identity),
+        maker="scale", text=text, explain=functools.partial(describe_difference, config, identity),
     )  # fmt: skip
     return describe_scaled(config, source, picks, source.total([taken.total for taken in picks])) if is_new else None
