@@ -27,7 +27,8 @@ def verify(path: Path) -> None:
     for problem in findings.problems[:MOST_SHOWN]:
         click.echo(problem)
     if findings.problems:
-        what, remedy = f"{len(findings.problems)} problems found", f"run scimill repair {path}"
+        count = len(findings.problems)
+        what, remedy = f"{count} problem{'s' * (count > 1)} found", f"run scimill repair {path}"
         ranks.fail(StorageError(what, where=str(path), remedy=remedy))
     click.echo(findings.summary)
 

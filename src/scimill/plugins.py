@@ -94,8 +94,9 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
         failure = f"entry point {point.name} must name a scimill.campaign.Campaign of the same name"
         return Plugin(point.name, package, failure=failure)
     plugin = Plugin(point.name, package, campaign)
-    if not plugin.is_own and not RESERVED_NUMBERS <= campaign.number < 2**32:
-        failure = f"its stream number is {campaign.number}; allowed: {RESERVED_NUMBERS} to {2**32 - 1}"
+    number: object = campaign.number
+    if not plugin.is_own and not (isinstance(number, int) and RESERVED_NUMBERS <= number < 2**32):
+        failure = f"its stream number is {number}; allowed: whole numbers from {RESERVED_NUMBERS} to {2**32 - 1}"
         return Plugin(point.name, package, failure=failure)
     return plugin
 

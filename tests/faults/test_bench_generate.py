@@ -403,7 +403,7 @@ def test_verify_finds_every_flipped_bit(damaged: Path) -> None:
 def test_verify_names_the_file_and_the_bytes(damaged: Path, ranks: int) -> None:
     flip(damaged / "day_1_reordered.npz", 200_000)
     result = scimill("bench", "verify", damaged, ranks=ranks)
-    assert_refused(result, 4, "1 problems found")
+    assert_refused(result, 4, "1 problem found")
     assert "day_1_reordered.npz: bytes 196608 to 262144 do not match" in result.stdout
 
 

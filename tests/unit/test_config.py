@@ -535,3 +535,23 @@ def test_help_loads_nothing_heavy(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "Usage:" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_declaration_with_an_unknown_limit_is_refused():
+    with pytest.raises(TypeError, match="no argument minimum; limits are ge, gt, le, lt, min_length, max_length"):
+        parameter(1, "how many", minimum=1)
+
+
+def test_a_check_across_parameters_is_reported_in_our_form():
+    @dataclass(frozen=True, kw_only=True, config=STRICT)
+    class Ordered(Run):
+        """Ordered."""
+
+        first: Whole = parameter(1, "first")
+        last: Whole = parameter(2, "last")
+
+        def __post_init__(self):
+            if self.last < self.first:
+                raise ValueError("last is before first")
+
+    assert "last is before first" in refusal([Layer("flags", {"last": 0})], Ordered)

@@ -74,7 +74,7 @@ def test_two_campaigns_of_one_name_or_number_are_refused_with_both_packages(seco
 
 def test_a_number_that_belongs_to_scimill_is_refused(tmp_path):
     install(tmp_path, "tides-package", "tides", GOOD.format(name="tides", number=1))
-    assert "stream number is 1; allowed: 65536" in refusal(tmp_path, "tides")
+    assert "stream number is 1; allowed: whole numbers from 65536" in refusal(tmp_path, "tides")
 
 
 def test_an_entry_point_of_another_name_or_kind_is_refused(tmp_path):

@@ -23,6 +23,7 @@ MACHINE = click.option(
 )
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 CHAIN = click.argument("chain", metavar="CHAIN")
+CHAIN_FILES = (".yaml", ".yml")
 OUTPUTS = ("output", "folder", "workbook", "picture")
 """Parameters of scimill's commands that name output."""
 
@@ -51,6 +52,9 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
 
     Write -- before the command: scimill jobs render --machine local --walltime 1h -- scimill doctor
     """
+    if len(command) == 1 and command[0].endswith(CHAIN_FILES):
+        remedy = "scimill jobs submit --dry-run shows the plan of a chain; render its commands one by one"
+        raise ConfigError("render takes a command, not a chain", where=command[0], remedy=remedy)
     machine = machines_.read_machine(machine_name)
     click.echo(write_script(config, machine, read_command(command, config)), nl=False)
 
@@ -71,7 +75,7 @@ def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple
     from scimill.jobs import submit as submitting
 
     machine = machines_.read_machine(machine_name)
-    if len(command) == 1 and command[0].endswith((".yaml", ".yml")):
+    if len(command) == 1 and command[0].endswith(CHAIN_FILES):
         _submit_chain(command[0], layers, machine, dry_run)
         return
     resources = build(Resources, layers)

@@ -127,4 +127,5 @@ def _unphysical(reader: Reader, block: int) -> Iterator[str]:
         low, high = np.asarray(field.valid, dtype=field.dtype)
         outside = np.count_nonzero(~((rows >= low) & (rows <= high)))
         if outside:
-            yield f"{outside} values of {field.name} are outside {low:g} … {high:g} {field.units}"
+            unit = "" if field.units == "1" else f" {field.units}"
+            yield f"{outside} values of {field.name} are outside {low:g} … {high:g}{unit}"

@@ -190,7 +190,7 @@ class Writer:
         """Write own parts; return checksum and length of each."""
         parts, first = [], self.layout.span(block).start
         for field in self._divided(data):
-            part = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
+            part = _stored(data.fields, field)
             self._rows[field.name].write_part(first, offset, part)
             parts.append((bytes_checksum(part, 0), part.nbytes))
         return parts
@@ -214,19 +214,21 @@ class Writer:
         """
         checksum, span = 0, self.layout.span(block)
         ends: list[Future[None] | None] = []
+        if unknown := data.fields.keys() - {field.name for field in self.layout.fields}:
+            raise ValueError(f"the block has fields that the layout lacks: {', '.join(sorted(unknown))}")
         for field in self.layout.fields:
             if field.name in divided:
                 for part, length in divided[field.name]:
                     checksum = joined(checksum, part, length)
                 continue
-            rows = np.ascontiguousarray(data.fields[field.name], dtype=field.dtype)
+            rows = _stored(data.fields, field)
             if len(rows) != span.stop - span.start:
                 raise ValueError(f"{len(rows)} rows of {field.name} for a block of {span.stop - span.start}")
             ends.append(self._rows[field.name].write(span.start, rows))
             checksum = bytes_checksum(rows, checksum)
         for table in self.layout.tables:
             for field in table.fields:
-                rows = np.ascontiguousarray(data.tables[table.name][field.name], dtype=field.dtype)
+                rows = _stored(data.tables[table.name], field)
                 self._write_table_rows(f"{table.name}/{field.name}", block * table.capacity, rows, table.capacity)
                 checksum = bytes_checksum(rows, checksum)
         return checksum, [end for end in ends if end is not None]
@@ -283,6 +285,21 @@ class Writer:
             self._file.close()
             sync(self._output.part)
         self._world.barrier()
+
+
+def _stored(values: Mapping[str, NDArray[np.generic]], field: Field) -> NDArray[np.generic]:
+    """Return the values of a field as they are stored.
+
+    Raises
+    ------
+    ValueError : there are none, or they are fractions for whole numbers.
+    """
+    if field.name not in values:
+        raise ValueError(f"the block has no {field.name}; it has {', '.join(sorted(values)) or 'no fields'}")
+    given = np.asarray(values[field.name])
+    if given.dtype.kind == "f" and np.dtype(field.dtype).kind in "iu":
+        raise ValueError(f"{field.name} is stored as {field.dtype}, which would truncate {given.dtype}")
+    return np.ascontiguousarray(given, dtype=field.dtype)
 
 
 # ---- opening ----------------------------------------------------------------------------------------------------

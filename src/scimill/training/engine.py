@@ -223,7 +223,11 @@ class Trainer:
     def _losses(self, tensors: Tensors) -> torch.Tensor:
         half = HALF.get(self._config.precision)
         with torch.autocast(self._device.type, dtype=half, enabled=half is not None):
-            return self._task.losses(tensors)
+            losses = self._task.losses(tensors)
+        if losses.shape != (len(self._task.terms),):
+            shape = tuple(losses.shape)
+            raise ValueError(f"losses has shape {shape}; expected one sum for each of {', '.join(self._task.terms)}")
+        return losses
 
     def _update(self, rate: float) -> None:
         """Move the parameters."""
