@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpi import dataset_hashes, done_blocks, scimill, succeed
+from parallel.many import one_start
 from scimill.config import Layer, build
 from scimill.parallel.world import World
 from scimill.sky import align, pair
@@ -54,30 +55,40 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_scene(deployment: Path, tmp_path: Path) -> None:
-    succeed("sky", "scene", tmp_path / "many", *flags(SCENE), ranks=3)
-    assert hashes(tmp_path / "many") == hashes(deployment)
+@pytest.fixture(scope="module")
+def shared(deployment: Path, index: Path) -> Path:
+    """Make scene, pairs and boxes on three ranks, the latter two of the files of one process."""
+    folder, nodes = index.with_name("shared"), ("--nodes", deployment / "nodes.csv")
+    folder.mkdir()
+    commands = [
+        ("sky", "scene", folder / "scene", *flags(SCENE)),
+        ("sky", "pair", deployment, *nodes, "--output", index.with_name("shared.csv"), "--report", folder / "report"),
+        ("sky", "align", index, *nodes, "--output", folder / "nodes", *flags(ALIGN)),
+    ]
+    result = scimill(program=one_start(commands), ranks=3)
+    assert result.returncode == 0, result
+    (folder / "stdout").write_text(result.stdout)
+    return folder
 
 
-def test_pair(deployment: Path, index: Path) -> None:
-    path, report = index.with_name("many.csv"), index.with_name("report.csv")
+def test_scene(deployment: Path, shared: Path) -> None:
+    assert hashes(shared / "scene") == hashes(deployment)
+
+
+def test_pair(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> None:
     found = pair.pair(build(PairConfig, []), deployment, deployment / "nodes.csv", None, ALONE)
-    pair.write_report(found, report)
-    arguments = ("--nodes", deployment / "nodes.csv", "--output", path, "--report", index.with_name("many-report.csv"))
-    result = succeed("sky", "pair", deployment, *arguments, ranks=3)
-    assert result.stdout == pair.describe_pairing(found) + "\n"
-    assert path.read_bytes() == index.read_bytes()
-    assert index.with_name("many-report.csv").read_bytes() == report.read_bytes()
+    pair.write_report(found, tmp_path / "report")
+    assert pair.describe_pairing(found) in (shared / "stdout").read_text()
+    assert index.with_name("shared.csv").read_bytes() == index.read_bytes()
+    assert (shared / "report").read_bytes() == (tmp_path / "report").read_bytes()
 
 
-def test_align(deployment: Path, index: Path, tmp_path: Path) -> None:
-    nodes = deployment / "nodes.csv"
-    found = align.align(build(AlignConfig, [Layer("test", ALIGN)]), index, nodes, ALONE)
-    align.write(found, tmp_path / "one.csv")
-    result = succeed("sky", "align", index, "--nodes", nodes, "--output", tmp_path / "two.csv", *flags(ALIGN), ranks=2)
-    assert result.stdout == align.describe_boxes(found) + "\n"
+def test_align(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> None:
+    found = align.align(build(AlignConfig, [Layer("test", ALIGN)]), index, deployment / "nodes.csv", ALONE)
+    align.write(found, tmp_path / "nodes")
     assert len([aligned for aligned in found if aligned.information]) > 1
-    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert align.describe_boxes(found) in (shared / "stdout").read_text()
+    assert (shared / "nodes").read_bytes() == (tmp_path / "nodes").read_bytes()
 
 
 def test_prepare(deployment: Path, index: Path, tmp_path: Path) -> None:

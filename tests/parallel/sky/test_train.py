@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpi import dataset_hashes, scimill, succeed
+from mpi import dataset_hashes, scimill
+from parallel.many import one_start
 from parallel.sky import sky_gradients
 from parallel.sky.sky_gradients import CASES, images, task
 from scimill.cli import check
@@ -78,7 +79,7 @@ def test_one_rank_agrees_with_plain_autograd(gradients, name):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of pairs, and runs that were trained on it on one rank and on two."""
+    """A store of pairs, runs that were trained on it on one rank and on two, and embeddings of the latter by two."""
     data = tmp_path_factory.mktemp("data")
     folder, values = data / "c", {"frames": 24, "nodes": 1, "rgb_height": 32, "thermal_height": 12}
     scene = build(SceneConfig, [Layer("test", {**values, "field_size": 128, "interval": 3600})])
@@ -93,7 +94,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     config = check([str(word) for word in (*arguments, data / "one")]).obj
     assert train_network(config, data / "s.h5", RunDirectory(data / "one"), ALONE)
-    succeed(*arguments, data / "two", ranks=2, env=ENV)
+    commands = [(*arguments, data / "two"), ("sky", "embed", data / "two", data / "s.h5", data / "embedded.h5")]
+    result = scimill(program=one_start(commands), ranks=2, env=ENV)
+    assert result.returncode == 0, result
     return data
 
 
@@ -104,6 +107,5 @@ def test_a_run_is_the_same_on_two_ranks(data):
 
 
 def test_embeddings_are_the_same_on_two_ranks(data, tmp_path):
-    assert embed_store(build(EmbedConfig, []), data / "one", data / "s.h5", Output(tmp_path / "one.h5"), ALONE)
-    succeed("sky", "embed", data / "one", data / "s.h5", tmp_path / "two.h5", ranks=2)
-    assert dataset_hashes(tmp_path / "two.h5") == dataset_hashes(tmp_path / "one.h5")
+    assert embed_store(build(EmbedConfig, []), data / "two", data / "s.h5", Output(tmp_path / "one.h5"), ALONE)
+    assert dataset_hashes(data / "embedded.h5") == dataset_hashes(tmp_path / "one.h5")

@@ -11,6 +11,7 @@ import simplejpeg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from scimill import pictures
 from scimill.config import Layer, build
 from scimill.droplets.generate import generate
 from scimill.errors import ConfigError, InputError, StorageError
@@ -236,7 +237,8 @@ def test_exported_pairs_are_pairs_again(deployment, tmp_path):
         stored.export_pairs(tmp_path / "a.h5", tmp_path / "loose", world(), overwrite=False)
 
 
-def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path):
+def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "DPI", 60)
     make(deployment, tmp_path / "a.h5").file.close()
     with stored.open_pairs(tmp_path / "a.h5") as reader:
         rows = stored.read_rows(reader, stored.spread(reader, 6))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scimill import pictures
 from scimill.config import Layer, build, read_preset
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import world
@@ -132,7 +133,8 @@ def test_the_command_says_what_it_would_embed_and_refuses_what_is_no_model(run, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sets_that_training_has_not_seen_are_judged(run, tmp_path):
+def test_sets_that_training_has_not_seen_are_judged(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "DPI", 60)
     columns = embed_all(run, tmp_path / "e.h5")
     found = evaluate.evaluate(tmp_path / "e.h5", run / "c/truth.csv")
     assert [j.name for j in found] == ["test", "validation", "other node"]
