@@ -142,7 +142,7 @@ def test_at_random_instants(store: Path, tmp_path: Path, server: Server, whole: 
     assert server.run(*train(store, tmp_path / "counted", *ARGS), instant=f"count {counts}").returncode == 0
     events = counts.stat().st_size
     assert events > 50
-    for number in range(24):
+    for number in range(16):
         run = tmp_path / f"run-{number}"
         for _ in range(1 + number % 2):
             kind = dice.choice(["event", "step", "clock"])

@@ -136,7 +136,8 @@ def test_a_signal_to_one_process(store: Path, tmp_path: Path, server: Server, nu
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_step_may_be_the_last_before_a_restart(store: Path, tmp_path: Path, server: Server, name: str) -> None:
     run, whole, args = tmp_path / "run", tmp_path / "whole", (*SHORT, *VARIANTS[name])
-    for stop in range(9):  # the last one dies in the second epoch
+    stops = range(9) if name == "plain" else (1, 4, 8, 8, 8)
+    for stop in stops:  # the last ones die in the second epoch
         walltime = OVER_AT_ONCE if stop % 2 else ("--checkpoint-steps", 1 + stop)
         result = server.run(*train(store, run, *args, *walltime, "--resume"), instant=f"step {stop + 2}")
         assert result.returncode == (STOPPED if stop % 2 else -signal.SIGKILL), result
@@ -163,7 +164,7 @@ def test_the_walltime_stops_one_process(store: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ranks", "stops"),
     [
-        (2, [(1, signal.SIGTERM), (0, signal.SIGINT), (1, signal.SIGUSR2), (None, signal.SIGUSR2), OVER_AT_ONCE]),
+        (2, [(1, signal.SIGTERM), (0, signal.SIGINT), (None, signal.SIGUSR2), OVER_AT_ONCE]),
         (3, [(2, signal.SIGTERM)]),
     ],
     ids=["2-ranks", "3-ranks"],

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mpi import dataset_hashes, done_blocks, succeed
+from mpi import dataset_hashes, done_blocks, scimill
+from parallel.many import one_start
 
 CONFIGS = {
     "random": ("--count", 8192),
@@ -14,24 +15,34 @@ CONFIGS = {
     "weird-records-cut": ("--count", 8192, "--preset", "ntlp-2026", "--weird-capacity", 0.01),
     "uneven-last-block": ("--count", 8193),
     "fewer-blocks-than-ranks": ("--count", 1000),
+    "another-seed": ("--count", 1000, "--seed", 2),
 }
+RANKS = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store of each configuration on each number of ranks: NAME-RANKS.h5."""
+    folder = tmp_path_factory.mktemp("stores")
+    same = ("--block-size", 512, "--tolerance", 1e-4)
+    for ranks in RANKS:
+        names = CONFIGS if ranks < 4 else ["random"]
+        commands = [("droplets", "generate", folder / f"{name}-{ranks}.h5", *same, *CONFIGS[name]) for name in names]
+        result = scimill(program=one_start(commands), ranks=ranks)
+        assert result.returncode == 0, result
+    return folder
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_datasets_are_the_same_on_any_number_of_ranks(name: str, tmp_path: Path) -> None:
-    ranks = (1, 2, 3, 4) if name == "random" else (1, 2, 3)
-    hashes = [_generate(tmp_path / f"{number}.h5", number, CONFIGS[name]) for number in ranks]
+def test_datasets_are_the_same_on_any_number_of_ranks(name: str, folder: Path) -> None:
+    paths = [folder / f"{name}-{ranks}.h5" for ranks in (RANKS if name == "random" else RANKS[:3])]
+    for path in paths:
+        assert len(done_blocks(path)) == -(-int(str(CONFIGS[name][1])) // 512)
+    hashes = [dataset_hashes(path) for path in paths]
     assert len(hashes[0]) >= 9 + 4  # the fields and the ledger
     assert all(other == hashes[0] for other in hashes[1:])
 
 
-def _generate(path: Path, ranks: int, config: tuple[object, ...]) -> dict[str, str]:
-    succeed("droplets", "generate", path, "--block-size", 512, "--tolerance", 1e-4, *config, ranks=ranks)
-    assert len(done_blocks(path)) == -(-int(str(config[1])) // 512)
-    return dataset_hashes(path)
-
-
-def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
-    first = _generate(tmp_path / "1.h5", 1, ("--count", 1000, "--seed", 1))
-    second = _generate(tmp_path / "2.h5", 1, ("--count", 1000, "--seed", 2))
+def test_another_seed_gives_other_bytes(folder: Path) -> None:
+    first, second = (dataset_hashes(folder / f"{name}-1.h5") for name in ("fewer-blocks-than-ranks", "another-seed"))
     assert all(first[name] != second[name] for name in ("initial_radius", "radius", "temperature", "time"))

@@ -18,6 +18,7 @@ import torch
 
 from mpi import BIN, Result, scimill
 from parallel.droplets.summing import COLUMNS, CUTS, ROWS, data
+from parallel.many import one_start
 from scimill.config import build, read_yaml
 from scimill.droplets.generate import generate
 from scimill.droplets.learning.network import DropletNetwork
@@ -65,20 +66,6 @@ CASES: dict[str, tuple[str, int, int, tuple[object, ...]]] = {
 }  # fmt: skip
 EXACT = [name for name in CASES if name != "float32"]
 
-MANY = """
-import json, sys
-from scimill.cli import scimill
-from scimill.parallel.world import launch
-
-def run():
-    for arguments in json.loads(sys.argv[1]):
-        scimill.main(["droplets", "train", *arguments], prog_name="scimill", standalone_mode=False)
-    return 0
-
-launch(run)
-"""
-"""Several training commands in one start of the ranks, which takes longer than they do."""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
@@ -90,8 +77,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Dr
 
 
 def train_all(folder: Path, ranks: int) -> Result:
-    commands = [[str(argument) for argument in arguments(folder, name, ranks)] for name in CASES]
-    return scimill(program=(sys.executable, "-c", MANY, json.dumps(commands)), ranks=ranks, timeout=240)
+    commands = [("droplets", "train", *arguments(folder, name, ranks)) for name in CASES]
+    return scimill(program=one_start(commands), ranks=ranks, timeout=240)
 
 
 def arguments(folder: Path, name: str, ranks: int | str) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ CUTS = {
     # ranks: where each rank's pairs of a part end; some have none
     1: ((0, 7), (7, 12)),
     2: ((0, 2, 7), (7, 7, 12)),
-    4: ((0, 3, 3, 4, 7), (7, 8, 11, 11, 12)),
+    3: ((0, 3, 3, 7), (7, 7, 11, 12)),
 }
 NOTHING = Augmentation((1.0, 1.0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 CASES = {
@@ -64,9 +64,13 @@ def gradient(ranks: Ranks, name: str) -> torch.Tensor:
     return torch.cat([ranks.sum_(found), *statistics])
 
 
+def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
+    return {name: gradient(ranks, name) for name in CASES}
+
+
 def run() -> int:
     with Ranks(world()) as ranks:
-        found = {name: gradient(ranks, name) for name in CASES}
+        found = gradients(ranks)
         if ranks.is_root:
             torch.save(found, sys.argv[1])
     return 0

@@ -1,5 +1,6 @@
-"""Two branches do not depend on the number of ranks that they are trained on."""
+"""Two branches, and their embeddings, do not depend on the number of ranks."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,39 +8,49 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpi import scimill, succeed
+from mpi import dataset_hashes, scimill
+from parallel.many import one_start
+from parallel.sky import sky_gradients
 from parallel.sky.sky_gradients import CASES, images, task
+from scimill.cli import check
 from scimill.config import Layer, build
-from scimill.parallel.world import world
+from scimill.parallel.world import World
 from scimill.sky.exchange.index import write_index
+from scimill.sky.learning.embed import embed_store
+from scimill.sky.learning.train import train_network
 from scimill.sky.learning.vicreg import TERMS
 from scimill.sky.pair import pair
-from scimill.sky.params import PairConfig, PrepareConfig, SceneConfig
+from scimill.sky.params import EmbedConfig, PairConfig, PrepareConfig, SceneConfig
 from scimill.sky.prepare import prepare
 from scimill.sky.scene import make_scene
 from scimill.store.output import Output
+from scimill.training.directory import RunDirectory
+from scimill.training.ranks import Ranks
 
 DRIVER = (sys.executable, str(Path(__file__).with_name("sky_gradients.py")))
 SAME = 1e-10
 ENV = {"OMP_NUM_THREADS": "1"}
+ALONE = World(None)
 
 
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("gradients")
 
+    @functools.cache
     def of(ranks: int) -> dict[str, torch.Tensor]:
-        path = folder / f"{ranks}.pt"
-        if not path.exists():
-            result = scimill(path, ranks=ranks, program=DRIVER, env=ENV)
-            assert result.returncode == 0, result
-        loaded: dict[str, torch.Tensor] = torch.load(path)
+        if ranks == 1:
+            with Ranks(ALONE) as alone:
+                return sky_gradients.gradients(alone)
+        result = scimill(folder / f"{ranks}.pt", ranks=ranks, program=DRIVER, env=ENV)
+        assert result.returncode == 0, result
+        loaded: dict[str, torch.Tensor] = torch.load(folder / f"{ranks}.pt")
         return loaded
 
     return of
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_gradient_loss_and_statistics_are_those_of_one_rank(gradients, ranks):
     one, many = gradients(1), gradients(ranks)
     for name in CASES:
@@ -66,21 +77,35 @@ def test_one_rank_agrees_with_plain_autograd(gradients, name):
     assert gradients(1)[name][len(expected) : len(expected) + len(TERMS)].sum().item() == pytest.approx(total.item())
 
 
-def test_a_run_is_the_same_on_two_ranks(tmp_path):
-    folder, values = tmp_path / "c", {"frames": 24, "nodes": 1, "rgb_height": 32, "thermal_height": 12}
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of pairs, runs that were trained on it on one rank and on two, and embeddings of the latter by two."""
+    data = tmp_path_factory.mktemp("data")
+    folder, values = data / "c", {"frames": 24, "nodes": 1, "rgb_height": 32, "thermal_height": 12}
     scene = build(SceneConfig, [Layer("test", {**values, "field_size": 128, "interval": 3600})])
-    make_scene(scene, Output(folder), world())
-    write_index(pair(build(PairConfig, []), folder, folder / "nodes.csv", None, world()).pairs, tmp_path / "i.csv")
+    make_scene(scene, Output(folder), ALONE)
+    write_index(pair(build(PairConfig, []), folder, folder / "nodes.csv", None, ALONE).pairs, data / "i.csv")
     config = build(PrepareConfig, [Layer("test", {"rgb_height": 32, "rgb_width": 40, "block_size": 4})])
-    assert prepare(config, tmp_path / "i.csv", folder / "nodes-aligned.csv", Output(tmp_path / "s.h5"), world())
+    assert prepare(config, data / "i.csv", folder / "nodes-aligned.csv", Output(data / "s.h5"), ALONE)
     arguments = (
-        "sky", "train", tmp_path / "s.h5", "--preset", "small", "--rgb-width", 4, "--thermal-width", 4,
+        "sky", "train", data / "s.h5", "--preset", "small", "--rgb-width", 4, "--thermal-width", 4,
         "--projector", "16,16", "--batch-size", 9, "--epochs", 2, "--precision", "float64", "--time-block", "30min",
         "--threads", 1, "--accumulation", 1, "--output",
     )  # fmt: skip
-    states = {}
-    for name, ranks in (("one", 1), ("two", 2)):
-        succeed(*arguments, tmp_path / name, ranks=ranks, env=ENV)
-        states[name] = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"]
+    config = check([str(word) for word in (*arguments, data / "one")]).obj
+    assert train_network(config, data / "s.h5", RunDirectory(data / "one"), ALONE)
+    commands = [(*arguments, data / "two"), ("sky", "embed", data / "two", data / "s.h5", data / "embedded.h5")]
+    result = scimill(program=one_start(commands), ranks=2, env=ENV)
+    assert result.returncode == 0, result
+    return data
+
+
+def test_a_run_is_the_same_on_two_ranks(data):
+    states = {name: torch.load(data / name / "checkpoint.pt", weights_only=True)["model"] for name in ("one", "two")}
     for name, value in states["one"].items():
         assert (value - states["two"][name]).abs().max() < 1e-8
+
+
+def test_embeddings_are_the_same_on_two_ranks(data, tmp_path):
+    assert embed_store(build(EmbedConfig, []), data / "two", data / "s.h5", Output(tmp_path / "one.h5"), ALONE)
+    assert dataset_hashes(data / "embedded.h5") == dataset_hashes(tmp_path / "one.h5")

@@ -1,7 +1,6 @@
-"""Of preparing: what is stored is what the files hold, on any number of ranks, after any interruption."""
+"""Of preparing: what is stored is what the files hold."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import simplejpeg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mpi import dataset_hashes, done_blocks, scimill, succeed
+from scimill import pictures
 from scimill.config import Layer, build
+from scimill.droplets.generate import generate
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import world
 from scimill.sky import fields, prepare
@@ -28,8 +28,8 @@ from scimill.sky.pictures import plots
 from scimill.sky.scene import make_scene
 from scimill.store.output import Output
 from scimill.store.reader import Reader
+from unit.sky.command import call
 
-KILLER = (sys.executable, str(Path(__file__).parents[2] / "faults/killer.py"))
 SIZES = ("--rgb-height", 24, "--rgb-width", 32, "--block-size", 3)
 
 
@@ -204,38 +204,18 @@ def test_counts_that_are_none_are_refused_or_stored_as_degrees(deployment, tmp_p
         prepare.make_plan(configure(thermal="counts"), tmp_path / "index.csv", deployment.nodes)
 
 
-def test_other_pairs_are_not_resumed(deployment, output):
+def test_other_pairs_are_not_resumed(deployment, output, capsys):
     make(deployment, output).file.close()
     table = read_nodes(deployment.nodes)
     moved = [dataclasses.replace(node, box=(0.1, 0.1, 0.9, 0.9)) for node in table.rows]
     write_nodes(type(table)(moved), deployment.folder / "moved.csv")
-    arguments = ("sky", "prepare", deployment.index, output, *SIZES, "--nodes")
-    refused = scimill(*arguments, deployment.folder / "moved.csv", "--resume")
-    assert (refused.returncode, refused.tracebacks, len(refused.errors)) == (2, 0, 1), refused
-    assert "pairs_crc32c" in refused.stderr
-    assert "complete already" in succeed(*arguments, deployment.nodes, "--resume").stderr
-    assert scimill(*arguments, deployment.nodes).returncode == 4
-
-
-# ---- ranks and interruptions ------------------------------------------------------------------------------------
-
-
-def test_same_bytes_on_any_number_of_ranks_and_after_a_kill(deployment, tmp_path):
-    arguments = ("sky", "prepare", deployment.index, tmp_path / "out.h5", "--nodes", deployment.nodes, *SIZES)
-    with make(deployment, tmp_path / "one.h5"):
-        pass
-    expected = dataset_hashes(tmp_path / "one.h5")
-    for ranks in (2, 3):
-        succeed(*arguments, "--overwrite", ranks=ranks)
-        assert dataset_hashes(tmp_path / "out.h5") == expected
-    (tmp_path / "out.h5").unlink()
-    killed = scimill("1", "data", "80", *arguments, ranks=2, program=KILLER)
-    assert killed.returncode not in (0, 1), killed
-    assert not (tmp_path / "out.h5").exists()
-    assert len(done_blocks(tmp_path / "out.h5.part")) < 7
-    succeed(*arguments, "--resume")
-    assert dataset_hashes(tmp_path / "out.h5") == expected
-    assert "sound" in succeed("verify", tmp_path / "out.h5").stdout
+    arguments = ("prepare", deployment.index, output, *SIZES, "--nodes")
+    with pytest.raises(ConfigError, match="pairs_crc32c"):
+        call(*arguments, deployment.folder / "moved.csv", "--resume")
+    call(*arguments, deployment.nodes, "--resume")
+    assert "complete already" in capsys.readouterr().err
+    with pytest.raises(StorageError):
+        call(*arguments, deployment.nodes)
 
 
 # ---- out again --------------------------------------------------------------------------------------------------
@@ -257,7 +237,8 @@ def test_exported_pairs_are_pairs_again(deployment, tmp_path):
         stored.export_pairs(tmp_path / "a.h5", tmp_path / "loose", world(), overwrite=False)
 
 
-def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path):
+def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "DPI", 60)
     make(deployment, tmp_path / "a.h5").file.close()
     with stored.open_pairs(tmp_path / "a.h5") as reader:
         rows = stored.read_rows(reader, stored.spread(reader, 6))
@@ -271,8 +252,7 @@ def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path):
     assert plots.plot_store(tmp_path / "a.h5", tmp_path / "pictures").stat().st_size > 10_000
 
 
-def test_another_store_is_no_store_of_pairs(tmp_path):
-    succeed("droplets", "generate", tmp_path / "a.h5", "--count", 16)
-    result = scimill("sky", "plot", tmp_path / "a.h5", "--output", tmp_path)
-    assert (result.returncode, len(result.errors)) == (3, 1)
-    assert "droplets" in result.stderr
+def test_another_store_is_no_store_of_pairs(configure, tmp_path):
+    generate(configure(count=16), Output(tmp_path / "a.h5"), world())
+    with pytest.raises(InputError, match="droplets"):
+        call("plot", tmp_path / "a.h5", "--output", tmp_path)

@@ -9,9 +9,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from mpi import scimill, succeed
 from scimill.config import Layer, build
-from scimill.errors import InputError
+from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import world
 from scimill.sky.exchange import names, nodes
 from scimill.sky.faults import FAULTS
@@ -19,6 +18,7 @@ from scimill.sky.kernels import camera, celsius, clouds, resample, solar
 from scimill.sky.params import SceneConfig
 from scimill.sky.scene import Scene, make_scene
 from scimill.store.output import Output
+from unit.sky.command import call
 
 SMALL = {"frames": 4, "rgb_height": 64, "thermal_height": 24, "field_size": 128}
 EQUINOXES_AND_SOLSTICES = (
@@ -317,31 +317,32 @@ def test_the_faults_are_made_and_listed(tmp_path):
     rows = list(csv.DictReader((tmp_path / "faults.csv").read_text().splitlines()))
     assert [row["fault"] for row in rows] == [name for name, _ in FAULTS]
     assert all((tmp_path / row["file"]).is_file() for row in rows)
-    assert "faults" in scimill("sky", "scene", tmp_path / "b", "--frames", 1, "--faults").stderr
+    with pytest.raises(ConfigError, match="faults"):
+        call("scene", tmp_path / "b", "--frames", 1, "--faults")
 
 
-def test_the_files_do_not_depend_on_the_ranks_or_on_an_interruption(tmp_path):
-    arguments = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", value)]
-    for ranks in (1, 3):
-        succeed("sky", "scene", tmp_path / str(ranks), *arguments, "--faults", "--frames", 6, ranks=ranks)
-    expected = hashes(tmp_path / "1")
-    assert hashes(tmp_path / "3") == expected
-    for path in sorted((tmp_path / "3").rglob("*.csv"))[::2]:
+def test_the_files_do_not_depend_on_an_interruption(tmp_path):
+    folder, sizes = tmp_path / "a", {**SMALL, "frames": 6}
+    arguments = [word for name, value in sizes.items() for word in (f"--{name.replace('_', '-')}", value)]
+    call("scene", folder, *arguments, "--faults")
+    expected = hashes(folder)
+    for path in sorted(folder.rglob("*.csv"))[::2]:
         path.unlink()
-    refused = scimill("sky", "scene", tmp_path / "3", *arguments, "--faults", "--frames", 6)
-    assert (refused.returncode, refused.tracebacks) == (4, 0)
-    succeed("sky", "scene", tmp_path / "3", *arguments, "--faults", "--frames", 6, "--resume")
-    assert hashes(tmp_path / "3") == expected
+    with pytest.raises(StorageError):
+        call("scene", folder, *arguments, "--faults")
+    call("scene", folder, *arguments, "--faults", "--resume")
+    assert hashes(folder) == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "error"),
     [
-        (("--start", "yesterday"), 2), (("--rgb-height", "65"), 2), (("--thermal-height", "25"), 2), ((), 4),
+        (("--start", "yesterday"), ConfigError), (("--rgb-height", "65"), ConfigError),
+        (("--thermal-height", "25"), ConfigError), ((), StorageError),
     ],
 )  # fmt: skip
-def test_what_cannot_be_made_is_refused(tmp_path, arguments, code):
+def test_what_cannot_be_made_is_refused(tmp_path, arguments, error):
     folder = tmp_path / "there" if arguments else tmp_path / "missing" / "there"
-    result = scimill("sky", "scene", folder, "--frames", "2", *arguments)
-    assert (result.returncode, result.tracebacks, len(result.errors)) == (code, 0, 1), result
+    with pytest.raises(error):
+        call("scene", folder, "--frames", "2", *arguments)
     assert not folder.exists()

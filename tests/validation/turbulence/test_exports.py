@@ -124,7 +124,7 @@ def test_what_is_no_model_is_refused(run: Path, tmp_path: Path) -> None:
 CLIENT = """
 import sys, numpy as np
 from scimill.parallel.world import launch, world
-from scimill.turbulence.models import open_correction
+from scimill.turbulence.learning.models import open_correction
 
 def run():
     ranks = world()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi import dataset_hashes, scimill, succeed
+from scimill import pictures
 from scimill.config import Layer, build, read_preset
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import world
@@ -22,6 +22,7 @@ from scimill.sky.scene import make_scene
 from scimill.store.output import Output
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
+from unit.sky.command import call
 
 
 def random(*shape: int, seed: int = 1) -> np.ndarray:
@@ -124,17 +125,16 @@ def test_embeddings_are_the_networks_own_and_know_what_training_has_seen(run, tm
         embed_all(run, tmp_path / "x.h5", model_identity="other")
 
 
-def test_embeddings_do_not_depend_on_the_ranks(run, tmp_path):
-    embed_all(run, tmp_path / "one.h5")
-    arguments = ("sky", "embed", run / "run", run / "s.h5")
-    succeed(*arguments, tmp_path / "two.h5", ranks=2)
-    assert dataset_hashes(tmp_path / "two.h5") == dataset_hashes(tmp_path / "one.h5")
-    assert "widths" in succeed(*arguments, tmp_path / "three.h5", "--dry-run").stdout
-    refused = scimill("sky", "embed", run / "s.h5", run / "s.h5", tmp_path / "three.h5")
-    assert (refused.returncode, refused.tracebacks, len(refused.errors)) == (3, 0, 1)
+def test_the_command_says_what_it_would_embed_and_refuses_what_is_no_model(run, tmp_path, capsys):
+    call("embed", run / "run", run / "s.h5", tmp_path / "e.h5", "--dry-run")
+    assert "widths" in capsys.readouterr().out
+    with pytest.raises(InputError):
+        call("embed", run / "s.h5", run / "s.h5", tmp_path / "e.h5")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_sets_that_training_has_not_seen_are_judged(run, tmp_path):
+def test_sets_that_training_has_not_seen_are_judged(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "DPI", 60)
     columns = embed_all(run, tmp_path / "e.h5")
     found = evaluate.evaluate(tmp_path / "e.h5", run / "c/truth.csv")
     assert [j.name for j in found] == ["test", "validation", "other node"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scimill import pictures
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.parallel.world import World
@@ -189,10 +190,16 @@ def test_an_export_replaces_nothing_unless_told_to(pairs: Path, tmp_path: Path) 
 # ---- pictures ---------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "DPI", 30)
+    monkeypatch.setattr(drawing, "FRAME_DPI", 20)
+
+
 def is_drawn(path: Path) -> bool:
     """Whether a picture has its size and more than one colour."""
     with Image.open(path) as picture:
-        return picture.size == (2400, 1350) and len(picture.convert("RGB").getcolors(2**24)) > 100
+        return picture.size == (400, 225) and len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
 def test_pictures_of_a_run(run: Path, tmp_path: Path) -> None:
