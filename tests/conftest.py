@@ -100,17 +100,21 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
     return solve
 
 
-TOGETHER = ("jobs", "containers", "faults")
-"""Folders whose tests share what is costly or only once there: a cluster, an image, the fuzzers."""
+SHARED = {
+    "cluster": ("tests/jobs/",),
+    "image": ("tests/containers/",),
+    "server": ("tests/faults/test_training_", "tests/faults/test_bad_input.py"),
+    "fuzzers": ("tests/faults/test_disk.py", "tests/faults/test_kill.py", "tests/faults/test_random_input.py"),
+}
+"""What is costly to start, or exists only once, and how the paths of the tests begin that share it."""
 
 
 class Together(LoadScopeScheduling):
-    """Where scripts/test.sh runs several processes, the tests of a file, or of such a folder, stay in one."""
+    """Keep the tests of a file, or all that share something, in one of the processes that scripts/test.sh runs."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        kind = path.split("/")[1]
-        return kind if kind in TOGETHER else path
+        return next((what for what, paths in SHARED.items() if path.startswith(paths)), path)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from mpi import Hang, Result, block_contents, dataset_hashes, scimill, start, succeed
 from mpi import kill as signal_process
+from scimill.errors import ScimillError
+from scimill.parallel.world import World
+from scimill.store.verify import verify
 
 KILLER = (sys.executable, str(Path(__file__).with_name("killer.py")))
 CONFIG = ("--count", 20_000, "--block-size", 512, "--tolerance", 1e-4)
@@ -98,12 +101,12 @@ class Campaign:
         left = next((path for path in (output, output.with_name("droplets.h5.part")) if path.exists()), None)
         before = block_contents(left) if left else {}
         if left:
-            faults.append(_fault("verify of what was left", scimill("verify", left)))
+            faults.append(_damage("what was left", left))
         resumed = scimill("droplets", "generate", output, *CONFIG, "--resume", ranks=kill.resume_ranks)
         faults.append(_fault("resume", resumed))
         if not output.exists():
             return Outcome(kill, len(before), False, len(before), tuple(filter(None, faults)))
-        faults.append(_fault("verify of the resumed file", scimill("verify", output)))
+        faults.append(_damage("the resumed file", output))
         faults += [f"left over: {path.name}" for path in folder.iterdir() if path != output]
         after = block_contents(output)
         lost = sum(after.get(block) != content for block, content in before.items())
@@ -125,6 +128,14 @@ class Campaign:
 
 def _fault(what: str, result: Result) -> str:
     return f"{what}: {result}" if result.returncode else ""
+
+
+def _damage(what: str, path: Path) -> str:
+    try:
+        problems = verify(path, World(None)).problems
+    except ScimillError as error:
+        return f"{what}: {error}"
+    return f"{what}: {problems}" if problems else ""
 
 
 # ---- the campaign as a command ----------------------------------------------------------------------------------

@@ -63,9 +63,9 @@ def fuzzers(compiled_kernel: None) -> Iterator[dict[str, subprocess.Popen[str]]]
         process.communicate()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def fuzzers_beside(request: pytest.FixtureRequest) -> None:
-    """Start them with the first test of faults, if their own tests are to come."""
+    """Start them beside slow tests of the same process, if their own tests are to come."""
     if any("fuzzers" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("fuzzers")
 

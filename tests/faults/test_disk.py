@@ -8,7 +8,7 @@ import pytest
 from faults.conftest import Mount
 from mpi import SCIMILL, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
-pytestmark = pytest.mark.usefixtures("compiled_kernel")
+pytestmark = pytest.mark.usefixtures("compiled_kernel", "fuzzers_beside")
 QUICK = ("--block-size", 512, "--tolerance", 1e-4)
 LONG = ("--count", 300_000, *QUICK)  # 14 MB of data in 586 blocks, two seconds on one rank
 STORAGE = 4

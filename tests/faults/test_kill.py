@@ -6,6 +6,8 @@ import pytest
 
 from faults.campaign import CLOCK, PLACES, Campaign
 
+pytestmark = pytest.mark.usefixtures("fuzzers_beside")
+
 SEED = 20_260_101
 CASES = [
     *(place for place in PLACES if place[0] not in ("opening", "rename")),

@@ -66,7 +66,7 @@ def test_ranks_share_an_evaluation_and_find_the_same(structures, tmp_path):
         database.compress_dataset()
         database.create_reduction("r", fraction=0.2)
     found = []
-    for ranks in (1, 2, 3):
+    for ranks in (1, 3):
         path = shutil.copytree(tmp_path / "0", tmp_path / f"{ranks}")
         result = succeed("atoms", "evaluate", path, "r", "--calculator", "emt", ranks=ranks)
         assert "24 structures evaluated, 0 failed; RMSE of energies" in result.stdout
@@ -75,7 +75,7 @@ def test_ranks_share_an_evaluation_and_find_the_same(structures, tmp_path):
         assert "reduction r, iteration 1: 12 structures added, 0 excluded" in result.stdout
         found[-1] |= {f"updated {name}": digest for name, digest in digests(path / "Data_reductions").items()}
     assert "updated r/1.h5" in found[0]
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_an_update_does_not_remove_predictions_that_late_ranks_still_need(structures, tmp_path):

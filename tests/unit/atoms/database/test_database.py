@@ -48,7 +48,7 @@ def test_a_structure_comes_out_as_it_went_in(tmp_path):
 
 @pytest.mark.parametrize("collection", [g2, s22, dcdft], ids=["g2", "s22", "dcdft"])
 def test_ase_collections_go_round(tmp_path, collection):
-    structures = [collection[name] for name in collection.names]
+    structures = [collection[name] for name in collection.names[:: 1 + len(collection.names) // 40]]
     with opened(tmp_path / "db") as database:
         ids = add_atoms(database, structures)
         database.compress_dataset()

@@ -1,7 +1,7 @@
 """Datasets of bert: TFRecord framing, protocol buffers and their contents, against protobuf and another CRC-32C."""
 
+import functools
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +76,19 @@ def masked_crc(content: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def records(path: Path) -> Iterator[bytes]:
+@functools.cache
+def records(path: Path) -> list[bytes]:
     """Data of the records of a TFRecord file, which must end with the last one."""
-    content, place = path.read_bytes(), 0
+    content, place, found = path.read_bytes(), 0, []
     while place < len(content):
         length, length_crc = struct.unpack_from("<QI", content, place)
         data = content[place + 12 : place + 12 + length]
         assert length_crc == masked_crc(content[place : place + 8])
         assert struct.unpack_from("<I", content, place + 12 + length)[0] == masked_crc(data)
-        yield data
+        found.append(data)
         place += 16 + length
     assert place == len(content)
+    return found
 
 
 def parse(data: bytes) -> dict[str, np.ndarray]:
@@ -117,9 +119,9 @@ def test_bytes_are_the_deterministic_serialisation_of_protobuf(data_set: tuple[s
 def test_files_have_their_names_and_their_numbers_of_instances(data_set: tuple[str, Path]) -> None:
     parts = sorted(data_set[1].glob("part*"))
     assert [path.name for path in parts] == [f"part-{number:05}-of-00500" for number in range(len(parts))]
-    counts = [sum(1 for _ in records(path)) for path in parts]
+    counts = [len(records(path)) for path in parts]
     assert all(300 <= count <= 400 for count in counts[:-1]) and len(counts) >= 3
-    evaluation = sum(1 for _ in records(data_set[1] / "eval_10k"))
+    evaluation = len(records(data_set[1] / "eval_10k"))
     assert evaluation / (sum(counts) + evaluation) == pytest.approx(0.02, abs=0.005)
 
 

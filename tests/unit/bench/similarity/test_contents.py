@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 import bench_data as data
+from bench_sets import FORMATS, compared, make, make_all
 from scimill.bench.generate import generate
 from scimill.bench.kernels.similarity import largest_difference
-from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SimilarityConfig
-from scimill.bench.scale import scale
+from scimill.bench.params import BenchGenerateConfig, SimilarityConfig
+from scimill.bench.similarity import reference
 from scimill.bench.similarity.compare import describe_similarity
 from scimill.bench.similarity.contents import texture
 from scimill.bench.similarity.reference import plot
@@ -25,56 +26,38 @@ from scimill.store.output import Output
 from scimill.store.provenance import Provenance
 from scimill.store.writer import BlockData, open_writer
 
-FORMATS = {"bert": ("bert", "tfrecord", "12MB"), "text": ("dlrm", "text", "4MB"),
-           "bin": ("dlrm", "bin", "6MB"), "npz": ("dlrm", "npz", "12MB"), "npy": ("dlrm", "npy", "6MB"),
-           "parquet": ("dlrm", "parquet", "6MB"), "imseg": ("imseg", "npy", "60MB")}  # fmt: skip
-
-
-def make(folder, kind, seed):
-    workload, form, size = FORMATS[kind]
-    values = {"workload": workload, "format": form, "size": size, "seed": seed, "rows_per_file": 10_000}
-    values |= {"depth_range": "128:150", "width_range": "128:150"} if kind == "imseg" else {}
-    values |= {"instances_range": "1000:1300"} if kind == "bert" else {}
-    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(folder / f"{kind}-{seed}"), World(None))
+SMALL_DPI, SMALL_PICTURE = 30, (400, 225)
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Each format twice, from two seeds."""
-    folder = tmp_path_factory.mktemp("sets")
-    for kind in FORMATS:
-        for seed in (1, 2):
-            make(folder, kind, seed)
+    """Each format once; npy twice, from two seeds."""
+    folder = make_all(tmp_path_factory.mktemp("sets"), (1,))
+    make(folder, "npy", 2)
     return folder
 
 
-def compared(a, b, picture=None) -> dict[str, float]:
-    lines = describe_similarity(SimilarityConfig(), a, b, picture).splitlines()
-    rows = [line.split() for line in lines if not line.startswith(("  A", "  B"))]
-    return {row[0]: float(row[1]) if row[1][0].isdigit() else 1.0 for row in rows}
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """Draw fewer pixels, beside less of the distribution that is planned."""
+    monkeypatch.setattr("scimill.pictures.DPI", SMALL_DPI)
+    monkeypatch.setattr(reference, "SIZES", {"imseg hdf5": 5 * 10**9})
+    monkeypatch.setattr(reference, "USUAL_SIZE", 10**8)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_same_distribution_other_seed(sets, tmp_path, kind):
-    picture_of = tmp_path / "both.png" if kind == "bin" else None
-    parts = compared(sets / f"{kind}-1", sets / f"{kind}-2", picture_of)
-    # Four cases show the distribution of their shapes only roughly.
-    assert parts["similarity"] >= (0.9 if kind == "imseg" else 0.95), parts
-    assert compared(sets / f"{kind}-1", sets / f"{kind}-1")["similarity"] == 1.0
-    other = "bin-1" if kind != "bin" else "bert-1"
-    assert compared(sets / f"{kind}-1", sets / other)["similarity"] <= 0.7
-    if picture_of:
-        with Image.open(picture_of) as picture:
-            assert picture.size == (2400, 1350)
+def assert_drawn(pictures):
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.size == SMALL_PICTURE
+            assert len(picture.getcolors(1 << 22)) > 50
 
 
-@pytest.mark.parametrize("kind", ["bert", "text", "bin"])
-def test_a_scaled_set_is_like_its_input(sets, tmp_path, kind):
-    values = {"workload": FORMATS[kind][0], "size": "20MB"}
-    scale(build(ScaleConfig, [Layer("test", values)]), sets / f"{kind}-1", Output(tmp_path / "out"), World(None))
-    parts = compared(sets / f"{kind}-1", tmp_path / "out")
+def test_same_distribution_other_seed(sets):
+    """Of one format; tests/validation/bench/test_likeness.py has them all."""
+    parts = compared(sets / "npy-1", sets / "npy-2")
     assert parts["similarity"] >= 0.95, parts
-    assert parts["duplicates"] > 0.99
+    assert compared(sets / "npy-1", sets / "npy-1")["similarity"] == 1.0
+    assert compared(sets / "npy-1", sets / "bin-1")["similarity"] <= 0.7
 
 
 def test_a_picture_takes_the_place_of_nothing_else(tmp_path):
@@ -85,34 +68,30 @@ def test_a_picture_takes_the_place_of_nothing_else(tmp_path):
     assert trace.read_text() == "0,1,READ\n"
 
 
-def test_stores_are_compared(sets, tmp_path):
-    for seed, workload, name in ((1, "dlrm", "dlrm.h5"), (2, "dlrm", "again.store"), (1, "bert", "bert.h5")):
-        values = {"workload": workload, "format": "hdf5", "size": "3MB", "seed": seed}
-        generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(tmp_path / name), World(None))
-    one, same, other = (tmp_path / name for name in ("dlrm.h5", "again.store", "bert.h5"))
-    assert compared(one, one)["similarity"] == 1.0
-    assert compared(one, same)["similarity"] >= 0.95
-    assert compared(one, other)["similarity"] <= 0.7
-
-
-@pytest.mark.parametrize(("workload", "preset"), [("imseg", None), ("bert", "realistic"), ("dlrm", None)])
-def test_pictures_of_stores(tmp_path, workload, preset):
-    """Beside the distribution that the store was generated from, with values like its own, or beside another."""
+def make_store(path, workload):
     values = {"workload": workload, "format": "hdf5", "size": "40MB" if workload == "imseg" else "3MB"}
     values |= {"depth_range": "128:150", "width_range": "128:150", "ids": "skewed"}
-    store = tmp_path / "a.store"
-    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(store), World(None))
-    pictures = plot(store, tmp_path / "pictures", preset)
-    for path in pictures:
-        with Image.open(path) as picture:
-            assert picture.size == (2400, 1350)
-            assert len(picture.getcolors(1 << 22)) > 50
     config = build(BenchGenerateConfig, [Layer("test", values)])
-    seen = on_disk(store, np.random.default_rng(1))
+    generate(config, Output(path), World(None))
+    return config
+
+
+@pytest.mark.parametrize("workload", ["imseg", "bert", "dlrm"])
+def test_what_is_seen_of_a_planned_store_is_what_is_written(tmp_path, workload):
+    """A picture's reference values come from plans, never written."""
+    config = make_store(tmp_path / "a.store", workload)
+    seen = on_disk(tmp_path / "a.store", np.random.default_rng(1))
     distribution = planned(config, 10**9, np.random.default_rng(2))
     for name in distribution[1]:
         is_edge = name in ("depth", "width")  # of two cases
         assert largest_difference(seen[1][name], distribution[1][name]) < (1 if is_edge else 0.02), name
+
+
+@pytest.mark.parametrize(("workload", "preset"), [("imseg", None), ("bert", "realistic")])
+def test_pictures_of_stores(tmp_path, small_pictures, workload, preset):
+    """Beside the distribution that the store was generated from, or beside another."""
+    make_store(tmp_path / "a.store", workload)
+    assert_drawn(plot(tmp_path / "a.store", tmp_path / "pictures", preset))
 
 
 def test_a_store_of_no_workload_is_not_drawn(tmp_path):
@@ -174,13 +153,9 @@ def test_what_is_seen_of_a_planned_set_is_what_is_written(sets, kind):
     assert all(np.array_equal(a.fields[name], b.fields[name], equal_nan=True) for name in a.fields)
 
 
-@pytest.mark.parametrize("kind", ["imseg", "bert", "text"])
-def test_pictures(sets, tmp_path, kind):
-    preset = "original" if kind == "text" else None
-    for path in plot(sets / f"{kind}-1", tmp_path / "pictures", preset):
-        with Image.open(path) as picture:
-            assert picture.size == (2400, 1350)
-            assert len(picture.getcolors(1 << 22)) > 50
+def test_pictures(sets, tmp_path, small_pictures):
+    """Of text, which has the most fields, in tests/validation/bench/test_likeness.py."""
+    assert_drawn(plot(sets / "bert-1", tmp_path / "pictures", None))
 
 
 def test_what_is_no_data_set_is_told(sets, tmp_path):
