@@ -12,7 +12,7 @@ MOST_SHOWN = 20  # problems that are listed one by one
 
 
 @click.command()
-@path_argument("path")
+@path_argument("path", help="a store, dataset, database or training run")
 def verify(path: Path) -> None:
     """Check every byte of PATH that has a checksum: a store, a training run, a dataset, a database.
 
@@ -34,7 +34,7 @@ def verify(path: Path) -> None:
 
 
 @click.command()
-@path_argument("path")
+@path_argument("path", help="a store, dataset, database or training run")
 def inspect(path: Path) -> None:
     """Print what PATH holds and where it comes from: a store, a training run, a dataset, a database."""
     from scimill.artifacts import find
@@ -43,7 +43,7 @@ def inspect(path: Path) -> None:
 
 
 @click.command()
-@path_argument("path")
+@path_argument("path", help="a store, dataset, database or training run")
 def repair(path: Path) -> None:
     """Rebuild what is damaged of PATH, and nothing else: a store, a training run, a dataset, a database.
 

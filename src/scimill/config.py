@@ -272,10 +272,20 @@ class Declared:
         """Its type, limits and unit in words."""
         signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
         limits = [
-            f"{sign} {getattr(m, name):g}" for name, sign in signs.items() for m in self.metadata if hasattr(m, name)
+            f"{sign} {describe_limit(getattr(m, name))}"
+            for name, sign in signs.items()
+            for m in self.metadata
+            if hasattr(m, name)
         ]
         words = self.kind.words + (", " + " and ".join(limits) if limits else "")
         return words + (f", in {self.unit}" if self.unit else "")
+
+
+def describe_limit(value: float) -> str:
+    """Write a limit as people do: 2^63 and 1e13 rather than 9.22337e+18 and 1e+13."""
+    if isinstance(value, int) and value >= 2**16 and value & (value - 1) == 0:
+        return f"2^{value.bit_length() - 1}"
+    return f"{value:g}".replace("e+", "e")
 
 
 def declared(config: type) -> dict[str, Declared]:

@@ -90,7 +90,7 @@ Check = Callable[[Patient], Finding]
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=".")
+@click.argument("directory", type=click.Path(path_type=Path), default=".", help="where outputs would go")
 @click.option("--round-trip", is_flag=True, hidden=True)
 def doctor(directory: Path, round_trip: bool) -> int:
     """Check this machine: versions, MPI, launcher, parallel HDF5 in DIRECTORY, locks, schedulers, containers.

@@ -33,7 +33,7 @@ class ConfigHelp(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record:
+            if record and not isinstance(param, click.Argument):  # click lists those itself
                 groups.setdefault(getattr(param, "group", "Options"), []).append(record)
         for title, records in groups.items():
             with formatter.section(title):
@@ -44,6 +44,12 @@ class Group(click.Group):
     """A group of commands; it reports a wrong command line as all user's errors are reported."""
 
     command_class = ConfigHelp
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the first sentence of what they do, whole."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found.get_short_help_str(limit=10**4)) for name, found in commands if found])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -306,7 +312,7 @@ def generating(function: Command) -> Command:
         click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
         click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete."),
         click.option("--resume", is_flag=True, help="Go on with an unfinished output; begin it where there is none."),
-        click.argument("output", type=click.Path(path_type=Path)),
+        path_argument("output", help="file or directory to make"),
     ):
         wrapped = decorator(wrapped)
     result: Command = wrapped

@@ -35,7 +35,7 @@ WRONG_FLAGS = {
     "unknown-flag": (("--cuont", 1000), "no such option: --cuont; did you mean --count?"),
     "no-count": ((), "count is required"),
     "count-0": (("--count", 0), "flag --count"),
-    "count-1e18": (("--count", "1e18"), "<= 1e+13"),
+    "count-1e18": (("--count", "1e18"), "<= 1e13"),
     "count-half": (("--count", 1.5), "a whole number"),
     "seed-a-word": ((*SMALL, "--seed", "lucky"), "a whole number"),
     "seed-half": ((*SMALL, "--seed", 1.5), "a whole number"),

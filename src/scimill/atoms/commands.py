@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from scimill.atoms.database.database import Database
     from scimill.training.directory import RunDirectory
 
-DATABASE = click.argument("database", type=click.Path(path_type=Path))
-FILES = click.argument("files", nargs=-1, type=click.Path())
+DATABASE = click.argument("database", type=click.Path(path_type=Path), help="directory of the database")
+FILES = click.argument("files", nargs=-1, type=click.Path(), help="files of structures")
 
 
 @click.group(cls=Group)
@@ -123,7 +123,7 @@ def compress(database: Path) -> None:
 
 @atoms.command()
 @DATABASE
-@click.argument("name")
+@click.argument("name", help="name of the reduction")
 @configured(ReduceConfig)
 def reduce(config: ReduceConfig, database: Path, name: str) -> None:
     """Begin the reduction NAME of DATABASE: draw the structures that are trained on first.
@@ -140,7 +140,7 @@ def reduce(config: ReduceConfig, database: Path, name: str) -> None:
 
 @atoms.command()
 @DATABASE
-@path_argument("output")
+@path_argument("output", help="where to write")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete.")
 @configured(CacheConfig)
 def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) -> None:
@@ -162,7 +162,7 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
 
 @atoms.command(name="export-data")
 @DATABASE
-@path_argument("output")
+@path_argument("output", help="where to write")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(ExportConfig)
 def export_data(config: ExportConfig, database: Path, output: Path, overwrite: bool) -> None:
@@ -185,7 +185,7 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
 @click.option("--resume", is_flag=True, expose_value=False,
               help="As it always does: go on with what an earlier run has evaluated.")  # fmt: skip
 @DATABASE
-@click.argument("name")
+@click.argument("name", help="name of the reduction")
 @configured(EvaluateConfig)
 def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
     """Evaluate the structures of DATABASE that the reduction NAME does not use: by an ensemble, or a calculator of ASE.
@@ -211,7 +211,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
 
 @atoms.command()
 @DATABASE
-@click.argument("name")
+@click.argument("name", help="name of the reduction")
 @configured(UpdateConfig)
 def update(config: UpdateConfig, database: Path, name: str) -> None:
     """Add evaluated structures of DATABASE to those that the reduction NAME trains on, as a new iteration."""
@@ -252,7 +252,7 @@ atoms.add_command(trials)
 
 
 @atoms.command()
-@path_argument("output")
+@path_argument("output", help="where to write")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Structures.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random numbers.")
 def demo(output: Path, count: int, seed: int) -> None:
@@ -265,7 +265,9 @@ def demo(output: Path, count: int, seed: int) -> None:
 
 @atoms.command()
 @DATABASE
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(path_type=Path), help="run directories, in the order of iterations"
+)
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
 def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
     """Draw how wrong the ensembles of RUNS are about the test data of DATABASE, by what they were trained on.

@@ -28,19 +28,19 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AddConfig(Files, Run):
-    """`scimill atoms add`."""
+    """Structures."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AtomsImportConfig(Files, Run):
-    """`scimill atoms import`."""
+    """Imported structures."""
 
     piece_size: Whole = parameter(4096, "structures that a rank reads at a time", affects_data=False, ge=1, le=2**20)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReduceConfig:
-    """`scimill atoms reduce`."""
+    """The reduction."""
 
     fraction: Number = parameter(0.1, "share of the structures that is trained on first", ge=0, le=1)
     number: Whole | None = parameter(None, "number of them, in place of a share", ge=0)
@@ -59,7 +59,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CacheConfig(Choice):
-    """`scimill atoms cache`."""
+    """The caches."""
 
     train_fraction: Number = parameter(0.8, "share of the structures that a member trains on", ge=0, le=1)
     valid_fraction: Number = parameter(0.1, "share that it validates on", ge=0, le=1)
@@ -78,14 +78,14 @@ class CacheConfig(Choice):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExportConfig(Choice):
-    """`scimill atoms export-data`."""
+    """The exported set."""
 
     format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "kind of the file")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EvaluateConfig(Run):
-    """`scimill atoms evaluate`."""
+    """Evaluation."""
 
     calculator: str = parameter(
         "emt", "ASE's calculator by name (emt, lj, …) or import path (tblite.ase:TBLite); several: a committee"
@@ -100,7 +100,7 @@ class EvaluateConfig(Run):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class UpdateConfig:
-    """`scimill atoms update`."""
+    """The next iteration."""
 
     fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures that is added", gt=0, le=1)
     procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(

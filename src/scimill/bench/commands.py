@@ -26,7 +26,7 @@ bench.add_command(verify)
 
 
 @bench.command()
-@click.argument("workload", metavar="imseg|bert|dlrm")
+@click.argument("workload", metavar="imseg|bert|dlrm", help="the workload")
 @generating
 @configured(BenchGenerateConfig, presets="scimill.bench/presets", positional="workload")
 def generate(config: BenchGenerateConfig, output: "Output", dry_run: bool) -> None:
@@ -43,7 +43,7 @@ def generate(config: BenchGenerateConfig, output: "Output", dry_run: bool) -> No
 
 
 @bench.command()
-@click.argument("workload", metavar="imseg|bert|dlrm")
+@click.argument("workload", metavar="imseg|bert|dlrm", help="the workload")
 @configured(SizeConfig, presets="scimill.bench/presets", positional="workload")
 def size(config: SizeConfig) -> None:
     """Describe how large a dataset must be for a benchmark, and what generating it makes."""
@@ -53,8 +53,8 @@ def size(config: SizeConfig) -> None:
 
 
 @bench.command()
-@click.argument("workload", metavar="imseg|bert|dlrm")
-@path_argument("source", metavar="INPUT")
+@click.argument("workload", metavar="imseg|bert|dlrm", help="the workload")
+@path_argument("source", metavar="INPUT", help="a dataset or a store")
 @generating
 @configured(ScaleConfig, positional="workload")
 def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) -> None:
@@ -77,8 +77,8 @@ def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) ->
 
 
 @bench.command()
-@path_argument("a")
-@path_argument("b")
+@path_argument("a", help="a trace or a dataset")
+@path_argument("b", help="another one of the same kind")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw both to this .png.")
 @configured(SimilarityConfig)
 def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> None:
@@ -93,8 +93,10 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
 
 
 @bench.command()
-@path_argument("output")
-@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@path_argument("output", help="CSV file to write")
+@click.argument(
+    "words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED, help="the command to trace"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(TraceConfig)
 def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: bool) -> None:
@@ -109,7 +111,7 @@ def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: 
 
 
 @bench.command()
-@path_argument("source", metavar="DATA")
+@path_argument("source", metavar="DATA", help="a dataset or a store")
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True,
               help="Directory for the PNG files.")  # fmt: skip
 @click.option("--preset", type=click.Choice(preset_names("scimill.bench/presets")),

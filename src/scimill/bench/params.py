@@ -143,7 +143,7 @@ class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, Wr
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchGenerateConfig(PlanConfig):
-    """`scimill bench generate`."""
+    """The dataset."""
 
     size: Size = parameter(
         REQUIRED, "size of the dataset, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
@@ -171,7 +171,7 @@ class Clients:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SizeConfig(Clients, PlanConfig):
-    """`scimill bench size`."""
+    """The benchmark."""
 
     size: Size = parameter(
         "0", "size that the dataset must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
@@ -215,7 +215,7 @@ class SimilarityConfig(Operations):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TraceConfig(Operations):
-    """`scimill bench trace`."""
+    """The trace."""
 
 
 # ---- scaling ----------------------------------------------------------------------------------------------------
@@ -252,4 +252,4 @@ class Perturbing:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScaleConfig(Scaling, Perturbing, Writing, File, Run):
-    """`scimill bench scale`."""
+    """The scaled dataset."""

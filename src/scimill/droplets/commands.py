@@ -53,7 +53,7 @@ def generate(
 
 
 @droplets.command(name="import-data")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=click.Path(), help="files of records")
 @generating
 @configured(DropletsImportConfig, positional="files")
 def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
@@ -68,7 +68,7 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
 
 
 @droplets.command()
-@path_argument("store")
+@path_argument("store", help="store of droplets")
 @training
 @configured(DropletsTrainConfig, presets="scimill.droplets/presets/train")
 def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -82,8 +82,8 @@ def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -
 
 
 @droplets.command(name="export-data")
-@path_argument("store")
-@path_argument("output")
+@path_argument("store", help="store of droplets")
+@path_argument("output", help="file to write")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def export_data(store: Path, output: Path, overwrite: bool) -> None:
     """Write the sample of STORE to OUTPUT as headerless 9 x float32 records."""
@@ -95,8 +95,8 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 
 @droplets.command()
-@path_argument("model")
-@path_argument("store")
+@path_argument("model", help="a run directory, or its model.pt")
+@path_argument("store", help="store of droplets")
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write score.json and error maps there.")
 def score(model: Path, store: Path, folder: Path | None) -> None:
     """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
@@ -106,8 +106,8 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 
 
 @droplets.command()
-@path_argument("model")
-@path_argument("output")
+@path_argument("model", help="a run directory, or its model.pt")
+@path_argument("output", help="file to write")
 @click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
               help="Kind of the file.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
@@ -129,7 +129,7 @@ droplets.add_command(trials)
 
 
 @droplets.command()
-@path_argument("source")
+@path_argument("source", help="a store, or a run directory")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
 def plot(source: Path, folder: Path | None) -> None:

@@ -109,7 +109,7 @@ class Redraw:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, Redraw, Blocks, File, Run):
-    """`scimill droplets generate`."""
+    """Droplets."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -131,14 +131,14 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DropletsImportConfig(Acceptance, Salt, Blocks, File, Run):
-    """`scimill droplets import-data`."""
+    """Records."""
 
     files: tuple[str, ...] = parameter(REQUIRED, "files of records, in their order", min_length=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SolveConfig(DropletPhysics, Integration):
-    """`scimill droplets solve`."""
+    """The droplet."""
 
     radius: Number = parameter(1e-5, "initial radius", unit="m", gt=0, lt=1)
     temperature: Number | None = parameter(

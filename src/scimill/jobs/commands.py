@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # commands import these themselves where they need them, so t
 MACHINE = click.option(
     "--machine", "machine_name", required=True, metavar="NAME|FILE", help="Machine, see scimill jobs machines."
 )
-COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
-CHAIN = click.argument("chain", metavar="CHAIN")
+COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED, help="the command line, after --")
+CHAIN = click.argument("chain", metavar="CHAIN", help="a YAML file of steps, or the name of a shipped one")
 CHAIN_FILES = (".yaml", ".yml")
 OUTPUTS = ("output", "folder", "workbook", "picture")
 """Parameters of scimill's commands that name output."""

@@ -43,7 +43,7 @@ def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
 
 
 @sky.command()
-@path_argument("source", metavar="INPUT")
+@path_argument("source", metavar="INPUT", help="folder of downloads, of a training set, or saved metadata")
 @click.option("--nodes", "nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
 @click.option("--output", "index", type=click.Path(path_type=Path), required=True, help="The index of pairs, CSV.")
 @click.option("--files", "folder", type=click.Path(path_type=Path),
@@ -75,7 +75,7 @@ def pair(
 
 
 @sky.command()
-@path_argument("index")
+@path_argument("index", help="index of pairs, CSV")
 @click.option("--nodes", type=click.Path(path_type=Path), required=True, help="The table of nodes, CSV.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The table of nodes with boxes, CSV.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing table.")
@@ -95,7 +95,7 @@ def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite
 
 
 @sky.command()
-@path_argument("index")
+@path_argument("index", help="index of pairs, CSV")
 @generating
 @click.option("--nodes", type=click.Path(path_type=Path), help="The table of nodes with the boxes of their cameras.")
 @configured(PrepareConfig)
@@ -117,7 +117,7 @@ def prepare(config: PrepareConfig, index: Path, output: "Output", nodes: Path | 
 
 
 @sky.command()
-@path_argument("store")
+@path_argument("store", help="store of pairs")
 @training
 @configured(SkyTrainConfig, presets="scimill.sky/presets/train")
 def train(config: SkyTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -134,8 +134,8 @@ sky.add_command(trials)
 
 
 @sky.command()
-@path_argument("model")
-@path_argument("store")
+@path_argument("model", help="a run directory, or its model.pt")
+@path_argument("store", help="store of pairs")
 @generating
 @configured(EmbedConfig)
 def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_run: bool) -> None:
@@ -148,7 +148,7 @@ def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_r
 
 
 @sky.command()
-@path_argument("embeddings")
+@path_argument("embeddings", help="store of embeddings")
 @click.option("--truth", type=click.Path(path_type=Path), help="CSV of labels by timestamp and vsn, for probes.")
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write evaluation.json and .png there.")
 def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
@@ -159,8 +159,8 @@ def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
 
 
 @sky.command(name="export-data")
-@path_argument("store")
-@path_argument("output")
+@path_argument("store", help="store of pairs")
+@path_argument("output", help="directory to write")
 @click.option("--format", "form", type=click.Choice(["pairs"]), default="pairs", show_default=True,
               help="pairs: loose JPG and CSV files, train/{rgb,thermal,pairs}.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Write into a directory that is not empty.")
@@ -173,7 +173,7 @@ def export_data(store: Path, output: Path, form: str, overwrite: bool) -> None:
 
 
 @sky.command()
-@path_argument("source")
+@path_argument("source", help="a store, an index or a run directory")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
 def plot(source: Path, folder: Path | None) -> None:

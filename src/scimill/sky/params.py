@@ -26,7 +26,7 @@ LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SceneConfig(Run):
-    """`scimill sky scene`."""
+    """The scene."""
 
     frames: Whole = parameter(REQUIRED, "pairs of images of each node", ge=1, le=10**7)
     nodes: Whole = parameter(2, "number of nodes; the first one moves halfway", ge=1, le=64)
@@ -56,7 +56,7 @@ class SceneConfig(Run):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PairConfig:
-    """`scimill sky pair`."""
+    """Pairing."""
 
     pointings: Literal["sky", "all"] = parameter(
         "sky", "which presets: those of the sky (1, 5, ... 29) and unknown ones, or all"
@@ -74,7 +74,7 @@ class PairConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PrepareConfig(File, Run):
-    """`scimill sky prepare`."""
+    """Stored pairs."""
 
     rgb_height: Whole = parameter(600, "height of the stored colour images", ge=8, le=8192)
     rgb_width: Whole = parameter(800, "width of the stored colour images", ge=8, le=8192)
@@ -109,7 +109,7 @@ class PrepareConfig(File, Run):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AlignConfig:
-    """`scimill sky align`."""
+    """Alignment."""
 
     pairs: Whole = parameter(12, "pairs per node and place, those in which clouds stand out most", ge=1, le=1000)
     least_pairs: Whole = parameter(4, "fewest pairs from which a box is found", ge=1, le=1000)
@@ -182,7 +182,7 @@ class Holding:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SkyTrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
-    """`scimill sky train`."""
+    """The networks."""
 
     optimizer: Literal["adam", "adamw", "lars"] = parameter("lars", "Adam, Adam with decoupled weight decay, or LARS")
     learning_rate: Number = parameter(0.3, "largest learning rate, after the warm-up", gt=0, le=1e3)
@@ -204,7 +204,7 @@ class SkyTrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EmbedConfig(File, Run):
-    """`scimill sky embed`."""
+    """Embeddings."""
 
     threads: Whole = parameter(1, "threads per rank", affects_data=False, ge=1, le=1024)
     model_identity: str = parameter("", "checksum of the model's file, which must match; found if not given")

@@ -9,8 +9,8 @@ from scimill.parallel.world import world
 
 
 @click.command()
-@path_argument("file")
-@path_argument("output")
+@path_argument("file", help="store to copy")
+@path_argument("output", help="file to write")
 @click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True)
 @click.option("--level", type=click.IntRange(0, 9), default=4, show_default=True, help="Level of gzip.")
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Shuffle bytes before compressing.")

@@ -10,7 +10,7 @@ from scimill.parallel.world import world
 
 
 @click.command()
-@path_argument("folder")
+@path_argument("folder", help="directory of a sweep")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
 def trials(folder: Path, picture: Path | None) -> None:
     """Rank the finished trials of the sweep in FOLDER, the best first."""

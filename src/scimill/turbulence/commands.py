@@ -46,7 +46,7 @@ def simulate(config: SimulateConfig, output: "Output", dry_run: bool) -> None:
 
 
 @turbulence.command()
-@click.argument("fine", type=click.Path())
+@click.argument("fine", type=click.Path(), help="a finished fine run")
 @generating
 @configured(CoarsenConfig, positional="fine")
 def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
@@ -59,7 +59,7 @@ def coarsen(config: CoarsenConfig, output: "Output", dry_run: bool) -> None:
 
 
 @turbulence.command()
-@click.argument("fine", type=click.Path())
+@click.argument("fine", type=click.Path(), help="a finished fine run")
 @generating
 @configured(CorrectionsConfig, positional="fine")
 def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> None:
@@ -75,7 +75,7 @@ def corrections(config: CorrectionsConfig, output: "Output", dry_run: bool) -> N
 
 
 @turbulence.command()
-@path_argument("store", metavar="CORRECTIONS")
+@path_argument("store", metavar="CORRECTIONS", help="store of corrections")
 @training
 @configured(TurbulenceTrainConfig)
 def train(config: TurbulenceTrainConfig, store: Path, directory: "RunDirectory") -> None:
@@ -92,8 +92,8 @@ turbulence.add_command(trials)
 
 
 @turbulence.command()
-@path_argument("model")
-@click.argument("output")
+@path_argument("model", help="a run directory, or its model.pt")
+@click.argument("output", help="file or directory to write")
 @click.option("--format", "form", type=click.Choice(["torchscript", "onnx"]), required=True, help="Kind of the file.")
 @click.option("--zero", is_flag=True, help="Write a network whose weights are zero, to test the wiring with.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -125,7 +125,7 @@ def rollout(config: RolloutConfig, output: "Output", dry_run: bool) -> None:
 
 
 @turbulence.command()
-@path_argument("truth")
+@path_argument("truth", help="a fine run that the model was not trained on")
 @click.option(
     "--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for tables and PNGs."
 )
@@ -141,8 +141,8 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
 
 
 @turbulence.command(name="export-data")
-@path_argument("store")
-@path_argument("output")
+@path_argument("store", help="a store of snapshots or corrections")
+@path_argument("output", help="file or directory to write")
 @click.option("--format", "form", type=click.Choice(["well", "pdebench", "hw2d", "netcdf"]), required=True,
               help="Layout of The Well, PDEBench, hw2d, or SiMLInt (netcdf: of corrections, to a folder).")  # fmt: skip
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True,
@@ -158,7 +158,7 @@ def export_data(store: Path, output: Path, form: str, member: int, overwrite: bo
 
 
 @turbulence.command()
-@path_argument("source")
+@path_argument("source", help="a store, or a run directory")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
               help="Directory for the pictures; for a training run the run itself if not given.")  # fmt: skip
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="The member to draw.")

@@ -76,7 +76,7 @@ class Beginning:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SimulateConfig(Flow, Numerics, SnapshotSchedule, Beginning, File, Run):
-    """`scimill turbulence simulate`."""
+    """The simulation."""
 
     @model_validator(mode="after")
     def _resolved(self) -> Self:
@@ -106,7 +106,7 @@ class Fine:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CoarsenConfig(Fine, Coarsening, File, Run):
-    """`scimill turbulence coarsen`."""
+    """Coarse states."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -123,7 +123,7 @@ class CoarseStepConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CorrectionsConfig(Fine, Coarsening, CoarseStepConfig, File, Run):
-    """`scimill turbulence corrections`."""
+    """Corrections."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
