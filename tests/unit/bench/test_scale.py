@@ -522,7 +522,11 @@ def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
     for workload, size in (("dlrm", "3MB"), ("bert", "3MB"), ("imseg", "64MB")):
         values = {"workload": workload, "format": "hdf5", "size": size, "block_size": 2**18, "sequences": "sentences"}
-        values |= {"depth_range": "128:131", "width_range": "128:128", "labels": "blobs"} if workload == "imseg" else {}
+        values |= (
+            {"depth_range": "128:131", "width_range": "128:128", "labels": "blobs", "block_size": 2**20}
+            if workload == "imseg"
+            else {}
+        )
         generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(folder / f"{workload}.h5"), World(None))
     return folder
 
