@@ -68,8 +68,8 @@ sky pair sky --nodes sky/nodes.csv --output sky-pairs.csv
 sky align sky-pairs.csv --nodes sky/nodes.csv --output sky-nodes.csv --least-pairs 1
 sky prepare sky-pairs.csv sky.h5 --nodes sky-nodes.csv --rgb-height 48 --rgb-width 64 --block-size 8
 """
-DATED = {"scimill-dataset.json"}
-"""Files that hold the date and the host of the run."""
+DATED = {"manifest.json"}
+"""Files that hold the date and the host of the run, and texts of help."""
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
 
 

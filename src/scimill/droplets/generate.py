@@ -129,8 +129,10 @@ class BlockDroplets:
         """Content of the store's block: the sample, the weird records that fit, and the counts of all."""
         values: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets, strict=True))
         outputs: dict[str, NDArray[np.generic]] = {
-            "time": self._times, "radius": self._radius, "temperature": self._temperature, "weird": self._classes,
+            "time": self._times, "radius": self._radius, "temperature": self._temperature,
         }  # fmt: skip
+        if not layout.tables:
+            outputs["weird"] = self._classes
         values |= {name: array if array.shape[1] > 1 else array[:, 0] for name, array in outputs.items()}
         ledger = {"attempts": self._attempts}
         if not layout.tables:
