@@ -77,7 +77,7 @@ class Kind:
 def _whole(value: object) -> object:
     """Accept 1e6 and "2_000_000" for whole numbers; refuse booleans and fractions."""
     if isinstance(value, bool):
-        raise ValueError("a boolean is no number")
+        raise ValueError("expected a number, got a boolean")
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d_]+(\.\d*)?[eE]\+?\d{1,2}", value.strip()):
         value = float(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
@@ -87,13 +87,13 @@ def _whole(value: object) -> object:
 
 def _power_of_two(value: int) -> int:
     if value < 1 or value & (value - 1):
-        raise ValueError(f"{value} is no power of two")
+        raise ValueError(f"expected a power of two, got {value}")
     return value
 
 
 def _number(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a boolean is no number")
+        raise ValueError("expected a number, got a boolean")
     return value
 
 
@@ -101,7 +101,7 @@ def _pair(value: object) -> object:
     """Split "low:high"; a YAML list of two passes through."""
     ends = tuple(value.split(":")) if isinstance(value, str) else value
     if not isinstance(ends, list | tuple) or len(ends) != 2:
-        raise ValueError("a range has two ends")
+        raise ValueError("a range needs two bounds, low:high")
     return ends
 
 
@@ -113,13 +113,13 @@ def _widths(value: object) -> object:
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
     low, high = value
     if low > high:
-        raise ValueError(f"the range {low:g}:{high:g} is upside down")
+        raise ValueError(f"the lower bound {low:g} exceeds the upper bound {high:g}")
     return value
 
 
 def _above_zero(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] <= 0:
-        raise ValueError("the range must begin above 0")
+        raise ValueError("the lower bound must be above 0")
     return value
 
 
@@ -131,7 +131,7 @@ def _assignments(value: object) -> object:
         return value
     pairs = [part.partition("=") for part in value.split(",") if part]
     if not all(key.strip() and sign for key, sign, _ in pairs):
-        raise ValueError(f"{value!r} is no list of key=value")
+        raise ValueError("expected key=value,key=value")
     return {key.strip(): text.strip() for key, _, text in pairs}
 
 
@@ -147,7 +147,7 @@ def _duration(value: object) -> object:
     elif text and (match := _DURATION.fullmatch(text)):
         hours, minutes, seconds = (float(part or 0) for part in match.groups())
     else:
-        raise ValueError(f"{text!r} is no duration with a unit")
+        raise ValueError("give a unit, e.g. 90s, 15min or 2h")
     return 3600 * hours + 60 * minutes + seconds
 
 
@@ -363,17 +363,25 @@ def _unknown(key: object, layer: Layer, known: Mapping[str, Declared]) -> Config
 
 
 def _refusal(error: ValidationError, layers: list[Layer], known: Mapping[str, Declared]) -> ConfigError:
-    """Turn the first of pydantic's complaints into ours."""
-    first, *others = error.errors(include_url=False)
-    more = f" (and {len(others)} more)" if others else ""
+    """Turn the first of pydantic's errors into ours."""
+    first = error.errors(include_url=False)[0]
     key = str(first["loc"][0]) if first["loc"] else ""
     reason = first["msg"].removeprefix("Value error, ")
     if key not in known:
-        return ConfigError(reason + more, remedy="see --help for the meaning of each parameter")
+        return ConfigError(reason, remedy="see --help for the meaning of each parameter")
+    parameter_, given = known[key], first["input"]
     if first["type"] == "missing" and len(first["loc"]) == 1:
-        return ConfigError(f"{key} is required{more}", allowed=known[key].allowed, remedy=f"give {known[key].flag}")
-    where = next((layer.where(key) for layer in reversed(layers) if key in layer.values), f"default of {key}")
-    return ConfigError(f"{key} = {first['input']!r}: {reason}{more}", where=where, allowed=known[key].allowed)
+        return ConfigError(f"{key} is required", allowed=parameter_.allowed, remedy=f"give {parameter_.flag}")
+    layer = next((layer for layer in reversed(layers) if key in layer.values), None)
+    name = parameter_.flag if layer and layer.source == "flags" else key
+    if first["type"] == "value_error":
+        what = f"{name} {given}: {reason}"
+    elif first["type"].startswith(("greater_than", "less_than")):
+        what = f"{name} {given} is out of range"
+    else:
+        what = f"{name} must be {parameter_.kind.words}, got {given!r}"
+    where = layer.where(key) if layer else f"default of {key}"
+    return ConfigError(what, where=where, allowed=parameter_.allowed)
 
 
 # ---- YAML -------------------------------------------------------------------------------------------------------
@@ -421,7 +429,7 @@ def parse_yaml(text: str, source: str) -> Layer:
     try:
         values = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        raise ConfigError(f"no valid YAML: {error}", where=source) from None
+        raise ConfigError(f"not valid YAML: {error}", where=source) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -458,7 +466,7 @@ def read_yaml(path: Path) -> Layer:
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
         if len(text) > MAX_CONFIG_BYTES:
-            raise ConfigError(f"larger than {MAX_CONFIG_BYTES} bytes, so no configuration", where=f"file {path}")
+            raise ConfigError(f"larger than {MAX_CONFIG_BYTES} bytes, so not a configuration", where=f"file {path}")
         return parse_yaml(text.decode("utf-8"), f"file {path}")
     except OSError as error:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", where=f"file {path}") from None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class ScimillError(Exception):
-    """Base of all failures that are told rather than traced.
+    """Base of all errors that are reported without a traceback.
 
     Parameters
     ----------

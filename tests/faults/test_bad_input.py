@@ -40,13 +40,16 @@ WRONG_FLAGS = {
     "seed-a-word": ((*SMALL, "--seed", "lucky"), "a whole number"),
     "seed-half": ((*SMALL, "--seed", 1.5), "a whole number"),
     "seed-negative": ((*SMALL, "--seed", -1), ">= 0"),
-    "range-upside-down": ((*SMALL, "--radius-range", "1e-3:1e-8"), "the range 0.001:1e-08 is upside down"),
-    "range-from-0": ((*SMALL, "--radius-range", "0:1e-8"), "the range must begin above 0"),
+    "range-upside-down": (
+        (*SMALL, "--radius-range", "1e-3:1e-8"),
+        "the lower bound 0.001 exceeds the upper bound 1e-08",
+    ),
+    "range-from-0": ((*SMALL, "--radius-range", "0:1e-8"), "the lower bound must be above 0"),
     "range-of-one": ((*SMALL, "--radius-range", "1e-8"), "low:high"),
     "range-of-words": ((*SMALL, "--radius-range", "small:large"), "flag --radius-range"),
     "tolerance-nan": (("--count", 10, "--tolerance", "nan"), "flag --tolerance"),
     "humidity-in-percent": ((*SMALL, "--relative-humidity-range", "65:110"), "1 is saturation, not 100"),
-    "walltime-without-unit": ((*SMALL, "--walltime", 60), "no duration with a unit"),
+    "walltime-without-unit": ((*SMALL, "--walltime", 60), "give a unit, e.g. 90s"),
     "unknown-preset": ((*SMALL, "--preset", "classical"), "ntlp-2026"),
     "resume-and-overwrite": ((*SMALL, "--resume", "--overwrite"), "exclude each other"),
 }
@@ -61,12 +64,12 @@ def test_a_wrong_flag(generate: Generate, output: Path, name: str) -> None:
 
 WRONG_FILES = {
     "unknown-key": (b"cuont: 1000", "unknown key 'cuont'; did you mean 'count'?"),
-    "range-upside-down": (b"count: 10\nradius_range: [1.0e-3, 1.0e-8]", "is upside down"),
+    "range-upside-down": (b"count: 10\nradius_range: [1.0e-3, 1.0e-8]", "exceeds the upper bound"),
     "key-twice": (b"count: 10\ncount: 20", "key 'count' is given twice"),
     "a-list": (b"- count", "a mapping of keys to values"),
-    "no-yaml": (b"count: [10", "no valid YAML"),
+    "no-yaml": (b"count: [10", "not valid YAML"),
     "no-text": (b"\xff\xfe\x80", "not UTF-8"),
-    "far-too-large": (b"#" * (2 << 20), "no configuration"),
+    "far-too-large": (b"#" * (2 << 20), "not a configuration"),
 }
 
 

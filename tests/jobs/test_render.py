@@ -388,7 +388,7 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "unknown-machine-lists-the-others": ("polar", HOUR, ", ".join(names())),
     "machine-file-missing": ("./gone.yaml", HOUR, "gone.yaml"),
     "no-walltime": ("local", (), "walltime is required"),
-    "walltime-without-unit": ("local", ("--walltime", 60), "no duration with a unit"),
+    "walltime-without-unit": ("local", ("--walltime", 60), "give a unit, e.g. 90s"),
     "walltime-in-words": ("local", ("--walltime", "2 hours"), "flag --walltime"),
     "walltime-below-a-minute": ("local", ("--walltime", "59s"), "below a minute"),
     "walltime-0": ("local", ("--walltime", "0h"), "walltime"),

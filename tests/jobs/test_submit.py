@@ -105,7 +105,7 @@ DOCTOR = ("--", "scimill", "doctor")
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "unknown-machine": ("no-such", (*HOUR, *DOCTOR), "unknown machine 'no-such'"),
     "unknown-queue": ("site", (*PAID, "--queue", "long", *DOCTOR), "unknown queue 'long'"),
-    "unknown-unit": ("site", ("--account", "a", "--walltime", "60", *DOCTOR), "no duration with a unit"),
+    "unknown-unit": ("site", ("--account", "a", "--walltime", "60", *DOCTOR), "give a unit, e.g. 90s"),
     "too-many-gpus": ("site", (*PAID, "--gpus-per-node", 3, *DOCTOR), "too many GPUs per node: 3"),
     "missing-account": ("site", (*HOUR, *DOCTOR), "--account missing"),
     "walltime-above-the-queues": ("site", ("--account", "a", "--walltime", "2h", *DOCTOR), "too long"),

@@ -182,7 +182,7 @@ def test_whole_numbers(given_value, value):
 )
 def test_what_is_no_whole_number(value):
     text = refusal([Layer("test", {"count": value})])
-    assert "count = " in text
+    assert "count " in text
     assert "a whole number, >= 1 and <= 1e13" in text
 
 
@@ -213,9 +213,9 @@ def test_a_range_may_hold_one_value_and_may_be_negative_where_allowed():
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("1e-3:1e-8", "the range 0.001:1e-08 is upside down"),
-        ("0:1", "must begin above 0"),
-        ("-1:1", "must begin above 0"),
+        ("1e-3:1e-8", "the lower bound 0.001 exceeds the upper bound 1e-08"),
+        ("0:1", "lower bound must be above 0"),
+        ("-1:1", "lower bound must be above 0"),
         ("1", ""),
         ("1:2:3", ""),
         ("a:b", ""),
@@ -287,7 +287,7 @@ def test_what_is_required_is_asked_for_by_its_flag():
 
 
 def test_several_faults_are_counted():
-    assert "(and 1 more)" in refusal([Layer("test", {"count": "x", "weight": "y"})])
+    assert "count must be a whole number" in refusal([Layer("test", {"count": "x", "weight": "y"})])
 
 
 def test_parameters_that_contradict_each_other_are_refused(configure):
@@ -402,14 +402,14 @@ def test_classic_is_the_defaults(configure):
         ("count: 1\nsize: {a: 1, a: 2}", "key 'a' is given twice"),
         ("- 1\n- 2", "a mapping of keys to values"),
         ("just text", "a mapping of keys to values"),
-        ("count: [1", "no valid YAML"),
-        ("count: !!python/object/apply:os.system ['true']", "no valid YAML"),
-        ("{[1]: 2}", "no valid YAML"),
-        ("a: &a [*a]\n? *a\n: 1", "no valid YAML"),
-        ("[" * 1000, "no valid YAML"),
-        ("count: " + "9" * 5000, "no valid YAML"),
-        ("count: 2020-13-45", "no valid YAML"),
-        ("\x00", "no valid YAML"),
+        ("count: [1", "not valid YAML"),
+        ("count: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("{[1]: 2}", "not valid YAML"),
+        ("a: &a [*a]\n? *a\n: 1", "not valid YAML"),
+        ("[" * 1000, "not valid YAML"),
+        ("count: " + "9" * 5000, "not valid YAML"),
+        ("count: 2020-13-45", "not valid YAML"),
+        ("\x00", "not valid YAML"),
     ],
 )
 def test_what_is_no_configuration(text, reason):
