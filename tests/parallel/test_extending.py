@@ -17,6 +17,7 @@ from mpi import DONE, Result, dataset_hashes, done_blocks, scimill, start, wait_
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/pendulum"
 CHAIN = """
+resources: {walltime: 1h}
 steps:
   generate: {command: scimill pendulum generate p.h5 --count 2000 --block-size 256}
   verify: {command: scimill verify p.h5, after: generate}
