@@ -128,7 +128,7 @@ def test_a_chain_of_it_runs_and_its_script_renders(site, tmp_path):
     (tmp_path / "chain.yaml").write_text(CHAIN, "utf-8")
     run(site, "jobs", "run", "chain.yaml", cwd=tmp_path)
     again = run(site, "jobs", "run", "chain.yaml", cwd=tmp_path).stdout
-    assert again.count("complete already") == 3
+    assert again.count("already complete") == 3
     words = ("--machine", "slurm-generic", "--walltime", "1h", "--", "scimill", "pendulum", "generate", "p.h5")
     assert "pendulum generate p.h5 --count 5" in run(site, "jobs", "render", *words, "--count", 5).stdout
     refused = scimill("jobs", "render", *words, "--count", "many", env=site)
