@@ -434,7 +434,7 @@ def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> No
 
 
 def test_sizes_below_every_rule_are_refused() -> None:
-    with pytest.raises(ConfigError, match="memory_factor"):
+    with pytest.raises(ConfigError, match="--memory-factor -1 is out of range"):
         build(SizeConfig, [Layer("flags", {"workload": "bert", "memory_factor": -1})])
 
 

@@ -336,7 +336,7 @@ WRONG = {
     "bad-name": ("steps: {A b: {STEP}}", "invalid name of a step"),
     "no-walltime": ("steps: {a: {STEP}}", "walltime is required"),
     "bad-command": ("steps: {a: {command: scimill verfy a.h5}}", "did you mean verify?"),
-    "bad-config": ("steps: {a: {command: scimill droplets generate a.h5 --count 0}}", "count = '0'"),
+    "bad-config": ("steps: {a: {command: scimill droplets generate a.h5 --count 0}}", "--count 0 is out of range"),
     "overwrites": ("steps: {a: {command: scimill droplets generate a.h5 --count 9 --overwrite}}", "restart each time"),
     "job-id": ("steps: {a: {STEP, resources: {after: '12'}}}", "a step waits for steps"),
     "no-folder": ("steps: {a: {command: scimill droplets generate no/a.h5 --count 9}}", "directory does not exist"),
