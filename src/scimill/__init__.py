@@ -1,4 +1,4 @@
-"""scimill: mills simulations into training sets, on many ranks, into one HDF5 file."""
+"""scimill: generate training data with many ranks into one parallel HDF5 file, and train on it."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "open"]
 
 
-def open(path: "str | Path") -> "Artifact":  # the name that reads best: scimill.open("droplets.h5")
+def open(path: "str | Path") -> "Artifact":  # shadows the builtin, so that scimill.open("droplets.h5") works
     """Open a store, a training run, a dataset or a database for reading.
 
     Raises
     ------
-    InputError : there is nothing, or nothing that scimill has made.
+    InputError : the path does not exist, or scimill did not make it.
     """
     from scimill.artifacts import find  # here: `import scimill` loads neither MPI nor numpy
 

@@ -6,9 +6,10 @@ import click
 
 from scimill.errors import StorageError
 from scimill.options import path_argument
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 
-MOST_SHOWN = 20  # problems that are listed one by one
+MOST_SHOWN = 20  # problems to list; the rest are only counted
 
 
 @click.command()
@@ -27,8 +28,7 @@ def verify(path: Path) -> None:
     for problem in findings.problems[:MOST_SHOWN]:
         click.echo(problem)
     if findings.problems:
-        count = len(findings.problems)
-        what, remedy = f"{count} problem{'s' * (count > 1)} found", f"run scimill repair {path}"
+        what, remedy = f"{describe_count(len(findings.problems), 'problem')} found", f"run scimill repair {path}"
         ranks.fail(StorageError(what, where=str(path), remedy=remedy))
     click.echo(findings.summary)
 
@@ -45,10 +45,10 @@ def inspect(path: Path) -> None:
 @click.command()
 @path_argument("path", help="a store, dataset, database or training run")
 def repair(path: Path) -> None:
-    """Rebuild what is damaged of PATH, and nothing else: a store, a training run, a dataset, a database.
+    """Rebuild only the damaged parts of PATH: a store, a training run, a dataset, a database.
 
-    Damaged blocks of a store or dataset are recomputed by the command that made them, if its configuration and inputs
-    are still there. Nothing is deleted. Interrupted, run it again. Runs on any number of ranks.
+    The command that made a store or dataset recomputes its damaged blocks, if its configuration and inputs still exist.
+    Nothing is deleted. If it is interrupted, run it again. Runs on any number of ranks.
     """
     from scimill.artifacts import find_to_repair
 

@@ -1,7 +1,7 @@
-"""Artifacts: what scimill makes and vouches for. Every kind answers the same questions.
+"""Artifacts: the outputs that scimill makes and can verify. Every kind has the same methods.
 
-The foundation's own kinds are the store and the training run. A campaign names its own in `Campaign.artifacts`, and
-what makes its stores and datasets in `Campaign.makers`.
+The built-in kinds are the store and the training run. A campaign lists its own kinds in `Campaign.artifacts`, and the
+functions that make its stores and datasets in `Campaign.makers`.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scimill.config import Layer, parse_yaml
 from scimill.errors import ConfigError, InputError, NotAnArtifact, ScimillError, StorageError
 from scimill.files import rename
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World, is_collective
 from scimill.plugins import installed
 from scimill.store.output import Output
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 OWN_KINDS = ("scimill.store.artifact:StoreArtifact", "scimill.training.artifact:RunArtifact")
 COMPLETE = "complete"
-MOST_NAMED = 10  # blocks or files that a message names
+MOST_NAMED = 10  # numbers to list in a message
 PART = ".part"
 
 Make = Callable[[str, Output, World], object]
@@ -32,12 +33,12 @@ Make = Callable[[str, Output, World], object]
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What verifying an artifact has found.
+    """Result of verifying an artifact.
 
     Parameters
     ----------
     summary : one line about a sound artifact.
-    problems : one line each; none if it is sound.
+    problems : one line each; empty if it is sound.
 
     """
 
@@ -47,13 +48,13 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """Values of an artifact under one name; read from the disk when they are asked for.
+    """One field of an artifact; its values are read from the disk on request.
 
     Parameters
     ----------
-    shape, dtype : of all values together.
-    units, long_name : unit, "1" where there is none, and meaning.
-    read : returns the values of an index, as numpy's arrays do.
+    shape, dtype : shape and type of all values.
+    units, long_name : unit ("1" if it has none) and meaning.
+    read : returns the values at a numpy index.
     rows : name of the first dimension.
 
     """
@@ -77,7 +78,7 @@ class Values:
 
 
 class Artifact(ABC):
-    """What scimill makes and vouches for.
+    """An output that scimill makes and can verify.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class Artifact(ABC):
     """
 
     kind: ClassVar[str]
-    """its kind in a word or two"""
+    """name of the kind"""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,7 +95,7 @@ class Artifact(ABC):
     @classmethod
     @abstractmethod
     def recognise(cls, path: Path) -> bool:
-        """Whether a path is of this kind, finished or not, sound or not. Cheap; never raises."""
+        """Return whether a path is of this kind, even if unfinished or damaged. Cheap; never raises."""
 
     @abstractmethod
     def describe_completeness(self) -> str:
@@ -106,16 +107,16 @@ class Artifact(ABC):
 
         Raises
         ------
-        ScimillError : so damaged that the rest cannot be checked.
+        ScimillError : it is too damaged to check the rest.
         """
 
     @abstractmethod
     def repair(self, world: World) -> str:
-        """Rebuild what is damaged, delete nothing, and say what was done; collective.
+        """Rebuild the damaged parts, delete nothing, and describe what was done; collective.
 
         Raises
         ------
-        ScimillError : it cannot be rebuilt; the message says what is lost and what is whole.
+        ScimillError : it cannot be rebuilt; the message says what is lost and what is intact.
         """
 
     @abstractmethod
@@ -124,11 +125,11 @@ class Artifact(ABC):
 
     @abstractmethod
     def identity(self) -> str:
-        """Digest that differs between two artifacts of a kind that hold different things."""
+        """Return a digest that differs between artifacts of one kind with different content."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of it is left to do."""
+        """Whether it is complete."""
         return self.describe_completeness() == COMPLETE
 
     # ---- in Python ----
@@ -136,7 +137,7 @@ class Artifact(ABC):
     @property
     @abstractmethod
     def provenance(self) -> Mapping[str, Any]:
-        """Where it comes from, by name."""
+        """Provenance by name: configuration, versions, host and so on."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class Artifact(ABC):
 
     @property
     def fields(self) -> Mapping[str, Values]:
-        """The values that it holds, by name."""
+        """Fields by name."""
         return {}
 
     @property
@@ -159,7 +160,9 @@ class Artifact(ABC):
     def __getitem__(self, name: str) -> Values:
         fields = self.fields
         if name not in fields:
-            raise InputError(f"no field {name!r}", where=str(self.path), allowed=", ".join(fields) or "none here")
+            raise InputError(
+                f"no field {name!r}", where=str(self.path), allowed=", ".join(fields) or "this artifact has no fields"
+            )
         return fields[name]
 
     def to_xarray(self) -> Any:
@@ -172,7 +175,7 @@ class Artifact(ABC):
         try:
             import xarray
         except ImportError:
-            raise ConfigError("xarray is not installed", remedy="pip install xarray, or read .fields") from None
+            raise ConfigError("xarray is not installed", remedy="pip install xarray, or use .fields") from None
         variables = {
             name: (
                 (values.rows, *(f"{name}_{axis}" for axis in range(1, len(values.shape)))),
@@ -192,18 +195,18 @@ class Artifact(ABC):
 
 
 def kinds() -> Iterator[type[Artifact]]:
-    """Every kind of artifact that can be used here: the foundation's, then those of the installed campaigns."""
+    """Yield every usable kind of artifact: the built-in ones, then those of installed campaigns."""
     campaigns = [plugin.campaign for plugin in installed().values() if plugin.campaign]
     for path in (*OWN_KINDS, *(path for campaign in campaigns for path in campaign.artifacts)):
         try:
             kind: type[Artifact] = load(path)
-        except Exception:  # what a stranger's module raises concerns its own artifacts only
+        except Exception:  # a broken third-party module must not affect other artifacts
             continue
         yield kind
 
 
 def load(path: str) -> Any:
-    """Import what an import path "module:name" names."""
+    """Import the object at an import path "module:name"."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -213,7 +216,7 @@ def find(path: str | Path) -> Artifact:
 
     Raises
     ------
-    InputError : there is nothing, or nothing that scimill vouches for.
+    InputError : the path does not exist, or is not an artifact.
     """
     path = Path(path)
     looked_for = []
@@ -222,23 +225,23 @@ def find(path: str | Path) -> Artifact:
             return kind(path)
         looked_for.append(kind.kind)
     if not path.exists():
-        raise InputError("there is no such file or directory", where=str(path))
+        raise InputError("no such file or directory", where=str(path))
     raise NotAnArtifact(str(path), looked_for)
 
 
 def find_to_repair(path: Path) -> Artifact:
-    """Return the artifact at a path, or what an interrupted repair has left of it; raises as `find`."""
+    """Return the artifact at a path, or its unfinished repair; raises as `find`."""
     part = part_of(path)
     return find(part if part.exists() and not path.exists() else path)
 
 
 def part_of(path: Path) -> Path:
-    """Name of a store or dataset while it is unfinished."""
+    """Return the name of a store or dataset while it is unfinished."""
     return path.with_name(path.name + PART)
 
 
 def begins_with(path: Path, content: bytes, offset: int = 0) -> bool:
-    """Whether a file has these bytes at an offset; False where it cannot be read."""
+    """Return whether a file has these bytes at an offset; False if it cannot be read."""
     try:
         if not path.is_file():  # opening a pipe would wait
             return False
@@ -254,7 +257,7 @@ def begins_with(path: Path, content: bytes, offset: int = 0) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What made an artifact: a campaign, one of its makers, the configuration as YAML, and the command line."""
+    """How an artifact was made: campaign, maker, configuration as YAML, and command line."""
 
     campaign: str
     maker: str
@@ -263,8 +266,8 @@ class Recipe:
 
     @property
     def remedy(self) -> str:
-        """How to make it again."""
-        return f"make it again: {self.command_line or f'scimill {self.campaign} {self.maker}'}"
+        """How to generate it again."""
+        return f"generate it again: {self.command_line or f'scimill {self.campaign} {self.maker}'}"
 
     def find_maker(self) -> Make | None:
         """Return the function that makes such an artifact, if its campaign names one."""
@@ -275,13 +278,13 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """What is damaged of an artifact.
+    """Damage of an artifact.
 
     Parameters
     ----------
-    lost : what is damaged and can be recomputed, in words; empty where nothing is.
-    whole : what is not.
-    obstacle : why recomputing would not give a sound artifact; empty where it would.
+    lost : description of the damaged parts; empty if there are none.
+    whole : description of the intact parts.
+    obstacle : why recomputing would not give a sound artifact; empty if it would.
 
     """
 
@@ -290,27 +293,27 @@ class Damage:
     obstacle: str = ""
 
 
-class Filled(Artifact):
-    """An artifact that a maker fills, block by block, and whose damaged blocks the maker can recompute."""
+class BlockArtifact(Artifact):
+    """An artifact made block by block, whose damaged blocks its maker can recompute."""
 
     @abstractmethod
     def recipe(self) -> Recipe:
-        """What made it; on one rank."""
+        """Return how it was made; call it on one rank."""
 
     @abstractmethod
     def find_damage(self, world: World) -> Damage:
-        """Say what of a finished one is damaged; collective."""
+        """Find the damage of a finished artifact; collective."""
 
     @abstractmethod
     def sums(self) -> Mapping[int, int]:
-        """Checksums of the blocks whose rows in the ledger are whole; on one rank."""
+        """Return the checksums of blocks with an intact ledger row; call it on one rank."""
 
     def prepare_part(self) -> None:
-        """Make an unfinished one of it that its maker resumes; on one rank."""
+        """Turn it into an unfinished output that its maker can resume; call it on one rank."""
         rename(self.path, part_of(self.path))
 
     def repair(self, world: World) -> str:
-        """Recompute damaged blocks by resuming what made them; collective. See `Artifact.repair`."""
+        """Recompute damaged blocks by resuming the maker; collective. See `Artifact.repair`."""
         is_part = self.path.name.endswith(PART)
         finished = self.path.with_name(self.path.name.removesuffix(PART)) if is_part else self.path
         world.on_root(_check_alone, finished)
@@ -320,24 +323,24 @@ class Filled(Artifact):
         recipe, sums = world.on_root(self.recipe), world.on_root(self.sums)
         remake = partial(self._maker(recipe, damage, world), recipe.config, Output(finished, resume=True), world)
         if not is_part:
-            self._rehearse(remake, recipe, damage, world)
+            self._check_inputs(remake, recipe, damage, world)
             world.on_root(self.prepare_part)
         remake()
         again = type(self)(finished)
         findings = again.verify(world)
         if findings.problems:
-            what = f"{len(findings.problems)} problems are left: {findings.problems[0]}"
+            what = f"{describe_count(len(findings.problems), 'problem')} left: {findings.problems[0]}"
             world.fail(StorageError(what, where=str(finished), remedy=recipe.remedy))
         world.on_root(again.compare, sums, recipe)
         return f"{finished}: {'finished' if is_part else f'repaired {damage.lost}'}; sound"
 
     def compare(self, before: Mapping[int, int], recipe: Recipe) -> None:
-        """Refuse blocks that have come out different: what they are made from has changed."""
+        """Refuse recomputed blocks that differ from before: an input has changed."""
         after = self.sums()
         changed = [block for block, checksum in before.items() if after.get(block) != checksum]
         if changed:
             raise StorageError(
-                f"{describe_numbers('block', changed)} now hold other bytes than before: an input has changed",
+                f"an input has changed: recomputing gave different bytes in {describe_numbers('block', changed)}",
                 where=str(self.path), remedy=recipe.remedy,
             )  # fmt: skip
 
@@ -348,8 +351,8 @@ class Filled(Artifact):
             world.fail(self._beyond_repair(damage.obstacle or f"{made_by} cannot recompute blocks", recipe, damage))
         return make
 
-    def _rehearse(self, remake: Callable[[], object], recipe: Recipe, damage: Damage, world: World) -> None:
-        """Let the maker look at its inputs and at what is there, which is complete by name, so that it does no more."""
+    def _check_inputs(self, remake: Callable[[], object], recipe: Recipe, damage: Damage, world: World) -> None:
+        """Run the maker on the output under its final name: it checks its inputs and computes nothing."""
         try:
             remake()
         except ScimillError as error:
@@ -360,21 +363,21 @@ class Filled(Artifact):
 
     def _beyond_repair(self, reason: str, recipe: Recipe, damage: Damage) -> StorageError:
         lost = f"; lost: {damage.lost}" if damage.lost else ""
-        whole = f"; whole: {damage.whole}" if damage.whole else ""
-        what = f"cannot be repaired, and is left as it was: {reason}"
+        whole = f"; intact: {damage.whole}" if damage.whole else ""
+        what = f"cannot be repaired; nothing was changed: {reason}"
         return StorageError(what, where=f"{self.path}{lost}{whole}", remedy=recipe.remedy)
 
 
 def _check_alone(finished: Path) -> None:
-    """Refuse to repair what has an unfinished output beside it."""
+    """Refuse to repair an artifact that has an unfinished output beside it."""
     part = part_of(finished)
     if finished.exists() and part.exists():
         remedy = "finish it, or move one of them away"
-        raise StorageError("an unfinished output of the same name is there", where=str(part), remedy=remedy)
+        raise StorageError("an unfinished output of the same name exists", where=str(part), remedy=remedy)
 
 
 def describe_numbers(noun: str, numbers: Sequence[int]) -> str:
-    """Name the first of some numbers: "block 7", "blocks 3, 5 and 9 more"."""
+    """List numbers, at most `MOST_NAMED`: "block 7", "blocks 3, 5 and 9 more"."""
     named = ", ".join(f"{number:,}" for number in numbers[:MOST_NAMED])
     rest = f" and {len(numbers) - MOST_NAMED:,} more" if len(numbers) > MOST_NAMED else ""
     return f"{noun}{'' if len(numbers) == 1 else 's'} {named}{rest}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scimill import config as configuration
 from scimill.errors import ConfigError, InputError
-from scimill.files import check_directory, free_text
+from scimill.files import check_directory, describe_free_space
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scimill.store.writer import BlockData, Writer
 
 GROUP = "scimill.campaigns"
-"""Entry points of this group name a `Campaign` each."""
+"""Group of entry points, each of which names a `Campaign`."""
 OWN_PACKAGE = "scimill"
 RESERVED_NUMBERS = 2**16
 """Smaller stream numbers belong to the campaigns that scimill ships."""
@@ -33,15 +33,15 @@ class Campaign:
 
     Parameters
     ----------
-    name : its command and its name in stores, databases and models; that of its entry point, too.
+    name : name of its command and its entry point, also recorded in stores, databases and models.
     package : import path of its package: the click group NAME is in PACKAGE.commands, presets lie in PACKAGE/presets.
     number : first word of the spawn key of its random streams; at least `RESERVED_NUMBERS`, and below 2**32, for
         campaigns that scimill does not ship.
-    algorithm : raised whenever the same configuration would give other bytes.
+    algorithm : version of the algorithm; raise it whenever the same configuration would give different bytes.
     help : one line for ``scimill --help``.
-    artifacts : import paths ("module:class") of the kinds of artifacts that only this campaign makes; see `artifacts`.
-    makers : import path ("module:function") of what makes a store or dataset, by the name it was filled under; called
-        with the stored configuration as YAML, the output and the ranks, to repair one.
+    artifacts : import paths ("module:class") of its own kinds of artifacts; see `artifacts`.
+    makers : import paths ("module:function") of functions that make a store or dataset, by maker name; to repair one,
+        they are called with the stored configuration as YAML, the output and the ranks.
 
     """
 
@@ -54,7 +54,7 @@ class Campaign:
     makers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def provenance(self, maker: str, config: str, seed: int) -> "Provenance":
-        """Say what a store is made by: the campaign, its package, and a configuration as YAML."""
+        """Return the provenance of a store: the campaign, its package, and a configuration as YAML."""
         from scimill.store.provenance import Provenance, git_state
 
         distribution = distribution_of(self.name)
@@ -68,15 +68,15 @@ class Campaign:
         self, config: Any, layout: "Layout", output: "Output", world: World, stop: Stop, *, maker: str,
         text: str = "", explain: Callable[[str], str] | None = None,
     ) -> "Writer | None":  # fmt: skip
-        """Open a store for writing; collective. Return None where it is complete already.
+        """Open a store for writing; collective. Return None if it is already complete.
 
         Parameters
         ----------
-        config : what the blocks are made from, a `config.Run`; the output's hints and alignment, if a `config.File`.
+        config : a `config.Run` with all that the blocks depend on; a `config.File` also sets hints and alignment.
         layout, output, world, stop : structure, place, ranks, and whether to stop.
-        maker : name under which `makers` may have what makes such a store.
+        maker : name of what makes the store; a key of `makers` if such a store can be repaired.
         text : the configuration to store, as YAML, if it is more than `config`.
-        explain : given a stored configuration, says what differs from this one, if `config` does not tell.
+        explain : describes how a stored configuration differs from this one; by default from `config`.
 
         Raises
         ------
@@ -93,14 +93,14 @@ class Campaign:
         self, config: Any, layout: "Layout", make_block: Callable[[int], "BlockData"], output: "Output", world: World,
         *, maker: str = "generate", unit: str = "rows", prepare: Callable[[], None] | None = None, **record: Any,
     ) -> bool:  # fmt: skip
-        """Fill a store with blocks; collective. Return False where it is complete already.
+        """Fill a store with blocks; collective. Return False if it is already complete.
 
         Parameters
         ----------
         config, layout, output, world, maker, record : see `open`.
-        make_block : makes a block from its number, and from nothing else.
-        unit : what a row is, for the progress.
-        prepare : called once before the first block, where there is work to do; collective.
+        make_block : makes a block, which must depend on nothing but its number.
+        unit : what rows are called in progress reports.
+        prepare : called once before the first block if there is work to do; collective.
 
         Raises
         ------
@@ -119,22 +119,22 @@ class Campaign:
         return True
 
     def require(self, reader: "Reader", *makers: str) -> None:
-        """Refuse a store of another campaign, or of another of its makers than those named, if any is.
+        """Refuse a store of another campaign or, if makers are named, of another maker.
 
         Raises
         ------
-        InputError : it is one.
+        InputError : the store is not one of these.
         """
         campaign, maker = (str(reader.provenance.get(name, "")) for name in ("campaign", "maker"))
         if campaign != self.name or (makers and maker not in makers):
             allowed = f"a store made by scimill {self.name} {' or '.join(makers)}".rstrip()
             raise InputError(
-                f"a store made by scimill {campaign} {maker}".rstrip(), where=str(reader.path), allowed=allowed
+                f"the store was made by scimill {campaign} {maker}".rstrip(), where=str(reader.path), allowed=allowed
             )
 
 
 def describe_plan(output: "Output", layout: "Layout", rows: Mapping[str, str]) -> str:
-    """Say what filling a store would do, for ``--dry-run``, after checking its place and space. On rank 0.
+    """Check path and space, then describe what filling a store would do. On rank 0.
 
     Raises
     ------
@@ -147,18 +147,18 @@ def describe_plan(output: "Output", layout: "Layout", rows: Mapping[str, str]) -
         check_absent(output)
     check_space(output.path, layout)
     size = human(layout.data_bytes - layout.table_bytes)
-    lines = {"output": str(output.path), "blocks": f"{layout.blocks:,} of {layout.block_rows:,} rows", "size": size,
-             **rows, "free": free_text(output.path.parent)}  # fmt: skip
+    lines = {"output": str(output.path), "blocks": f"{layout.blocks:,}, each of {layout.block_rows:,} rows",
+             "size": size, **rows, "free": describe_free_space(output.path.parent)}  # fmt: skip
     return describe_rows(lines)
 
 
 def describe_rows(rows: Mapping[str, str]) -> str:
-    """Write rows of a name and a text, one below the other."""
+    """Format names and texts as a table of two columns."""
     return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
 
 
 def distribution_of(name: str) -> importlib.metadata.Distribution | None:
-    """Return the distribution that a campaign is installed from; None where it is not installed."""
+    """Return the distribution that a campaign is installed from; None if it is not installed."""
     points = importlib.metadata.entry_points(group=GROUP, name=name)
     return next((point.dist for point in points), None)
 
@@ -166,5 +166,5 @@ def distribution_of(name: str) -> importlib.metadata.Distribution | None:
 def _source(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"package {package} of a campaign is not there")
+        raise ConfigError(f"the package {package} of a campaign is missing")
     return Path(spec.origin)

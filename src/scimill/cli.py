@@ -1,4 +1,4 @@
-"""The parser. A command's module is imported when the command is asked for, so that ``--help`` is quick."""
+"""The command line. A command's module is imported only when it is used, so ``--help`` is fast."""
 
 import contextlib
 import functools
@@ -18,14 +18,14 @@ COMMANDS = {
     "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts and chains for Slurm, PBS and Cobalt."),
     "verify": ("scimill.artifact_commands", "verify", "Check a store, a training run, a dataset or a database."),
     "inspect": ("scimill.artifact_commands", "inspect", "Print what an artifact holds and where it comes from."),
-    "repair": ("scimill.artifact_commands", "repair", "Rebuild what is damaged of an artifact."),
+    "repair": ("scimill.artifact_commands", "repair", "Rebuild the damaged parts of an artifact."),
     "repack": ("scimill.store.commands", "repack", "Copy a store, compressed or in other chunks."),
     "doctor": ("scimill.doctor", "doctor", "Check this machine: MPI, HDF5, locks, launchers, containers, campaigns."),
 }
 
 
 class Scimill(Group):
-    """The command ``scimill``: campaigns, as they are installed, and commands that work on what all of them make."""
+    """The command ``scimill``: the installed campaigns, and commands that work on any campaign's output."""
 
     @functools.cached_property
     def campaigns(self) -> dict[str, Plugin]:
@@ -33,7 +33,7 @@ class Scimill(Group):
         return installed()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which ``--help`` shows them."""
+        """List names in the order in which ``--help`` shows them."""
         return [*self.campaigns, *COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -55,13 +55,13 @@ class Scimill(Group):
 @click.group(cls=Scimill, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="scimill")
 def scimill() -> None:
-    """Mill simulations into training sets, on many ranks, into one HDF5 file, and train on them.
+    """Generate training data with many ranks into one parallel HDF5 file, and train on it.
 
     The same command runs on a laptop, under mpirun or srun, in a job and in a container.
     """
 
 
-# ---- looking at a command line without running it ---------------------------------------------------------------
+# ---- checking a command line without running it -----------------------------------------------------------------
 
 
 def parse(words: Sequence[str]) -> click.Context:
@@ -85,19 +85,19 @@ def parse(words: Sequence[str]) -> click.Context:
 
 
 def _follow(words: list[str]) -> click.Context:
-    """Go from group to group, and parse what remains as the parameters of the command."""
+    """Descend through the groups, then parse the remaining words as the command's parameters."""
     context = click.Context(scimill, info_name="scimill")
     while isinstance(context.command, click.Group):
         if not words:
             raise click.UsageError("missing command", context)
         name, command, words = context.command.resolve_command(context, words)
-        assert command is not None  # resolve_command has failed otherwise
+        assert command is not None  # resolve_command raises otherwise
         context = _enter(command, name, words, context)
     return context
 
 
 def _enter(command: click.Command, name: str | None, words: list[str], parent: click.Context) -> click.Context:
-    """Return the context of a group's command, with its parameters where it is no group itself."""
+    """Return the context of a group's command; parse its parameters unless it is a group itself."""
     if isinstance(command, click.Group):
         return click.Context(command, info_name=name, parent=parent)
     return command.make_context(name, words, parent=parent)
@@ -109,7 +109,7 @@ def check(words: Sequence[str], trial: int | None = None) -> click.Context:
     Parameters
     ----------
     words : the command line after ``scimill``.
-    trial : the trial of a sweep that is looked at, where the job's array index will tell it.
+    trial : the trial of a sweep to check, if the job's array index will select it.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def check(words: Sequence[str], trial: int | None = None) -> click.Context:
 
     Raises
     ------
-    ConfigError : what running it would refuse before anything is done.
+    ConfigError : running it would be refused before any work is done.
     """
     context = parse(words)
     build_config = getattr(context.command.callback, "build_config", None)

@@ -1,7 +1,7 @@
 """The ways scimill can fail: each class is one kind of failure with its exit code.
 
 A message has at most four lines: what happened, where, what is allowed, what to do. The user never sees a traceback
-for any of these; a traceback means a defect of scimill.
+for any of these; a traceback means a bug in scimill.
 """
 
 from collections.abc import Sequence
@@ -38,18 +38,18 @@ class ConfigError(ScimillError):
 
 
 class InputError(ScimillError):
-    """An input file is missing, damaged or of another kind."""
+    """An input file is missing, damaged or of the wrong kind."""
 
     exit_code = 3
 
 
 class NotAnArtifact(InputError):
-    """A path is none of the artifacts that scimill vouches for.
+    """The path is not an artifact of scimill.
 
     Parameters
     ----------
     where : the path.
-    looked_for : kinds of artifacts that it is not.
+    looked_for : the kinds of artifacts that were tried.
 
     """
 
@@ -72,7 +72,7 @@ class NumericalError(ScimillError):
 
 
 class Stopped(ScimillError):
-    """The run stopped between blocks, before the walltime or on a signal; the rest is left for ``--resume``."""
+    """The run stopped between blocks, before the walltime or on a signal; ``--resume`` continues it."""
 
     exit_code = 75
 
@@ -81,6 +81,6 @@ class Stopped(ScimillError):
 
 
 def _one_line(text: str, limit: int = 400) -> str:
-    """Fold white space and cut, so that a hostile file name or value cannot flood a job log."""
+    """Collapse white space and truncate, so a hostile file name or value cannot flood a job log."""
     folded = " ".join(text.split())
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"

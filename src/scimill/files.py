@@ -1,4 +1,4 @@
-"""Files that outlive a crash: the checks before anything is written, the claim, syncing, renaming."""
+"""Crash-safe files: checks before writing, the claim on an output, syncing and renaming."""
 
 import contextlib
 import ctypes
@@ -23,7 +23,7 @@ _FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ER
 
 @contextlib.contextmanager
 def storage_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turn the operating system's and HDF5's refusals into ours."""
+    """Convert errors of the operating system and HDF5 into `StorageError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -31,9 +31,9 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(sign in text for sign in _FULL) or _is_full(path):
             raise StorageError(
-                f"the disk is full, while {doing}",
+                f"the disk is full while {doing}",
                 where=str(path),
-                remedy="make space, then run the same command again, with --resume if it has that",
+                remedy="free some space, then run the same command again, with --resume if it has that flag",
             ) from None
         raise StorageError(f"{doing} failed: {text or type(error).__name__}", where=str(path)) from None
 
@@ -46,15 +46,15 @@ def _is_full(path: Path) -> bool:
 
 
 def _free(folder: Path) -> float:
-    """Free bytes; infinitely many where the file system does not count them."""
+    """Return the free bytes; infinity if the file system does not report them."""
     total, _, free = shutil.disk_usage(folder)
     return free if total else math.inf
 
 
 class Claim:
-    """The right to write an output, held by one process until it releases it or ends.
+    """The exclusive right to write an output, held by a process until it releases it or exits.
 
-    It keeps a job that was submitted twice from writing the same file twice.
+    It prevents a job that was submitted twice from writing the same file twice.
 
     Parameters
     ----------
@@ -67,11 +67,11 @@ class Claim:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the right.
+        """Take the claim.
 
         Raises
         ------
-        StorageError : another run has it.
+        StorageError : another run holds it.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -84,37 +84,40 @@ class Claim:
                 raise
             say(f"this file system has no locks: make sure that no other run writes {self._path}")
         if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(descriptor)):
-            os.close(descriptor)  # the other run has ended, and removed its lock, since we opened it
+            os.close(descriptor)  # the other run removed its lock and ended after we had opened it
             raise self._refused()
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
-        with contextlib.suppress(OSError):  # a disk that is full does not keep a run from going on
+        with contextlib.suppress(OSError):  # a full disk must not prevent a run from resuming
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def _refused(self) -> StorageError:
-        remedy = "wait for it, or end it, then --resume"
+        remedy = "wait until it ends or stop it, then use --resume"
         return StorageError(
             f"another run is writing this output: {self._owner()}", where=str(self._path), remedy=remedy
         )
 
     def _owner(self) -> str:
-        """Name the run that has the right, as it has written into the lock."""
+        """Describe the run that holds the claim, as it wrote into the lock."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            return self._path.read_text("utf-8") or "one that has just begun"
+            return self._path.read_text("utf-8") or "one that has just started"
         return "one that has just ended"
 
     def release(self) -> None:
-        """Give the right back, if this process has it."""
+        """Release the claim, if this process holds it."""
         if self._descriptor is not None:
             self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 
 
+OVERWRITE = "choose another name, or use --overwrite"
+
+
 def check_directory(path: Path) -> None:
     """Refuse an output whose directory is missing or cannot be written, before any work is done."""
     folder = path.parent
-    with storage_errors(path, "looking at the output"):
+    with storage_errors(path, "checking the output"):
         if path.is_dir():
             raise StorageError("the output is a directory", where=str(path), allowed="a file name, such as droplets.h5")
         if not folder.is_dir():
@@ -124,18 +127,18 @@ def check_directory(path: Path) -> None:
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that is there, unless it is to be replaced, or that could not be written."""
+    """Refuse an output that exists, unless `overwrite` is set, or that cannot be written."""
     check_directory(path)
     if path.exists() and not overwrite:
-        raise StorageError("the output exists", where=str(path), remedy="name another, or give --overwrite")
+        raise StorageError("the output already exists", where=str(path), remedy=OVERWRITE)
 
 
 def check_workbook(path: Path, flag: str) -> None:
-    """Refuse an Excel workbook that could not be written at the end.
+    """Refuse an Excel workbook that could not be written when the run ends.
 
     Raises
     ------
-    ConfigError : not an .xlsx; `flag` is that which names it.
+    ConfigError : its name, given by `flag`, does not end in .xlsx.
     StorageError : its directory is missing or cannot be written.
 
     """
@@ -143,7 +146,7 @@ def check_workbook(path: Path, flag: str) -> None:
 
 
 def check_picture(path: Path, flag: str) -> None:
-    """Refuse what is no .png, as `check_workbook` does, so that a picture takes the place of nothing else."""
+    """Refuse a name that does not end in .png, so a picture never overwrites another file."""
     _check_named(path, flag, "picture", ".png")
 
 
@@ -153,28 +156,28 @@ def _check_named(path: Path, flag: str, what: str, suffix: str) -> None:
     check_directory(path)
 
 
-def free_text(folder: Path) -> str:
-    """Free space in words, for plans."""
+def describe_free_space(folder: Path) -> str:
+    """Describe the free space, for plans."""
     free = _free(folder)
-    return "unknown: the file system does not count it" if free == math.inf else human(free)
+    return "unknown: the file system does not report it" if free == math.inf else human(free)
 
 
 def check_free(path: Path, needed: int) -> None:
-    """Refuse to write more bytes than are free where a file goes."""
+    """Refuse to write more bytes than are free on a file's file system."""
     free = _free(path.parent)
     if needed > free:
         raise StorageError(
-            f"the disk is too small: {human(needed)} are needed, {human(free)} are free",
+            f"not enough disk space: {human(needed)} needed, {human(free)} free",
             where=str(path.parent),
-            remedy="make space, write elsewhere, or ask for less",
+            remedy="free some space, write elsewhere, or request less data",
         )
 
 
 def reserve(descriptor: int, offset: int, length: int) -> bool:
-    """Reserve the space of a part of a file, which grows to its end; return whether the file system could.
+    """Reserve space for a part of a file, extending the file if needed; return whether that worked.
 
-    What was written there stays; the rest reads as zeros. The C library's posix_fallocate is not used: where the
-    system cannot reserve, it writes to every page.
+    Existing bytes stay; the rest reads as zeros. The C library's posix_fallocate is not used: if the file system cannot
+    reserve space, it writes to every page.
 
     Raises
     ------
@@ -195,7 +198,7 @@ def reserve(descriptor: int, offset: int, length: int) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Bring what this host has written to the disk."""
+    """Flush to the disk what this host has written."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -204,11 +207,11 @@ def sync(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename durably.
+    """Rename a file durably.
 
     Raises
     ------
-    StorageError : refused.
+    StorageError : it cannot be renamed.
     """
     with storage_errors(target, "renaming the file"):
         source.replace(target)
@@ -216,7 +219,7 @@ def rename(source: Path, target: Path) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in _NO_SYNC:  # some file systems know no fsync of directories
+            if error.errno not in _NO_SYNC:  # some file systems cannot sync directories
                 raise
         finally:
             os.close(descriptor)
@@ -224,12 +227,12 @@ def rename(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, what: str) -> Iterator[Path]:
-    """Write a file so that a reader never sees half of it: yield the name to write, which then becomes `path`.
+    """Write a file atomically: yield a temporary name to write to, then rename it to `path`.
 
     Parameters
     ----------
-    path : the file; one that is there is replaced.
-    what : its kind, for the message where it cannot be written.
+    path : the file; an existing one is replaced.
+    what : its kind, for the error message.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Command-line options made from declarations, and those that all generating and training commands share."""
+"""Command-line options: made from config classes, or shared by generating and training commands."""
 
 import difflib
 import functools
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import click
 from click.core import ParameterSource
 
-from scimill.config import Declared, Layer, build, declared, preset_names, read_preset, read_yaml, to_yaml
+from scimill.config import Layer, ParameterInfo, build, parameters_of, preset_names, read_preset, read_yaml, to_yaml
 from scimill.errors import ConfigError
 from scimill.parallel.report import say
 from scimill.parallel.world import world
@@ -26,7 +26,7 @@ ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 
 
 class ConfigHelp(click.Command):
-    """A command whose parameters are listed under the titles of the config classes that declare them."""
+    """A command whose help lists parameters under the titles of their config classes."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, grouped."""
@@ -41,12 +41,12 @@ class ConfigHelp(click.Command):
 
 
 class Group(click.Group):
-    """A group of commands; it reports a wrong command line as all user's errors are reported."""
+    """A group of commands that reports a wrong command line in the form of all errors."""
 
     command_class = ConfigHelp
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with the first sentence of what they do, whole."""
+        """List the commands, each with the whole first sentence of its help."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, found.get_short_help_str(limit=10**4)) for name, found in commands if found])
@@ -54,7 +54,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command by its name, or the nearest one for the message."""
+        """Find a command by its name; the error suggests the nearest one."""
         if args[0].startswith("-") or self.get_command(ctx, args[0]):
             return super().resolve_command(ctx, args)
         near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
@@ -71,7 +71,7 @@ class Group(click.Group):
 
 
 def usage_error(error: click.UsageError) -> ConfigError:
-    """Return what a wrong command line is reported as."""
+    """Convert click's usage error into ours."""
     path = error.ctx.command_path if error.ctx else "scimill"
     what = error.format_message().rstrip(".")
     what = what[0].lower() + what[1:]
@@ -86,7 +86,7 @@ def usage_error(error: click.UsageError) -> ConfigError:
 class ConfigOption(click.Option):
     """The flag of one declared parameter; its text is validated with the whole configuration, not by click."""
 
-    def __init__(self, parameter: Declared) -> None:
+    def __init__(self, parameter: ParameterInfo) -> None:
         default = "required" if parameter.info.is_required() else f"default {_text(parameter.info.default)}"
         details = "; ".join(part for part in (parameter.allowed if not parameter.is_switch else "", default) if part)
         names = [f"{parameter.flag}/--no-{parameter.flag[2:]}"] if parameter.is_switch else [parameter.flag]
@@ -108,19 +108,19 @@ def _text(value: object) -> str:
 
 
 class Flags(Generic[C]):
-    """The flags of a config class, its presets, and ``--config``: what a command line says of a configuration.
+    """The flags of a config class, with ``--preset`` and ``--config``.
 
     Parameters
     ----------
     config : the config dataclass.
-    presets : folder of the presets that are offered, such as "scimill.droplets/presets"; none where empty.
+    presets : folder of the presets to offer, such as "scimill.droplets/presets"; none if empty.
     positional : the parameter that is given as arguments without a flag, if any.
 
     """
 
     def __init__(self, config: type[C], presets: str = "", positional: str = "") -> None:
         self._config, self._presets, self._positional = config, presets, positional
-        self._known = declared(config)
+        self._known = parameters_of(config)
 
     def add_to(self, function: Any) -> Any:
         """Attach the options, as click's decorators do."""
@@ -129,12 +129,12 @@ class Flags(Generic[C]):
                 function = _add(function, ConfigOption(parameter))
         if self._presets:
             choice = click.Choice(preset_names(self._presets))
-            function = click.option("--preset", type=choice, help="A shipped configuration to begin with.")(function)
+            function = click.option("--preset", type=choice, help="A shipped configuration to start from.")(function)
         file = click.Path(path_type=Path)
         return click.option("--config", "config_file", type=file, help="A YAML file of these parameters.")(function)
 
     def split(self, values: Mapping[str, Any]) -> tuple[list[Layer], dict[str, Any]]:
-        """Take what a command line says of the configuration out of all that it says; return both."""
+        """Separate the configuration from the other values of a command line; return both."""
         preset, file = values.get("preset"), values.get("config_file")
         layers = [read_preset(self._presets, preset)] if preset else []
         layers += [read_yaml(file)] if file else []
@@ -143,11 +143,11 @@ class Flags(Generic[C]):
         return [*layers, Layer("flags", given)], rest
 
     def build(self, values: Mapping[str, Any], trial: Layer | None = None) -> C:
-        """Make the configuration. A sweep's trial wins over flags, flags over the file, the file over the preset."""
+        """Make the configuration. A sweep's trial overrides flags, flags the file, the file the preset."""
         return self.finish(self.split(values)[0], trial)
 
     def finish(self, layers: list[Layer], trial: Layer | None) -> C:
-        """Make the configuration from the layers that `split` has found."""
+        """Make the configuration from the layers that `split` returned."""
         return build(self._config, [*layers, trial] if trial else layers)
 
 
@@ -178,7 +178,7 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
 
 
 def layered(config: type[C]) -> Callable[[Command], Command]:
-    """Give a command the flags of a config class that it finishes itself: its function gets the layers first."""
+    """Give a command the flags of a config class; its function gets the unmerged layers first."""
     flags = Flags(config)
 
     def decorate(function: Command) -> Command:
@@ -207,13 +207,13 @@ def path_argument(name: str, **attributes: Any) -> Callable[[Command], Command]:
 def fill_output(
     output: "Output", content: str, plan: Callable[[], str], fill: Callable[[], bool], *, dry_run: bool
 ) -> None:
-    """Fill an output and report it, or print what that would do; collective.
+    """Fill an output and report it, or print the plan; collective.
 
     Parameters
     ----------
-    output, content : the place, and what it holds in words.
+    output, content : the output, and a description of its content.
     plan : describes what filling it would do; collective.
-    fill : fills it; returns False where it was complete already. Collective.
+    fill : fills it; returns False if it was already complete. Collective.
     dry_run : whether only to print the plan.
 
     """
@@ -221,19 +221,19 @@ def fill_output(
         click.echo(plan())
         return
     if not fill() and world().is_root:
-        say(f"{output.path} was complete already")
+        say(f"{output.path} was already complete")
     click.echo(f"{output.path}: {content}")
 
 
 def report_run(directory: "RunDirectory", *, is_new: bool) -> None:
-    """Report a training run that has ended; `is_new` is False where it had ended before."""
+    """Report a finished training run; `is_new` is False if it had finished before."""
     if not is_new and world().is_root:
-        say(f"{directory.path} was finished already")
+        say(f"{directory.path} was already finished")
     click.echo(f"{directory.path}: model.pt, metrics.csv")
 
 
 def training(function: Command) -> Command:
-    """Give a training command its run directory and the flags that all such commands have.
+    """Give a training command its run directory and the flags of all training commands.
 
     The command's function gets the `training.directory.RunDirectory` as ``directory``.
     """
@@ -259,8 +259,8 @@ def training(function: Command) -> Command:
                      help="Number of the trial, from 0; the array index of the job if not given."),
         click.option("--sweep", type=click.Path(path_type=Path),
                      help="A YAML file of lists or ranges of parameters; run one of their combinations."),
-        click.option("--overwrite", is_flag=True, help="Begin anew, replacing the run that is there."),
-        click.option("--resume", is_flag=True, help="Go on with the run that is there; begin it where there is none."),
+        click.option("--overwrite", is_flag=True, help="Start over, replacing the existing run."),
+        click.option("--resume", is_flag=True, help="Resume the existing run; start one if there is none."),
         click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="The run directory."),
     ):  # fmt: skip
         wrapped = decorator(wrapped)
@@ -272,30 +272,30 @@ def training(function: Command) -> Command:
 
 
 def trial_folder(folder: Path, trial: int) -> Path:
-    """Run directory of a trial, in that of its sweep."""
+    """Return the run directory of a trial, inside that of its sweep."""
     return folder / f"trial-{trial:04d}"
 
 
 def _trial(sweep: Path | None, trial: int | None) -> Layer | None:
-    """Read the parameters of a trial, where there is a sweep."""
+    """Read the parameters of a trial, if there is a sweep."""
     if sweep is None:
         if click.get_current_context().get_parameter_source("trial") is ParameterSource.COMMANDLINE:
-            raise ConfigError("--trial needs --sweep", remedy="give the sweep's file")
+            raise ConfigError("--trial needs --sweep", remedy="give the sweep file with --sweep")
         return None
     from scimill.training.sweep import read_trial
 
     if trial is None:
-        raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit it as an array job")
+        raise ConfigError("--sweep needs --trial", remedy="give the trial's number, or submit an array job")
     return read_trial(sweep, trial)
 
 
 def _exclude(resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other", where="the command line")
+        raise ConfigError("--resume and --overwrite cannot be combined", where="the command line")
 
 
 def generating(function: Command) -> Command:
-    """Give a generating command its output and the flags that all such commands have.
+    """Give a generating command its output and the flags of all generating commands.
 
     The command's function gets the `store.output.Output` as ``output``, and ``dry_run``.
     """
@@ -311,7 +311,7 @@ def generating(function: Command) -> Command:
     for decorator in (
         click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
         click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete."),
-        click.option("--resume", is_flag=True, help="Go on with an unfinished output; begin it where there is none."),
+        click.option("--resume", is_flag=True, help="Resume an unfinished output; start one if there is none."),
         path_argument("output", help="file or directory to make"),
     ):
         wrapped = decorator(wrapped)

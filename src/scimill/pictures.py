@@ -1,4 +1,4 @@
-"""What all pictures have in common: their size, their style, how they are written. Each picture is a slide."""
+"""Size and style of all pictures, and how they are written. Each picture is one slide."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ STYLE: Any = {
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the pictures where it is not there.
+    """Make the folder for pictures if it does not exist.
 
     Raises
     ------
-    StorageError : the directory that it lies in is missing, or it cannot be written.
+    StorageError : its parent directory is missing, or it cannot be written.
 
     """
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""The campaigns that are installed: found by their entry points, in the same way ours and others."""
+"""Installed campaigns, scimill's own and others, found by their entry points."""
 
 import functools
 import importlib
@@ -20,7 +20,7 @@ class Plugin:
     Parameters
     ----------
     name : its name, which is that of its entry point.
-    package : name and version of the distribution that it comes with.
+    package : name and version of its distribution.
     campaign : the campaign, unless it cannot be used.
     failure : why it cannot be used, in one line.
 
@@ -57,7 +57,7 @@ class Plugin:
 
         Raises
         ------
-        ConfigError : that fails.
+        ConfigError : they cannot be imported.
         """
         module = f"{self.load().package}.commands"
         try:
@@ -88,7 +88,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
     package = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
     try:
         campaign = point.load()
-    except Exception as error:  # whatever a stranger's module raises concerns its own commands only
+    except Exception as error:  # a broken third-party module must not affect other commands
         return Plugin(point.name, package, failure=f"importing {point.value} failed: {_describe(error)}")
     if not isinstance(campaign, Campaign) or campaign.name != point.name:
         failure = f"entry point {point.name} must name a scimill.campaign.Campaign of the same name"
@@ -102,7 +102,7 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
 
 
 def _refuse_conflicts(plugins: list[Plugin]) -> Iterator[Plugin]:
-    """Replace campaigns that share a name or a stream number with what says so."""
+    """Mark campaigns that share a name or a stream number as unusable."""
     owners: dict[object, list[Plugin]] = defaultdict(list)
     for plugin in plugins:
         owners[plugin.name].append(plugin)
@@ -114,7 +114,7 @@ def _refuse_conflicts(plugins: list[Plugin]) -> Iterator[Plugin]:
             sharing = owners.get(key, [])
             if len(sharing) > 1:
                 packages = " and ".join(sorted(other.package for other in sharing))
-                failure = f"packages {packages} have a campaign of the same {what}, {key}"
+                failure = f"packages {packages} both have a campaign with the {what} {key}"
                 yield replace(plugin, campaign=None, failure=failure)
                 break
         else:

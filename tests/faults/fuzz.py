@@ -26,7 +26,7 @@ import yaml
 
 from scimill import __main__
 from scimill.cli import scimill
-from scimill.config import declared
+from scimill.config import parameters_of
 from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.world import world
 
@@ -117,7 +117,7 @@ def _messages(said: Path) -> str:
 
 # ---- random configurations --------------------------------------------------------------------------------------
 
-PARAMETERS = declared(DropletsGenerateConfig)
+PARAMETERS = parameters_of(DropletsGenerateConfig)
 WORDS = (
     "", " ", "null", "nan", "inf", "-inf", "1e400", "-1", "0", "1e18", "0x10", "1_000", "1:2", "2:1", "0:0", "1:2:3",
     "nan:nan", "60:60:60", "1h", "90min", "-5s", "random", "sobol", "salt-mass", "yes", "~", "µm", "粒子", "\u202e",

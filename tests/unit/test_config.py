@@ -25,9 +25,9 @@ from scimill.config import (
     Switch,
     Whole,
     build,
-    declared,
     explainer,
     parameter,
+    parameters_of,
     parse_yaml,
     plain,
     preset_names,
@@ -103,8 +103,8 @@ def refusal(layers, config=Example):
 def test_every_parameter_is_declared_in_full(subtests):
     for config in shipped_configs():
         with subtests.test(config.__name__):
-            assert len(declared(config)) == len(config.__dataclass_fields__)
-            for name, known in declared(config).items():
+            assert len(parameters_of(config)) == len(config.__dataclass_fields__)
+            for name, known in parameters_of(config).items():
                 assert_declared_in_full(name, known)
 
 
@@ -119,9 +119,11 @@ def assert_declared_in_full(name, known):
 
 def test_every_measure_has_a_unit(subtests):
     for config in shipped_configs():
-        measures = {name for name, known in declared(config).items() if known.kind.metavar in ("NUMBER", "LOW:HIGH")}
+        measures = {
+            name for name, known in parameters_of(config).items() if known.kind.metavar in ("NUMBER", "LOW:HIGH")
+        }
         with subtests.test(config.__name__):
-            assert {name for name in measures if not declared(config)[name].unit} <= WITHOUT_UNIT
+            assert {name for name in measures if not parameters_of(config)[name].unit} <= WITHOUT_UNIT
 
 
 def config_commands(group=cli.scimill, path=("scimill",)):
@@ -148,7 +150,7 @@ def test_help_gives_the_meaning_and_unit_of_every_parameter(subtests):
 
 
 def test_help_line_is_made_from_the_declaration():
-    options = {name: ConfigOption(known) for name, known in declared(Example).items()}
+    options = {name: ConfigOption(known) for name, known in parameters_of(Example).items()}
     assert options["count"].help == "how many  [a whole number, >= 1 and <= 1e13; required]"
     assert options["weight"].help == "its weight  [a number, > 0, in kg; default none]"
     assert options["size"].help == "its size  [low:high with 0 < low <= high, in m; default 1e-08:0.001]"
@@ -159,8 +161,8 @@ def test_help_line_is_made_from_the_declaration():
 
 
 def test_a_parameter_stands_under_the_title_of_its_class():
-    assert declared(Example)["seed"].group == "The run"
-    assert declared(Example)["size"].group == "An example"
+    assert parameters_of(Example)["seed"].group == "The run"
+    assert parameters_of(Example)["size"].group == "An example"
 
 
 # ---- values -----------------------------------------------------------------------------------------------------
@@ -309,7 +311,7 @@ YAML_VALUES = st.recursive(
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from([*declared(Example), "count", "cuont", ""]), YAML_VALUES, max_size=4))
+@given(st.dictionaries(st.sampled_from([*parameters_of(Example), "count", "cuont", ""]), YAML_VALUES, max_size=4))
 def test_any_values_are_accepted_or_refused_in_four_lines(values):
     try:
         made = build(Example, [Layer("fuzz", {"count": 1}), Layer("fuzz", values)])
@@ -366,11 +368,11 @@ def test_yaml_of_shipped_configs_is_complete_and_commented(subtests):
 
 
 def assert_yaml_is_complete_and_commented(config):
-    required = {name for name, known in declared(config).items() if known.info.is_required()}
+    required = {name for name, known in parameters_of(config).items() if known.info.is_required()}
     made = build(config, [Layer("test", {name: REQUIRED_VALUES[name] for name in required})])
     text = to_yaml(made)
     assert build(config, [parse_yaml(text, "itself")]) == made
-    for name, known in declared(config).items():
+    for name, known in parameters_of(config).items():
         assert re.search(rf"^{name}: .*  # {re.escape(known.info.description)}", text, re.MULTILINE)
         assert not known.unit or f"[{known.unit}]\n" in text
 

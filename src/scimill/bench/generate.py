@@ -12,7 +12,7 @@ from scimill.bench.dataset.plan import MARGIN, DatasetPlan, work_buffer
 from scimill.bench.formats import catalogue
 from scimill.bench.params import BenchGenerateConfig, PlanConfig, format_of
 from scimill.campaign import describe_plan, describe_rows
-from scimill.files import free_text
+from scimill.files import describe_free_space
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.blocks import run_blocks
@@ -96,7 +96,7 @@ def _describe_generation(config: BenchGenerateConfig, output: Output, planned: "
     if not isinstance(planned, DatasetPlan):
         return describe_plan(output, planned.layout, rows)
     check_output(output, planned)
-    return describe_rows({"output": str(output.path), **rows, "free": free_text(output.path.parent)})
+    return describe_rows({"output": str(output.path), **rows, "free": describe_free_space(output.path.parent)})
 
 
 def check_output(output: Output, planned: DatasetPlan, *, takes_space: bool = True) -> None:

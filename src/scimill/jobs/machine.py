@@ -20,7 +20,7 @@ from scimill.config import (
     build,
     parameter,
     read_yaml,
-    replaced,
+    with_values,
 )
 from scimill.errors import ConfigError
 from scimill.jobs.resources import Memory, Resources, Word, Words, indices
@@ -141,7 +141,7 @@ def complete_resources(resources: Resources, machine: Machine) -> Resources:
     ConfigError : a resource is missing or exceeds a limit.
     """
     given = {name: getattr(resources, name) or getattr(machine, name) for name in DEFAULTED}
-    full = replaced(resources, **given)
+    full = with_values(resources, **given)
     for problem in _find_problems(full, machine):
         raise problem
     return full

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from scimill.config import replaced
+from scimill.config import with_values
 from scimill.errors import ConfigError, ScimillError, Stopped
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.machine import Machine
@@ -39,7 +39,7 @@ def fit_machine(machine: Machine) -> Machine:
     if machine.scheduler != "local":
         remedy = "scimill jobs submit CHAIN.yaml, or --machine local"
         raise ConfigError(f"machine {machine.name} has a scheduler: jobs must be submitted to it", remedy=remedy)
-    return replaced(machine, cores_per_node=len(os.sched_getaffinity(0)))
+    return with_values(machine, cores_per_node=len(os.sched_getaffinity(0)))
 
 
 def fit_resources(resources: Resources, machine: Machine, ranks: int | None) -> Resources:
@@ -54,7 +54,7 @@ def fit_resources(resources: Resources, machine: Machine, ranks: int | None) -> 
     """
     threads = min(resources.threads_per_rank, machine.cores_per_node)
     most = ranks or machine.cores_per_node // threads
-    return replaced(
+    return with_values(
         resources,
         nodes=1,
         ranks_per_node=min(resources.ranks_per_node or most, most),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scimill.config import replaced
+from scimill.config import with_values
 from scimill.errors import ConfigError, StorageError
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.machine import Machine, complete_resources
@@ -152,7 +152,7 @@ def _plan_step(chain: Chain, step: Step, state: str, machine: Machine, commands:
     followers = [(other.units, chain.units_before(other)) for other in chain.followers(step)]
     place, command = Place(chain.name, step.name, step.digest, chain.units_before(step), followers), commands[step.name]
     plan = StepPlan(
-        step, state, lambda jobs: render(replaced(step.resources, after=tuple(jobs)), machine, command, place)
+        step, state, lambda jobs: render(with_values(step.resources, after=tuple(jobs)), machine, command, place)
     )
     if plan.is_due:
         check_runnable(command, step.resources, machine, all_outputs(commands))

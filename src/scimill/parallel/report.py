@@ -11,12 +11,12 @@ LINE_INTERVAL = 30.0  # s between lines in a job log
 
 
 def say(text: str) -> None:
-    """Tell the user something, beside the results on standard output."""
+    """Print a message to standard error; results go to standard output."""
     print(f"scimill: {text}", file=sys.stderr, flush=True)
 
 
 def human(size: float) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes with a readable unit."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1024:
             return f"{size:.4g} {unit}"
@@ -24,20 +24,25 @@ def human(size: float) -> str:
     return f"{size:.4g} PiB"
 
 
+def describe_count(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 block", "2,000 blocks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _open_bar(total: int, initial: int, unit: str, what: str, stream: TextIO) -> "tqdm[NoReturn]":
-    from tqdm import tqdm  # here, so that commands which show no progress start without it
+    from tqdm import tqdm  # here, so that commands without progress start faster
 
     return tqdm(total=total, initial=initial, desc=what, unit=f" {unit}", unit_scale=True, file=stream)
 
 
 class Progress:
-    """Share done, rate and time left of `total` units of work.
+    """Report of the share done, the rate and the time left of `total` units of work.
 
     Parameters
     ----------
     total : units of work in all.
-    initial : units that an earlier run has done; they do not count for the rate.
-    unit, what : their name, and the name of the work.
+    initial : units that an earlier run has done; the rate does not count them.
+    unit, what : names of the units and of the work.
     enabled : False on all ranks but one, so that calls need no condition.
 
     """
@@ -51,7 +56,7 @@ class Progress:
             self._bar = _open_bar(total, initial, unit, what, self._stream)
 
     def due(self) -> bool:
-        """Whether the user has waited long enough for news; asking is cheap, finding the news may not be."""
+        """Return whether to report again. It is cheap to call, while counting what is done may not be."""
         interval = 0.5 if self._bar else LINE_INTERVAL
         return self._stream is not None and time.monotonic() - self._said >= interval
 
@@ -66,7 +71,7 @@ class Progress:
             say(self.line(done))
 
     def line(self, done: int) -> str:
-        """One line of a job log: share, units, time so far, time left, rate."""
+        """Format a line for a job log: share, units, time so far, time left, rate."""
         from tqdm import tqdm
 
         return tqdm.format_meter(
@@ -75,6 +80,6 @@ class Progress:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()

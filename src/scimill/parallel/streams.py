@@ -9,5 +9,5 @@ def block_stream(seed: int, campaign: int, block: int) -> np.random.Generator:
 
 
 def campaign_stream(seed: int, campaign: int) -> np.random.Generator:
-    """Return the stream of what all blocks of a campaign share."""
+    """Return the stream for data that all blocks of a campaign share."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(campaign,))))

@@ -69,7 +69,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Prepare
     checksum = _checksum(pairs, boxes)
     if config.pairs_crc32c not in (None, checksum):
         raise ConfigError(f"the pairs or their boxes are others; their checksum is {checksum}", where=str(index))
-    return PreparePlan(configuration.replaced(config, pairs_crc32c=checksum), pairs, boxes, layout)
+    return PreparePlan(configuration.with_values(config, pairs_crc32c=checksum), pairs, boxes, layout)
 
 
 def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.config import declared, parse_yaml
+from scimill.config import parameters_of, parse_yaml
 from scimill.errors import InputError
 from scimill.store.reader import Reader
 from scimill.turbulence.kernels.equations import FlowPhysics
@@ -67,7 +67,7 @@ def read_state(reader: Reader, row: int, rows: slice = slice(None)) -> tuple[Gri
 def physics(values: Any) -> FlowPhysics:
     """Equations of a configuration: a config object with the parameters of `params.Flow`, or its values by name."""
     known = values if isinstance(values, dict) else vars(values)
-    return FlowPhysics(**{name: known[name] for name in declared(Flow)})
+    return FlowPhysics(**{name: known[name] for name in parameters_of(Flow)})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.config import Layer, build, declared, plain
+from scimill.config import Layer, build, parameters_of, plain
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.store.checksums import bytes_checksum
 from scimill.store.reader import Reader
@@ -86,7 +86,7 @@ class FineRun:
         ConfigError : the factor gives no coarse grid.
         """
         checksums = self.snapshots.reader.column("crc32c")
-        flow = {name: getattr(self.snapshots.physics, name) for name in declared(Flow)}
+        flow = {name: getattr(self.snapshots.physics, name) for name in parameters_of(Flow)}
         points = coarse_points(self.snapshots.points, config.factor)
         return {**flow, "points": points, "fine_crc32c": bytes_checksum(checksums, 0)}
 

@@ -16,7 +16,7 @@ from scimill.atoms.kernels import windows
 from scimill.atoms.kernels.composition import species_of
 from scimill.atoms.kernels.geometry import id_hash
 from scimill.atoms.params import AtomsTrainConfig
-from scimill.config import replaced
+from scimill.config import with_values
 from scimill.errors import ConfigError, InputError
 
 NOTHING, TRAINS, VALIDATES = range(3)
@@ -95,7 +95,7 @@ def _cached(config: AtomsTrainConfig, database: Database, folder: Path) -> tuple
     rows, places, chosen = labelled(Selection(database.snapshot, None, "train", False, rows=used))
     sets = Sets(rows, np.concatenate([roles[group][used[group]] for group in chosen.groups])[places])
     sets.require_filled(PARTS if about["valid_fraction"] else PARTS[:1])
-    return replaced(config, reduction=about["reduction"], iteration=about["iteration"]), sets
+    return with_values(config, reduction=about["reduction"], iteration=about["iteration"]), sets
 
 
 def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[str, NDArray[np.uint8]]:

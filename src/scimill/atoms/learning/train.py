@@ -71,7 +71,7 @@ def _train_members(
     try:
         for member in mine:
             folder = dataclasses.replace(directory, path=member_folder(directory.path, member))
-            settings = configuration.replaced(config, seed=config.seed * MEMBER_SEEDS + member)
+            settings = configuration.with_values(config, seed=config.seed * MEMBER_SEEDS + member)
             done, reason = train_among(ranks, task_maker(settings, member), store, folder, settings, stop)
             trained += done and ranks.is_root
             if is_left := bool(reason):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.config import declared, parse_yaml
+from scimill.config import parameters_of, parse_yaml
 from scimill.droplets import CAMPAIGN, arguments
 from scimill.droplets.learning.errors import Errors, measure
 from scimill.droplets.learning.models import load_model
@@ -99,7 +99,9 @@ def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> No
     """Refuse a longer or a shorter store of the same random droplets."""
     ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
     theirs = parse_yaml(trained_on["config"], "the training data").values
-    draws = [name for name, known in declared(DropletsGenerateConfig).items() if known.affects_data and name != "count"]
+    draws = [
+        name for name, known in parameters_of(DropletsGenerateConfig).items() if known.affects_data and name != "count"
+    ]
     if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
         raise InputError(
             "its droplets are those that the network was trained on: only their number differs",

@@ -57,7 +57,7 @@ def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
 def read_generation(reader: Reader) -> DropletsGenerateConfig:
     """Ranges and physics of a store; an import does not know its own, and is taken to have the defaults."""
     stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.declared(DropletsGenerateConfig)
+    known = configuration.parameters_of(DropletsGenerateConfig)
     values: dict[str, Any] = {"count": reader.layout.rows}
     values |= {name: value for name, value in stored.values.items() if name in known}
     return configuration.build(DropletsGenerateConfig, [configuration.Layer(stored.source, values)])

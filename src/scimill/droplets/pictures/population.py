@@ -180,6 +180,6 @@ def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
 def read_config(reader: Reader) -> SolveConfig:
     """The physics of a store; an import does not know its own, and is taken to have the defaults."""
     stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.declared(SolveConfig)
+    known = configuration.parameters_of(SolveConfig)
     values = {name: value for name, value in stored.values.items() if name in known}
     return configuration.build(SolveConfig, [configuration.Layer(stored.source, values)])

@@ -73,7 +73,7 @@ def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
     for name, value in found.items():
         if getattr(config, name) not in ("", value):
             raise ConfigError(f"{name} is {value}", where=f"flag --{name.replace('_', '-')}")
-    return configuration.replaced(config, **found)
+    return configuration.with_values(config, **found)
 
 
 def _block_maker(
