@@ -1,8 +1,7 @@
-"""``scimill doctor``: whether this machine can do what scimill will ask of it; what can be tried is tried.
+"""``scimill doctor``: check that this machine can run scimill, by trying it where possible.
 
-Each check returns one `Finding`. A warning tells of something that costs speed or ranks; a failure, of something
-without which nothing can be generated. Started plainly, the doctor starts two ranks of its own; started by a launcher,
-it tries those ranks.
+Each check returns one `Finding`. A warning means less speed or fewer ranks; a failure means that nothing can be
+generated. Without a launcher, the doctor starts two ranks itself; under a launcher, it checks the launcher's ranks.
 """
 
 import dataclasses
@@ -30,19 +29,19 @@ from scimill.parallel.world import COLLECTIVE, World, launched, library_version,
 from scimill.plugins import installed
 from scimill.version import __version__
 
-TIMEOUT = 20.0  # s after which two ranks, or a tool that was asked for its version, are taken to hang
-OLDEST_HDF5 = (1, 10, 7)  # the first that lets a program choose its file locking
+TIMEOUT = 20.0  # s after which two ranks, or a tool asked for its version, are considered hung
+OLDEST_HDF5 = (1, 10, 7)  # the first version that lets a program choose its file locking
 ROUND_TRIP_ROWS = 8192  # per block and rank, of 8 bytes
-LONGEST_TEXT = 300  # characters of what others say
+LONGEST_TEXT = 300  # characters of a message from elsewhere
 SETUP = "run scripts/setup.sh"
 FAST_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
 
 # Releases whose own MPI-IO (ompio) loses data or fails above 2 GiB (open-mpi/ompi issue 6285, openPMD-api issue 446).
-# A release line is mended from the release on that stands beside it; 2.x never was.
-OMPIO_MENDED = {(3, 0): 5, (3, 1): 5, (4, 0): 3}
+# For each release line, the first fixed release; 2.x was never fixed.
+OMPIO_FIXED = {(3, 0): 5, (3, 1): 5, (4, 0): 3}
 
 LAUNCH_REMEDIES = (
-    # what a launcher says, and what to do about it
+    # (part of a launcher's message, what to do)
     ("as root", "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"),
     ("without MPI", f"{SETUP} with a parallel HDF5; until then use one rank"),
     ("two different MPIs", "put the mpirun of the MPI that mpi4py has loaded first on PATH"),
@@ -51,13 +50,13 @@ LAUNCH_REMEDIES = (
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check has found.
+    """Result of a check.
 
     Parameters
     ----------
     text : the finding in one line.
-    remedy : what to do; empty where all is well.
-    exit_code : not 0 where nothing can be generated like this.
+    remedy : what to do; empty if all is well.
+    exit_code : not 0 if nothing can be generated.
 
     """
 
@@ -70,23 +69,23 @@ class Finding:
         """Whether there is nothing to do."""
         return not (self.remedy or self.exit_code)
 
-    def told(self, name: str) -> str:
-        """One line for people, and one more with what to do."""
+    def describe(self, name: str) -> str:
+        """Describe the finding in one line, and what to do in a second one."""
         status = "ok" if self.ok else "failed" if self.exit_code else "warning"
         first = f"{status:<8} {name:<12} {' '.join(self.text.split())[:LONGEST_TEXT]}"
         return f"{first}\n{'':<21} do: {self.remedy}" if self.remedy else first
 
 
 @dataclasses.dataclass(frozen=True)
-class Patient:
-    """What the checks look at: the ranks, a scratch directory where outputs would go, and two ranks at work there."""
+class CheckContext:
+    """Input of the checks: the ranks, a scratch directory where outputs would go, and two test ranks."""
 
     ranks: World
     scratch: Path
     two_ranks: "subprocess.Popen[str] | None"
 
 
-Check = Callable[[Patient], Finding]
+Check = Callable[[CheckContext], Finding]
 
 
 @click.command()
@@ -95,53 +94,54 @@ Check = Callable[[Patient], Finding]
 def doctor(directory: Path, round_trip: bool) -> int:
     """Check this machine: versions, MPI, launcher, parallel HDF5 in DIRECTORY, locks, schedulers, containers.
 
-    Exit code 0 also with warnings; 2 or 4 where nothing could be generated.
+    Warnings leave the exit code at 0; it is 2 or 4 if nothing could be generated.
     """
     ranks = world()
     if round_trip:
         write_and_read(ranks, directory / "round-trip.h5")
         return 0
     with scratch_directory(ranks, directory) as scratch:
-        findings = examine(ranks, scratch)
+        findings = run_checks(ranks, scratch)
     for name, finding in findings.items():
-        click.echo(finding.told(name))
+        click.echo(finding.describe(name))
     code = max((finding.exit_code for finding in findings.values()), default=0)
     if code:
-        ranks.abort(code)  # at the interpreter's end HDF5 would still try to write what it could not
-    ranks.barrier()  # where rank 0 has failures to tell, it ends the others here
+        ranks.abort(code)  # skip the interpreter's exit, where HDF5 would retry failed writes
+    ranks.barrier()  # if rank 0 has failures to report, it ends the others here
     return 0
 
 
-def examine(ranks: World, scratch: Path) -> dict[str, Finding]:
-    """Do all checks; collective, the findings by name are rank 0's."""
+def run_checks(ranks: World, scratch: Path) -> dict[str, Finding]:
+    """Run all checks; collective. Only rank 0 returns the findings, by name."""
     if ranks.size > 1:
-        together = try_these_ranks(ranks, scratch)
-        alone = {name: found(check, Patient(ranks, scratch, None)) for name, check in CHECKS.items() if ranks.is_root}
+        together = check_launched_ranks(ranks, scratch)
+        context = CheckContext(ranks, scratch, None)
+        alone = {name: run_check(check, context) for name, check in CHECKS.items() if ranks.is_root}
         return alone | {f"{ranks.size} ranks": together} if ranks.is_root else {}
-    two_ranks = start_two_ranks(scratch)  # they work while the other checks are done
+    two_ranks = start_two_ranks(scratch)  # they work during the other checks
     try:
-        patient = Patient(ranks, scratch, two_ranks)
-        return {name: found(check, patient) for name, check in (CHECKS | {"two ranks": two_ranks_write}).items()}
+        context = CheckContext(ranks, scratch, two_ranks)
+        return {name: run_check(check, context) for name, check in (CHECKS | {"two ranks": two_ranks_write}).items()}
     finally:
         if two_ranks:
-            _end(two_ranks)
+            _terminate(two_ranks)
 
 
-def found(check: Check, patient: Patient) -> Finding:
-    """Do a check; that it cannot be done is a finding too."""
+def run_check(check: Check, context: CheckContext) -> Finding:
+    """Run a check; if it cannot be run, return that as its finding."""
     try:
-        return check(patient)
+        return check(context)
     except ScimillError as error:
         return Finding(error.what, error.remedy or SETUP, error.exit_code)
     except subprocess.SubprocessError as error:
-        return Finding(f"not known: {error}", "try again when the machine is less busy")
+        return Finding(f"unknown: {error}", "try again when the machine is less busy")
     except (ImportError, OSError, RuntimeError) as error:
         return Finding(f"{type(error).__name__}: {error}", SETUP, ConfigError.exit_code)
 
 
 @contextmanager
 def scratch_directory(ranks: World, directory: Path) -> Iterator[Path]:
-    """Make a directory for what is tried, and remove it with all it holds, whenever interrupted; collective."""
+    """Make a scratch directory; remove it with its content, even if interrupted. Collective."""
     scratch = ranks.broadcast(directory.resolve() / f".scimill-doctor-{secrets.token_hex(4)}")
     try:
         ranks.on_root(_make_scratch, scratch)
@@ -155,15 +155,15 @@ def _make_scratch(scratch: Path) -> None:
     try:
         scratch.mkdir(mode=0o700)
     except OSError as error:
-        what = f"nothing can be written in the directory: {error.strerror}"
-        remedy = "name the directory that outputs will go to: scimill doctor DIRECTORY"
+        what = f"cannot write to the directory: {error.strerror}"
+        remedy = "name the directory for your outputs: scimill doctor DIRECTORY"
         raise StorageError(what, where=str(scratch.parent), remedy=remedy) from None
 
 
 # ---- software ---------------------------------------------------------------------------------------------------
 
 
-def versions(_: Patient) -> Finding:
+def versions(_: CheckContext) -> Finding:
     """Compare the installed packages with the versions that scimill is tested with."""
     wanted = [r for r in importlib.metadata.requires("scimill") or [] if ";" not in r]
     pins = dict(re.split(r"\s*==\s*", requirement, maxsplit=1) for requirement in wanted if "==" in requirement)
@@ -179,37 +179,37 @@ def versions(_: Patient) -> Finding:
 
 
 def _installed(package: str) -> str:
-    """Version of an installed package, which is not imported; empty where there is none."""
+    """Return the version of a package without importing it; empty if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def campaigns(_: Patient) -> Finding:
-    """Installed campaigns, those of other packages with their version, and those that cannot be used."""
+def campaigns(_: CheckContext) -> Finding:
+    """List the installed campaigns, other packages with versions, and those that cannot be used."""
     plugins = installed().values()
     names = [plugin.name if plugin.is_own else f"{plugin.name} ({plugin.package})" for plugin in plugins]
     failures = "; ".join(f"{plugin.name} ({plugin.package}): {plugin.failure}" for plugin in plugins if plugin.failure)
     return Finding(f"{', '.join(names)}", f"repair or uninstall {failures}" if failures else "")
 
 
-def kernel_cache(_: Patient) -> Finding:
-    """Ask numba where it keeps compiled kernels; without any such place it does not compile."""
+def kernel_cache(_: CheckContext) -> Finding:
+    """Find where numba keeps compiled kernels; it cannot compile without such a place."""
     from numba import njit
 
     try:
         place = str(njit(cache=True)(_installed).stats.cache_path)
     except RuntimeError as error:
-        remedy = "export NUMBA_CACHE_DIR=/a/directory/that/can/be/written"
+        remedy = "export NUMBA_CACHE_DIR=/a/writable/directory"
         return Finding(str(error), remedy, ConfigError.exit_code)
     return Finding(place)
 
 
-def horovod(_: Patient) -> Finding:
-    """Look for Horovod and its compiled half without importing it, which would import torch."""
+def horovod(_: CheckContext) -> Finding:
+    """Look for Horovod and its compiled part without importing it, which would import torch."""
     version, torch = _installed("horovod"), _installed("torch")
-    remedy = f"{SETUP}; without it networks are trained on one process"
+    remedy = f"{SETUP}; without it, networks are trained on one rank only"
     if not version or not torch:
         return Finding("not installed", remedy)
     spec = importlib.util.find_spec("horovod")
@@ -222,27 +222,27 @@ def horovod(_: Patient) -> Finding:
 # ---- MPI and HDF5 -----------------------------------------------------------------------------------------------
 
 
-def mpi(patient: Patient) -> Finding:
-    """Name the MPI library that mpi4py loads, and the world that a launcher made of it."""
+def mpi(context: CheckContext) -> Finding:
+    """Name the MPI library that mpi4py loads, and the number of ranks."""
     try:
         library = library_version()
     except (ImportError, RuntimeError) as error:
-        return Finding(f"none loads, so one rank only: {error}", f"load the MPI module, or {SETUP}")
-    # That the launcher's count of ranks is the library's, `world` has seen to.
-    text = f"{library}; " + (f"{patient.ranks.size} ranks" if launched()[1] > 1 else "one process, no launcher")
-    return Finding(text, "" if family(library) else "neither Open MPI nor of MPICH's kin: watch the first runs closely")
+        return Finding(f"no MPI library loads, so one rank only: {error}", f"load the MPI module, or {SETUP}")
+    # `world` has already compared the launcher's number of ranks with the library's.
+    text = f"{library}; " + (f"{context.ranks.size} ranks" if launched()[1] > 1 else "one process, no launcher")
+    return Finding(text, "" if identify_mpi(library) else "unrecognised MPI: check the first runs closely")
 
 
 def _library() -> str:
-    """Name of the MPI library; empty where none loads, of which `mpi` tells."""
+    """Return the name of the MPI library; empty if none loads, which `mpi` reports."""
     try:
         return library_version()
     except (ImportError, RuntimeError):
         return ""
 
 
-def family(text: str) -> str:
-    """Whose launchers a library or a launcher belongs to: "Open MPI", "MPICH" (and its kin), or empty."""
+def identify_mpi(text: str) -> str:
+    """Return the MPI family of a library or launcher: "Open MPI", "MPICH" (with its derivatives), or empty."""
     signs = {
         "Open MPI": ("Open MPI", "OpenRTE", "PRRTE"),
         "MPICH": ("MPICH", "HYDRA", "Intel(R) MPI", "MVAPICH", "PALS"),
@@ -250,44 +250,44 @@ def family(text: str) -> str:
     return next((name for name, words in signs.items() if any(word in text for word in words)), "")
 
 
-def launcher(_: Patient) -> Finding:
-    """Compare the launchers on PATH with the library: those of another MPI start processes that see only themselves."""
-    said = {name: _ask(name, "--version") for name in ("mpirun", "mpiexec", "srun") if shutil.which(name)}
-    if not said:
+def launcher(_: CheckContext) -> Finding:
+    """Check that launchers on PATH fit the library: another MPI's start ranks that see only themselves."""
+    answers = {name: _tool_output(name, "--version") for name in ("mpirun", "mpiexec", "srun") if shutil.which(name)}
+    if not answers:
         return Finding("none on PATH: one rank only", "load the MPI module, or install MPI's mpirun")
-    text = "; ".join(f"{name}: {family(words) or _first_line(words)}" for name, words in said.items())
-    ours = family(_library())
-    strangers = [name for name, words in said.items() if family(words) not in ("", ours)]
-    if strangers and ours:
-        remedy = f"put {ours}'s {strangers[0]} first on PATH, or install scimill with the other MPI"
+    text = "; ".join(f"{name}: {identify_mpi(answer) or _first_line(answer)}" for name, answer in answers.items())
+    ours = identify_mpi(_library())
+    others = [name for name, answer in answers.items() if identify_mpi(answer) not in ("", ours)]
+    if others and ours:
+        remedy = f"put {ours}'s {others[0]} first on PATH, or install scimill with the other MPI"
         return Finding(f"{text}; the library is {ours}", remedy)
     return Finding(text)
 
 
-def one_library(_: Patient) -> Finding:
-    """See in this process's memory map that h5py has brought no second MPI."""
+def single_mpi_library(_: CheckContext) -> Finding:
+    """Check in this process's memory map that h5py has not loaded a second MPI."""
     from scimill.store import hdf5
 
     _library()
     files = mpi_libraries()
     text = ", ".join(files) or "none"
     if not hdf5.is_parallel():
-        return Finding(f"{text}; h5py uses none")
+        return Finding(f"{text}; h5py does not use MPI")
     if len(files) > 1:
         remedy = "build h5py with the MPI that mpi4py loads (scripts/setup.sh), or unset MPI4PY_LIBMPI"
         return Finding(f"h5py and mpi4py use two MPIs: {text}", remedy, ConfigError.exit_code)
-    return Finding(f"{text}, of mpi4py and of h5py")
+    return Finding(f"{text}, used by mpi4py and h5py")
 
 
 def mpi_libraries() -> list[str]:
-    """Files of all MPI libraries that this process has loaded."""
+    """List the files of all MPI libraries that this process has loaded."""
     library = re.compile(r"/\S*/libp?mpi(?:ch|_cray|_gnu\w*|_intel|_nvidia)?\.so\S*$")
     matches = map(library.search, Path("/proc/self/maps").read_text("utf-8").splitlines())
     return sorted({match[0] for match in matches if match})
 
 
-def hdf5_library(_: Patient) -> Finding:
-    """Name HDF5's version and whether it is the parallel one."""
+def hdf5_library(_: CheckContext) -> Finding:
+    """Name HDF5's version, and whether it is parallel."""
     from scimill.store import hdf5
 
     version = hdf5.library_version()
@@ -300,33 +300,35 @@ def hdf5_library(_: Patient) -> Finding:
     return Finding(f"{text}, with MPI")
 
 
-def mpi_io(patient: Patient) -> Finding:
-    """Name what writes files below HDF5: ROMIO, or Open MPI's own ompio, which is slower and has lost data."""
+def mpi_io(context: CheckContext) -> Finding:
+    """Name the MPI-IO below HDF5: ROMIO, or Open MPI's own ompio, which is slower and has lost data."""
     library = _library()
-    if family(library) != "Open MPI":
-        return Finding("ROMIO" if family(library) else "not known")
-    if patient.ranks.size == 1 and not shutil.which("mpirun"):
-        return Finding("not asked: no mpirun on PATH, and one rank does not use it")
-    used, available = mpi_io_components(patient.scratch / "mpi-io")
+    if identify_mpi(library) != "Open MPI":
+        return Finding("ROMIO" if identify_mpi(library) else "unknown")
+    if context.ranks.size == 1 and not shutil.which("mpirun"):
+        return Finding("not checked: no mpirun on PATH, and one rank does not use MPI-IO")
+    used, available = mpi_io_components(context.scratch / "mpi-io")
     others = ", ".join(sorted(available - {used}))
-    text = f"{used or 'not told'}" + (f" (also there: {others})" if others else "")
+    text = f"{used or 'unknown'}" + (f" (also available: {others})" if others else "")
     if not used:
-        return Finding(text, "see which there are: ompi_info | grep 'MCA io'")
+        return Finding(text, "list the components: ompi_info | grep 'MCA io'")
     if used == "ompio" and ompio_loses_data(library):
         remedy = "export OMPI_MCA_io=^ompio, or update Open MPI"
         return Finding(f"{text}, which loses data in {library}", remedy, StorageError.exit_code)
-    return Finding(text, "unset what prefers ompio: ROMIO writes faster" if used == "ompio" and others else "")
+    return Finding(
+        text, "unset the setting that prefers ompio: ROMIO writes faster" if used == "ompio" and others else ""
+    )
 
 
 def mpi_io_components(path: Path) -> tuple[str, set[str]]:
-    """Open MPI's MPI-IO component that opens files (empty where it does not tell), and all that are there.
+    """Return the MPI-IO component that Open MPI uses (empty if unknown), and all available ones.
 
-    Open MPI names them in its log alone, and logs until it ends: so it is a process of its own that creates the file.
+    Open MPI names them only in its log, and logs until it ends: so a separate process creates a file.
     """
-    told = ("PMI", "PRTE_", "OMPI_")  # what a launcher has told this process would make the other one its child too
+    dropped = ("PMI", "PRTE_", "OMPI_")  # with these, the process would join this one's launcher
     kept = ("OMPI_MCA_io", "OMPI_ALLOW_RUN")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(told) or k.startswith(kept)}
-    # The priority is that of `world`, under a launcher.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped) or k.startswith(kept)}
+    # The same priority as in `world`.
     environment = {"OMPI_MCA_io_ompio_priority": "1"} | environment | {"OMPI_MCA_io_base_verbose": "10"}
     code = "import sys; from scimill.parallel.world import create_striped; create_striped(sys.argv[1], {})"
     log = subprocess.run(
@@ -338,14 +340,14 @@ def mpi_io_components(path: Path) -> tuple[str, set[str]]:
 
 
 def ompio_loses_data(library: str) -> bool:
-    """Whether a release of Open MPI is known to lose data by its own MPI-IO."""
+    """Return whether a release of Open MPI is known to lose data with its own MPI-IO."""
     major, minor, release = (int(part) for part in re.findall(r"(\d+)\.(\d+)\.(\d+)", library)[0])
-    return major == 2 or release < OMPIO_MENDED.get((major, minor), 0)
+    return major == 2 or release < OMPIO_FIXED.get((major, minor), 0)
 
 
-def one_rank_writes(patient: Patient) -> Finding:
+def one_rank_writes(context: CheckContext) -> Finding:
     """Write a store with this process alone, and read it back."""
-    write_and_read(World(None), patient.scratch / "one-rank.h5")
+    write_and_read(World(None), context.scratch / "one-rank.h5")
     return Finding("writes a store and reads it back")
 
 
@@ -354,7 +356,7 @@ def write_and_read(ranks: World, path: Path) -> None:
 
     Raises
     ------
-    ScimillError : whatever generating would raise here.
+    ScimillError : as when generating here.
 
     """
     import numpy as np
@@ -372,30 +374,30 @@ def write_and_read(ranks: World, path: Path) -> None:
     for block in share(writer.pending, ranks.rank, ranks.size).tolist():
         span = layout.span(block)
         writer.write(block, BlockData({"number": np.arange(span.start, span.stop)}), time.monotonic())
-    ranks.barrier()  # the last block of the slowest rank must be there when the store is finished
+    ranks.barrier()  # the slowest rank must have written its last block before the store is finished
     writer.finish()
     problems = verify(path, ranks).problems
     if problems:
-        ranks.fail(StorageError(f"what was read is not what was written: {problems[0]}", where=str(path)))
+        ranks.fail(StorageError(f"the data read back differ from those written: {problems[0]}", where=str(path)))
 
 
-def try_these_ranks(ranks: World, scratch: Path) -> Finding:
-    """Let the ranks that a launcher has started write a store together and read it back; collective."""
+def check_launched_ranks(ranks: World, scratch: Path) -> Finding:
+    """Write a store with all ranks of the launcher and read it back; collective."""
     try:
         write_and_read(ranks, scratch / "round-trip.h5")
     except ScimillError as error:
         if COLLECTIVE not in getattr(error, "__notes__", ()):
-            raise  # the other ranks do not know: the job ends
+            raise  # the other ranks do not know of it: the job must end
         return Finding(error.what, error.remedy or "see the lines above", error.exit_code)
     return Finding("write one store in parallel and read it back")
 
 
 def start_two_ranks(scratch: Path) -> "subprocess.Popen[str] | None":
-    """Start a parallel write and read of two ranks, where there is something to start them with."""
+    """Start a parallel write and read on two ranks, if there is a launcher."""
     program = shutil.which("mpirun") or shutil.which("mpiexec")  # not srun, which would queue for an allocation
     if program is None:
         return None
-    # Two ranks on one core are slow, but enough to see whether it works.
+    # Two ranks may share one core: slow, but enough for this check.
     crowded = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     return subprocess.Popen(
         [program, "-n", "2", sys.executable, "-m", "scimill", "doctor", "--round-trip", str(scratch)],
@@ -404,8 +406,8 @@ def start_two_ranks(scratch: Path) -> "subprocess.Popen[str] | None":
     )  # fmt: skip
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """End the two ranks if they are still at it; mpirun ends its ranks when it is asked to."""
+def _terminate(process: "subprocess.Popen[str]") -> None:
+    """End the two ranks if they are still running; mpirun ends its ranks when it is terminated."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -415,9 +417,9 @@ def _end(process: "subprocess.Popen[str]") -> None:
             process.communicate()
 
 
-def two_ranks_write(patient: Patient) -> Finding:
-    """See how the two ranks have fared."""
-    process = patient.two_ranks
+def two_ranks_write(context: CheckContext) -> Finding:
+    """Wait for the two ranks and report their result."""
+    process = context.two_ranks
     if process is None:
         return Finding("not tried: neither mpirun nor mpiexec on PATH", "load the MPI module")
     try:
@@ -432,14 +434,14 @@ def two_ranks_write(patient: Patient) -> Finding:
 
 
 def _first_line(text: str) -> str:
-    """The line that says what is wrong: of an error where there is one, else the first that is no rule."""
+    """Return the line that says what is wrong: the first error, or else the first line of text."""
     lines = [line.strip() for line in text.splitlines() if line.strip(" -=*")]
     errors = (line for line in lines if re.match(r"scimill: error: |\w+Error: ", line))
     return next(errors, lines[0] if lines else "").removeprefix("scimill: error: ")
 
 
-def _ask(*command: str) -> str:
-    """All that a tool says, or that it says nothing in time."""
+def _tool_output(*command: str) -> str:
+    """Return the output of a tool, or that it did not answer."""
     try:
         answer = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
@@ -452,33 +454,33 @@ def _ask(*command: str) -> str:
 # ---- the directory ----------------------------------------------------------------------------------------------
 
 
-def file_system(patient: Patient) -> Finding:
-    """Name the directory's file system and the space that is free on it."""
-    kind, options = mount(patient.scratch)
-    free = shutil.disk_usage(patient.scratch).free
-    text = f"{kind}, {free / 2**30:,.1f} GiB free in {patient.scratch.parent}"
+def file_system(context: CheckContext) -> Finding:
+    """Name the directory's file system and its free space."""
+    kind, options = mount(context.scratch)
+    free = shutil.disk_usage(context.scratch).free
+    text = f"{kind}, {free / 2**30:,.1f} GiB free in {context.scratch.parent}"
     if kind.startswith("nfs"):
-        return Finding(text, "NFS is no parallel file system: use one host, or the scratch file system")
+        return Finding(text, "NFS is not a parallel file system: use one host, or the scratch file system")
     if "localflock" in options.split(","):
-        return Finding(f"{text}; locks of this host alone", "do not write one output from two jobs")
+        return Finding(f"{text}; locks hold on this host only", "do not write one output from two jobs")
     return Finding(text)
 
 
 def mount(path: Path) -> tuple[str, str]:
-    """Type and options of the file system that a resolved path lies on."""
+    """Return type and options of the file system of a resolved path."""
     best = (-1, "unknown", "")
     for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
         before, _, after = line.partition(" - ")
         point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
-        if path.is_relative_to(point) and len(point) >= best[0]:  # of two on one point, the later one hides the other
+        if path.is_relative_to(point) and len(point) >= best[0]:  # a later mount hides an earlier one at the same point
             best = (len(point), after.split()[0], after.split()[-1])
     return best[1], best[2]
 
 
-def file_locks(patient: Patient) -> Finding:
+def file_locks(context: CheckContext) -> Finding:
     """Lock a file twice: the second lock must be refused, or two runs could write one output."""
-    remedy = "make sure that no output is written by two runs at once: here scimill cannot"
-    path = patient.scratch / "lock"
+    remedy = "never write one output from two runs at once: scimill cannot prevent it here"
+    path = context.scratch / "lock"
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -490,12 +492,12 @@ def file_locks(patient: Patient) -> Finding:
     finally:
         os.close(first)
         os.close(second)
-    return Finding("two at once are granted", remedy)
+    return Finding("not exclusive: two locks were granted at once", remedy)
 
 
-def sparse_files(patient: Patient) -> Finding:
-    """See whether what is never written takes space."""
-    path, size = patient.scratch / "sparse", 1 << 24
+def sparse_files(context: CheckContext) -> Finding:
+    """Check that unwritten parts of a file take no space."""
+    path, size = context.scratch / "sparse", 1 << 24
     with path.open("wb") as file:
         file.truncate(size)
         file.seek(size - 1)
@@ -504,35 +506,35 @@ def sparse_files(patient: Patient) -> Finding:
         os.fsync(file.fileno())
     taken = path.stat().st_blocks * 512
     if taken > size // 2:
-        return Finding("none: room for rejected samples takes space", "lower weird_capacity")
+        return Finding("not supported: the room for rejected samples takes space", "lower weird_capacity")
     return Finding("work")
 
 
 # ---- the machine ------------------------------------------------------------------------------------------------
 
 
-def schedulers(_: Patient) -> Finding:
+def schedulers(_: CheckContext) -> Finding:
     """Name the schedulers whose tools are on PATH. PBS and Cobalt both call theirs qsub."""
     names = ["Slurm"] if shutil.which("sbatch") else []
     if shutil.which("qsub"):
-        names.append(qsub_of(_ask("qsub", "--version")))
-    return Finding(", ".join(names) or "none: runs start with mpirun, here")
+        names.append(identify_qsub(_tool_output("qsub", "--version")))
+    return Finding(", ".join(names) or "none: start runs with mpirun")
 
 
-def qsub_of(version: str) -> str:
-    """Whose qsub says this of its version."""
+def identify_qsub(version: str) -> str:
+    """Return the scheduler whose qsub prints this version."""
     signs = {"pbs_version": "PBS", "cobalt": "Cobalt", "slurm": "Slurm's qsub", "torque": "Torque"}
     return next((name for sign, name in signs.items() if sign in version.lower()), "an unknown qsub")
 
 
-def containers(_: Patient) -> Finding:
+def containers(_: CheckContext) -> Finding:
     """Name the container tools on PATH."""
     names = [name for name in ("apptainer", "singularity") if shutil.which(name)]
-    return Finding(", ".join(names) or "none: only jobs in containers need one")
+    return Finding(", ".join(names) or "none; only jobs in containers need one")
 
 
-def processor(_: Patient) -> Finding:
-    """Count the cores this process may use, and name the widest vectors that kernels are compiled for."""
+def processor(_: CheckContext) -> Finding:
+    """Count the usable cores, and name the widest vectors that kernels are compiled for."""
     model, vectors = model_and_vectors()
     cores = len(os.sched_getaffinity(0))
     text = f"{cores} core{'s' if cores > 1 else ''} of {model}, {vectors or 'no wide vectors'}"
@@ -540,7 +542,7 @@ def processor(_: Patient) -> Finding:
 
 
 def model_and_vectors() -> tuple[str, str]:
-    """Name of the processor and of its widest vector extension that speeds up a kernel; empty where it has none."""
+    """Return the processor's name and the widest vector extension that helps kernels, empty if none."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     about = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = about.get("flags", about.get("features", "")).split()
@@ -555,7 +557,7 @@ CHECKS: dict[str, Check] = {
     "processor": processor,
     "mpi": mpi,
     "launcher": launcher,
-    "libmpi": one_library,
+    "libmpi": single_mpi_library,
     "hdf5": hdf5_library,
     "mpi-io": mpi_io,
     "file system": file_system,

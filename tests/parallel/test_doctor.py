@@ -16,7 +16,7 @@ import pytest
 
 from needs import require
 from scimill import doctor
-from scimill.doctor import Finding, Patient
+from scimill.doctor import CheckContext, Finding
 from scimill.errors import ConfigError, StorageError
 from scimill.parallel.world import World
 from scimill.store.writer import Writer
@@ -52,8 +52,8 @@ def lines(output: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> Patient:
-    return Patient(World(None), tmp_path, None)
+def context(tmp_path: Path) -> CheckContext:
+    return CheckContext(World(None), tmp_path, None)
 
 
 # ---- this machine, in health ------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_the_mpi_io_component_is_the_one_that_opens_files(tmp_path: Path) -> Non
     assert lines(run(tmp_path).stdout)["mpi-io"].startswith("ok romio")
     assert lines(run(tmp_path, OMPI_MCA_io="ompio").stdout)["mpi-io"] == "ok ompio"
     preferred = lines(run(tmp_path, OMPI_MCA_io_ompio_priority="90").stdout)["mpi-io"]
-    assert preferred.startswith("warning ompio (also there: romio")
+    assert preferred.startswith("warning ompio (also available: romio")
     under_a_launcher = run(tmp_path, launcher=("mpirun", "-n", "2"), OMPI_MCA_io="ompio")
     assert lines(under_a_launcher.stdout)["mpi-io"] == "ok ompio"
 
@@ -98,14 +98,14 @@ def test_a_directory_that_cannot_be_written_is_a_short_message_and_exit_code_4(t
     done = run(tmp_path / directory)
     assert done.returncode == StorageError.exit_code
     assert done.stdout == ""
-    assert done.stderr.startswith("scimill: error: nothing can be written in the directory: ")
+    assert done.stderr.startswith("scimill: error: cannot write to the directory: ")
     assert len(done.stderr.splitlines()) == 3
 
 
 def test_a_missing_directory_is_told_once_by_many_ranks(tmp_path: Path) -> None:
     done = run(tmp_path / "missing", launcher=("mpirun", "-n", "2"))
     assert done.returncode == StorageError.exit_code
-    assert done.stderr.count("nothing can be written") == 1
+    assert done.stderr.count("cannot write to the directory") == 1
 
 
 def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
         finally:
             subprocess.run(["umount", tmp_path], check=True)
     assert done.returncode == StorageError.exit_code
-    assert "nothing can be written" in done.stderr
+    assert "cannot write to the directory" in done.stderr
 
 
 def test_a_disk_that_takes_no_store_is_a_failure(tmp_path: Path) -> None:
@@ -183,17 +183,17 @@ def test_an_h5py_that_cannot_be_imported_is_a_failure_not_a_traceback(tmp_path: 
 def test_an_mpi_that_does_not_load_leaves_one_rank(tmp_path: Path) -> None:
     done = run(tmp_path, MPI4PY_LIBMPI="/missing/libmpi.so")
     found = lines(done.stdout)
-    assert found["mpi"].startswith("warning none loads")
+    assert found["mpi"].startswith("warning no MPI library loads")
     assert "/missing/libmpi.so" in found["two ranks"]
 
 
-def test_a_second_mpi_library_in_the_process_is_a_failure(tmp_path: Path, patient: Patient) -> None:
+def test_a_second_mpi_library_in_the_process_is_a_failure(tmp_path: Path, context: CheckContext) -> None:
     second = tmp_path / "libmpich.so.12"
     subprocess.run(["cc", "-shared", "-o", second, "-x", "c", "/dev/null"], check=True)
     code = (
         f"import ctypes; ctypes.CDLL({str(second)!r}); from pathlib import Path; from scimill import doctor;"
         "from scimill.parallel.world import World, world; world();"
-        "finding = doctor.one_library(doctor.Patient(World(None), Path(), None)); print(finding.text);"
+        "finding = doctor.single_mpi_library(doctor.CheckContext(World(None), Path(), None)); print(finding.text);"
         "raise SystemExit(finding.exit_code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -225,21 +225,21 @@ def test_what_is_read_is_compared_with_what_was_written(tmp_path: Path, monkeypa
 
     finish = Writer.finish
     monkeypatch.setattr(Writer, "finish", lossy)
-    with pytest.raises(StorageError, match="what was read is not what was written"):
+    with pytest.raises(StorageError, match="the data read back differ"):
         doctor.write_and_read(World(None), tmp_path / "store.h5")
 
 
-def test_locks_that_do_not_exclude_are_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.file_locks(patient).ok
+def test_locks_that_do_not_exclude_are_told(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.file_locks(context).ok
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-    assert doctor.file_locks(patient).text == "two at once are granted"
+    assert doctor.file_locks(context).text == "not exclusive: two locks were granted at once"
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    assert doctor.file_locks(patient).text == "none: No locks available"
-    assert not doctor.file_locks(patient).ok
+    assert doctor.file_locks(context).text == "none: No locks available"
+    assert not doctor.file_locks(context).ok
 
 
 def test_the_file_system_is_that_of_the_directory(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_the_file_system_is_that_of_the_directory(tmp_path: Path) -> None:
     ],
 )
 def test_families_of_mpi(text: str, family: str) -> None:
-    assert doctor.family(text) == family
+    assert doctor.identify_mpi(text) == family
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_families_of_mpi(text: str, family: str) -> None:
     ],
 )
 def test_pbs_and_cobalt_are_told_apart(said: str, whose: str) -> None:
-    assert doctor.qsub_of(said) == whose
+    assert doctor.identify_qsub(said) == whose
 
 
 def test_a_qsub_on_path_is_asked(tmp_path: Path) -> None:
@@ -298,35 +298,37 @@ def test_releases_whose_ompio_loses_data(version: str, bad: bool) -> None:
     assert doctor.ompio_loses_data(f"Open MPI v{version}") is bad
 
 
-def test_versions_are_compared_with_the_tested_ones(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.versions(patient).ok
+def test_versions_are_compared_with_the_tested_ones(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.versions(context).ok
     here = importlib.metadata.version("numpy")
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy==1.0", 'torch==9 ; extra == "training"'])
-    other = doctor.versions(patient)
+    other = doctor.versions(context)
     assert (other.ok, other.exit_code) == (False, 0)
     assert f"numpy {here}, not 1.0" in other.text
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["no-such-package==1.0"])
-    missing = doctor.versions(patient)
+    missing = doctor.versions(context)
     assert missing.exit_code == ConfigError.exit_code
     assert "not installed: no-such-package" in missing.text
 
 
-def test_a_check_that_cannot_be_done_is_a_finding(patient: Patient) -> None:
+def test_a_check_that_cannot_be_done_is_a_finding(context: CheckContext) -> None:
     def failing(error: Exception) -> doctor.Check:
-        def check(_: Patient) -> Finding:
+        def check(_: CheckContext) -> Finding:
             raise error
 
         return check
 
-    assert doctor.found(failing(ImportError("no")), patient).exit_code == ConfigError.exit_code
-    assert doctor.found(failing(StorageError("full", remedy="make space")), patient) == Finding("full", "make space", 4)
-    slow = doctor.found(failing(subprocess.TimeoutExpired(["mpirun"], 20)), patient)
+    assert doctor.run_check(failing(ImportError("no")), context).exit_code == ConfigError.exit_code
+    assert doctor.run_check(failing(StorageError("full", remedy="make space")), context) == Finding(
+        "full", "make space", 4
+    )
+    slow = doctor.run_check(failing(subprocess.TimeoutExpired(["mpirun"], 20)), context)
     assert (slow.ok, slow.exit_code) == (False, 0)
     with pytest.raises(ZeroDivisionError):  # a defect of the doctor's is not hidden
-        doctor.found(failing(ZeroDivisionError()), patient)
+        doctor.run_check(failing(ZeroDivisionError()), context)
 
 
 def test_a_finding_is_one_line_and_a_warning_two() -> None:
-    assert Finding("a\nb").told("x") == "ok       x            a b"
-    assert Finding("a", "do this").told("x").splitlines()[1].strip() == "do: do this"
-    assert Finding("a", exit_code=4).told("x").startswith("failed")
+    assert Finding("a\nb").describe("x") == "ok       x            a b"
+    assert Finding("a", "do this").describe("x").splitlines()[1].strip() == "do: do this"
+    assert Finding("a", exit_code=4).describe("x").startswith("failed")

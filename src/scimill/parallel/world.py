@@ -1,12 +1,12 @@
-"""The world of ranks: the only module that knows MPI.
+"""The ranks of a job: the only module that uses MPI.
 
-One process without a launcher never starts MPI, so scimill also works on a login node. Under a launcher the size of
-MPI's world is compared with what the launcher says: where they differ, the launcher and the library are of two MPIs,
-and N processes would each take themselves for the only one.
+A process without a launcher never starts MPI, so scimill also works on a login node. Under a launcher, the size of
+MPI's world is compared with the launcher's. If they differ, launcher and library belong to different MPIs, and each of
+the N processes would run as if it were the only one.
 
 How a job ends:
 
-- the same failure on all ranks (found by rank 0, told to all by `World.on_root`): one message, all exit;
+- the same failure on all ranks (found by rank 0, broadcast by `World.on_root`): one message, all exit;
 - a failure on one rank: its message, then ``MPI_Abort``, at once, with nothing collective before it.
 """
 
@@ -35,10 +35,10 @@ STARTED = time.monotonic()  # this module is loaded when the command starts; the
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 STOP_TAG = 7501
 FAILURE_TAG = 7502
-FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank has printed just before it aborts
-POLL_INTERVAL = 0.02  # s between looks at the others, of a rank that has finished
-ANNOUNCING_TIME = 0.1  # s in which ranks that fail together hear of each other; a message takes microseconds
-SILENCE = 10.0  # s that a rank with nothing to say waits to be ended by the one that speaks
+FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank prints just before it aborts
+POLL_INTERVAL = 0.02  # s between checks for signals while a finished rank waits
+ANNOUNCING_TIME = 0.1  # s for ranks that fail together to hear of each other; a message takes microseconds
+ABORT_WAIT = 10.0  # s that a failed rank waits for the reporting rank to abort the job
 
 LAUNCHERS = (
     # (rank, size) as the launchers export them, the innermost launcher first.
@@ -48,21 +48,21 @@ LAUNCHERS = (
     ("HOROVOD_RANK", "HOROVOD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
-SIZELESS = ("PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
-"""Ranks of launchers that do not export a size; only MPI can tell it."""
+RANK_ONLY = ("PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+"""Rank variables of launchers that do not export a size; only MPI knows it."""
 
 
 def launched() -> tuple[int, int]:
-    """Rank and number of processes as the launcher's environment says: (0, 1) without one, size 0 if untold."""
+    """Return rank and size from the launcher's environment: (0, 1) without one, size 0 if unknown."""
     for rank, size in LAUNCHERS:
         if os.environ.get(size, "").isdecimal():
             return int(os.environ.get(rank, "0")), int(os.environ[size])
-    told_rank = next((os.environ[name] for name in SIZELESS if os.environ.get(name, "").isdecimal()), None)
-    return (0, 1) if told_rank is None else (int(told_rank), 0)
+    only_rank = next((os.environ[name] for name in RANK_ONLY if os.environ.get(name, "").isdecimal()), None)
+    return (0, 1) if only_rank is None else (int(only_rank), 0)
 
 
 class World:
-    """The ranks of this job and what they do together; collective but for `alone`, `speaks_first` and `abort`."""
+    """The ranks of this job. Methods are collective, but for `alone`, `claims_report` and `abort`."""
 
     def __init__(self, comm: "MPI.Intracomm | None", *, is_team: bool = False) -> None:
         self.comm, self._is_team = comm, is_team
@@ -71,7 +71,7 @@ class World:
 
     @property
     def is_root(self) -> bool:
-        """Whether this is rank 0, the one that talks and creates."""
+        """Whether this is rank 0, which reports and creates files."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -90,32 +90,32 @@ class World:
     def all_to_all(
         self, send: "NDArray[Any]", send_counts: Sequence[int], receive: "NDArray[Any]", receive_counts: Sequence[int]
     ) -> None:
-        """Send the successive parts of one array to the ranks in turn, and receive theirs one after the other."""
+        """Send successive parts of an array to the ranks in order; receive their parts in order."""
         if self.comm:
             self.comm.Alltoallv([send, send_counts], [receive, receive_counts])
         else:
             receive[:] = send
 
     def pass_around(self, send: "NDArray[Any]", receive: "NDArray[Any]", step: int) -> None:
-        """Send an array to the rank `step` further on in the ring, and receive the one from as far behind."""
+        """Send an array to the rank `step` ahead in the ring; receive one from the rank `step` behind."""
         if self.comm:
             self.comm.Sendrecv(send, (self.rank + step) % self.size, 0, receive, (self.rank - step) % self.size, 0)
         else:
             receive[...] = send
 
     def team_number(self, count: int) -> int:
-        """Which of `count` teams this rank belongs to, see `teams`."""
+        """Return which of `count` teams this rank belongs to, see `teams`."""
         return self.rank * count // self.size
 
     def teams(self, count: int) -> "World":
-        """Divide the ranks into `count` teams of neighbours, as even as can be; return this rank's team."""
+        """Divide the ranks into `count` teams of neighbours, as evenly as possible; return this rank's."""
         if count == 1 or not self.comm:
             return self
         team: Any = self.comm.Split(self.team_number(count), self.rank)
         return World(team, is_team=True)
 
     def on_root(self, function: Callable[..., T], *args: Any) -> T:
-        """Call the function on rank 0 and return its value, or raise its failure, on all ranks."""
+        """Call a function on rank 0; return its value or raise its error on all ranks."""
         outcome: tuple[T | None, ScimillError | None] = (None, None)
         if self.is_root:
             try:
@@ -129,7 +129,7 @@ class World:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Mark what is raised inside as raised on all ranks, where all do the same with the same."""
+        """Mark errors raised inside as raised on all ranks, which all run the same code on the same input."""
         try:
             yield
         except ScimillError as failure:
@@ -140,34 +140,34 @@ class World:
         return World(None)
 
     def fail(self, failure: ScimillError) -> NoReturn:
-        """Raise a failure that all ranks have found together; rank 0 tells it.
+        """Raise a failure that every rank found; rank 0 reports it.
 
-        Of what a team's ranks have found the other teams know nothing: it ends the job as one rank's failure does.
+        The other teams do not know of a team's failure: it ends the job like the failure of a single rank.
         """
         if not self._is_team:
             failure.add_note(COLLECTIVE)
         raise failure
 
-    def speaks_first(self) -> bool:
-        """Whether this rank, which fails, is to tell it: no other has announced a failure, and no lower one does now.
+    def claims_report(self) -> bool:
+        """Return whether this failing rank should report: no other rank, or no lower one at once, fails too.
 
-        Where many ranks fail at once (a full disk) the user wants one message, not thousands.
+        If many ranks fail at once (a full disk), the user wants one message, not thousands.
         """
         if not self.comm or self.size == 1:
             return True
         from mpi4py.MPI import ANY_SOURCE
 
-        # Where all fail at once, rank 0 alone sends to all: the others have listened for longer.
-        if self._hears_failure(self.comm, [ANY_SOURCE], ANNOUNCING_TIME * (1 + self.rank.bit_length())):
+        # If all fail at once, only rank 0 announces it: the others listen longer first.
+        if self._hear_failure(self.comm, [ANY_SOURCE], ANNOUNCING_TIME * (1 + self.rank.bit_length())):
             return False
         requests = [self.comm.isend(None, rank, FAILURE_TAG) for rank in range(self.size) if rank != self.rank]
-        heard = self._hears_failure(self.comm, range(self.rank), ANNOUNCING_TIME)
-        del requests  # until here MPI may read what they send
+        heard = self._hear_failure(self.comm, range(self.rank), ANNOUNCING_TIME)
+        del requests  # MPI may read the messages until here
         return not heard
 
     @staticmethod
-    def _hears_failure(comm: "MPI.Intracomm", ranks: Sequence[int], seconds: float) -> bool:
-        """Listen for a moment; one look is not enough, since it is what makes MPI receive."""
+    def _hear_failure(comm: "MPI.Intracomm", ranks: Sequence[int], seconds: float) -> bool:
+        """Listen for a moment; one probe is not enough, because MPI makes progress only while probing."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if any(comm.Iprobe(rank, FAILURE_TAG) for rank in ranks):
@@ -175,7 +175,7 @@ class World:
         return False
 
     def abort(self, code: int) -> NoReturn:
-        """End the whole job at once, whatever the other ranks do. Nothing is flushed or closed by MPI or HDF5."""
+        """End the whole job at once, whatever other ranks do. MPI and HDF5 flush and close nothing."""
         sys.stdout.flush()
         sys.stderr.flush()
         if self.comm and self.size > 1:
@@ -188,24 +188,24 @@ COLLECTIVE = "raised on every rank"
 
 
 def is_collective(error: BaseException) -> bool:
-    """Whether all ranks have raised this failure together, see `World.fail`."""
+    """Return whether all ranks have raised this failure together, see `World.fail`."""
     return COLLECTIVE in getattr(error, "__notes__", [])
 
 
 @cache
 def world() -> World:
-    """Start MPI where a launcher started this process, and return the world.
+    """Start MPI if a launcher started this process; return the world.
 
     Raises
     ------
     ConfigError : the launcher's MPI is not the one that mpi4py has loaded, or there is no usable MPI.
 
     """
-    defer()
+    defer_mpi()
     _, expected = launched()
     if expected == 1:
         return World(None)
-    # Open MPI's own MPI-IO is slower than ROMIO and has lost data; ROMIO is used where it is there.
+    # Prefer ROMIO where it exists: Open MPI's own MPI-IO is slower and has lost data.
     os.environ.setdefault("OMPI_MCA_io_ompio_priority", "1")
     try:
         from mpi4py import MPI
@@ -226,8 +226,8 @@ def world() -> World:
     return World(MPI.COMM_WORLD)
 
 
-def defer() -> None:
-    """See to it that importing mpi4py, as h5py does, starts no MPI; `world` starts it where there is a launcher."""
+def defer_mpi() -> None:
+    """Keep the import of mpi4py, also by h5py, from starting MPI; `world` starts it under a launcher."""
     import mpi4py
 
     mpi4py.rc.initialize = False
@@ -241,21 +241,21 @@ def _finalize() -> None:
 
 
 def library_version() -> str:
-    """Name and version of the MPI library that mpi4py loads."""
+    """Return name and version of the MPI library that mpi4py loads."""
     from mpi4py import MPI
 
     return MPI.Get_library_version().split(",")[0].split("\n")[0].strip("\x00 ")
 
 
 def mpi_info(hints: Mapping[str, str]) -> "MPI.Info":
-    """MPI-IO hints (striping, collective buffering) as MPI wants them."""
+    """Convert MPI-IO hints (striping, collective buffering) to MPI's type."""
     from mpi4py import MPI
 
     return MPI.Info.Create(dict(hints))
 
 
 def create_striped(path: Path, hints: Mapping[str, str]) -> None:
-    """Create an empty file through MPI-IO, which is when a parallel file system can still be told how to stripe it."""
+    """Create an empty file through MPI-IO: its striping can be chosen only at creation."""
     from mpi4py import MPI
 
     MPI.File.Open(MPI.COMM_SELF, str(path), MPI.MODE_CREATE | MPI.MODE_WRONLY, mpi_info(hints)).Close()
@@ -267,8 +267,8 @@ def create_striped(path: Path, hints: Mapping[str, str]) -> None:
 class Stop:
     """Whether this run should stop between blocks: on a signal to any rank, or before the walltime.
 
-    A signal that reaches one rank reaches all: the rank tells rank 0, and rank 0 tells the others. `requested` is
-    local and cheap; only `finish` is collective.
+    A signal to one rank reaches all: that rank notifies rank 0, which notifies the others. `requested` is local and
+    cheap; only `finish` is collective.
 
     Parameters
     ----------
@@ -282,21 +282,21 @@ class Stop:
         self._world = world
         self._deadline = None if walltime is None else STARTED + walltime - margin
         self._longest = 0.0
-        self._told = False
+        self._notified = False
         self._heard_from: set[int] = set()
         self.reason = ""
         self._previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.reason = f"signal {signal.Signals(number).name}"
-        signal.signal(number, signal.SIG_DFL)  # whoever asks twice is obeyed at once
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
 
-    def block_took(self, seconds: float) -> None:
-        """Learn how long a block takes, so that none is begun that the walltime would cut."""
+    def record_block_time(self, seconds: float) -> None:
+        """Record how long a block took, so that no block starts that would exceed the walltime."""
         self._longest = max(self._longest, seconds)
 
     def requested(self) -> bool:
-        """Whether to stop before the next block."""
+        """Return whether to stop before the next block."""
         if not self.reason and self._deadline is not None and time.monotonic() + self._longest > self._deadline:
             self.reason = "the walltime"
         if self._world.comm and self._world.size > 1:
@@ -304,25 +304,25 @@ class Stop:
         return bool(self.reason)
 
     def _exchange(self, comm: "MPI.Intracomm") -> None:
-        """Hear of the others' signals and pass on one's own."""
+        """Receive the other ranks' signals and send this rank's."""
         while comm.Iprobe(tag=STOP_TAG):
             rank, reason = comm.recv(tag=STOP_TAG)
             self._heard_from.add(rank)
             self.reason = self.reason or reason
         if not self.reason.startswith("signal"):
             return
-        if comm.rank == 0 and not self._told:
-            self._tell(comm, range(1, comm.size))
-        elif comm.rank > 0 and not self._told and not self._heard_from:
-            self._tell(comm, [0])
+        if comm.rank == 0 and not self._notified:
+            self._notify(comm, range(1, comm.size))
+        elif comm.rank > 0 and not self._notified and not self._heard_from:
+            self._notify(comm, [0])
 
-    def _tell(self, comm: "MPI.Intracomm", ranks: Iterable[int]) -> None:
+    def _notify(self, comm: "MPI.Intracomm", ranks: Iterable[int]) -> None:
         for rank in ranks:
             comm.send((comm.rank, self.reason), dest=rank, tag=STOP_TAG)  # a few bytes: buffered, never blocks
-        self._told = True
+        self._notified = True
 
     def finish(self) -> str:
-        """Wait for all ranks, still passing on signals; return the reason to stop on any rank, or an empty text."""
+        """Wait for all ranks while passing on signals; return any rank's reason to stop, or an empty text."""
         if self._world.comm and self._world.size > 1:
             comm = self._world.comm
             arrived = comm.Ibarrier()
@@ -333,15 +333,15 @@ class Stop:
         return next((reason for reason in self._world.gather_all(self.reason) if reason), "")
 
     def _drain(self, comm: "MPI.Intracomm") -> None:
-        """Receive what was sent and not yet heard, so that MPI ends with nothing under way."""
-        told = comm.allgather(self._told)
+        """Receive the remaining messages, so that none is in flight when MPI ends."""
+        notified = comm.allgather(self._notified)
         senders = range(1, comm.size) if comm.rank == 0 else [0]
         for rank in senders:
-            if told[rank] and rank not in self._heard_from:
+            if notified[rank] and rank not in self._heard_from:
                 comm.recv(source=rank, tag=STOP_TAG)
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -350,9 +350,9 @@ class Stop:
 
 
 def launch(command: Callable[[], int]) -> NoReturn:
-    """Run a command as the main program of every rank and exit with its code; see the module for how it ends.
+    """Run a command as the main program of every rank; exit with its code as the module describes.
 
-    Only rank 0 has a standard output.
+    Only rank 0 writes to standard output.
     """
     rank, size = launched()
     if rank > 0:
@@ -367,36 +367,36 @@ def launch(command: Callable[[], int]) -> NoReturn:
 
 
 def _fail(error: BaseException, rank: int, size: int) -> int:
-    """Tell the user of a failure; end the job here and now if the other ranks do not know of it."""
+    """Report a failure; abort the job if the other ranks do not know of it."""
     if isinstance(error, KeyboardInterrupt):
         error, code = ScimillError("interrupted"), 130
     else:
         code = error.exit_code if isinstance(error, ScimillError) else 1
     known_to_all = is_collective(error) or not _has_started()
     if not known_to_all:
-        if not world().speaks_first():
-            time.sleep(SILENCE)
+        if not world().claims_report():
+            time.sleep(ABORT_WAIT)
             world().abort(code)
         print(f"scimill: rank {rank} of {size} failed and ends the job", file=sys.stderr)
     if rank == 0 or not known_to_all:
         text = str(error) if isinstance(error, ScimillError) else "".join(traceback.format_exception(error))
         print(text, file=sys.stderr, flush=True)
     if not known_to_all or size == 1:
-        world().abort(code)  # not by way of the interpreter's exit, where HDF5 would close what it could not write
+        world().abort(code)  # skip the interpreter's exit, where HDF5 would close a file that it cannot write
     return code
 
 
 def _has_started() -> bool:
-    """Whether MPI runs, so that other ranks may be waiting in it."""
+    """Return whether MPI runs, so that other ranks may be waiting in it."""
     return world.cache_info().currsize > 0 and world().size > 1
 
 
 def _leave(code: int, rank: int, size: int) -> NoReturn:
-    """Exit. Before MPI has started, a launcher kills all as soon as one exits: leave rank 0 the time to speak first."""
+    """Exit. Before MPI starts, a launcher kills all ranks when one exits: let rank 0 report first."""
     if code and rank > 0 and not _has_started():
         time.sleep(3.0)
     if code and _has_started():
-        # As in `_fail`, past the interpreter's exit, where HDF5 would stumble over a file that it could not write.
+        # Skip the interpreter's exit, as in `_fail`.
         _finalize()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Recipe, Values, begins_with, describe_numbers
+from scimill.artifacts import (
+    COMPLETE,
+    PART,
+    BlockArtifact,
+    Damage,
+    Findings,
+    Recipe,
+    Values,
+    begins_with,
+    describe_numbers,
+)
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.store.seal import MAGIC, SEAL_BYTES, SIGNATURE
 
@@ -17,14 +28,14 @@ if TYPE_CHECKING:
     from scimill.store.reader import Reader
 
 
-class StoreArtifact(Filled):
+class StoreArtifact(BlockArtifact):
     """A store, finished or not. HDF5 is imported when it is read."""
 
     kind = "store"
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
-        """Whether a file begins with a seal, or HDF5 begins where a seal ends."""
+        """Return whether a file begins with a seal, or HDF5 data begins where a seal would end."""
         return begins_with(path, MAGIC.encode()) or begins_with(path, SIGNATURE, SEAL_BYTES)
 
     def _open(self, *, check: bool = True) -> "Reader":
@@ -33,20 +44,21 @@ class StoreArtifact(Filled):
         return Reader.open(self.path, check=check)
 
     def describe_completeness(self) -> str:
-        """Return `COMPLETE`, or how many blocks are to do."""
+        """Return `COMPLETE`, or how many blocks are missing."""
         with self._open() as reader:
             pending = reader.count_pending()
         if self.path.suffix != PART:
-            return COMPLETE if not pending else f"{pending:,} blocks are not marked done"
-        return f"unfinished: {pending:,} of {reader.layout.blocks:,} blocks to do"
+            return COMPLETE if not pending else f"{describe_count(pending, 'block')} not marked done"
+        return f"unfinished: {pending:,} of {describe_count(reader.layout.blocks, 'block')} to do"
 
     def verify(self, world: World) -> Findings:
         """Check every byte, and physical ranges; the ranks share the blocks. See `store.verify.verify`."""
         from scimill.store.verify import verify
 
         report = verify(self.path, world)
-        left = f", {report.pending} of them still to do" if report.pending else ""
-        return Findings(f"{self.path}: sound; {report.rows:,} rows in {report.blocks:,} blocks{left}", report.problems)
+        left = f", {report.pending:,} of them still to do" if report.pending else ""
+        size = f"{describe_count(report.rows, 'row')} in {describe_count(report.blocks, 'block')}"
+        return Findings(f"{self.path}: sound; {size}{left}", report.problems)
 
     def inspect(self) -> str:
         """Describe provenance, datasets, ledger, configuration."""
@@ -55,29 +67,29 @@ class StoreArtifact(Filled):
         return inspect(self.path)
 
     def identity(self) -> str:
-        """Digest of the structure and of all blocks' checksums."""
+        """Return a digest of the structure and of all blocks' checksums."""
         with self._open() as reader:
             return reader.identity()
 
     # ---- repair ----
 
     def recipe(self) -> Recipe:
-        """What made it."""
+        """Return how it was made."""
         made = {name: str(value) for name, value in self.provenance.items()}
         return Recipe(made["campaign"], made.get("maker", ""), made["config"], made.get("command_line", ""))
 
     def find_damage(self, world: World) -> Damage:
-        """Say which blocks are damaged."""
+        """Find the damaged blocks."""
         from scimill.store.verify import verify
 
         report = verify(self.path, world)
         lost = describe_numbers("block", report.damaged) if report.damaged else ""
-        whole = f"the other {report.blocks - len(report.damaged):,} of {report.blocks:,} blocks"
+        whole = f"the other {report.blocks - len(report.damaged):,} of {describe_count(report.blocks, 'block')}"
         obstacle = ""
         if len(report.problems) > len(report.damaged):
-            obstacle = "values are outside their physical range, though their bytes are those that were written"
+            obstacle = "values are outside their physical range, although their bytes are as written"
         elif lost and world.on_root(self._is_repacked):
-            obstacle = "a repacked copy has no blocks of its own: repair or remake the original, then repack it"
+            obstacle = "a repacked copy cannot be repaired: repair or regenerate the original, then repack it"
         return Damage(lost, whole, obstacle)
 
     def _is_repacked(self) -> bool:
@@ -85,7 +97,7 @@ class StoreArtifact(Filled):
             return any(reader.file[field.name].chunks is not None for field in reader.layout.fields)
 
     def sums(self) -> Mapping[int, int]:
-        """Checksums of all blocks that have a sound row in the ledger."""
+        """Return the checksums of all blocks with an intact ledger row."""
         with self._open(check=False) as reader:
             return reader.checksums()
 
@@ -112,7 +124,7 @@ class StoreArtifact(Filled):
         for table in layout.tables:
             for field in table.fields:
                 name = f"{table.name}/{field.name}"
-                rows = reader.table_places(table)
+                rows = reader.table_row_numbers(table)
                 yield name, _values(field, len(rows), partial(self._read_table, name, rows), f"{table.name}_row")
 
     def _read(self, name: str, index: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The loop that all campaigns share: make and write the blocks of this rank until done or asked to stop."""
+"""The main loop of all campaigns: make and write this rank's blocks until done or asked to stop."""
 
 import time
 from collections.abc import Callable
@@ -18,17 +18,17 @@ Made = TypeVar("Made")
 
 
 class BlockWriter(Protocol[Content]):
-    """What blocks are written with: `store.writer.Writer`, or the like for what is no store."""
+    """Interface for writing blocks: `store.writer.Writer`, or that of another kind of output."""
 
     pending: NDArray[np.int64]
 
     @property
     def rows(self) -> int:
-        """Rows in all."""
+        """Total number of rows."""
         ...
 
     def rows_done(self) -> int:
-        """Rows of all blocks that are done, of any rank."""
+        """Return the number of rows in done blocks of all ranks."""
         ...
 
     def write(self, block: int, data: Content, started: float) -> None:
@@ -40,25 +40,25 @@ class BlockWriter(Protocol[Content]):
         ...
 
     def finish(self) -> bool:
-        """Close; collective. Return whether all blocks are done."""
+        """Close the output; collective. Return whether all blocks are done."""
         ...
 
 
 def run_blocks(
     world: World, writer: BlockWriter[Made], make: Callable[[int], Made], stop: Stop, *, what: str, unit: str
 ) -> None:
-    """Make and write every pending block; collective at the end only.
+    """Make and write all pending blocks; collective only at the end.
 
     Parameters
     ----------
-    world, writer : the ranks and the open store, which is closed and, when complete, renamed.
-    make : returns a block's content; it depends on nothing but the block's number.
-    stop : asked between blocks.
-    what, unit : the work's name and the name of a row, for the progress.
+    world, writer : the ranks and the open store, which is closed and, if complete, renamed.
+    make : returns a block's content, which must depend on nothing but the block's number.
+    stop : checked between blocks.
+    what, unit : names of the work and of its rows in progress reports.
 
     Raises
     ------
-    Stopped : blocks are left, for ``--resume``.
+    Stopped : some blocks are left; ``--resume`` continues.
 
     """
     progress = Progress(writer.rows, initial=writer.rows_done(), unit=unit, what=what, enabled=world.is_root)
@@ -71,7 +71,7 @@ def run_blocks(
         except Exception as error:
             error.add_note(f"scimill: on rank {world.rank}, in block {block}")
             raise
-        stop.block_took(time.monotonic() - started)
+        stop.record_block_time(time.monotonic() - started)
         if progress.due():
             progress.update(writer.rows_done())
     writer.flush()
@@ -82,4 +82,4 @@ def run_blocks(
     complete = writer.finish()
     stop.restore()
     if not complete:
-        world.fail(Stopped(f"stopped by {reason}; all done blocks are kept", remedy=RESUME))
+        world.fail(Stopped(f"stopped by {reason}; finished blocks are kept", remedy=RESUME))

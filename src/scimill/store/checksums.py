@@ -1,4 +1,4 @@
-"""CRC-32C of data and of ledger rows; checksums of a whole from those of its pieces."""
+"""CRC-32C of data and of ledger rows; checksums of joined pieces from those of the pieces."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scimill.store.layout import Layout
 
 crc32c = iscsi
-"""CRC-32C of bytes, or of bytes that follow those of a checksum: crc32c(data, initial)."""
+"""CRC-32C of bytes; crc32c(data, initial) continues a checksum."""
 crc32 = iso_hdlc
-"""CRC-32 of zip and gzip, likewise."""
+"""CRC-32 of zip and gzip, called in the same way."""
 
 
 def bytes_checksum(rows: NDArray[np.generic], value: int) -> int:
@@ -20,30 +20,30 @@ def bytes_checksum(rows: NDArray[np.generic], value: int) -> int:
     return int(crc32c(rows.reshape(-1).view(np.uint8).data, value)) if rows.size else value
 
 
-CRC32C = 0x82F63B78  # Castagnoli's polynomial, its lowest power in the highest bit: RFC 3720, iSCSI
-CRC32 = 0xEDB88320  # the polynomial of zip and gzip, likewise: RFC 1952
+CRC32C = 0x82F63B78  # Castagnoli's polynomial, lowest power in the highest bit: RFC 3720, iSCSI
+CRC32 = 0xEDB88320  # the polynomial of zip and gzip, in the same order: RFC 1952
 
 
 def joined(first: int, second: int, length: int, polynomial: int = CRC32C) -> int:
-    """Checksum of two pieces one after the other, from those of each; the second has `length` bytes.
+    """Combine the checksums of two consecutive pieces; the second has `length` bytes.
 
-    The checksum of a piece is its remainder as a polynomial over the field of two elements; `length` bytes behind it
+    The checksum of a piece is a polynomial remainder over the field of two elements; `length` bytes after the piece
     multiply it by x to the power of 8 · length.
     """
     return _product(_power(length, polynomial), first, polynomial) ^ second
 
 
 def all_joined(pieces: Iterable[tuple[int, int]], polynomial: int = CRC32C) -> int:
-    """Checksum of pieces one after the other, from (checksum, length) of each; see `joined`."""
+    """Combine the checksums of consecutive pieces, given as (checksum, length)."""
     whole = 0
     for checksum, length in pieces:
         whole = joined(whole, checksum, length, polynomial)
     return whole
 
 
-@lru_cache(maxsize=1024)  # the pieces of a file are of few lengths
+@lru_cache(maxsize=1024)  # the pieces of a file have few different lengths
 def _power(length: int, polynomial: int) -> int:
-    """X to the power of 8 · length, by squaring."""
+    """Compute x to the power of 8 · length by squaring."""
     power, square = 1 << 31, 1 << 23  # x⁰ and x⁸
     while length:
         if length & 1:
@@ -54,7 +54,7 @@ def _power(length: int, polynomial: int) -> int:
 
 
 def _product(a: int, b: int, polynomial: int) -> int:
-    """Product of two polynomials, modulo a third."""
+    """Multiply two polynomials modulo a third."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -64,7 +64,7 @@ def _product(a: int, b: int, polynomial: int) -> int:
 
 
 def row_checksum(layout: Layout, block: int, row: Mapping[str, ArrayLike]) -> int:
-    """Checksum of a ledger row: the block's number, then every column but this one."""
+    """Compute the checksum of a ledger row: the block's number, then every other column."""
     value = int(crc32c(np.int64(block).tobytes()))
     for column in layout.columns:
         if column.name != "row_crc32c":

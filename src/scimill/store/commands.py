@@ -19,7 +19,7 @@ from scimill.parallel.world import world
 def repack(
     file: Path, output: Path, compression: str, level: int, shuffle: bool, chunk_rows: int, overwrite: bool
 ) -> None:
-    """Copy FILE to OUTPUT, compressed or in other chunks. One process does it; more ranks do not help."""
+    """Copy the store FILE to OUTPUT, compressed or in other chunks. Runs on one rank only."""
     from scimill.parallel.report import human
     from scimill.store.output import Output
     from scimill.store.repack import Packing
@@ -27,4 +27,4 @@ def repack(
 
     packing = Packing(compression, level, shuffle, chunk_rows)
     before, after = world().on_root(copy, file, Output(output, overwrite=overwrite), packing)
-    click.echo(f"{output}: {human(after)}, of {human(before)}")
+    click.echo(f"{output}: {human(after)}, from {human(before)}")

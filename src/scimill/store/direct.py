@@ -1,4 +1,4 @@
-"""Writing files in large aligned pieces, past the page cache where the file system takes that."""
+"""Write files in large aligned pieces, past the page cache if the file system supports it."""
 
 import errno
 import os
@@ -12,19 +12,19 @@ from scimill.parallel.report import say
 
 Bytes = NDArray[np.uint8]
 
-PAGE = 4096  # bytes: address, offset and length of direct I/O are multiples of this; disks have blocks of 512 or 4096
-_REFUSED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+PAGE = 4096  # bytes; direct I/O needs addresses, offsets and lengths in multiples of the disk's block, 512 or 4096
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def aligned(size: int) -> Bytes:
-    """Return `size` bytes of zeroed memory that begin at a page."""
+    """Return `size` bytes of zeroed memory, aligned to a page."""
     raw = np.zeros(size + PAGE, dtype=np.uint8)
     first = -raw.ctypes.data % PAGE
     return raw[first : first + size]
 
 
 def lay_down(path: Path, size: int) -> bool:
-    """Make a file of this size, and reserve its space; return whether the file system could reserve it.
+    """Make a file of this size and reserve its space; return whether reserving worked.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def lay_down(path: Path, size: int) -> bool:
 
 
 class Pages:
-    """A file of which whole pages are written past the page cache, by one rank. Made by `open_pages`."""
+    """A file whose whole pages one rank writes past the page cache. Made by `open_pages`."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @staticmethod
-    def takes(content: Bytes, offset: int) -> bool:
-        """Whether bytes are whole pages, in memory and in the file."""
+    def accepts(content: Bytes, offset: int) -> bool:
+        """Return whether bytes are whole pages, in memory and in the file."""
         return bool((content.ctypes.data | content.size | offset) % PAGE == 0)
 
     def write(self, content: Bytes, offset: int) -> None:
@@ -56,22 +56,22 @@ class Pages:
         _write_all(self._descriptor, content, offset)
 
     def close(self) -> None:
-        """Close; fsync is still needed, for what the file system and the disk keep to themselves."""
+        """Close; fsync is still needed for the caches of the file system and the disk."""
         os.close(self._descriptor)
 
 
 def open_pages(path: Path) -> Pages | None:
-    """Open a file for writing past the page cache; None where the file system does not take that."""
+    """Open a file for writing past the page cache; None if the file system does not support that."""
     try:
         return Pages(os.open(path, os.O_WRONLY | os.O_DIRECT))
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno not in _UNSUPPORTED:
             raise
     return None
 
 
 class AlignedFile:
-    """A laid-down file, open for writing blocks by one rank.
+    """An existing file of full size, open for writing blocks by one rank.
 
     Parameters
     ----------
@@ -85,16 +85,16 @@ class AlignedFile:
         self._pages = open_pages(path) if direct else None
 
     def write(self, content: Bytes, offset: int) -> None:
-        """Write all bytes; what is no whole page goes through the page cache."""
+        """Write all bytes; incomplete pages go through the page cache."""
         whole = len(content) // PAGE * PAGE
         done = 0
-        if self._pages is not None and self._pages.takes(content[:whole], offset):
+        if self._pages is not None and self._pages.accepts(content[:whole], offset):
             self._pages.write(content[:whole], offset)
             done = whole
         _write_all(self._cached, content[done:], offset + done)
 
     def close(self) -> None:
-        """Bring all to the disk and close."""
+        """Flush everything to the disk and close."""
         os.fsync(self._cached)
         os.close(self._cached)
         if self._pages is not None:
@@ -108,24 +108,24 @@ def _write_all(descriptor: int, content: Bytes, offset: int) -> None:
 
 
 def use_direct(folder: Path, *, wanted: bool) -> bool:
-    """Whether to write files of this folder past the page cache: where that is wanted, and the file system takes it.
+    """Return whether direct I/O is wanted and the file system of this folder supports it.
 
     Raises
     ------
-    StorageError : no file can be written there.
+    StorageError : a file cannot be written there.
 
     """
     if not wanted:
         return False
     with storage_errors(folder, "trying direct I/O"):
-        taken = _takes_direct(folder)
-    if not taken:
-        say("this file system takes no direct I/O: writing through the page cache")
-    return taken
+        is_supported = _supports_direct(folder)
+    if not is_supported:
+        say("this file system does not support direct I/O: writing through the page cache")
+    return is_supported
 
 
-def _takes_direct(folder: Path) -> bool:
-    """Try it out with a file that is removed at once; some file systems take the flag, but no write."""
+def _supports_direct(folder: Path) -> bool:
+    """Try direct I/O on a temporary file; some file systems accept the flag but no write."""
     trial = folder / f".direct-{os.getpid()}"
     trial.touch()
     try:
@@ -137,9 +137,9 @@ def _takes_direct(folder: Path) -> bool:
     try:
         pages.write(aligned(PAGE), 0)
     except OSError as error:
-        if error.errno in _REFUSED:
+        if error.errno in _UNSUPPORTED:
             return False
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # what is resumed has its space
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a resumed output already has its space
             raise
     finally:
         pages.close()

@@ -1,4 +1,4 @@
-"""Files of other projects' layouts, HDF5 and NetCDF-4, written by one process from a description of what they hold."""
+"""HDF5 and NetCDF-4 files in other projects' layouts, written by one process from a description."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from scimill.store.output import STRUCTURE_BYTES, Output, copying
 from scimill.store.seal import MAGIC
 
 Piece = tuple[str, Any, ArrayLike]
-"""Path of a dataset, an index as numpy knows it, and the values that go there."""
+"""Path of a dataset, a numpy index, and the values to write there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Dataset:
 
     Parameters
     ----------
-    shape, dtype : as numpy knows them.
+    shape, dtype : as in numpy.
     attributes : its attributes.
     dimensions : names of its axes, for NetCDF.
-    chunks, compression : as h5py knows them; one piece without.
-    can_grow : whether others may append along its first axis.
+    chunks, compression : as in h5py; contiguous if not given.
+    can_grow : whether other programs may append along its first axis.
 
     """
 
@@ -47,13 +47,13 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a foreign file holds.
+    """Content of a foreign file.
 
     Parameters
     ----------
-    datasets : by path; groups are made as the paths need them.
-    attributes : by path of a group, "/" for the root; groups that hold attributes only are made too.
-    pieces : yields the values, piece by piece, so that no more than a piece is in memory.
+    datasets : by path; the groups in the paths are made too.
+    attributes : by path of a group, "/" for the root; groups with attributes only are made too.
+    pieces : yields the values piece by piece, so that only one piece is in memory.
 
     """
 
@@ -94,12 +94,12 @@ def write_hdf5(content: Content, source: Path, output: Output) -> None:
 
 
 def _stored(value: Any) -> Any:
-    """Attribute as HDF5 takes it: a list of names stays one, also where it is empty."""
+    """Convert an attribute for HDF5: a list of names stays a list, even if empty."""
     return np.array(value, dtype=h5py.string_dtype()) if isinstance(value, list) else value
 
 
 def write_netcdf(content: Content, source: Path, output: Output) -> None:
-    """Write a NetCDF-4 file, whose dimensions are those that its datasets name.
+    """Write a NetCDF-4 file with the dimensions that its datasets name.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _fill(file: Any, content: Content) -> None:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file begins as our stores do.
+    """Return whether a file begins like a store.
 
     Raises
     ------
@@ -142,11 +142,11 @@ def is_store(path: Path) -> bool:
 
 
 def read_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read those of some datasets that an HDF5 or NetCDF-4 file has at its root.
+    """Read the named datasets that exist at the root of an HDF5 or NetCDF-4 file.
 
     Raises
     ------
-    InputError : it is no such file, or damaged.
+    InputError : it is not such a file, or is damaged.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:

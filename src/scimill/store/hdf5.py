@@ -1,4 +1,4 @@
-"""How scimill opens HDF5 files, and what it makes of HDF5's errors."""
+"""Open and create HDF5 files the way that scimill needs them, and convert HDF5's errors."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -21,31 +21,31 @@ ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
 
 
 def is_parallel() -> bool:
-    """Whether h5py was built with MPI."""
+    """Return whether h5py was built with MPI."""
     return bool(h5py.get_config().mpi)
 
 
 def open_for_writing(path: Path, world: World, hints: Mapping[str, str]) -> h5py.File:
-    """Open a laid-down store for independent raw writes; collective, as is closing it."""
+    """Open a store with complete structure for independent raw writes; collective, like closing it."""
     access = _access()
     if world.comm:
         access.set_fapl_mpio(world.comm, mpi_info(hints))
     else:
-        access.set_sieve_buf_size(0)  # small writes go to the kernel at once: a killed process loses none
+        access.set_sieve_buf_size(0)  # small writes reach the kernel at once: a killed process loses none
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, fapl=access))
 
 
 class Rows:
     """The rows of a dataset, for writing without conversion.
 
-    What HDF5 wants for a write (spaces, type) is made once. h5py's indexing makes it for every write, which takes
-    about as long as writing 100 kB.
+    The spaces and the type that HDF5 needs for a write are made once. h5py's indexing makes them for every write, which
+    takes about as long as writing 100 kB.
 
     Parameters
     ----------
-    dataset : laid down, contiguous; rows along its first axis.
-    write_pages : given bytes and their offset in the file, begins to write them past HDF5 and returns the end of that,
-        or None where it cannot.
+    dataset : existing, contiguous; rows along its first axis.
+    write_pages : given bytes and their offset in the file, starts to write them past HDF5 and returns a future, or None
+        if it cannot.
 
     """
 
@@ -55,12 +55,12 @@ class Rows:
         self._memory: dict[int, h5py.h5s.SpaceID] = {}
 
     def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
-        """Write rows from `first` on, independently of the other ranks; return the end of it if that is still to come.
+        """Write rows from `first` on, independently of other ranks; return a future if still writing.
 
         Parameters
         ----------
-        first : their place.
-        rows : a C-contiguous array of the dataset's type, not to be changed before the end.
+        first : number of the first row.
+        rows : a C-contiguous array of the dataset's type, not to be changed until the write has ended.
 
         """
         count = (len(rows), *self._shape)
@@ -68,9 +68,9 @@ class Rows:
             raise ValueError(f"rows of shape {rows.shape} for a dataset whose rows have shape {self._shape}")
         if self._write_pages is not None and rows.size:
             offset = self._offset + first * (rows.nbytes // len(rows))
-            end = self._write_pages(rows.reshape(-1).view(np.uint8), offset)
-            if end is not None:
-                return end
+            future = self._write_pages(rows.reshape(-1).view(np.uint8), offset)
+            if future is not None:
+                return future
         if len(rows) not in self._memory:
             self._memory[len(rows)] = h5py.h5s.create_simple(count)
         self._space.select_hyperslab((first, *(0 for _ in self._shape)), count)
@@ -78,7 +78,7 @@ class Rows:
         return None
 
     def write_part(self, first: int, offset: int, part: NDArray[np.generic]) -> None:
-        """Write a part of rows: all of their second axis from `offset` on that the part has."""
+        """Write a part of some rows: the part's length along the second axis, from `offset` on."""
         if part.ndim != len(self._shape) + 1 or part.shape[2:] != self._shape[1:]:
             raise ValueError(f"a part of shape {part.shape} for a dataset whose rows have shape {self._shape}")
         if part.size:
@@ -87,7 +87,7 @@ class Rows:
 
 
 def open_for_reading(path: Path) -> h5py.File:
-    """Open a store, each rank by itself.
+    """Open a store for this rank alone.
 
     Raises
     ------
@@ -103,15 +103,15 @@ def open_for_reading(path: Path) -> h5py.File:
 def _access() -> h5py.h5p.PropFAID:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    access.set_file_locking(False, True)  # stores have a lock of their own, on every file system that has any
+    access.set_file_locking(False, True)  # stores have their own lock
     return access
 
 
 def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int) -> list[tuple[int, int]]:
-    """Lay down a file's whole structure; return offset and length of each dataset.
+    """Create a file's whole structure; return offset and length of each dataset.
 
-    Datasets are given their places at creation and never filled, so that later there is nothing but writes of data. The
-    old file format is chosen on purpose: with newer ones a killed run leaves a mark for which HDF5 refuses to open it.
+    Datasets get their places at creation and are never filled, so that later only data are written. The old file format
+    is chosen on purpose: with newer ones a killed run leaves a mark, and HDF5 refuses to open the file.
     """
     with new_file(path, alignment) as file:
         file.attrs.update(attributes)
@@ -124,7 +124,7 @@ def new_file(path: Path, alignment: int) -> h5py.File:
         path,
         "w",
         libver=("earliest", "v108"),
-        userblock_size=max(SEAL_BYTES, alignment),  # HDF5 aligns relative to the block's end
+        userblock_size=max(SEAL_BYTES, alignment),  # HDF5 aligns relative to the end of this block
         locking=False,
         alignment_threshold=ALIGNED_FROM,
         alignment_interval=alignment,
@@ -132,7 +132,7 @@ def new_file(path: Path, alignment: int) -> h5py.File:
 
 
 def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
-    """Give a dataset its place and describe it; return its offset in the file and its length, bytes."""
+    """Create a dataset with its attributes; return its offset in the file and its length in bytes."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -143,12 +143,12 @@ def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
     space = h5py.h5s.create_simple((rows, *field.shape))
     type_ = h5py.h5t.py_create(np.dtype(field.dtype), logical=True)
     identifier = h5py.h5d.create(file.id, field.name.encode(), type_, space, dcpl=properties, lcpl=links)
-    describe(h5py.Dataset(identifier), field)
+    set_attributes(h5py.Dataset(identifier), field)
     return identifier.get_offset(), field.row_bytes * rows
 
 
-def describe(dataset: h5py.Dataset, field: Field) -> None:
-    """Give a dataset its attributes, as the CF conventions name them."""
+def set_attributes(dataset: h5py.Dataset, field: Field) -> None:
+    """Set a dataset's attributes, named as in the CF conventions."""
     dataset.attrs.update({"units": field.units, "long_name": field.long_name})
     if field.valid:
         dataset.attrs["valid_range"] = np.array(field.valid, dtype=field.dtype)
@@ -158,6 +158,6 @@ def describe(dataset: h5py.Dataset, field: Field) -> None:
 
 
 def library_version() -> tuple[int, int, int]:
-    """Version of the HDF5 library that h5py has loaded."""
+    """Return the version of the HDF5 library that h5py has loaded."""
     major, minor, release = h5py.version.hdf5_version_tuple[:3]
     return major, minor, release

@@ -1,11 +1,11 @@
-"""Telling what a store holds and where it comes from."""
+"""Describe what a store holds and where it comes from."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from scimill.parallel.report import human
+from scimill.parallel.report import describe_count, human
 from scimill.store.layout import DONE
 from scimill.store.reader import Reader
 
@@ -15,7 +15,7 @@ def inspect(path: Path) -> str:
 
     Raises
     ------
-    InputError : no store.
+    InputError : not a store.
     StorageError : its structure is damaged.
     """
     with Reader.open(path) as reader:
@@ -39,7 +39,8 @@ def _datasets(reader: Reader) -> Iterator[str]:
 def _ledger(reader: Reader) -> Iterator[str]:
     done = reader.column("state") == DONE
     layout = reader.layout
-    yield f"blocks: {np.count_nonzero(done):,} of {layout.blocks:,} done, {layout.block_rows:,} rows each"
+    size = describe_count(layout.block_rows, "row")
+    yield f"blocks: {np.count_nonzero(done):,} of {layout.blocks:,} done, {size} each"
     yield f"time: {reader.column('seconds')[done].sum(dtype=float):.6g} s of all ranks together"
     for column in layout.campaign_columns:
         totals = reader.column(column.name)[done].sum(axis=0, dtype=np.int64)

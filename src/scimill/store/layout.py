@@ -1,7 +1,7 @@
-"""What a store holds: fields by row, tables of bounded length per block, and the ledger's columns.
+"""Structure of a store: fields by row, tables of bounded length per block, and ledger columns.
 
-A `Layout` is the whole description of a store's structure. It is stored in the file, and two files of one layout have
-the same datasets at the same places.
+A `Layout` describes the whole structure. It is stored in the file; two files with the same layout have the same
+datasets at the same places.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 PENDING, DONE = 0, 255
-"""States of a block. No single flipped bit turns one into the other or into a third."""
+"""States of a block. Flipping a single bit never turns one into the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Field:
     ----------
     name : its path in the file.
     dtype : numpy's name of the stored type.
-    units : its unit, "1" where it has none.
+    units : its unit, "1" if it has none.
     long_name : its meaning.
     shape : shape of one row.
-    valid : least and greatest physical value, both allowed; `verify` checks them.
+    valid : smallest and largest physical value, both allowed; `verify` checks them.
     flags : names of the bits (``flag_masks`` and ``flag_meanings`` of the CF conventions).
 
     """
@@ -48,10 +48,10 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of which a block has any number up to a capacity; block b's begin at row b · capacity.
+    """A table with up to `capacity` rows per block; those of block b begin at row b · capacity.
 
-    The ledger column ``<name>_rows`` says how many a block holds. The rest stays zero and, where the file system knows
-    sparse files, takes no space.
+    The ledger column ``<name>_rows`` holds a block's number of rows. The rest stays zero and takes no space on file
+    systems with sparse files.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Structure of a store of `rows` rows in blocks of `block_rows` (the last one may be shorter)."""
+    """Structure of a store with `rows` rows in blocks of `block_rows` (the last may be shorter)."""
 
     rows: int
     block_rows: int
@@ -80,11 +80,11 @@ class Layout:
         return -(-self.rows // self.block_rows)
 
     def span(self, block: int) -> slice:
-        """Rows of a block."""
+        """Return the rows of a block as a slice."""
         return slice(block * self.block_rows, min((block + 1) * self.block_rows, self.rows))
 
     def rows_in(self, block: int) -> int:
-        """Number of rows of a block."""
+        """Return the number of rows of a block."""
         span = self.span(block)
         return int(span.stop - span.start)
 
@@ -96,7 +96,7 @@ class Layout:
 
     @cached_property
     def columns(self) -> tuple[Field, ...]:
-        """All ledger columns in the order in which they are written; the done mark is last."""
+        """All ledger columns in writing order; the done mark is last."""
         return (
             *self.campaign_columns,
             Field("seconds", "float32", "s", "time that this block took"),
@@ -106,7 +106,7 @@ class Layout:
         )
 
     def datasets(self) -> Iterator[tuple[Field, int]]:
-        """Every dataset of the file with its number of rows; fields first, the ledger last."""
+        """Yield every dataset with its number of rows; fields first, the ledger last."""
         for field in self.fields:
             yield field, self.rows
         for table in self.tables:
@@ -122,12 +122,12 @@ class Layout:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of all tables, if they were full."""
+        """Bytes of all tables if they were full."""
         per_block = sum(field.row_bytes * table.capacity for table in self.tables for field in table.fields)
         return per_block * self.blocks
 
     def to_json(self) -> str:
-        """Write the description that is kept in the file."""
+        """Write the description that is stored in the file."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod

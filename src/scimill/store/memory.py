@@ -1,4 +1,4 @@
-"""Memory for the blocks of a store that is used again and again."""
+"""Reusable memory for the blocks of a store."""
 
 import itertools
 from collections.abc import Callable
@@ -13,10 +13,10 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def block_memory(layout: Layout) -> Callable[[int], Arrays]:
-    """Return what gives arrays for a block of so many rows, by field; they hold until the next call but one.
+    """Return a function that gives arrays by field for a number of rows, valid until the second next call.
 
-    Fresh memory costs as much as filling it. Two blocks take turns, as the writer may still be writing the one before;
-    each field begins at a page, so that it can be written past the page cache.
+    Allocating memory costs as much as filling it. Two sets alternate, because the writer may still be writing the last
+    block. Each field begins at a page, so that it can be written past the page cache.
     """
     blocks = itertools.cycle([_arrays(layout), _arrays(layout)])
     return lambda count: {name: rows[:count] for name, rows in next(blocks).items()}

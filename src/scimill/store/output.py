@@ -1,4 +1,4 @@
-"""The place where a store goes: its names, what may be there already, and copies of it."""
+"""Where a store is written: its names, checks for existing files, and copies."""
 
 import contextlib
 import dataclasses
@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scimill.errors import StorageError
-from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
+from scimill.files import OVERWRITE, Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.store.layout import Layout
 from scimill.store.seal import SEAL_BYTES
 
-RESUME = "run again with --resume"
-STRUCTURE_BYTES = 1 << 20  # generous estimate of what is no data, for the check of free space
+RESUME = "run the same command again with --resume"
+STRUCTURE_BYTES = 1 << 20  # generous estimate of HDF5's structure, for the check of free space
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where a file goes, and what to do with what is there."""
+    """Path of an output, and what to do with an existing one."""
 
     path: Path
     resume: bool = False
@@ -24,9 +24,9 @@ class Output:
     hints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """MPI-IO hints, used by every rank"""
     alignment: int = 4096
-    """bytes of which the offset of every large dataset is a multiple"""
+    """offsets of large datasets are multiples of this, bytes"""
     direct: bool = False
-    """write fields past the page cache, while the next block is made, where the file system takes that"""
+    """write fields past the page cache while the next block is made, if the file system supports it"""
 
     @property
     def part(self) -> Path:
@@ -35,7 +35,7 @@ class Output:
 
     @property
     def new(self) -> Path:
-        """The file's name until it is laid down."""
+        """The file's name until its structure is complete."""
         return self.path.with_name(self.path.name + ".part.new")
 
     @property
@@ -46,13 +46,13 @@ class Output:
 
 @contextlib.contextmanager
 def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
-    """Write a copy of a store: yield the name to write, which becomes the output's when all has gone well.
+    """Write a copy of a store: yield a temporary name to write to, renamed if all goes well.
 
     Parameters
     ----------
-    source : what is copied.
-    output : where to; an unfinished run of that name is only replaced where `overwrite` is given.
-    needed : bytes that the copy takes at most.
+    source : the store to copy.
+    output : where to copy it; `overwrite` also replaces an unfinished output.
+    needed : maximum size of the copy, bytes.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
     with storage_errors(output.part, "writing the copy"):
         check_directory(output.path)
         if source.resolve() in (output.path.resolve(), output.part.resolve()):
-            raise StorageError("the output is the source", where=str(output.path), remedy="name another output")
+            raise StorageError("the output is the source", where=str(output.path), remedy="choose another output")
         claim = Claim(output.lock)
         claim.acquire()
         try:
@@ -76,7 +76,7 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
 
 
 def check_space(path: Path, layout: Layout) -> None:
-    """Refuse a store that is larger than the space which is free for it; tables are taken to be sparse."""
+    """Refuse a store that needs more than the free space; tables are assumed to be sparse."""
     needed = layout.data_bytes - layout.table_bytes
     if path.exists():
         check_free(path, needed - path.stat().st_blocks * 512)
@@ -87,7 +87,7 @@ def check_space(path: Path, layout: Layout) -> None:
 def check_absent(output: Output) -> None:
     """Refuse an output that exists, finished or not."""
     if output.path.exists():
-        raise StorageError("the output exists", where=str(output.path), remedy="name another, or give --overwrite")
+        raise StorageError("the output already exists", where=str(output.path), remedy=OVERWRITE)
     if output.part.exists():
-        remedy = "give --resume to go on with it, or --overwrite to begin anew"
-        raise StorageError("an unfinished run has left its output", where=str(output.part), remedy=remedy)
+        remedy = "use --resume to continue it, or --overwrite to start over"
+        raise StorageError("an unfinished output exists", where=str(output.part), remedy=remedy)

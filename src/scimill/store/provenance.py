@@ -1,4 +1,4 @@
-"""Where a store comes from: everything needed to make the same bytes again, as attributes of the root group."""
+"""Provenance of a store: all that is needed to reproduce its bytes, as root attributes."""
 
 import dataclasses
 import datetime
@@ -20,29 +20,29 @@ JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What made a store; `describe` adds what it ran on."""
+    """How a store was made; `root_attributes` adds the environment of the run."""
 
     campaign: str
     algorithm: int
-    """raised by the campaign whenever the same configuration would give other bytes"""
+    """raised by the campaign whenever the same configuration would give different bytes"""
     config: str
     """the complete configuration as YAML"""
     seed: int
     maker: str = ""
-    """name of what made it, among the campaign's makers"""
+    """which of the campaign's makers made it"""
     package: str = ""
-    """name and version of the package that the campaign comes with, if that is not scimill"""
+    """name and version of the campaign's package, if that is not scimill"""
     package_git_state: str = ""
 
 
-def describe(provenance: Provenance, world: World) -> dict[str, str | int]:
-    """All root attributes of provenance."""
+def root_attributes(provenance: Provenance, world: World) -> dict[str, str | int]:
+    """Return all root attributes that record provenance."""
     made_by = {name: value for name, value in dataclasses.asdict(provenance).items() if value != ""}
     return {**made_by, **environment(world)}
 
 
 def environment(world: World) -> dict[str, str | int]:
-    """What a run runs on: versions, host, job, ranks, command line, date."""
+    """Return the environment of a run: versions, host, job, ranks, command line, date."""
     return {
         "scimill_version": __version__,
         "git_state": git_state(Path(__file__)),
@@ -59,7 +59,7 @@ def environment(world: World) -> dict[str, str | int]:
 
 
 def git_state(source: Path) -> str:
-    """Commit of the tree of a source file, with "-dirty" where it was changed; empty for an installed package."""
+    """Return the commit of a source file's tree, with "-dirty" if changed; empty if installed."""
     folder = source.resolve().parent
 
     def git(*words: str) -> str:
@@ -67,7 +67,7 @@ def git_state(source: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", source.name)  # else some other repository lies around us
+        git("ls-files", "--error-unmatch", source.name)  # otherwise an unrelated repository surrounds this one
         return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return ""

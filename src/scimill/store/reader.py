@@ -1,4 +1,4 @@
-"""Reading a store, block by block."""
+"""Read a store block by block."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Rows = NDArray[Any]
 
 
 class Reader:
-    """A store open for reading, by one rank for itself; usable as a context manager."""
+    """A store that one rank has opened for reading; usable as a context manager."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
@@ -37,11 +37,11 @@ class Reader:
         Parameters
         ----------
         path : the file.
-        check : whether to check its structure first, which reads all of a repacked copy; not twice on many ranks.
+        check : whether to check its structure first, which reads all of a repacked copy.
 
         Raises
         ------
-        InputError : not there, or no store.
+        InputError : missing, or not a store.
         StorageError : its structure is damaged.
         """
         seal = read_seal(path)
@@ -50,14 +50,14 @@ class Reader:
         return cls(path, hdf5.open_for_reading(path))
 
     def require_complete(self) -> None:
-        """Refuse a store of which blocks are still to do, where all are needed.
+        """Refuse a store with pending blocks.
 
         Raises
         ------
         InputError : it is unfinished.
         """
         if self.count_pending():
-            remedy = "finish it: run what made it with --resume"
+            remedy = "finish it: run the command that made it with --resume"
             raise InputError("the store is unfinished", where=str(self.path), remedy=remedy)
 
     def __enter__(self) -> Self:
@@ -70,21 +70,21 @@ class Reader:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The root attributes, but the layout."""
+        """The root attributes except the layout."""
         return {name: value for name, value in sorted(self.file.attrs.items()) if name != "layout"}
 
     def rows(self, block: int, name: str) -> Rows:
-        """Rows of a field in a block."""
+        """Read the rows of a field in a block."""
         return np.asarray(self.file[name][self.layout.span(block)])
 
     def table_rows(self, block: int, table: Table, name: str) -> Rows:
-        """Rows that a block holds of a table's field."""
+        """Read the rows of a table's field in a block."""
         first = block * table.capacity
         count = min(int(self.file[f"blocks/{table.counter}"][block]), table.capacity)
         return np.asarray(self.file[f"{table.name}/{name}"][first : first + count])
 
     def column(self, name: str) -> Rows:
-        """A ledger column, all blocks."""
+        """Read a ledger column for all blocks."""
         return np.asarray(self.file[f"blocks/{name}"][:])
 
     def count_pending(self) -> int:
@@ -92,13 +92,13 @@ class Reader:
         return int(np.count_nonzero(self.column("state") != DONE))
 
     def identity(self) -> str:
-        """Digest of the structure and of all blocks' checksums: it tells a store from any other."""
+        """Return a digest of the structure and of all blocks' checksums, which identifies a store."""
         digest = hashlib.sha256(self.layout.to_json().encode())
         digest.update(self.column("crc32c").tobytes())
         return digest.hexdigest()
 
     def checksums(self) -> dict[int, int]:
-        """Checksums of the blocks that are done and have a sound row in the ledger."""
+        """Return the checksums of done blocks with an intact ledger row."""
         rows = ((block, self.ledger_row(block)) for block in range(self.layout.blocks))
         return {
             block: int(row["crc32c"])
@@ -106,13 +106,13 @@ class Reader:
             if row["state"] == DONE and row["row_crc32c"] == row_checksum(self.layout, block, row)
         }
 
-    def table_places(self, table: Table) -> NDArray[np.int64]:
-        """Places of all rows that the blocks hold of a table, block by block."""
+    def table_row_numbers(self, table: Table) -> NDArray[np.int64]:
+        """Return the numbers of all used rows of a table, block by block."""
         counts = np.minimum(self.column(table.counter), table.capacity)
         starts = np.arange(self.layout.blocks) * table.capacity
-        places = [start + np.arange(count) for start, count in zip(starts, counts, strict=True)]
-        return np.concatenate([np.zeros(0, dtype=np.int64), *places])
+        numbers = [start + np.arange(count) for start, count in zip(starts, counts, strict=True)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
 
     def ledger_row(self, block: int) -> Mapping[str, Any]:
-        """A block's ledger row."""
+        """Read a block's ledger row."""
         return {column.name: self.file[f"blocks/{column.name}"][block] for column in self.layout.columns}

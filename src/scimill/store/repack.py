@@ -1,7 +1,7 @@
-"""Copying a store into compressed or otherwise chunked datasets, for archives and for readers that want chunks.
+"""Copy a store into compressed or chunked datasets, for archives and for readers that need chunks.
 
-The copy holds the same datasets, attributes and ledger, is read by the same reader, and its seal vouches for the whole
-file. One process writes it: compression through parallel HDF5 is slow and has lost data.
+The copy has the same datasets, attributes and ledger and the same reader, and its seal covers the whole file. One
+process writes it: compression through parallel HDF5 is slow and has lost data.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Packing:
     chunk_rows: int
 
     def options(self, rows: int, shape: tuple[int, ...]) -> dict[str, object]:
-        """Arguments of h5py's ``create_dataset``."""
+        """Return the arguments of h5py's ``create_dataset``."""
         options: dict[str, object] = {"chunks": (max(1, min(self.chunk_rows, rows)), *shape)}
         if self.compression != "none":
             options |= {"compression": self.compression, "shuffle": self.shuffle}
@@ -40,7 +40,7 @@ def repack(source: Path, output: Output, packing: Packing) -> tuple[int, int]:
 
     Raises
     ------
-    InputError : the source is no store, or unfinished.
+    InputError : the source is not a store, or is unfinished.
     StorageError : the source is damaged, or the output exists or cannot be written.
     """
     with Reader.open(source) as reader:
@@ -60,7 +60,7 @@ def _copy_datasets(reader: Reader, copy: h5py.File, packing: Packing) -> None:
         dataset = copy.create_dataset(
             field.name, (rows, *field.shape), field.dtype, **packing.options(rows, field.shape)
         )
-        hdf5.describe(dataset, field)
+        hdf5.set_attributes(dataset, field)
         for first in range(0, rows, packing.chunk_rows):
             dataset[first : first + packing.chunk_rows] = reader.file[field.name][first : first + packing.chunk_rows]
             done += min(packing.chunk_rows, rows - first) * field.row_bytes

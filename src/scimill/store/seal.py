@@ -1,8 +1,8 @@
-"""The seal: the first bytes of a store, which vouch for its structure without HDF5.
+"""The seal: the first bytes of a store, which allow its structure to be checked without HDF5.
 
-HDF5 lets a file begin with a block of the user's own. Ours holds, as text, where the datasets lie, how long the file
-is, and the CRC-32C of every byte that belongs to no dataset (HDF5's structure, attributes, padding). A damaged
-structure is thus found before HDF5 is asked to read it, which it might not survive.
+HDF5 lets a file begin with a user block. Ours holds as text the places of the datasets, the length of the file, and the
+CRC-32C of every byte outside the datasets (HDF5's structure, attributes, padding). So damage of the structure is found
+before HDF5 reads it and perhaps crashes.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from scimill.store.checksums import crc32c
 
 MAGIC = "scimill store, format"
 FORMAT = 1
-SEAL_BYTES = 8192  # HDF5 wants a power of two from 512 on
+SEAL_BYTES = 8192  # HDF5 requires a power of two, at least 512
 _CHUNK = 1 << 22
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -41,7 +41,7 @@ class Seal:
     structure_crc32c: int
 
     def to_bytes(self) -> bytes:
-        """Write the seal: a line for people, the content as JSON, the checksum of both."""
+        """Format the seal: a line for people, the content as JSON, the checksum of both."""
         text = f"{MAGIC} {FORMAT}; an HDF5 file follows; read it with h5py, h5dump or scimill\n"
         text += json.dumps(dataclasses.asdict(self)) + "\n"
         text += f"{crc32c(text.encode()):08x}\n"
@@ -55,8 +55,8 @@ def read_seal(path: Path) -> Seal:
 
     Raises
     ------
-    InputError : not there or not readable.
-    NotAStore : it is no scimill store, or of a format that this version does not know.
+    InputError : missing or unreadable.
+    NotAStore : not a scimill store, or a format that this version does not know.
     Damaged : the seal itself is damaged.
 
     """
@@ -66,21 +66,21 @@ def read_seal(path: Path) -> Seal:
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
     if not raw.startswith(MAGIC.encode()):
-        raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill has written")
+        raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill wrote")
     *body, checksum, padding = [*raw.split(b"\n", 3), b"", b""][:4]
     text = b"\n".join(body) + b"\n"
     if len(raw) < SEAL_BYTES or checksum != f"{crc32c(text):08x}".encode() or padding.strip(b"\0"):
         raise Damaged("the seal at the start of the file is damaged", where=f"{path}, bytes 0 to {SEAL_BYTES}")
     version = body[0][len(MAGIC) :].split(b";")[0].strip()
     if version != str(FORMAT).encode():
-        raise NotAStore(f"store of format {version.decode()}", where=str(path), allowed=f"format {FORMAT}")
+        raise NotAStore(f"unsupported store format {version.decode()}", where=str(path), allowed=f"format {FORMAT}")
     values = json.loads(body[1])
     extents = tuple((int(offset), int(length)) for offset, length in values["extents"])
     return Seal(values["size"], extents, values["structure_crc32c"])
 
 
 def make_seal(path: Path, extents: list[tuple[int, int]]) -> Seal:
-    """Read a finished structure and make its seal."""
+    """Compute the seal of a finished structure."""
     size = path.stat().st_size
     ordered = tuple(sorted(extents))
     with path.open("rb") as file:
@@ -88,7 +88,7 @@ def make_seal(path: Path, extents: list[tuple[int, int]]) -> Seal:
 
 
 def write_seal(path: Path, seal: Seal) -> None:
-    """Write the seal into its place, durably."""
+    """Write the seal at the start of the file and sync it."""
     with path.open("r+b") as file:
         file.write(seal.to_bytes())
         file.flush()
@@ -100,22 +100,22 @@ def check_structure(path: Path, seal: Seal) -> None:
 
     Raises
     ------
-    Damaged : cut short or grown, or a byte outside the datasets differs.
+    Damaged : the length differs, or a byte outside the datasets does.
 
     """
     size = path.stat().st_size
     if size != seal.size:
-        what = "cut short" if size < seal.size else "longer than it was made"
-        raise Damaged(f"the file is {what}: {size} of {seal.size} bytes", where=str(path))
+        what = "truncated" if size < seal.size else "too long"
+        raise Damaged(f"the file is {what}: {size:,} bytes instead of {seal.size:,}", where=str(path))
     with path.open("rb") as file:
         is_sound = structure_checksum(file, size, seal.extents) == seal.structure_crc32c
         allowed = (0, 1) if path.suffix == ".part" else (0,)
         if not is_sound or _open_mark(file) not in allowed:
-            raise Damaged("the file's structure differs from what was laid down", where=f"{path}, HDF5 metadata")
+            raise Damaged("the file's structure is damaged", where=f"{path}, HDF5 metadata")
 
 
 def structure_checksum(file: BinaryIO, size: int, extents: tuple[tuple[int, int], ...]) -> int:
-    """CRC-32C of the bytes from the seal's end to `size` but datasets and HDF5's mark of being open."""
+    """Compute the CRC-32C from the seal's end to `size`, without datasets and HDF5's open mark."""
     value = 0
     mark = (_superblock(file) + _OPEN_MARK, _OPEN_MARK_BYTES)
     for start, stop in _gaps(size, tuple(sorted((*extents, mark)))):
@@ -128,7 +128,7 @@ def structure_checksum(file: BinaryIO, size: int, extents: tuple[tuple[int, int]
 
 
 def _superblock(file: BinaryIO) -> int:
-    """Where HDF5's own part of the file begins: at a power of two, as HDF5 itself looks for it."""
+    """Find where HDF5's part of the file begins: at a power of two, like HDF5's own search."""
     offset = SEAL_BYTES
     while offset <= 1 << 40:
         file.seek(offset)
@@ -139,7 +139,7 @@ def _superblock(file: BinaryIO) -> int:
 
 
 def _open_mark(file: BinaryIO) -> int:
-    """HDF5's mark of a file that is open for writing, which a killed process leaves behind."""
+    """Read HDF5's mark of a file that is open for writing, which a killed process leaves behind."""
     file.seek(_superblock(file) + _OPEN_MARK)
     return int.from_bytes(file.read(_OPEN_MARK_BYTES), "little")
 

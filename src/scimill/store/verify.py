@@ -1,7 +1,7 @@
-"""Verifying a store: the executable form of docs/format.md.
+"""Verify a store: the executable form of docs/format.md.
 
-The seal vouches for the structure, the ledger's rows for themselves, and each row for its block's bytes, so every byte
-of the file is covered. Blocks are shared among the ranks.
+The seal covers the structure, each ledger row covers itself and its block's bytes: so every byte of the file is
+covered. Blocks are shared among the ranks.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scimill.parallel.partition import share
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.world import World
 from scimill.store.checksums import bytes_checksum, row_checksum
 from scimill.store.layout import DONE, PENDING, Field
@@ -20,9 +20,9 @@ from scimill.store.reader import Reader, Rows
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What verifying has found. `problems` holds one line each, in the order of the blocks.
+    """Result of verifying a store. `problems` holds one line each, in the order of the blocks.
 
-    Blocks in `damaged` hold other bytes than were written; other problems are about what was written.
+    Blocks in `damaged` hold bytes that differ from those written; other problems concern the values written.
     """
 
     blocks: int
@@ -33,7 +33,7 @@ class Report:
 
 
 def verify(path: Path, world: World) -> Report:
-    """Check a whole store; collective. A ``.part`` may have blocks that are still to do.
+    """Check a whole store; collective. A ``.part`` may have pending blocks.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def verify(path: Path, world: World) -> Report:
 
     Raises
     ------
-    InputError : it is no store.
-    StorageError : its seal or structure is damaged, so that its blocks cannot be told.
+    InputError : not a store.
+    StorageError : its seal or structure is damaged, so its blocks cannot be found.
 
     """
     with open_everywhere(path, world) as reader:
@@ -59,7 +59,7 @@ def verify(path: Path, world: World) -> Report:
             elif states[block] == DONE:
                 mine += [(int(block), problem) for problem in _unphysical(reader, int(block))]
             if progress.due():
-                progress.update(int(block))  # the others are about as far: blocks are dealt out in turn
+                progress.update(int(block))  # other ranks are about as far: blocks are distributed in turn
         progress.close()
         found = sorted(pair for part in world.gather_all(mine) for pair in part)
         problems = tuple(f"block {block}: {problem}" for block, problem in found)
@@ -68,7 +68,7 @@ def verify(path: Path, world: World) -> Report:
 
 
 def open_everywhere(path: Path, world: World) -> Reader:
-    """Let rank 0 alone check the structure, so that a damaged file gives one message."""
+    """Open a store on all ranks; only rank 0 checks the structure, so that damage gives one message."""
     if world.size > 1:
         world.on_root(_check_structure, path)
     return Reader.open(path, check=world.size == 1)
@@ -79,23 +79,23 @@ def _check_structure(path: Path) -> None:
 
 
 def _damage(reader: Reader, block: int, state: int) -> str:
-    """Say how a block is damaged; a ``.part`` may have blocks that are still to do."""
+    """Describe a block's damage; a ``.part`` may have pending blocks."""
     return "" if state == PENDING and reader.path.suffix == ".part" else block_damage(reader, block)
 
 
 def block_damage(reader: Reader, block: int) -> str:
-    """How the bytes of a done block differ from what was written, in words; empty where they do not."""
+    """Describe how a done block's bytes differ from what was written; empty if they do not."""
     row = reader.ledger_row(block)
     if row["state"] != DONE:
         return f"its state is {row['state']}, not {DONE} (done)"
     if row["row_crc32c"] != row_checksum(reader.layout, block, row):
-        return "its row of the ledger is damaged"
+        return "its ledger row is damaged"
     checksum = 0
     for _, rows in stored_rows(reader, block):
         checksum = bytes_checksum(rows, checksum)
     if checksum != row["crc32c"]:
         return "its data do not match their checksum"
-    return "bytes lie beyond its rows of a table" if _has_stray_bytes(reader, block) else ""
+    return "there are stray bytes after its table rows" if _has_stray_bytes(reader, block) else ""
 
 
 def stored_rows(reader: Reader, block: int) -> Iterator[tuple[Field, Rows]]:
@@ -119,7 +119,7 @@ def _has_stray_bytes(reader: Reader, block: int) -> bool:
 
 
 def _unphysical(reader: Reader, block: int) -> Iterator[str]:
-    """Fields with values outside what their declaration calls valid."""
+    """Describe fields with values outside their valid range."""
     for field in reader.layout.fields:
         if field.valid is None:
             continue
@@ -128,4 +128,5 @@ def _unphysical(reader: Reader, block: int) -> Iterator[str]:
         outside = np.count_nonzero(~((rows >= low) & (rows <= high)))
         if outside:
             unit = "" if field.units == "1" else f" {field.units}"
-            yield f"{outside} values of {field.name} are outside {low:g} … {high:g}{unit}"
+            verb = "is" if outside == 1 else "are"
+            yield f"{describe_count(outside, 'value')} of {field.name} {verb} outside {low:g} … {high:g}{unit}"

@@ -182,7 +182,7 @@ class Trainer:
                 self.save()
             if stopping:
                 return self._stop.reason or ELSEWHERE
-            self._stop.block_took(waited + time.monotonic() - started)
+            self._stop.record_block_time(waited + time.monotonic() - started)
             if self._show.due():
                 self._show.update(int(self._feed.training_samples * (position.epoch + part)))
         return ""
@@ -256,7 +256,7 @@ class Trainer:
         self._records.save_model(self.best, dataclasses.asdict(position))
         if self._show.due() or self.is_finished:
             self._show.update(self._feed.training_samples * position.epoch)
-        self._stop.block_took(time.monotonic() - started)
+        self._stop.record_block_time(time.monotonic() - started)
 
     def _validate(self) -> float:
         """Mean loss over the validation blocks of all ranks; minus infinity without any, so that the last is best."""

@@ -120,7 +120,7 @@ def _run(run: "TeamRun", world: World, mine: range, stop: Stop) -> None:
             break
         started = time.monotonic()
         run.make(block // per_member, block % per_member, started)
-        stop.block_took(time.monotonic() - started)
+        stop.record_block_time(time.monotonic() - started)
         if progress.due():
             progress.update(writer.rows_done())
     if world.is_root:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill.artifacts import COMPLETE, PART, Damage, Filled, Findings, Recipe, describe_numbers
+from scimill.artifacts import COMPLETE, PART, BlockArtifact, Damage, Findings, Recipe, describe_numbers
 from scimill.bench.dataset.ledger import FOLDER, MANIFEST, DatasetManifest, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.verify import plan_of, verify
 from scimill.config import parse_yaml
@@ -16,7 +16,7 @@ from scimill.parallel.world import World
 CAMPAIGN = "bench"
 
 
-class DatasetArtifact(Filled):
+class DatasetArtifact(BlockArtifact):
     """A directory of files in foreign formats, with a manifest and a ledger; finished or not."""
 
     kind = "dataset"
