@@ -315,9 +315,7 @@ def mpi_io(context: CheckContext) -> Finding:
     if used == "ompio" and ompio_loses_data(library):
         remedy = "export OMPI_MCA_io=^ompio, or update Open MPI"
         return Finding(f"{text}, which loses data in {library}", remedy, StorageError.exit_code)
-    return Finding(
-        text, "unset the setting that prefers ompio: ROMIO writes faster" if used == "ompio" and others else ""
-    )
+    return Finding(text, "stop preferring ompio: ROMIO writes faster" if used == "ompio" and others else "")
 
 
 def mpi_io_components(path: Path) -> tuple[str, set[str]]:

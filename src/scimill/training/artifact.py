@@ -1,4 +1,4 @@
-"""A training run, or an ensemble of them, as an artifact."""
+"""A training run or an ensemble as an artifact."""
 
 import csv
 import hashlib
@@ -19,13 +19,13 @@ from scimill.training.files import CONFIG, LAST, METRICS, MODEL, PREVIOUS, RESUL
 
 
 class RunArtifact(Artifact):
-    """The directory of a training run, or of an ensemble. PyTorch is imported when tensors are read."""
+    """Directory of a training run or an ensemble. PyTorch is imported only to read tensors."""
 
     kind = "training run"
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
-        """Whether a directory holds the records of a run, or those of members."""
+        """Return whether a directory holds the records of a run, or of the members of an ensemble."""
         try:
             return any((run / CONFIG).is_file() and (run / RUN).is_file() for run in (path, *members_of(path)))
         except OSError:
@@ -33,26 +33,26 @@ class RunArtifact(Artifact):
 
     @property
     def runs(self) -> list[Path]:
-        """Directories of the members of an ensemble, or the run's own."""
+        """Directories of an ensemble's members, or the run's own directory."""
         return members_of(self.path) or [self.path]
 
     def describe_completeness(self) -> str:
-        """Return `COMPLETE`, or which runs have not come to their end."""
+        """Return `COMPLETE`, or which runs are not finished."""
         unfinished = [run for run in self.runs if not (run / RESULT).exists()]
         return f"not finished: {', '.join(run.name for run in unfinished)}" if unfinished else COMPLETE
 
     def verify(self, world: World) -> Findings:
-        """Check that it is finished, and its records and model are whole; rank 0 alone reads them."""
+        """Check that it is finished, with intact records and model; only rank 0 reads them."""
         from scimill.training.directory import verify_run
 
         return Findings(world.on_root(verify_run, self.path))
 
     def inspect(self) -> str:
-        """Describe what was trained on what, how well, and with which configuration."""
+        """Describe the store, the environment, the result and the configuration of each run."""
         return "\n".join(line for run in self.runs for line in _describe(run))
 
     def identity(self) -> str:
-        """Digest of the records and models."""
+        """Return a digest of the records and models."""
         digest = hashlib.sha256()
         for run in self.runs:
             for name in (CONFIG, RUN, RESULT, MODEL):
@@ -64,35 +64,35 @@ class RunArtifact(Artifact):
     # ---- repair ----
 
     def repair(self, world: World) -> str:
-        """Say what to do about damaged tensors; training itself goes on from the newest checkpoint that is whole."""
-        return world.on_root(lambda: "\n".join(self._judge(run) for run in self.runs))
+        """Say what to do about damaged tensors; training resumes from the newest intact checkpoint."""
+        return world.on_root(lambda: "\n".join(self._diagnose(run) for run in self.runs))
 
-    def _judge(self, run: Path) -> str:
+    def _diagnose(self, run: Path) -> str:
         damaged = [name for name in (MODEL, LAST, PREVIOUS) if _is_damaged(run / name)]
         command = _command_line(run)
         resume = command if "--resume" in command else f"{command} --resume"
         is_finished = (run / RESULT).exists()
         if is_finished and (MODEL in damaged or not (run / MODEL).exists()):
-            raise InputError(f"the model is damaged or missing, and is in no other file; damaged: {', '.join(damaged)}",
-                             where=str(run), remedy=f"train again into another directory: {command}")  # fmt: skip
+            raise InputError(f"the model is damaged or missing, without a copy; damaged: {', '.join(damaged)}",
+                             where=str(run), remedy=f"train again in another directory: {command}")  # fmt: skip
         if is_finished and damaged:
-            return f"{run}: the model is whole; damaged: {', '.join(damaged)}, which a finished run does not need"
+            return f"{run}: the model is intact; damaged: {', '.join(damaged)}, which a finished run does not need"
         if is_finished:
             return f"{run}: sound; there is nothing to repair"
         if {LAST, PREVIOUS} <= {
             *damaged,
             *(name for name in (LAST, PREVIOUS) if not (run / name).exists()),
         } and damaged:
-            raise InputError(f"no checkpoint is whole; damaged: {', '.join(damaged)}", where=str(run),
-                             remedy=f"train again into another directory: {command}")  # fmt: skip
-        from_previous = f" from {PREVIOUS}, since {LAST} is damaged" if LAST in damaged else ""
-        return f"{run}: not finished; go on{from_previous} with: {resume}"
+            raise InputError(f"no checkpoint is intact; damaged: {', '.join(damaged)}", where=str(run),
+                             remedy=f"train again in another directory: {command}")  # fmt: skip
+        from_previous = f" from {PREVIOUS}, because {LAST} is damaged" if LAST in damaged else ""
+        return f"{run}: not finished; resume{from_previous}: {resume}"
 
     # ---- in Python ----
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The record of the run: store, split, network, environment; of an ensemble, of its first member."""
+        """Record of the run, or of an ensemble's first member: store, split, network, environment."""
         return _read_record(self.runs[0])
 
     def _config(self) -> Layer:
@@ -100,7 +100,7 @@ class RunArtifact(Artifact):
 
     @property
     def metrics(self) -> dict[str, NDArray[Any]]:
-        """Columns of metrics.csv by name; of an ensemble, of its first member."""
+        """Columns of metrics.csv by name, for the run or an ensemble's first member."""
         path = self.runs[0] / METRICS
         with storage_errors(path, "reading the metrics"), path.open(newline="", encoding="utf-8") as file:
             names, *rows = list(csv.reader(file)) or [[]]
@@ -108,7 +108,7 @@ class RunArtifact(Artifact):
 
 
 def _column(texts: list[str]) -> NDArray[Any]:
-    """Numbers, with NaN where nothing stands; texts, where one is no number."""
+    """Convert to numbers, with NaN for empty cells; keep texts if one is not a number."""
     try:
         return np.array([float(text) if text else np.nan for text in texts])
     except ValueError:
@@ -116,7 +116,7 @@ def _column(texts: list[str]) -> NDArray[Any]:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file of tensors is there, and not whole."""
+    """Return whether a file of tensors exists and is damaged."""
     from scimill.training.checkpoint import read_tensors
 
     if not path.exists():

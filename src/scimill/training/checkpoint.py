@@ -1,7 +1,7 @@
-"""Files of a run that hold tensors: checkpoints, of which the previous one is kept, and the model.
+"""Files with tensors in a run directory: the last checkpoint, the previous one, and the model.
 
-A file is written under another name, synced and renamed, so what has its name is whole. It is a zip archive of
-PyTorch's, whose members carry checksums; they are all compared before anything is believed.
+A file is written under a temporary name, synced and renamed, so a file with its final name is complete. It is PyTorch's
+zip archive, whose members have checksums; all are verified before anything is used.
 """
 
 import io
@@ -17,7 +17,7 @@ from scimill.errors import InputError
 from scimill.files import rename, replacing, sync
 from scimill.training.files import LAST, MODEL, PREVIOUS
 
-VERSION = 1  # of both kinds of file
+VERSION = 1  # of checkpoint and model files
 State = dict[str, Any]
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
@@ -29,22 +29,22 @@ def save_checkpoint(folder: Path, state: State) -> None:
 
     Raises
     ------
-    StorageError : it cannot be written; those that are there stay.
+    StorageError : it cannot be written; existing checkpoints stay.
     """
     last = folder / LAST
     with replacing(last, "checkpoint") as part:
         write_tensors(part, "checkpoint", state)
-        sync(part)  # before the last one gives up its name
+        sync(part)  # before the last one is renamed
         if last.exists():
             rename(last, folder / PREVIOUS)
 
 
 def load_checkpoint(folder: Path) -> State | None:
-    """Read the newest checkpoint that is whole, or None where there is none.
+    """Read the newest intact checkpoint; return None if there is no checkpoint.
 
     Raises
     ------
-    InputError : there are some, but none is whole.
+    InputError : there are checkpoints, but none is intact.
     """
     failure = None
     for name in (LAST, PREVIOUS):
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path) -> State | None:
 
 
 def save_model(folder: Path, content: State) -> None:
-    """Write the best model so far: its network and state, where it comes from.
+    """Write the best model so far: its network, state and provenance.
 
     Raises
     ------
@@ -70,30 +70,32 @@ def save_model(folder: Path, content: State) -> None:
 
 
 def read_model(path: Path, campaign: str) -> tuple[Path, State]:
-    """Read a model's file, or the best model of a run directory; return the file's path too.
+    """Read a model file, or the best model of a run directory; also return the file's path.
 
     Raises
     ------
-    InputError : no model, damaged, or of another campaign.
+    InputError : not a model, damaged, or of another campaign.
     """
     file = path / MODEL if path.is_dir() else path
     content = read_tensors(file, "model")
     found = content["network"]["campaign"]
     if found != campaign:
-        raise InputError(f"a model of {found}", where=str(file), allowed=f"one of scimill {campaign} train")
+        raise InputError(
+            f"the model belongs to campaign {found}", where=str(file), allowed=f"a model of scimill {campaign} train"
+        )
     return file, content
 
 
 def write_tensors(path: Path, kind: str, content: State) -> None:
     """Write a file of tensors, numbers and texts."""
-    buffer = io.BytesIO()  # PyTorch's own writer ends the process with a C++ error where the disk is full
+    buffer = io.BytesIO()  # PyTorch's own writer ends the process with a C++ error if the disk is full
     torch.save({"scimill": kind, "version": VERSION, **content}, buffer)
     with path.open("wb") as file:
         file.write(buffer.getbuffer())
 
 
 def read_tensors(path: Path, kind: str) -> State:
-    """Read a file of tensors; nothing in it is executed.
+    """Read a file of tensors without executing anything in it.
 
     Parameters
     ----------
@@ -102,20 +104,22 @@ def read_tensors(path: Path, kind: str) -> State:
 
     Raises
     ------
-    InputError : not there, damaged, or something else.
+    InputError : missing, damaged, or another kind of file.
     """
     try:
         content = _load(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"there is no such {kind}", where=str(path)) from None
+        raise InputError(f"no such {kind}", where=str(path)) from None
     except OSError as error:
         raise InputError(f"cannot read the {kind}: {error.strerror}", where=str(path)) from None
     except DAMAGE as error:
-        raise InputError(f"the {kind} is damaged, or none: {error}", where=str(path)) from None
+        raise InputError(f"not a {kind}, or a damaged one: {error}", where=str(path)) from None
     if not isinstance(content, dict) or content.get("scimill") != kind:
-        raise InputError(f"a file of tensors, but no {kind} of scimill", where=str(path))
+        raise InputError(f"the file holds tensors, but is not a {kind} of scimill", where=str(path))
     if content.get("version") != VERSION:
-        raise InputError(f"a {kind} of version {content.get('version')}", where=str(path), allowed=f"version {VERSION}")
+        raise InputError(
+            f"the {kind} is version {content.get('version')}", where=str(path), allowed=f"version {VERSION}"
+        )
     return content
 
 
@@ -126,5 +130,5 @@ def _load(data: bytes) -> Any:
     if damaged is not None:
         raise ValueError(f"{damaged} does not match its checksum")
     if is_script:
-        raise ValueError("it is TorchScript")
+        raise ValueError("it is a TorchScript program")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Commands that every campaign with a network has."""
+"""Commands of every campaign with a network."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from scimill.parallel.world import world
 
 @click.command()
 @path_argument("folder", help="directory of a sweep")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them to this .png.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw them in this .png file.")
 def trials(folder: Path, picture: Path | None) -> None:
-    """Rank the finished trials of the sweep in FOLDER, the best first."""
+    """Rank the finished trials of the sweep in FOLDER, best first."""
     click.echo(world().on_root(_rank_trials, folder, picture))
 
 

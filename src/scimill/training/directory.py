@@ -1,6 +1,6 @@
-"""The directory of a run: what may be there already, and the records of what was trained on what.
+"""The directory of a run: checks of existing content, and the records of the run.
 
-config.yaml     the complete configuration          checkpoint.pt, checkpoint-previous.pt   to go on from
+config.yaml     the complete configuration          checkpoint.pt, checkpoint-previous.pt   to resume from
 run.json        store, split, environment           model.pt      best model so far
 metrics.csv     losses, learning rate, rates        result.json   written last: the run is finished
 """
@@ -19,6 +19,7 @@ import torch
 from scimill.config import explainer, to_yaml
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, check_directory, replacing, storage_errors
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.store.provenance import environment
 from scimill.store.reader import Reader
@@ -28,24 +29,24 @@ from scimill.training.files import BOARD, CONFIG, LAST, LOCK, METRICS, MODEL, PR
 from scimill.training.params import TrainingConfig
 
 OWN = (RESULT, LAST, PREVIOUS, MODEL, METRICS, CONFIG, RUN)
-"""In the order in which they are removed: what is left of them is no finished run, and no checkpoint of a new one."""
+"""In the order of removal: the remaining files never look like a finished run, or a new run's checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """Where a run goes, and what to do with what is there."""
+    """Directory of a run, and what to do with an existing run."""
 
     path: Path
     resume: bool = False
     overwrite: bool = False
     is_trial: bool = False
-    """whether it lies in the directory of a sweep, which is made where it is not there"""
+    """whether it is inside the directory of a sweep, which is made if missing"""
 
     @contextlib.contextmanager
     def claimed(self, world: World) -> Iterator[None]:
-        """Hold the directory for this run, making it where it is not there; collective.
+        """Claim the directory for this run; make it if missing. Collective.
 
-        One that was made for a run that is refused before it begins is removed again.
+        A directory made for a run that is then refused is removed again.
         """
         claim = Claim(self.path / LOCK)
         is_new = world.on_root(self._claim, claim)
@@ -54,7 +55,7 @@ class RunDirectory:
         finally:
             claim.release()
             if is_new and world.is_root:
-                with contextlib.suppress(OSError):  # it is not empty: the run has begun
+                with contextlib.suppress(OSError):  # not empty: the run has started
                     self.path.rmdir()
 
     def _claim(self, claim: Claim) -> bool:
@@ -68,28 +69,28 @@ class RunDirectory:
         return is_new
 
     def check(self) -> None:
-        """Refuse a directory that cannot be written, or holds a run and neither --resume nor --overwrite is given.
+        """Refuse an unwritable directory, or one with a run unless --resume or --overwrite is given.
 
         Raises
         ------
-        StorageError : one of these.
+        StorageError : it is refused.
         """
         if self.path.is_dir():
             check_directory(self.path / CONFIG)
         elif self.path.exists():
-            raise StorageError("the run directory is a file", where=str(self.path), remedy="name another --output")
+            raise StorageError("the run directory is a file", where=str(self.path), remedy="choose another --output")
         else:
             check_directory(self.path)
         if (self.path / CONFIG).exists() and not (self.resume or self.overwrite):
-            remedy = "give --resume to go on with it, --overwrite to begin anew, or name another --output"
-            raise StorageError("the directory holds a run already", where=str(self.path), remedy=remedy)
+            remedy = "use --resume to continue it, --overwrite to start over, or choose another --output"
+            raise StorageError("the directory already holds a run", where=str(self.path), remedy=remedy)
 
     def is_finished(self, config: TrainingConfig) -> bool:
-        """Whether the run there has come to its end.
+        """Return whether the existing run is finished.
 
         Raises
         ------
-        ConfigError : it has, with another configuration.
+        ConfigError : it is, but with another configuration.
         """
         if not (self.path / RESULT).exists():
             return False
@@ -97,12 +98,12 @@ class RunDirectory:
         return True
 
     def begin(self, config: TrainingConfig, record: dict[str, Any]) -> State | None:
-        """Write the records, or compare them with those of the run to go on with; return its checkpoint.
+        """Write the records, or compare them with those of the run to resume; return its checkpoint.
 
         Parameters
         ----------
         config : the configuration.
-        record : the store, the split and the network, which must be the same again; and the environment.
+        record : the store, split and network, which must match those of the run to resume; the environment.
 
         Raises
         ------
@@ -110,10 +111,10 @@ class RunDirectory:
         InputError : it was trained on another store, or its files are damaged.
         """
         if not (self.resume and (self.path / CONFIG).exists()):
-            if self.overwrite:  # only now: whatever could be refused has been
+            if self.overwrite:  # only now, after all checks have passed
                 self._remove()
             self._write(RUN, json.dumps(record))
-            self._write(CONFIG, to_yaml(config))  # last: where it is, a run has begun
+            self._write(CONFIG, to_yaml(config))  # last: its existence marks a started run
             return None
         self._compare_config(config)
         self._compare(record)
@@ -123,8 +124,8 @@ class RunDirectory:
         return state
 
     def _remove(self) -> None:
-        """Remove the run that is to be replaced."""
-        with storage_errors(self.path, "removing the run that is there"):
+        """Remove the run that will be replaced."""
+        with storage_errors(self.path, "removing the existing run"):
             for name in OWN:
                 (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.path / BOARD, ignore_errors=True)
@@ -135,9 +136,9 @@ class RunDirectory:
         except (OSError, UnicodeDecodeError):
             raise InputError("the run's configuration is damaged", where=str(self.path / CONFIG)) from None
         if difference:
-            remedy = "resume with the same, or --overwrite, or name another --output"
+            remedy = "resume with the same configuration, use --overwrite, or choose another --output"
             raise ConfigError(
-                f"the run was begun with another configuration: {difference}", where=str(self.path), remedy=remedy
+                f"the run was started with another configuration: {difference}", where=str(self.path), remedy=remedy
             )
 
     def _compare_checkpoint(self, state: State, config: TrainingConfig, record: dict[str, Any]) -> None:
@@ -147,8 +148,10 @@ class RunDirectory:
         if state["split"] != record["split"]:
             difference = difference or "another split of the blocks"
         if difference:
-            remedy = "bring back its own, or --overwrite"
-            raise InputError(f"the checkpoint is of another run: {difference}", where=str(self.path), remedy=remedy)
+            remedy = "restore the run's own checkpoint, or use --overwrite"
+            raise InputError(
+                f"the checkpoint belongs to another run: {difference}", where=str(self.path), remedy=remedy
+            )
 
     def _compare(self, record: dict[str, Any]) -> None:
         try:
@@ -161,14 +164,14 @@ class RunDirectory:
         words = {"store": "on another store", "network": "with another network", "split": "on other blocks"}
         for part, difference in words.items():
             if ours[part] != theirs[part]:
-                remedy = "--overwrite, or name another --output"
-                raise InputError(f"the run was begun {difference}", where=str(self.path), remedy=remedy)
+                remedy = "use --overwrite, or choose another --output"
+                raise InputError(f"the run was started {difference}", where=str(self.path), remedy=remedy)
 
     def finish(self) -> None:
         """Mark the run as finished, with the position and the loss of the best model."""
         position = read_tensors(self.path / MODEL, "model")["position"]
         loss = position["best_loss"]
-        result = position | {"best_loss": loss if math.isfinite(loss) else None}  # JSON knows no infinity
+        result = position | {"best_loss": loss if math.isfinite(loss) else None}  # JSON has no infinity
         self._write(RESULT, json.dumps(result, indent=1))
 
     def _write(self, name: str, text: str) -> None:
@@ -177,7 +180,7 @@ class RunDirectory:
 
 
 def describe_store(reader: Reader) -> dict[str, Any]:
-    """What distinguishes a store from others: what it was made with, and a digest of its blocks' checksums."""
+    """Return what identifies a store: how it was made, and a digest of its blocks' checksums."""
     return {
         "path": str(reader.path.resolve()),
         "identity": reader.identity(),
@@ -188,7 +191,7 @@ def describe_store(reader: Reader) -> dict[str, Any]:
 
 
 def describe_run(reader: Reader, split: Split, network: dict[str, Any], world: World) -> dict[str, Any]:
-    """Record of a run: its store, its split of the blocks, its network, and what it runs on."""
+    """Return the record of a run: its store, split of the blocks, network and environment."""
     versions = {"torch_version": str(torch.__version__)}
     return {
         "store": describe_store(reader),
@@ -199,24 +202,24 @@ def describe_run(reader: Reader, split: Split, network: dict[str, Any], world: W
 
 
 def verify_run(path: Path) -> str:
-    """Check that a run is finished and its records and model are whole; say so in a line.
+    """Check that a run is finished, with intact records and model; return a line that says so.
 
-    Of an ensemble, whose members' runs lie in its directory, each is checked.
+    For an ensemble, check the run of each member.
 
     Raises
     ------
-    InputError : it is no run, not finished, or damaged.
+    InputError : not a run, not finished, or damaged.
     """
     if members := members_of(path):
         return "\n".join(verify_run(member) for member in members)
     if not (path / CONFIG).exists():
-        raise InputError("no training run", where=str(path), allowed="a store, or a directory that train has made")
+        raise InputError("not a training run", where=str(path), allowed="a store, or the directory of a training run")
     if not (path / RESULT).exists():
-        raise InputError("the run is not finished", where=str(path), remedy="train with --resume")
+        raise InputError("the run is not finished", where=str(path), remedy="finish it: train with --resume")
     try:
         result, record = (json.loads((path / name).read_text("utf-8")) for name in (RESULT, RUN))
         steps, store = int(result["step"]), str(record["store"]["path"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("the run's record is damaged", where=str(path)) from None
     read_tensors(path / MODEL, "model")
-    return f"{path}: sound; trained in {steps:,} steps on {store}"
+    return f"{path}: sound; trained in {describe_count(steps, 'step')} on {store}"

@@ -1,8 +1,8 @@
 """The training loop: load, step, log, save, validate. It is the same on one rank and on many.
 
-The loss is a sum over samples. Each rank computes the gradient of its samples' part, divided by the number of samples
-of all ranks; one sum over the ranks per step makes the gradient of the whole batch. In the same sum travel the loss
-and the wish to stop, so all ranks log the same numbers and agree at a step's end.
+The loss is a sum over samples. Each rank computes the gradient of its own samples, divided by the number of samples of
+all ranks; one sum over the ranks per step gives the gradient of the whole batch. The same sum carries the loss and
+requests to stop, so all ranks log the same numbers and stop after the same step.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from scimill.training.params import TrainingConfig
 from scimill.training.ranks import Ranks
 from scimill.training.records import Records
 
-ELSEWHERE = "another rank"
-WISHES = ("save", "stop")  # what a rank may want after a step; the sum over the ranks reaches all of them
+ANOTHER_RANK = "another rank"
+REQUESTS = ("save", "stop")  # what a rank may request after a step; their sum reaches all ranks
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -36,70 +36,70 @@ class Task(Protocol):
 
     @property
     def network(self) -> Mapping[str, Any]:
-        """What the network is made from, so that it can be made again; its `campaign` says whose it is."""
+        """Parameters from which to make the network again; its `campaign` names the campaign."""
 
     @property
     def model(self) -> torch.nn.Module:
-        """The network, with its first weights."""
+        """The network with its initial weights."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Fields of the store that it learns from."""
+        """Fields of the store to train on."""
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms of the loss."""
 
     def samples(self, block: int) -> int:
-        """How many samples `prepare` makes of a block."""
+        """Return how many samples `prepare` makes from a block."""
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Make tensors of a block's rows; the first axis of each is the samples."""
+        """Make tensors from a block's rows; the first axis of each is the samples."""
 
     def losses(self, tensors: Tensors) -> torch.Tensor:
-        """Sum of each term of the loss over the samples."""
+        """Return the sum of each term of the loss over the samples."""
 
 
 @runtime_checkable
-class Sequences(Protocol):
-    """What a task has besides, whose blocks follow each other in time."""
+class SequenceTask(Protocol):
+    """Additional members of a task whose blocks follow each other in time."""
 
     @property
     def groups(self) -> Sequence[int]:
-        """Group of each block; blocks of one group are all for training, or all for validation, or for tests."""
+        """Group of each block; all blocks of a group go to training, to validation or to tests."""
 
     @property
     def span(self) -> int:
-        """Consecutive blocks whose rows `prepare` gets together; their samples count as the first block's."""
+        """Number of consecutive blocks passed to `prepare`; their samples count as the first block's."""
 
     def augment(self, tensors: Tensors, stream: np.random.Generator) -> Tensors:
-        """Vary a block's training samples, in each epoch by another stream."""
+        """Vary a block's training samples, with another stream in each epoch."""
 
 
 @runtime_checkable
-class Divided(Protocol):
-    """What a task has besides, that knows which blocks are for what; the shares of the configuration are not used."""
+class SplitTask(Protocol):
+    """Additional member of a task that splits the blocks itself, without the configured shares."""
 
     @property
     def split(self) -> Split:
-        """Which blocks are for training, for validation and for neither."""
+        """Blocks for training, for validation and for neither."""
 
 
 @runtime_checkable
-class Collective(Protocol):
-    """What a task has besides, whose loss knows the samples of all ranks, and sums over them while it is computed.
+class CollectiveTask(Protocol):
+    """Additional member of a task whose loss depends on the samples of all ranks, by sums over the ranks.
 
-    All ranks then compute the losses of equally many parts of a batch, of which some may be empty. A validation is not
-    collective: its loss is that of each part by itself.
+    All ranks then compute the losses of the same number of parts of a batch; parts may be empty. Validation is not
+    collective: each part has its own loss.
     """
 
     def join(self, ranks: Ranks) -> None:
-        """Get to know the ranks, before the first loss."""
+        """Receive the ranks before the first loss is computed."""
 
 
 @dataclasses.dataclass
 class Position:
-    """How far training has come, and the best of it."""
+    """Progress of training, and its best epoch so far."""
 
     epoch: int = 0
     epoch_step: int = 0
@@ -115,7 +115,7 @@ class Trainer:
     ----------
     task, config : what is trained, and how.
     feed : the data.
-    ranks, stop : the ranks, and whether this one was asked to stop.
+    ranks, stop : the ranks, and this rank's requests to stop.
     records : where metrics and checkpoints go.
 
     """
@@ -128,19 +128,19 @@ class Trainer:
         self._device = next(task.model.parameters()).device
         self._optimizer = make_optimizer(task.model.parameters(), config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
-        self._scaler.scale(torch.zeros(1, device=self._device))  # makes the scale: a rank may have no samples to
-        self._gradients = Gradients(task.model, extras=len(task.terms) + len(WISHES))
-        self._sums, self._wishes = torch.split(self._gradients.extras, [len(task.terms), len(WISHES)])
+        self._scaler.scale(torch.zeros(1, device=self._device))  # creates the scale even on a rank without samples
+        self._gradients = Gradients(task.model, extras=len(task.terms) + len(REQUESTS))
+        self._sums, self._requests = torch.split(self._gradients.extras, [len(task.terms), len(REQUESTS)])
         self._interval = Interval(task.terms, self._device)
         self.position = Position()
         self.best: State = {}
 
     def run(self) -> str:
-        """Train until the last epoch, or until patience ends, or until a rank is asked to stop.
+        """Train until the last epoch, until patience ends, or until a rank is asked to stop.
 
         Returns
         -------
-        Why to stop before the end; empty where training has come to it.
+        Why training stopped early; empty if it is finished.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Trainer:
 
         """
         self._show = self._progress()
-        if self.position.epoch and not self.position.epoch_step:  # the checkpoint was written, but perhaps not this
+        if self.position.epoch and not self.position.epoch_step:  # perhaps killed between checkpoint and model
             self._records.save_model(self.best, dataclasses.asdict(self.position))
         try:
             while not self.is_finished:
@@ -162,15 +162,15 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last epoch is done, or no epoch has been better for as long as patience lasts."""
+        """Whether the last epoch is done, or patience has run out without a better epoch."""
         position, patience = self.position, self._config.patience
-        tired = patience is not None and position.epoch - position.best_epoch >= patience
-        return position.epoch >= self._config.epochs or tired
+        is_out_of_patience = patience is not None and position.epoch - position.best_epoch >= patience
+        return position.epoch >= self._config.epochs or is_out_of_patience
 
     def _epoch(self) -> str:
-        """Train on the batches that are left of this epoch; return why to stop, or an empty text."""
+        """Train on the rest of this epoch's batches; return why to stop, or an empty text."""
         position, steps = self.position, self._feed.steps(self.position.epoch)
-        self._interval = Interval(self._task.terms, self._device)  # its clock begins here, not before the validation
+        self._interval = Interval(self._task.terms, self._device)  # its clock starts here, after the validation
         for batch, waited in self._feed.training(position.epoch, position.epoch_step):
             started, part = time.monotonic(), position.epoch_step / steps
             rate = learning_rate(self._config, position.step, position.epoch + part)
@@ -181,7 +181,7 @@ class Trainer:
             if stopping or saving:
                 self.save()
             if stopping:
-                return self._stop.reason or ELSEWHERE
+                return self._stop.reason or ANOTHER_RANK
             self._stop.record_block_time(waited + time.monotonic() - started)
             if self._show.due():
                 self._show.update(int(self._feed.training_samples * (position.epoch + part)))
@@ -190,31 +190,31 @@ class Trainer:
     # ---- a step -------------------------------------------------------------------------------------------------
 
     def _step(self, batch: Batch, rate: float) -> tuple[bool, bool]:
-        """Do one step; return whether to save a checkpoint, and whether to stop."""
+        """Do one step; return whether to save a checkpoint and whether to stop."""
         self._seed()
         self._gradients.zero()
         self._sums.copy_(self._backward(batch))
-        self._wishes[0] = float(self._records.checkpoint_due(self.position.step + 1))
-        self._wishes[1] = float(self._stop.requested())
+        self._requests[0] = float(self._records.checkpoint_due(self.position.step + 1))
+        self._requests[1] = float(self._stop.requested())
         self._ranks.sum_(self._gradients.buffer)
         self._update(rate)
         self.position.step += 1
         self.position.epoch_step += 1
-        saving, stopping = (self._wishes > 0).tolist()
+        saving, stopping = (self._requests > 0).tolist()
         return saving, stopping
 
     def _seed(self) -> None:
-        """Give layers that draw random numbers a stream that belongs to the step, so that none need be saved."""
+        """Seed the random numbers of layers by step and rank, so that no state needs saving."""
         words = np.random.SeedSequence((self._config.seed, self.position.step, self._ranks.rank))
         seed = int(words.generate_state(1, np.uint64)[0])
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed also formats a stack trace, for GPUs that are not
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace too
         if self._device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Add up the gradient of this rank's samples; return their sums of the terms."""
         sums = torch.zeros_like(self._sums)
-        for tensors in _parts(batch.tensors, self._config.accumulation, empty=isinstance(self._task, Collective)):
+        for tensors in _parts(batch.tensors, self._config.accumulation, empty=isinstance(self._task, CollectiveTask)):
             losses = self._losses(tensors)
             torch.autograd.backward(self._scaler.scale(losses.sum() / batch.samples))
             sums += losses.detach()
@@ -259,7 +259,7 @@ class Trainer:
         self._stop.record_block_time(time.monotonic() - started)
 
     def _validate(self) -> float:
-        """Mean loss over the validation blocks of all ranks; minus infinity without any, so that the last is best."""
+        """Return the mean validation loss of all ranks; minus infinity without validation: the last is best."""
         if not self._feed.validation_samples:
             return -float("inf")
         interval = Interval(self._task.terms, self._device)
@@ -275,20 +275,20 @@ class Trainer:
     # ---- records ----------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Write a row of what is not yet recorded."""
+        """Write a row for the steps since the last one."""
         if self._interval.samples:
             self._record("train", self._interval)
             self._interval = Interval(self._task.terms, self._device)
 
     def _record(self, split: str, interval: Interval) -> float:
-        """Write a row of metrics and return its loss, which all ranks know."""
+        """Write a row of metrics; return its loss, the same on all ranks."""
         row = interval.row()
         if not np.isfinite(row["loss"]):
             self._ranks.world.fail(
                 NumericalError(
                     f"the {split} loss is {row['loss']} at step {self.position.step}",
                     where=str(self._records.folder),
-                    remedy="give a smaller --learning-rate, a longer --warmup-steps or --clip-norm, and --overwrite",
+                    remedy="use --overwrite with a smaller --learning-rate, more --warmup-steps, or --clip-norm",
                 )
             )
         rate = self._optimizer.param_groups[0]["lr"]
@@ -297,12 +297,12 @@ class Trainer:
         return float(row["loss"])
 
     def save(self) -> None:
-        """Write a checkpoint, after the row of what is not yet recorded."""
+        """Write a checkpoint, after the row for the steps since the last one."""
         self._flush()
         self._records.save(self.state())
 
     def state(self) -> State:
-        """All that training goes on from; the random numbers and the order of the data follow from the position."""
+        """Return all that is needed to resume; random numbers and data order follow from the position."""
         return {
             "position": dataclasses.asdict(self.position),
             "model": self._task.model.state_dict(),
@@ -312,7 +312,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         self.position = Position(**state["position"])
         self._task.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -328,7 +328,7 @@ class Trainer:
 
 
 def _parts(tensors: Tensors, count: int, *, empty: bool) -> Iterator[Tensors]:
-    """Cut a batch into parts of almost the same size; `empty` is whether those without samples count."""
+    """Cut a batch into parts of almost equal size; `empty` says whether to yield empty parts."""
     for part in zip(*(torch.tensor_split(tensor, count) for tensor in tensors), strict=True):
         if empty or len(part[0]):
             yield part

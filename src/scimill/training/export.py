@@ -1,4 +1,4 @@
-"""Models for other programs: TorchScript and ONNX. What goes in and comes out is physical; the rest is inside."""
+"""Models for other programs, as TorchScript and ONNX. Inputs and outputs are physical quantities."""
 
 import contextlib
 import copy
@@ -16,17 +16,17 @@ from scimill.errors import ConfigError
 from scimill.files import replacing
 from scimill.training.inference import ABOUT, DIGEST, graph_digest
 
-OPSET = 18  # of ONNX, of December 2022
+OPSET = 18  # of ONNX; released in December 2022
 
 
 def to_torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str]) -> None:
-    """Write a model for libtorch, C++ or Python; what it comes from is its extra file about.json.
+    """Write a model for libtorch, C++ or Python, with its provenance in the extra file about.json.
 
     Parameters
     ----------
-    model, example : the model, in evaluation mode, and a batch for it; the first axis may have any length.
-    path : the file, which is replaced.
-    about : where the model comes from.
+    model, example : the model in evaluation mode, and an example batch; its first axis may have any length.
+    path : the file; an existing one is replaced.
+    about : provenance of the model.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def torchscript(model: torch.nn.Module, example: torch.Tensor, about: Mapping[st
     """Return what `to_torchscript` writes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # PyTorch would rather have torch.export, but libtorch in a Fortran or C++ model reads TorchScript.
+        # PyTorch recommends torch.export, but libtorch in a Fortran or C++ model reads TorchScript.
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(dict(about))})
@@ -51,7 +51,7 @@ def to_onnx(
     model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str], names: Sequence[str],
     free: Sequence[int] = (0,),
 ) -> None:  # fmt: skip
-    """Write a model as ONNX; what it comes from is in its metadata.
+    """Write a model as ONNX, with its provenance in the metadata.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def to_onnx(
             _without_sigmoid(model), (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=names[:1], output_names=names[1:], dynamic_shapes=shapes,
         )  # fmt: skip
-    assert program is not None  # it is, where no file is given
+    assert program is not None  # it is returned if no file is given
     proto = program.model_proto
     for key, value in {**about, DIGEST: graph_digest(proto)}.items():
         proto.metadata_props.add(key=key, value=value)
@@ -85,20 +85,20 @@ def to_onnx(
 
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
-    """Keep the exporter's talk from the user."""
+    """Silence the exporter's messages and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are of PyTorch at itself
+            warnings.simplefilter("ignore")  # PyTorch warns about its own code
             yield
     finally:
         logger.setLevel(level)
 
 
 def _without_sigmoid(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model with SiLU made of exp: ONNX Runtime computes Sigmoid in float64 no better than in float32."""
+    """Return the model with SiLU from exp: ONNX Runtime's float64 Sigmoid is only float32-accurate."""
     model = copy.deepcopy(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.SiLU):

@@ -1,4 +1,4 @@
-"""Names of the files of a run directory; here without PyTorch, which takes seconds to load."""
+"""Names of the files in a run directory; apart from PyTorch, which takes seconds to load."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ METRICS, BOARD = "metrics.csv", "tensorboard"
 
 
 def members_of(path: Path) -> list[Path]:
-    """Run directories of an ensemble's members, in the order of their numbers."""
+    """List the run directories of an ensemble's members, in the order of their numbers."""
     return sorted(path.glob("member-*"), key=lambda member: (len(member.name), member.name))

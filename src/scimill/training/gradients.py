@@ -1,17 +1,17 @@
-"""The gradients of a model in one buffer, which one sum over the ranks adds up."""
+"""The gradients of a model in one buffer, for a single sum over the ranks."""
 
 import torch
 
 
 class Gradients:
-    """Gives every parameter a gradient that is a part of one buffer, with a few numbers more at its end.
+    """Gives every parameter a gradient within one buffer, with a few extra numbers at its end.
 
     One buffer is one message: its order of summation does not depend on timing, so a resumed run repeats it exactly.
 
     Parameters
     ----------
-    model : its parameters are all of one dtype and on one device.
-    extras : how many numbers travel with the gradients.
+    model : all its parameters have the same dtype and device.
+    extras : number of values summed along with the gradients.
 
     """
 
@@ -24,5 +24,5 @@ class Gradients:
             parameter.grad = part.view_as(parameter)
 
     def zero(self) -> None:
-        """Forget the last step's."""
+        """Clear the gradients and extras."""
         self.buffer.zero_()

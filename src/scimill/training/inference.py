@@ -1,4 +1,4 @@
-"""Exported models in a running simulation: ONNX by onnxruntime, TorchScript by PyTorch, each on one thread per rank."""
+"""Exported models in a simulation: ONNX by onnxruntime, TorchScript by PyTorch, one thread per rank."""
 
 import hashlib
 import importlib.util
@@ -23,18 +23,18 @@ DIGEST = "sha256"
 
 
 class InferenceModel(Protocol):
-    """What maps a batch of inputs to a batch of outputs."""
+    """A model that maps a batch of inputs to a batch of outputs."""
 
     @property
     def about(self) -> Mapping[str, str]:
-        """Where the model comes from, by title."""
+        """Provenance of the model, by title."""
 
     def __call__(self, inputs: Single) -> Single:
-        """Compute; the first axis of both is the samples."""
+        """Compute the outputs; the first axis of both arrays is the samples."""
 
 
 class TorchModel:
-    """A model of PyTorch's, a script or a module."""
+    """A PyTorch model, either a script or a module."""
 
     def __init__(self, module: torch.nn.Module, about: Mapping[str, str]) -> None:
         self.about = about
@@ -49,7 +49,7 @@ class TorchModel:
 
 
 class OnnxModel:
-    """A model of ONNX, as a session of onnxruntime."""
+    """An ONNX model in a session of onnxruntime."""
 
     def __init__(self, session: Any, about: Mapping[str, str]) -> None:
         self.about = about
@@ -63,11 +63,11 @@ class OnnxModel:
 
 
 def open_model(path: Path) -> InferenceModel:
-    """Open a model that `to_onnx` or `to_torchscript` has written.
+    """Open a model written by `to_onnx` or `to_torchscript`.
 
     Raises
     ------
-    InputError : not there, damaged, or none of ours.
+    InputError : missing, damaged, or not written by scimill.
     ConfigError : onnxruntime is not installed.
     """
     try:
@@ -78,7 +78,7 @@ def open_model(path: Path) -> InferenceModel:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is, or was before it was damaged, a program of TorchScript."""
+    """Return whether a file is a TorchScript program, perhaps a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -94,7 +94,7 @@ def _open_torchscript(data: bytes, path: Path) -> InferenceModel:
         if damaged is not None:
             raise ValueError(f"{damaged} does not match its checksum")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch would rather have torch.export
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch recommends torch.export
             script = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
         about: dict[str, str] = json.loads(extra[ABOUT])
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, ValueError) as error:
@@ -113,18 +113,18 @@ def _open_onnx(data: bytes, path: Path) -> InferenceModel:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised
     try:
         proto = onnx.load_model_from_string(data)
         about = {entry.key: entry.value for entry in proto.metadata_props}
         if about.pop(DIGEST, "") != graph_digest(proto):
             raise ValueError("its graph does not match its checksum")
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # protobuf and onnxruntime have classes of their own for every kind of damage
+    except Exception as error:  # protobuf and onnxruntime raise their own classes for every kind of damage
         raise InputError(f"the model is damaged, or none: {error}", where=str(path)) from None
     return OnnxModel(session, about)
 
 
 def graph_digest(proto: Any) -> str:
-    """SHA-256 of a model's graph, weights and all."""
+    """Return the SHA-256 of a model's graph, including its weights."""
     return hashlib.sha256(proto.graph.SerializeToString(deterministic=True)).hexdigest()

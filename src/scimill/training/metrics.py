@@ -1,4 +1,4 @@
-"""Metrics of a run: to metrics.csv always, to TensorBoard where it is installed."""
+"""Metrics of a run: always in metrics.csv, and in TensorBoard if it is installed."""
 
 import csv
 import importlib.util
@@ -19,7 +19,7 @@ from scimill.training.files import BOARD, METRICS
 
 ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 COLUMNS = ("step", "epoch", "split", "samples", "loss", "learning_rate", "samples_per_second", "data_wait", "seconds")
-"""Columns that every run has; those of the terms of the loss follow. data_wait is a share of the time."""
+"""Columns of every run, followed by one per term of the loss. data_wait is a share of the time."""
 
 
 class MetricsLog:
@@ -29,7 +29,7 @@ class MetricsLog:
     ----------
     folder : the run directory.
     terms : names of the terms of the loss.
-    size : bytes of the file that belong to the checkpoint from which the run goes on; what follows is cut off.
+    size : bytes of the file when the checkpoint to resume from was written; the rest is truncated.
     step : that checkpoint's step.
 
     """
@@ -40,7 +40,7 @@ class MetricsLog:
         with storage_errors(self._path, "opening the metrics"):
             self._file = self._path.open("r+" if size else "w", newline="", encoding="utf-8")
             if size > os.fstat(self._file.fileno()).st_size:
-                raise InputError("metrics.csv is shorter than its checkpoint says", where=str(self._path))
+                raise InputError("metrics.csv is shorter than when the checkpoint was written", where=str(self._path))
             self._file.truncate(size)
             self._file.seek(0, os.SEEK_END)
         self._writer = csv.DictWriter(self._file, self._columns)
@@ -64,7 +64,7 @@ class MetricsLog:
             self._file.flush()
 
     def size(self) -> int:
-        """Bytes of the file, which are on the disk when this returns."""
+        """Sync the file and return its size in bytes."""
         with storage_errors(self._path, "syncing the metrics"):
             os.fsync(self._file.fileno())
             return os.fstat(self._file.fileno()).st_size
@@ -78,17 +78,17 @@ class MetricsLog:
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, or None where it is not installed."""
+    """Return TensorBoard's writer, or None if it is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    threading.excepthook = _without_disks(threading.excepthook)
+    threading.excepthook = _ignore_disk_errors(threading.excepthook)
     return SummaryWriter(str(folder / BOARD), purge_step=step or None)
 
 
-def _without_disks(hook: ThreadHook) -> ThreadHook:
-    """Keep TensorBoard's thread from printing a traceback where the disk is full, which metrics.csv finds out too."""
+def _ignore_disk_errors(hook: ThreadHook) -> ThreadHook:
+    """Suppress TensorBoard's traceback if the disk is full; metrics.csv reports that."""
 
     def handle(failure: threading.ExceptHookArgs) -> None:
         is_board = failure.thread is not None and type(failure.thread).__module__.startswith("tensorboard.")
@@ -99,7 +99,7 @@ def _without_disks(hook: ThreadHook) -> ThreadHook:
 
 
 class Interval:
-    """What has happened since the last row: sums of the terms, samples, time, and time waited for data.
+    """Totals since the last row: sums of the terms, samples, time, and time waited for data.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Interval:
         self._waited += waited
 
     def row(self) -> dict[str, Any]:
-        """Columns of a row: means over the samples, rates."""
+        """Return the columns of a row: means over the samples, rates."""
         seconds = time.monotonic() - self._started
         means = [float(value) for value in self.sums / self.samples]
         return {
@@ -142,7 +142,7 @@ def read_curves(run: Path) -> Curves:
 
     Raises
     ------
-    InputError : there are none.
+    InputError : there are no metrics.
 
     """
     path = run / METRICS

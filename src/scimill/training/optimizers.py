@@ -21,13 +21,13 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Optimizatio
 
 
 def learning_rate(config: Optimization, step: int, epoch: float) -> float:
-    """Learning rate of a step.
+    """Return the learning rate of a step.
 
     Parameters
     ----------
     config : the schedule.
     step : steps done before this one.
-    epoch : passes over the data done before it, with their fraction.
+    epoch : passes over the data before it, as a fraction.
     """
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
     return config.learning_rate * warmup * _decay(config, epoch)
@@ -45,8 +45,8 @@ def _decay(config: Optimization, epoch: float) -> float:
 class LARS(Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017), for batches of many thousands.
 
-    The decayed weights are part of the gradient whose norm is compared, as in VICReg's form of it (Bardes et al. 2022).
-    Vectors (biases, the scales of a normalisation) are neither scaled nor decayed.
+    The weight decay is part of the gradient whose norm is used, as in VICReg's version (Bardes et al. 2022). Vectors
+    (biases, the scales of a normalisation) are neither scaled nor decayed.
 
     Parameters
     ----------

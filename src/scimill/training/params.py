@@ -1,4 +1,4 @@
-"""Parameters that every training command has."""
+"""Parameters shared by all training commands."""
 
 from typing import Literal, Self
 
@@ -16,18 +16,18 @@ class Optimization:
     learning_rate: Number = parameter(1e-2, "largest learning rate, after the warm-up", gt=0, le=1e3)
     weight_decay: Number = parameter(0.0, "weight decay", ge=0, lt=1)
     momentum: Number = parameter(0.9, "momentum of LARS", ge=0, lt=1)
-    batch_size: Whole = parameter(4096, "samples per step, of all ranks together", ge=1, le=2**31)
-    accumulation: Whole = parameter(1, "parts of a batch that are computed one after the other, to save memory", ge=1)
+    batch_size: Whole = parameter(4096, "samples per step, over all ranks", ge=1, le=2**31)
+    accumulation: Whole = parameter(1, "number of parts in which a batch is computed, to save memory", ge=1)
     epochs: Whole = parameter(10, "passes over the training blocks", ge=1, le=10**6)
     warmup_steps: Whole = parameter(200, "steps over which the learning rate rises from 0", ge=0, le=10**9)
     schedule: Literal["constant", "step", "cosine"] = parameter("cosine", "the learning rate after the warm-up")
     step_epochs: Whole = parameter(1, "schedule step: epochs between two reductions", ge=1)
-    step_factor: Number = parameter(0.5, "schedule step: what each reduction multiplies by", gt=0, le=1)
-    final_learning_rate: Number = parameter(1e-3, "schedule cosine: last learning rate / largest one", ge=0, le=1)
-    clip_norm: Number | None = parameter(None, "largest norm of the gradient; longer ones are cut to it", gt=0)
-    patience: Whole | None = parameter(None, "epochs without a better validation loss after which to stop", ge=1)
+    step_factor: Number = parameter(0.5, "schedule step: factor of each reduction", gt=0, le=1)
+    final_learning_rate: Number = parameter(1e-3, "schedule cosine: final learning rate / largest one", ge=0, le=1)
+    clip_norm: Number | None = parameter(None, "largest norm of the gradient; longer ones are scaled down", gt=0)
+    patience: Whole | None = parameter(None, "stop after this many epochs without a better validation loss", ge=1)
     precision: Literal["float32", "float64", "bfloat16", "float16"] = parameter(
-        "float32", "arithmetic of the network; the half precisions are mixed with float32, float16 needs a GPU"
+        "float32", "arithmetic of the network; half precisions are mixed with float32; float16 needs a GPU"
     )
 
 
@@ -35,9 +35,9 @@ class Optimization:
 class Loading:
     """Data."""
 
-    window: Whole = parameter(16, "blocks whose samples are mixed and held in memory; at least one per rank", ge=1)
+    window: Whole = parameter(16, "blocks whose samples are mixed and held in memory; give at least one per rank", ge=1)
     validation_share: Number = parameter(0.05, "share of the blocks for validation after each epoch", ge=0, lt=1)
-    test_share: Number = parameter(0.0, "share of the blocks that training never sees", ge=0, lt=1)
+    test_share: Number = parameter(0.0, "share of the blocks held out for tests", ge=0, lt=1)
     in_memory: Switch = parameter(
         False, "keep all blocks of a rank in memory after the first epoch", affects_data=False
     )
@@ -63,10 +63,10 @@ class Hardware:
     """Hardware."""
 
     device: Literal["auto", "cpu", "cuda"] = parameter(
-        "auto", "where to compute; auto: this rank's GPU if there is one", affects_data=False
+        "auto", "device to compute on; auto: this rank's GPU if there is one", affects_data=False
     )
     threads: Whole | None = parameter(
-        None, "threads per rank; the host's cores shared by its ranks if not given", affects_data=False, ge=1, le=1024
+        None, "threads per rank; if not given, the host's cores divided by its ranks", affects_data=False, ge=1, le=1024
     )
 
 

@@ -16,7 +16,7 @@ from scimill.training.metrics import Curves, read_curves
 from scimill.training.trials import Trial
 
 COLORS = {"train": "#31688e", "validation": "#d1495b"}
-MOST_CURVES = 12  # trials whose curve is drawn
+MOST_CURVES = 12  # trials with a curve
 
 
 def plot_run(run: Path, folder: Path) -> Path:
@@ -24,7 +24,7 @@ def plot_run(run: Path, folder: Path) -> Path:
 
     Raises
     ------
-    InputError : no metrics there.
+    InputError : there are no metrics.
     StorageError : it cannot be written.
 
     """
@@ -45,14 +45,14 @@ def draw_run(curves: Curves, name: str) -> Figure:
             marker = "o" if split == "validation" else ""
             total.plot(columns["step"], columns["loss"], color=color, marker=marker, markersize=3, label=split)
             _draw_terms(terms, columns, split, named=split == "validation" or len(curves) == 1)
-    total.set(title="loss", ylabel="mean over the samples")
-    terms.set(title="terms of the loss (thin: train)")
+    total.set(title="Loss", ylabel="mean loss per sample")
+    terms.set(title="Terms of the loss (thin lines: training)", ylabel="mean per sample")
     for axes in (total, terms):
         axes.set(xlabel="step", yscale="log")
         axes.legend()
     train = curves.get("train") or curves["validation"]
     rate.plot(train["step"], train["learning_rate"], color="#666666")
-    rate.set(xlabel="step", ylabel="learning rate")
+    rate.set(title="Learning rate", xlabel="step", ylabel="learning rate")
     figure.suptitle(f"Training of {name}")
     return figure
 
@@ -66,7 +66,7 @@ def _draw_terms(axes: Axes, columns: dict[str, NDArray[np.float64]], split: str,
 
 
 def plot_trials(trials: Sequence[Trial], path: Path) -> None:
-    """Draw the trials of a sweep, the best one first: their losses, and the validation loss of each along its steps."""
+    """Draw the trials of a sweep, best first: their losses, and their validation loss by epoch."""
     with mpl.rc_context(STYLE):
         save(draw_trials(trials), path)
 
@@ -78,13 +78,13 @@ def draw_trials(trials: Sequence[Trial]) -> Figure:
     ranking.barh(range(len(trials)), [trial.loss for trial in trials], color=COLORS["train"])
     ranking.set_yticks(range(len(trials)), [trial.label for trial in trials])
     ranking.invert_yaxis()
-    ranking.set(xscale="log", xlabel="best validation loss", title="finished trials")
+    ranking.set(xscale="log", xlabel="best validation loss", title="Finished trials")
     for trial in trials[:MOST_CURVES]:
         columns = read_curves(trial.path).get("validation")
         if columns is not None:
             curves.plot(columns["epoch"] + 1, columns["loss"], marker="o", markersize=3, label=trial.path.name)
     curves.set(
-        xlabel="epoch", ylabel="validation loss", yscale="log", title=f"the best {MOST_CURVES} along their epochs"
+        xlabel="epoch", ylabel="validation loss", yscale="log", title=f"Best trials by epoch (at most {MOST_CURVES})"
     )
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     curves.legend()

@@ -1,6 +1,6 @@
-"""The ranks of a training run: Horovod behind one small interface, and nothing where there is one process.
+"""The ranks of a training run: a small interface to Horovod, which a single process does not need.
 
-Teams of ranks may train side by side, each a network of its own: a sum is then over a team, a process set of Horovod's.
+Teams of ranks may train separate networks side by side: a sum is then over a team, one of Horovod's process sets.
 
 Every sum is explicit, over float32 or float64 in contiguous memory. Horovod's own differentiable collectives are not
 used: the gradients of its allgather and broadcast are averaged, that of its reduce-scatter is multiplied by the size.
@@ -17,22 +17,22 @@ import torch
 from scimill.errors import ConfigError
 from scimill.parallel.world import World, is_collective
 
-CYCLE_TIME = "0.1"  # ms between Horovod's looks for work; its default of 1 ms is longer than a small network's step
+CYCLE_TIME = "0.1"  # ms between Horovod's cycles; its default of 1 ms is longer than a small network's step
 
 
 class Ranks:
-    """What the ranks do together with tensors; a context manager. Sums and broadcasts are collective.
+    """Sums and broadcasts of tensors over the ranks, all collective; a context manager.
 
     Parameters
     ----------
     world : all ranks.
-    team : those that this rank trains with, see `World.teams`; all if not given.
+    team : the ranks that this rank trains with, see `World.teams`; all if not given.
 
     Attributes
     ----------
     world, rank, size, is_root : the team, and this rank in it.
-    local_rank, local_size : this rank among all of its host, and their number.
-    reports : whether this rank reports to the user: one of all.
+    local_rank, local_size : rank on this host, and number of ranks on this host.
+    reports : whether this rank reports to the user; one rank of all teams does.
 
     Raises
     ------
@@ -46,29 +46,29 @@ class Ranks:
         self.reports = world.is_root
         self.local_rank, self.local_size = 0, 1
         self._horovod: Any = None
-        self._among: dict[str, Any] = {}
+        self._process_set: dict[str, Any] = {}
         if world.size > 1:
             mine = tuple(self.world.gather_all(world.rank))
-            self._horovod, self._among = _start_horovod(world, mine)
+            self._horovod, self._process_set = _start_horovod(world, mine)
             self._root = mine[0]
             self.local_rank, self.local_size = self._horovod.local_rank(), self._horovod.local_size()
 
     @property
-    def knows_gpus(self) -> bool:
-        """Whether sums over the ranks may be of tensors on GPUs."""
+    def supports_gpus(self) -> bool:
+        """Whether tensors on GPUs can be summed over the ranks."""
         horovod = self._horovod
         return horovod is None or bool(horovod.cuda_built() or horovod.rocm_built())
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a contiguous float32 or float64 tensor by its sum over all ranks, and return it."""
         if self._horovod and self.size > 1:
-            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name=_name(tensor), **self._among)
+            self._horovod.allreduce_(tensor, op=self._horovod.Sum, name=_name(tensor), **self._process_set)
         return tensor
 
     def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by rank 0's, and return it."""
         if self._horovod and self.size > 1:
-            self._horovod.broadcast_(tensor, root_rank=self._root, name=_name(tensor), **self._among)
+            self._horovod.broadcast_(tensor, root_rank=self._root, name=_name(tensor), **self._process_set)
         return tensor
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -82,14 +82,14 @@ class Ranks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Where one rank alone has failed the others do not come here, and the job is about to be aborted.
+        # If one rank alone fails, the others do not get here, and the job will be aborted.
         if self._horovod and (error is None or is_collective(error)):
-            self._all.barrier()  # a team may still be training: shutting down ends the sums of all
+            self._all.barrier()  # another team may still be training, and a shutdown ends everyone's sums
             self._horovod.shutdown()
 
 
 def _name(tensor: torch.Tensor) -> str:
-    """Name a message: Horovod remembers what a name looked like."""
+    """Name a message by type and shape, which Horovod remembers for each name."""
     return f"scimill.{tensor.dtype}.{'x'.join(map(str, tensor.shape))}"
 
 
@@ -105,7 +105,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _start_horovod(world: World, mine: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
-    """Start it; return it, and the argument that makes a sum one of this rank's team, whose ranks are given."""
+    """Start Horovod; return it, and the argument that restricts sums to the team `mine`."""
     if importlib.util.find_spec("horovod") is None:
         world.fail(
             ConfigError(

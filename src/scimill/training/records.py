@@ -1,4 +1,4 @@
-"""What rank 0 writes down while a run goes on: metrics, checkpoints, the best model."""
+"""Files that rank 0 writes during a run: metrics, checkpoints, the best model."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from scimill.training.params import Checkpointing
 
 
 class Records:
-    """Metrics and checkpoints of a run; on all ranks but 0 nothing is written.
+    """Metrics and checkpoints of a run; only rank 0 writes.
 
     Parameters
     ----------
     folder : the run directory.
-    config : how often.
-    about : what the model's file says of where it comes from.
+    config : how often to write.
+    about : provenance recorded in the model file.
     enabled : whether this is rank 0.
 
     """
@@ -30,7 +30,7 @@ class Records:
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def open(self, terms: Sequence[str], state: State | None) -> None:
-        """Begin the metrics, or go on where a checkpoint was written."""
+        """Start the metrics, or continue them from a checkpoint."""
         if self._enabled:
             size, step = (state["metrics_size"], state["position"]["step"]) if state else (0, 0)
             self._log = MetricsLog(self.folder, terms, size, step)
@@ -42,7 +42,7 @@ class Records:
             self._log.add(row)
 
     def checkpoint_due(self, step: int) -> bool:
-        """Whether rank 0 has to save a checkpoint after a step."""
+        """Return whether rank 0 has to save a checkpoint after a step."""
         if not self._enabled:
             return False
         every = self._config.checkpoint_steps

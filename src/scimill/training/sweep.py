@@ -1,4 +1,4 @@
-"""Sweeps: a YAML file of lists and ranges of parameters, of which every combination is one trial.
+"""Sweeps: a YAML file of lists and ranges of parameters; every combination is one trial.
 
 learning_rate: {low: 1e-4, high: 1e-2, points: 5, spacing: logarithmic}
 batch_size: [1024, 4096]
@@ -25,23 +25,23 @@ class Points:
 
     low: Number = parameter(..., "first value")
     high: Number = parameter(..., "last value")
-    points: Whole = parameter(..., "how many values", ge=1, le=10_000)
-    spacing: Literal["linear", "logarithmic"] = parameter("linear", "how they lie between the ends")
+    points: Whole = parameter(..., "number of values", ge=1, le=10_000)
+    spacing: Literal["linear", "logarithmic"] = parameter("linear", "spacing of the values")
 
     def values(self) -> list[float]:
-        """All values."""
+        """Return all values."""
         if self.spacing == "logarithmic" and self.low * self.high <= 0:
-            raise ValueError("no logarithms of zero, nor through it")
+            raise ValueError("a logarithmic range cannot contain 0")
         space = np.linspace if self.spacing == "linear" else np.geomspace
         return [float(value) for value in space(self.low, self.high, self.points)]
 
 
 def read_trial(path: Path, trial: int) -> Layer:
-    """Parameters of one trial of a sweep; those of the last key change first.
+    """Read the parameters of one trial of a sweep; the last key varies fastest.
 
     Raises
     ------
-    ConfigError : no sweep, or it has no such trial.
+    ConfigError : not a sweep, or it has no such trial.
     """
     values = read_yaml(path).values
     count = math.prod(len(_choices(name, value, str(path))) for name, value in values.items())
@@ -66,6 +66,6 @@ def _choices(name: str, value: object, where: str) -> list[Any]:
         return TypeAdapter(Points).validate_python(value).values()
     except (ValidationError, ValueError):
         raise ConfigError(
-            f"{name} = {value!r} is no list and no range", where=where,
+            f"{name} = {value!r} is neither a list nor a range", where=where,
             allowed="[1, 2] or {low: 1e-4, high: 1e-2, points: 5, spacing: logarithmic}",
         ) from None  # fmt: skip

@@ -18,28 +18,28 @@ class Trial(NamedTuple):
     loss: float
     """best validation loss"""
     epoch: int
-    """the epoch of it"""
+    """epoch of the best loss"""
     steps: int
     values: Mapping[str, Any]
     """the parameters in which the trials differ"""
 
     @property
     def label(self) -> str:
-        """Its name and values in a few words."""
+        """Its name and values, for a picture."""
         return f"{self.path.name}  " + ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
 
 
 def read_trials(folder: Path) -> tuple[list[Trial], int]:
-    """Finished trials of a sweep, the best first, and the number of those that are not finished.
+    """Read the finished trials of a sweep, best first, and the number of unfinished ones.
 
     Raises
     ------
-    InputError : there are none, or some without validation.
+    InputError : there are no finished trials, or some have no validation loss.
     """
     runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     finished = [run for run in runs if (run / RESULT).exists()]
     if not finished:
-        raise InputError(f"no finished trials ({len(runs)} begun)", where=str(folder), remedy="train with --sweep")
+        raise InputError(f"no finished trials ({len(runs)} started)", where=str(folder), remedy="train with --sweep")
     configs = [read_yaml(run / CONFIG).values for run in finished]
     varied = [name for name in configs[0] if any(config.get(name) != configs[0][name] for config in configs)]
     trials = [
@@ -47,7 +47,7 @@ def read_trials(folder: Path) -> tuple[list[Trial], int]:
     ]
     if not all(math.isfinite(trial.loss) for trial in trials):
         remedy = "train with a --validation-share above 0"
-        raise InputError("trials without validation have no loss to be ranked by", where=str(folder), remedy=remedy)
+        raise InputError("trials without validation have no loss to rank them by", where=str(folder), remedy=remedy)
     return sorted(trials, key=lambda trial: trial.loss), len(runs) - len(finished)
 
 
@@ -66,7 +66,7 @@ def _trial(run: Path, values: Mapping[str, Any]) -> Trial:
 
 
 def describe_trials(trials: Sequence[Trial]) -> str:
-    """Write the trials as a table, one line each."""
+    """Format the trials as a table, one line each."""
     header = ("trial", "loss", "epoch", "steps", *trials[0].values)
     rows = [
         (trial.path.name, f"{trial.loss:.6g}", str(trial.epoch), str(trial.steps), *map(_short, trial.values.values()))

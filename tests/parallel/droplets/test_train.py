@@ -27,7 +27,7 @@ from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.training.data import Source, windows
+from scimill.training.data import Source, make_windows
 
 State = dict[str, torch.Tensor]
 RANKS = (1, 2, 3, 4)
@@ -236,7 +236,7 @@ def plain_training(run: Path, store: Path, samples: int, steps: int) -> tuple[St
         batches = [
             batch.tensors[0]
             for epoch in range(config.epochs)
-            for window in windows(
+            for window in make_windows(
                 split(run)["train"],
                 lambda block: reader.layout.rows_in(block) * samples,
                 config.window,

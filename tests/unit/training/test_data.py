@@ -23,7 +23,17 @@ from scimill.errors import ConfigError
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.training.data import Batch, Feed, Source, Split, Tensors, ahead, deal, split_blocks, windows
+from scimill.training.data import (
+    Batch,
+    Feed,
+    Source,
+    Split,
+    Tensors,
+    assign_ranks,
+    make_windows,
+    prefetch,
+    split_blocks,
+)
 
 ALONE = World(None)
 CPU = torch.device("cpu")
@@ -160,7 +170,7 @@ def test_too_few_groups_are_refused() -> None:
 def test_windows_hold_every_block_once_and_batches_are_full(
     sizes: list[int], size: int, batch: int, seed: int, epoch: int
 ) -> None:
-    made = windows(range(len(sizes)), sizes.__getitem__, size, batch, seed, epoch)
+    made = make_windows(range(len(sizes)), sizes.__getitem__, size, batch, seed, epoch)
     dealt = sorted(block for window in made for block in window.blocks)
     assert len(set(dealt)) == len(dealt)
     assert {block for block, samples in enumerate(sizes) if samples} <= set(dealt)
@@ -309,7 +319,7 @@ def test_one_job_is_run_ahead_and_no_more() -> None:
         begun.append(number)
         return number
 
-    results = ahead(partial(job, number) for number in range(5))
+    results = prefetch(partial(job, number) for number in range(5))
     for taken in range(5):
         assert next(results)[0] == taken
         ready = min(taken + 2, 5)
@@ -327,7 +337,7 @@ def test_the_time_waited_is_that_of_a_job_that_is_not_ready() -> None:
         assert ready.wait(10)
         return "slow"
 
-    results = ahead([lambda: "quick", slow, lambda: "quick"])
+    results = prefetch([lambda: "quick", slow, lambda: "quick"])
     next(results)
     threading.Timer(0.1, ready.set).start()
     result, waited = next(results)
@@ -340,14 +350,14 @@ def test_an_error_of_a_job_is_raised_where_its_result_is_used() -> None:
     def fail() -> int:
         raise InterruptedError("of job 1")
 
-    results = ahead([lambda: 0, fail, lambda: 2])
+    results = prefetch([lambda: 0, fail, lambda: 2])
     assert next(results)[0] == 0
     with pytest.raises(InterruptedError, match="of job 1"):
         next(results)
 
 
 def test_nothing_to_load_yields_nothing() -> None:
-    assert list(ahead([])) == []
+    assert list(prefetch([])) == []
 
 
 # ---- droplets as samples ----------------------------------------------------------------------------------------
@@ -385,7 +395,7 @@ def test_a_rank_without_blocks_gets_batches_of_no_samples(name: str, request: py
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=40, unique=True), st.integers(1, 50))
 def test_blocks_are_dealt_evenly_and_home_where_there_is_room(blocks: list[int], size: int) -> None:
-    ranks = deal(blocks, size)
+    ranks = assign_ranks(blocks, size)
     held = np.bincount(ranks, minlength=size)
     assert held.max() - held.min() <= 1
     at_home = sum(block % size == rank for block, rank in zip(blocks, ranks, strict=True))
@@ -398,7 +408,7 @@ def test_only_blocks_at_home_are_kept(reader: Reader) -> None:
     sources = [Source(reader, FIELDS, columns, CPU, keep=True) for _ in range(3)]
     config = make_config(validation_share=0)
     for epoch in range(6):
-        for window in windows(range(BLOCKS), reader.layout.rows_in, config.window, config.batch_size, 1, epoch):
+        for window in make_windows(range(BLOCKS), reader.layout.rows_in, config.window, config.batch_size, 1, epoch):
             for rank, source in enumerate(sources):
                 source.batches(window, rank, 3)
     for rank, source in enumerate(sources):

@@ -15,7 +15,7 @@ from scimill.sky.learning import network, train
 from scimill.sky.learning.network import Augmentation, BranchesSpec, SkyTask
 from scimill.sky.learning.vicreg import Weights
 from scimill.sky.params import SkyTrainConfig
-from scimill.training.engine import Collective, Sequences
+from scimill.training.engine import CollectiveTask, SequenceTask
 
 SPEC = BranchesSpec("resnet10", "vit-micro", 4, 4, 8, 8, (16, 8), (24, 32), (16, 24), -10.0, 20.0)
 NOTHING = Augmentation((1.0, 1.0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -115,8 +115,8 @@ def test_damaged_pairs_and_nodes_held_out_are_no_samples():
 
 def test_a_task_is_what_the_engine_takes_it_for():
     made = make_task(GEOMETRY)
-    assert isinstance(made, Collective)
-    assert isinstance(made, Sequences)
+    assert isinstance(made, CollectiveTask)
+    assert isinstance(made, SequenceTask)
     tensors = made.prepare(rows())
     one, again, other = (made.augment(tensors, stream(seed)) for seed in (1, 1, 2))
     assert [part.shape for part in one] == [(2, 3, 24, 32), (2, 1, 16, 24)]
