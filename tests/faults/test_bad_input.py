@@ -51,7 +51,7 @@ WRONG_FLAGS = {
     "humidity-in-percent": ((*SMALL, "--relative-humidity-range", "65:110"), "1 is saturation, not 100"),
     "walltime-without-unit": ((*SMALL, "--walltime", 60), "give a unit, e.g. 90s"),
     "unknown-preset": ((*SMALL, "--preset", "classical"), "ntlp-2026"),
-    "resume-and-overwrite": ((*SMALL, "--resume", "--overwrite"), "exclude each other"),
+    "resume-and-overwrite": ((*SMALL, "--resume", "--overwrite"), "cannot be combined"),
 }
 
 
@@ -69,7 +69,7 @@ WRONG_FILES = {
     "a-list": (b"- count", "a mapping of keys to values"),
     "no-yaml": (b"count: [10", "not valid YAML"),
     "no-text": (b"\xff\xfe\x80", "not UTF-8"),
-    "far-too-large": (b"#" * (2 << 20), "not a configuration"),
+    "far-too-large": (b"#" * (2 << 20), "the configuration exceeds"),
 }
 
 
@@ -97,7 +97,7 @@ def test_a_configuration_file_that_cannot_be_read(
 
 def test_an_output_that_exists(generate: Generate, output: Path) -> None:
     output.write_text("precious")
-    assert_refused(generate(output, *SMALL), STORAGE, "the output exists", str(output), "--overwrite")
+    assert_refused(generate(output, *SMALL), STORAGE, "the output already exists", str(output), "--overwrite")
     assert output.read_text() == "precious"
 
 

@@ -102,7 +102,7 @@ def test_a_request_below_a_record_is_refused(tmp_path: Path, workload: str, form
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_is_larger_than_the_disk_is_refused_before_it_begins(mount: Mount, ranks: int) -> None:
     disk = mount("8m")
-    assert_refused(scimill(*COMMAND, disk / "set", "--size", "9MB", ranks=ranks), 4, "the disk is too small")
+    assert_refused(scimill(*COMMAND, disk / "set", "--size", "9MB", ranks=ranks), 4, "not enough disk space")
     assert list(disk.iterdir()) == []
 
 
@@ -177,7 +177,7 @@ def test_an_empty_directory_becomes_the_data_set(tmp_path: Path) -> None:
 
 def test_an_older_set_is_kept_or_replaced_whole_but_never_mixed(tmp_path: Path) -> None:
     make(tmp_path / "set", size="2MB", format="text")
-    with pytest.raises(StorageError, match="the output exists"):
+    with pytest.raises(StorageError, match="the output already exists"):
         make(tmp_path / "set")
     with pytest.raises(ConfigError, match="seed was 1, is 2"):
         make(tmp_path / "set", size="2MB", format="text", seed=2, resume=True)
@@ -191,7 +191,7 @@ def test_an_older_set_is_kept_or_replaced_whole_but_never_mixed(tmp_path: Path) 
 def test_an_unfinished_set_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> None:
     make(tmp_path / "set")
     unfinish(tmp_path / "set", 3)
-    with pytest.raises(StorageError, match="unfinished run"):
+    with pytest.raises(StorageError, match="unfinished output exists"):
         make(tmp_path / "set")
     with pytest.raises(ConfigError, match="seed was 1, is 2"):
         make(tmp_path / "set", seed=2, resume=True)
@@ -224,7 +224,7 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     assert (ramfs / "file").read_bytes() == content.tobytes()
     assert direct.use_direct(ramfs, wanted=True) is False
     assert list(ramfs.iterdir()) == [ramfs / "file"]
-    assert capfd.readouterr().err.count("takes no direct I/O") == 1
+    assert capfd.readouterr().err.count("does not support direct I/O") == 1
     assert direct.use_direct(ramfs, wanted=False) is False
     assert capfd.readouterr().err == ""
 
@@ -237,7 +237,7 @@ def test_a_store_is_the_same_past_and_through_the_page_cache(tmp_path: Path, wor
         size = "40MB" if workload == "imseg" else "15MB"
         options = ("--format", "hdf5", "--size", size, "--block-size", 2**22, flag)
         result = succeed("bench", "generate", workload, files[-1], *options, ranks=ranks)
-        assert "takes no direct I/O" not in result.stderr
+        assert "does not support direct I/O" not in result.stderr
         assert "generate: 100%" in result.stderr
     assert dataset_hashes(files[0]) == dataset_hashes(files[1])
 

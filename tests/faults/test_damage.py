@@ -170,7 +170,7 @@ def test_a_done_mark_on_a_block_to_do_is_found(tmp_path: Path) -> None:
     assert findings(part) == []
     with h5py.File(part, "r+", locking=False) as file:
         file["blocks/state"][2] = 255
-    assert findings(part) == ["block 2: its row of the ledger is damaged"]
+    assert findings(part) == ["block 2: its ledger row is damaged"]
 
 
 # ---- clean files ------------------------------------------------------------------------------------------------

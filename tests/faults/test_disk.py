@@ -26,7 +26,7 @@ def assert_refused(result: Result, reason: str) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_is_larger_than_the_disk_is_refused_before_it_begins(mount: Mount, ranks: int) -> None:
     disk = mount("8m")
-    assert_refused(generate(disk / "droplets.h5", *LONG, ranks=ranks), "the disk is too small")
+    assert_refused(generate(disk / "droplets.h5", *LONG, ranks=ranks), "not enough disk space")
     assert list(disk.iterdir()) == []
 
 

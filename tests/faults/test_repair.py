@@ -159,7 +159,7 @@ def test_a_source_that_has_changed_is_found(imported: Path) -> None:
     flip(imported.parent / "records.data", 36 * 150)
     result = scimill("repair", imported)
     assert (result.returncode, len(result.errors)) == (4, 1), result
-    assert "block 1 now hold other bytes" in result.stderr
+    assert "recomputing gave different bytes in block 1" in result.stderr
 
 
 # ---- datasets ---------------------------------------------------------------------------------------------------

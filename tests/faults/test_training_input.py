@@ -177,12 +177,12 @@ STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
     foreign: (INPUT, ("not a scimill store", "foreign.h5")),
     unfinished: (INPUT, ("the store is unfinished", "begun.h5.part", "--resume")),
     unfinished_renamed: (INPUT, ("the store is unfinished", "renamed.h5")),
-    cut_short: (STORAGE, ("the file is cut short", "cut.h5")),
+    cut_short: (STORAGE, ("the file is truncated", "cut.h5")),
     damaged_block: (STORAGE, ("its data do not match their checksum", "block 7", "scimill verify")),
     damaged_everywhere: (STORAGE, ("its data do not match their checksum", "rotten.h5, block")),
-    of_another_campaign: (INPUT, ("a store made by scimill turbulence", "turbulence.h5", "made by scimill droplets")),
+    of_another_campaign: (INPUT, ("the store was made by scimill turbulence", "turbulence.h5", "made by scimill droplets")),
     with_nan: (INPUT, ("temperature has values that are not finite", "nan.h5, block 11")),
-    of_one_block: (CONFIG, ("1 block(s), too few to train, validate and test", "--block-size")),
+    of_one_block: (CONFIG, ("1 block, too few to train, validate and test", "--block-size")),
 }
 ON_TWO_RANKS = (damaged_block, damaged_everywhere, with_nan)
 """Found by all, by one, by all at different places; what rank 0 finds is in `test_a_run_that_is_refused_…`."""
@@ -214,16 +214,16 @@ def test_a_store_of_one_block_without_validation(store: Path, tmp_path: Path, se
 FLAGS: dict[str, tuple[tuple[object, ...], int, str]] = {
     "unknown": (("--epoch", 3), CONFIG, "no such option: --epoch; did you mean --epochs?"),
     "batch-larger-than-the-data": (
-        ("--batch-size", 19 * BLOCK + 1), CONFIG, f"at most {19 * BLOCK} samples, which is all there is to train on"
+        ("--batch-size", 19 * BLOCK + 1), CONFIG, f"at most {19 * BLOCK} samples, all that there are for training"
     ),
     "no-batch": (("--batch-size", 0), CONFIG, "flag --batch-size"),
     "nothing-to-train-on": (("--validation-share", 0.5, "--test-share", 0.5), CONFIG, "leave nothing to train on"),
     "almost-nothing-to-train-on": (("--validation-share", 0.5, "--test-share", 0.49), CONFIG, "too few to train"),
-    "a-gpu-that-is-not": (("--device", "cuda"), CONFIG, "there is no GPU that PyTorch can use"),
+    "a-gpu-that-is-not": (("--device", "cuda"), CONFIG, "PyTorch finds no GPU"),
     "float16-without-gpu": (("--precision", "float16"), CONFIG, "float16 needs a GPU"),
     "unknown-optimizer": (("--optimizer", "sgd"), CONFIG, "adamw"),
     "learning-rate-nan": (("--learning-rate", "nan"), CONFIG, "flag --learning-rate"),
-    "resume-and-overwrite": (("--resume", "--overwrite"), CONFIG, "exclude each other"),
+    "resume-and-overwrite": (("--resume", "--overwrite"), CONFIG, "cannot be combined"),
     "trial-without-number": (("--sweep", "sweep.yaml"), CONFIG, "--sweep needs --trial"),
 }  # fmt: skip
 CASES = [*((name, 1) for name in FLAGS), ("batch-larger-than-the-data", 2), ("a-gpu-that-is-not", 2)]
@@ -364,7 +364,7 @@ def test_resuming_with_another_store(store: Path, run: Path, server: Server) -> 
     succeed("droplets", "generate", other, *GENERATE, "--seed", 2, "--overwrite")
     before = contents(run)
     result = run_train(server, 1, other, run, *ARGS, "--resume")
-    assert_refused(result, INPUT, "the run was begun on another store", str(run), "--overwrite")
+    assert_refused(result, INPUT, "the run was started on another store", str(run), "--overwrite")
     assert contents(run) == before
 
 
@@ -394,7 +394,7 @@ def test_a_checkpoint_of_another_run(
     before = contents(run)
     result = run_train(server, ranks, store, run, *ARGS, "--resume")
     assert_refused(result, INPUT, str(run))
-    assert "the checkpoint is of another" in result.errors[0], result
+    assert "the checkpoint belongs to another" in result.errors[0], result
     assert contents(run) == before
 
 

@@ -213,11 +213,11 @@ def test_a_finished_run_is_left_as_it_is(store: Path, tmp_path: Path, server: Se
     assert {*before, "tensorboard"} == FILES
     again = server.run(*train(store, run, *SHORT, "--resume"))
     assert again.returncode == 0, again
-    assert "was finished already" in again.stderr
+    assert "was already finished" in again.stderr
     assert content(run) == before
     refused = server.run(*train(store, run, *SHORT))
     assert (refused.returncode, len(refused.errors), refused.tracebacks) == (STORAGE, 1, 0), refused
-    assert "holds a run already" in refused.stderr
+    assert "already holds a run" in refused.stderr
     assert content(run) == before
 
 

@@ -319,8 +319,8 @@ def test_a_check_that_cannot_be_done_is_a_finding(context: CheckContext) -> None
         return check
 
     assert doctor.run_check(failing(ImportError("no")), context).exit_code == ConfigError.exit_code
-    assert doctor.run_check(failing(StorageError("full", remedy="make space")), context) == Finding(
-        "full", "make space", 4
+    assert doctor.run_check(failing(StorageError("full", remedy="free space")), context) == Finding(
+        "full", "free space", 4
     )
     slow = doctor.run_check(failing(subprocess.TimeoutExpired(["mpirun"], 20)), context)
     assert (slow.ok, slow.exit_code) == (False, 0)

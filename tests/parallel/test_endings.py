@@ -162,7 +162,7 @@ def test_a_signal_to_one_rank_stops_all_between_blocks(
         job.kill(rank, number)
         result = job.wait(timeout=30)
     assert (result.returncode, result.tracebacks) == (STOPPED, 0), result
-    assert f"stopped by signal {number.name}; all done blocks are kept" in result.stderr
+    assert f"stopped by signal {number.name}; finished blocks are kept" in result.stderr
     assert ranks_with_work_left(output, ranks) == set(range(ranks))
     if number == signal.SIGTERM:
         finish_and_compare(output, long_hashes, ranks=3 - min(ranks, 2))
@@ -207,7 +207,7 @@ def test_running_twice_is_refused(output: Path) -> None:
     before = file_hash(output)
     result = generate(output, "--count", 1000, *QUICK)
     assert (result.returncode, len(result.errors)) == (4, 1), result
-    assert "the output exists" in result.stderr
+    assert "the output already exists" in result.stderr
     assert "--overwrite" in result.stderr
     assert file_hash(output) == before
 
@@ -228,7 +228,7 @@ def test_resuming_a_complete_file_leaves_it_untouched(output: Path, ranks: int) 
     before = file_hash(output), output.stat().st_mtime_ns, output.stat().st_ino
     result = generate(output, "--count", 1000, *QUICK, "--resume", ranks=ranks)
     assert result.returncode == 0, result
-    assert "complete already" in result.stderr
+    assert "already complete" in result.stderr
     assert (file_hash(output), output.stat().st_mtime_ns, output.stat().st_ino) == before
     assert names(output) == [output.name]
 

@@ -100,7 +100,7 @@ def test_flags_presets_plans_and_provenance(site, tmp_path):
     generate(site, tmp_path / "p.h5")
     assert "scimill-pendulum 0.3" in run(site, "inspect", tmp_path / "p.h5").stdout
     again = run(site, "pendulum", "generate", tmp_path / "p.h5", "--count", 3000, "--block-size", 256, "--resume")
-    assert "was complete already" in again.stderr
+    assert "was already complete" in again.stderr
 
 
 def test_it_verifies_and_stops_before_the_walltime(site, tmp_path):

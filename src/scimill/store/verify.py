@@ -125,7 +125,7 @@ def _unphysical(reader: Reader, block: int) -> Iterator[str]:
             continue
         rows = reader.rows(block, field.name)
         low, high = np.asarray(field.valid, dtype=field.dtype)
-        outside = np.count_nonzero(~((rows >= low) & (rows <= high)))
+        outside = int(np.count_nonzero(~((rows >= low) & (rows <= high))))
         if outside:
             unit = "" if field.units == "1" else f" {field.units}"
             verb = "is" if outside == 1 else "are"

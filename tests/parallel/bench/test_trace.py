@@ -70,7 +70,7 @@ def test_a_recording(tmp_path):
     assert [(kind, *rest[2:]) for kind, *rest in rows(read_trace(output))] == [
         ("open", -1, -1), ("write", 0, 100_000), ("open", -1, -1), ("read", 0, 70_000),
     ]  # fmt: skip
-    with pytest.raises(StorageError, match="the output exists"):
+    with pytest.raises(StorageError, match="the output already exists"):
         record(config, output, ("true",), overwrite=False)
     with pytest.raises(InputError, match="the command failed with exit code 7; what it did until then is kept"):
         record(TraceConfig(), output, (sys.executable, "-c", "raise SystemExit(7)"), overwrite=True)

@@ -45,7 +45,7 @@ def test_the_same_damage_is_found_on_any_number_of_ranks(store: Path) -> None:
     expected = [
         "block 1: its data do not match their checksum",
         "block 38: its data do not match their checksum",
-        "block 39: its row of the ledger is damaged",
+        "block 39: its ledger row is damaged",
     ]
     for result in verdicts(store):
         assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result

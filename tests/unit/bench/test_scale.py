@@ -480,7 +480,7 @@ def test_other_outputs_are_refused(inputs, tmp_path):
     (tmp_path / "full" / "other").touch()
     with pytest.raises(StorageError, match="holds other data"):
         scale(config_of("bert", size=10**6), folder, Output(tmp_path / "full"), World(None))
-    with pytest.raises(StorageError, match="the disk is too small"):
+    with pytest.raises(StorageError, match="not enough disk space"):
         scale(config_of("imseg", size=10**15), inputs / "imseg", Output(tmp_path / "out"), World(None))
     assert names(folder) == names(inputs / "bert")
 

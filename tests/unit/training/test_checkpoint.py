@@ -160,11 +160,11 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"scimill": "model", "version": 1}, "no checkpoint of scimill"),
+        ({"scimill": "model", "version": 1}, "not a checkpoint of scimill"),
         ({"scimill": "checkpoint", "version": 99}, "version 99"),
         ({"scimill": "checkpoint"}, "checkpoint"),
-        ({"weight": torch.zeros(3)}, "no checkpoint of scimill"),
-        ([1, 2], "no checkpoint of scimill"),
+        ({"weight": torch.zeros(3)}, "not a checkpoint of scimill"),
+        ([1, 2], "not a checkpoint of scimill"),
     ],
     ids=["a-model", "later-version", "no-version", "foreign", "a-list"],
 )

@@ -152,7 +152,7 @@ def test_a_group_is_for_one_thing_as_a_whole(counts: list[int], seed: int) -> No
 
 
 def test_too_few_groups_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"1 group\(s\) of blocks .*, too few"):
+    with pytest.raises(ConfigError, match=r"1 group of blocks .*, too few"):
         split_blocks(100, make_config(), 1, [7] * 100)
 
 
@@ -259,7 +259,7 @@ def test_an_epoch_goes_on_with_exactly_the_batches_that_are_left(reader: Reader,
 
 
 def test_a_batch_larger_than_the_data_is_refused(reader: Reader) -> None:
-    with pytest.raises(ConfigError, match="batch_size 2000 is larger than the data"):
+    with pytest.raises(ConfigError, match="batch_size 2000 exceeds the number of training samples"):
         make_feed(reader, batch_size=2000)
 
 

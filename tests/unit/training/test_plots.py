@@ -253,7 +253,7 @@ def test_unfinished_trials_are_counted_and_not_ranked(
 def test_no_finished_trial_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "result.json").unlink()
     for folder, begun in ((tmp_path, 1), (run, 0), (tmp_path / "missing", 0)):
-        with pytest.raises(InputError, match=rf"no finished trials \({begun} begun\)") as caught:
+        with pytest.raises(InputError, match=rf"no finished trials \({begun} started\)") as caught:
             call("trials", folder)
         assert caught.value.exit_code == 3
 

@@ -86,7 +86,7 @@ def test_the_zero_model_gives_zeros(run: Path, tmp_path: Path, form: str) -> Non
 def test_an_existing_file_is_kept(exported: Path) -> None:
     path = exported / FORMS["onnx"]
     before = path.read_bytes()
-    with pytest.raises(StorageError, match="the output exists"):
+    with pytest.raises(StorageError, match="the output already exists"):
         export(exported, str(path), "onnx", zero=True, overwrite=False)
     assert path.read_bytes() == before
 

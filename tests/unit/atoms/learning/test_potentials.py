@@ -267,7 +267,7 @@ def test_an_ensemble_is_verified_member_by_member(run, tmp_path):
     path = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(path / "member-1")
     (path / "member-1").mkdir()
-    with pytest.raises(InputError, match="no training run"):
+    with pytest.raises(InputError, match="not a training run"):
         verify_run(path)
 
 
