@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Build an image, test it, and print its size and what it took.
+# Build an image, test it, and print its size and the time it took.
 #
 #   scripts/build_image.sh [--definition FILE.def] [--output FILE.sif] [--base BASE] [apptainer's options for build]
 #
-#   --definition   what to build                      default: containers/scimill.def
-#   --output       where the image goes               default: as the definition, in the current directory
-#   --base         docker (default); debootstrap: this machine's own release of Debian, from where its apt takes it, made
-#                  once; or a base image or directory of your own
+#   --definition   the definition file                default: containers/scimill.def
+#   --output       the image file                     default: named like the definition, in this directory
+#   --base         docker (default); debootstrap: this machine's Debian release, from apt's own sources, made once;
+#                  or the path of a base image or directory
 #
-# Everything else goes to "apptainer build": --fakeroot where you are not root, --build-arg from=..., --force.
+# All other options go to "apptainer build": --fakeroot if you are not root, --build-arg from=..., --force.
 #
 # Environment: SCIMILL_CACHE (built wheels, bases), PIP_* and *_proxy (pass into the build), HOROVOD_* (how to build
-# Horovod). A build finds torch where pip on this machine finds it: a wheel for CPUs from an index or directory that
-# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS names; from the ordinary index comes one for NVIDIA GPUs, of several GB.
+# Horovod). The build uses the torch that pip finds on this machine: a wheel for CPUs if PIP_EXTRA_INDEX_URL or
+# PIP_FIND_LINKS names an index or directory with one; otherwise the usual one for NVIDIA GPUs, of several GB.
 # Exit codes: 0 done, 1 the build or its test failed, 2 wrong arguments, 3 something is missing, 4 no place to write.
 set -euo pipefail
 here=$PWD
@@ -40,45 +40,45 @@ while [ $# -gt 0 ]; do
 done
 name=$(basename "${definition%.def}")
 output=${output:-$here/$name.sif}
-part=$output.$$.part  # of this build alone: two at once do not meet
+part=$output.$$.part  # unique, so that two builds at once do not collide
 cache=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}
 
-# ---- what can be refused before anything is built --------------------------------------------------------------------
+# ---- checks before anything is built ---------------------------------------------------------------------------------
 
 given() { case " ${options[*]} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
-[ -r "$definition" ] || fail 3 "there is no definition $definition" "allowed: $(echo containers/*.def)"
+[ -r "$definition" ] || fail 3 "no such definition: $definition" "allowed: $(echo containers/*.def)"
 command -v apptainer >/dev/null || fail 3 "apptainer is missing." \
   "On a cluster: module load apptainer. On your own machine: scripts/install_apptainer.sh"
-[ ! -d "$output" ] || fail 2 "$output is a directory; --output takes the image's file"
-[ ! -e "$output" ] || given --force || given -F || fail 2 "$output is there already" "do: remove it, name another --output, or give --force"
-{ [ -d "$(dirname "$output")" ] && [ -w "$(dirname "$output")" ]; } || fail 4 "cannot write into $(dirname "$output")"
-mkdir -p "$cache"/{bases,torch,wheels} 2>/dev/null && [ -w "$cache" ] || fail 4 "cannot write into the cache $cache" \
-  "do: name another one, SCIMILL_CACHE=/a/directory, with 3 GB free"
+[ ! -d "$output" ] || fail 2 "$output is a directory; give --output a file name"
+[ ! -e "$output" ] || given --force || given -F || fail 2 "$output already exists" "do: remove it, choose another --output, or use --force"
+{ [ -d "$(dirname "$output")" ] && [ -w "$(dirname "$output")" ]; } || fail 4 "cannot write to $(dirname "$output")"
+mkdir -p "$cache"/{bases,torch,wheels} 2>/dev/null && [ -w "$cache" ] || fail 4 "cannot write to the cache $cache" \
+  "do: choose another one with 3 GB free: SCIMILL_CACHE=/a/directory"
 [ "$(id -u)" = 0 ] || given --fakeroot || fail 2 "only root can build without --fakeroot" "do: scripts/build_image.sh --fakeroot"
 
-# A build that fails leaves its tree behind: it gets a place of its own.
-APPTAINER_TMPDIR=$(mktemp -d -p "${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}") || fail 4 "cannot write into ${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}"
+# A failed build leaves its tree behind: use a separate directory, and remove it.
+APPTAINER_TMPDIR=$(mktemp -d -p "${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}") || fail 4 "cannot write to ${APPTAINER_TMPDIR:-${TMPDIR:-/tmp}}"
 export APPTAINER_TMPDIR
 trap 'rm -f "$part"; rm -rf --one-file-system "$APPTAINER_TMPDIR"' EXIT
 
 # ---- the base ----------------------------------------------------------------------------------------------------------
 
-# Sources of apt for this release and its updates, without those of others.
+# apt's sources for this release and its updates only.
 apt_sources() {
   # shellcheck disable=SC2016
   apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
     awk -v release="$1" '$3 == release || $3 == release "-updates" || $3 == release "-security"' | sort -u
 }
 
-# This machine's own release of Debian, as an image.
+# This machine's Debian release as an image.
 debootstrap_base() {
   local release sources work image
   command -v debootstrap >/dev/null || fail 3 "debootstrap is missing" "do: apt-get install debootstrap"
   # shellcheck source=/dev/null
   release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   sources=$(apt_sources "$release")
-  [ -n "$sources" ] || fail 3 "apt has no source for ${release:-this system}: --base debootstrap is for Debian"
+  [ -n "$sources" ] || fail 3 "apt has no source for ${release:-this system}; --base debootstrap needs Debian"
   image=$cache/bases/$release-$(dpkg --print-architecture)-$(sha256sum <<<"$sources" | cut -c1-8).sif
   if [ ! -r "$image" ]; then
     say "making a base of $release (half a minute, once)"
@@ -98,16 +98,16 @@ LIST
     rm -rf /var/lib/apt/lists/*
 DEF
     apptainer build "${rootless[@]}" "${squash[@]}" "$work/base.sif" "$work/base.def" >"$work/log" 2>&1 ||
-      { tail -n 20 "$work/log" >&2; fail 1 "making the base failed; its log stands above"; }
+      { tail -n 20 "$work/log" >&2; fail 1 "making the base failed; see its log above"; }
     mv "$work/base.sif" "$image.$$.part"
     mv "$image.$$.part" "$image"
   fi
   echo "$image"
 }
 
-# ---- what pip of the build is given --------------------------------------------------------------------------------------
+# ---- settings of pip in the build -----------------------------------------------------------------------------------------
 
-# A wheel of torch as pip finds it here, for the Python of the base; nothing where pip here finds none for CPUs.
+# Fetch the wheel of torch that pip finds here, for the Python of the base; nothing if pip here finds none for CPUs.
 fetch_torch() {
   local torch
   torch=$(sed -n 's/^ *\(torch==.*\)$/\1/p' setup.cfg)
@@ -117,10 +117,10 @@ fetch_torch() {
   esac
   say "fetching $torch with this machine's pip"
   python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 -d "$cache/torch" "$torch" ||
-    say "this machine's pip finds no $torch; the build tries for itself"
+    say "this machine's pip finds no $torch; the build will try itself"
 }
 
-# Assignments for the build, which sees neither this machine's environment nor its files outside the cache.
+# Environment for the build, which sees neither this machine's environment nor its files outside the cache.
 build_environment() {
   local certificates=${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
   printf '%s ' SCIMILL_CACHE=/mnt PIP_CACHE_DIR=/mnt/pip PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -130,7 +130,7 @@ build_environment() {
     cat "$certificates" >"$cache/certificates.pem"
     printf '%s ' PIP_CERT=/mnt/certificates.pem
   fi
-  # What names a file of this machine is of no use in the build.
+  # Files of this machine do not exist in the build.
   env | grep -E '^(PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|DEFAULT_TIMEOUT|RETRIES)|HOROVOD_[A-Z0-9_]+|(https?|no)_proxy)=' |
     grep -v 'file:' | while IFS='=' read -r variable text; do printf '%s=%q ' "$variable" "$text"; done || true
 }
@@ -143,23 +143,23 @@ case $base in
   debootstrap) base=$(debootstrap_base); from=(--build-arg agent=localimage --build-arg "from=$base") ;;
   *)
     base=$(absolute "$base")
-    [ -e "$base" ] || fail 3 "there is no base image $base" "allowed: docker, debootstrap, or an image's path"
+    [ -e "$base" ] || fail 3 "no such base image: $base" "allowed: docker, debootstrap, or an image's path"
     from=(--build-arg agent=localimage --build-arg "from=$base") ;;
 esac
 [[ $name = *cuda* ]] || fetch_torch
 
-# ---- build, test, tell -------------------------------------------------------------------------------------------------
+# ---- build, test, report -----------------------------------------------------------------------------------------------
 
 started=$SECONDS
 git=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
-# A definition without one of these arguments is as good.
+# A definition need not have all of these arguments.
 apptainer build --force --notest --warn-unused-build-args "${squash[@]}" --bind "$cache:/mnt" "${from[@]}" \
   --build-arg "git=$git" --build-arg "environment=$(build_environment)" "${options[@]}" "$part" "$definition" ||
-  fail 1 "building $name failed; apptainer's own message stands above"
+  fail 1 "building $name failed; see apptainer's message above"
 built=$SECONDS
-# An ordinary user without FUSE cannot mount an image, but unpack it.
+# Without FUSE, an ordinary user cannot mount an image but can unpack it.
 unpack=()
 [ "$(id -u)" = 0 ] || [ -w /dev/fuse ] || unpack=(--unsquash --userns)
-apptainer test "${unpack[@]}" "$part" || fail 1 "$name was built, and its test failed: the image is not kept"
+apptainer test "${unpack[@]}" "$part" || fail 1 "$name was built, but its test failed: the image is not kept"
 mv -f "$part" "$output"
 say "$output: $(du -m "$output" | cut -f1) MB, built in $((built - started)) s, tested in $((SECONDS - built)) s"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Generate one small artifact of every kind, and compare its bytes with a list made before.
+"""Generate a small artifact of every kind, and compare its bytes with an earlier list.
 
     scripts/compare_bytes.py LIST --write     make the list, before a change
-    scripts/compare_bytes.py LIST             compare with it, after the change
+    scripts/compare_bytes.py LIST             compare with the list, after the change
 
-Use it to show that a change which should not change bytes does not. The list holds SHA-256 sums: of every dataset of a
-store but the timings, of every file of a dataset directory or atoms cache but its dated manifest. It is valid on one
-kind of processor only, so it is not kept in the repository.
+Use it to show that a code change does not change bytes. The list holds SHA-256 sums of every dataset of a store except
+the timings, and of every file of a dataset directory or atoms cache except its dated manifest. It is valid for one kind
+of processor only, so it is not kept in the repository.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import mpi4py
 
-mpi4py.rc.initialize = False  # importing h5py would start MPI, and the ranks are started from here
+mpi4py.rc.initialize = False  # otherwise importing h5py would start MPI, but this script starts the ranks
 import h5py  # noqa: E402
 
 DROPLETS = "--count 3000 --block-size 512 --tolerance 1e-4 --seed 7"
@@ -69,12 +69,12 @@ sky align sky-pairs.csv --nodes sky/nodes.csv --output sky-nodes.csv --least-pai
 sky prepare sky-pairs.csv sky.h5 --nodes sky-nodes.csv --rgb-height 48 --rgb-width 64 --block-size 8
 """
 DATED = {"manifest.json"}
-"""Files that hold the date and the host of the run, and texts of help."""
+"""Files with the date and host of the run, and help texts."""
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
 
 
 def make_everything(folder: Path) -> None:
-    """Run the commands in a folder, on one and two ranks in turn."""
+    """Run the commands in a folder, alternating between one and two ranks."""
     for number, line in enumerate(COMMANDS.strip().splitlines()):
         launcher = ["mpirun", "-n", "2"] if number % 2 and line.split()[1] in ("generate", "simulate") else []
         command = [*launcher, "scimill", *shlex.split(line)]
@@ -84,7 +84,7 @@ def make_everything(folder: Path) -> None:
 
 
 def hash_stores(path: Path) -> Iterator[tuple[str, str]]:
-    """Hash every dataset of an HDF5 file but the timings."""
+    """Hash every dataset of an HDF5 file except the timings."""
     names: list[str] = []
     with h5py.File(path, "r") as file:
         file.visit(names.append)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Install apptainer, which builds and runs images. Idempotent: does nothing where it is there and answers.
+# Install apptainer, which builds and runs images. Does nothing if a working apptainer is installed.
 #
 #   scripts/install_apptainer.sh              needs root, or sudo without a password
 #
-# From the distribution where that has it. Debian 12 has none: there apptainer comes from Debian's development suite,
-# with a C library of its own beside the system's, which stays as it is. No mirror is named here: it is apt's.
+# Uses the distribution's package if there is one. Debian 12 has none: there apptainer comes from Debian's development
+# suite (sid), with its own C library beside the system's, which is not changed. The mirror is apt's own.
 set -euo pipefail
 
 case ${1:-} in
@@ -16,7 +16,7 @@ esac
 say() { printf 'install_apptainer: %s\n' "$*" >&2; }
 fail() { printf 'install_apptainer: %s\n' "$@" >&2; exit 3; }
 
-# An image that is called as a command is started by the second.
+# run-singularity starts an image that is called as a command.
 if apptainer --version >/dev/null 2>&1 && command -v run-singularity >/dev/null; then exit 0; fi
 
 if [ "$(id -u)" != 0 ]; then
@@ -27,14 +27,14 @@ fi
 
 apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"; }
 
-# Where apt takes this release from.
+# The mirror that apt uses for this release.
 mirror() {
   # shellcheck disable=SC2016
   apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
     awk -v release="$VERSION_CODENAME" '$1 == release { print $2; exit }'
 }
 
-# Fetch and unpack apptainer and the C library it was built with; apt checks the signatures, and keeps apart from its own lists.
+# Fetch and unpack apptainer and its C library; apt checks the signatures and keeps separate package lists.
 fetch() { # directory
   local key=/usr/share/keyrings/debian-archive-keyring.gpg own
   mkdir -p "$1"/lists/partial
@@ -46,7 +46,7 @@ fetch() { # directory
   for package in apptainer libc6; do dpkg-deb -x "$1/$package"_*.deb "$1/$package"; done
 }
 
-# Sid's apptainer runs with a newer C library in a directory of its own; nothing else of the system sees that.
+# Sid's apptainer uses a newer C library in its own directory; nothing else on the system uses it.
 install_for_debian_12() {
   local work machine private=/opt/apptainer-glibc
   machine=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu")
@@ -55,7 +55,7 @@ install_for_debian_12() {
     ca-certificates >/dev/null
   work=$(mktemp -d)
   fetch "$work"
-  # DT_RPATH, not DT_RUNPATH: apptainer sets LD_LIBRARY_PATH for its own children, and that must not win.
+  # DT_RPATH, not DT_RUNPATH: apptainer sets LD_LIBRARY_PATH for its children, which must not take precedence.
   for program in bin/apptainer "lib/$machine/apptainer/bin/starter"; do
     patchelf --set-interpreter "$private/$(basename "$(compgen -G "$work/libc6/usr/lib/$machine/ld-linux-*.so.*")")" \
       --force-rpath --set-rpath "$private" "$work/apptainer/usr/$program"
@@ -70,11 +70,11 @@ install_for_debian_12() {
   rm -r "$work"
 }
 
-# In a machine whose root lacks a capability, apptainer must not ask for it: it would refuse to start anything.
+# If root lacks a capability, apptainer must not request it: it would refuse to start anything.
 write_wrapper() {
   cat >/usr/bin/apptainer <<'SH'
 #!/bin/sh
-# CAP_SYS_RESOURCE is bit 24. A build starts /usr/bin/apptainer again without its variables: they are set here.
+# CAP_SYS_RESOURCE is bit 24. A build starts /usr/bin/apptainer again without its variables, so set them here.
 capabilities=$(sed -n 's/^CapPrm:[[:space:]]*//p' /proc/self/status)
 if [ "$(id -u)" = 0 ] && [ $((0x$capabilities >> 24 & 1)) = 0 ]; then
   export APPTAINER_DROP_CAPS="${APPTAINER_DROP_CAPS:-CAP_SYS_RESOURCE}"
@@ -90,14 +90,14 @@ SH
 if command -v dnf >/dev/null; then
   dnf install -q -y apptainer || fail "dnf has no apptainer: enable EPEL, or ask your administrator."
 elif ! command -v apt-get >/dev/null; then
-  fail "this script knows apt and dnf; install apptainer as your system does."
+  fail "this script supports only apt and dnf; install apptainer with your own package manager."
 elif apt-cache show apptainer >/dev/null 2>&1; then
   apt install -y --no-install-recommends apptainer debootstrap squashfs-tools uidmap >/dev/null
 elif [ "$ID-${VERSION_ID:-}" = debian-12 ]; then
-  say "installing apptainer (Debian 12 has none of its own)"
+  say "installing apptainer from sid (Debian 12 has no package)"
   install_for_debian_12
 else
-  fail "apt has no apptainer; see its own installation guide for ${PRETTY_NAME:-this system}."
+  fail "apt has no apptainer; see apptainer's installation guide for ${PRETTY_NAME:-this system}."
 fi
-apptainer --version >/dev/null 2>&1 || fail "apptainer was installed and does not run: $(apptainer --version 2>&1 | head -n 1)"
+apptainer --version >/dev/null 2>&1 || fail "apptainer was installed but does not run: $(apptainer --version 2>&1 | head -n 1)"
 say "ready: $(apptainer --version)"

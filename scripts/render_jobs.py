@@ -104,7 +104,7 @@ def example(scheduler: str, name: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write all scripts; Cobalt needs them executable."""
+    """Write all scripts as executables, which Cobalt requires."""
     for scheduler in SCHEDULERS:
         (folder / scheduler).mkdir(parents=True, exist_ok=True)
         for name in JOBS:

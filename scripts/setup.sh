@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Install scimill and all it needs into .venv. Idempotent: a second run finds its work done and takes a second.
+# Install scimill and its dependencies into .venv. Running it again takes a second if nothing has changed.
 #
 #   scripts/setup.sh [--with-tests] [--with-benchmarks] [--with-smartredis] [--without-horovod] [--serial-hdf5] [--copy]
 #
-#   --with-tests        also the checkers, gfortran, apptainer, Slurm, and the other MPI and serial HDF5 for the tests
-#   --with-benchmarks   also what the benchmarks compare with, and gfortran
-#   --with-smartredis   also SmartRedis, for turbulence whose model is in a Redis database (Python 3.11)
+#   --with-tests        also linters, gfortran, apptainer, Slurm, and another MPI and a serial HDF5 for the tests
+#   --with-benchmarks   also the packages that the benchmarks compare with, and gfortran
+#   --with-smartredis   also SmartRedis, for turbulence with a model in a Redis database (Python 3.11)
 #   --without-horovod   no Horovod (and no torch): generation only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
-#   --copy              install a copy of scimill, not a link to these sources: for images
+#   --copy              install a copy of scimill instead of a link to these sources; for images
 #
 # Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where built wheels are kept),
-# SCIMILL_MPI (which of Debian's to install: openmpi or mpich), HOROVOD_* (how to build Horovod).
+# SCIMILL_MPI (Debian's MPI to install: openmpi or mpich), HOROVOD_* (how to build Horovod).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -37,7 +37,7 @@ fail() { printf 'setup: %s\n' "$@" >&2; exit 3; }
 # Name of the MPI that mpicc compiles for: openmpi or mpich.
 mpi_family() { if mpicc -show 2>/dev/null | grep -q openmpi; then echo openmpi; else echo mpich; fi; }
 
-# Directory of a parallel HDF5 that h5py can be built against; fails where there is none.
+# Print the directory of a parallel HDF5 that h5py can be built with; fail if there is none.
 find_hdf5() {
   local prefix
   for prefix in "${HDF5_DIR:-}" "${HDF5_ROOT:-}" "$(h5pcc_prefix)" "/usr/lib/$(uname -m)-linux-gnu/hdf5/$(mpi_family)"; do
@@ -51,7 +51,7 @@ h5pcc_prefix() {
   return 0
 }
 
-# A complete system has the compilers that Horovod needs, an MPI, and (unless --serial-hdf5) a parallel HDF5.
+# List what is missing: the compilers that Horovod needs, an MPI, and (unless --serial-hdf5) a parallel HDF5.
 missing() {
   command -v mpicc >/dev/null || echo MPI
   command -v c++ >/dev/null || echo c++
@@ -75,16 +75,16 @@ install_with_apt() {
 may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
 
 if [ -n "$(missing)" ] && may_install; then
-  install_with_apt || fail "apt-get failed; its own message stands above."
+  install_with_apt || fail "apt-get failed; see its message above."
 fi
 if [ -n "$(missing)" ]; then
   fail "not found: $(missing | paste -sd, | sed 's/,/, /g')." \
-    "On a cluster load the modules first, for example: module load openmpi hdf5-parallel cmake" \
+    "On a cluster, load modules first, for example: module load openmpi hdf5-parallel cmake" \
     "On Debian or Ubuntu: sudo apt-get install build-essential cmake gfortran openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
-    "A parallel HDF5 elsewhere: export HDF5_DIR=/its/prefix. Without one: scripts/setup.sh --serial-hdf5 (one rank)."
+    "If parallel HDF5 is elsewhere: export HDF5_DIR=/its/prefix. Without it: scripts/setup.sh --serial-hdf5 (one rank)."
 fi
 
-# The tests of jobs start a Slurm of their own, those of traces run strace, those of clones make an XFS; all else works without.
+# Tests of jobs start their own Slurm, tests of traces run strace, tests of clones make an XFS; other tests need none.
 has_test_programs() {
   local program
   for program in munged slurmctld slurmd sbatch strace mkfs.xfs; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
@@ -108,14 +108,14 @@ fi
 
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1). Name another one: PYTHON=/path/to/python3.12 scripts/setup.sh"
+  fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1). Choose another: PYTHON=/path/to/python3.12 scripts/setup.sh"
 
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)
 mpi="$(mpi_family): $(mpicc -show 2>&1)"
 wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
 
-# Requirements of setup.cfg: the given extras, or the core where the name is "core".
+# Print requirements from setup.cfg: the given extras, or the core requirements for the name "core".
 requirements() {
   "$python" - "$@" <<'PY'
 import configparser, sys
@@ -128,8 +128,8 @@ PY
 
 pin() { requirements core training | grep "^$1=="; }
 
-# What a built wheel is made of and with. A wheel serves every Python of its tag, and every system of this release and
-# C library: those that are built here serve images, and the other way round.
+# All that a built wheel depends on. A wheel works with every Python of its tag on every system of this release and C
+# library: so images can use wheels built here, and the other way round.
 build_identity() {
   printf '%s\n' "$mpi" "$hdf5"
   "$python" -c 'import os, sysconfig; print(sysconfig.get_config_var("SOABI"), os.confstr("CS_GNU_LIBC_VERSION"))'
@@ -139,20 +139,20 @@ build_identity() {
   requirements build
 }
 
-# An environment may be used again where that is the same, and its interpreter, and what it was set up by.
+# An environment can be reused if all this is the same, and also the interpreter and this script.
 identity=$({ build_identity; "$python" -VV; cat setup.cfg scripts/setup.sh; } | sha256sum | cut -c1-16)
 
-# Build a wheel once for all this, then install it.
+# Build a wheel once for this identity, then install it.
 built() { # name, environment assignments...
   local name=$1 store
   store=$wheels/$(build_identity | sha256sum | cut -c1-16)
   shift
   if ! compgen -G "$store/$name-*.whl" >/dev/null; then
-    say "building $name (some minutes, once)"
+    say "building $name (takes some minutes, once)"
     mkdir -p "$store"
     local log="$store/$name.log"
     env "$@" .venv/bin/pip wheel -q --no-deps --no-build-isolation --no-cache-dir --no-binary="$name" \
-      -w "$store" "$(pin "$name")" >"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "building $name failed; the whole log is $log"; }
+      -w "$store" "$(pin "$name")" >"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "building $name failed; the full log is $log"; }
   fi
   .venv/bin/pip install -q --no-deps --force-reinstall "$store/$name"-*.whl
 }
@@ -162,7 +162,7 @@ install_core() {
   [ "$horovod" = 0 ] || { groups+=(training); torch_wanted='^torch=='; }
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   say "installing Python packages"
-  # torch first: what depends on it must not choose its version.
+  # torch first: packages that depend on it must not choose its version.
   requirements "${groups[@]}" | { grep "$torch_wanted" || true; } | xargs -r .venv/bin/pip install -q
   requirements "${groups[@]}" | grep -v -e '^h5py==' -e '^horovod==' -e '^torch==' | xargs .venv/bin/pip install -q
   if [ "$parallel" = 1 ]; then
@@ -185,7 +185,7 @@ install_horovod() {
 }
 
 install_tests() {
-  say "installing the checkers and the peers"
+  say "installing linters and the packages to compare with"
   requirements test references | xargs .venv/bin/pip install -q
   requirements peers | while read -r peer; do
     .venv/bin/pip install -q --no-deps --upgrade --target ".venv/peers/${peer%%==*}" "$peer"
@@ -193,22 +193,22 @@ install_tests() {
 }
 
 install_benchmarks() {
-  say "installing what the benchmarks compare with; hw2d and what it needs beside the environment"
+  say "installing packages to compare benchmarks with; hw2d and its dependencies go into a separate directory"
   requirements references | xargs .venv/bin/pip install -q
   requirements hw2d | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/peers/hw2d
 }
 
 install_tensorflow() {
-  say "installing TensorFlow beside the environment, for the test that reads TFRecord files with it"
+  say "installing TensorFlow in a separate directory, for the test that reads TFRecord files with it"
   requirements tensorflow | xargs .venv/bin/pip install -q --no-warn-conflicts --target .venv/peers/tensorflow
 }
 
 install_smartredis() {
-  say "installing SmartRedis and its numpy beside the environment"
+  say "installing SmartRedis and its numpy in a separate directory"
   requirements smartredis | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/smartredis
 }
 
-# A step is done when its stamp holds the identity of what it was done with.
+# A step is done if its stamp holds the current identity.
 step() { # name, options that matter, function
   local stamp=.venv/.done-$1
   [ "$(cat "$stamp" 2>/dev/null)" = "$identity $2" ] && return
@@ -222,7 +222,7 @@ step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
 [ "$with_benchmarks" = 0 ] || step benchmarks "" install_benchmarks
 [ "$smartredis" = 0 ] || step smartredis "" install_smartredis
-# The tests build images. Without the right to install, their own failures say what is missing.
+# The tests build images. If apptainer cannot be installed, the failing tests say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"
 command -v mpirun >/dev/null || command -v srun >/dev/null || say "note: neither mpirun nor srun is on PATH"

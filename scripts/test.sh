@@ -16,6 +16,6 @@ mypy
 shellcheck scripts/*.sh containers/image/*.sh .ci/run
 
 echo "== pytest"
-# A test that this machine cannot run is listed at the end with the reason; with CI=true it fails (tests/needs.py).
-# Many tests wait for a scheduler or a disk, so as many run side by side as there are processors.
+# Tests that this machine cannot run are listed at the end with the reason; with CI=true they fail (tests/needs.py).
+# Many tests wait for a scheduler or a disk, so one per logical processor runs at a time.
 exec pytest -n logical --dist loadscope "$@"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# First stage of every image (%post of "build"): install scimill by its own set-up, then keep what running it needs.
+# First stage of every image (%post of "build"): install scimill with its set-up, then keep only what it needs to run.
 #
 #   containers/image/build.sh openmpi|mpich
 set -euo pipefail
@@ -11,23 +11,23 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends python3-dev python3-venv ca-certificates >/dev/null
 export SCIMILL_MPI=$mpi
-touch README.md  # setup.cfg names it, and an image does not change with it
+touch README.md  # setup.cfg names it, but the image should not depend on it
 scripts/setup.sh --copy
 
-# ---- what only building needs goes --------------------------------------------------------------------------------
+# ---- remove what only building needs --------------------------------------------------------------------------------
 
 site=$(echo .venv/lib/python3*/site-packages)
 .venv/bin/python -m compileall -q "$site"/scimill
 .venv/bin/pip uninstall -q -y cython pkgconfig wheel
 .venv/bin/pip uninstall -q -y pip
 rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/share
-# The tests of other packages; bin holds test programs and a compiler of messages besides the one that torch runs.
+# Tests of other packages. torch/bin holds test programs and a compiler besides the one program that torch runs.
 find "$site" -depth -type d -name tests -not -path '*/torch/*' -exec rm -rf {} +
 find "$site"/torch/bin -type f -not -name torch_shm_manager -delete
 find .venv -name '*.a' -delete
 strip --strip-unneeded "$site"/torch/lib/libtorch_cpu.so "$site"/llvmlite/binding/libllvmlite.so  # 110 MB of symbols
 
-# ---- Debian's packages that running needs: those of the libraries that are linked, an MPI's launcher, Python ----------
+# ---- list the Debian packages needed to run: linked libraries, the MPI's launcher, Python ------------------------------
 
 {
   case $mpi in openmpi) echo openmpi-bin ;; *) echo "$mpi" ;; esac

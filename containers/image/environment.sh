@@ -3,7 +3,7 @@
 
 export PATH=/opt/scimill/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LANG=C.UTF-8
-# The home directory and the variables are the host's: Python packages found through them are not the image's.
+# The home directory and variables come from the host: ignore Python packages found through them.
 export PYTHONNOUSERSITE=1
 export PYTHONPATH='' PYTHONHOME=''
 # Open MPI refuses root unless told otherwise, and binds each rank with all its threads to one core.

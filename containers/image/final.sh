@@ -1,5 +1,5 @@
 #!/bin/bash
-# Last stage of every image (%post of "final"): the packages that running needs, and the labels.
+# Last stage of every image (%post of "final"): the packages needed to run, and the labels.
 #
 #   containers/image/final.sh openmpi|mpich
 set -euo pipefail
@@ -10,8 +10,8 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 xargs apt-get install -y -qq --no-install-recommends <packages >/dev/null
 
-# Sites put their own MPICH in the place of libmpi.so.12, the name that all MPICHs agree on. Debian's is called otherwise:
-# whatever asks for it must ask by the common name, or a job would run with two MPIs.
+# Sites replace libmpi.so.12, the common name of all MPICHs, with their own. Debian uses another name: change it to the
+# common one in every library that needs it, or a job would run with two MPIs.
 use_common_name() {
   local own=libmpich.so.12 common=libmpi.so.12 library
   apt-get install -y -qq --no-install-recommends patchelf >/dev/null

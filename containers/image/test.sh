@@ -1,5 +1,5 @@
 #!/bin/bash
-# %test of every image: it mills on one and on two ranks, checks every byte, and reduces with Horovod.
+# %test of every image: generate on one and on two ranks, verify every byte, and sum with Horovod.
 #
 #   containers/image/test.sh openmpi|mpich
 set -euo pipefail
@@ -20,14 +20,14 @@ mpirun -n 2 scimill verify two.h5
 python - <<'PY'
 import h5py
 with h5py.File("one.h5") as one, h5py.File("two.h5") as two:
-    assert (one["blocks/crc32c"][()] == two["blocks/crc32c"][()]).all(), "other bytes on two ranks"
+    assert (one["blocks/crc32c"][()] == two["blocks/crc32c"][()]).all(), "the bytes differ on two ranks"
 PY
 mpirun -n 2 python -c 'import torch, horovod.torch as hvd
 hvd.init()
 total = hvd.allreduce(torch.tensor([1.0 + hvd.rank()]), op=hvd.Sum)
 assert hvd.size() == 2 and total.item() == 3.0, (hvd.size(), total)'
 
-# A stand-in for a site's MPI: a library of that name elsewhere, found first. All must use it, and nothing the image's own.
+# A stand-in for a site's MPI: a library of the same name, found first. Everything must use it instead of the image's.
 test_exchange() {
   mkdir site
   cp -L /usr/lib/*-linux-gnu/libmpi.so.12 site/

@@ -6,7 +6,7 @@
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/atoms-evaluate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill atoms evaluate database first --calculator emt
 # Machine cobalt-generic: any cluster with Cobalt
-# 1 node(s), 2 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 2 ranks per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

@@ -6,7 +6,7 @@
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-score.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
 # Machine cobalt-generic: any cluster with Cobalt
-# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 00:30:00
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 00:30:00
 
 set -euo pipefail
 

@@ -7,7 +7,7 @@
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-sweep.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml
 # Machine cobalt-generic: any cluster with Cobalt
-# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

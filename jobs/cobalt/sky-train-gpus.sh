@@ -6,7 +6,7 @@
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/sky-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill sky train sky.h5 --output run --preset published --device cuda
 # Machine cobalt-generic: any cluster with Cobalt
-# 1 node(s), 4 rank(s) per node, 8 thread(s) per rank, 4 GPU(s) per node, 01:00:00
+# 1 node, 4 ranks per node, 8 threads per rank, 4 GPUs per node, 01:00:00
 
 set -euo pipefail
 

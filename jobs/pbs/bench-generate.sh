@@ -8,7 +8,7 @@
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/bench-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill bench generate bert data --size 100GiB
 # Machine pbs-generic: any cluster with PBS Professional or OpenPBS
-# 1 node(s), 2 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 2 ranks per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

@@ -8,7 +8,7 @@
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-score.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
 # Machine pbs-generic: any cluster with PBS Professional or OpenPBS
-# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 00:30:00
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 00:30:00
 
 set -euo pipefail
 

@@ -10,7 +10,7 @@
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-sweep.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml
 # Machine pbs-generic: any cluster with PBS Professional or OpenPBS
-# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

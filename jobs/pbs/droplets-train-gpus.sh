@@ -8,7 +8,7 @@
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda
 # Machine pbs-generic: any cluster with PBS Professional or OpenPBS
-# 1 node(s), 4 rank(s) per node, 8 thread(s) per rank, 4 GPU(s) per node, 01:00:00
+# 1 node, 4 ranks per node, 8 threads per rank, 4 GPUs per node, 01:00:00
 
 set -euo pipefail
 

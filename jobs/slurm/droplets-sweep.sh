@@ -11,7 +11,7 @@
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-sweep.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml
 # Machine slurm-generic: any cluster with Slurm
-# 1 node(s), 1 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

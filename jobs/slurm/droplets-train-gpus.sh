@@ -11,7 +11,7 @@
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda
 # Machine slurm-generic: any cluster with Slurm
-# 1 node(s), 4 rank(s) per node, 8 thread(s) per rank, 4 GPU(s) per node, 01:00:00
+# 1 node, 4 ranks per node, 8 threads per rank, 4 GPUs per node, 01:00:00
 
 set -euo pipefail
 

@@ -10,7 +10,7 @@
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/turbulence-train.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence train corrections.h5 --output correction
 # Machine slurm-generic: any cluster with Slurm
-# 1 node(s), 2 rank(s) per node, 1 thread(s) per rank, 0 GPU(s) per node, 01:00:00
+# 1 node, 2 ranks per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
 

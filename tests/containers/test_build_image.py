@@ -45,7 +45,7 @@ def test_it_refuses_what_cannot_be_built(tmp_path: Path) -> None:
     there.write_text("not to be lost")
     assert refused(build("--definition", "none.def"), 3, "none.def")
     assert refused(build("--definition"), 2, "--definition")
-    assert refused(build("--output", there), 2, "is there already")
+    assert refused(build("--output", there), 2, "already exists")
     assert refused(build("--output", tmp_path), 2, "directory")
     assert refused(build("--output", tmp_path / "no" / "a.sif"), 4, "cannot write")
     assert refused(build("--output", tmp_path / "a.sif", "--base", "none.sif"), 3, "none.sif")

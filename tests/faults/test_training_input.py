@@ -180,7 +180,10 @@ STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
     cut_short: (STORAGE, ("the file is truncated", "cut.h5")),
     damaged_block: (STORAGE, ("its data do not match their checksum", "block 7", "scimill verify")),
     damaged_everywhere: (STORAGE, ("its data do not match their checksum", "rotten.h5, block")),
-    of_another_campaign: (INPUT, ("the store was made by scimill turbulence", "turbulence.h5", "made by scimill droplets")),
+    of_another_campaign: (
+        INPUT,
+        ("the store was made by scimill turbulence", "turbulence.h5", "made by scimill droplets"),
+    ),
     with_nan: (INPUT, ("temperature has values that are not finite", "nan.h5, block 11")),
     of_one_block: (CONFIG, ("1 block, too few to train, validate and test", "--block-size")),
 }

@@ -324,8 +324,8 @@ def test_interrupted_it_stops_and_the_same_command_goes_on(
 
 STEP = "command: scimill verify a.h5"
 WRONG = {
-    "circle": ("steps: {a: {STEP, after: b}, b: {STEP, after: a}}", "in a circle: "),
-    "waits-for-itself": ("steps: {a: {STEP, after: a}}", "in a circle: a after a"),
+    "circle": ("steps: {a: {STEP, after: b}, b: {STEP, after: a}}", "in a cycle: "),
+    "waits-for-itself": ("steps: {a: {STEP, after: a}}", "in a cycle: a after a"),
     "unknown-step": ("steps: {a: {STEP, after: c}}", "unknown step 'c'"),
     "unknown-key": ("steps: {a: {STEP, befor: c}}", "unknown key 'befor'"),
     "unknown-resource": ("steps: {a: {STEP, resources: {node: 2}}}", "did you mean 'nodes'?"),

@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "help": ("site", (*PAID, "--", "scimill", "verify", "--help"), "only prints its help"),
     "overwrite": ("site", (*PAID, "--", *GENERATE, "--overwrite"), "restart each time"),
     "no-scheduler": ("local", (*HOUR, *DOCTOR), "has no scheduler"),
-    "chain-with-a-circle": ("site", (*PAID, "circle.yaml"), "in a circle"),
+    "chain-with-a-circle": ("site", (*PAID, "circle.yaml"), "in a cycle"),
     "chain-missing": ("site", (*PAID, "gone.yaml"), "chain file not found"),
     "refused-by-the-scheduler": ("slurm-generic", (*HOUR, "--queue", "none", *DOCTOR), "Slurm refuses the job"),
 }  # fmt: skip

@@ -134,7 +134,7 @@ def read_chain(name: str, flags: Layer) -> Chain:
 
     Raises
     ------
-    ConfigError : the file is missing or invalid, or steps wait for each other in a circle.
+    ConfigError : the file is missing or invalid, or steps wait for each other in a cycle.
     """
     path = find_chain(name)
     text = build(ChainText, [read_yaml(path)])
@@ -166,7 +166,7 @@ def _read_step(name: str, values: Mapping[str, Any], source: str, common: Layer,
 
 
 def _sort_steps(steps: Mapping[str, Step], source: str) -> list[str]:
-    """Sort names so that each step comes after those it waits for, and else in the order of the file."""
+    """Sort names so that each step follows those it waits for, otherwise in the order of the file."""
     for step in steps.values():
         for name in step.after:
             if name not in steps:
@@ -175,5 +175,5 @@ def _sort_steps(steps: Mapping[str, Step], source: str) -> list[str]:
     try:
         return list(graphlib.TopologicalSorter({name: step.after for name, step in steps.items()}).static_order())
     except graphlib.CycleError as error:
-        circle = " after ".join(error.args[1])
-        raise ConfigError(f"steps wait for each other in a circle: {circle}", where=source) from None
+        cycle = " after ".join(error.args[1])
+        raise ConfigError(f"steps wait for each other in a cycle: {cycle}", where=source) from None

@@ -14,7 +14,7 @@ from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
 from scimill.options import Group, configured, layered, trial_folder
 
-if TYPE_CHECKING:  # commands import these themselves where they need them, so that the others start faster
+if TYPE_CHECKING:  # imported inside the commands that need them, so that the others start faster
     from scimill.jobs.chain import Chain, Step
     from scimill.jobs.steps import StepOutput, Steps
 
@@ -35,7 +35,7 @@ def jobs() -> None:
 
 @jobs.command()
 def machines() -> None:
-    """List the machines and check their files."""
+    """List the known machines and check their files."""
     for name, path in machines_.names().items():
         machine = machines_.read_machine(str(path))
         gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
@@ -183,7 +183,7 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
     context = cli.check(words[1:], trial=array[-1] if array else None)
     if {"resume", "overwrite"} <= set(context.params) and context.params["overwrite"]:
         raise ConfigError("a job may resume many times; --overwrite would restart each time", where=" ".join(words),
-                          remedy="remove the old output, or name another")  # fmt: skip
+                          remedy="remove the old output, or choose another name")  # fmt: skip
     margin = getattr(context.obj, "walltime_margin", 0.0)
     if "resume" in context.params and resources.walltime <= margin:
         what = f"a walltime of {resources.walltime:g} s leaves no time before the margin of {margin:g} s"

@@ -157,7 +157,7 @@ def _environment() -> jinja2.Environment:
 
 
 class _BytecodeCache(jinja2.FileSystemBytecodeCache):
-    """Compiled templates in the user's folder below the temporary one; not kept where the disk is full."""
+    """Cache of compiled templates in the user's temporary folder; not kept if the disk is full."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ class _BytecodeCache(jinja2.FileSystemBytecodeCache):
 
 
 def _bytecode_cache() -> _BytecodeCache | None:
-    """Make the cache, which saves a tenth of the time; None where no folder is safe from other users."""
+    """Make the cache, which saves a tenth of the time; None if no folder is safe from other users."""
     with contextlib.suppress(OSError, RuntimeError):
         return _BytecodeCache()
     return None

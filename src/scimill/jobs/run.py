@@ -1,4 +1,4 @@
-"""Running a chain on this computer, without a scheduler: one step after the other, with the same scripts."""
+"""Run a chain on this computer without a scheduler: one step after the other, with the same scripts."""
 
 import os
 import signal
@@ -100,7 +100,7 @@ def run_chain(
             report(f"== {title}{'' if index is None else f', index {index}'}: {' '.join(step.command)}")
             _run_script(step, scripts[step.name], index)
         steps.recheck(step)
-        steps.is_complete(step)  # look now: a later step may write into the same folder
+        steps.is_complete(step)  # check now: a later step may write into the same folder
 
 
 def _prepare(chain: Chain, step: Step, commands: Mapping[str, Command], machine: Machine, ranks: int | None) -> str:
@@ -118,7 +118,9 @@ def _run_script(step: Step, script: str, index: int | None) -> None:
     if interrupted:
         raise Stopped(f"stopped by {interrupted} in step {step.name}", remedy="run the same command again to continue")
     if code:
-        remedy = "run the same command again to continue" if code == CONTINUED else "see above, then run again"
+        remedy = (
+            "run the same command again to continue" if code == CONTINUED else "fix the error above, then run it again"
+        )
         raise StepFailure(f"step {step.name} ended with exit code {code}", code, remedy=remedy)
 
 

@@ -3,7 +3,7 @@
 scheduler     scheduler that the chain was submitted to
 UNIT.job      id of the unit's current job
 UNIT.status   exit code of its last job, and digest of the command
-UNIT.sound    sizes and times of its output when it was last verified, or first seen if it is not an artifact
+UNIT.sound    sizes and times of its output when last verified, or when first seen if it is not an artifact
 """
 
 import contextlib
@@ -172,10 +172,10 @@ class Steps:
             self._record(unit, found)
         if verdict.returncode in (0, *DAMAGED):
             return verdict.returncode == 0
-        return status is not None and status.code == 0  # verify cannot run here, for example without HDF5
+        return status is not None and status.code == 0  # verify cannot run here, e.g. without HDF5
 
     def _is_unchanged(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
-        """Whether the command succeeded, and the files that it left, which nothing can verify, are as they were.
+        """Whether the command succeeded and left files, which cannot be verified, that have not changed.
 
         Files that other steps have added since do not count: steps may share a folder.
         """

@@ -1,4 +1,4 @@
-"""Submission: check everything, keep the exact script beside the results, and hand it to the scheduler."""
+"""Submit jobs: check everything, keep the exact script beside the results, pass it to the scheduler."""
 
 import itertools
 import os
@@ -47,7 +47,7 @@ def check_runnable(command: Command, resources: Resources, machine: Machine, com
         raise ConfigError("image is missing or unreadable", where=image, remedy="see containers/README.md")
     program = command.words[0] if command.words else ""
     if "/" in program and not image and not (Path(program).is_file() and os.access(program, os.X_OK)):
-        raise ConfigError("not an executable program", where=program, remedy="chmod +x it, or name another")
+        raise ConfigError("not an executable program", where=program, remedy="chmod +x it, or choose another program")
     for path in command.outputs:
         if not path.parent.is_dir() and path.parent not in coming:
             remedy = f"mkdir -p {path.parent}"

@@ -98,7 +98,7 @@ def _open_torchscript(data: bytes, path: Path) -> InferenceModel:
             script = torch.jit.load(io.BytesIO(data), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
         about: dict[str, str] = json.loads(extra[ABOUT])
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"the model is damaged, or none: {error}", where=str(path)) from None
+        raise InputError(f"the model is damaged, or the file is not a model: {error}", where=str(path)) from None
     return TorchModel(script, about)
 
 
@@ -121,7 +121,7 @@ def _open_onnx(data: bytes, path: Path) -> InferenceModel:
             raise ValueError("its graph does not match its checksum")
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # protobuf and onnxruntime raise their own classes for every kind of damage
-        raise InputError(f"the model is damaged, or none: {error}", where=str(path)) from None
+        raise InputError(f"the model is damaged, or the file is not a model: {error}", where=str(path)) from None
     return OnnxModel(session, about)
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_model_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the model"):
         open_correction(str(tmp_path / "missing.onnx"))
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(InputError, match="damaged, or none"):
+    with pytest.raises(InputError, match="damaged, or the file is not a model"):
         open_correction(str(tmp_path / "text.onnx"))
     content = torch.load(run / "model.pt", weights_only=True)
     content["network"]["campaign"] = "droplets"
