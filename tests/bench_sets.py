@@ -1,4 +1,4 @@
-"""Generated datasets of every format, and how similar two of them are."""
+"""Generated datasets of every format, and the similarity of two of them."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What several test files need: configurations of the presets, droplets drawn as the product draws them, a solver."""
+"""Shared helpers: configurations of the presets, droplets drawn as in the product, a solver."""
 
 import sys
 from collections import Counter
@@ -21,7 +21,7 @@ from scimill.droplets.params import DropletsGenerateConfig
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import world
 
-world()  # importing h5py starts MPI, unless a process without a launcher has asked for its world before
+world()  # importing h5py starts MPI, unless a process without a launcher has called world() first
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def denormal_numbers() -> Iterator[None]:
-    """Give back the denormal numbers that training in this process takes away."""
+    """Restore the denormal numbers that training in this process disables."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -40,7 +40,7 @@ def denormal_numbers() -> Iterator[None]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """An output in a folder of its own, so that leftovers show."""
+    """An output in its own folder, so that leftover files are noticed."""
     folder = tmp_path / "output"
     folder.mkdir()
     return folder / "droplets.h5"
@@ -53,7 +53,7 @@ def preset(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def configure() -> Callable[..., DropletsGenerateConfig]:
-    """Make a configuration from a preset and values that win over it."""
+    """Make a configuration from a preset and values that override it."""
 
     def make(preset: str = "classic", **values: Any) -> DropletsGenerateConfig:
         layers = [read_preset("scimill.droplets/presets", preset), Layer("test", {"count": 1000, **values})]
@@ -106,11 +106,11 @@ SHARED = {
     "server": ("tests/faults/test_training_", "tests/faults/test_bad_input.py"),
     "fuzzers": ("tests/faults/test_disk.py", "tests/faults/test_kill.py", "tests/faults/test_random_input.py"),
 }
-"""What is costly to start, or exists only once, and how the paths of the tests begin that share it."""
+"""Shared resources that are costly to start or unique, and the path prefixes of the tests that use them."""
 
 
 class Together(LoadScopeScheduling):
-    """Keep the tests of a file, or all that share something, in one of the processes that scripts/test.sh runs."""
+    """Run the tests of a file, or all that share a resource, in one process of scripts/test.sh."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]

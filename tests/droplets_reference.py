@@ -1,4 +1,4 @@
-"""Rodas5P as `kernels.lanes` computes it, in numpy and written to be read: all droplets step together.
+"""Rodas5P as in `kernels.lanes`, but as readable numpy: all droplets step together.
 
 It is ten times slower. The tests compare the two with each other, and both with scipy.
 """
@@ -105,7 +105,7 @@ def _inverse(diagonal: Array, J: Array) -> Array:
 
 
 def _squared_error(y: Array, y_new: Array, error: Array, tolerance: float) -> Array:
-    """Mean squared relative error in units of the tolerance; huge where the step left the physical domain."""
+    """Mean squared relative error in units of the tolerance; huge if the step left the physical domain."""
     inside = (y_new[0] > 1e-40) & (y_new[1] > 1.0)
     u_scale = y[0] * np.where(inside, y_new[0], 1.0)
     q = 0.5 * (error[0] ** 2 / u_scale + error[1] ** 2 / y[1] ** 2) / tolerance**2

@@ -1,4 +1,4 @@
-"""Run the real command under the real mpirun; a run that exceeds its outer timeout is a hang, by that name."""
+"""Run the real command under the real mpirun; a run that exceeds its outer timeout raises Hang."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 import mpi4py
 import numpy as np
 
-mpi4py.rc.initialize = False  # h5py imports mpi4py, and the process of the tests is no rank
+mpi4py.rc.initialize = False  # h5py imports mpi4py, but the test process is not a rank
 import h5py  # noqa: E402
 
 BIN = Path(sys.executable).parent
@@ -25,7 +25,7 @@ PEERS = BIN.parent / "peers"  # another MPI and another HDF5, see scripts/setup.
 SERIAL_HDF5 = {"PYTHONPATH": os.pathsep.join([str(PEERS / "h5py"), *filter(None, [os.environ.get("PYTHONPATH")])])}
 TIMEOUT = 120.0  # s; the first run on a machine compiles the kernel
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
-"""What may differ between two runs of one configuration: how long a block took, and the checksum that covers it."""
+"""Datasets that may differ between two runs: the time of a block, and the checksum that covers it."""
 DONE = 255  # docs/format.md: the state of a block all of whose bytes are in place
 
 
@@ -55,12 +55,12 @@ class Result:
 
 
 class Job:
-    """A running command and all processes of its session; a context manager that leaves none behind."""
+    """A running command and all processes of its session; a context manager that ends them all."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> None:
         self.command = shlex.join(command)
         self._started = time.monotonic()
-        # The C library's environment may hold what an MPI in this process has put there: give os.environ explicitly.
+        # Pass os.environ explicitly: an MPI in this process may have changed the C library's environment.
         self.process = subprocess.Popen(
             command, env={**os.environ, **env}, cwd=cwd, start_new_session=True, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -81,13 +81,13 @@ class Job:
         return Result(self.command, self.process.returncode, stdout, stderr, time.monotonic() - self._started)
 
     def end(self) -> None:
-        """Kill whatever of the session is alive."""
+        """Kill all living processes of the session."""
         for pid in [pid for pid, _, session in processes() if session == self.process.pid]:
             kill(pid, signal.SIGKILL)
         self.process.communicate()
 
     def rank(self, rank: int) -> int:
-        """Process id of a rank, waiting until mpirun has started it; of the process itself without mpirun."""
+        """Return the process id of a rank, once mpirun has started it; without mpirun, of the process itself."""
         if Path(str(self.process.args[0])).name != "mpirun":
             return self.process.pid
         found = wait_until(lambda: self._find_rank(rank), f"rank {rank} of {self.command}")
@@ -103,13 +103,13 @@ class Job:
 
 
 def processes() -> Iterator[tuple[int, int, int]]:
-    """Process id, parent's and session's id of all processes."""
+    """Return process id, parent id and session id of all processes."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it has just ended
+                continue  # just ended
             yield int(entry.name), int(fields[1]), int(fields[3])
 
 
@@ -172,7 +172,7 @@ def succeed(*args: object, ranks: int = 1, env: Mapping[str, str] | None = None)
 
 
 def dataset_hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of every dataset but `TIMINGS`."""
+    """SHA-256 of every dataset except `TIMINGS`."""
     hashes: dict[str, str] = {}
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -185,7 +185,7 @@ def dataset_hashes(path: Path) -> dict[str, str]:
 
 
 def done_blocks(path: Path) -> list[int]:
-    """Blocks marked done; none where there is no file yet. The file may be in the midst of being written."""
+    """Blocks marked done; none if there is no file yet. The file may be being written."""
     if not path.exists():
         return []
     with h5py.File(path, "r", locking=False) as file:

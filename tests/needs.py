@@ -1,7 +1,7 @@
-"""What tests need of the machine, and whether this machine has it.
+"""Needs of tests, and whether this machine meets them.
 
-A test says it with a mark, `@pytest.mark.needs("gfortran")`, a fixture with `require("gfortran")`. Where the need is
-missing, a user's session does not run the test and lists it at the end with the reason; a session with CI=true fails.
+A test states a need with a mark, `@pytest.mark.needs("gfortran")`, a fixture with `require("gfortran")`. If the need is
+not met, a user's session skips the test and lists it at the end with the reason; a session with CI=true fails.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
 
 
 def require(*needs: str) -> None:
-    """Do not run this test if the machine lacks one of the needs; fail it in CI."""
+    """Skip this test if the machine does not meet one of the needs; fail it in CI."""
     for need in needs:
         if reason := missing(need):
             (pytest.fail if IN_CI else pytest.skip)(f"needs {need}: {reason}")

@@ -1,4 +1,4 @@
-"""The image under test: built once for all that goes into it, and kept beside the wheels."""
+"""The image under test: built once per content, and kept beside the wheels."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFINITION = ROOT / "containers" / "scimill.def"
 BUILD = ROOT / "scripts" / "build_image.sh"
 CACHE = Path(os.environ.get("SCIMILL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "scimill")
-LIMIT = 720.0  # s: a cold build, with its base, takes less
+LIMIT = 720.0  # s; a cold build with its base takes less
 
 
 def inputs() -> Iterator[Path]:
-    """All files that go into the image, as its definition names them, and what builds it."""
+    """All files that the image's definition names, and those that build it."""
     yield from (DEFINITION, BUILD)
     section = re.search(r"^%files\n(.*?)\n\n", DEFINITION.read_text(), re.M | re.S)
     assert section
@@ -39,7 +39,7 @@ def key() -> str:
 
 @pytest.fixture(scope="session")
 def image() -> Path:
-    """The image of scimill.def, built by the script that users build with, which also runs its %test."""
+    """The image of scimill.def, built by the users' script, which also runs its %test."""
     require("apptainer")
     folder = CACHE.expanduser() / "images"
     folder.mkdir(parents=True, exist_ok=True)

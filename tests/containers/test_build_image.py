@@ -24,7 +24,7 @@ def refused(done: Run, code: int, word: str) -> bool:
 
 @pytest.fixture
 def without_apptainer(tmp_path: Path) -> str:
-    """A PATH on which there is all but apptainer."""
+    """A PATH with everything except apptainer."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for place in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
@@ -90,7 +90,7 @@ Stage: final
 
 @pytest.fixture
 def base(image: Path) -> Path:
-    """The base that building the image has made and kept."""
+    """The base that was made and kept while building the image."""
     (found,) = (CACHE.expanduser() / "bases").glob("*.sif")
     return found
 
@@ -112,7 +112,7 @@ def test_only_an_image_that_passes_its_test_is_kept(
 
 @pytest.mark.needs("apptainer")
 def test_apptainer_is_installed_once() -> None:
-    """Where it is there, installing it again changes nothing and takes no time."""
+    """If it is installed, installing it again changes nothing and takes no time."""
     program = Path("/usr/bin/apptainer")
     before = program.stat().st_mtime_ns
     done = subprocess.run([ROOT / "scripts" / "install_apptainer.sh"], timeout=5, capture_output=True, check=False)

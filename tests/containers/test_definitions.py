@@ -1,4 +1,4 @@
-"""The three definitions, with docker in their headers: apptainer reads them, and would tell a broken one."""
+"""The three definitions, with docker in their headers: apptainer reads them, and rejects a broken one."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from containers.conftest import ROOT
 
 DEFINITIONS = sorted((ROOT / "containers").glob("*.def"))
 NOWHERE = "registry.invalid/nothing:1"
-"""A registry that cannot be: RFC 6761 keeps .invalid free of hosts, so that no build begins, whatever the network."""
+"""A registry that cannot exist: RFC 6761 reserves .invalid, so no build starts, whatever the network."""
 
 
 def parse(definition: Path, folder: Path, *options: str) -> str:
-    """What apptainer says of a definition whose base cannot be fetched; the fetching comes after all parsing."""
+    """Return apptainer's message for a definition with an unreachable base; it parses before it fetches."""
     arguments = ["--build-arg", f"from={NOWHERE}", "--build-arg", f"runtime={NOWHERE}", "--warn-unused-build-args"]
     command = ["apptainer", "build", *arguments, *options, folder / "image.sif", definition]
-    env = os.environ | {"APPTAINER_TMPDIR": str(folder)}  # where a build that fails leaves its tree
+    env = os.environ | {"APPTAINER_TMPDIR": str(folder)}  # where a failed build leaves its tree
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and not (folder / "image.sif").exists(), done
     return done.stderr
 
 
 def is_read(message: str) -> bool:
-    """Whether nothing but the registry stopped the build."""
+    """Whether only the registry stopped the build."""
     return "conveyor failed to get" in message and "registry.invalid" in message
 
 
@@ -51,7 +51,7 @@ BREAKS = {
 @pytest.mark.needs("apptainer")
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("what", BREAKS)
-def test_a_broken_one_is_told_apart(definition: Path, what: str, tmp_path: Path) -> None:
+def test_a_broken_one_is_recognised(definition: Path, what: str, tmp_path: Path) -> None:
     right, wrong = BREAKS[what]
     text = definition.read_text()
     assert right in text
@@ -77,7 +77,7 @@ def test_they_name_no_mirror() -> None:
 
 
 def test_they_differ_only_where_they_must() -> None:
-    """What images share is said in containers/image; the sections that all have are the same but for MPI and GPU."""
+    """Shared parts of images are in containers/image; their common sections differ only in MPI and GPU."""
     texts = [re.sub(r"\b(openmpi|mpich)$", "MPI", path.read_text(), flags=re.M) for path in DEFINITIONS]
     for section in ("files", "environment", "runscript", "apprun mpirun", "apprun doctor"):
         found = {re.search(rf"^%{section}\n(.*?)\n\n", text, re.M | re.S)[1] for text in texts}  # type: ignore[index]

@@ -11,7 +11,7 @@ from containers.conftest import LIMIT
 from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
-"""The first test that asks for the image may have to build it."""
+"""The first test that uses the image may have to build it."""
 GENERATE = ("droplets", "generate")
 SAMPLE = ("--count", 3000, "--seed", 5, "--preset", "ntlp-2026")
 LABELS = {"git", "base", "scimill", "torch", "horovod", "h5py", "mpi4py", "python", "hdf5", "mpi"}
@@ -19,7 +19,7 @@ LABELS = {"git", "base", "scimill", "torch", "horovod", "h5py", "mpi4py", "pytho
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What this machine itself generates."""
+    """The store that this machine itself generates."""
     path = tmp_path_factory.mktemp("outside") / "droplets.h5"
     succeed(*GENERATE, path, *SAMPLE)
     return dataset_hashes(path)
@@ -50,7 +50,7 @@ def test_the_images_own_mpirun_writes_the_same_bytes(image: Path, output: Path, 
     assert inside(image, output.parent, "scimill", "verify", output).returncode == 0
 
 
-def test_a_run_that_was_begun_outside_is_completed_in_the_image(
+def test_a_run_that_was_started_outside_is_completed_in_the_image(
     image: Path, output: Path, outside: dict[str, str]
 ) -> None:
     sample = ("--count", "3e5", "--seed", 5, "--block-size", 2000)
@@ -119,8 +119,8 @@ def test_a_failure_of_one_rank_ends_the_ranks_in_all_images(image: Path, tmp_pat
 
 
 @pytest.mark.needs("MPICH")
-def test_a_launcher_of_another_mpi_is_told_apart(image: Path, tmp_path: Path) -> None:
-    """MPICH's mpiexec starts ranks of Open MPI that know nothing of each other: none of them may write."""
+def test_a_launcher_of_another_mpi_is_recognised(image: Path, tmp_path: Path) -> None:
+    """MPICH's mpiexec starts Open MPI ranks that do not see each other: none of them may write."""
     words = ("-n", "2", "apptainer", "exec", image, "scimill", *GENERATE, tmp_path / "a.h5", *SAMPLE)
     result = scimill(*words, program=(str(PEERS / "mpich" / "bin" / "mpiexec"),))
     assert result.returncode == 2, result

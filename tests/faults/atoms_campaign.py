@@ -1,4 +1,4 @@
-"""Kill -9 at seeded lines of adding, importing, compressing, evaluating and updating, and look at what is left.
+"""Kill -9 at seeded lines of adding, importing, compressing, evaluating and updating, and check the result.
 
     PYTHONPATH=tests python tests/faults/atoms_campaign.py [--kills N] [--seed N]
 
@@ -86,7 +86,7 @@ class Campaign:
         lines(lambda: self._action(self.path))
         self.after, self.predictions = state(self.path), self._predicted()
         self._restore()
-        self.lines = lines(lambda: self._action(self.path))  # once more: reading has filled caches, which shortens it
+        self.lines = lines(lambda: self._action(self.path))  # again: reading has filled caches, so fewer lines run
 
     def _restore(self) -> None:
         shutil.rmtree(self._work, ignore_errors=True)
@@ -99,12 +99,12 @@ class Campaign:
             return {group: v["energy"].tobytes() for group, v in database.predictions("r").predicted.items()}
 
     def kill(self, line: int) -> list[str]:
-        """Kill the action at a line; return what is wrong with what is left."""
+        """Kill the action at a line; return what is wrong afterwards."""
         self._restore()
         killed(lambda: self._action(self.path), line)
         try:
             return self._judge()
-        except Exception as error:  # whatever reading raises is what we look for
+        except Exception as error:  # any exception while reading is a finding
             return [f"unreadable: {error!r}"]
 
     def _judge(self) -> list[str]:
@@ -120,7 +120,7 @@ class Campaign:
             self._action(self.path)
             if state(self.path) != self.after or self._predicted() != self.predictions:
                 wrong.append("another end")
-        with opened(self.path) as database:  # the next writer removes what belongs to no state
+        with opened(self.path) as database:  # the next writer removes files that belong to no state
             kept = contents(database)
             left = {path.name for path in (self.path / "Compressed_data").iterdir()}
             if left != {name for name, _ in database.snapshot.manifest.segments} or kept != state(self.path)[0]:

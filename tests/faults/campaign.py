@@ -1,6 +1,6 @@
-"""Kill ranks at seeded instants, resume on another number of ranks, and look whether anything was lost.
+"""Kill ranks at seeded instants, resume on another number of ranks, and check that nothing was lost.
 
-Usage: campaign.py [--kills N] [--clock N] [--seed S]; run by scripts/fault_campaign.sh, and in small by test_kill.py.
+Usage: campaign.py [--kills N] [--clock N] [--seed S]; scripts/fault_campaign.sh runs it, test_kill.py with few kills.
 """
 
 import argparse
@@ -32,13 +32,13 @@ PLACES = [
     (phase, ranks, rank)
     for phase in PHASES
     for ranks, rank in VICTIMS
-    if rank == 0 or phase != "creation"  # which is rank 0's
+    if rank == 0 or phase != "creation"  # only rank 0 creates
 ]
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One instant: the k-th line of a phase, or where there is none, seconds after the start."""
+    """One instant: the k-th line of a phase, or some seconds after the start."""
 
     phase: str
     ranks: int
@@ -52,10 +52,10 @@ class Kill:
 class Outcome:
     kill: Kill
     done: int
-    """blocks marked done in what the killed run left"""
+    """blocks marked done by the killed run"""
     same_bytes: bool
     lost: int
-    """blocks marked done of which a byte, of data or ledger, is another after resuming"""
+    """blocks marked done whose data or ledger differ after resuming"""
     faults: tuple[str, ...]
 
     @property
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class Campaign:
-    """Kills in a scratch folder, against the bytes of a run that was never killed."""
+    """Kills in a scratch folder, compared with the bytes of a run that was never killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class Campaign:
         return dataset_hashes(path), result.seconds
 
     def _count_lines(self, ranks: int) -> list[dict[str, int]]:
-        """Lines that each rank executes in each phase."""
+        """Count the lines that each rank executes in each phase."""
         counts = self.folder / f"lines-of-{ranks}"
         path = self.folder / f"counted-{ranks}.h5"
         result = scimill("count", counts, "droplets", "generate", path, *CONFIG, ranks=ranks, program=KILLER)
@@ -121,7 +121,7 @@ class Campaign:
                 time.sleep(kill.seconds)
                 signal_process(victim, signal.SIGKILL)
                 job.wait()
-            return ""  # it may have been over before
+            return ""  # it may have finished first
         result = scimill(kill.rank, kill.phase, kill.line, *args, ranks=kill.ranks, program=KILLER)
         return "" if result.returncode else f"nobody was killed: {result}"
 
@@ -142,7 +142,7 @@ def _damage(what: str, path: Path) -> str:
 
 
 def instants(campaign: Campaign, kills: int, clock: int, seed: int) -> Iterator[Kill]:
-    """Yield seeded instants: `kills` at lines, going round the phases and ranks, then `clock` at any time."""
+    """Yield seeded instants: `kills` at lines, cycling through phases and ranks, then `clock` at any time."""
     dice = random.Random(seed)
     for phase, ranks, rank in itertools.islice(itertools.cycle(PLACES), kills):
         yield campaign.draw(phase, ranks, rank, dice)
@@ -151,7 +151,7 @@ def instants(campaign: Campaign, kills: int, clock: int, seed: int) -> Iterator[
 
 
 def attempt(campaign: Campaign, kill: Kill, name: str) -> Outcome:
-    """Run one kill; a hang is an outcome."""
+    """Run one kill; a hang is an outcome too."""
     try:
         outcome = campaign.run(kill, name)
     except Hang as hang:

@@ -38,7 +38,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 @pytest.fixture
 def ramfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system that takes no direct I/O and reserves no space."""
+    """A file system that supports neither direct I/O nor reserving space."""
     require("mounting")
     folder = tmp_path / "ramfs"
     folder.mkdir()
@@ -49,7 +49,7 @@ def ramfs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def fuzzers(compiled_kernel: None) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Try random configurations and damaged files, each in a process that takes what processor others leave."""
+    """Try random configurations and damaged files, each in a low-priority process."""
     started = {
         what: subprocess.Popen(
             ["nice", sys.executable, fuzz.__file__, f"--seed={SEED}", *(f"--{w}={CASES * (w == what)}" for w in KINDS)],
@@ -65,7 +65,7 @@ def fuzzers(compiled_kernel: None) -> Iterator[dict[str, subprocess.Popen[str]]]
 
 @pytest.fixture(scope="session")
 def fuzzers_beside(request: pytest.FixtureRequest) -> None:
-    """Start them beside slow tests of the same process, if their own tests are to come."""
+    """Start them during slow tests of the same process, if their own tests will run."""
     if any("fuzzers" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("fuzzers")
 

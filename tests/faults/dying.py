@@ -15,7 +15,7 @@ TRACED = tuple(str(HOME / part) for part in ("atoms", "files.py", "store/journal
 
 
 def lines(action: Callable[[], object]) -> int:
-    """Number of such lines that an action executes, in a copy of this process."""
+    """Count the lines that an action executes in a copy of this process."""
     readable, writable = os.pipe()
     if not (child := os.fork()):
         counter = _Tracer(None)
@@ -31,7 +31,7 @@ def lines(action: Callable[[], object]) -> int:
 
 
 def killed(action: Callable[[], object], line: int) -> bool:
-    """Whether a copy of this process that does the action was killed at the line; False where it ended before."""
+    """Whether a copy of this process was killed at the line of the action; False if it ended before."""
     if not (child := os.fork()):
         _run(action, _Tracer(line))
         os._exit(0)
@@ -45,7 +45,7 @@ def _run(action: Callable[[], object], tracer: "_Tracer") -> None:
         sys.settrace(tracer.trace)
         action()
         sys.settrace(None)
-    except BaseException as error:  # the copy must not go on as a test
+    except BaseException as error:  # the copy must not continue the test
         sys.settrace(None)
         print(repr(error), file=sys.stderr)
         os._exit(3)

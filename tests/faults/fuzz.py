@@ -1,6 +1,6 @@
 """Feed scimill random configurations and damaged files: only its own short messages, no traceback, no crash, no hang.
 
-Usage: fuzz.py [--configs N] [--files N] [--seed S]; run in small by test_random_input.py.
+Usage: fuzz.py [--configs N] [--files N] [--seed S]; test_random_input.py runs fewer cases.
 
 Each case is the whole command line in a forked process, so that a crash of HDF5 is seen as a case's failure.
 """
@@ -45,7 +45,7 @@ class Outcome:
 
 @dataclass
 class Findings:
-    """What came of the cases: how often each exit code, and which cases were wrong."""
+    """Outcome of the cases: count of each exit code, and the wrong cases."""
 
     codes: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Findings:
 
 
 def complain(outcome: Outcome) -> str:
-    """What is wrong with how a case ended; empty where nothing is."""
+    """Describe what is wrong with the end of a case; empty if nothing."""
     lines = outcome.message.splitlines()
     if outcome.code == -signal.SIGALRM:
         return f"HANG: {LIMIT} s"
@@ -78,26 +78,26 @@ def complain(outcome: Outcome) -> str:
 
 
 def run(arguments: list[str], folder: Path) -> Outcome:
-    """Run the command line in a forked process; an alarm ends it, whatever it is doing."""
-    said, started = folder / "said", time.monotonic()
+    """Run the command line in a forked process; an alarm ends it in any case."""
+    messages_file, started = folder / "said", time.monotonic()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _be_scimill(arguments, said)
+        _be_scimill(arguments, messages_file)
     _, status = os.waitpid(child, 0)
-    return Outcome(os.waitstatus_to_exitcode(status), _messages(said), time.monotonic() - started)
+    return Outcome(os.waitstatus_to_exitcode(status), _messages(messages_file), time.monotonic() - started)
 
 
-def _be_scimill(arguments: list[str], said: Path) -> None:
+def _be_scimill(arguments: list[str], messages_file: Path) -> None:
     """Become the command; never return."""
     code = 1
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(LIMIT)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(messages_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # a test runner has put others there
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # a test runner has replaced them
         faulthandler.disable()
         sys.argv = ["scimill", *arguments]
         __main__.main()
@@ -108,9 +108,9 @@ def _be_scimill(arguments: list[str], said: Path) -> None:
         os._exit(code)
 
 
-def _messages(said: Path) -> str:
-    """What was said on standard error, but for news of the work."""
-    text = said.read_text("utf-8", "replace")
+def _messages(messages_file: Path) -> str:
+    """Return standard error without progress lines."""
+    text = messages_file.read_text("utf-8", "replace")
     news = ("scimill: droplets:", "scimill: import:", "scimill: repack:", "scimill: verify:")
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(news))
 
@@ -147,7 +147,7 @@ def value(dice: random.Random, depth: int = 0) -> Any:
 
 
 def plausible(dice: random.Random, name: str) -> Any:
-    """A value that may well be allowed."""
+    """A value that is probably allowed."""
     default, choices = PARAMETERS[name].info.default, PARAMETERS[name].choices
     if choices:
         return dice.choice(choices)
@@ -161,7 +161,7 @@ def plausible(dice: random.Random, name: str) -> Any:
 
 
 def key(dice: random.Random) -> str:
-    """A parameter's name, now and then misspelt or something else."""
+    """A parameter's name, sometimes misspelt or something else."""
     name = dice.choice(list(PARAMETERS))
     if dice.random() < 0.9:
         return name
@@ -169,7 +169,7 @@ def key(dice: random.Random) -> str:
 
 
 def config_text(dice: random.Random) -> bytes:
-    """A configuration file: sensible, with some wrong values, or no configuration at all."""
+    """A configuration file: valid, with some wrong values, or something else entirely."""
     kind = dice.random()
     if kind < 0.4:
         names = {"count", *dice.sample(list(PARAMETERS), dice.randint(0, 6))}
@@ -224,7 +224,7 @@ def mutate(data: bytes, dice: random.Random) -> bytes:
 
 
 def flags(dice: random.Random) -> Iterator[str]:
-    """A few flags with values, sensible in half of the cases."""
+    """A few flags with values, valid in half of the cases."""
     is_sane = dice.random() < 0.5
     for _ in range(dice.choice([0, 0, 1, 2, 4])):
         name = dice.choice(list(PARAMETERS)) if is_sane else key(dice)
@@ -266,7 +266,7 @@ SIZE = ("--count", "200", "--block-size", "50", "--tolerance", "1e-4")
 
 
 class Stores:
-    """Sound files to be damaged: stores, unfinished stores, HDF5 files that are none, records."""
+    """Sound files to be damaged: stores, unfinished stores, other HDF5 files, records."""
 
     def __init__(self, folder: Path) -> None:
         self.whole = [self._generate(folder / f"{n}.h5", more) for n, more in enumerate(((), ("--keep-weird",)))]
@@ -281,7 +281,7 @@ class Stores:
         return path.read_bytes()
 
     def _unfinished(self, path: Path) -> bytes:
-        """A whole store of which two blocks are called undone."""
+        """A complete store with two blocks marked as not done."""
         import h5py
 
         self._generate(path, ())
@@ -358,7 +358,7 @@ def file_case(stores: Stores, dice: random.Random, folder: Path) -> list[str]:
 
 
 def _lay(path: Path, content: bytes, dice: random.Random) -> None:
-    """Put a file into its place: now and then a folder, a dangling link or nothing is there instead."""
+    """Put a file in place, or sometimes a folder, a dangling link or nothing."""
     kind = dice.random()
     if kind < 0.02:
         path.mkdir()
@@ -372,7 +372,7 @@ def _lay(path: Path, content: bytes, dice: random.Random) -> None:
 
 
 def prepare() -> None:
-    """Import once what each forked case needs."""
+    """Import the modules of all forked cases once."""
     world()
     from scimill.droplets import arguments, generate  # noqa: F401
     from scimill.droplets.exchange import records, workbook  # noqa: F401
@@ -385,7 +385,7 @@ def prepare() -> None:
 
 
 def fuzz(cases: int, what: str, seed: int, case: Callable[[random.Random, Path], list[str]]) -> Findings:
-    """Run cases in a scratch folder; each has dice of its own, so that it can be run again alone."""
+    """Run cases in a scratch folder; each has its own dice, so that it can be repeated alone."""
     findings = Findings()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "case"

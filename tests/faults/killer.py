@@ -1,15 +1,15 @@
 """Run scimill's command line, and on one rank kill it (SIGKILL) at the k-th line that it executes within a phase.
 
 Usage: killer.py RANK PHASE K ARGUMENTS...
-       killer.py count FILE ARGUMENTS...     write the number of such lines per phase to FILE.<rank>, and kill nobody
+       killer.py count FILE ARGUMENTS...     write the number of such lines per phase to FILE.<rank>, without killing
 
 Only lines of ``scimill/store`` count, so every line of the store is a possible place of death. The phases:
 
-creation   rank 0 checks, lays down, seals and renames to ``.part``
-opening    all ranks open it and look for blocks to do
+creation   rank 0 checks, creates the structure, seals and renames to ``.part``
+opening    all ranks open it and find the pending blocks
 data       a block's rows are written
-ledger     a block's row of the ledger and its done mark are written
-rename     the file is closed, synced and given its name
+ledger     a block's ledger row and its done mark are written
+rename     the file is closed, synced and renamed
 """
 
 import json
@@ -26,7 +26,7 @@ from scimill import __main__
 from scimill.parallel.world import launched
 
 PHASES = {
-    # function of the store: phase of all lines that it and what it calls execute, if no inner one says otherwise
+    # function of the store: phase of its lines and those of functions it calls, unless these are listed too
     "open_writer": "creation",
     "Writer.__init__": "opening",
     "Writer.write": "ledger",
@@ -66,7 +66,7 @@ class Killer(Tracer):
 
 
 def _phase(frame: FrameType | None) -> str | None:
-    """Phase of the innermost of the callers that has one."""
+    """Return the phase of the innermost caller that has one."""
     while frame is not None:
         if frame.f_code.co_filename.startswith(STORE) and frame.f_code.co_qualname in PHASES:
             return PHASES[frame.f_code.co_qualname]

@@ -1,4 +1,4 @@
-"""A disk that is full while a database is added to or compressed: told, and nothing is lost."""
+"""A disk that fills up while a database grows or is compressed: reported, and nothing is lost."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def add(database: Database, rows: int, seed: int) -> None:
     database.add_batch(np.full(ATOMS, 13), np.random.default_rng(seed).uniform(0, 9, (rows, ATOMS, 3)))
 
 
-def test_a_full_disk_in_compress_is_told_and_nothing_is_lost(mount: Mount) -> None:
+def test_a_full_disk_in_compress_is_reported_and_nothing_is_lost(mount: Mount) -> None:
     disk = mount("4m")
     with opened(disk / "db") as database:
         add(database, ROWS, 1)
@@ -40,7 +40,7 @@ def test_a_full_disk_in_compress_is_told_and_nothing_is_lost(mount: Mount) -> No
 
 @pytest.fixture
 def filling(mount: Mount) -> tuple[Path, Path]:
-    """A database on a disk that has room for the bytes of its arrays, but not for all else that is in a segment."""
+    """A database on a disk with room for the bytes of its arrays, but not for the rest of a segment."""
     disk = mount("8m")
     with opened(disk / "db") as database:
         add(database, ROWS, 1)

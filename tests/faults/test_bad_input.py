@@ -1,4 +1,4 @@
-"""What users get wrong: a short message that says where and what to do, its exit code, and nothing written."""
+"""Mistakes of users: a short message that says where and what to do, its exit code, and nothing written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +20,12 @@ def generate(server: Server) -> Generate:
     return lambda output, *args: server.run("droplets", "generate", output, *args)
 
 
-def assert_refused(result: Result, code: int, *told: str) -> None:
-    """Exit code, one message of at most four lines, and what it has to say."""
+def assert_refused(result: Result, code: int, *expected_text: str) -> None:
+    """Check the exit code, and that one message of at most four lines has these words."""
     assert (result.returncode, result.tracebacks, len(result.errors)) == (code, 0, 1), result
     assert result.stdout == "", result
     assert len(result.stderr.splitlines()) <= 4, result
-    for text in told:
+    for text in expected_text:
         assert text in result.stderr, result
 
 
@@ -57,8 +57,8 @@ WRONG_FLAGS = {
 
 @pytest.mark.parametrize("name", WRONG_FLAGS)
 def test_a_wrong_flag(generate: Generate, output: Path, name: str) -> None:
-    flags, told = WRONG_FLAGS[name]
-    assert_refused(generate(output, *flags), CONFIG, told)
+    flags, expected_text = WRONG_FLAGS[name]
+    assert_refused(generate(output, *flags), CONFIG, expected_text)
     assert list(output.parent.iterdir()) == []
 
 
@@ -75,10 +75,10 @@ WRONG_FILES = {
 
 @pytest.mark.parametrize("name", WRONG_FILES)
 def test_a_wrong_configuration_file(generate: Generate, output: Path, tmp_path: Path, name: str) -> None:
-    content, told = WRONG_FILES[name]
+    content, expected_text = WRONG_FILES[name]
     file = tmp_path / "config.yaml"
     file.write_bytes(content)
-    assert_refused(generate(output, "--config", file), CONFIG, told, f"file {file}")
+    assert_refused(generate(output, "--config", file), CONFIG, expected_text, f"file {file}")
     assert list(output.parent.iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_store(
 def test_an_unfinished_store_is_not_taken_for_a_whole_one(
     server: Server, generate: Generate, output: Path, command: tuple[str, ...]
 ) -> None:
-    begun = generate(output, *SMALL, "--walltime", "1s", "--walltime-margin", "0.999s")  # which is over at once
+    begun = generate(output, *SMALL, "--walltime", "1s", "--walltime-margin", "0.999s")  # it ends at once
     assert begun.returncode == 75, begun
     part, copy = output.with_name(output.name + ".part"), output.with_name("copy")
     assert_refused(server.run(*command, part, copy), INPUT, "the store is unfinished", str(part), "--resume")

@@ -1,4 +1,4 @@
-"""Generating datasets where something is wrong: one short message, nothing that looks whole, and resuming."""
+"""Generating datasets with errors: one short message, nothing that looks complete, and resuming."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ def message(error: type[ScimillError], reason: str, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "10 apples", "", "1e300", True, "1KiBB", [1]])
-def test_a_size_that_is_none_is_refused(size: object) -> None:
+def test_an_invalid_size_is_refused(size: object) -> None:
     message(ConfigError, "size", size=size)
 
 
@@ -124,7 +124,7 @@ def test_what_an_unfinished_run_has_taken_is_not_asked_for_again(mount: Mount) -
 
 
 def unfinish(path: Path, blocks: int) -> None:
-    """Make a finished dataset one that was killed: its first blocks are not done."""
+    """Make a finished dataset look killed: its first blocks are not done."""
     (path / "manifest.json").unlink()
     with (path / ".scimill/ledger").open("r+b") as ledger:
         ledger.write(bytes(ROW.itemsize * blocks))
@@ -134,14 +134,14 @@ def unfinish(path: Path, blocks: int) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_a_limit_of_file_sizes_is_told(tmp_path: Path, ranks: int) -> None:
+def test_a_limit_of_file_sizes_is_reported(tmp_path: Path, ranks: int) -> None:
     program = ("prlimit", "--fsize=1000000", *SCIMILL)
     assert_refused(scimill(*COMMAND, tmp_path / "set", "--size", "5MB", ranks=ranks, program=program), 4, "full")
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_missing_directory_is_told_once(tmp_path: Path, ranks: int) -> None:
+def test_a_missing_directory_is_reported_once(tmp_path: Path, ranks: int) -> None:
     result = scimill(*COMMAND, tmp_path / "missing/set", *SMALL, ranks=ranks)
     assert_refused(result, 4, "the output's directory does not exist")
 
@@ -248,7 +248,7 @@ class Pages(direct.Pages):
     written, refused = 0, -1
 
     def write(self, content: direct.Bytes, offset: int) -> None:
-        Pages.written += content.size > direct.PAGE  # a page alone is written to try it
+        Pages.written += content.size > direct.PAGE  # a single page is written as a trial
         if Pages.written == Pages.refused:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().write(content, offset)
@@ -274,7 +274,7 @@ def test_fields_of_whole_blocks_are_written_past_the_page_cache(tmp_path: Path, 
     assert pages.written == 3 * (whole + 15 * 10**6 // 160 // 3072)
 
 
-def test_a_block_that_cannot_be_written_is_told_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
+def test_a_block_that_cannot_be_written_is_reported_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
     make(tmp_path / "whole.h5", **STORE)
     pages.written, pages.refused = 0, 20  # the second field of block 6
     child = os.fork()  # a process that fails leaves its file open
@@ -329,7 +329,7 @@ def test_killed_at_random_instants_and_resumed_to_the_same_bytes(tmp_path: Path,
     assert result.returncode == 0, result
     outcomes = [line.split() for line in result.stdout.splitlines()]
     assert [verdict for _, verdict in outcomes] == ["same"] * 10
-    assert len({done for done, _ in outcomes}) > 3, outcomes  # they died at different places
+    assert len({done for done, _ in outcomes}) > 3, outcomes  # killed at different places
 
 
 def test_a_killed_rank_ends_the_job_and_others_resume_it(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_verify_finds_every_flipped_bit(damaged: Path) -> None:
     for path in files:
         for place in random.integers(0, path.stat().st_size, 4).tolist():
             if path.name == "ledger" and place % ROW.itemsize > 20:
-                continue  # reserved bytes, which mean nothing
+                continue  # reserved bytes without meaning
             flip(path, place, place % 8)
             try:
                 assert verify(damaged, World(None)).problems, (path, place)
@@ -442,7 +442,7 @@ def test_sizes_below_every_rule_are_refused() -> None:
 
 
 def test_a_trace_that_is_interrupted_is_kept(tmp_path: Path) -> None:
-    """By Ctrl-C, as a user ends a trainer."""
+    """Interrupted with Ctrl-C, like a trainer by its user."""
     written, trace = tmp_path / "written", tmp_path / "trace.csv"
     program = f"import time\nfile = open({str(written)!r}, 'wb', 0)\nwhile file.write(bytes(1000)): time.sleep(0.01)"
     with start("bench", "trace", trace, "--", sys.executable, "-c", program) as job:

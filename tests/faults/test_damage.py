@@ -1,4 +1,4 @@
-"""verify finds every single damage of a store, and calls no clean store damaged."""
+"""verify finds every damage of a store, and reports no damage in a clean one."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ PAGE = 4096
 
 
 def findings(path: Path) -> list[str]:
-    """What verify has to say against a file."""
+    """Return the problems that verify finds in a file."""
     try:
         return list(verify(path, ALONE).problems)
     except ScimillError as error:
@@ -59,7 +59,7 @@ def classic(stores: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def places(path: Path, group: str) -> list[range]:
-    """Bytes of the file that the datasets of the ledger, of the weird table, or of the sample take."""
+    """Byte ranges in the file of the ledger, of the weird table, or of the sample."""
     with h5py.File(path, "r", locking=False) as file:
         datasets = [file[group][name] for name in file[group]] if group != "/" else list(file.values())
         spans = [(d.id.get_offset(), d.nbytes) for d in datasets if isinstance(d, h5py.Dataset)]
@@ -105,7 +105,7 @@ def zero_page(data: bytearray, _path: Path, dice: Dice) -> str:
 
 
 def exchange(data: bytearray, path: Path, dice: Dice) -> str:
-    """Exchange two words of one dataset, so that every value is one that was written."""
+    """Exchange two words of one dataset, so that every value is still a written one."""
     spans = [span for span in places(path, "/") + places(path, "blocks") if len(span) >= 8]
     a = b = 0
     while data[a : a + 4] == data[b : b + 4]:
@@ -124,7 +124,7 @@ DAMAGES = {
     zero_page: 10,
     exchange: 10,
 }
-"""Each damage with its number of tries on each of three stores: 690 in all."""
+"""Each damage with its number of tries on each of three stores: 690 in total."""
 
 
 def test_every_damage_is_found(store: Path, tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_every_damage_is_found(store: Path, tmp_path: Path) -> None:
     for damage, tries in DAMAGES.items():
         for _ in range(tries):
             data = bytearray(clean)
-            told = damage(data, store, dice)
+            description = damage(data, store, dice)
             assert data != clean
             path = tmp_path / "damaged.h5"
             path.write_bytes(data)
             if not findings(path):
-                missed.append(told)
+                missed.append(description)
     assert missed == []
 
 
@@ -147,23 +147,23 @@ def test_the_unused_rest_of_a_table_is_covered(classic: Path) -> None:
     unused = [place for span in places(classic, "weird") for place in span if not clean[place]]
     for place in dice.choice(unused, 50):
         data = bytearray(clean)
-        told = flip(data, int(place), dice)
+        description = flip(data, int(place), dice)
         classic.write_bytes(data)
-        assert findings(classic), told
+        assert findings(classic), description
 
 
 @pytest.mark.parametrize("group", ["blocks", "/", "weird"])
 def test_the_command_finds_damage(classic: Path, group: str) -> None:
     data = bytearray(classic.read_bytes())
-    told = flip_in(group)(data, classic, np.random.default_rng(SEED))
+    description = flip_in(group)(data, classic, np.random.default_rng(SEED))
     classic.write_bytes(data)
     result = scimill("verify", classic)
-    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), (told, result)
-    assert result.stdout.startswith("block "), (told, result)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), (description, result)
+    assert result.stdout.startswith("block "), (description, result)
 
 
 def test_a_done_mark_on_a_block_to_do_is_found(tmp_path: Path) -> None:
-    """A block of a ``.part`` that was never written, and then called done."""
+    """A block of a ``.part`` that was never written, but marked done."""
     layout = Layout(40, 10, (Field("x", "float32", "m", "a length"),))
     part = tmp_path / "store.h5.part"
     write_store(tmp_path / "store.h5", layout, np.random.default_rng(SEED), blocks=[0, 1, 3])

@@ -1,4 +1,4 @@
-"""Disks that are too small, fill up or refuse."""
+"""Disks that are too small, fill up or refuse writing."""
 
 import shutil
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_a_disk_that_turns_read_only_is_refused_on_resuming(mount: Mount) -> Non
 
 
 @pytest.mark.parametrize(("ranks", "limit"), [(1, 4096), (1, 100_000), (1, 5_000_000), (2, 5_000_000)])
-def test_a_limit_of_file_sizes_is_told(output: Path, ranks: int, limit: int) -> None:
+def test_a_limit_of_file_sizes_is_reported(output: Path, ranks: int, limit: int) -> None:
     result = generate(output, *LONG, ranks=ranks, program=("prlimit", f"--fsize={limit}", *SCIMILL))
     assert_refused(result, "full")
     assert list(output.parent.iterdir()) == []

@@ -16,9 +16,9 @@ from faults.conftest import CASES, SEED
 
 @pytest.mark.parametrize("what", ["configs", "files"])
 def test_only_short_messages_and_known_exit_codes(fuzzers: dict[str, subprocess.Popen[str]], what: str) -> None:
-    told, _ = fuzzers[what].communicate(timeout=280)
-    assert f"{CASES} {what} with seed {SEED}: 0 wrong" in told, told
-    assert fuzzers[what].returncode == 0, told
+    output, _ = fuzzers[what].communicate(timeout=280)
+    assert f"{CASES} {what} with seed {SEED}: 0 wrong" in output, output
+    assert fuzzers[what].returncode == 0, output
 
 
 # ---- the fuzzer sees what it is to see --------------------------------------------------------------------------

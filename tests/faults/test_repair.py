@@ -1,4 +1,4 @@
-"""repair: damaged blocks come back as they were, an interrupted repair goes on, and what is lost is named."""
+"""repair: damaged blocks are restored, an interrupted repair resumes, and losses are named."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def assert_left_alone(result: Result, path: Path, before: object, look: Callable[[Path], object], *words: str) -> None:
-    """The repair was refused with a message of these words, and changed and renamed nothing."""
+    """Check that the repair was refused with these words, and changed and renamed nothing."""
     assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
     assert [word for word in words if word not in result.stderr] == [], result
     assert look(path) == before
@@ -136,7 +136,7 @@ def test_a_repacked_copy_is_not_repaired(store: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
-    """A store of records, some of them unlike the others."""
+    """A store of records that differ from each other."""
     records = np.abs(np.random.default_rng(1).standard_normal((300, 9))).astype("<f4") + 1
     records.tofile(tmp_path / "records.data")
     succeed("droplets", "import-data", tmp_path / "records.data", tmp_path / "droplets.h5", "--block-size", 100)

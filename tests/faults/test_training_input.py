@@ -1,4 +1,4 @@
-"""What training refuses: a short message that says where and what to do, its exit code, no traceback, no hang."""
+"""Mistakes that training refuses: a short message with place and remedy, exit code, no traceback, no hang."""
 
 import os
 import shutil
@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stores")
 
 
-def assert_refused(result: Result, code: int, *told: str) -> None:
-    """Exit code, one message of at most four lines, and what it has to say."""
+def assert_refused(result: Result, code: int, *expected_text: str) -> None:
+    """Check the exit code, and that one message of at most four lines has these words."""
     assert (result.returncode, result.tracebacks, len(result.errors)) == (code, 0, 1), result
     lines = result.stderr.splitlines()
     rest = lines[lines.index(result.errors[0]) + 1 :]
@@ -46,7 +46,7 @@ def assert_refused(result: Result, code: int, *told: str) -> None:
     assert len(details) <= 3, result
     if not result.command.startswith("mpirun"):
         assert rest == details, result
-    for text in told:
+    for text in expected_text:
         assert text in result.stderr, result
 
 
@@ -131,13 +131,13 @@ def of_another_campaign(store: Path) -> Path:
 
 
 def with_nan(store: Path) -> Path:
-    """A sound store of droplets, of which one temperature is not a number."""
+    """A sound store of droplets with one temperature that is not a number."""
     path = store.with_name("nan.h5")
     if path.exists():
         return path
     with Reader.open(store) as reader:
-        told = reader.provenance
-        provenance = Provenance(*(told[name] for name in ("campaign", "algorithm", "config", "seed")))
+        stored = reader.provenance
+        provenance = Provenance(*(stored[name] for name in ("campaign", "algorithm", "config", "seed")))
 
         def rows(block: int) -> dict[str, np.ndarray]:
             fields = {field.name: reader.rows(block, field.name) for field in reader.layout.fields}
@@ -188,7 +188,7 @@ STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
     of_one_block: (CONFIG, ("1 block, too few to train, validate and test", "--block-size")),
 }
 ON_TWO_RANKS = (damaged_block, damaged_everywhere, with_nan)
-"""Found by all, by one, by all at different places; what rank 0 finds is in `test_a_run_that_is_refused_…`."""
+"""Found by all ranks, by one, by all in different blocks; `test_a_run_that_is_refused_…` has rank 0's."""
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ ON_TWO_RANKS = (damaged_block, damaged_everywhere, with_nan)
 def test_a_store_to_learn_nothing_from(
     store: Path, tmp_path: Path, server: Server, make: Callable[[Path], Path], ranks: int
 ) -> None:
-    code, told = STORES[make]
+    code, expected_text = STORES[make]
     result = run_train(server, ranks, make(store), tmp_path / "run", *ARGS)
-    assert_refused(result, code, *told)
+    assert_refused(result, code, *expected_text)
     assert not (tmp_path / "run" / "model.pt").exists()
     assert not (tmp_path / "run" / "lock").exists() or ranks > 1
 
@@ -234,8 +234,8 @@ CASES = [*((name, 1) for name in FLAGS), ("batch-larger-than-the-data", 2), ("a-
 
 @pytest.mark.parametrize(("name", "ranks"), CASES)
 def test_a_wrong_flag(store: Path, tmp_path: Path, server: Server, name: str, ranks: int) -> None:
-    flags, code, told = FLAGS[name]
-    assert_refused(run_train(server, ranks, store, tmp_path / "run", *ARGS, *flags), code, told)
+    flags, code, expected_text = FLAGS[name]
+    assert_refused(run_train(server, ranks, store, tmp_path / "run", *ARGS, *flags), code, expected_text)
     assert list(tmp_path.rglob("*.pt")) == []
 
 
@@ -282,7 +282,7 @@ def test_a_read_only_disk(store: Path, mount: Mount, stopped: Path, server: Serv
 
 @pytest.mark.parametrize("size", [4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64])
 def test_a_disk_of_some_kilobytes(store: Path, mount: Mount, server: Server, size: int) -> None:
-    """Each is full at another of the run's files."""
+    """Each fills up at a different file of the run."""
     run = mount(f"{size}k") / "run"
     result = server.run(*train(store, run, *LONG, "--log-steps", 1))
     assert_refused(result, STORAGE, "the disk is full")
@@ -313,7 +313,7 @@ def test_a_disk_that_fills_up(store: Path, mount: Mount, server: Server, ranks: 
 
 @pytest.fixture(scope="module")
 def stopped(store: Path, folder: Path, server: Server) -> Path:
-    """A run that was killed before its step 15, with checkpoints at 8 and 12."""
+    """A run killed before its step 15, with checkpoints at 8 and 12."""
     run = folder / "stopped"
     assert server.run(*train(store, run, *ARGS), instant="step 15").returncode == -signal.SIGKILL
     assert [load(run / name)["position"]["step"] for name in ("checkpoint-previous.pt", "checkpoint.pt")] == [8, 12]
@@ -348,10 +348,10 @@ CHANGES: dict[str, tuple[tuple[object, ...], str]] = {
 
 @pytest.mark.parametrize(("name", "ranks"), [*((name, 1) for name in CHANGES), ("epochs", 2)])
 def test_resuming_with_another_configuration(store: Path, run: Path, server: Server, name: str, ranks: int) -> None:
-    flags, told = CHANGES[name]
+    flags, expected_text = CHANGES[name]
     before = contents(run)
     result = run_train(server, ranks, store, run, *ARGS, *flags, "--resume")
-    assert_refused(result, CONFIG, told, str(run), "--overwrite")
+    assert_refused(result, CONFIG, expected_text, str(run), "--overwrite")
     assert contents(run) == before
 
 
@@ -462,7 +462,7 @@ def test_a_configuration_that_is_no_text(store: Path, run: Path, server: Server)
 
 
 def test_metrics_that_are_gone(store: Path, run: Path, whole: Path, server: Server) -> None:
-    """They are a record: either training goes on, or it is told; the checkpoints stay."""
+    """They are only a record: training resumes or reports the problem; the checkpoints stay."""
     (run / "metrics.csv").unlink()
     before = contents(run)
     result = run_train(server, 1, store, run, *ARGS, "--resume")
@@ -489,7 +489,7 @@ def test_a_second_run_of_one_directory(store: Path, tmp_path: Path, server: Serv
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_control_c(store: Path, tmp_path: Path, server: Server, ranks: int) -> None:
-    """A terminal sends SIGINT to all processes of the job; mpirun, which hears it too, then ends its ranks."""
+    """A terminal sends SIGINT to all processes of the job, also to mpirun, which then ends its ranks."""
     run = tmp_path / "run"
     with start(*train(store, run, *LONG), ranks=ranks) as job:
         wait_until(lambda: written(run), "a checkpoint")

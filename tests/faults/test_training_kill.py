@@ -1,4 +1,4 @@
-"""kill -9 of training at any instant: what is there loads, and resuming ends with the bits of an undisturbed run."""
+"""kill -9 of training at any instant: existing files load, and resuming gives the bits of an undisturbed run."""
 
 import random
 import signal
@@ -58,7 +58,7 @@ Whole = tuple[Path, float]
 
 @pytest.fixture(scope="module")
 def whole(store: Path, tmp_path_factory: pytest.TempPathFactory, server: Server) -> Whole:
-    """An undisturbed run of one process, and the seconds that it took."""
+    """An undisturbed run of one process, and its duration in seconds."""
     run = tmp_path_factory.mktemp("whole") / "run"
     result = server.run(*train(store, run, *ARGS))
     assert result.returncode == 0, result
@@ -66,7 +66,7 @@ def whole(store: Path, tmp_path_factory: pytest.TempPathFactory, server: Server)
 
 
 def assert_loads(run: Path) -> None:
-    """Whatever has a name that people read is whole; nothing is there of which no checkpoint was due."""
+    """Check that every file with its final name is intact, and the checkpoints are in order."""
     steps = [load(path)["position"]["step"] for path in sorted(run.glob("checkpoint*.pt"))]
     assert steps == sorted(steps)  # checkpoint-previous.pt comes before checkpoint.pt
     for path in run.glob("model.pt"):
@@ -100,7 +100,7 @@ def test_at_a_chosen_instant(store: Path, tmp_path: Path, server: Server, whole:
 
 @pytest.mark.parametrize("number", range(1, 8))
 def test_while_a_run_is_overwritten(store: Path, tmp_path: Path, server: Server, whole: Whole, number: int) -> None:
-    """Killed between the removals of the old files; nothing of the old run may get into the new one."""
+    """Killed between the removals of the old files: nothing of the old run may enter the new one."""
     run = tmp_path / "run"
     old = server.run(*train(store, run, *ARGS, "--seed", 9))
     assert old.returncode == 0, old
@@ -117,7 +117,7 @@ def test_while_a_run_is_overwritten(store: Path, tmp_path: Path, server: Server,
 def test_resumed_after_an_overwriting_was_killed(
     store: Path, tmp_path: Path, server: Server, whole: Whole, number: int
 ) -> None:
-    """Either the old run's configuration is still there, and is told, or the new run begins; never a mixture."""
+    """Either the old run's configuration still exists and is reported, or the new run starts; never a mixture."""
     run = tmp_path / "run"
     old = server.run(*train(store, run, *ARGS, "--seed", 9))
     assert old.returncode == 0, old
@@ -136,7 +136,7 @@ def test_resumed_after_an_overwriting_was_killed(
 
 
 def test_at_random_instants(store: Path, tmp_path: Path, server: Server, whole: Whole) -> None:
-    """At a file operation, at a step, at some time; half of the runs are killed a second time when resumed."""
+    """At a file operation, a step or a time; half of the runs are killed again when resumed."""
     dice = random.Random(SEED)
     counts = tmp_path / "events"
     assert server.run(*train(store, tmp_path / "counted", *ARGS), instant=f"count {counts}").returncode == 0
@@ -154,7 +154,7 @@ def test_at_random_instants(store: Path, tmp_path: Path, server: Server, whole: 
             else:
                 instant = f"{kind} {dice.randint(1, events if kind == 'event' else STEPS)}"
                 killed = server.run(*train(store, run, *ARGS, "--resume"), instant=instant)
-            assert killed.returncode in (KILLED, 0), killed  # it may have been over before
+            assert killed.returncode in (KILLED, 0), killed  # it may have finished first
             assert_loads(run)
         resume(server, store, run)
         assert_same(run, whole[0])
@@ -166,7 +166,7 @@ OF_TWO = [(0, "half checkpoint.pt.part 6000 2"), (0, "rename checkpoint.pt.part 
 
 
 def test_one_rank_of_two(store: Path, tmp_path: Path) -> None:
-    """One run that is killed again and again, and goes on."""
+    """One run that is killed and resumed several times."""
     run, whole, dice = tmp_path / "run", tmp_path / "whole", random.Random(SEED)
     steps = [0]
     for rank, instant in [*OF_TWO, *((rank, f"step {dice.randint(1, 8)}") for rank in (1, 1))]:

@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed ends with the bits of one that never stopped, on the same number of ranks."""
+"""A stopped and resumed run gives the bits of an uninterrupted one, on the same number of ranks."""
 
 import csv
 import signal
@@ -54,7 +54,7 @@ def bits(value: Any) -> Any:
 
 
 def end(run: Path) -> dict[str, Any]:
-    """All that training has come to: parameters, optimizer, best model, position, result."""
+    """The whole result of training: parameters, optimizer, best model, position, result."""
     checkpoint, model = load(run / "checkpoint.pt"), load(run / "model.pt")
     parts = {name: checkpoint[name] for name in ("model", "optimizer", "best", "position")}
     return bits(parts | {"model.pt": model["state"]}) | {"result.json": (run / "result.json").read_text()}
@@ -71,7 +71,7 @@ def metrics(run: Path, split: str | None = None) -> list[dict[str, str]]:
 
 
 def assert_whole(run: Path) -> None:
-    """No row twice, the steps in their order, the documented files and no others."""
+    """Check that no row is repeated, steps are in order, and only the documented files exist."""
     rows = [(int(row["step"]), row["split"]) for row in metrics(run)]
     assert len(set(rows)) == len(rows)
     assert rows == sorted(rows)
@@ -79,15 +79,15 @@ def assert_whole(run: Path) -> None:
 
 
 def losses(run: Path) -> list[tuple[str, ...]]:
-    """Validation losses, as they are written."""
+    """Validation losses as written."""
     return [(row["step"], row["loss"], row["loss_radius"]) for row in metrics(run, "validation")]
 
 
 def assert_stopped(result: Result, reason: str) -> None:
-    """Exit code, and a message of two lines: what has happened, what to do."""
+    """Check the exit code, and a message of two lines: what happened, what to do."""
     assert (result.returncode, result.tracebacks, result.errors) == (STOPPED, 0, []), result
-    told = [line for line in result.stderr.splitlines() if line.startswith("scimill: stopped")]
-    assert told == [f"scimill: stopped by {reason}; a checkpoint was written"], result
+    lines = [line for line in result.stderr.splitlines() if line.startswith("scimill: stopped")]
+    assert lines == [f"scimill: stopped by {reason}; a checkpoint was written"], result
     assert "run the same command with --resume" in result.stderr, result
 
 
@@ -99,7 +99,7 @@ def train(store: Path, run: Path, *args: object) -> tuple[object, ...]:
 
 
 def written(run: Path) -> int:
-    """When the checkpoint was written; 0 where there is none."""
+    """When the checkpoint was written; 0 if there is none."""
     try:
         return (run / "checkpoint.pt").stat().st_mtime_ns
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def written(run: Path) -> int:
 
 
 def stop_midway(job: Job | Forked, run: Path, before: int, number: int, rank: int | None = None) -> Result:
-    """Send a signal once a checkpoint has been written since the run began."""
+    """Send a signal once this run has written a checkpoint."""
     wait_until(lambda: written(run) != before, "a checkpoint")
     if isinstance(job, Job):
         job.kill(rank or 0, number)
@@ -137,7 +137,7 @@ def test_a_signal_to_one_process(store: Path, tmp_path: Path, server: Server, nu
 def test_every_step_may_be_the_last_before_a_restart(store: Path, tmp_path: Path, server: Server, name: str) -> None:
     run, whole, args = tmp_path / "run", tmp_path / "whole", (*SHORT, *VARIANTS[name])
     stops = range(9) if name == "plain" else (1, 4, 8, 8, 8)
-    for stop in stops:  # the last ones die in the second epoch
+    for stop in stops:  # the last ones are killed in the second epoch
         walltime = OVER_AT_ONCE if stop % 2 else ("--checkpoint-steps", 1 + stop)
         result = server.run(*train(store, run, *args, *walltime, "--resume"), instant=f"step {stop + 2}")
         assert result.returncode == (STOPPED if stop % 2 else -signal.SIGKILL), result
@@ -249,7 +249,7 @@ def test_overwriting_begins_anew(store: Path, tmp_path: Path, server: Server, is
 
 
 def test_checkpoints_are_written_at_the_steps_that_are_asked_for(store: Path, tmp_path: Path, server: Server) -> None:
-    """Each checkpoint has a row of metrics; no other rows are asked for here."""
+    """Each checkpoint has a row of metrics; no other rows are due here."""
     run = tmp_path / "run"
     result = server.run(*train(store, run, *SHORT, "--checkpoint-interval", "1h"))
     assert result.returncode == 0, result

@@ -1,7 +1,7 @@
-"""Train with scimill's command line, and let the process die at a chosen instant.
+"""Train with scimill's command line, and kill the process at a chosen instant.
 
 Usage, in the folder of the tests:
-    python -m faults.training_killer RANK INSTANT ARGUMENTS...     RANK is the one that dies
+    python -m faults.training_killer RANK INSTANT ARGUMENTS...     RANK is the one to kill
     python -m faults.training_killer serve                         many runs of one process each, see `Server`
 
 An instant is ``never``, or one of
@@ -10,7 +10,7 @@ step K                 before the K-th step
 event K                before the K-th call that opens, renames or removes a file of the run directory
 write NAME K           before NAME is opened for the K-th time to be written
 rename NAME NAME K     before the first is renamed to the second for the K-th time
-half NAME BYTES K      when BYTES of NAME are on the disk, the K-th time that it is written
+half NAME BYTES K      when BYTES of NAME are written, the K-th time that it is written
 count FILE             never; the number of events is written to FILE
 """
 
@@ -34,7 +34,7 @@ from scimill.parallel.world import launched, world
 TESTS = Path(__file__).resolve().parents[1]
 KILLER = (sys.executable, "-m", "faults.training_killer")
 EVENTS = {"open": 1, "os.rename": 2, "os.remove": 1}
-"""Audit events of Python, and how many of their arguments are paths."""
+"""Audit events of Python, with the number of their arguments that are paths."""
 RUN_FILES = ("config.yaml", "run.json", "metrics.csv", "checkpoint", "model.pt", "result.json")
 
 
@@ -43,14 +43,14 @@ def die() -> None:
 
 
 def die_when_written(size: int) -> None:
-    """Let the kernel end this process as soon as a file of it grows beyond a size."""
+    """Let the kernel end this process as soon as one of its files exceeds a size."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
 def on_file_events(act: Callable[[str], None]) -> None:
-    """Call a function before each event, with what is done to which files, such as "write checkpoint.pt.part"."""
+    """Call a function before each event with its action and files, such as "write checkpoint.pt.part"."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in EVENTS and isinstance(arguments[0], str | Path):
@@ -63,13 +63,13 @@ def on_file_events(act: Callable[[str], None]) -> None:
 
 
 def at(number: int, act: Callable[[], None]) -> Callable[[], None]:
-    """Make a function that acts when it is called for the given time, counted from 1."""
+    """Make a function that acts at its n-th call, counted from 1."""
     left = iter(range(number - 1, -1, -1))
     return lambda: act() if next(left, -1) == 0 else None
 
 
 def arm(instant: str) -> None:
-    """See to it that this process dies at an instant."""
+    """Arrange for this process to be killed at an instant."""
     kind, *words = instant.split()
     if kind == "step":
         before_each_step(at(int(words[0]), die))
@@ -105,7 +105,7 @@ def before_each_step(act: Callable[[], None]) -> None:
 
 
 class Forked:
-    """One run of the command line in a process that `Server` has forked; used as `mpi.Job` is."""
+    """One run of the command line in a process forked by `Server`; used like `mpi.Job`."""
 
     def __init__(self, server: "Server", command: str, pid: int) -> None:
         self._server, self._command, self._pid, self._started = server, command, pid, time.monotonic()
@@ -120,8 +120,8 @@ class Forked:
             self.kill(signal.SIGKILL)
             self._server.line(TIMEOUT)
             raise Hang(f"HANG: {self._command}") from None
-        said = [path.read_text("utf-8", "replace") for path in self._server.said]
-        return Result(self._command, code, said[0], said[1], time.monotonic() - self._started)
+        outputs = [path.read_text("utf-8", "replace") for path in self._server.outputs]
+        return Result(self._command, code, outputs[0], outputs[1], time.monotonic() - self._started)
 
 
 class Server:
@@ -132,7 +132,7 @@ class Server:
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
-        self.said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        self.outputs = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         self._process = subprocess.Popen([*KILLER, "serve"], cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self
 
@@ -142,7 +142,7 @@ class Server:
         self._folder.cleanup()
 
     def start(self, *args: object, instant: str = "never") -> Forked:
-        request = [str(word) for word in (*self.said, instant, *args)]
+        request = [str(word) for word in (*self.outputs, instant, *args)]
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
@@ -152,12 +152,12 @@ class Server:
         return self.start(*args, instant=instant).wait(timeout)
 
     def line(self, timeout: float) -> str:
-        """Next line that the process says."""
+        """Return the next line that the process prints."""
         assert self._process.stdout
         descriptor, text, deadline = self._process.stdout.fileno(), b"", time.monotonic() + timeout
         while not text.endswith(b"\n"):
             if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise Hang(f"HANG: nothing said for {timeout:g} s")
+                raise Hang(f"HANG: no output for {timeout:g} s")
             byte = os.read(descriptor, 1)
             assert byte, "the server has ended"
             text += byte
@@ -169,10 +169,10 @@ def serve() -> None:
     import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
 
-    for *said, instant, arguments in _requests():
+    for *outputs, instant, arguments in _requests():
         pid = os.fork()
         if pid == 0:
-            _become_scimill(said, instant, arguments)
+            _become_scimill(outputs, instant, arguments)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
@@ -183,9 +183,9 @@ def _requests() -> Iterator[tuple[Any, ...]]:
         yield stdout, stderr, instant, arguments
 
 
-def _become_scimill(said: list[str], instant: str, arguments: list[str]) -> None:
+def _become_scimill(outputs: list[str], instant: str, arguments: list[str]) -> None:
     """Become the command; never return."""
-    for number, name in enumerate(said, start=1):
+    for number, name in enumerate(outputs, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = ["scimill", *arguments]

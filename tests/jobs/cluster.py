@@ -47,7 +47,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def jobs(self) -> dict[str, Entry]:
-        """All jobs by id, ended ones too, in the order of their submission."""
+        """All jobs by id, including ended ones, in the order of submission."""
 
     @abstractmethod
     def submit(self, script: Path, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -69,12 +69,12 @@ class Cluster(ABC):
         return _combine(task.state for task in self.tasks(job))
 
     def code(self, job: str) -> int | None:
-        """Exit code of a job; of an array the first that is not 0."""
+        """Exit code of a job; for an array, the first that is not 0."""
         codes = [task.code for task in self.tasks(job)]
         return next((code for code in codes if code), codes[0])
 
     def output(self, job: str) -> str:
-        """What a job has written, its standard error too; nothing if it has not begun."""
+        """Return a job's output and standard error; empty if it has not started."""
         paths = [task.output for task in self.tasks(job)]
         return "".join(path.read_text() for path in paths if path and path.exists())
 
@@ -92,7 +92,7 @@ class Cluster(ABC):
         return self.state(job), self.code(job)
 
     def wait_all(self, first: str, timeout: float = 120.0) -> list[Entry]:
-        """Wait until a job and all that were submitted after it, its next links, have ended; return them."""
+        """Wait until a job and its next links, submitted after it, have ended; return them."""
 
         def links() -> list[Entry]:
             return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
@@ -102,7 +102,7 @@ class Cluster(ABC):
         return links()
 
     def clear(self, keep: Collection[str] = ()) -> None:
-        """Cancel all jobs and wait until they are gone, so that the next test starts with an idle machine."""
+        """Cancel all jobs and wait until they are gone, so the next test starts with an idle machine."""
 
         def left() -> list[str]:
             states = (WAITING, RUNNING, DEP_FAIL)
@@ -122,7 +122,7 @@ def numbers(job: str) -> tuple[int, ...]:
 
 
 def _combine(states: Iterable[str]) -> str:
-    """Return the state of an array from those of its tasks: ended when all have, and well if all did."""
+    """Return the state of an array from its tasks: ended when all have, successful if all are."""
     found = set(states)
     for state in (RUNNING, WAITING, FAILED, TIMEOUT, CANCELLED, DEP_FAIL):
         if state in found:
@@ -171,7 +171,7 @@ def _belongs_to(folder: Path, pid: int) -> bool:
 
 
 def _kill_if_of(folder: Path, pid: int, number: int) -> None:
-    """Send a signal to a process of the folder, never to another that has got its id meanwhile."""
+    """Send a signal to a process of the folder, never to another that has since taken its id."""
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:

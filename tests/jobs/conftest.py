@@ -32,7 +32,7 @@ def slurm_of_the_session(compiled_kernel: None) -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(slurm_of_the_session: Slurm) -> Iterator[Slurm]:
-    """A real Slurm of one node; what a test submits is gone after it."""
+    """A real Slurm of one node; a test's jobs are removed after it."""
     before = set(slurm_of_the_session.jobs())
     yield slurm_of_the_session
     slurm_of_the_session.clear(before)
@@ -46,7 +46,7 @@ def pbs_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
 
 @pytest.fixture
 def pbs(pbs_of_the_session: StandIn) -> Iterator[StandIn]:
-    """A stand-in for PBS, without a job, its site set up as always."""
+    """A stand-in for PBS without jobs and with the default site."""
     yield pbs_of_the_session
     pbs_of_the_session.configure(kill_delay=0.2)
     pbs_of_the_session.clear()
@@ -61,7 +61,7 @@ def cobalt_of_the_session(compiled_kernel: None) -> Iterator[StandIn]:
 
 @pytest.fixture
 def cobalt(cobalt_of_the_session: StandIn) -> Iterator[StandIn]:
-    """A stand-in for Cobalt, without a job, its site set up as always."""
+    """A stand-in for Cobalt without jobs and with the default site."""
     yield cobalt_of_the_session
     cobalt_of_the_session.configure(kill_delay=0.2)
     cobalt_of_the_session.clear()

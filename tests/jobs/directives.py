@@ -1,4 +1,4 @@
-"""The directives of job scripts, read as qsub and sbatch read them, by none of our code: what they would refuse.
+"""An independent reader of job directives that refuses what qsub and sbatch refuse.
 
 Sources: for PBS what OpenPBS 23.06.06 was seen to do, and its chk_Jrange.c; for Cobalt its own clients (qsub.py,
 client_utils.py), which parse with optparse as here; for Slurm sbatch(1). A directive that a scheduler would pass over
@@ -44,7 +44,7 @@ def header(text: str) -> list[str]:
 
 
 def _ignored(text: str, prefix: str) -> Iterator[str]:
-    """What was meant as a directive, but is none."""
+    """A line that was meant as a directive but is not one."""
     before = header(text)
     for number, line in enumerate(text.split("\n")):
         if number >= len(before) and line.startswith(prefix + " "):
@@ -116,7 +116,7 @@ def _pbs_split(line: str, reading: Reading) -> list[str]:
 
 
 def _pbs_words(words: Sequence[str], reading: Reading) -> None:
-    """Take words as getopt takes them."""
+    """Parse words like getopt."""
     left = list(words)
     while left:
         word = left.pop(0)
@@ -151,7 +151,7 @@ def _pbs_option(letter: str, value: str, reading: Reading) -> None:
 
 def _pbs_array(value: str, reading: Reading) -> None:
     match = re.fullmatch(r"(\d+)-(\d+)(?::(\d+))?(?:%(\d+))?", value)
-    # OpenPBS takes no array of one: chk_Jrange refuses first >= last.
+    # OpenPBS refuses an array of one: chk_Jrange refuses first >= last.
     if not match or int(match[1]) >= int(match[2]) or match[3] == "0" or match[4] == "0":
         reading.refuse(f"illegal -J value: {value!r}")
 
@@ -197,7 +197,7 @@ def _pbs_select(value: str) -> Iterator[str]:
 
 
 def pbs_seconds(text: str) -> int | None:
-    """Read a walltime as PBS reads it: one number is seconds, and there are no days."""
+    """Read a walltime like PBS: one number is seconds, and there are no days."""
     if not re.fullmatch(r"\d+(:\d+){0,2}", text):
         return None
     seconds = 0
@@ -209,7 +209,7 @@ def pbs_seconds(text: str) -> int | None:
 def _pbs_together(
     reading: Reading, queues: Mapping[str, float] | None, jobs: Collection[str] | None, required: Collection[str]
 ) -> None:
-    """Refuse what no option shows alone."""
+    """Refuse invalid combinations of options."""
     options = reading.options
     if "select" in options and {"ncpus", "nodes", "mem"} & options.keys():
         reading.refuse('"-lresource=" cannot be used with "select" or "place"')
@@ -244,7 +244,7 @@ LEAST_MINUTES = 5
 
 
 class _Refused(Exception):
-    """What optparse would print before it exits with 2."""
+    """The message that optparse prints before it exits with 2."""
 
 
 class _Parser(optparse.OptionParser):
@@ -254,7 +254,7 @@ class _Parser(optparse.OptionParser):
 
 def _cobalt_parser() -> _Parser:
     parser = _Parser(add_help_option=False)
-    parser.disable_interspersed_args()  # the first word that is no option is the script, the rest its arguments
+    parser.disable_interspersed_args()  # the first word that is not an option is the script, the rest its arguments
     for names in COBALT_VALUES:
         parser.add_option(*names, dest=names[-1].lstrip("-"))
     for names in COBALT_FLAGS:
@@ -344,7 +344,7 @@ def _cobalt_env(lists: Mapping[str, list[str]]) -> list[str]:
 
 
 def cobalt_minutes(text: str) -> int | None:
-    """Read a walltime as Cobalt reads it: one number is minutes, and seconds are dropped."""
+    """Read a walltime like Cobalt: one number is minutes, and seconds are dropped."""
     if not re.fullmatch(r"\d+(:\d+){0,3}", text):
         return None
     parts = [int(part) for part in text.split(":")]
@@ -402,7 +402,7 @@ SLURM_FLAGS = {"exclusive", "no-requeue", "overcommit", "oversubscribe", "requeu
 
 
 def read_slurm(text: str) -> Reading:
-    """Read as sbatch, but no short options, no abbreviations and no quotes: generated scripts need none."""
+    """Read like sbatch, without short options, abbreviations and quotes, which generated scripts do not use."""
     reading = Reading()
     if not text.startswith("#!"):
         reading.refuse("This does not look like a batch script: the first line must begin with #!")
@@ -443,7 +443,7 @@ def _slurm_option(word: str, reading: Reading) -> None:
 
 
 def slurm_seconds(text: str) -> int | None:
-    """Read a time limit as Slurm reads it: one number is minutes; after days, the first is hours."""
+    """Read a time limit like Slurm: one number is minutes; after days, the first is hours."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
         return None

@@ -1,4 +1,4 @@
-"""Choose few combinations of many values, so that every pair of values of two axes occurs in one of them."""
+"""Choose a few combinations of many values in which every pair of values of two axes occurs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, product

@@ -1,4 +1,4 @@
-"""A real Slurm of one node, with munge, state, ports and configuration of its own; nothing of the machine is changed.
+"""A real Slurm of one node, with its own munge, state, ports and configuration; the machine is not changed.
 
 Its node has more CPUs than the machine, and GPUs that are null devices. It needs neither systemd nor cgroups nor root.
 """
@@ -126,7 +126,7 @@ class Slurm(Cluster):
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
         for gpu in range(GPUS):
-            (self.folder / f"gpu{gpu}").symlink_to(os.devnull)  # Slurm wants a device
+            (self.folder / f"gpu{gpu}").symlink_to(os.devnull)  # Slurm requires a device
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
 
     def _daemon(self, *command: str) -> None:
@@ -142,7 +142,7 @@ class Slurm(Cluster):
         return set(result.stdout.split()) == {"idle"}
 
     def stop(self) -> None:
-        """End all jobs, then the daemons, then whatever of them is left, and leave no file."""
+        """End all jobs, the daemons and any remaining processes, and remove all files."""
         with contextlib.suppress(mpi.Hang, AssertionError):
             self.clear()
         end_processes(self.folder)
@@ -152,9 +152,9 @@ class Slurm(Cluster):
 
 @contextlib.contextmanager
 def running() -> Iterator[Slurm]:
-    """Start a Slurm, and stop it whatever happens; first stop what a killed session has left behind."""
+    """Start a Slurm, and always stop it; first stop processes left by a killed session."""
     sweep(PREFIX)
-    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)))  # a socket's path is short
+    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)))  # a socket's path must be short
     (slurm.folder / "session").write_text(str(os.getpid()))
     slurm.folder.chmod(0o755)
     try:
@@ -166,7 +166,7 @@ def running() -> Iterator[Slurm]:
 
 @contextlib.contextmanager
 def _free_port() -> Iterator[int]:
-    """Give a port that nobody has; it is free again at the end."""
+    """Reserve a free port; release it at the end."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         yield listener.getsockname()[1]

@@ -59,7 +59,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Folder to run chains in, with a blank and a quote in its name."""
+    """A folder to run chains in, with a space and a quote in its name."""
     place = tmp_path / "it's here"
     place.mkdir()
     return place
@@ -147,7 +147,7 @@ def test_jobs_that_are_queued_are_not_queued_twice(slurm: Cluster, folder: Path)
 
 
 def test_a_step_that_fails_ends_the_chain_and_the_same_command_repairs_it(cluster: Cluster, folder: Path) -> None:
-    """The missing file makes the second step fail; what waits for it never runs."""
+    """The missing file makes the second step fail; steps that wait for it never run."""
     text = """
         resources: {walltime: 10min, ranks_per_node: 1}
         steps:
@@ -175,7 +175,7 @@ def test_a_step_that_fails_ends_the_chain_and_the_same_command_repairs_it(cluste
 def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(
     cluster: Cluster, folder: Path, slow: dict[str, str]
 ) -> None:
-    """A link is stopped as a scheduler stops it, by a signal to its ranks; test_clusters waits for walltimes."""
+    """A link is stopped like by a scheduler, with a signal to its ranks; test_clusters waits for walltimes."""
     text = f"""
         resources: {{walltime: 30min, ranks_per_node: 2}}
         steps:
@@ -204,7 +204,7 @@ def wait_for_jobs(cluster: Cluster, before: set[str], count: int) -> None:
 
 
 def stop_rank(folder: Path) -> None:
-    """Send USR2 to one rank of the job that runs in a folder; it tells the others."""
+    """Send USR2 to one rank of the job that runs in a folder; it notifies the others."""
 
     def ranks() -> list[int]:
         here = [pid for pid, _, _ in processes() if working_directory(pid) == folder]
@@ -257,7 +257,7 @@ def test_a_chain_runs_here_and_is_skipped_the_second_time(folder: Path) -> None:
     first = run(folder)
     assert first.returncode == 0, first
     assert first.stdout.count("== ") == 4
-    assert "2 rank" not in first.stderr  # train asks for one
+    assert "2 rank" not in first.stderr  # train requests one
     assert set(states(folder).values()) == {"complete"}
     second = run(folder)
     assert second.stdout.count("already complete") == 4

@@ -1,4 +1,4 @@
-"""Rendered scripts, run by a real Slurm and by the stand-ins of PBS and Cobalt: what comes out is what comes out here.
+"""Rendered scripts, run by a real Slurm and stand-ins of PBS and Cobalt, give the same results as here.
 
 Walltimes of schedulers are minutes. So that no test computes for minutes, ranks that have done a block are stopped
 until their time is over: then it is sure that a job has been interrupted, on machines of any speed.
@@ -24,9 +24,9 @@ COUNT = ("--count", "200000", "--block-size", "1000")
 GENERATE = ("scimill", "droplets", "generate", "droplets.h5", *COUNT)
 TRAINING = ("--epochs", "2", "--batch-size", "500", "--preset", "small")
 UNTIL_GO = "until [ -e go ]; do sleep 0.05; done"
-PATIENCE = 150.0  # s; for what takes seconds on a machine that does nothing else
+PATIENCE = 150.0  # s; for work that takes seconds on an idle machine
 NEVER = {"slurm": CANCELLED, "pbs": CANCELLED, "cobalt": DEP_FAIL}
-"""How a job ends whose dependency can no longer be met."""
+"""The final state of a job with a dependency that can no longer be met."""
 
 
 @pytest.fixture(params=["slurm", "pbs", "cobalt"])
@@ -41,7 +41,7 @@ def cluster_with_arrays(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of what the command gives on one rank, without a job."""
+    """Hashes of the command's output on one rank, without a job."""
     path = tmp_path_factory.mktemp("uninterrupted") / "droplets.h5"
     succeed("droplets", "generate", path, *COUNT)
     return dataset_hashes(path)
@@ -68,7 +68,7 @@ def parameters(run: Path) -> dict[str, torch.Tensor]:
 
 
 def render(cluster: Cluster, folder: Path, *command: str, **resources: str) -> Path:
-    """Write the script that scimill makes into the folder of the results, as a user who redirects its output."""
+    """Write scimill's script into the folder of the results, like a user who redirects its output."""
     given = {"ranks_per_node": "2", "walltime": "10min", "name": "job"} | resources
     options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
     machine = f"{cluster.name}-generic"
@@ -81,7 +81,7 @@ def render(cluster: Cluster, folder: Path, *command: str, **resources: str) -> P
 
 
 def statuses(folder: Path) -> list[str]:
-    """Exit codes of the command in the links of a chain, as their records have them."""
+    """Exit codes of the command in the links of a chain, from their records."""
     return sorted(path.read_text().strip() for path in folder.glob("scimill-jobs/job-*/status"))
 
 
@@ -157,7 +157,7 @@ def test_a_dependency_that_can_never_be_met_does_not_wait_for_ever(cluster: Clus
 
 
 def ranks(folder: Path) -> list[int]:
-    """Processes of scimill that work in a folder."""
+    """Processes of scimill that run in a folder."""
     found = []
     for pid, _, _ in processes():
         with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ def stop_ranks(folder: Path) -> list[int]:
 
 
 def assert_complete(links: list[Entry], folder: Path, uninterrupted: dict[str, str]) -> None:
-    """Assert that there was more than one link, and that the result is that of a run without any."""
+    """Assert that there was more than one link, and that the result equals that of an uninterrupted run."""
     assert links[-1].state == COMPLETED
     assert len(links) > 1
     assert statuses(folder) == ["0", *["75"] * (len(links) - 1)]
@@ -192,8 +192,8 @@ def assert_complete(links: list[Entry], folder: Path, uninterrupted: dict[str, s
 def test_jobs_stop_before_their_walltime_and_go_on_in_the_next(
     slurm: Slurm, pbs: StandIn, cobalt: StandIn, tmp_path: Path, uninterrupted: dict[str, str]
 ) -> None:
-    """The jobs of all schedulers wait for the end of their time together."""
-    seconds = 20  # of the 600 s of its walltime the first link works so long
+    """The jobs of all schedulers wait for their walltime at the same time."""
+    seconds = 20  # the time that the first link works, out of its walltime of 600 s
     jobs, stopped = {}, []
     for cluster in (slurm, pbs, cobalt):
         folder = tmp_path / cluster.name
@@ -233,7 +233,7 @@ def submitted(slurm_of_the_session: Slurm, tmp_path_factory: pytest.TempPathFact
 def test_slurm_signals_a_job_before_its_walltime_and_it_goes_on_in_the_next(
     slurm: Slurm, submitted: Submitted, uninterrupted: dict[str, str]
 ) -> None:
-    """Slurm makes processes go on that are stopped, before it sends them a signal."""
+    """Slurm continues stopped processes before it sends them a signal."""
     wait_until(lambda: statuses(submitted.folder), "the end of the first link", 180)
     links = [entry for entry in slurm.wait_all(submitted.generate, PATIENCE) if entry.name == "job"]
     links = [entry for entry in links if entry.output and entry.output.parent == submitted.folder]

@@ -1,4 +1,4 @@
-"""Rendered scripts: accepted by their schedulers, sound shell, faithful to hostile words; bad input is refused."""
+"""Rendered scripts: accepted by schedulers, valid shell, correct with hostile words; bad input is refused."""
 
 import functools
 import json
@@ -45,7 +45,7 @@ VALUES = {"machine": [*MACHINES], "command": [*COMMANDS], **{axis: [*values] for
 
 
 def is_possible(row: Row) -> bool:
-    """Whether a machine can have these values together; without a machine, whether any can."""
+    """Return whether a machine (by default, any) can have these values together."""
     if "machine" not in row:
         return any(is_possible({"machine": machine, **row}) for machine in MACHINES)
     machine = MACHINES[row["machine"]]
@@ -58,11 +58,11 @@ def is_possible(row: Row) -> bool:
 
 
 ROWS = {"-".join(filter(None, row.values())): row for row in cover_pairs(VALUES, is_possible)}
-"""Rows in which every possible pair of two values occurs, by name."""
+"""Rows that contain every possible pair of two values, by name."""
 
 
 def case(row: Row) -> dict[str, Any]:
-    """Return the resources that a row asks for."""
+    """Return the resources that a row requests."""
     return {name: value for axis, values in AXES.items() for name, value in values[row[axis]].items()}
 
 
@@ -79,7 +79,7 @@ def test_every_possible_pair_of_values_is_rendered() -> None:
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
-    """Make resources of a case and of what the machine requires, within the limits of its queue."""
+    """Make resources from a case and the machine's requirements, within the limits of its queue."""
     queue_name = machine.queue or next(iter(machine.queues), None)
     queue = machine.queues.get(queue_name or "", Queue())
     walltime = max(min(1800.0, queue.most_walltime or 1800.0), queue.least_walltime or 0.0)
@@ -221,7 +221,7 @@ sys.exit(int(codes[min(runs, len(codes)) - 1]))
 
 
 class Place:
-    """A folder to run scripts in, where launchers write down what they are to start."""
+    """A folder to run scripts in, with launchers that record their arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.work, self.record, bin_ = folder / "two 'words' $(x)", folder / "record", folder / "bin"
@@ -232,7 +232,7 @@ class Place:
             (bin_ / name).chmod(0o755)
         self.submitted = folder / "submitted"
         for name in ("qsub", "sbatch"):
-            # Words with NUL between, as they may hold anything.
+            # Separate the words by NUL: they may contain anything.
             (bin_ / name).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" >'{self.submitted}'\necho 8\n")
             (bin_ / name).chmod(0o755)
         (folder / "nodes").write_text("localhost\n")
@@ -356,7 +356,7 @@ def test_a_scheduler_gets_the_next_link(place: Place, name: str) -> None:
     reading = NEXT[name](Path(path).read_text())
     assert reading.problems == []
     assert [word for word in arguments if word != "--parsable"] == PASSED_ON[name]
-    # The jobs before it have ended, and may be forgotten: Cobalt would hold it for ever, PBS and Slurm would drop it.
+    # The earlier jobs have ended and may be forgotten: Cobalt would hold it forever, PBS and Slurm would drop it.
     assert {"depend", "dependency", "dependencies"} & reading.options.keys() == set()
 
 
@@ -432,7 +432,7 @@ def assert_refused(result: Result, message: str) -> None:
 
 @pytest.fixture
 def sites(tmp_path: Path) -> dict[str, str]:
-    """Environment in which the user has machines: site, lsf and key."""
+    """Environment with the user's own machines: site, lsf and key."""
     own = tmp_path / "scimill" / "machines"
     own.mkdir(parents=True)
     (own / "site.yaml").write_text(SITE)
@@ -445,7 +445,7 @@ def sites(tmp_path: Path) -> dict[str, str]:
 def test_bad_input_is_refused(sites: dict[str, str], tmp_path: Path, name: str) -> None:
     machine, flags, message = WRONG[name]
     where = ("--machine", machine) if machine else ()
-    # The user's own machines are listed too, so look for the shipped ones where there are no others.
+    # The user's own machines are listed too, so check the shipped ones without any others.
     env = {"XDG_CONFIG_HOME": str(tmp_path / "none")} if machine == "polar" else sites
     assert_refused(scimill("jobs", "render", *where, *flags, "--", "scimill", "doctor", env=env), message)
 

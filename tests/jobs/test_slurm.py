@@ -1,4 +1,4 @@
-"""The Slurm of the tests is a real one: it takes, refuses, limits and cleans up as a site's does."""
+"""The Slurm of the tests is a real one: it accepts, refuses, limits and cleans up like a site's."""
 
 import os
 import select
@@ -65,7 +65,7 @@ def test_a_wait_has_an_end(slurm: Slurm, tmp_path: Path) -> None:
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A folder whose path is short enough for the socket of munge, without processes that outlive the test."""
+    """A folder with a path short enough for munge's socket; its processes end with the test."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
         for cluster in Path(folder).glob(PREFIX + "*"):
@@ -82,14 +82,14 @@ with jobs.slurm.running() as cluster:
 
 
 def start_session(short: Path) -> mpi.Job:
-    """Start a session of tests that has a Slurm and waits; leaving its context kills it."""
+    """Start a test session that starts a Slurm and waits; kill it when the context ends."""
     path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {"PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(short)}
     return mpi.Job([sys.executable, "-c", SESSION], env, None)
 
 
 def folder_of(session: mpi.Job) -> Path:
-    """Return the folder of a session's Slurm, as soon as it is up."""
+    """Return the folder of a session's Slurm once it is up."""
     assert session.process.stdout
     assert select.select([session.process.stdout], [], [], 120)[0], "no Slurm within 120 s"
     return Path(session.process.stdout.readline().strip())
@@ -112,7 +112,7 @@ def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
 
 
 def _named(folder: Path) -> list[int]:
-    """Processes whose command line names the folder, or that find their Slurm there."""
+    """Processes whose command line or Slurm configuration names the folder."""
     found = []
     for pid, _, _ in mpi.processes():
         if f"SLURM_CONF={folder}/slurm.conf".encode() in mpi.environment(pid):

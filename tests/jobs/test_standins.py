@@ -12,7 +12,7 @@ from mpi import Result, wait_until
 PBS_HEAD = "#PBS -l select=1:ncpus=2:mpiprocs=2\n#PBS -l walltime=1:00:00\n#PBS -j oe\n"
 COBALT_HEAD = "#COBALT -n 1\n#COBALT -t 60\n"
 UNTIL_GO = "until [ -e go ]; do sleep 0.05; done"
-"""A job that ends when the test says so: by a file in its folder."""
+"""A job that ends when the test writes a file in its folder."""
 
 
 def script(folder: Path, text: str, head: str = PBS_HEAD, name: str = "job.sh") -> Path:
@@ -27,7 +27,7 @@ def cobalt_script(folder: Path, text: str, more: str = "") -> Path:
 
 
 def values(output: str) -> dict[str, str]:
-    """Read what env has printed."""
+    """Parse the output of env."""
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 

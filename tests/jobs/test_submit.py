@@ -149,7 +149,7 @@ def test_bad_input_queues_nothing(slurm: Cluster, tmp_path: Path, name: str) -> 
     assert job_ids(slurm) == before
 
 
-def test_a_machine_whose_scheduler_is_not_here(tmp_path: Path) -> None:
+def test_a_machine_with_a_missing_scheduler(tmp_path: Path) -> None:
     bare = {"PATH": f"{BIN}:{tmp_path}"}
     result = scimill("jobs", "submit", "--machine", "pbs-generic", *HOUR, *DOCTOR, env=bare, cwd=tmp_path)
     assert_refused(result, "qsub of PBS is not on PATH")
@@ -187,7 +187,7 @@ def test_shellcheck_finds_nothing_in_the_scripts_of_the_repository() -> None:
 
 
 def test_the_scripts_for_slurm_run_as_they_are(slurm: Cluster, tmp_path: Path) -> None:
-    """From nothing to a trained network, and a sweep of it, by sbatch alone."""
+    """From nothing to a trained network and its sweep, using only sbatch."""
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     generate = slurm.submit(Path("jobs/slurm/droplets-generate.sh"), cwd=tmp_path)
     train = slurm.submit(Path("jobs/slurm/droplets-train.sh"), f"--dependency=afterok:{generate}", cwd=tmp_path)

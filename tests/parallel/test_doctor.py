@@ -1,4 +1,4 @@
-"""The doctor, on this machine as it is and on this machine made ill."""
+"""The doctor, on this machine as it is and with induced defects."""
 
 import errno
 import fcntl
@@ -41,7 +41,7 @@ def run(
 
 
 def lines(output: str) -> dict[str, str]:
-    """Status and text of each check by its name, with the remedy behind it."""
+    """Status and text of each check by its name, followed by the remedy."""
     found: dict[str, str] = {}
     for line in output.splitlines():
         if line.startswith(" "):
@@ -56,7 +56,7 @@ def context(tmp_path: Path) -> CheckContext:
     return CheckContext(World(None), tmp_path, None)
 
 
-# ---- this machine, in health ------------------------------------------------------------------------------------
+# ---- this machine as it is --------------------------------------------------------------------------------------
 
 
 def test_a_sound_machine_has_nothing_failed_and_its_two_ranks_write(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_sound_machine_has_nothing_failed_and_its_two_ranks_write(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ranks_of_a_launcher_write_together_and_only_rank_0_speaks(tmp_path: Path) -> None:
+def test_ranks_of_a_launcher_write_together_and_only_rank_0_reports(tmp_path: Path) -> None:
     done = run(tmp_path, launcher=("mpirun", "-n", "3"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("libmpi") == 2  # the check and the file, once each
@@ -89,7 +89,7 @@ def test_the_mpi_io_component_is_the_one_that_opens_files(tmp_path: Path) -> Non
     assert lines(under_a_launcher.stdout)["mpi-io"] == "ok ompio"
 
 
-# ---- this machine, made ill -------------------------------------------------------------------------------------
+# ---- with induced defects ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("directory", ["missing", "/proc", "a-file"])
@@ -102,7 +102,7 @@ def test_a_directory_that_cannot_be_written_is_a_short_message_and_exit_code_4(t
     assert len(done.stderr.splitlines()) == 3
 
 
-def test_a_missing_directory_is_told_once_by_many_ranks(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_once_by_many_ranks(tmp_path: Path) -> None:
     done = run(tmp_path / "missing", launcher=("mpirun", "-n", "2"))
     assert done.returncode == StorageError.exit_code
     assert done.stderr.count("cannot write to the directory") == 1
@@ -113,7 +113,7 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
         tmp_path.chmod(0o555)
         done = run(tmp_path)
     else:
-        require("mounting")  # root may write where it likes, but on a file system that is read-only
+        require("mounting")  # root may write anywhere except on a read-only file system
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", tmp_path], check=True)
         try:
             done = run(tmp_path)
@@ -131,7 +131,7 @@ def test_a_disk_that_takes_no_store_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("MPICH")
-def test_another_mpis_launcher_on_path_is_told_and_its_ranks_fail(tmp_path: Path) -> None:
+def test_another_mpis_launcher_on_path_is_reported_and_its_ranks_fail(tmp_path: Path) -> None:
     done = run(tmp_path, PATH=f"{MPICH}:{os.environ['PATH']}")
     found = lines(done.stdout)
     assert done.returncode == 0  # one rank can still generate
@@ -155,7 +155,7 @@ def test_without_a_launcher_one_rank_is_left(tmp_path: Path) -> None:
     assert found["one rank"].startswith("ok ")
 
 
-def test_a_launcher_that_hangs_or_fails_is_told(tmp_path: Path) -> None:
+def test_a_launcher_that_hangs_or_fails_is_reported(tmp_path: Path) -> None:
     fake = tmp_path / "mpirun"
     fake.write_text("#!/bin/sh\n[ $1 = --version ] || { echo ------; echo Not enough slots; exit 1; } >&2\n")
     fake.chmod(0o755)
@@ -164,7 +164,7 @@ def test_a_launcher_that_hangs_or_fails_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("serial HDF5")
-def test_an_h5py_without_mpi_is_told(tmp_path: Path) -> None:
+def test_an_h5py_without_mpi_is_reported(tmp_path: Path) -> None:
     found = lines(run(tmp_path, PYTHONPATH=str(PEERS / "h5py")).stdout)
     assert "without MPI" in found["hdf5"]
     assert found["hdf5"].startswith("warning")
@@ -229,7 +229,7 @@ def test_what_is_read_is_compared_with_what_was_written(tmp_path: Path, monkeypa
         doctor.write_and_read(World(None), tmp_path / "store.h5")
 
 
-def test_locks_that_do_not_exclude_are_told(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_do_not_exclude_are_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.file_locks(context).ok
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     assert doctor.file_locks(context).text == "not exclusive: two locks were granted at once"
@@ -245,8 +245,8 @@ def test_locks_that_do_not_exclude_are_told(context: CheckContext, monkeypatch: 
 def test_the_file_system_is_that_of_the_directory(tmp_path: Path) -> None:
     assert doctor.mount(Path("/proc/self"))[0] == "proc"
     assert doctor.mount(Path("/dev/shm"))[0] == "tmpfs"
-    said = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
-    assert doctor.mount(tmp_path.resolve())[0][:3] == said[:3]
+    answer = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
+    assert doctor.mount(tmp_path.resolve())[0][:3] == answer[:3]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_families_of_mpi(text: str, family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "whose"),
+    ("answer", "scheduler"),
     [
         ("pbs_version = 23.06.06", "PBS"),
         ("qsub.py $Revision: 559 $, Cobalt 1.0.30", "Cobalt"),
@@ -276,15 +276,15 @@ def test_families_of_mpi(text: str, family: str) -> None:
         ("unknown option", "an unknown qsub"),
     ],
 )
-def test_pbs_and_cobalt_are_told_apart(said: str, whose: str) -> None:
-    assert doctor.identify_qsub(said) == whose
+def test_pbs_and_cobalt_are_distinguished(answer: str, scheduler: str) -> None:
+    assert doctor.identify_qsub(answer) == scheduler
 
 
 def test_a_qsub_on_path_is_asked(tmp_path: Path) -> None:
     (tmp_path / "qsub").write_text("#!/bin/sh\necho pbs_version = 23.06.06\n")
     (tmp_path / "qsub").chmod(0o755)
     shutil.copy("/bin/true", tmp_path / "apptainer")
-    found = lines(run(tmp_path, PATH=str(tmp_path)).stdout)  # not what else this machine may have
+    found = lines(run(tmp_path, PATH=str(tmp_path)).stdout)  # without other tools of this machine
     assert found["scheduler"] == "ok PBS"
     assert found["containers"] == "ok apptainer"
 
@@ -324,7 +324,7 @@ def test_a_check_that_cannot_be_done_is_a_finding(context: CheckContext) -> None
     )
     slow = doctor.run_check(failing(subprocess.TimeoutExpired(["mpirun"], 20)), context)
     assert (slow.ok, slow.exit_code) == (False, 0)
-    with pytest.raises(ZeroDivisionError):  # a defect of the doctor's is not hidden
+    with pytest.raises(ZeroDivisionError):  # a bug in the doctor is not hidden
         doctor.run_check(failing(ZeroDivisionError()), context)
 
 

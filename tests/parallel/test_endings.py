@@ -82,13 +82,13 @@ def test_what_was_done_before_a_defect_can_be_resumed(output: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_an_error_that_all_ranks_find_is_told_once(output: Path, ranks: int) -> None:
+def test_an_error_that_all_ranks_find_is_reported_once(output: Path, ranks: int) -> None:
     result = generate(output, "--count", 0, ranks=ranks)
     assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_an_error_that_rank_0_finds_is_told_once(output: Path, ranks: int) -> None:
+def test_an_error_that_rank_0_finds_is_reported_once(output: Path, ranks: int) -> None:
     output.write_text("here already")
     result = generate(output, "--count", 1000, ranks=ranks)
     assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
@@ -136,14 +136,14 @@ def finish_and_compare(output: Path, expected: dict[str, str], ranks: int) -> No
 
 
 def begin(output: Path, *args: object, ranks: int = 1) -> Job:
-    """Start generating, and return when blocks are done."""
+    """Start generating; return once some blocks are done."""
     job = start("droplets", "generate", output, *args, ranks=ranks)
     wait_until(lambda: done_blocks(part_of(output)), "the first block")
     return job
 
 
 def ranks_with_work_left(output: Path, ranks: int) -> set[int]:
-    """Ranks that have stopped before the end of their share; blocks are dealt out in turn."""
+    """Ranks that stopped before finishing their share; blocks are distributed in turn."""
     return {block % ranks for block in set(range(LONG_BLOCKS)) - set(done_blocks(part_of(output)))}
 
 
@@ -262,7 +262,7 @@ def test_a_killed_overwriting_can_be_resumed(overwriting_killed: Path, long_hash
 def test_of_two_runs_that_begin_at_once_one_is_refused(output: Path, long_hashes: dict[str, str]) -> None:
     program = (sys.executable, str(Path(__file__).with_name("late.py")), "5")
     with start("droplets", "generate", output, *LONG, program=program) as slow:
-        time.sleep(2.5)  # it has looked, and has not laid down
+        time.sleep(2.5)  # it has checked, but not yet created the file
         results = [generate(output, *LONG), slow.wait()]
     assert sorted(result.returncode for result in results) == [0, 4], results
     assert "another run is writing this output" in results[0].stderr + results[1].stderr, results

@@ -1,4 +1,4 @@
-"""A campaign from outside: the example of docs/extending.md gets everything that the shipped campaigns have."""
+"""An external campaign: the example of docs/extending.md gets everything that shipped campaigns have."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""Artifacts: each kind is recognised by what it is, answers the same questions, and opens in Python."""
+"""Artifacts: each kind is recognised by its content, has the same methods, and opens in Python."""
 
 import re
 import subprocess
@@ -55,7 +55,7 @@ def test_an_unfinished_one_is_recognised(folder, tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "foreign", "folder", "pipe"])
-def test_what_is_none_is_refused(tmp_path, kind):
+def test_other_files_are_refused(tmp_path, kind):
     path = tmp_path / "file.h5"
     if kind == "folder":
         path.mkdir()

@@ -1,4 +1,4 @@
-"""The benchmarks are listed where a user looks for them, and one command runs them and sums them up."""
+"""The benchmarks are listed in their README, and one command runs them all and summarises them."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The runner with no benchmarks yet."""
+    """A folder with the runner but no benchmarks."""
     for name in ("run.py", "harness.py"):
         shutil.copy(BENCHMARKS / name, tmp_path)
     return tmp_path

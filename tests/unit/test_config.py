@@ -88,7 +88,7 @@ def example(**values):
 
 
 def refusal(layers, config=Example):
-    """Text of the error with which layers are refused, which must fit a terminal."""
+    """Return the error that refuses layers; it must fit a terminal."""
     with pytest.raises(ConfigError) as caught:
         build(config, layers)
     text = str(caught.value)
@@ -277,7 +277,7 @@ def test_no_unknown_key_makes_up_a_meaning(key):
     assert "did you mean" not in refusal([Layer("file", {key: 2})])
 
 
-def test_a_wrong_value_is_told_with_its_source():
+def test_a_wrong_value_is_reported_with_its_source():
     assert "flag --weight" in refusal([Layer("file f", {"count": 1}), Layer("flags", {"weight": "x"})])
     assert "file f, key weight" in refusal([Layer("file f", {"count": 1, "weight": "x"}), Layer("flags", {})])
 
@@ -438,7 +438,7 @@ def test_an_empty_file_changes_nothing(text):
     ],
 )
 def test_yaml_reads_what_a_flag_reads(text, key, value):
-    """YAML 1.1 takes 1:30:00 for a number of base sixty, and 1e6 for text."""
+    """YAML 1.1 reads 1:30:00 as a base-60 number, and 1e6 as text."""
     layers = [Layer("test", {"count": 1}), parse_yaml(text, "file")]
     assert getattr(build(Example, layers), key) == value
 
@@ -483,7 +483,7 @@ def test_a_flag_takes_back_what_the_file_switches_on(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected_text"),
     [
         (["--tolerence", "1"], "did you mean --tolerance?"),
         (["--preset", "newest"], "classic"),
@@ -493,10 +493,10 @@ def test_a_flag_takes_back_what_the_file_switches_on(tmp_path, capsys):
         ([], "count is required"),
     ],
 )
-def test_wrong_command_lines_are_config_errors(words, told):
+def test_wrong_command_lines_are_config_errors(words, expected_text):
     with pytest.raises(ConfigError) as caught:
         cli.scimill.main(["droplets", "generate", "out.h5", *words], standalone_mode=False)
-    assert told in str(caught.value)
+    assert expected_text in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 4
 
 
@@ -509,8 +509,8 @@ def test_only_what_affects_the_data_makes_a_difference():
 
 
 def test_differences_are_named_with_both_values():
-    told = explainer(example(count=2, size="1e-7:1e-3"))(to_yaml(example()))
-    assert told == "count was 1, is 2; size was [1e-08, 0.001], is [1e-07, 0.001]"
+    difference = explainer(example(count=2, size="1e-7:1e-3"))(to_yaml(example()))
+    assert difference == "count was 1, is 2; size was [1e-08, 0.001], is [1e-07, 0.001]"
 
 
 def test_a_parameter_that_the_stored_configuration_lacks_makes_a_difference():

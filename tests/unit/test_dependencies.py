@@ -1,7 +1,7 @@
-"""Who may import whom: the dependency rules of the design, read from the imports of every module.
+"""The dependency rules of the design, checked against the imports of every module.
 
-A module's place is its folder or, at the top level, its name; the parts of a campaign have places of their own. The
-rules are closed: a module whose place is not in them fails, and so does an import that they do not name.
+A module's place is its folder or, at the top level, its name; the parts of a campaign have their own places. The rules
+are closed: a module with an unknown place fails, and so does an import that no rule names.
 """
 
 import ast
@@ -94,7 +94,7 @@ def is_commands(module: str) -> bool:
 
 
 def imports(source: str, module: str, known: set[str]) -> set[str]:
-    """Absolute names of all modules that a module imports, also inside functions and by literal name."""
+    """Absolute names of all modules that a module imports, including in functions and by literal name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -114,7 +114,7 @@ def absolute(node: ast.ImportFrom, module: str) -> str:
 
 
 def violations(source: str, module: str, known: set[str]) -> list[str]:
-    """What a module imports against the rules; one line each."""
+    """Describe the imports of a module that break the rules; one line each."""
     here = place(module)
     if here and here not in ALLOWED:
         return [f"{module}: has no place in the rules"]
@@ -151,7 +151,7 @@ def may_import_package(module: str, package: str) -> bool:
 
 
 STANDARD = {"math", "re", "fractions", "warnings", "typing", "collections", "functools", "dataclasses", "itertools"}
-"""What of the standard library a pure kernel may need: nothing that reads, writes or asks for the time."""
+"""Standard modules allowed in a pure kernel: none that reads, writes or uses the clock."""
 
 
 def modules() -> dict[str, Path]:
@@ -169,7 +169,7 @@ def test_module_keeps_the_dependency_rules(module):
 
 
 def graph() -> dict[str, set[str]]:
-    """Modules that each module imports, lazy imports counted."""
+    """Modules that each module imports, including lazy imports."""
     found = {f"scimill.{name}".rstrip("."): path for name, path in modules().items()}
     return {
         name: imports(path.read_text("utf-8"), name.removeprefix("scimill."), KNOWN) & found.keys() - {name}

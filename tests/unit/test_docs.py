@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, files that are named exist, and every command line is one that scimill takes."""
+"""The documents: links work, named files exist, and scimill accepts every command line."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""A need that the machine does not meet: the test is not run, in CI it fails."""
+"""A need that the machine does not meet: the test is skipped; in CI it fails."""
 
 import pytest
 

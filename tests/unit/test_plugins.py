@@ -1,4 +1,4 @@
-"""Installed campaigns: which are refused, what they break, and what finding them costs."""
+"""Installed campaigns: which are refused, that they break nothing else, and the cost of finding them."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ GOOD = 'from scimill.campaign import Campaign\nCAMPAIGN = Campaign("{name}", __n
 
 
 def install(folder: Path, package: str, name: str, text: str) -> None:
-    """Lay down what pip would of a package with one campaign."""
+    """Write the files that pip would install for a package with one campaign."""
     module = package.replace("-", "_")
     (folder / module).mkdir()
     (folder / module / "__init__.py").write_text(text, "utf-8")
@@ -30,7 +30,7 @@ def scimill(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refusal(folder: Path, name: str) -> str:
-    """What its command is refused with."""
+    """Return the error that refuses its command."""
     result = scimill(folder, name, "generate", "x.h5")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

@@ -49,23 +49,23 @@ class StandIn(Cluster):
             )  # fmt: skip
 
     def reset(self) -> None:
-        """Set the site up as it was at first."""
+        """Restore the default site."""
         open_mpi = {
             name: value for name, value in os.environ.items() if name.startswith("OMPI_") and "oversub" not in name
         }
         tree = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # jobs run the tested sources
         login = {"HOME": str(self.home), "PATH": f"{BIN}:{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
-        login["TMPDIR"] = str(self.folder / "tmp")  # where no other mpirun makes and removes its folders
+        login["TMPDIR"] = str(self.folder / "tmp")  # so that no other mpirun uses the same folders
         delay = 10.0 if self.name == "pbs" else 300.0
         self.configure(Site(self.name, login={**open_mpi, **tree, **login}, kill_delay=delay))
 
     @property
     def login(self) -> dict[str, str]:
-        """The environment of a login: what a user's modules and profile make of it; ``configure`` changes it."""
+        """The login environment, as set by a user's modules and profile; ``configure`` changes it."""
         return site(self.folder).login
 
     def configure(self, new: Site | None = None, **changes: Any) -> None:
-        """Change what the site has set up; its login is what a user's profile makes of it, too."""
+        """Change the site's settings, including the login environment."""
         new = replace(new or site(self.folder), **changes)
         configure(self.folder, new)
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in new.login.items()]
@@ -120,7 +120,7 @@ def _array(job: str) -> str:
 
 @contextlib.contextmanager
 def running(scheduler: str) -> Iterator[StandIn]:
-    """Start a stand-in, and stop it whatever happens; first stop what a killed session has left behind."""
+    """Start a stand-in, and always stop it; first stop processes left by a killed session."""
     sweep(PREFIX)
     cluster = StandIn(scheduler, Path(tempfile.mkdtemp(prefix=PREFIX)))
     (cluster.folder / "session").write_text(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""Cobalt: its command line, and how it treats a job."""
+"""Cobalt: its command line, and its treatment of jobs."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from jobs.states import CANCELLED, DEP_FAIL, RUNNING, WAITING
 
 SYNTAX = re.compile(r"no such option|ambiguous option|.*requires \d argument|.*invalid integer value")
 TAKEN = re.compile(r"ignored:|dependency .* is no job id|--(?!time)\w+: quotes stay|.* is taken as the script")
-"""What is not what its writer meant, but is queued all the same."""
+"""Mistakes that Cobalt queues all the same."""
 
 
 # ---- qsub -------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def _log(job: Job, message: str) -> None:
 
 
 def _depend(job: Job, text: str, state: State) -> None:
-    """Take dependencies. One that is not in the queue, even as it has ended well, can never be met."""
+    """Record dependencies. A job that is not in the queue, even a successful one, can never satisfy one."""
     job.depend, job.needs = text, [other for other in text.split(":") if other]
     queued = {str(other.number) for other in state.jobs if other.state in (WAITING, RUNNING)} - {str(job.number)}
     lost = [other for other in job.needs if other not in queued]
@@ -122,11 +122,11 @@ def _depend(job: Job, text: str, state: State) -> None:
 
 
 def look_at_dependencies(job: Job, state: State) -> None:
-    """Do nothing: it is the end of a job that frees or fails those which wait for it."""
+    """Do nothing: the end of a job releases or fails those that wait for it."""
 
 
 def finish(job: Job, state: State) -> None:
-    """Free the jobs that waited for one which ended with status 0; the others can never run."""
+    """Release jobs that waited for one that ended with status 0; the others can never run."""
     _log(job, f"task completed with an exit code of {job.code}; initiating job cleanup and removal")
     for other in state.jobs:
         if other.state == WAITING and str(job.number) in other.needs:
@@ -140,7 +140,7 @@ def finish(job: Job, state: State) -> None:
 
 
 def environment(job: Job, state: State, nodefile: Path) -> dict[str, str]:
-    """Return a login's environment, what --env gave, and what Cobalt adds."""
+    """Return the login environment with the additions of --env and of Cobalt."""
     start = job.started or time.time()
     login = {"USER": job.user, "LOGNAME": job.user, "SHELL": "/bin/bash", **state.site.login}
     return login | job.env | {
@@ -188,7 +188,7 @@ def qdel(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def qrls(folder: Path, arguments: Sequence[str]) -> int:
-    """Let held jobs go."""
+    """Release held jobs."""
     numbers = _numbers(arguments)
     if numbers is None:
         return _say("jobid must be an integer", 1)
@@ -214,7 +214,7 @@ def qalter(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def qstat(folder: Path, arguments: Sequence[str]) -> int:
-    """Show the jobs in the queue; of those that have ended nothing is known."""
+    """Show the jobs in the queue; ended jobs are forgotten."""
     flags = {word for word in arguments if word.startswith("-")}
     names = [word for word in arguments if not word.startswith("-")]
     if not all(name.isdecimal() for name in names):

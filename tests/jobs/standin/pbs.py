@@ -1,4 +1,4 @@
-"""PBS: its command line, and how it treats a job. Exit codes are those of OpenPBS: its error number modulo 256."""
+"""PBS: its command line, and its treatment of jobs. Exit codes are OpenPBS's error numbers modulo 256."""
 
 import json
 import os
@@ -27,7 +27,7 @@ REFUSALS = {
     r".* is mandatory": 1,
     r"cannot submit a non-rerunable": 166,
 }
-"""Exit codes of qsub by how its message begins; what only begins with "ignored:" is no refusal."""
+"""Exit codes of qsub by the start of its message; "ignored:" is not a refusal."""
 UNKNOWN_JOB, HISTORY, RUNNING_ALREADY, BAD_VALUE = 153, 35, 167, 166
 OPTIONS_NOT_HERE = {"I", "X", "C", "S", "a", "c", "p", "u", "block", "stagein", "stageout", "run_job_after", "on"}
 
@@ -72,7 +72,7 @@ def _cut(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _queue(state: State, reading: Reading, text: str, script: str) -> str:
-    """Take a job, or the tasks of an array, and a copy of the script; return the id."""
+    """Accept a job, or the tasks of an array, with a copy of the script; return the id."""
     options, number = reading.options, state.next
     state.next += 1
     copy = state.folder / "spool" / f"{number}.{SERVER}.SC"
@@ -119,13 +119,13 @@ def _hosts(select: str) -> tuple[int, list[str]]:
 
 
 def _exported(options: dict[str, str]) -> dict[str, str]:
-    """Return the environment that -v and -V pass on, and what qsub always tells of the submission."""
+    """Return the environment that -v and -V pass on, and the variables that qsub always sets."""
     passed = dict(os.environ) if "V" in options else {}
     for item in filter(None, options.get("v", "").split(",")):
         name, sign, value = item.partition("=")
         passed[name] = value if sign else os.environ.get(name, "")
-    told = {name: os.environ.get(name, "") for name in ("HOME", "LANG", "LOGNAME", "PATH", "SHELL")}
-    return passed | {f"PBS_O_{name}": value for name, value in told.items()} | {
+    kept = {name: os.environ.get(name, "") for name in ("HOME", "LANG", "LOGNAME", "PATH", "SHELL")}
+    return passed | {f"PBS_O_{name}": value for name, value in kept.items()} | {
         "PBS_O_WORKDIR": str(Path.cwd()), "PBS_O_HOST": os.uname().nodename, "PBS_O_SYSTEM": "Linux",
         "PBS_O_QUEUE": options.get("q", ""),
     }  # fmt: skip
@@ -148,7 +148,7 @@ def _place_outputs(job: Job, options: dict[str, str]) -> None:
 
 
 def _depend(job: Job, text: str, state: State) -> None:
-    """Take a dependency; on a job that the server does not know, the waiting job ends at once."""
+    """Record a dependency; if the server does not know that job, the waiting job ends at once."""
     kind, *others = text.split(":") if text else [""]
     job.depend, job.needs = text, [f"{kind}:{other}" for other in others]
     for other in others:
@@ -162,7 +162,7 @@ def _remove(job: Job, why: str) -> None:
 
 
 def look_at_dependencies(job: Job, state: State) -> None:
-    """Drop the dependencies that are met; remove a job whose dependency can no longer be met."""
+    """Drop satisfied dependencies; remove a job with one that can no longer be satisfied."""
     for need in list(job.needs):
         kind, _, other = need.partition(":")
         met = _met(kind, _resolve(other, state))
@@ -174,7 +174,7 @@ def look_at_dependencies(job: Job, state: State) -> None:
 
 
 def _met(kind: str, jobs: list[Job]) -> bool | None:
-    """Whether a dependency is met; None as long as that is open."""
+    """Return whether a dependency is satisfied; None while that is undecided."""
     if kind == "after":
         return all(job.started for job in jobs) or (None if any(job.alive for job in jobs) else False)
     if any(job.alive for job in jobs):
@@ -184,7 +184,7 @@ def _met(kind: str, jobs: list[Job]) -> bool | None:
 
 
 def _resolve(text: str, state: State) -> list[Job]:
-    """Find a job by its id; an array's has brackets, with the index of a task or without."""
+    """Find a job by its id; an array's id has brackets, with or without the index of a task."""
     match = re.fullmatch(r"(\d+)(?:(\[)(\d*)\])?(?:\.(.+))?", text)
     if not match or match[4] not in (None, SERVER):
         return []
@@ -200,7 +200,7 @@ def id_of(job: Job) -> str:
 
 
 def environment(job: Job, state: State, nodefile: Path) -> dict[str, str]:
-    """Return a login's environment and what PBS adds; nothing of the submission but what was exported."""
+    """Return the login environment with PBS's additions and the exported variables of the submission."""
     login = {"USER": job.user, "LOGNAME": job.user, "SHELL": "/bin/bash", **state.site.login}
     own = state.folder / "tmp" / f"pbs.{id_of(job)}"
     own.mkdir(exist_ok=True)
@@ -230,7 +230,7 @@ def exit_code(job: Job, returncode: int) -> int:
 
 
 def finish(job: Job, state: State) -> None:
-    """Bring the spooled output to where it belongs."""
+    """Move the spooled output to its destination."""
     output, error, _ = places(job, state)
     for spooled, goal in {output: job.output, error: job.error}.items():
         if Path(goal).parent.is_dir():
@@ -252,7 +252,7 @@ def qdel(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def qrls(folder: Path, arguments: Sequence[str]) -> int:
-    """Let held jobs go, those that a user holds."""
+    """Release jobs that a user holds."""
     code = 0
     with locked(folder) as state:
         for text in arguments:
@@ -283,7 +283,7 @@ def qalter(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _unknown(command: str, text: str, jobs: list[Job]) -> int:
-    """Say that there is no such job, or no longer."""
+    """Report that the job does not exist, or no longer does."""
     if not jobs:
         return _say(f"{command}: Unknown Job Id {text}", UNKNOWN_JOB)
     if not any(job.alive for job in jobs):
@@ -292,7 +292,7 @@ def _unknown(command: str, text: str, jobs: list[Job]) -> int:
 
 
 def qstat(folder: Path, arguments: Sequence[str]) -> int:
-    """Show jobs: a table, with -f everything, with -F json as JSON; with -x ended ones too, with -t the tasks."""
+    """Show jobs as a table; -f shows everything, -F json JSON, -x also ended jobs, -t tasks."""
     words = list(arguments)
     as_json = "-F" in words and words.pop(words.index("-F") + 1) == "json"
     letters = {letter for word in words if word.startswith("-") for letter in word[1:]}

@@ -1,4 +1,4 @@
-"""The server: starts jobs whose time has come, ends those whose time is over, and writes down how they ended."""
+"""The server: starts due jobs, ends those that exceed their walltime, and records how they ended."""
 
 import contextlib
 import os
@@ -30,12 +30,12 @@ class Server:
         self.stopped = True
 
     def serve(self) -> None:
-        """Serve until a signal, or until the process that started this one is gone; leave no job behind."""
+        """Serve until a signal, or until the parent process is gone; then end all jobs."""
         signal.signal(signal.SIGTERM, self.stop)
         parent = os.getppid()
         while not self.stopped and os.getppid() == parent:
             if not self._is_idle():
-                self.seen = changed(self.folder)  # what this very look changes is worth another
+                self.seen = changed(self.folder)  # check again if this check changed something
                 with locked(self.folder) as state:
                     self.step(state)
                     self.alive = any(job.alive for job in state.jobs)
@@ -44,7 +44,7 @@ class Server:
             _signal(process.pid, signal.SIGKILL)
 
     def _is_idle(self) -> bool:
-        """Whether all jobs had ended when it last looked, and nobody has changed any since."""
+        """Whether all jobs had ended at the last check, and none has changed since."""
         return not self.alive and changed(self.folder) == self.seen
 
     def step(self, state: State) -> None:
@@ -81,7 +81,7 @@ class Server:
         self.processes[job.number, job.index] = process
 
     def _watch(self, job: Job, state: State, scheduler: ModuleType) -> None:
-        """End a job whose time is over, or take down how it has ended by itself."""
+        """End a job that exceeds its walltime, or record how it ended by itself."""
         process, now = self.processes[job.number, job.index], time.time()
         returncode = process.poll()
         if returncode is not None:
@@ -97,7 +97,7 @@ class Server:
 
     def _finish(self, job: Job, returncode: int, state: State, scheduler: ModuleType) -> None:
         if job.pid is not None:
-            _signal(job.pid, signal.SIGKILL)  # whatever a script has left in the background
+            _signal(job.pid, signal.SIGKILL)  # processes that the script left in the background
         ended = {"walltime": TIMEOUT, "delete": CANCELLED, "": FAILED if returncode else COMPLETED}
         job.state, job.ended = ended[job.ending], time.time()
         job.code = scheduler.exit_code(job, returncode)

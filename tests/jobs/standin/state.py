@@ -1,4 +1,4 @@
-"""The jobs that a scheduler knows, in one file that its commands and its server take turns to change."""
+"""The jobs of a scheduler, in one file that its commands and its server lock and change."""
 
 import contextlib
 import dataclasses
@@ -16,20 +16,20 @@ from jobs.states import ENDED, RUNNING, WAITING
 
 @dataclass
 class Site:
-    """What a site has set up, in ``site.json``: a test may change it."""
+    """Settings of a site, in ``site.json``; a test may change them."""
 
     scheduler: str
     login: dict[str, str] = field(default_factory=dict)
-    """Environment of a login: what a user's modules and profile make of it."""
+    """Login environment, as set by a user's modules and profile."""
     queues: dict[str, int] = field(default_factory=lambda: {"workq": 86400, "debug": 3600})
     """Longest walltimes of the queues, s; the first is the default."""
     required: list[str] = field(default_factory=list)
-    """PBS: options and resources that every job must give."""
+    """PBS: options and resources that every job must name."""
     nodes: int = 8
     kill_delay: float = 10.0
-    """How long a job has from SIGTERM to SIGKILL, s. That of Cobalt is 5 minutes."""
+    """Time from SIGTERM to SIGKILL, s; Cobalt's real one is 5 minutes."""
     scale: float = 1.0
-    """How long a second of walltime is, s."""
+    """Duration of one second of walltime, s."""
     history: bool = True
     """PBS: whether the server remembers jobs that have ended."""
 
@@ -55,7 +55,7 @@ class Job:
     error: str = ""
     account: str = ""
     needs: list[str] = field(default_factory=list)
-    """What it waits for: PBS "afterok:1", Cobalt "1"."""
+    """Its dependency: PBS "afterok:1", Cobalt "1"."""
     depend: str = ""
     held: bool = False
     state: str = WAITING
@@ -101,7 +101,7 @@ def configure(folder: Path, site: Site) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file that others are reading."""
+    """Write a file atomically, because others read it."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.rename(path)
@@ -109,7 +109,7 @@ def _replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[State]:
-    """Read the state, and write it back if the body has changed it and raised nothing."""
+    """Read the state, and write it back if the body changed it without raising."""
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = read(folder)
@@ -120,7 +120,7 @@ def locked(folder: Path) -> Iterator[State]:
 
 
 def read(folder: Path) -> State:
-    """Read the state as it is; ``locked`` is for those who change it."""
+    """Read the state; use ``locked`` to change it."""
     path = folder / "state.json"
     values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"next": 1, "jobs": []}
     return State(folder, site(folder), [Job(**job) for job in values["jobs"]], values["next"])

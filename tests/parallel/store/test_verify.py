@@ -54,7 +54,7 @@ def test_the_same_damage_is_found_on_any_number_of_ranks(store: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["seal", "structure", "cut short"])
-def test_a_damaged_structure_is_told_once_on_any_number_of_ranks(store: Path, damage: str) -> None:
+def test_a_damaged_structure_is_reported_once_on_any_number_of_ranks(store: Path, damage: str) -> None:
     raw = bytearray(store.read_bytes())
     if damage == "cut short":
         del raw[-1]

@@ -1,4 +1,4 @@
-"""Checksums of pieces, joined without their bytes."""
+"""Checksums of pieces, combined without their bytes."""
 
 import zlib
 

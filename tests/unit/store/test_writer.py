@@ -1,4 +1,4 @@
-"""What a writer refuses of a block, before any of it is stored."""
+"""Blocks that a writer refuses before storing anything."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files of tensors: whole or refused, the newest whole one is read, and nothing in them is executed."""
+"""Files of tensors: intact or refused, the newest intact one is read, and nothing in them is executed."""
 
 import os
 import random
@@ -86,7 +86,7 @@ def test_the_previous_one_is_loaded_where_the_last_one_is_not_whole(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "a model"])
-def test_two_damaged_ones_are_refused_and_not_taken_for_none(tmp_path: Path, damage: str) -> None:
+def test_two_damaged_ones_are_refused_and_not_ignored(tmp_path: Path, damage: str) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path, state(step))
     for name in (LAST, PREVIOUS):
@@ -97,7 +97,7 @@ def test_two_damaged_ones_are_refused_and_not_taken_for_none(tmp_path: Path, dam
 
 
 def weight(step: int) -> bytes:
-    """A tensor of a state as it is in its file."""
+    """Return the bytes of a tensor of a state, as in its file."""
     value: torch.Tensor = state(step)["model"]["weight"]
     return value.numpy().tobytes()
 
@@ -118,7 +118,7 @@ def spoil(path: Path, damage: str) -> None:
 
 
 def test_a_damaged_file_is_refused_or_holds_what_was_written(tmp_path: Path) -> None:
-    """Some bytes of a zip archive mean nothing; a change of any other one must be found."""
+    """Some bytes of a zip archive have no meaning; a change of any other must be found."""
     path, dice = tmp_path / LAST, random.Random(SEED)
     save_checkpoint(tmp_path, state(1))
     clean, expected, refused = path.read_bytes(), read_tensors(path, "checkpoint"), 0
@@ -158,7 +158,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected_text"),
     [
         ({"scimill": "model", "version": 1}, "not a checkpoint of scimill"),
         ({"scimill": "checkpoint", "version": 99}, "version 99"),
@@ -168,9 +168,9 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     ],
     ids=["a-model", "later-version", "no-version", "foreign", "a-list"],
 )
-def test_another_file_of_tensors_is_refused(tmp_path: Path, content: Any, told: str) -> None:
+def test_another_file_of_tensors_is_refused(tmp_path: Path, content: Any, expected_text: str) -> None:
     torch.save(content, tmp_path / LAST)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=expected_text):
         read_tensors(tmp_path / LAST, "checkpoint")
 
 
@@ -206,7 +206,7 @@ def rows(log: MetricsLog, *steps: int) -> None:
 
 
 def test_metrics_go_on_where_the_checkpoint_was_written(tmp_path: Path) -> None:
-    """What was written after it is cut off, a half row too."""
+    """Rows written after it are truncated, also half a row."""
     log = MetricsLog(tmp_path, ["radius"], 0, 0)
     rows(log, 1, 2)
     size = log.size()

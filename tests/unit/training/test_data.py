@@ -1,4 +1,4 @@
-"""Which samples a batch holds, on any number of ranks; and what is loaded when, and kept how long."""
+"""The samples in batches on any number of ranks; when blocks are loaded, and how long they are kept."""
 
 import threading
 import weakref
@@ -69,7 +69,7 @@ def reader(store: Path) -> Iterator[Reader]:
 
 
 def columns(rows: dict[str, np.ndarray]) -> Tensors:
-    """Rows as they are: no two droplets are alike, so a row tells which it is."""
+    """Return rows unchanged: all droplets differ, so a row identifies its droplet."""
     return (torch.from_numpy(np.stack([rows[name] for name in FIELDS], 1)),)
 
 
@@ -89,7 +89,7 @@ def epoch_of(feed: Feed, epoch: int = 0, skip: int = 0) -> list[Batch]:
 
 
 def rows_of(table: np.ndarray, blocks: tuple[int, ...]) -> np.ndarray:
-    """Rows of some blocks, in an order of their own."""
+    """Sort the rows of some blocks."""
     return in_order(np.concatenate([table[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] for block in blocks]))
 
 
@@ -207,7 +207,7 @@ def test_rows_and_not_only_blocks_are_shuffled(reader: Reader, table: np.ndarray
 # ---- any number of ranks ----------------------------------------------------------------------------------------
 
 RANKS = (1, 2, 3, 4, 7, 20)
-"""More than the blocks of a window, and more than there are blocks."""
+"""More ranks than blocks in a window, and more than blocks in total."""
 
 
 @pytest.mark.parametrize("batch_size", [7, 150, 300])
@@ -266,7 +266,7 @@ def test_a_batch_larger_than_the_data_is_refused(reader: Reader) -> None:
 # ---- what is kept -----------------------------------------------------------------------------------------------
 
 
-def test_a_source_keeps_nothing_unless_told_to(reader: Reader) -> None:
+def test_a_source_keeps_nothing_unless_asked_to(reader: Reader) -> None:
     forgetful, keeping = (Source(reader, FIELDS, columns, CPU, keep=keep) for keep in (False, True))
     loaded = weakref.ref(forgetful.load(3)[0])
     assert loaded() is None
@@ -283,7 +283,7 @@ def test_batches_of_kept_blocks_are_the_same(reader: Reader) -> None:
 
 
 def test_two_windows_are_held_at_most(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And of the blocks read, none is left once their window is mixed."""
+    """Also, no block stays in memory once its window is mixed."""
     mixed: list[weakref.ref[torch.Tensor]] = []
     read: list[weakref.ref[torch.Tensor]] = []
     batches, load = Source.batches, Source.load
@@ -429,7 +429,7 @@ def marked(tensors: Tensors, stream: np.random.Generator) -> Tensors:
 
 
 def sequences(reader: Reader, rank: int, size: int, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Batches of sequences of three blocks, none of which begins in the last two of six; validation samples."""
+    """Batches of sequences of three blocks, none starting in the last two of six; validation samples."""
     config = make_config(batch_size=2, window=4, validation_share=0.5)
     source = Source(reader, ("salinity",), first_of_block, CPU, keep=True, span=3, augment=marked)
     split = Split((0, 1, 2, 3, 4, 5), (6, 7, 14, 15), ())

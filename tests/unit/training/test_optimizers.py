@@ -42,7 +42,7 @@ def run(optimizer: str, gradients: list[Arrays], rates: list[float], weights: Ar
 
 
 def lars(gradients: list[Arrays], rates: list[float], weights: Arrays, momentum: float, decay: float) -> Arrays:
-    """Momentum, then the rate; weights are decayed before their gradient's norm is taken; vectors are let be."""
+    """Momentum, then the rate; decay comes before the gradient's norm; vectors are left unscaled."""
     weights = [weight.copy() for weight in weights]
     velocity = [np.zeros_like(weight) for weight in weights]
     for step, rate in zip(gradients, rates, strict=True):

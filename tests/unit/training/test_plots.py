@@ -1,4 +1,4 @@
-"""What `plot` and `trials` show of runs, against their files as read here."""
+"""The output of `plot` and `trials`, compared with the files of the runs."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def finished(train: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A finished run of one's own."""
+    """A finished run that the test may change."""
     return Path(shutil.copytree(finished, tmp_path / "one"))
 
 
@@ -149,7 +149,7 @@ def test_run_without_validation_is_drawn(train: Callable[..., Path], tmp_path: P
     assert picture_size(run / "training.png") == (320, 180)
 
 
-def test_run_whose_first_row_is_of_the_validation_is_drawn(run: Path) -> None:
+def test_run_that_starts_with_a_validation_row_is_drawn(run: Path) -> None:
     header, *rows = (run / "metrics.csv").read_text().splitlines(keepends=True)
     (run / "metrics.csv").write_text(header + next(row for row in rows if ",validation," in row))
     call("plot", run)
@@ -166,7 +166,7 @@ HEADER = "step,epoch,split,samples,loss,learning_rate,samples_per_second,data_wa
      b"a\n" + b"b" * 200_000 + b"\n"],
     ids=["empty", "header", "torn", "other", "binary", "text", "too long a row", "too large a field"],
 )  # fmt: skip
-def test_metrics_that_are_none_are_refused(content: bytes, run: Path) -> None:
+def test_invalid_metrics_are_refused(content: bytes, run: Path) -> None:
     (run / "metrics.csv").write_bytes(content)
     with pytest.raises(InputError) as caught:
         call("plot", run)
@@ -305,7 +305,7 @@ def test_picture_of_trials_that_cannot_be_written_is_refused(sweep: Path, tmp_pa
 
 
 def test_trials_without_validation_are_not_ranked(train: Callable[..., Path], tmp_path: Path) -> None:
-    """They have no loss that could be compared."""
+    """They have no loss to compare."""
     for number in range(2):
         train(tmp_path / f"trial-{number:04d}", validation_share=0.0, seed=number, epochs=1)
     assert json.loads((tmp_path / "trial-0000" / "result.json").read_text())["best_loss"] is None

@@ -1,4 +1,4 @@
-"""Sweeps: their combinations and ranges, what is wrong with them, and trials that are really trained."""
+"""Sweeps: their combinations and ranges, mistakes in them, and trials that are trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from scimill.store.output import Output
 from scimill.training.sweep import combinations, read_trial
 
 LARGEST = 4096
-"""Bytes that no message of a user's mistake may have: a screen, not a dump."""
+"""Maximum bytes of a message: it must fit a screen."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_range_is_its_points(text: str, values: list[float]) -> None:
 
 
 def test_the_ends_of_a_range_are_exact() -> None:
-    """So that a trial says what was asked for, and an end that is the largest allowed value is allowed."""
+    """So a trial has exactly the requested values, and the largest allowed value may be an end."""
     for spacing in ("linear", "logarithmic"):
         asked = {"low": 3e-4, "high": 0.07, "points": 7, "spacing": spacing}
         values = [trial["x"] for trial in combinations({"x": asked}, "here")]
@@ -147,7 +147,7 @@ def test_a_trial_that_is_not_there_is_refused(
 
 
 def test_a_trial_of_no_sweep_is_refused(store: Path, tmp_path: Path) -> None:
-    """It would train something else than what was asked for."""
+    """It would not train what was requested."""
     with pytest.raises(ConfigError, match="--trial") as caught:
         train(store, "--output", tmp_path / "runs", "--trial", 1, "--epochs", 1, "--batch-size", 50)
     assert caught.value.exit_code == 2
