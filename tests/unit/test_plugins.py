@@ -61,7 +61,7 @@ def test_commands_that_cannot_be_imported_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("second", "number", "shared"),
-    [("tides", 70_002, "same name, tides"), ("waves", 70_001, "same stream number, 70001")],
+    [("tides", 70_002, "the name tides"), ("waves", 70_001, "the stream number 70001")],
 )
 def test_two_campaigns_of_one_name_or_number_are_refused_with_both_packages(second, number, shared, tmp_path):
     install(tmp_path, "first-package", "tides", GOOD.format(name="tides", number=70_001))

@@ -25,7 +25,6 @@ from scimill.config import (
 from scimill.errors import ConfigError
 from scimill.jobs.resources import Memory, Resources, Word, Words, indices
 from scimill.jobs.schedulers import SCHEDULERS
-from scimill.parallel.report import describe_count
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -165,7 +164,7 @@ def _find_problems(resources: Resources, machine: Machine) -> Iterator[ConfigErr
         yield ConfigError(f"too many GPUs per node: {resources.gpus_per_node}", where=where, allowed=allowed)
     ranks = ranks_per_node(resources, machine)
     if ranks * resources.threads_per_rank > machine.cores_per_node:
-        text = f"{describe_count(ranks, 'rank')} of {describe_count(resources.threads_per_rank, 'thread')}"
+        text = f"--ranks-per-node {ranks} with --threads-per-rank {resources.threads_per_rank}"
         yield ConfigError(
             f"a node has too few cores for {text}", where=where, allowed=f"{machine.cores_per_node} cores"
         )
@@ -199,7 +198,7 @@ def _queue_problems(resources: Resources, queue: Queue, where: str) -> Iterator[
     limits = [limit for nodes, limit in sorted(queue.walltime_up_to.items()) if resources.nodes <= nodes]
     most = limits[0] if limits else queue.most_walltime
     if most and resources.walltime > most:
-        allowed = f"at most {clock(most)}" + (f" for {describe_count(resources.nodes, 'node')}" if limits else "")
+        allowed = f"at most {clock(most)}" + (f" for --nodes {resources.nodes}" if limits else "")
         yield ConfigError(f"a walltime of {clock(resources.walltime)} is too long", where=where, allowed=allowed)
     if queue.least_walltime and resources.walltime < queue.least_walltime:
         allowed = f"at least {clock(queue.least_walltime)}"
