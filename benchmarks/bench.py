@@ -31,7 +31,7 @@ from scimill.bench.kernels.clicks import COUNTS, INTEGER_RANGE
 from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer, build
 from scimill.parallel.world import World, world
-from scimill.store.direct import aligned, lay_down
+from scimill.store.direct import aligned, allocate_file
 from scimill.store.output import Output
 
 # ruff: noqa: NPY002  (what a user would write is numpy's global functions, as most tutorials have them)
@@ -184,7 +184,7 @@ def cpu(work: Callable[[], object]) -> float:
 def write_raw(path: Path, size: int) -> None:
     """Write one block again and again, to the end of a file, and sync it."""
     block = aligned(BLOCK)
-    lay_down(path, size)
+    allocate_file(path, size)
     descriptor = os.open(path, os.O_WRONLY)
     for start in range(0, size, BLOCK):
         os.pwrite(descriptor, block[: min(BLOCK, size - start)].data, start)

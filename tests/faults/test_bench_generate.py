@@ -215,7 +215,7 @@ def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
     ramfs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = np.arange(20_000, dtype=np.int32).view(np.uint8)
-    assert direct.lay_down(ramfs / "file", content.size) is False
+    assert direct.allocate_file(ramfs / "file", content.size) is False
     assert (ramfs / "file").stat().st_size == content.size
     assert direct.open_pages(ramfs / "file") is None
     file = direct.AlignedFile(ramfs / "file", direct=True)
@@ -298,7 +298,7 @@ def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> Non
     assert not direct.Pages.accepts(memory[1 : direct.PAGE + 1], 0)
     assert not direct.Pages.accepts(memory[: direct.PAGE], 512)
     assert not direct.Pages.accepts(memory[:-1], 0)
-    direct.lay_down(tmp_path / "file", 9 * direct.PAGE)
+    direct.allocate_file(tmp_path / "file", 9 * direct.PAGE)
     pages = direct.open_pages(tmp_path / "file")
     assert pages is not None and pages.accepts(memory, direct.PAGE)
     pages.write(memory, direct.PAGE)
@@ -309,7 +309,7 @@ def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> Non
 def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> None:
     buffer = direct.aligned(2**16)
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
-    direct.lay_down(tmp_path / "file", 50_001)
+    direct.allocate_file(tmp_path / "file", 50_001)
     file = direct.AlignedFile(tmp_path / "file", direct=True)
     file.write(buffer[: 8 * 4096], 0)
     file.write(buffer[8 * 4096 : 50_001], 8 * 4096)

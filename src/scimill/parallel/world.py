@@ -149,9 +149,9 @@ class World:
         raise failure
 
     def claims_report(self) -> bool:
-        """Return whether this failing rank should report: no other rank, or no lower one at once, fails too.
+        """Return whether this failed rank should report: no other rank has announced a failure before it.
 
-        If many ranks fail at once (a full disk), the user wants one message, not thousands.
+        If many ranks fail at once (a full disk), only the lowest reports: users want one message, not thousands.
         """
         if not self.comm or self.size == 1:
             return True

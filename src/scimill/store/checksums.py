@@ -24,7 +24,7 @@ CRC32C = 0x82F63B78  # Castagnoli's polynomial, lowest power in the highest bit:
 CRC32 = 0xEDB88320  # the polynomial of zip and gzip, in the same order: RFC 1952
 
 
-def joined(first: int, second: int, length: int, polynomial: int = CRC32C) -> int:
+def join_checksums(first: int, second: int, length: int, polynomial: int = CRC32C) -> int:
     """Combine the checksums of two consecutive pieces; the second has `length` bytes.
 
     The checksum of a piece is a polynomial remainder over the field of two elements; `length` bytes after the piece
@@ -33,11 +33,11 @@ def joined(first: int, second: int, length: int, polynomial: int = CRC32C) -> in
     return _product(_power(length, polynomial), first, polynomial) ^ second
 
 
-def all_joined(pieces: Iterable[tuple[int, int]], polynomial: int = CRC32C) -> int:
+def join_all_checksums(pieces: Iterable[tuple[int, int]], polynomial: int = CRC32C) -> int:
     """Combine the checksums of consecutive pieces, given as (checksum, length)."""
     whole = 0
     for checksum, length in pieces:
-        whole = joined(whole, checksum, length, polynomial)
+        whole = join_checksums(whole, checksum, length, polynomial)
     return whole
 
 

@@ -23,7 +23,7 @@ def aligned(size: int) -> Bytes:
     return raw[first : first + size]
 
 
-def lay_down(path: Path, size: int) -> bool:
+def allocate_file(path: Path, size: int) -> bool:
     """Make a file of this size and reserve its space; return whether reserving worked.
 
     Raises

@@ -46,7 +46,7 @@ def verify(path: Path, world: World) -> Report:
     StorageError : its seal or structure is damaged, so its blocks cannot be found.
 
     """
-    with open_everywhere(path, world) as reader:
+    with open_on_all_ranks(path, world) as reader:
         mine: list[tuple[int, str]] = []
         damaged: list[int] = []
         blocks = np.arange(reader.layout.blocks)
@@ -67,7 +67,7 @@ def verify(path: Path, world: World) -> Report:
         return Report(len(blocks), int(np.count_nonzero(states == PENDING)), reader.layout.rows, problems, lost)
 
 
-def open_everywhere(path: Path, world: World) -> Reader:
+def open_on_all_ranks(path: Path, world: World) -> Reader:
     """Open a store on all ranks; only rank 0 checks the structure, so that damage gives one message."""
     if world.size > 1:
         world.on_root(_check_structure, path)

@@ -24,7 +24,7 @@ from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import direct, hdf5
-from scimill.store.checksums import bytes_checksum, joined, row_checksum
+from scimill.store.checksums import bytes_checksum, join_checksums, row_checksum
 from scimill.store.layout import DONE, PENDING, Field, Layout
 from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance, root_attributes
@@ -46,7 +46,7 @@ class BlockData:
 
 @dataclasses.dataclass(frozen=True)
 class _PendingWrite:
-    """A block whose data may still be being written: its number, its ledger row, the futures of its writes."""
+    """A block whose writes may be in progress: its number, its ledger row, the futures of its writes."""
 
     block: int
     row: Mapping[str, ArrayLike]
@@ -222,7 +222,7 @@ class Writer:
         for field in self.layout.fields:
             if field.name in divided:
                 for part, length in divided[field.name]:
-                    checksum = joined(checksum, part, length)
+                    checksum = join_checksums(checksum, part, length)
                 continue
             rows = _stored(data.fields, field)
             if len(rows) != span.stop - span.start:

@@ -152,7 +152,7 @@ def read_curves(run: Path) -> Curves:
     except OSError as error:
         raise InputError(f"cannot read the metrics of a run: {error.strerror}", where=str(path)) from None
     except (UnicodeDecodeError, csv.Error):
-        raise InputError("these are no metrics of a run", where=str(path)) from None
+        raise InputError("not the metrics of a run", where=str(path)) from None
     if not rows:
         raise InputError("no metrics yet", where=str(path))
     try:
@@ -160,7 +160,7 @@ def read_curves(run: Path) -> Curves:
             split: _columns([row for row in rows if row["split"] == split]) for split in {row["split"] for row in rows}
         }
     except (KeyError, ValueError, TypeError):
-        raise InputError("these are no metrics of a run", where=str(path)) from None
+        raise InputError("not the metrics of a run", where=str(path)) from None
 
 
 def _columns(rows: list[dict[str, str]]) -> dict[str, NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from scimill.errors import ConfigError, Stopped
 from scimill.parallel.report import describe_count, say
 from scimill.parallel.world import Stop, World
 from scimill.store.reader import Reader
-from scimill.store.verify import open_everywhere
+from scimill.store.verify import open_on_all_ranks
 from scimill.training.checkpoint import State
 from scimill.training.data import Feed, Source, Split, split_blocks
 from scimill.training.directory import RunDirectory, describe_run
@@ -78,7 +78,7 @@ def train_among(
 
     """
     world = ranks.world
-    with directory.claimed(world), open_everywhere(store, world) as reader:
+    with directory.claimed(world), open_on_all_ranks(store, world) as reader:
         if directory.resume and world.on_root(directory.is_finished, config):
             return False, ""
         device = choose_device(config, ranks)

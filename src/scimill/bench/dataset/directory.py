@@ -26,7 +26,7 @@ from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, say
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
-from scimill.store.direct import AlignedFile, Bytes, lay_down, use_direct
+from scimill.store.direct import AlignedFile, Bytes, allocate_file, use_direct
 from scimill.store.output import RESUME, Output, check_absent
 from scimill.version import __version__
 
@@ -423,7 +423,7 @@ def _lay_down(part: Path, file: DataFile) -> bool:
     path = part / file.name
     with storage_errors(path, "reserving space"):
         path.parent.mkdir(exist_ok=True)
-        return lay_down(path, file.size)
+        return allocate_file(path, file.size)
 
 
 def make_manifest(

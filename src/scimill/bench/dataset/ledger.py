@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scimill.bench.dataset.plan import DatasetPlan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
-from scimill.store.checksums import all_joined, crc32c
+from scimill.store.checksums import crc32c, join_all_checksums
 
 FORMAT = 1
 FOLDER, LEDGER, RUN, MANIFEST = ".scimill", "ledger", "run.json", "manifest.json"
@@ -153,7 +153,7 @@ def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
     """CRC-32C of a file, joined from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
-    return all_joined(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
+    return join_all_checksums(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scimill.sky.params import EmbedConfig
 from scimill.store.layout import Field, Layout
 from scimill.store.output import Output
 from scimill.store.reader import Reader
-from scimill.store.verify import open_everywhere
+from scimill.store.verify import open_on_all_ranks
 from scimill.store.writer import BlockData
 from scimill.training.directory import describe_store
 
@@ -56,7 +56,7 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
 
     """
     set_threads(config.threads)
-    with open_everywhere(store, world) as reader:
+    with open_on_all_ranks(store, world) as reader:
         with world.together():
             fields.require_sky(reader)
             reader.require_complete()

@@ -18,7 +18,7 @@ from scimill.bench.formats.dlrm_bin.write import companion, feature_counts
 from scimill.bench.formats.npy import npy_header
 from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
-from scimill.store.checksums import CRC32, all_joined, crc32
+from scimill.store.checksums import CRC32, crc32, join_all_checksums
 from scimill.store.direct import Bytes
 
 ALIGNMENT = 8  # bytes: arrays begin at multiples of this, as their rows do, so that a file grows by whole rows only
@@ -125,7 +125,7 @@ class NpzFile(DataFile):
         found, central = [], self.members[-1].stop
         for number, member in enumerate(self.members):
             pieces = ((int(parts[b, number]), high - low) for b, (low, high) in enumerate(o[number] for o in overlaps))
-            crc = struct.pack("<I", all_joined(pieces, CRC32))
+            crc = struct.pack("<I", join_all_checksums(pieces, CRC32))
             found += [(member.offset + _LOCAL_CRC, crc), (central + _CENTRAL_CRC, crc)]
             central += len(member.central_header())
         return found
