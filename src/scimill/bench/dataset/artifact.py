@@ -93,10 +93,14 @@ class DatasetArtifact(Filled):
         report = verify(self.path, world)
         count = plan_of(report.manifest).blocks
         lost = [describe_numbers("block", report.damaged)] if report.damaged else []
-        lost += [f"file {name}" for name in report.wrong]
+        lost += [f"file {name}" for name in report.wrong_files]
         if report.problems and not lost:
             lost = [report.problems[0]]
-        strange = f"files are there that do not belong to it, such as {report.strange[0]}" if report.strange else ""
+        strange = (
+            f"files are there that do not belong to it, such as {report.unexpected_files[0]}"
+            if report.unexpected_files
+            else ""
+        )
         whole = f"{count - len(report.damaged):,} of {count:,} blocks in files of the right size"
         return Damage(", ".join(lost), whole, strange)
 

@@ -8,7 +8,7 @@ import numpy as np
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.pieces import Change, Changes
-from scimill.bench.dataset.plan import fit_count, too_small
+from scimill.bench.dataset.plan import fit_count, too_small_error
 from scimill.bench.formats.source import ScannedDataset
 from scimill.bench.kernels.counter import low_half, stream_key, word
 from scimill.bench.kernels.perturbation import happens
@@ -30,14 +30,14 @@ def choose(config: ScaleConfig, source: ScannedDataset) -> list[Picks]:
     if source.unit > 1:
         least = source.total([1, *sizes])
         if request < least:
-            raise too_small(request, least, source.record)
+            raise too_small_error(request, least, source.record)
         count = fit_count(lambda n: source.total([n, *sizes]), request, config.fit, source.record, source.unit)
     else:
         count = request - source.total([0, *sizes])
     first = pick_part(config, source, 0, count, config.fit) if count > 0 else None
     if first is None or not len(first.piece):
         smallest = int(source.lengths(0, 0)[0])  # the first record, as an example
-        raise too_small(request, source.total([smallest, *sizes]), source.record)
+        raise too_small_error(request, source.total([smallest, *sizes]), source.record)
     return [first, *others]
 
 
@@ -56,7 +56,7 @@ def pick_part(config: ScaleConfig, source: ScannedDataset, part: int, request: i
     return pick(source.parts[part].pieces, request, fit, shuffled, random, functools.partial(source.lengths, part))
 
 
-def changes(config: ScaleConfig) -> Changes:
+def make_changes(config: ScaleConfig) -> Changes:
     """Return the function that gives the change of each pick."""
     keys: dict[int, np.uint64] = {}
 
@@ -95,25 +95,25 @@ def describe_difference(config: ScaleConfig, identity: str, stored: str) -> str:
 
 def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:
     """Share of the bytes that are unchanged copies of records elsewhere in the dataset."""
-    change = changes(config)
+    change = make_changes(config)
     copied = 0
-    for part, taken in enumerate(picks):
-        again = np.flatnonzero(taken.times)
+    for part, part_picks in enumerate(picks):
+        again = np.flatnonzero(part_picks.times)
         if config.mode == "perturb":  # a dataset of many pieces is only searched where some are copies
             again = again if config.duplicates else again[:0]
-            again = np.array([i for i in again.tolist() if change(part, taken, i).is_copy], dtype=np.int64)
-        copied += int(taken.size[again].sum())
-    return copied / sum(taken.total for taken in picks)
+            again = np.array([i for i in again.tolist() if change(part, part_picks, i).is_copy], dtype=np.int64)
+        copied += int(part_picks.size[again].sum())
+    return copied / sum(part_picks.total for part_picks in picks)
 
 
 def describe_scaled(config: ScaleConfig, source: ScannedDataset, picks: Sequence[Picks], size: int) -> str:
     """Describe a scaled dataset of `size` bytes: records, bytes, duplicates, and the share of each part."""
     before = source.total([part.size for part in source.parts])
-    records = sum(int(taken.records.sum()) for taken in picks)
+    records = sum(int(part_picks.records.sum()) for part_picks in picks)
     text = f"{records:,} records, {size:,} bytes ({size / before:.4g} times the input)"
     text += f", {duplicate_share(config, picks):.2%} duplicates"
     if len(picks) > 1:
-        total = sum(taken.total for taken in picks)
+        total = sum(part_picks.total for part_picks in picks)
         each = zip(source.parts, picks, strict=True)
-        text += "; " + ", ".join(f"{part.name} {taken.total / total:.2%}" for part, taken in each)
+        text += "; " + ", ".join(f"{part.name} {part_picks.total / total:.2%}" for part, part_picks in each)
     return text

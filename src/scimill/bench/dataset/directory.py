@@ -59,11 +59,11 @@ class Buffers:
             self._free.append(buffer)
         return self._free.pop()
 
-    def lend(self, buffer: Bytes, future: "Future[None]") -> None:
+    def give_back_after(self, buffer: Bytes, future: "Future[None]") -> None:
         """Leave a buffer to a write."""
         self._writing.append((future, buffer))
 
-    def give(self, buffer: Bytes) -> None:
+    def give_back(self, buffer: Bytes) -> None:
         """Give a buffer back."""
         self._free.append(buffer)
 
@@ -115,9 +115,9 @@ class DirectoryWriter:
         del started
         if self._thread is None:
             self._write(block, data)
-            self._buffers.give(data.buffer)
+            self._buffers.give_back(data.buffer)
         else:
-            self._buffers.lend(data.buffer, self._thread.submit(self._write, block, data))
+            self._buffers.give_back_after(data.buffer, self._thread.submit(self._write, block, data))
 
     def _write(self, block: int, data: BlockBytes) -> None:
         path = self._path(data.span)
@@ -199,12 +199,12 @@ class DirectoryWriter:
         path = self._output.part / file.name
         for offset, content in file.patches(self.plan.block_size, parts):
             with storage_errors(path, "writing what is known last"), path.open("r+b") as stream:
-                for start, piece in _pieces(offset, content, self.plan.block_size):
+                for start, piece in _split_at_blocks(offset, content, self.plan.block_size):
                     stream.seek(start)
                     stream.write(piece)
                 stream.flush()
                 os.fsync(stream.fileno())
-                for start, _ in _pieces(offset, content, self.plan.block_size):
+                for start, _ in _split_at_blocks(offset, content, self.plan.block_size):
                     block = first + start // self.plan.block_size
                     self._ledger.write(block, self._stored_checksum(block), tuple(rows["parts"][block].tolist()))
 
@@ -218,7 +218,7 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     ledger = Ledger(part, plan.blocks)
     sync(ledger.path)
     made = finish(ledger.entries(plan))
-    if not _is_described(part, made):
+    if not _has_manifest(part, made):
         made.write(part)
     replaced = path.with_name(path.name + ".replaced")
     with storage_errors(path, "replacing the old dataset"):
@@ -228,7 +228,7 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _is_described(part: Path, made: DatasetManifest) -> bool:
+def _has_manifest(part: Path, made: DatasetManifest) -> bool:
     """Whether the manifest is there already, as in a dataset that was finished once and is being repaired."""
     try:
         stored = DatasetManifest.read(part)
@@ -237,7 +237,7 @@ def _is_described(part: Path, made: DatasetManifest) -> bool:
     return dataclasses.replace(stored, made=made.made) == made
 
 
-def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:
+def _split_at_blocks(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:
     """Cut bytes at the borders of blocks."""
     while content:
         room = block_size - offset % block_size
@@ -284,7 +284,7 @@ def open_directory(
     if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return None
     direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))
-    _lay_down_files(world, output, plan, claim)
+    _allocate_files(world, output, plan, claim)
     writer = DirectoryWriter(world, output, plan, claim, finish, direct=direct)
     writer.check_done(stop)
     return writer
@@ -311,17 +311,17 @@ def prepare(
     with storage_errors(output.lock, "locking the output"):
         claim.acquire()
     try:
-        to_do = _is_to_do(output, plan, pending, describe_difference)
-        if to_do and takes_space:
+        needs_writing = _needs_writing(output, plan, pending, describe_difference)
+        if needs_writing and takes_space:
             check_space(output.part, plan)
-        if to_do and not output.part.exists():
+        if needs_writing and not output.part.exists():
             _make_directory(output, plan, pending)
     except ScimillError:
         claim.release()
         raise
-    if not to_do:
+    if not needs_writing:
         claim.release()
-    return to_do
+    return needs_writing
 
 
 def check_place(output: Output) -> None:
@@ -337,21 +337,21 @@ def check_place(output: Output) -> None:
             raise StorageError("the output holds other data", where=str(path), remedy="name another output")
 
 
-def _is_to_do(output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe) -> bool:
+def _needs_writing(output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe) -> bool:
     if output.resume and output.part.exists():
         stored = PendingWrite.read(output.part)
-        _check_same(stored, pending, describe_difference, output.part)
+        _check_same_config(stored, pending, describe_difference, output.part)
     elif output.resume and (output.path / MANIFEST).exists():
         made = DatasetManifest.read(output.path)
         there = PendingWrite("bench", made.algorithm, str(made.made["scimill_version"]), made.config, plan.blocks)
-        _check_same(there, pending, describe_difference, output.path)
+        _check_same_config(there, pending, describe_difference, output.path)
         return False
     else:
-        _make_way(output)
+        _clear_output(output)
     return True
 
 
-def _make_way(output: Output) -> None:
+def _clear_output(output: Output) -> None:
     """Remove an unfinished run where it may be; refuse what may not be replaced."""
     if not output.overwrite:
         if (output.path / MANIFEST).exists() or output.part.exists():
@@ -382,7 +382,7 @@ def _make_directory(output: Output, plan: DatasetPlan, pending: PendingWrite) ->
     rename(output.new, output.part)
 
 
-def _check_same(stored: PendingWrite, pending: PendingWrite, describe_difference: Describe, path: Path) -> None:
+def _check_same_config(stored: PendingWrite, pending: PendingWrite, describe_difference: Describe, path: Path) -> None:
     difference = describe_difference(stored.config)
     if stored.campaign != pending.campaign:
         difference = f"by {stored.campaign}, not {pending.campaign}"
@@ -397,7 +397,7 @@ def _check_same(stored: PendingWrite, pending: PendingWrite, describe_difference
         )  # fmt: skip
 
 
-def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Claim) -> None:
+def _allocate_files(world: World, output: Output, plan: DatasetPlan, claim: Claim) -> None:
     """Make all files at their full size, each rank its share; all ranks fail together where one cannot."""
     failure: ScimillError | None = None
     reserved = True
@@ -408,7 +408,7 @@ def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Clai
                 remedy="write to a file system that all hosts share",
             )  # fmt: skip
         for number in share(np.arange(len(plan.files)), world.rank, world.size).tolist():
-            reserved &= _lay_down(output.part, plan.files[number])
+            reserved &= _allocate(output.part, plan.files[number])
     except ScimillError as error:
         failure = error
     found = [error for error in world.gather_all(failure) if error is not None]
@@ -419,7 +419,7 @@ def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Clai
         say("this file system reserves no space: a disk that fills up is found while writing")
 
 
-def _lay_down(part: Path, file: DataFile) -> bool:
+def _allocate(part: Path, file: DataFile) -> bool:
     path = part / file.name
     with storage_errors(path, "reserving space"):
         path.parent.mkdir(exist_ok=True)

@@ -98,10 +98,10 @@ class PickedBytes:
 class SegmentRange:
     """A range of another segment's bytes, as a segment."""
 
-    of: FileSegment
+    segment: FileSegment
     first: int
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
         """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
-        self.of.fill(self.first + start, self.first + stop, work, at)
+        self.segment.fill(self.first + start, self.first + stop, work, at)

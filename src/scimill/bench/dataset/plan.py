@@ -221,7 +221,7 @@ def fit_count(
     """
     least = total(1)
     if request < least:
-        raise too_small(request, least, what)
+        raise too_small_error(request, least, what)
     low = max(1, (request - least) // step) if guess is None else guess
     reach = 1
     while total(low) > request:
@@ -242,7 +242,7 @@ def takes_next(below: int, above: int, request: int, fit: Fit) -> bool:
     return fit == "at-least" and below < request
 
 
-def too_small(request: int, least: int, what: str) -> ConfigError:
+def too_small_error(request: int, least: int, what: str) -> ConfigError:
     """Return the error for a request smaller than one record."""
     return ConfigError(
         f"{human(request)} is less than the smallest dataset of these parameters: one {what}",
@@ -250,6 +250,6 @@ def too_small(request: int, least: int, what: str) -> ConfigError:
     )  # fmt: skip
 
 
-def shares(count: int, most: int) -> Sequence[int]:
+def records_per_file(count: int, most: int) -> Sequence[int]:
     """Records of each file, where every file but the last has `most`."""
     return [most] * (count // most) + ([count % most] if count % most else [])

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import Fit, takes_next, too_small
+from scimill.bench.dataset.plan import Fit, takes_next, too_small_error
 from scimill.parallel.world import World
 from scimill.store.direct import Bytes
 
@@ -72,7 +72,7 @@ class RecordStream:
         """
         record, start = self.record_at(request)
         if record == 0 and request < (least := self.offset_of(1)):
-            raise too_small(request, least, what)
+            raise too_small_error(request, least, what)
         return record + int(takes_next(start, self.offset_of(record + 1), request, fit))
 
 
@@ -118,7 +118,7 @@ class StreamSegment:
         self.stream.encoder.encode(work, at - (self.begin + start - offset), at + stop - start, record, self.last)
 
 
-def deal_records(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
+def divide_records(count: int, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
     """Deal records out to files: [first, last) of each, where `size_of` gives how many a file takes."""
     found: list[tuple[int, int]] = []
     first = 0

@@ -22,8 +22,8 @@ T = TypeVar("T")
 Integers = NDArray[np.int64]
 
 PIECE_BYTES = 2**20  # of a large dataset; small ones have smaller pieces, so that a choice of them is a fair one
-FEWEST_PIECES = 256
-LEAST_RECORDS = 16  # of a piece
+MIN_PIECES = 256
+MIN_RECORDS = 16  # of a piece
 SHOWN_DEFECTS = 20
 
 
@@ -111,7 +111,7 @@ class FileScan:
 
     def add_rows(self, rows: int, row_bytes: int, step: int = 1) -> None:
         """Cut `rows` rows into pieces, of a multiple of `step` rows where that many fit; sizes are counted in rows."""
-        count = max(LEAST_RECORDS, min(rows // FEWEST_PIECES, PIECE_BYTES // row_bytes))
+        count = max(MIN_RECORDS, min(rows // MIN_PIECES, PIECE_BYTES // row_bytes))
         count = count // step * step if count >= step else count
         for first in range(0, rows, count):
             here = min(count, rows - first)

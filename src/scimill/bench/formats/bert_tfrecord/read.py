@@ -12,7 +12,7 @@ from numba import njit
 from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.bert_tfrecord.write import USUAL_FILES
+from scimill.bench.formats.bert_tfrecord.write import ORIGINAL_FILES
 from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.counter import low_half, word
 from scimill.bench.kernels.perturbation import happens, shuffle_tokens
@@ -52,7 +52,7 @@ def _varint(data: Bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def _inside(data: Bytes, at: int, stop: int, tag: int) -> tuple[int, int]:
+def _enter_field(data: Bytes, at: int, stop: int, tag: int) -> tuple[int, int]:
     """Enter a field of a tag that is written with its length: where its content begins and ends; -1 where not."""
     if at >= stop or data[at] != tag:
         return -1, -1
@@ -75,23 +75,23 @@ def find_features(data: Bytes, start: int, stop: int, spans: Integers) -> int:
     Index into `REASONS`.
     """
     spans[:] = -1
-    at, end = _inside(data, start, stop, 10)
+    at, end = _enter_field(data, start, stop, 10)
     if at < 0:
         return 1
     while at < end:
-        entry, entry_end = _inside(data, at, end, 10)
+        entry, entry_end = _enter_field(data, at, end, 10)
         if entry < 0:
             return 1
-        name, name_end = _inside(data, entry, entry_end, 10)
-        feature, feature_end = _inside(data, name_end, entry_end, 18) if name >= 0 else (-1, -1)
+        name, name_end = _enter_field(data, entry, entry_end, 10)
+        feature, feature_end = _enter_field(data, name_end, entry_end, 18) if name >= 0 else (-1, -1)
         if feature < 0:
             return 1
         number = _feature_number(data, name, name_end)
         if number >= 0:
-            values, values_end = _inside(data, feature, feature_end, 18 if number == FLOATS else 26)
-            spans[number, 0], spans[number, 1] = _inside(data, values, values_end, 10) if values >= 0 else (-1, -1)
+            values, values_end = _enter_field(data, feature, feature_end, 18 if number == FLOATS else 26)
+            spans[number, 0], spans[number, 1] = _enter_field(data, values, values_end, 10) if values >= 0 else (-1, -1)
         at = entry_end
-    return _check(data, spans)
+    return _check_features(data, spans)
 
 
 @njit(cache=True)
@@ -107,7 +107,7 @@ def _feature_number(data: Bytes, name: int, name_end: int) -> int:
 
 
 @njit(cache=True)
-def _check(data: Bytes, spans: Integers) -> int:
+def _check_features(data: Bytes, spans: Integers) -> int:
     """Whether all features are there, with all their values."""
     for number in range(len(spans)):
         begin, end = spans[number, 0], spans[number, 1]
@@ -197,13 +197,13 @@ class TfrecordFiles:
         """Read the records of one piece."""
         content = self._content(part, piece)
         if cut is not None:
-            content = _chosen(content, cut)
+            content = _select(content, cut)
         if change.shuffled:
-            content = _chosen(content, change.order(len(records(content)[0])))
+            content = _select(content, change.order(len(records(content)[0])))
         elif not change.is_copy:
             starts, stops = records(content)
             shuffle_records(content, starts, stops, change.key, change.repeat)
-            _sign(content, starts, stops)
+            _write_checksums(content, starts, stops)
         return content
 
     def lengths(self, part: int, piece: int) -> Integers:
@@ -219,25 +219,27 @@ class TfrecordFiles:
         """Training files ``part-00000-of-00500`` as large as the source's are, and one evaluation file."""
         read = pick_reader(self.read, changes)
         found = []
-        for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
+        for number, (part, part_picks) in enumerate(zip(self.parts, picks, strict=True)):
             slices = (
-                split_into_files(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+                split_into_files(part_picks, part.capacities)
+                if part.name == "training"
+                else [slice(0, len(part_picks.piece))]
             )
-            names = [f"part-{i:05}-of-{max(USUAL_FILES, len(slices)):05}" for i in range(len(slices))]
+            names = [f"part-{i:05}-of-{max(ORIGINAL_FILES, len(slices)):05}" for i in range(len(slices))]
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
-                content = slice_picks(taken, chosen)
+                content = slice_picks(part_picks, chosen)
                 found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, read),)))
         return found
 
 
-def _chosen(content: Bytes, which: Integers) -> Bytes:
+def _select(content: Bytes, which: Integers) -> Bytes:
     """Some records, by their numbers, with their frames."""
     starts, stops = records(content)
     return np.concatenate([content[starts[i] - HEADER : stops[i] + FOOTER] for i in which])
 
 
-def _sign(content: Bytes, starts: Integers, stops: Integers) -> None:
+def _write_checksums(content: Bytes, starts: Integers, stops: Integers) -> None:
     """Write the checksum of each record's data."""
     view = content.data
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):

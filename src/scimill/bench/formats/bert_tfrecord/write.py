@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.plan import DataFile, DatasetPlan, too_small
-from scimill.bench.dataset.streams import Offsets, RecordStream, StreamSegment, deal_records, measure
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, too_small_error
+from scimill.bench.dataset.streams import Offsets, RecordStream, StreamSegment, divide_records, measure
 from scimill.bench.kernels import sequences
 from scimill.bench.kernels.counter import stream_key, within, words
 from scimill.bench.params import PlanConfig, block_size_of
@@ -18,8 +18,8 @@ from scimill.store.checksums import crc32c
 from scimill.store.direct import Bytes
 
 TRAINING, EVALUATION, FILES = 30, 31, 32  # streams
-MOST_EVALUATION = 10_000  # instances of the file eval_10k
-USUAL_FILES = 500  # of the real set; every name contains this number
+MAX_EVALUATION = 10_000  # instances of the file eval_10k
+ORIGINAL_FILES = 500  # of the real set; every name contains this number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +68,18 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     held_out = _evaluation(config, request, world)
     training = measure(instance_encoder(config, TRAINING), max(1, request - held_out.size), world)
     if request < (least := held_out.size + training.offset_of(1)):
-        raise too_small(request, least, "instance each for training and evaluation")
+        raise too_small_error(request, least, "instance each for training and evaluation")
     count = training.fit(request - held_out.size, config.fit, "instance")
     key = stream_key(config.seed, CAMPAIGN.number, FILES)
-    parts = deal_records(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
-    total = max(USUAL_FILES, len(parts))
+    parts = divide_records(count, lambda number: within(config.instances_range, words(key, number, 1)[0]))
+    total = max(ORIGINAL_FILES, len(parts))
     files = [_file(f"part-{i:05}-of-{total:05}", training, *part) for i, part in enumerate(parts)]
     return DatasetPlan((*files, held_out), block_size_of(config))
 
 
 def _evaluation(config: PlanConfig, request: int, world: World) -> DataFile:
     encoder = instance_encoder(config, EVALUATION)
-    count = min(MOST_EVALUATION, max(1, int(request * config.evaluation_share / encoder.typical)))
+    count = min(MAX_EVALUATION, max(1, int(request * config.evaluation_share / encoder.typical)))
     file = _file("eval_10k", measure(encoder, count * sequences.MOST_BYTES, world), 0, count)
     return dataclasses.replace(file, is_held_out=True)
 

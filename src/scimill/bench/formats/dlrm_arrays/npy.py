@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, records_per_file
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.npy import npy_header
 from scimill.bench.params import PlanConfig, block_size_of
@@ -22,7 +22,7 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
 
     rows = fit_count(total, request, config.fit, "row", 160)
     files: list[DataFile] = []
-    for number, part in enumerate(shares(rows, most)):
+    for number, part in enumerate(records_per_file(rows, most)):
         contents = [dlrm.columns(config, dtype, span, number * most, part) for _, dtype, span in ARRAYS]
         files += npy_files(number, part, contents)
     return DatasetPlan(tuple(files), block_size_of(config))

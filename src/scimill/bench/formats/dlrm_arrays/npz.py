@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, records_per_file
 from scimill.bench.formats import dlrm
-from scimill.bench.formats.dlrm_bin.write import companion, feature_counts
+from scimill.bench.formats.dlrm_bin.write import companion_file, feature_counts_file
 from scimill.bench.formats.npy import npy_header
 from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
@@ -27,7 +27,7 @@ DTYPE = "<i8"
 
 # The layout of zip files is that of APPNOTE.TXT 6.3.10 (PKWARE), with the fields of zip64 for every member.
 _LOCAL, _CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
-_VERSION, _NOTHING = 45, 0xFFFFFFFF
+_VERSION, _IN_ZIP64 = 45, 0xFFFFFFFF
 _DATE = 0x21  # 1 January 1980, the earliest: no clock in the bytes
 _PADDING = 0xD935  # extra field of padding, as Android's zipalign writes it
 _LOCAL_CRC, _CENTRAL_CRC = 14, 16  # bytes from the header's start
@@ -69,15 +69,15 @@ class Member:
         size = self.stop - self.start
         padding = self.start - self.offset - _LOCAL.size - len(self.name) - 20 - 4
         extra = struct.pack("<2H2Q2H", 1, 16, size, size, _PADDING, padding) + bytes(padding)
-        fields = (_VERSION, 0, 0, 0, _DATE, 0, _NOTHING, _NOTHING, len(self.name), len(extra))
+        fields = (_VERSION, 0, 0, 0, _DATE, 0, _IN_ZIP64, _IN_ZIP64, len(self.name), len(extra))
         return _LOCAL.pack(b"PK\3\4", *fields) + self.name.encode() + extra + self.array_header
 
     def central_header(self) -> bytes:
         """Its row in the directory at the end of the file; the CRC is 0."""
         size = self.stop - self.start
         extra = struct.pack("<2H3Q", 1, 24, size, size, self.offset)
-        sizes = (0, _NOTHING, _NOTHING, len(self.name), len(extra))
-        fields = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0o600 << 16, _NOTHING)
+        sizes = (0, _IN_ZIP64, _IN_ZIP64, len(self.name), len(extra))
+        fields = (_VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, 0, 0, 0, 0o600 << 16, _IN_ZIP64)
         return _CENTRAL.pack(b"PK\1\2", *fields) + self.name.encode() + extra
 
 
@@ -89,14 +89,14 @@ def members(rows: int) -> list[Member]:
     return found
 
 
-def directory(found: list[Member]) -> bytes:
+def zip_directory(found: list[Member]) -> bytes:
     """The end of a zip file: its directory and where that is."""
     rows = b"".join(member.central_header() for member in found)
     start, count = found[-1].stop, len(found)
     end = start + len(rows)
     record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, _VERSION, _VERSION, 0, 0, count, count, len(rows), start)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
-    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(rows), _NOTHING, 0)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(rows), _IN_ZIP64, 0)
     return rows + record + locator + last
 
 
@@ -134,31 +134,31 @@ class NpzFile(DataFile):
 def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``day_0_reordered.npz`` and so on, with the counts of rows and of values that the trainer opens."""
     del world
-    counts, most = feature_counts(), config.rows_per_file
+    counts, most = feature_counts_file(), config.rows_per_file
 
     def total(rows: int) -> int:
         """Bytes of so many rows, all files together."""
         whole, rest = divmod(rows, most)
         size = whole * size_of(most) + (size_of(rest) if rest else 0)
-        return size + counts.size + row_counts(shares(rows, most)).size
+        return size + counts.size + row_counts_file(records_per_file(rows, most)).size
 
     rows = fit_count(total, request, config.fit, "row", 320)
     files = [
         npz_file(number, part, [dlrm.columns(config, DTYPE, span, number * most, part) for _, span in MEMBERS])
-        for number, part in enumerate(shares(rows, most))
+        for number, part in enumerate(records_per_file(rows, most))
     ]
-    return DatasetPlan((*files, row_counts(shares(rows, most)), counts), block_size_of(config))
+    return DatasetPlan((*files, row_counts_file(records_per_file(rows, most)), counts), block_size_of(config))
 
 
 def size_of(rows: int) -> int:
     """Bytes of a file of so many rows."""
     found = members(rows)
-    return found[-1].stop + len(directory(found))
+    return found[-1].stop + len(zip_directory(found))
 
 
-def row_counts(rows: Sequence[int]) -> DataFile:
+def row_counts_file(rows: Sequence[int]) -> DataFile:
     """Return the file of the number of rows of each file."""
-    return companion("day_day_count.npz", "total_per_file", np.array(rows, dtype=np.int64))
+    return companion_file("day_day_count.npz", "total_per_file", np.array(rows, dtype=np.int64))
 
 
 def npz_file(number: int, rows: int, contents: Iterable[FileSegment]) -> NpzFile:
@@ -167,5 +167,5 @@ def npz_file(number: int, rows: int, contents: Iterable[FileSegment]) -> NpzFile
     segments: list[FileSegment] = []
     for member, content in zip(found, contents, strict=True):
         segments += [KnownBytes(member.local_header()), content]
-    segments.append(KnownBytes(directory(found)))
+    segments.append(KnownBytes(zip_directory(found)))
     return NpzFile(f"day_{number}_reordered.npz", rows, tuple(segments), members=tuple(found))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, records_per_file
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.dlrm import NAMES
 from scimill.bench.formats.dlrm_bin.write import ROW_BYTES
@@ -42,7 +42,7 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     count, templates = world.on_root(_fit, config, request)
     files = [
         parquet_file(number, rows, templates[rows], partial(_values, config, number * config.rows_per_file))
-        for number, rows in enumerate(shares(count, config.rows_per_file))
+        for number, rows in enumerate(records_per_file(count, config.rows_per_file))
     ]
     return DatasetPlan(tuple(files), block_size_of(config))
 
@@ -59,7 +59,7 @@ def _fit(config: PlanConfig, request: int) -> tuple[int, dict[int, Template]]:
     for _ in range(3):  # the structure has nearly as many bytes for one number of rows as for the next
         guess = max(1, guess + (request - total(guess)) // ROW_BYTES)
     count = fit_count(total, request, config.fit, "row", ROW_BYTES, guess)
-    return count, {rows: template(rows) for rows in set(shares(count, most))}
+    return count, {rows: template(rows) for rows in set(records_per_file(count, most))}
 
 
 def _values(config: PlanConfig, start: int, column: int, first: int, rows: int) -> FileSegment:
@@ -79,7 +79,7 @@ def parquet_file(
 @lru_cache(maxsize=64)
 def template(rows: int) -> Template:
     """Structure of a file of so many rows."""
-    sink = Sink()
+    sink = SparseFile()
     schema = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in NAMES])
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     options |= {"data_page_size": 2**30, "max_rows_per_page": 2**30}  # a chunk is one page
@@ -88,14 +88,14 @@ def template(rows: int) -> Template:
             zeros = pa.array(np.zeros(min(GROUP_ROWS, rows - first), dtype=np.int32))
             writer.write_table(pa.Table.from_arrays([zeros] * len(NAMES), schema=schema), row_group_size=GROUP_ROWS)
     pieces, values, position = [], [], 0
-    for start, column, row, count in _places(sink):
+    for start, column, row, count in _value_places(sink):
         pieces.append(sink.read(position, start))
         values.append((column, row, count))
         position = start + 4 * count
     return Template((*pieces, sink.read(position, sink.size)), tuple(values))
 
 
-def _places(sink: "Sink") -> Iterator[tuple[int, int, int, int]]:
+def _value_places(sink: "SparseFile") -> Iterator[tuple[int, int, int, int]]:
     """Where the values of each column of each row group lie: at the end of its chunk, which is one page."""
     metadata, row = pq.read_metadata(pa.PythonFile(sink, mode="r")), 0
     for group in range(metadata.num_row_groups):
@@ -106,7 +106,7 @@ def _places(sink: "Sink") -> Iterator[tuple[int, int, int, int]]:
         row += rows
 
 
-class Sink:
+class SparseFile:
     """A file in memory that remembers no long runs of zeros; what pyarrow needs of one."""
 
     def __init__(self) -> None:

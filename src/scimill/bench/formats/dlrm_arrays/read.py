@@ -69,14 +69,14 @@ class StoredArray:
     def rows(self, first: int, count: int) -> Rows:
         """Rows [first, first + count), shape (count, columns)."""
         if self.offset < 0:
-            return _whole(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
+            return _load_array(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
         width = int(np.prod(self.shape[1:], dtype=int)) * np.dtype(self.dtype).itemsize
         content = source.read_bytes(self.path, self.offset + first * width, count * width)
         return content.view(self.dtype).reshape(count, -1)
 
 
 @lru_cache(maxsize=3)
-def _whole(path: Path, member: str) -> Rows:
+def _load_array(path: Path, member: str) -> Rows:
     """A compressed array; those of one file are kept."""
     with np.load(path) as archive:
         array: Rows = archive[member]
@@ -190,12 +190,12 @@ class ArrayFiles:
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
         """Files of as many rows as the input's have."""
-        (taken,) = picks
+        (part_picks,) = picks
         contents = [
-            PickedBytes(0, taken, pick_reader(partial(self.read, group), changes), group.row_bytes)
+            PickedBytes(0, part_picks, pick_reader(partial(self.read, group), changes), group.row_bytes)
             for group in self._groups
         ]
-        return self._files(int(taken.records.sum()), contents)
+        return self._files(int(part_picks.records.sum()), contents)
 
     def _files(self, rows: int, contents: Sequence[PickedBytes] | None) -> list[DataFile]:
         """The files of so many rows; without contents, to learn their sizes."""
@@ -208,7 +208,7 @@ class ArrayFiles:
                 each = zip(contents, sizes, strict=True)
                 segments = [SegmentRange(content, first * size, count * size) for content, size in each]
             files += FILES[self.format](number, count, segments)
-        count_file = [npz.row_counts(counts)] if self.format == "npz" else []
+        count_file = [npz.row_counts_file(counts)] if self.format == "npz" else []
         return [*files, *count_file, *self._companions]
 
     def _rows_per_file(self, rows: int) -> list[int]:
@@ -302,8 +302,8 @@ class ArrayReader:
         source.report_defects([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
         sound = [(path, arrays) for path, arrays, defects in scanned if not defects]
         part = source.make_part("training", [path for path, _ in sound], [_pieces(arrays) for _, arrays in sound])
-        every = {key: array for _, arrays in sound for key, array in arrays.items()}
-        return ArrayFiles(self._form, folder, source.usable_parts([part], folder, world), every)
+        all_arrays = {key: array for _, arrays in sound for key, array in arrays.items()}
+        return ArrayFiles(self._form, folder, source.usable_parts([part], folder, world), all_arrays)
 
 
 def _pieces(arrays: Mapping[tuple[Path, str], StoredArray]) -> FileScan:

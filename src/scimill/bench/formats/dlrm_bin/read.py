@@ -75,8 +75,10 @@ class BinaryFiles:
         """One file for each part, named as it is."""
         read = pick_reader(self.read, changes)
         found = [
-            DataFile(part.files[0].name, int(taken.records.sum()), (PickedBytes(number, taken, read, ROW_BYTES),))
-            for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True))
+            DataFile(
+                part.files[0].name, int(part_picks.records.sum()), (PickedBytes(number, part_picks, read, ROW_BYTES),)
+            )
+            for number, (part, part_picks) in enumerate(zip(self.parts, picks, strict=True))
         ]
         return [*found, *self._companions]
 

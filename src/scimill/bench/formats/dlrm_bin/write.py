@@ -15,31 +15,31 @@ from scimill.parallel.world import World
 ROW_BYTES = 160
 
 
-def companion(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
+def companion_file(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
     """Return a small .npz file of one array, as the trainer opens it."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **{key: values})
     return DataFile(name, 0, (KnownBytes(file.getvalue()),))
 
 
-def feature_counts() -> DataFile:
+def feature_counts_file() -> DataFile:
     """Return the file of the number of values of each category."""
-    return companion("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
+    return companion_file("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
 
 
 def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the counts of values; or ``preprocessed.bin`` alone."""
     del world
-    files = fitted(config, request)
+    files = make_files(config, request)
     return DatasetPlan(files, block_size_of(config))
 
 
-def fitted(config: PlanConfig, request: int) -> tuple[DataFile, ...]:
+def make_files(config: PlanConfig, request: int) -> tuple[DataFile, ...]:
     """Files whose bytes are the requested ones."""
     if config.binary_name == "preprocessed":
         rows = fit_count(lambda rows: rows * ROW_BYTES, request, config.fit, "row", ROW_BYTES)
         return (_file(config, "preprocessed.bin", 0, rows),)
-    counts = feature_counts()
+    counts = feature_counts_file()
 
     def total(more: int) -> int:
         """Bytes with one row for each file at least."""

@@ -19,8 +19,8 @@ from scimill.parallel.world import World
 from scimill.store.direct import Bytes
 
 PATTERNS = "train.txt"
-LEAST_PIECE = 4096  # bytes
-LONGEST_LINE = 4096  # bytes; a line of 40 fields has at most some 400
+MIN_PIECE_BYTES = 4096  # bytes
+MAX_LINE_BYTES = 4096  # bytes; a line of 40 fields has at most some 400
 REASONS = (
     "", "does not have 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
     "has a field that is not a number", "is longer than any line of dlrm",
@@ -76,7 +76,7 @@ def cut_lines(
         end = at
         while end < len(text) and text[end] != NEWLINE:
             end += 1
-        is_whole = end - at <= LONGEST_LINE and (end < len(text) or is_end)
+        is_whole = end - at <= MAX_LINE_BYTES and (end < len(text) or is_end)
         found = line_defect(text, at, end) if is_whole else 4
         lines += 1
         if found:
@@ -105,7 +105,7 @@ class TextFile:
         """Read the lines of one piece."""
         text = self._text(part, piece)
         if cut is not None:
-            text = _chosen(text, cut)
+            text = _select(text, cut)
         return change_lines(text, change)
 
     def _text(self, part: int, piece: int) -> Bytes:
@@ -130,7 +130,7 @@ class TextFile:
         return [DataFile(name, int(picks[0].records.sum()), (PickedBytes(0, picks[0], read),))]
 
 
-def _chosen(text: Bytes, lines: Integers) -> Bytes:
+def _select(text: Bytes, lines: Integers) -> Bytes:
     """Some lines of a text, by their numbers."""
     ends = np.flatnonzero(text == NEWLINE) + 1
     starts = np.concatenate([[0], ends[:-1]])
@@ -143,7 +143,7 @@ def change_lines(text: Bytes, change: Change) -> Bytes:
     if change.is_copy or count < 2:
         return text
     if change.shuffled:
-        return _chosen(text, change.order(count))
+        return _select(text, change.order(count))
     ends = np.empty(count * FIELDS, dtype=np.int64)
     perturbation.field_ends(text, ends)
     shifts = perturbation.draws(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
@@ -177,7 +177,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> TextFile:
 def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
     """Look at every byte of a text file, on all ranks; collective."""
     size = path.stat().st_size
-    step = max(LEAST_PIECE, min(size // source.FEWEST_PIECES, source.PIECE_BYTES))
+    step = max(MIN_PIECE_BYTES, min(size // source.MIN_PIECES, source.PIECE_BYTES))
     span = max(step, source.PIECE_BYTES * 8 // step * step)
     ranges = range(0, size, span)
     found = source.run_in_parallel(
@@ -199,7 +199,7 @@ def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
 def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[FileScan, int, int, int]:
     """Scan the lines that begin in a range of the file."""
     size = path.stat().st_size
-    origin, end = max(0, first - 1), min(size, stop + LONGEST_LINE)
+    origin, end = max(0, first - 1), min(size, stop + MAX_LINE_BYTES)
     text = source.read_bytes(path, origin, end - origin)
     out = np.empty((-(-(stop - first) // step) + 1, 3), dtype=np.int64)
     pieces, reason, number, count = cut_lines(text, origin, first, stop, end == size, step, out)

@@ -60,7 +60,7 @@ class StoreRows:
         return sum(counts) * self.unit
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """None: it becomes a store, see `maker`."""
+        """None: it becomes a store, see `block_maker`."""
         del picks, changes
         return []
 
@@ -68,10 +68,10 @@ class StoreRows:
         """Structure of a store of these picks."""
         return Layout(picks[0].total, self._reader.layout.block_rows, self.fields)
 
-    def maker(self, every: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
+    def block_maker(self, all_picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
-        (picks,) = every
-        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(every)
+        (picks,) = all_picks
+        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(all_picks)
         memory = block_memory(layout)
 
         def block_data(block: int) -> BlockData:

@@ -12,7 +12,7 @@ from scimill.bench.dataset.pieces import Change, Changes
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
 from scimill.bench.formats.imseg_npy.cases import Case
-from scimill.bench.formats.imseg_npy.read import LEAST_EDGE, add_noise, divided, numbered, slice_shift
+from scimill.bench.formats.imseg_npy.read import MIN_EDGE, add_noise, number_cases, slice_shift, split_cases
 from scimill.bench.formats.source import DatasetPart, FileScan, Integers
 from scimill.bench.kernels.scaling import Picks
 from scimill.errors import InputError
@@ -64,16 +64,16 @@ class StoreCases:
         return sum(counts)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """None: it becomes a store, see `maker`."""
+        """None: it becomes a store, see `block_maker`."""
         del picks, changes
         return []
 
     def layout(self, picks: Sequence[Picks]) -> Layout:
         """Structure of a store of these picks."""
-        old, rows = self._reader.layout, sum(taken.total for taken in picks) // self.voxel_bytes
+        old, rows = self._reader.layout, sum(part_picks.total for part_picks in picks) // self.voxel_bytes
         return Layout(rows, old.block_rows, old.fields, old.tables)
 
-    def maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
+    def block_maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
         placed, layout = self._placed(picks, changes), self.layout(picks)
         memory = block_memory(layout)
@@ -86,14 +86,14 @@ class StoreCases:
             out = memory(span.stop - span.start)
             fields = {name: np.concatenate([piece[name] for piece in pieces], out=out[name]) for name in FIELDS}
             starting = [case for case in placed[low - 1 : high] if case.first >= span.start]
-            return BlockData(fields, {TABLE: index_of(starting)})
+            return BlockData(fields, {TABLE: case_table(starting)})
 
         return block_data
 
     def _placed(self, picks: Sequence[Picks], changes: Changes) -> list[PlacedCase]:
-        """Cases of the scaled store by their numbers, one behind the other."""
+        """Cases of the scaled store by their numbers, one after the other."""
         origins = [[self._cases[first] for first in part.pieces.offset.tolist()] for part in self.parts]
-        found = sorted(numbered([[case.number for case in of_part] for of_part in origins], picks))
+        found = sorted(number_cases([[case.number for case in of_part] for of_part in origins], picks))
         placed, row = [], 0
         for number, which, index in found:
             origin = origins[which][int(picks[which].piece[index])]
@@ -105,24 +105,24 @@ class StoreCases:
         """Voxels of a case that lie in the rows [start, stop) of the scaled store."""
         voxels, depth = case.origin.voxels, case.origin.shape[0]
         first, last = max(start - case.first, 0), min(stop - case.first, voxels)
-        turn = slice_shift(case.change, depth) * (voxels // depth)
-        rows = {name: self._turned(name, case.origin, first + turn, last + turn) for name in FIELDS}
+        shift = slice_shift(case.change, depth) * (voxels // depth)
+        rows = {name: self._read_shifted(name, case.origin, first + shift, last + shift) for name in FIELDS}
         if not case.change.is_copy and not case.change.shuffled:
             add_noise(rows["image"], case.change, first)
         return rows
 
-    def _turned(self, name: str, case: StoredCase, first: int, last: int) -> Rows:
-        """Voxels [first, last) of a case that begins again behind its last one."""
+    def _read_shifted(self, name: str, case: StoredCase, first: int, last: int) -> Rows:
+        """Voxels [first, last) of a case that begins again after its last one."""
         data, end = self._reader.file[name], case.first + case.voxels
         low, high = case.first + first, case.first + last
-        before, behind = (
+        before, after = (
             data[min(low, end) : min(high, end)],
             data[max(low, end) - case.voxels : max(high, end) - case.voxels],
         )
-        return np.concatenate([before, behind])
+        return np.concatenate([before, after])
 
 
-def index_of(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
+def case_table(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
     """Rows of the table of cases."""
     return {
         "case": np.array([case.number for case in cases], dtype=np.uint32),
@@ -148,9 +148,9 @@ def cases_of(reader: Reader) -> list[StoredCase]:
     found = [StoredCase(number, tuple(shape), first) for number, first, shape in rows]
     ends = np.cumsum([0, *(case.voxels for case in found)]).tolist()
     numbers = {case.number for case in found}
-    is_sound = len(numbers) == len(found) and all(min(case.shape) >= LEAST_EDGE for case in found)
+    is_sound = len(numbers) == len(found) and all(min(case.shape) >= MIN_EDGE for case in found)
     if not is_sound or [case.first for case in found] != ends[:-1] or ends[-1] != reader.layout.rows:
-        allowed = f"one case after the other, each of its own number, edges of at least {LEAST_EDGE}"
+        allowed = f"one case after the other, each of its own number, edges of at least {MIN_EDGE}"
         raise InputError("the table of cases does not fit the voxels", where=str(reader.path), allowed=allowed)
     return found
 
@@ -164,7 +164,7 @@ def scan(reader: Reader, path: Path, world: World) -> StoreCases:
 
     """
     cases: list[StoredCase] = world.on_root(cases_of, reader)
-    training, evaluation = divided(cases, lambda case: case.number)
+    training, evaluation = split_cases(cases, lambda case: case.number)
     unit = sum(field.row_bytes for field in reader.layout.fields)
     parts = [_part("training", path, training, unit), _part("evaluation", path, evaluation, unit, grows=False)]
     return StoreCases(reader, source.usable_parts(parts, path, world), {case.first: case for case in cases})

@@ -10,7 +10,7 @@ import numpy as np
 from scimill.bench.dataset.plan import fit_count
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.bert_tfrecord.write import TRAINING, instance_encoder
-from scimill.bench.formats.imseg_npy.cases import LEAST_EDGE, Case, fill_image, fill_label, make_cases
+from scimill.bench.formats.imseg_npy.cases import MIN_EDGE, Case, fill_image, fill_label, make_cases
 from scimill.bench.kernels import sequences, volumes
 from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
 from scimill.bench.params import PlanConfig, block_size_of
@@ -132,7 +132,7 @@ def _imseg(config: PlanConfig, request: int) -> StorePlan:
         Field("first", "int64", "1", "row of its first voxel"),
         Field("shape", "uint32", "1", "depth, height, width", (3,)),
     )
-    table = Table("cases", block_rows // LEAST_EDGE**3 + 1, case)
+    table = Table("cases", block_rows // MIN_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
     return StorePlan(layout, partial(_imseg_block, config, layout, block_memory(layout), cases, firsts), len(cases))

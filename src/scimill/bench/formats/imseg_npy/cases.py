@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.plan import takes_next, too_small
+from scimill.bench.dataset.plan import takes_next, too_small_error
 from scimill.bench.kernels import volumes
 from scimill.bench.kernels.counter import stream_key, within, words
 from scimill.bench.params import PlanConfig
@@ -17,7 +17,7 @@ from scimill.store.direct import Bytes
 
 SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
 WORDS_PER_CASE = 2**32  # of images and labels: more than any case has
-LEAST_EDGE, MOST_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; for the last case, which is made to fit
+MIN_EDGE, MAX_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; for the last case, which is made to fit
 VOXEL_BYTES = 5  # float32 and uint8
 
 EVALUATION = frozenset((
@@ -75,18 +75,18 @@ def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case
     ConfigError : the request is smaller than a case.
 
     """
-    least = VOXEL_BYTES * LEAST_EDGE**3 + header_bytes
+    least = VOXEL_BYTES * MIN_EDGE**3 + header_bytes
     if request < least:
-        raise too_small(request, least, "case")
+        raise too_small_error(request, least, "case")
     found: list[Case] = []
-    left = request
-    while left > 0:
+    remaining = request
+    while remaining > 0:
         case = Case(len(found), case_shape(config, len(found)))
         size = VOXEL_BYTES * case.voxels + header_bytes
-        if left - size < 2 * least:  # so that the last case is not one of the few shapes near the least
-            return [*found, *_last(config, len(found), left, header_bytes)]
+        if remaining - size < 2 * least:  # so that the last case is not one of the few shapes near the least
+            return [*found, *_last_cases(config, len(found), remaining, header_bytes)]
         found.append(case)
-        left -= size
+        remaining -= size
     return found
 
 
@@ -111,23 +111,23 @@ def _shape_of_normal_size(config: PlanConfig, first: int, second: int) -> tuple[
     return depth, edge, edge
 
 
-def _last(config: PlanConfig, number: int, left: int, header_bytes: int) -> list[Case]:
+def _last_cases(config: PlanConfig, number: int, remaining: int, header_bytes: int) -> list[Case]:
     """Return the last case, or two of them, of a shape whose size is the nearest on the asked-for side."""
-    most = VOXEL_BYTES * MOST_EDGE**3 + header_bytes
-    if left <= most:
-        return [Case(number, _shape_of(left - header_bytes, config))]
-    half = Case(number, _shape_of(left // 2 - header_bytes, config))
-    rest = left - VOXEL_BYTES * half.voxels - header_bytes
-    return [half, *_last(config, number + 1, rest, header_bytes)]
+    most = VOXEL_BYTES * MAX_EDGE**3 + header_bytes
+    if remaining <= most:
+        return [Case(number, _shape_of(remaining - header_bytes, config))]
+    half = Case(number, _shape_of(remaining // 2 - header_bytes, config))
+    rest = remaining - VOXEL_BYTES * half.voxels - header_bytes
+    return [half, *_last_cases(config, number + 1, rest, header_bytes)]
 
 
 def _shape_of(size: int, config: PlanConfig) -> tuple[int, int, int]:
     """Find the shape of edges 128 to 512 that fits best into `size` bytes of voxels."""
     lower, upper = (-1, (0, 0, 0)), (2**62, (0, 0, 0))
-    edges = np.arange(LEAST_EDGE, MOST_EDGE + 1)
+    edges = np.arange(MIN_EDGE, MAX_EDGE + 1)
     for more, depth in itertools.product((0, 1), edges.tolist()):  # one depth at a time takes no memory
-        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), LEAST_EDGE, MOST_EDGE)
-        widths = np.minimum(fitting + more, MOST_EDGE)
+        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), MIN_EDGE, MAX_EDGE)
+        widths = np.minimum(fitting + more, MAX_EDGE)
         sizes = VOXEL_BYTES * depth * edges * widths
         below_, above = np.where(sizes <= size, sizes, -1), np.where(sizes >= size, sizes, 2**62)
         i, j = int(below_.argmax()), int(above.argmin())

@@ -28,7 +28,7 @@ Case = TypeVar("Case")
 PATTERNS = "case_*_x.npy, case_*_y.npy"
 SUFFIXES = {"x": "<f4", "y": "|u1"}
 _NAME = re.compile(r"(?:.*_)?(\d{1,9})_x\.npy")
-LEAST_EDGE = 128  # voxels: the trainer crops patches of 128³
+MIN_EDGE = 128  # voxels: the trainer crops patches of 128³
 LABELS = 2  # the largest: background, kidney, tumour
 
 
@@ -89,7 +89,7 @@ class RolledVolume:
         """Put the bytes [start, stop) of the values at work[at:]; see `plan.FileSegment.fill`."""
         position = start
         while position < stop:
-            place_in_file = (position + self._turn) % self.size
+            place_in_file = (position + self._shift) % self.size
             length = min(stop - position, self.size - place_in_file)
             place = at + position - start
             work[place : place + length] = source.read_bytes(
@@ -100,7 +100,7 @@ class RolledVolume:
             self._add_noise(start, work[at : at + stop - start])
 
     @property
-    def _turn(self) -> int:
+    def _shift(self) -> int:
         """Bytes by which the values are rolled: a whole number of slices, the same of image and labels."""
         depth = self.array.shape[1]
         return slice_shift(self.change, depth) * (self.size // depth)
@@ -142,47 +142,47 @@ class CaseFiles:
         """Two files for each case. Cases keep their numbers; what is added follows the last of them."""
         found = {
             number: [self._file(path, number, kind, changes(which, picks[which], index)) for kind in SUFFIXES]
-            for number, path, which, index in self._numbered(picks)
+            for number, path, which, index in self._number_cases(picks)
         }
         return [file for number in sorted(found) for file in found[number]]
 
     def origins(self, picks: Sequence[Picks]) -> dict[str, Path]:
         """The file that each file of these picks would be a copy of, by name."""
         return {
-            f"case_{number:05}_{kind}.npy": partner(path, kind)
-            for number, path, _, _ in self._numbered(picks)
+            f"case_{number:05}_{kind}.npy": case_file(path, kind)
+            for number, path, _, _ in self._number_cases(picks)
             for kind in SUFFIXES
         }
 
-    def _numbered(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
-        """Number and image of each case that is taken, and which pick of which part it is."""
+    def _number_cases(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
+        """Number and image of each case that is picked, and which pick of which part it is."""
         numbers = [[number_of(path) for path in part.files] for part in self.parts]
-        for number, which, index in numbered(numbers, picks):
+        for number, which, index in number_cases(numbers, picks):
             yield number, self.parts[which].files[int(picks[which].piece[index])], which, index
 
     def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
-        array = self._arrays[partner(image, kind)]
+        array = self._arrays[case_file(image, kind)]
         name = f"case_{number:05}_{kind}.npy"
         return DataFile(name, int(kind == "x"), (KnownBytes(array.header), RolledVolume(array, change)))
 
 
-def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
-    """Give each case that is taken its number: its own, or the next one behind all; with its part and which pick it is.
+def number_cases(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
+    """Give each case that is picked its number: its own, or the next one behind all; with its part and which pick it is.
 
     Parameters
     ----------
     numbers : of the cases of each part.
-    picks : what is taken of each part.
+    picks : what to take of each part.
 
     """
     following = max(max(of_part) for of_part in numbers) + 1
-    for which, (of_part, taken) in enumerate(zip(numbers, picks, strict=True)):
-        for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
+    for which, (of_part, part_picks) in enumerate(zip(numbers, picks, strict=True)):
+        for index, (piece, times) in enumerate(zip(part_picks.piece.tolist(), part_picks.times.tolist(), strict=True)):
             yield of_part[piece] if times == 0 else following, which, index
             following += times > 0
 
 
-def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
+def split_cases(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
     """Cases for training and for evaluation, which the trainer recognises by their numbers."""
     training = [case for case in cases if number(case) not in EVALUATION]
     evaluation = [case for case in cases if number(case) in EVALUATION]
@@ -209,15 +209,15 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> CaseFiles:
     paths = world.on_root(find, folder)
     found = source.run_in_parallel(world, [partial(scan_case, path) for path in paths])
     defects = [defect for _, wrong in found for defect in wrong]
-    source.report_defects([*defects, *repeated(paths)], folder, world, skip_damaged)
+    source.report_defects([*defects, *find_repeated_numbers(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
-    training, evaluation = divided(sound, lambda case: number_of(case[0]))
+    training, evaluation = split_cases(sound, lambda case: number_of(case[0]))
     parts = [_part("training", training), _part("evaluation", evaluation, grows=False)]
     arrays = {array.path: array for _, of_case in sound for array in of_case}
     return CaseFiles(source.usable_parts(parts, folder, world), arrays)
 
 
-def repeated(images: Sequence[Path]) -> list[Defect]:
+def find_repeated_numbers(images: Sequence[Path]) -> list[Defect]:
     """Cases whose numbers stand in other names too."""
     numbers = Counter(number_of(image) for image in images)
     return [Defect(image.name, "has the number of another case") for image in images if numbers[number_of(image)] > 1]
@@ -229,7 +229,7 @@ def number_of(image: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def partner(image: Path, kind: str) -> Path:
+def case_file(image: Path, kind: str) -> Path:
     """Return the file of the same case of another kind."""
     return image.with_name(image.name.removesuffix("_x.npy") + f"_{kind}.npy")
 
@@ -241,7 +241,7 @@ def scan_case(image: Path) -> tuple[list[NpyFile], list[Defect]]:
     if not _NAME.fullmatch(image.name):
         return arrays, [Defect(image.name, "has no number as the next-to-last part of its name")]
     for kind, dtype in SUFFIXES.items():
-        path = partner(image, kind)
+        path = case_file(image, kind)
         array = read_header(path) if path.exists() else "is missing"
         what = array if isinstance(array, str) else describe_array_defect(array, dtype)
         if what:
@@ -259,8 +259,8 @@ def describe_array_defect(array: NpyFile, dtype: str) -> str:
     """Describe what of an array the trainer would refuse; empty if nothing."""
     if array.dtype != dtype:
         return f"has dtype {np.dtype(array.dtype)}, not {np.dtype(dtype)}"
-    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < LEAST_EDGE:
-        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {LEAST_EDGE}"
+    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < MIN_EDGE:
+        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {MIN_EDGE}"
     return ""
 
 
