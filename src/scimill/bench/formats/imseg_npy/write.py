@@ -1,4 +1,4 @@
-"""The pairs of image and label that the imseg trainer reads, in NumPy's .npy format."""
+"""Writer of the pairs of image and labels that the imseg trainer reads, in NumPy's .npy format."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
 
 
 def case_files(config: PlanConfig, case: Case) -> tuple[DataFile, DataFile]:
-    """Return image and label of a case; the case counts as a record of its image."""
+    """Make the image and label files of a case; the image file counts the case as its record."""
     voxels = case.voxels
     image = FixedLengthRecords(4 * voxels, 8, partial(_image, config, case))
     label = FixedLengthRecords(voxels, 8, partial(_label, config, case))
