@@ -22,7 +22,7 @@ NO_CLONES = (errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSY
 
 
 def clone_files(
-    output: Output, planned: DatasetPlan, pending: PendingWrite, describe_difference: directory.Describe,
+    output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: directory.Describe,
     origins: Mapping[str, Path], finish: directory.Finish, world: World,
 ) -> bool:  # fmt: skip
     """Write a planned dataset as clones; each rank clones its share of the files; collective.
@@ -31,7 +31,7 @@ def clone_files(
 
     Parameters
     ----------
-    output, planned, pending, describe_difference, finish, world : see `directory.open_directory`.
+    output, plan, pending, describe_difference, finish, world : see `directory.open_directory`.
     origins : source of each clone, by the clone's name.
 
     Returns
@@ -46,38 +46,36 @@ def clone_files(
     """
     claim = Claim(output.lock)
     prepare = partial(directory.prepare, takes_space=False)
-    if not world.on_root(prepare, output, planned, pending, describe_difference, claim):
+    if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return False
     try:
-        _clone_all(output.part, planned, origins, world)
-        world.on_root(directory.complete, output, planned, finish)
+        _clone_all(output.part, plan, origins, world)
+        world.on_root(directory.complete, output, plan, finish)
     finally:
         claim.release()
     return True
 
 
-def _clone_all(part: Path, planned: DatasetPlan, origins: Mapping[str, Path], world: World) -> None:
+def _clone_all(part: Path, plan: DatasetPlan, origins: Mapping[str, Path], world: World) -> None:
     """Clone all files; leave nothing behind if that fails."""
     try:
-        run_in_parallel(
-            world, [partial(_clone, part, planned, number, origins) for number in range(len(planned.files))]
-        )
+        run_in_parallel(world, [partial(_clone, part, plan, number, origins) for number in range(len(plan.files))])
     except ScimillError:
         if world.is_root:
             shutil.rmtree(part, ignore_errors=True)
         raise
 
 
-def _clone(part: Path, planned: DatasetPlan, number: int, origins: Mapping[str, Path]) -> None:
+def _clone(part: Path, plan: DatasetPlan, number: int, origins: Mapping[str, Path]) -> None:
     """Clone one file, and read it to checksum its blocks."""
-    file = planned.files[number]
+    file = plan.files[number]
     path = part / file.name
     with origins[file.name].open("rb") as origin, storage_errors(path, "cloning a file"):
         with path.open("wb") as target:
             _share_blocks(origin.fileno(), target.fileno(), path)
-        ledger = Ledger(part, planned.blocks)
-        for block in range(int(planned.first_blocks[number]), int(planned.first_blocks[number + 1])):
-            span = planned.span(block)
+        ledger = Ledger(part, plan.blocks)
+        for block in range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1])):
+            span = plan.span(block)
             ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
 
 
