@@ -1,4 +1,4 @@
-"""Clones, on a file system that has them."""
+"""Clones, on a file system that supports them."""
 
 import fcntl
 import hashlib
@@ -44,7 +44,7 @@ def clone(xfs: Path, output: Path, *more: object, ranks: int = 1) -> Result:
 
 
 def kill_while_cloning(xfs: Path, output: Path) -> None:
-    """Kill a run that has not finished; one that was faster than that is begun again."""
+    """Kill a run that has not finished; a run that finishes first is repeated."""
     part = output.with_name("output.part")
     for _ in range(10):
         with start(*SCALE, xfs / "input", output, "--size", SIZE, "--mode", "reflink") as job:
@@ -53,7 +53,7 @@ def kill_while_cloning(xfs: Path, output: Path) -> None:
         if not output.exists():
             return
         shutil.rmtree(output)
-    pytest.fail("ten runs have finished before they were killed")
+    pytest.fail("ten runs finished before they could be killed")
 
 
 def hashes(folder: Path) -> dict[str, str]:

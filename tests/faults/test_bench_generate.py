@@ -1,4 +1,4 @@
-"""Generating datasets where something is wrong: one short message, nothing that looks whole, and resuming."""
+"""Generating datasets when something is wrong: one short message, nothing that looks complete, and resuming."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ def message(error: type[ScimillError], reason: str, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "10 apples", "", "1e300", True, "1KiBB", [1]])
-def test_a_size_that_is_none_is_refused(size: object) -> None:
+def test_an_invalid_size_is_refused(size: object) -> None:
     message(ConfigError, "size", size=size)
 
 
@@ -124,7 +124,7 @@ def test_what_an_unfinished_run_has_taken_is_not_asked_for_again(mount: Mount) -
 
 
 def unfinish(path: Path, blocks: int) -> None:
-    """Make a finished dataset one that was killed: its first blocks are not done."""
+    """Turn a finished dataset into a killed one whose first blocks are not done."""
     (path / "manifest.json").unlink()
     with (path / ".scimill/ledger").open("r+b") as ledger:
         ledger.write(bytes(ROW.itemsize * blocks))
@@ -134,14 +134,14 @@ def unfinish(path: Path, blocks: int) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_a_limit_of_file_sizes_is_told(tmp_path: Path, ranks: int) -> None:
+def test_a_limit_on_file_sizes_is_reported(tmp_path: Path, ranks: int) -> None:
     program = ("prlimit", "--fsize=1000000", *SCIMILL)
     assert_refused(scimill(*COMMAND, tmp_path / "set", "--size", "5MB", ranks=ranks, program=program), 4, "full")
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_missing_directory_is_told_once(tmp_path: Path, ranks: int) -> None:
+def test_a_missing_directory_is_reported_once(tmp_path: Path, ranks: int) -> None:
     result = scimill(*COMMAND, tmp_path / "missing/set", *SMALL, ranks=ranks)
     assert_refused(result, 4, "the output's directory does not exist")
 
@@ -208,10 +208,10 @@ def test_two_runs_do_not_write_one_set(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "set.part")
 
 
-# ---- file systems that can less ---------------------------------------------------------------------------------
+# ---- file systems with fewer features ---------------------------------------------------------------------------
 
 
-def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
+def test_without_direct_io_the_page_cache_is_used_and_this_is_reported(
     ramfs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = np.arange(20_000, dtype=np.int32).view(np.uint8)
@@ -248,7 +248,7 @@ class Pages(direct.Pages):
     written, refused = 0, -1
 
     def write(self, content: direct.Bytes, offset: int) -> None:
-        Pages.written += content.size > direct.PAGE  # a page alone is written to try it
+        Pages.written += content.size > direct.PAGE  # a single page is written as a probe
         if Pages.written == Pages.refused:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().write(content, offset)
@@ -274,10 +274,10 @@ def test_fields_of_whole_blocks_are_written_past_the_page_cache(tmp_path: Path, 
     assert pages.written == 3 * (whole + 15 * 10**6 // 160 // 3072)
 
 
-def test_a_block_that_cannot_be_written_is_told_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
+def test_a_block_that_cannot_be_written_is_reported_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
     make(tmp_path / "whole.h5", **STORE)
     pages.written, pages.refused = 0, 20  # the second field of block 6
-    child = os.fork()  # a process that fails leaves its file open
+    child = os.fork()  # a failing process leaves its file open
     if child == 0:
         try:
             make(tmp_path / "set.h5", **STORE)
@@ -306,7 +306,7 @@ def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> Non
     assert (tmp_path / "file").read_bytes() == bytes(direct.PAGE) + memory.tobytes()
 
 
-def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> None:
+def test_blocks_that_are_not_whole_pages_are_written_in_full(tmp_path: Path) -> None:
     buffer = direct.aligned(2**16)
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
     direct.lay_down(tmp_path / "file", 50_001)
@@ -388,7 +388,7 @@ def test_verify_finds_every_flipped_bit(damaged: Path) -> None:
     for path in files:
         for place in random.integers(0, path.stat().st_size, 4).tolist():
             if path.name == "ledger" and place % ROW.itemsize > 20:
-                continue  # reserved bytes, which mean nothing
+                continue  # reserved bytes, which are not used
             flip(path, place, place % 8)
             try:
                 assert verify(damaged, World(None)).problems, (path, place)
@@ -416,7 +416,7 @@ def test_verify_finds_missing_strange_and_cut_files(damaged: Path) -> None:
     assert "day_9_reordered.npz: does not belong" in text
 
 
-def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> None:
+def test_verify_refuses_anything_but_a_dataset(tmp_path: Path, damaged: Path) -> None:
     with pytest.raises(InputError, match="no such directory"):
         verify(tmp_path / "missing", World(None))
     with pytest.raises(InputError, match="a file, not a dataset"):

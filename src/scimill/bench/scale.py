@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset import directory
-from scimill.bench.dataset.choice import changes, choose, describe_difference, describe_scaled, fingerprint
+from scimill.bench.dataset.choice import choose, describe_difference, describe_scaled, fingerprint, make_changes
 from scimill.bench.dataset.cloning import clone_files
 from scimill.bench.dataset.ledger import PendingWrite
 from scimill.bench.dataset.plan import DatasetPlan
@@ -151,5 +151,5 @@ def make_plan(config: ScaleConfig, source: ScannedDataset) -> tuple[DatasetPlan,
 
     """
     picks = choose(config, source)
-    files = source.files(picks, changes(config))
+    files = source.files(picks, make_changes(config))
     return DatasetPlan(tuple(files), block_size_of(config)), picks

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.choice import changes, choose, describe_difference, describe_scaled, fingerprint
+from scimill.bench.dataset.choice import choose, describe_difference, describe_scaled, fingerprint, make_changes
 from scimill.bench.params import ScaleConfig
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -22,7 +22,7 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     is_new = CAMPAIGN.fill(
-        config, source.layout(picks), source.maker(picks, changes(config)),
+        config, source.layout(picks), source.block_maker(picks, make_changes(config)),
         dataclasses.replace(output, direct=config.direct), world,
         maker="scale", text=text, explain=functools.partial(describe_difference, config, identity),
     )  # fmt: skip

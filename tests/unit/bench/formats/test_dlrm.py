@@ -1,4 +1,4 @@
-"""Datasets of dlrm: what their readers find in them, row by row the same in every format."""
+"""Datasets of dlrm: what their readers find, with the same rows in every format."""
 
 import re
 import zipfile
@@ -31,7 +31,7 @@ def configure(**values: Any) -> BenchGenerateConfig:
 
 
 def make(folder: Path, **values: Any) -> Path:
-    """Generate a dataset, of about 7000 rows unless told otherwise."""
+    """Generate a dataset, of about 7000 rows by default."""
     generate.generate(configure(**values), Output(folder / "set"), World(None))
     return folder / "set"
 
