@@ -14,7 +14,7 @@ from scimill.sky.exchange import decode
 from scimill.sky.exchange.index import Pair, read_index
 from scimill.sky.exchange.nodes import Node, Nodes, read_nodes, write_nodes
 from scimill.sky.kernels.camera import WHOLE, Box
-from scimill.sky.kernels.information import Ranks, find_box, mean_information, ranks
+from scimill.sky.kernels.information import RankImage, find_box, mean_information, rank_values
 from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import AlignConfig
 from scimill.sky.prepare import centre_box
@@ -71,8 +71,8 @@ def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> Align
     return AlignedNode(dataclasses.replace(node, box=box), len(images), information, centre)
 
 
-def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks, Ranks]]:
-    """Ranks of the images of pairs from all over the time in which clouds stand out most."""
+def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[RankImage, RankImage]]:
+    """RankImage of the images of pairs from all over the time in which clouds stand out most."""
     step = max(1, len(pairs) // (4 * config.pairs))
     loaded = []
     for pair in pairs[::step]:
@@ -90,18 +90,18 @@ def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks
         source = np.ascontiguousarray(celsius, dtype=np.float32)[..., None]
         shrink(source, 0.0, 0.0, float(celsius.shape[1]), float(celsius.shape[0]), inner)
         try:
-            images.append((_whiteness(pair), ranks(inner[..., 0])))
+            images.append((_whiteness(pair), rank_values(inner[..., 0])))
         except decode.UnreadableFile:
             continue
     shape = images[0][0].shape if images else (0, 0)
     return [image for image in images if image[0].shape == shape]
 
 
-def _whiteness(pair: Pair) -> Ranks:
-    """Ranks of red / blue, which is large in clouds and small in the blue sky, whatever the exposure."""
+def _whiteness(pair: Pair) -> RankImage:
+    """RankImage of red / blue, which is large in clouds and small in the blue sky, whatever the exposure."""
     shape = (round(WIDTH * pair.rgb_height / pair.rgb_width), WIDTH)
     image = decode.read_rgb(decode.read_bytes(pair.rgb), WHOLE, shape, fast=True).astype(np.float32)
-    return ranks((image[..., 0] + 1) / (image[..., 2] + 1))
+    return rank_values((image[..., 0] + 1) / (image[..., 2] + 1))
 
 
 def check_output(path: Path, nodes: Path, overwrite: bool) -> None:
@@ -118,7 +118,7 @@ def check_output(path: Path, nodes: Path, overwrite: bool) -> None:
         raise StorageError("the output exists", where=str(path), remedy=remedy)
 
 
-def write(found: Sequence[AlignedNode], path: Path) -> None:
+def write_boxes(found: Sequence[AlignedNode], path: Path) -> None:
     """Write the table with the boxes; a row of which none was found keeps what it had."""
     write_nodes(Nodes(aligned.node for aligned in found), path)
 

@@ -36,7 +36,7 @@ def scene(config: SceneConfig, output: "Output", dry_run: bool) -> None:
 
     ranks = world()
     if dry_run:
-        click.echo(ranks.on_root(making.plan, config, output))
+        click.echo(ranks.on_root(making.describe_scene, config, output))
         return
     count = making.make_scene(config, output, ranks)
     click.echo(f"{output.path}: {count:,} frames of {config.nodes} nodes; nodes.csv, truth.csv, sage_meta/")
@@ -90,7 +90,7 @@ def align(config: AlignConfig, index: Path, nodes: Path, output: Path, overwrite
     ranks = world()
     ranks.on_root(aligning.check_output, output, nodes, overwrite)
     found = aligning.align(config, index, nodes, ranks)
-    ranks.on_root(aligning.write, found, output)
+    ranks.on_root(aligning.write_boxes, found, output)
     click.echo(aligning.describe_boxes(found))
 
 
@@ -153,9 +153,9 @@ def embed(config: EmbedConfig, model: Path, store: Path, output: "Output", dry_r
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write evaluation.json and .png there.")
 def evaluate(embeddings: Path, truth: Path | None, folder: Path | None) -> None:
     """Judge EMBEDDINGS on pairs that training has not seen: retrieval across cameras, probes, effective rank."""
-    from scimill.sky.learning import evaluate as judging
+    from scimill.sky.learning import evaluate as evaluation
 
-    click.echo(world().on_root(judging.describe_evaluation, embeddings, truth, folder))
+    click.echo(world().on_root(evaluation.describe_evaluation, embeddings, truth, folder))
 
 
 @sky.command(name="export-data")

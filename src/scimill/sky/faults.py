@@ -35,12 +35,12 @@ class Faults:
     """
 
     def __init__(self, frames: int) -> None:
-        self._of = {number * frames // len(FAULTS): fault for number, (fault, _) in enumerate(FAULTS)} if frames else {}
+        self._by_frame = {number * frames // len(FAULTS): fault for number, (fault, _) in enumerate(FAULTS)} if frames else {}
 
-    def listed(self, file: Callable[[int, str], Path]) -> Iterator[tuple[Path, str]]:
+    def list_files(self, file: Callable[[int, str], Path]) -> Iterator[tuple[Path, str]]:
         """Each file that has a fault, and which; `file` finds a frame's file of a kind."""
         kinds = dict(FAULTS)
-        for item, fault in self._of.items():
+        for item, fault in self._by_frame.items():
             path = file(item, kinds[fault])
             yield EXTRAS[fault](path) if fault in EXTRAS else path, fault
 
@@ -48,7 +48,7 @@ class Faults:
         self, item: int, rgb: Path, jpg: Maker, thermal: Path, csv: Maker, shot: Shot
     ) -> Iterator[tuple[Path, bytes]]:
         """Files of a frame with their content; those of a good frame where it has no fault."""
-        fault = self._of.get(item, "")
+        fault = self._by_frame.get(item, "")
         if fault != "no JPG":
             picture = jpg(shot)
             yield rgb, picture[: len(picture) // 2] if fault == "truncated JPG" else picture

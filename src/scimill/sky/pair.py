@@ -30,9 +30,9 @@ from scimill.sky.kernels import camera, solar
 from scimill.sky.params import PairConfig
 
 NANOSECOND = 1e-9  # s
-OTHER = {names.RGB: names.THERMAL, names.THERMAL: names.RGB}
-WORDS = {names.RGB: "JPG", names.THERMAL: "thermal file"}
-MOST_SHOWN = 20  # findings listed one by one
+OTHER_KIND = {names.RGB: names.THERMAL, names.THERMAL: names.RGB}
+KIND_NAMES = {names.RGB: "JPG", names.THERMAL: "thermal file"}
+MAX_SHOWN = 20  # findings listed one by one
 
 
 class Match(NamedTuple):
@@ -79,15 +79,15 @@ def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None
         [file for file in found if isinstance(file, ImageFile)], round(config.tolerance / NANOSECOND)
     )
     findings += [finding for finding in found if isinstance(finding, FileFinding)]
-    matches, excluded = _choose(matches, nodes, config)
+    matches, excluded = _select_pointings(matches, nodes, config)
     checked = _check_all(matches, world)
     findings += excluded + [finding for check in checked for finding in check.findings]
-    pairs = _complete([(m, c) for m, c in zip(matches, checked, strict=True) if not c.findings], nodes)
-    pairs, excluded = _in_light(pairs, config.sun_elevation)
+    pairs = _make_pairs([(m, c) for m, c in zip(matches, checked, strict=True) if not c.findings], nodes)
+    pairs, excluded = _select_by_sun(pairs, config.sun_elevation)
     findings += excluded
     findings.sort(key=lambda finding: (KINDS.index(finding.kind), finding.file))
     with world.together():
-        _require(config, source, pairs, findings)
+        _require_pairs(config, source, pairs, findings)
     return Pairing(pairs, findings)
 
 
@@ -105,17 +105,17 @@ def match(files: Iterable[ImageFile], tolerance: int = 0) -> tuple[list[Match], 
 
     """
     findings = []
-    of: dict[str, dict[tuple[str, int, int], ImageFile]] = {names.RGB: {}, names.THERMAL: {}}
+    by_kind: dict[str, dict[tuple[str, int, int], ImageFile]] = {names.RGB: {}, names.THERMAL: {}}
     for file in sorted(files, key=lambda file: file.path):
-        first = of[file.frame.kind].setdefault((file.vsn, file.frame.time, file.frame.position), file)
+        first = by_kind[file.frame.kind].setdefault((file.vsn, file.frame.time, file.frame.position), file)
         if first is not file:
             findings.append(FileFinding(file.path, DUPLICATE, f"the same frame as {first.path}"))
-    both = of[names.RGB].keys() & of[names.THERMAL].keys()
-    matches = [Match(of[names.RGB].pop(key), of[names.THERMAL].pop(key)) for key in both]
-    near = _match_near(list(of[names.RGB].values()), list(of[names.THERMAL].values()), tolerance) if tolerance else []
+    both = by_kind[names.RGB].keys() & by_kind[names.THERMAL].keys()
+    matches = [Match(by_kind[names.RGB].pop(key), by_kind[names.THERMAL].pop(key)) for key in both]
+    near = _match_near(list(by_kind[names.RGB].values()), list(by_kind[names.THERMAL].values()), tolerance) if tolerance else []
     matched = {id(file) for pair_ in near for file in pair_}
-    left = [file for kind in of.values() for file in kind.values() if id(file) not in matched]
-    findings += [FileFinding(f.path, ORPHAN, f"there is no {WORDS[OTHER[f.frame.kind]]} of this frame") for f in left]
+    left = [file for kind in by_kind.values() for file in kind.values() if id(file) not in matched]
+    findings += [FileFinding(f.path, ORPHAN, f"there is no {KIND_NAMES[OTHER_KIND[f.frame.kind]]} of this frame") for f in left]
     return sorted(matches + near, key=lambda m: (m.rgb.frame.time, m.rgb.vsn, m.rgb.frame.position)), findings
 
 
@@ -139,17 +139,17 @@ def _match_near(rgb: Sequence[ImageFile], thermal: Sequence[ImageFile], toleranc
     return found
 
 
-def _choose(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[list[Match], list[FileFinding]]:
+def _select_pointings(matches: list[Match], nodes: Nodes, config: PairConfig) -> tuple[list[Match], list[FileFinding]]:
     """Keep what looks where it should, of nodes whose place at the time is known."""
     kept, findings = [], []
     for found in matches:
         file = found.rgb
         node = nodes.at(file.vsn, file.frame.time)
-        position = camera.true_preset(file.frame.position, node.south_preset) if node else names.NOWHERE
+        position = camera.true_preset(file.frame.position, node.south_preset) if node else names.NO_PRESET
         if node is None:
             detail = f"the table of nodes does not say where {file.vsn} was at its time"
             findings += [FileFinding(part.path, UNKNOWN, detail) for part in found]
-        elif config.pointings == "sky" and position != names.NOWHERE and not camera.is_sky(position):
+        elif config.pointings == "sky" and position != names.NO_PRESET and not camera.is_sky(position):
             findings += [FileFinding(part.path, IGNORED, f"looks at {_code(position)}, no sky") for part in found]
         else:
             kept.append(found)
@@ -165,7 +165,7 @@ def _check_all(matches: Sequence[Match], world: World) -> list[CheckResult]:
     progress = Progress(len(matches), unit="pairs", what="reading", enabled=world.is_root)
     mine = []
     for number in range(world.rank, len(matches), world.size):
-        mine.append(check(matches[number]))
+        mine.append(check_match(matches[number]))
         if progress.due():
             progress.update(number)
     progress.close()
@@ -173,7 +173,7 @@ def _check_all(matches: Sequence[Match], world: World) -> list[CheckResult]:
     return [shared[number % world.size][number // world.size] for number in range(len(matches))]
 
 
-def check(found: Match) -> CheckResult:
+def check_match(found: Match) -> CheckResult:
     """Read both files of a match to their ends."""
     problems: dict[str, str] = {}
     rgb, thermal, is_counts = (0, 0), (0, 0), False
@@ -190,13 +190,13 @@ def check(found: Match) -> CheckResult:
     findings = [
         FileFinding(file.path, DAMAGED, problems[file.frame.kind])
         if file.frame.kind in problems
-        else FileFinding(file.path, ORPHAN, f"its {WORDS[OTHER[file.frame.kind]]} is damaged")
+        else FileFinding(file.path, ORPHAN, f"its {KIND_NAMES[OTHER_KIND[file.frame.kind]]} is damaged")
         for file in found
     ]
     return CheckResult(rgb, thermal, is_counts, tuple(findings) if problems else ())
 
 
-def _complete(checked: Sequence[tuple[Match, CheckResult]], nodes: Nodes) -> list[Pair]:
+def _make_pairs(checked: Sequence[tuple[Match, CheckResult]], nodes: Nodes) -> list[Pair]:
     """Add the place of the node and the elevation of the sun."""
     places = [nodes.at(found.rgb.vsn, found.rgb.frame.time) for found, _ in checked]
     known = [place for place in places if place is not None]
@@ -215,7 +215,7 @@ def _complete(checked: Sequence[tuple[Match, CheckResult]], nodes: Nodes) -> lis
     ]  # fmt: skip
 
 
-def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[Pair], list[FileFinding]]:
+def _select_by_sun(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[Pair], list[FileFinding]]:
     """Keep the pairs with the sun between two elevations."""
     kept, findings = [], []
     for found in pairs:
@@ -227,7 +227,7 @@ def _in_light(pairs: Sequence[Pair], limits: tuple[float, float]) -> tuple[list[
     return kept, findings
 
 
-def _require(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[FileFinding]) -> None:
+def _require_pairs(config: PairConfig, source: Path, pairs: Sequence[Pair], findings: Sequence[FileFinding]) -> None:
     bad = [finding for finding in findings if finding.kind != IGNORED]
     if config.strict and bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -251,9 +251,9 @@ def describe_pairing(pairing: Pairing) -> str:
     """Describe the numbers of files and the first findings, one line each."""
     lines = [f"{count:>9,}  {kind}" for kind, count in count_files(pairing)]
     shown = [finding for finding in pairing.findings if finding.kind != IGNORED]
-    lines += [f"{finding.kind:<13}{finding.file}: {finding.detail}" for finding in shown[:MOST_SHOWN]]
-    if len(shown) > MOST_SHOWN:
-        lines.append(f"… and {len(shown) - MOST_SHOWN:,} more; --report lists all")
+    lines += [f"{finding.kind:<13}{finding.file}: {finding.detail}" for finding in shown[:MAX_SHOWN]]
+    if len(shown) > MAX_SHOWN:
+        lines.append(f"… and {len(shown) - MAX_SHOWN:,} more; --report lists all")
     return "\n".join(lines)
 
 

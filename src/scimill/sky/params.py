@@ -21,7 +21,7 @@ from scimill.config import (
 )  # fmt: skip
 from scimill.training.params import TrainingConfig
 
-LEAST_WITH_FAULTS = 12  # frames, so that most pairs are good
+MIN_FRAMES_WITH_FAULTS = 12  # frames, so that most pairs are good
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -49,8 +49,8 @@ class SceneConfig(Run):
     def _consistent(self) -> Self:
         if self.rgb_height % 2 or self.thermal_height % 3:
             raise ValueError("rgb_height must be even, thermal_height a multiple of 3")
-        if self.faults and self.nodes * self.frames < LEAST_WITH_FAULTS:
-            raise ValueError(f"the faults need {LEAST_WITH_FAULTS} frames or more, of all nodes")
+        if self.faults and self.nodes * self.frames < MIN_FRAMES_WITH_FAULTS:
+            raise ValueError(f"the faults need {MIN_FRAMES_WITH_FAULTS} frames or more, of all nodes")
         return self
 
 
@@ -156,8 +156,8 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Variations:
-    """Variations of the training pairs."""
+class AugmentationConfig:
+    """AugmentationConfig of the training pairs."""
 
     crop: PositiveRange = parameter((0.3, 1.0), "share of the field of view that is kept, the same of both images")
     rotation: Number = parameter(10.0, "largest rotation, the same of both images", unit="degree", ge=0, le=180)
@@ -173,7 +173,7 @@ class Variations:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Holding:
+class DataSplit:
     """What is held out."""
 
     time_block: Duration = parameter("6h", "stretches of time that are trained on, or held out, as a whole")
@@ -181,7 +181,7 @@ class Holding:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SkyTrainConfig(Branches, Loss, Variations, Holding, TrainingConfig):
+class SkyTrainConfig(Branches, Loss, AugmentationConfig, DataSplit, TrainingConfig):
     """The networks."""
 
     optimizer: Literal["adam", "adamw", "lars"] = parameter("lars", "Adam, Adam with decoupled weight decay, or LARS")

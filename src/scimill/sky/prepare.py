@@ -50,7 +50,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Prepare
     ConfigError : a node has no box, the thermal images have several sizes, or the pairs are not the expected ones.
 
     """
-    pairs = shuffled(read_index(index), config.seed) if config.shuffled else read_index(index)
+    pairs = shuffle_pairs(read_index(index), config.seed) if config.shuffled else read_index(index)
     boxes = find_boxes(config, pairs, read_nodes(nodes) if nodes else None)
     thermal = _thermal_shape(config, pairs, index)
     is_native = config.thermal_height is None
@@ -72,7 +72,7 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Prepare
     return PreparePlan(configuration.replaced(config, pairs_crc32c=checksum), pairs, boxes, layout)
 
 
-def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def shuffle_pairs(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Give each colour image the thermal image of another pair."""
     order = campaign_stream(seed, CAMPAIGN.number).permutation(len(pairs))
     successor = np.empty_like(order)
@@ -175,11 +175,11 @@ def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
             try:
                 rgb[row] = decode.read_rgb(decode.read_bytes(pair.rgb), box, rgb_shape, fast=fast)
             except decode.UnreadableFile as error:
-                status[row] |= _damaged(plan.config, pair.rgb, error, RGB_DAMAGED)
+                status[row] |= _flag_damage(plan.config, pair.rgb, error, RGB_DAMAGED)
             try:
-                thermal[row] = stored_thermal(pair.thermal, thermal[row])
+                thermal[row] = load_thermal(pair.thermal, thermal[row])
             except decode.UnreadableFile as error:
-                status[row] |= _damaged(plan.config, pair.thermal, error, THERMAL_DAMAGED)
+                status[row] |= _flag_damage(plan.config, pair.thermal, error, THERMAL_DAMAGED)
         read = thermal[(status & THERMAL_DAMAGED) == 0]
         values = {"rgb": rgb, "thermal": thermal, "status": status, **_columns(pairs)}
         return BlockData(values, ledger=_sums(read) | {"damaged": np.count_nonzero(status)})
@@ -187,13 +187,13 @@ def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
     return make
 
 
-def _damaged(config: PrepareConfig, path: Path, error: decode.UnreadableFile, flag: int) -> int:
+def _flag_damage(config: PrepareConfig, path: Path, error: decode.UnreadableFile, flag: int) -> int:
     if config.strict:
         raise InputError(f"the file has been damaged since it was paired: {error}", where=str(path))
     return flag
 
 
-def stored_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]:
+def load_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]:
     """Temperatures of a file as an image of the shape and type of another: counts, or °C averaged over areas.
 
     Raises

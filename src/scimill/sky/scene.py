@@ -17,7 +17,7 @@ from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.sky import CAMPAIGN
 from scimill.sky.exchange import names
-from scimill.sky.exchange.loose import thermal_text, write
+from scimill.sky.exchange.loose import thermal_text, write_file
 from scimill.sky.exchange.nodes import write_nodes, write_time
 from scimill.sky.faults import Faults
 from scimill.sky.kernels import camera, celsius, clouds, solar
@@ -68,9 +68,9 @@ class Scene:
         shot = self.deployment.shot(item)
         rgb, thermal = self.paths(shot)
         for name, content in self.faults.apply(item, rgb, self.jpg, thermal, self.csv, shot):
-            write(self.folder / name, content)
+            write_file(self.folder / name, content)
         if self.config.layout == "train":
-            write(self.folder / "train/pairs" / shot.vsn / f"{shot.time}.txt", self._pair(rgb, thermal).encode())
+            write_file(self.folder / "train/pairs" / shot.vsn / f"{shot.time}.txt", self._pair(rgb, thermal).encode())
 
     def _pair(self, rgb: Path, thermal: Path) -> str:
         if self.config.pair_paths == "absolute":
@@ -157,11 +157,11 @@ class Scene:
             lines.append(json.dumps({**{name: record[name] for name in METADATA[:3]}, "meta": meta}))
             table.append([str(number), *(str(record[name]) for name in METADATA)])
         (self.folder / "sage_meta").mkdir(exist_ok=True)
-        write(self.folder / "sage_meta/uploads.ndjson", ("\n".join(lines) + "\n").encode())
+        write_file(self.folder / "sage_meta/uploads.ndjson", ("\n".join(lines) + "\n").encode())
         write_table(self.folder / "sage_meta/uploads.csv", table)
         write_table(self.folder / "truth.csv", self._truth())
         if self.config.faults:
-            rows = [[str(path), fault] for path, fault in self.faults.listed(self._file)]
+            rows = [[str(path), fault] for path, fault in self.faults.list_files(self._file)]
             write_table(self.folder / "faults.csv", [["file", "fault"], *rows])
 
     def _file(self, item: int, kind: str) -> Path:
@@ -200,11 +200,11 @@ def prepare_folder(config: SceneConfig, output: Output) -> None:
         if not folder.parent.is_dir():
             remedy = f"mkdir -p {folder.parent}"
             raise StorageError("the output's directory does not exist", where=str(folder.parent), remedy=remedy)
-        check_free(folder, int(bytes_of(config)))
+        check_free(folder, int(estimate_bytes(config)))
         folder.mkdir(exist_ok=True)
 
 
-def bytes_of(config: SceneConfig) -> float:
+def estimate_bytes(config: SceneConfig) -> float:
     """About what a deployment takes."""
     optical, thermal = 3 * config.rgb_height**2, config.thermal_height**2 * 4 / 3
     return config.frames * config.nodes * (JPG_BYTES * optical + CSV_BYTES * thermal)
@@ -223,8 +223,8 @@ def make_scene(config: SceneConfig, output: Output, world: World) -> int:
     with world.together():
         scene = Scene(config, output.path)
     world.on_root(prepare_folder, config, output)
-    todo = range(world.rank, scene.deployment.count, world.size)
-    _each(todo, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.deployment.count)
+    items = range(world.rank, scene.deployment.count, world.size)
+    _make_frames(items, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.deployment.count)
     reason = stop.finish()
     stop.restore()
     if reason:
@@ -233,11 +233,11 @@ def make_scene(config: SceneConfig, output: Output, world: World) -> int:
     return scene.deployment.count
 
 
-def _each(
-    todo: range, is_made: Callable[[int], bool], make: Callable[[int], None], stop: Stop, world: World, count: int
+def _make_frames(
+    items: range, is_made: Callable[[int], bool], make: Callable[[int], None], stop: Stop, world: World, count: int
 ) -> None:
     progress = Progress(count, unit="frames", what="scene", enabled=world.is_root)
-    for item in todo:
+    for item in items:
         if stop.requested():
             break
         if not is_made(item):
@@ -247,7 +247,7 @@ def _each(
     progress.close()
 
 
-def plan(config: SceneConfig, output: Output) -> str:
+def describe_scene(config: SceneConfig, output: Output) -> str:
     """What making a deployment would do."""
     deployment = Deployment(config)
     last = deployment.shot(config.frames - 1)
@@ -256,6 +256,6 @@ def plan(config: SceneConfig, output: Output) -> str:
         (
             f"output    {output.path}",
             f"frames    {deployment.count:,} of {config.nodes} nodes, over {days:.3g} days",
-            f"size      about {bytes_of(config) / 2**20:.4g} MiB",
+            f"size      about {estimate_bytes(config) / 2**20:.4g} MiB",
         )
     )

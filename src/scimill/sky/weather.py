@@ -16,14 +16,14 @@ from scimill.sky.params import SceneConfig
 
 SECOND = 10**9  # ns
 QUANTILES = 4096
-TURNS = (0.37, 0.91, 2.3)  # days, periods of the cloud cover
+COVER_PERIODS = (0.37, 0.91, 2.3)  # days, periods of the cloud cover
 PLACES = (
     # vsn, latitude, longitude, altitude; of W056 before and after it moved (the second is that of the city)
     ("W056", 41.718, -87.982, 222.0),
     ("W02D", 41.701, -87.995, 225.0),
     ("V017", 39.102, -96.609, 415.0),
 )
-MOVED = (32.87, -117.25, 110.0)
+W056_MOVED_TO = (32.87, -117.25, 110.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Deployment:
         except ValueError as error:
             raise ConfigError(f"start: {error}", allowed="such as 2023-05-10T00:00:00Z") from None
         stream = campaign_stream(config.seed, CAMPAIGN.number)
-        self._phases = stream.random((config.nodes, len(TURNS)))
+        self._phases = stream.random((config.nodes, len(COVER_PERIODS)))
         self._offsets = stream.uniform(0, clouds.EXTENT, (config.nodes, 2))
         self._winds = stream.uniform(-12, 12, (config.nodes, 2))  # m/s
         self._shifts = stream.uniform(-0.03, 0.03, (config.nodes, 2))
@@ -99,7 +99,7 @@ class Deployment:
                 continue
             move = self.start + self._loops // 2 * self._interval
             rows.append(dataclasses.replace(first, valid=(ALWAYS[0], move)))
-            latitude, longitude, altitude = MOVED
+            latitude, longitude, altitude = W056_MOVED_TO
             moved = Node(vsn, node_id(number), latitude, longitude, altitude, (move, ALWAYS[1]), box=box)
             rows.append(moved)
         return Nodes(rows)
@@ -116,10 +116,10 @@ class Deployment:
         """Return a frame by its number."""
         node, frame = divmod(item, self.config.frames)
         loop, turn = divmod(frame, self.config.positions)
-        late = int(block_stream(self.config.seed, CAMPAIGN.number, item).integers(SECOND))
-        time = self.start + loop * self._interval + turn * self._interval // self.config.positions + late
+        delay = int(block_stream(self.config.seed, CAMPAIGN.number, item).integers(SECOND))
+        time = self.start + loop * self._interval + turn * self._interval // self.config.positions + delay
         vsn = place(node)[0]
-        where = self._nodes_known.at(vsn, time)
+        where = self._node_table.at(vsn, time)
         assert where is not None  # the table above covers all times
         elevation = float(solar.elevation(time, where.latitude, where.longitude))
         noon = (time / solar.NANOSECONDS_PER_DAY + where.longitude / 360.0) % 1.0  # near enough for a synthetic sun
@@ -127,12 +127,12 @@ class Deployment:
         return Shot(item, node, vsn, node_id(node), time, 1 + 4 * turn, elevation, sky)
 
     @cached_property
-    def _nodes_known(self) -> Nodes:
+    def _node_table(self) -> Nodes:
         return self.nodes(aligned=False)
 
     def _sky(self, node: int, time: int, sun: tuple[float, float]) -> clouds.Sky:
         days = (time - self.start) / solar.NANOSECONDS_PER_DAY
-        waves = np.sin(2 * np.pi * (days / np.array(TURNS) + self._phases[node]))
+        waves = np.sin(2 * np.pi * (days / np.array(COVER_PERIODS) + self._phases[node]))
         cover = float(np.clip(0.5 + 0.3 * waves.sum(), 0.02, 0.98))
         east, north = (self._offsets[node] + self._winds[node] * days * 86_400).tolist()
         return clouds.Sky(

@@ -85,7 +85,7 @@ def test_pair(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> No
 
 def test_align(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> None:
     found = align.align(build(AlignConfig, [Layer("test", ALIGN)]), index, deployment / "nodes.csv", ALONE)
-    align.write(found, tmp_path / "nodes")
+    align.write_boxes(found, tmp_path / "nodes")
     assert len([aligned for aligned in found if aligned.information]) > 1
     assert align.describe_boxes(found) in (shared / "stdout").read_text()
     assert (shared / "nodes").read_bytes() == (tmp_path / "nodes").read_bytes()

@@ -162,7 +162,7 @@ def test_what_was_damaged_since_is_zero_and_flagged(deployment, tmp_path):
         assert reader.rows(0, "thermal")[1].any()
         assert reader.column("damaged")[0] == 2
         moments = fields.thermal_moments(reader)
-        assert stored.spread(reader, 50).tolist() == [0, *range(3, 20)]
+        assert stored.pick_rows(reader, 50).tolist() == [0, *range(3, 20)]
     degrees = np.stack([loose_celsius(p.thermal) for row, p in enumerate(deployment.pairs) if row != 2])
     assert moments == pytest.approx((degrees.mean(), degrees.std()), rel=1e-4)
     assert "2 of them damaged" in prepare.describe_pairs(tmp_path / "a.h5")
@@ -241,13 +241,13 @@ def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path, mon
     monkeypatch.setattr(pictures, "DPI", 60)
     make(deployment, tmp_path / "a.h5").file.close()
     with stored.open_pairs(tmp_path / "a.h5") as reader:
-        rows = stored.read_rows(reader, stored.spread(reader, 6))
+        rows = stored.read_rows(reader, stored.pick_rows(reader, 6))
     figure = plots.draw_sheet(rows, "a title")
     assert isinstance(figure, Figure)
     shown = [axes for axes in figure.axes if len(axes.images) == 2]
     assert len(shown) == 6
     assert np.array_equal(shown[2].images[0].get_array(), rows["rgb"][2])
-    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(celsius.degrees(rows["thermal"])[2])
+    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(celsius.stored_to_celsius(rows["thermal"])[2])
     assert len({axes.images[1].get_clim() for axes in shown}) == 1
     assert plots.plot_store(tmp_path / "a.h5", tmp_path / "pictures").stat().st_size > 10_000
 

@@ -75,7 +75,7 @@ def test_codes_of_the_presets():
     assert [preset for preset in range(1, 33) if camera.is_sky(preset)] == [1, 5, 9, 13, 17, 21, 25, 29]
     assert camera.true_preset(5, south=5) == 1
     assert camera.true_preset(1, south=5) == 29
-    assert camera.true_preset(names.NOWHERE, south=5) == names.NOWHERE
+    assert camera.true_preset(names.NO_PRESET, south=5) == names.NO_PRESET
 
 
 def test_a_thermal_image_looks_to_where_the_box_does():
@@ -183,18 +183,18 @@ def test_temperatures_are_read_as_python_reads_them(end):
     words = ["-43.95", "6.29", "1e-05", "+0.5", "-1.25E2", "123456"]
     rows = [";".join(words[:3]), ";".join(words[3:])]
     problem, _, values = read_text((end or "\n").join(rows) + end)
-    assert problem == celsius.NUMBERS
+    assert problem == celsius.VALID
     assert values.ravel().tolist() == [float(word) for word in words]
 
 
 @pytest.mark.parametrize(
     ("text", "problem", "row"),
     [
-        ("1;2;3\n4;5\n", celsius.SHORT, 1), ("1;2;3\n", celsius.SHORT, 1), ("", celsius.SHORT, 0),
-        ("1;2;3;4\n5;6;7\n", celsius.LONG, 0), ("1;2;3\n4;5;6\n7;8;9\n", celsius.LONG, 2),
+        ("1;2;3\n4;5\n", celsius.TOO_SHORT, 1), ("1;2;3\n", celsius.TOO_SHORT, 1), ("", celsius.TOO_SHORT, 0),
+        ("1;2;3;4\n5;6;7\n", celsius.TOO_LONG, 0), ("1;2;3\n4;5;6\n7;8;9\n", celsius.TOO_LONG, 2),
         ("1;;3\n4;5;6\n", celsius.BLANK, 0), ("1;2;3\n4;nan;6\n", celsius.NOT_FINITE, 1),
-        ("1;-inf;3\n4;5;6\n", celsius.NOT_FINITE, 0), ("1;2;3\n4;x;6\n", celsius.NO_NUMBER, 1),
-        ("1;2;3\n4;5,5;6\n", celsius.NO_NUMBER, 1), ("1;2;3\n4;5;", celsius.SHORT, 1),
+        ("1;-inf;3\n4;5;6\n", celsius.NOT_FINITE, 0), ("1;2;3\n4;x;6\n", celsius.NOT_A_NUMBER, 1),
+        ("1;2;3\n4;5,5;6\n", celsius.NOT_A_NUMBER, 1), ("1;2;3\n4;5;", celsius.TOO_SHORT, 1),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_temperatures_is_named(text, problem, row):
@@ -205,7 +205,7 @@ def test_every_count_is_read_back_from_its_text():
     every = np.arange(2**14, dtype=np.uint16)
     text = "\n".join(f"{value:.6g}" for value in celsius.to_celsius(every).tolist())
     problem, _, values = read_text(text, len(every), 1)
-    assert problem == celsius.NUMBERS
+    assert problem == celsius.VALID
     assert np.array_equal(celsius.counts(values).ravel(), every)
     assert celsius.counts(values + 0.01) is None
     assert celsius.counts(np.array([-300.0])) is None

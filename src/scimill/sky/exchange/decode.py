@@ -11,7 +11,7 @@ from scimill.sky.kernels import celsius
 from scimill.sky.kernels.camera import Box
 from scimill.sky.kernels.resample import shrink
 
-DUAL = 2.5  # width / height beyond which a JPG holds both cameras' images, the optical one on the left
+SIDE_BY_SIDE_ASPECT = 2.5  # width / height beyond which a JPG holds both cameras' images, the optical one on the left
 HEADER_LINES = 16  # most lines before the blank one
 SMALLEST = 8  # pixels, sides of an image below which it is none
 LARGEST = 1 << 14
@@ -67,13 +67,13 @@ def jpg_shape(content: bytes) -> tuple[int, int]:
     try:
         rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
     except ValueError as error:
-        raise UnreadableFile(f"no JPG: {_words(error)}") from None
+        raise UnreadableFile(f"no JPG: {_describe_error(error)}") from None
     return int(rows), int(columns)
 
 
 def optical_columns(rows: int, columns: int) -> int:
     """Columns of the optical image in a JPG, which may hold the thermal one beside it."""
-    return columns // 2 if columns > DUAL * rows else columns
+    return columns // 2 if columns > SIDE_BY_SIDE_ASPECT * rows else columns
 
 
 def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -> NDArray[np.uint8]:
@@ -83,11 +83,11 @@ def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -
             content, min_height=least[0], min_width=least[1], min_factor=factor
         )
     except ValueError as error:
-        raise UnreadableFile(f"a damaged JPG: {_words(error)}") from None
+        raise UnreadableFile(f"a damaged JPG: {_describe_error(error)}") from None
     return image
 
 
-def _words(error: ValueError) -> str:
+def _describe_error(error: ValueError) -> str:
     return " ".join(str(error).split())
 
 
@@ -138,14 +138,14 @@ def read_thermal(content: bytes) -> Thermal:
     shape = _shape(header, body)
     values = np.empty(shape, dtype=np.float64)
     problem, row = celsius.parse(np.frombuffer(body, dtype=np.uint8), values)
-    if problem == celsius.SHORT and not _lines_left(body, row):
+    if problem == celsius.TOO_SHORT and not _has_row(body, row):
         raise UnreadableFile(f"{row} rows, but its header says {shape[0]}")
     if problem:
         raise UnreadableFile(f"{celsius.PROBLEMS[problem]}, in row {row + 1}")
     return Thermal(values, celsius.counts(values))
 
 
-def _lines_left(body: bytes, row: int) -> bool:
+def _has_row(body: bytes, row: int) -> bool:
     """Whether a row is there at all."""
     return len(body.rstrip().split(b"\n")) > row
 

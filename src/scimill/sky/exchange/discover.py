@@ -37,7 +37,7 @@ class FileFinding(NamedTuple):
     detail: str
 
 
-Found = Iterator[ImageFile | FileFinding]
+Discoveries = Iterator[ImageFile | FileFinding]
 
 
 def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[ImageFile | FileFinding]:
@@ -56,16 +56,16 @@ def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[ImageFile 
     """
     if source.is_dir():
         base = source / "train" if (source / "train/pairs").is_dir() else source
-        return list(_training(base, nodes) if (base / "pairs").is_dir() else _tree(source, nodes))
+        return list(_find_training_files(base, nodes) if (base / "pairs").is_dir() else _find_in_tree(source, nodes))
     if not source.is_file():
         raise InputError("there is no such file or directory", where=str(source))
     below = folder or source.parent
     if not below.is_dir():
         raise InputError("there is no such directory", where=str(below))
-    return list(_metadata(source, nodes, below))
+    return list(_find_by_metadata(source, nodes, below))
 
 
-def _tree(folder: Path, nodes: Nodes) -> Found:
+def _find_in_tree(folder: Path, nodes: Nodes) -> Discoveries:
     """Files of a downloaded tree, which lie somewhere below a folder with the node's id or name."""
     for path in files_below(folder):
         frame = names.read(path.name)
@@ -74,10 +74,10 @@ def _tree(folder: Path, nodes: Nodes) -> Found:
             continue
         parts = path.relative_to(folder).parts[-2::-1]
         vsn = next((known for part in (*parts, folder.name) if (known := nodes.vsn(part))), None)
-        yield ImageFile(path, vsn, frame) if vsn else FileFinding(path, UNKNOWN, _who(parts))
+        yield ImageFile(path, vsn, frame) if vsn else FileFinding(path, UNKNOWN, _describe_unknown(parts))
 
 
-def _who(parts: tuple[str, ...]) -> str:
+def _describe_unknown(parts: tuple[str, ...]) -> str:
     named = next((part for part in parts if names.NODE_ID.match(part) or names.VSN.match(part)), None)
     return f"{named} is not in the table of nodes" if named else "no folder above it names a node"
 
@@ -90,18 +90,18 @@ def files_below(folder: Path) -> list[Path]:
 # ---- train/{rgb,thermal,pairs} ----------------------------------------------------------------------------------
 
 
-def _training(base: Path, nodes: Nodes) -> Found:
+def _find_training_files(base: Path, nodes: Nodes) -> Discoveries:
     used: set[Path] = set()
     for text in files_below(base / "pairs"):
         vsn = nodes.vsn(text.parent.name)
-        paths = _named_by(text, base)
+        paths = _read_pair_text(text, base)
         used |= {path.resolve() for path in paths}
         if not paths:
             yield FileFinding(text, DAMAGED, "a pair is two lines: a JPG and a CSV")
         elif vsn is None:
             yield FileFinding(text, UNKNOWN, f"{text.parent.name} is not in the table of nodes")
         else:
-            yield from _named_pair(text, paths, vsn)
+            yield from _check_named_pair(text, paths, vsn)
     for folder in ("rgb", "thermal"):
         for path in files_below(base / folder):
             if path.resolve() not in used:
@@ -111,7 +111,7 @@ def _training(base: Path, nodes: Nodes) -> Found:
                 yield FileFinding(path, ORPHAN if is_image else IGNORED, detail)
 
 
-def _named_by(text: Path, base: Path) -> list[Path]:
+def _read_pair_text(text: Path, base: Path) -> list[Path]:
     """Files that a text in pairs/ names: absolute, or relative to rgb/ or rgb/processed/, and to thermal/."""
     try:
         lines = text.read_text("utf-8").split("\n")
@@ -127,7 +127,7 @@ def _named_by(text: Path, base: Path) -> list[Path]:
     return found
 
 
-def _named_pair(text: Path, paths: list[Path], vsn: str) -> Found:
+def _check_named_pair(text: Path, paths: list[Path], vsn: str) -> Discoveries:
     frames = [names.read(path.name) for path in paths]
     times = {frame.time for frame in frames if isinstance(frame, Frame)}
     for path, frame in zip(paths, frames, strict=True):
@@ -153,12 +153,12 @@ class UploadRecord(NamedTuple):
     position: str
 
 
-def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
-    there = {path.name: path for path in reversed(files_below(below))}
+def _find_by_metadata(source: Path, nodes: Nodes, below: Path) -> Discoveries:
+    by_name = {path.name: path for path in reversed(files_below(below))}
     for record in read_metadata(source):
         tail = PurePosixPath(urlsplit(record.url).path)
         path = next((p for n in range(len(tail.parts)) if (p := below.joinpath(*tail.parts[n + 1 :])).is_file()), None)
-        path = path or there.get(tail.name)
+        path = path or by_name.get(tail.name)
         frame = names.read(tail.name)
         vsn = nodes.vsn(record.node)
         if isinstance(frame, str):
@@ -168,7 +168,7 @@ def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
         elif path is None:
             yield FileFinding(below / tail.name, MISSING, "the metadata names it")
         else:
-            position = frame.position or (int(record.position) if record.position.isdecimal() else names.NOWHERE)
+            position = frame.position or (int(record.position) if record.position.isdecimal() else names.NO_PRESET)
             yield ImageFile(path, vsn, frame._replace(time=record.time, position=position))
 
 

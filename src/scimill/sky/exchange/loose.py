@@ -24,7 +24,7 @@ def thermal_text(image: NDArray[Any]) -> bytes:
     return (HEADER.format(*image.shape) + rows + "\n").encode()
 
 
-def write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file so that a killed run leaves none by halves; folders above it are made."""
     with storage_errors(path, "writing a loose file"):
         path.parent.mkdir(parents=True, exist_ok=True)

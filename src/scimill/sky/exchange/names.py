@@ -11,7 +11,7 @@ from typing import NamedTuple
 from scimill.sky.kernels.camera import CODES
 
 RGB, THERMAL = "rgb", "thermal"
-NOWHERE = 0
+NO_PRESET = 0
 """The position of a frame that belongs to no preset."""
 
 TIMED = re.compile(r"^(?P<ns>\d{16,19})[-_](?P<rest>.+)$")
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     time: int
     """ns since 1970-01-01 UTC"""
     position: int
-    """preset from 1 to 32, or `NOWHERE`"""
+    """preset from 1 to 32, or `NO_PRESET`"""
 
 
 def read(name: str) -> Frame | str:
@@ -70,9 +70,9 @@ def _time(name: str) -> int | None:
 def _position(stem: str) -> int:
     match = POSITION.search(stem)
     if not match:
-        return NOWHERE
+        return NO_PRESET
     where = match["where"]
-    return int(where) if where.isdecimal() else CODES.get(where, NOWHERE)
+    return int(where) if where.isdecimal() else CODES.get(where, NO_PRESET)
 
 
 def rgb(time: int, shape: tuple[int, int], position: int) -> str:

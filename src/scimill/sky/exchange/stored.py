@@ -13,7 +13,7 @@ from scimill.files import check_free, storage_errors
 from scimill.parallel.world import World
 from scimill.sky import fields
 from scimill.sky.exchange import names
-from scimill.sky.exchange.loose import thermal_text, write
+from scimill.sky.exchange.loose import thermal_text, write_file
 from scimill.store.reader import Reader
 
 QUALITY = 95  # of exported JPG files
@@ -90,12 +90,12 @@ def _export(pair: dict[str, Any], folder: Path) -> None:
     rgb = Path("processed", node, names.rgb(time, pair["rgb"].shape[:2], position))
     thermal = Path(node, names.thermal(time, pair["thermal"].shape, position))
     image = simplejpeg.encode_jpeg(np.ascontiguousarray(pair["rgb"]), quality=QUALITY)
-    write(folder / "train/rgb" / rgb, image)
-    write(folder / "train/thermal" / thermal, thermal_text(pair["thermal"]))
-    write(folder / "train/pairs" / node / f"{time}.txt", f"{rgb}\n{thermal}\n".encode())
+    write_file(folder / "train/rgb" / rgb, image)
+    write_file(folder / "train/thermal" / thermal, thermal_text(pair["thermal"]))
+    write_file(folder / "train/pairs" / node / f"{time}.txt", f"{rgb}\n{thermal}\n".encode())
 
 
-def spread(reader: Reader, count: int) -> NDArray[np.int64]:
+def pick_rows(reader: Reader, count: int) -> NDArray[np.int64]:
     """Rows of whole pairs, evenly over the store, at most `count`."""
     whole = np.flatnonzero(np.concatenate(list(_status(reader))) == 0)
     chosen: NDArray[np.int64] = whole[np.unique(np.linspace(0, len(whole) - 1, count).round().astype(np.int64))]

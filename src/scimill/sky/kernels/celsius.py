@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 STEP = 0.04  # K per count ("resolution;high" of the camera)
 ZERO = -273.15  # °C of count 0
 TOLERANCE = 2e-3  # K; larger deviations from a count are no rounding of six digits
-NUMBERS, SHORT, LONG, BLANK, NOT_FINITE, NO_NUMBER = range(6)
+VALID, TOO_SHORT, TOO_LONG, BLANK, NOT_FINITE, NOT_A_NUMBER = range(6)
 PROBLEMS = (
     "", "a row has too few values", "more rows or values than the header says", "a value is blank",
     "a value is not finite", "a value is no number",
@@ -42,7 +42,7 @@ def parse(text: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[int, in
     at, end = 0, len(text)
     for row in range(rows):
         if at >= end:
-            return SHORT, row
+            return TOO_SHORT, row
         for column in range(columns):
             mantissa, digits, exponent, sign, seen = 0, 0, 0, 1.0, False
             if at < end and (text[at] == 45 or text[at] == 43):
@@ -79,31 +79,31 @@ def parse(text: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[int, in
             is_end = at >= end or text[at] == 10
             if not seen:
                 if is_end and column > 0:
-                    return SHORT, row
+                    return TOO_SHORT, row
                 if is_end or text[at] == 59:
                     return BLANK, row
                 letter = text[at] | 32
-                return (NOT_FINITE if letter == 110 or letter == 105 else NO_NUMBER), row
+                return (NOT_FINITE if letter == 110 or letter == 105 else NOT_A_NUMBER), row
             if not is_end and text[at] != 59:
-                return NO_NUMBER, row
+                return NOT_A_NUMBER, row
             magnitude = mantissa * 10.0**exponent if exponent >= 0 else mantissa / 10.0**-exponent
             values[row, column] = sign * magnitude
             if column < columns - 1:
                 if is_end:
-                    return SHORT, row
+                    return TOO_SHORT, row
                 at += 1
         if at < end and text[at] == 59:
             at += 1  # a semicolon after the last value
         while at < end and (text[at] == 32 or text[at] == 13):
             at += 1
         if at < end and text[at] != 10:
-            return LONG, row
+            return TOO_LONG, row
         at += 1
     while at < end:
         if text[at] != 10 and text[at] != 13 and text[at] != 32:
-            return LONG, rows
+            return TOO_LONG, rows
         at += 1
-    return NUMBERS, 0
+    return VALID, 0
 
 
 def counts(celsius: NDArray[Any]) -> NDArray[np.uint16] | None:
@@ -122,6 +122,6 @@ def to_celsius(number: NDArray[Any]) -> NDArray[np.float64]:
     return celsius
 
 
-def degrees(stored: NDArray[Any]) -> NDArray[np.float32]:
+def stored_to_celsius(stored: NDArray[Any]) -> NDArray[np.float32]:
     """Stored thermal images, counts or °C, as °C."""
     return (to_celsius(stored) if stored.dtype == np.uint16 else stored).astype(np.float32)

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-Ranks = NDArray[np.float32]
+RankImage = NDArray[np.float32]
 Edges = tuple[float, float, float, float]
 
 BINS = 16  # of the joint histogram, along each side
@@ -23,17 +23,17 @@ BEST = 6  # first boxes from which the search goes on
 TOLERANCE = 1e-4  # of the image's size
 
 
-def ranks(values: NDArray[Any]) -> Ranks:
-    """Ranks of an image's values from 0 to below `BINS`, of its shape; equal values have their mean rank."""
+def rank_values(values: NDArray[Any]) -> RankImage:
+    """RankImage of an image's values from 0 to below `BINS`, of its shape; equal values have their mean rank."""
     flat, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2
-    scaled: Ranks = (middle / values.size * BINS).astype(np.float32)[inverse].reshape(values.shape)
+    scaled: RankImage = (middle / values.size * BINS).astype(np.float32)[inverse].reshape(values.shape)
     del flat
     return scaled
 
 
 @njit(cache=True)
-def information(image: Ranks, inner: Ranks, left: float, top: float, right: float, bottom: float) -> float:
+def information(image: RankImage, inner: RankImage, left: float, top: float, right: float, bottom: float) -> float:
     """Mutual information of an image's box and another image, nats.
 
     Parameters
@@ -65,7 +65,7 @@ def information(image: Ranks, inner: Ranks, left: float, top: float, right: floa
     return total
 
 
-def mean_information(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> float:
+def mean_information(pairs: Sequence[tuple[RankImage, RankImage]], edges: Edges) -> float:
     """Mean over pairs of images with the same box; 0 for a box that is not inside the image."""
     left, top, right, bottom = edges
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
@@ -73,7 +73,7 @@ def mean_information(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> floa
     return float(np.mean([information(image, inner, left, top, right, bottom) for image, inner in pairs]))
 
 
-def find_box(pairs: Sequence[tuple[Ranks, Ranks]]) -> tuple[Edges, float]:
+def find_box(pairs: Sequence[tuple[RankImage, RankImage]]) -> tuple[Edges, float]:
     """The box of largest mean mutual information, and that.
 
     A grid of boxes comes first, on every other pixel; from the best the simplex method of Nelder and Mead goes on.
@@ -100,7 +100,7 @@ def _grid(shape: float) -> list[Edges]:
     return [edges for edges in found if min(edges) >= 0 and max(edges) <= 1]
 
 
-def _refine(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> tuple[Edges, float]:
+def _refine(pairs: Sequence[tuple[RankImage, RankImage]], edges: Edges) -> tuple[Edges, float]:
     start = np.array(edges)
     simplex = np.vstack([start, *(np.clip(start + 0.03 * step, 0, 1) for step in np.array(STEPS))])
     result = minimize(

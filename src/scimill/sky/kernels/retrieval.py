@@ -28,7 +28,7 @@ class Recall(NamedTuple):
         return (self.at_1 if k == 1 else self.at_5) * self.candidates / min(k, self.candidates)
 
 
-def unit(vectors: NDArray[Any]) -> Array:
+def unit_vectors(vectors: NDArray[Any]) -> Array:
     """Vectors of length 1, (n, d); zero ones stay as they are."""
     exact = vectors.astype(np.float64)
     scaled: Array = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), np.finfo(float).tiny)
@@ -41,7 +41,7 @@ def recall(queries: NDArray[Any], candidates: NDArray[Any]) -> Recall:
     Candidates that are exactly as similar as the right one count half of themselves before it, so that embeddings which
     are all the same have the recall of chance.
     """
-    q, c = unit(queries), unit(candidates)
+    q, c = unit_vectors(queries), unit_vectors(candidates)
     hits = np.zeros(2)
     for first in range(0, len(q), CHUNK):
         similar = q[first : first + CHUNK] @ c.T
@@ -56,10 +56,10 @@ def recall(queries: NDArray[Any], candidates: NDArray[Any]) -> Recall:
 def neighbours(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any], k: int = 20) -> Array:
     """Mean label of the k most similar known features, weighted by their similarity; (m,)."""
     k = min(k, len(known))
-    base, target = unit(known), np.asarray(labels, dtype=float)
+    base, target = unit_vectors(known), np.asarray(labels, dtype=float)
     found = []
     for first in range(0, len(wanted), CHUNK):
-        similar = unit(wanted[first : first + CHUNK]) @ base.T
+        similar = unit_vectors(wanted[first : first + CHUNK]) @ base.T
         nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
         weights = np.exp((np.take_along_axis(similar, nearest, 1) - 1) / 0.1)
         found.append((weights * target[nearest]).sum(1) / weights.sum(1))
@@ -86,7 +86,7 @@ def ridge(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any]) -> Ar
     return predicted
 
 
-def explained(predicted: NDArray[Any], true: NDArray[Any]) -> float:
+def r_squared(predicted: NDArray[Any], true: NDArray[Any]) -> float:
     """Share of the variance that is explained, R²; below 0 for predictions that are worse than the mean."""
     spread = float(((true - true.mean()) ** 2).sum())
     return 1 - float(((predicted - true) ** 2).sum()) / spread if spread else float("nan")

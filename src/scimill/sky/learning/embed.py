@@ -61,13 +61,13 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
             fields.require_sky(reader)
             reader.require_complete()
             model, content, identity = load_model(model_path)
-            plan = _identified(config, identity, describe_store(reader)["identity"])
+            plan = _with_identities(config, identity, describe_store(reader)["identity"])
         made = layout(model, reader.layout)
         make_block = _block_maker(model, content, plan, reader)
         return CAMPAIGN.fill(plan, made, make_block, output, world, maker=EMBED, unit="pairs")
 
 
-def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
+def _with_identities(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
     """Complete the configuration by what it is about; a given identity must be that."""
     found = {"model_identity": model, "store_identity": store}
     for name, value in found.items():

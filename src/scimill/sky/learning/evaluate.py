@@ -37,7 +37,7 @@ class Probe(NamedTuple):
     true: NDArray[np.float64]
 
 
-class Judgement(NamedTuple):
+class SetResult(NamedTuple):
     """All that is found of one set of pairs."""
 
     name: str
@@ -91,9 +91,9 @@ def read_truth(path: Path, columns: Columns) -> dict[str, NDArray[np.float64]]:
         raise InputError(what, where=str(path), allowed="CSV with timestamp (ns), vsn and a row per pair") from None
 
 
-def judge(
+def evaluate_set(
     name: str, columns: Columns, labels: Columns, known: NDArray[np.bool_], chosen: NDArray[np.bool_]
-) -> Judgement:
+) -> SetResult:
     """Judge some pairs.
 
     Parameters
@@ -114,7 +114,7 @@ def judge(
         for label, values in labels.items()
         if known.any()
     }
-    return Judgement(
+    return SetResult(
         name=name,
         pairs=int(chosen.sum()),
         to_thermal=retrieval.recall(part["rgb_embedding"], part["thermal_embedding"]),
@@ -128,10 +128,10 @@ def judge(
 
 def _probe(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any], true: NDArray[Any]) -> Probe:
     near, line = retrieval.neighbours(known, labels, wanted), retrieval.ridge(known, labels, wanted)
-    return Probe(retrieval.explained(near, true), retrieval.explained(line, true), line, true)
+    return Probe(retrieval.r_squared(near, true), retrieval.r_squared(line, true), line, true)
 
 
-def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
+def evaluate(path: Path, truth: Path | None) -> list[SetResult]:
     """Judge each set of pairs that training has not seen: stretches of time, nodes, or all of another store.
 
     Raises
@@ -149,7 +149,7 @@ def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
     sets = {
         embed.ROLES[code]: role == code for code in (embed.TEST, embed.VALIDATION, embed.OTHER_NODE, embed.OTHER_STORE)
     }
-    found = [judge(name, columns, labels, known, chosen) for name, chosen in sets.items() if chosen.sum() >= FEWEST]
+    found = [evaluate_set(name, columns, labels, known, chosen) for name, chosen in sets.items() if chosen.sum() >= FEWEST]
     if not found:
         raise ConfigError(
             f"no set has {FEWEST} pairs that training has not seen", where=str(path),
@@ -162,11 +162,11 @@ def describe_evaluation(path: Path, truth: Path | None, folder: Path | None) -> 
     """Judge, write the files if a folder is given, and describe the result; see `evaluate` and `write`."""
     found = evaluate(path, truth)
     if folder:
-        write(found, folder)
-    return describe_judgements(found)
+        write_evaluation(found, folder)
+    return describe_results(found)
 
 
-def describe_judgements(found: list[Judgement]) -> str:
+def describe_results(found: list[SetResult]) -> str:
     """Describe what was found, one paragraph per set."""
     lines = []
     for j in found:
@@ -181,7 +181,7 @@ def describe_judgements(found: list[Judgement]) -> str:
     return "\n".join(lines)
 
 
-def write(found: list[Judgement], folder: Path) -> list[Path]:
+def write_evaluation(found: list[SetResult], folder: Path) -> list[Path]:
     """Write evaluation.json and evaluation.png.
 
     Raises
@@ -198,7 +198,7 @@ def write(found: list[Judgement], folder: Path) -> list[Path]:
     return paths
 
 
-def _plain(j: Judgement) -> dict[str, Any]:
+def _plain(j: SetResult) -> dict[str, Any]:
     recalls = {"rgb_to_thermal": j.to_thermal._asdict(), "thermal_to_rgb": j.to_rgb._asdict()}
     probes = {
         label: {camera: {"neighbours": p.neighbours, "ridge": p.ridge} for camera, p in both.items()}
@@ -210,7 +210,7 @@ def _plain(j: Judgement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw(j: Judgement) -> Figure:
+def draw(j: SetResult) -> Figure:
     """Make the figure: recall beside chance, the spectrum of the features, and a probe per label."""
     figure = Figure(SIZE)
     labels = list(j.probes)[:4]
@@ -229,7 +229,7 @@ def draw(j: Judgement) -> Figure:
     return figure
 
 
-def _draw_recall(axes: Axes, j: Judgement) -> None:
+def _draw_recall(axes: Axes, j: SetResult) -> None:
     for number, (name, r) in enumerate((("rgb → thermal", j.to_thermal), ("thermal → rgb", j.to_rgb))):
         axes.bar(np.arange(2) + 0.4 * number, [r.at_1, r.at_5], 0.38, color=COLORS[CAMERAS[number]], label=name)
     for number, k in enumerate((1, 5)):

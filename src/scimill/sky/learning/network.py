@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scimill.sky import CAMPAIGN
-from scimill.sky.kernels.celsius import degrees
+from scimill.sky.kernels.celsius import stored_to_celsius
 from scimill.sky.learning import batchnorm
 from scimill.sky.learning.backbones import Projector, make_backbone
 from scimill.sky.learning.vicreg import TERMS, Gather, Weights, vicreg
@@ -176,7 +176,7 @@ class SkyTask:
         kept = rows["status"] == 0
         if self._held_out:
             kept = kept & ~np.isin(rows["node"], self._held_out)
-        return images_of(rows["rgb"][kept], rows["thermal"][kept])
+        return to_tensors(rows["rgb"][kept], rows["thermal"][kept])
 
     def augment(self, tensors: tuple[Tensor, ...], stream: np.random.Generator) -> tuple[Tensor, ...]:
         """Vary pairs: the same field of view of both images, other colours and temperatures."""
@@ -192,26 +192,26 @@ class SkyTask:
     def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """Sum of each term of the loss over this rank's samples, such that all ranks' sums are that of the batch."""
         dtype = next(self.model.parameters()).dtype
-        rgb, thermal = (images.to(dtype) for images in plain(tensors[0], tensors[1], self._spec))
+        rgb, thermal = (images.to(dtype) for images in to_inputs(tensors[0], tensors[1], self._spec))
         first, second = self.model.rgb(rgb)[1], self.model.thermal(thermal)[1]
         gather = self._gather if self.model.training else Gather()
         terms, samples = vicreg(first, second, self._weights, gather)
         return terms * samples
 
 
-def images_of(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Tensor]:
+def to_tensors(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Tensors of stored images: uint8 (n, 3, rows, columns), and °C as float32 (n, 1, rows, columns)."""
     colours = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)))
-    return colours, torch.from_numpy(degrees(thermal))[:, None]
+    return colours, torch.from_numpy(stored_to_celsius(thermal))[:, None]
 
 
-def plain(rgb: Tensor, thermal: Tensor, spec: BranchesSpec) -> tuple[Tensor, Tensor]:
+def to_inputs(rgb: Tensor, thermal: Tensor, spec: BranchesSpec) -> tuple[Tensor, Tensor]:
     """Images as the backbones are given them: from stored ones, or those that `SkyTask.augment` has made."""
     colours = rgb.float() / WHITE if rgb.dtype == torch.uint8 else rgb
-    return resized(colours, spec.rgb_shape), resized(thermal, spec.thermal_shape)
+    return resize(colours, spec.rgb_shape), resize(thermal, spec.thermal_shape)
 
 
-def resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+def resize(images: Tensor, shape: tuple[int, int]) -> Tensor:
     """Images of another size."""
     if tuple(images.shape[2:]) == shape:
         return images
@@ -311,6 +311,6 @@ def embed(model: SkyNetwork, rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> d
     """Features and embeddings of stored images by both branches, (n, width) each."""
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
-        colours, temperatures = (images.to(dtype) for images in plain(*images_of(rgb, thermal), model.spec))
+        colours, temperatures = (images.to(dtype) for images in to_inputs(*to_tensors(rgb, thermal), model.spec))
         results = (*model.rgb(colours), *model.thermal(temperatures))
     return {name: values.float().numpy() for name, values in zip(EMBEDDINGS, results, strict=True)}

@@ -10,7 +10,7 @@ from scimill.errors import InputError
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.sky import fields
 from scimill.sky.exchange.nodes import write_time
-from scimill.sky.exchange.stored import PairRows, open_pairs, read_rows, spread
+from scimill.sky.exchange.stored import PairRows, open_pairs, read_rows, pick_rows
 from scimill.sky.kernels import celsius
 
 SHEET = (5, 4)  # rows and columns of pairs
@@ -26,7 +26,7 @@ def plot_store(store: Path, folder: Path) -> Path:
 
     """
     with open_pairs(store) as reader:
-        wanted = spread(reader, SHEET[0] * SHEET[1]) if reader.layout.rows else np.empty(0, np.int64)
+        wanted = pick_rows(reader, SHEET[0] * SHEET[1]) if reader.layout.rows else np.empty(0, np.int64)
         if not wanted.size:
             raise InputError("no pair of the store is whole", where=str(store))
         rows, total = read_rows(reader, wanted), reader.layout.rows
@@ -44,7 +44,7 @@ def draw_sheet(rows: PairRows, title: str) -> Figure:
     """Make the figure; all thermal images have one scale of colours."""
     figure = Figure(SIZE)
     grid = figure.subplots(*SHEET, squeeze=False)
-    degrees = celsius.degrees(rows["thermal"])
+    degrees = celsius.stored_to_celsius(rows["thermal"])
     low, high = np.quantile(degrees, (0.005, 0.995))
     height, width = degrees.shape[1:]
     shown = None

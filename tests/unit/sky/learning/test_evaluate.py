@@ -61,12 +61,12 @@ def test_probes_find_what_is_there_and_nothing_where_there_is_nothing():
     label = features @ random(12, seed=3) + 5
     noise = random(400, seed=4)
     for probe in (retrieval.neighbours, retrieval.ridge):
-        assert retrieval.explained(probe(features[:300], label[:300], features[300:]), label[300:]) > 0.4
-        assert retrieval.explained(probe(features[:300], noise[:300], features[300:]), noise[300:]) < 0.1
-    assert retrieval.explained(retrieval.ridge(features[:300], label[:300], features[300:]), label[300:]) > 0.99
+        assert retrieval.r_squared(probe(features[:300], label[:300], features[300:]), label[300:]) > 0.4
+        assert retrieval.r_squared(probe(features[:300], noise[:300], features[300:]), noise[300:]) < 0.1
+    assert retrieval.r_squared(retrieval.ridge(features[:300], label[:300], features[300:]), label[300:]) > 0.99
     wide = random(20, 60)  # more features than samples
     assert np.isfinite(retrieval.ridge(wide, wide[:, 0], wide)).all()
-    assert np.isnan(retrieval.explained(np.ones(3), np.ones(3)))
+    assert np.isnan(retrieval.r_squared(np.ones(3), np.ones(3)))
 
 
 def test_effective_rank_has_the_published_values():
@@ -145,10 +145,10 @@ def test_sets_that_training_has_not_seen_are_judged(run, tmp_path, monkeypatch):
     recall = retrieval.recall(columns["rgb_embedding"][test], columns["thermal_embedding"][test])
     assert found[0].to_thermal == recall
     assert found[0].deviation["rgb"] == pytest.approx(columns["rgb_embedding"][test].std(0).mean())
-    paths = evaluate.write(found, tmp_path / "pictures")
+    paths = evaluate.write_evaluation(found, tmp_path / "pictures")
     assert [entry["set"] for entry in json.loads(paths[0].read_text())] == [j.name for j in found]
     assert paths[1].stat().st_size > 10_000
-    assert "times chance" in evaluate.describe_judgements(found)
+    assert "times chance" in evaluate.describe_results(found)
 
 
 def test_labels_are_those_of_the_pairs(run, tmp_path):
@@ -167,7 +167,7 @@ def test_labels_are_those_of_the_pairs(run, tmp_path):
 
 def test_shuffled_pairs_are_pairs_of_no_instant(run):
     pairs = read_index(run / "i.csv")
-    mixed = prepare.shuffled(pairs, 1)
+    mixed = prepare.shuffle_pairs(pairs, 1)
     assert sorted(p.thermal for p in mixed) == sorted(p.thermal for p in pairs)
     assert [p.rgb for p in mixed] == [p.rgb for p in pairs]
     assert all(one.thermal != other.thermal for one, other in zip(mixed, pairs, strict=True))
