@@ -40,7 +40,9 @@ def test_ranks_do_not_depend_on_the_scale():
 def test_an_image_tells_of_itself_all_that_it_holds():
     image = rank_values(np.arange(64.0 * 64).reshape(64, 64))
     assert information(image, image, 0.0, 0.0, 1.0, 1.0) == pytest.approx(np.log(BINS), rel=0.01)
-    assert information(image, rank_values(-np.asarray(image)), 0.0, 0.0, 1.0, 1.0) == pytest.approx(np.log(BINS), rel=0.01)
+    assert information(image, rank_values(-np.asarray(image)), 0.0, 0.0, 1.0, 1.0) == pytest.approx(
+        np.log(BINS), rel=0.01
+    )
 
 
 def test_independent_images_tell_nothing_of_each_other():
