@@ -1,4 +1,4 @@
-"""Of alignment: mutual information is what it is by definition, and a known box is found."""
+"""Tests of alignment: mutual information agrees with its definition, and a known box is found."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def test_a_known_box_is_found_among_images_that_look_unlike():
 def test_a_night_has_no_box(tmp_path):
     folder = deployment(tmp_path, start="2023-05-10T06:00:00Z", interval=300.0)
     config = build(AlignConfig, [])
-    with pytest.raises(InputError, match="no node has 4 pairs by day"):
+    with pytest.raises(InputError, match="no node has 4 daytime pairs"):
         align.align(config, folder / "index.csv", folder / "nodes.csv", world())
 
 

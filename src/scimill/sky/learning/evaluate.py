@@ -23,10 +23,10 @@ from scimill.store.reader import Reader
 
 CAMERAS = ("rgb", "thermal")
 COLORS = {"rgb": "#31688e", "thermal": "#d1495b"}
-LEGEND = {"rgb": "from colour images", "thermal": "from thermal images"}
+CAMERA_NAMES = {"rgb": "colour", "thermal": "thermal"}
 AXIS_LABELS = {
-    "sun elevation": "elevation of the sun (°)", "cover": "cloud cover (fraction)",
-    "cloud_base": "height of the cloud base (m)", "air_temperature": "air temperature (°C)",
+    "sun elevation": "sun elevation (°)", "cover": "cloud cover (fraction)", "cloud_base": "cloud base height (m)",
+    "air_temperature": "air temperature (°C)",
 }  # fmt: skip
 FEWEST = 8  # pairs; smaller sets are not evaluated
 
@@ -254,11 +254,11 @@ def draw(j: SetResult) -> Figure:
 def _draw_recall(axes: Axes, j: SetResult) -> None:
     for number, (camera, r) in enumerate(zip(CAMERAS, (j.to_thermal, j.to_rgb), strict=True)):
         at = np.arange(2) + 0.4 * number
-        axes.bar(at, [r.at_1, r.at_5], 0.38, color=COLORS[camera], label=LEGEND[camera])
+        axes.bar(at, [r.at_1, r.at_5], 0.38, color=COLORS[camera], label=f"from {CAMERA_NAMES[camera]} images")
     for number, k in enumerate((1, 5)):
         chance = k / j.pairs
         axes.hlines(chance, number - 0.25, number + 0.65, color="black", ls=":", label="" if number else "chance")
-    axes.set_xticks(np.arange(2) + 0.2, ["most similar (R@1)", "five most similar (R@5)"])
+    axes.set_xticks(np.arange(2) + 0.2, ["most similar\n(R@1)", "among five most similar\n(R@5)"])
     axes.set(title="Recall of the other image of a pair", ylabel="share of pairs")
 
 
@@ -267,6 +267,6 @@ def _draw_probe(axes: Axes, label: str, probes: Mapping[str, Probe]) -> None:
         axes.plot(probe.true, probe.predicted, ".", ms=3, color=COLORS[camera])
     low, high = min(p.true.min() for p in probes.values()), max(p.true.max() for p in probes.values())
     axes.plot([low, high], [low, high], color="black", lw=0.8)
-    quality = ", ".join(f"{probe.ridge:.2f} ({LEGEND[camera]})" for camera, probe in probes.items())
+    quality = ", ".join(f"{probe.ridge:.2f} ({CAMERA_NAMES[camera]})" for camera, probe in probes.items())
     name = AXIS_LABELS.get(label, label)
-    axes.set(title=f"Ridge regression, R²: {quality}", xlabel=f"true {name}", ylabel=f"predicted {name}")
+    axes.set(title=f"Ridge regression\nR² {quality}", xlabel=f"true {name}", ylabel=f"predicted {name}")

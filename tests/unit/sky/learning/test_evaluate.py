@@ -1,4 +1,4 @@
-"""Of judging: recall, probes and rank are what they are by definition; embeddings are the networks' own."""
+"""Tests of evaluation: recall, probes and rank agree with their definitions; embeddings come from the networks."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def test_probes_find_what_is_there_and_nothing_where_there_is_nothing():
 
 
 def test_effective_rank_has_the_published_values():
-    # RankMe of an identity, of one direction, of Gaussian numbers
+    # RankMe of an identity matrix, of a single direction, and of Gaussian numbers
     assert retrieval.effective_rank(retrieval.spectrum(np.eye(32))) == pytest.approx(32, abs=0.01)
     assert retrieval.effective_rank(retrieval.spectrum(np.outer(random(100), random(32)))) == pytest.approx(1, abs=1e-3)
     assert retrieval.effective_rank(retrieval.spectrum(random(1000, 32))) == pytest.approx(31.87, abs=0.05)
@@ -81,7 +81,7 @@ def test_effective_rank_has_the_published_values():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A deployment, its store, and a run that has hardly begun."""
+    """A deployment, its stores, and a short training run."""
     folder = tmp_path_factory.mktemp("run")
     small = {"frames": 48, "rgb_height": 32, "thermal_height": 12, "field_size": 128, "interval": 3600}
     make_scene(build(SceneConfig, [Layer("test", small)]), Output(folder / "c"), world())
@@ -159,7 +159,7 @@ def test_labels_are_those_of_the_pairs(run, tmp_path):
     wanted = [known[int(t), n.decode()] for t, n in zip(columns["time"], columns["node"], strict=True)]
     assert labels["cover"].tolist() == wanted
     (tmp_path / "few.csv").write_text("timestamp,vsn,cover\n1,W056,0.5\n")
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="no row for timestamp"):
         evaluate.read_truth(tmp_path / "few.csv", columns)
     with pytest.raises(InputError, match="sky embed"):
         evaluate.read_embeddings(run / "s.h5")
