@@ -94,14 +94,14 @@ def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[RankI
         source = np.ascontiguousarray(celsius, dtype=np.float32)[..., None]
         shrink(source, 0.0, 0.0, float(celsius.shape[1]), float(celsius.shape[0]), inner)
         try:
-            images.append((_whiteness(pair), rank_values(inner[..., 0])))
+            images.append((_rank_red_blue(pair), rank_values(inner[..., 0])))
         except decode.UnreadableFile:
             continue
     shape = images[0][0].shape if images else (0, 0)
     return [image for image in images if image[0].shape == shape]
 
 
-def _whiteness(pair: Pair) -> RankImage:
+def _rank_red_blue(pair: Pair) -> RankImage:
     """Rank red / blue, which is large in clouds and small in blue sky at any exposure."""
     shape = (round(WIDTH * pair.rgb_height / pair.rgb_width), WIDTH)
     image = decode.read_rgb(decode.read_bytes(pair.rgb), WHOLE, shape, fast=True).astype(np.float32)

@@ -141,9 +141,13 @@ class Branches:
     rgb_width: Whole = parameter(
         64, "channels of the first stage of a residual network for colour images", ge=4, le=1024
     )
-    thermal_width: Whole = parameter(64, "the same for thermal images", ge=4, le=1024)
+    thermal_width: Whole = parameter(
+        64, "channels of the first stage of a residual network for thermal images", ge=4, le=1024
+    )
     rgb_patch: Whole = parameter(16, "side of the patches of a transformer for colour images, in pixels", ge=2, le=256)
-    thermal_patch: Whole = parameter(16, "the same for thermal images", ge=2, le=256)
+    thermal_patch: Whole = parameter(
+        16, "side of the patches of a transformer for thermal images, in pixels", ge=2, le=256
+    )
     rgb_shape: Widths | None = parameter(
         None, "rows,columns to which colour images are resized; as stored if not given", min_length=2, max_length=2
     )

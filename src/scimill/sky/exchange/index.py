@@ -36,7 +36,7 @@ class Pair:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Pair))
-WHOLE = ("height", "width", "position")
+INTEGER_SUFFIXES = ("height", "width", "position")
 """Endings of the names of integer columns."""
 
 
@@ -81,7 +81,9 @@ def read_index(path: Path) -> list[Pair]:
 
 def _from_row(row: dict[str, str], path: Path, number: int) -> Pair:
     try:
-        values: dict[str, Any] = {name: parse_number(row, name, int) for name in COLUMNS if name.endswith(WHOLE)}
+        values: dict[str, Any] = {
+            name: parse_number(row, name, int) for name in COLUMNS if name.endswith(INTEGER_SUFFIXES)
+        }
         values |= {name: parse_number(row, name, float) for name in ("sun_elevation", "latitude", "longitude")}
         return Pair(
             time=read_time(row["time"]), vsn=row["vsn"], pointing=row["pointing"], is_counts=row["is_counts"] == "1",

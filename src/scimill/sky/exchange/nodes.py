@@ -121,7 +121,8 @@ def parse_number(row: Mapping[str, str | None], name: str, kind: Callable[[str],
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name}: expected a number, got {text!r}") from None
+        expected = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name}: expected {expected}, got {text!r}") from None
 
 
 def _check_disjoint(path: Path, rows: Sequence[Node]) -> None:

@@ -19,7 +19,7 @@ PROBLEMS = (
 )  # fmt: skip
 """Descriptions of the codes."""
 
-_MOST_DIGITS = 18  # an int64 holds these
+_MOST_DIGITS = 18  # as many as always fit an int64
 
 
 @njit(cache=True)

@@ -34,7 +34,7 @@ def rank_values(values: NDArray[Any]) -> RankImage:
 
 @njit(cache=True)
 def information(image: RankImage, inner: RankImage, left: float, top: float, right: float, bottom: float) -> float:
-    """Compute the mutual information, in nats, of another image and a box of this one.
+    """Compute the mutual information, in nats, of `inner` and a box of `image`.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Augmentation:
     flip: float
     """probability of mirroring left to right"""
     vertical_flip: float
-    """probability of turning images upside down; only a sky at the zenith looks like that"""
+    """probability of turning images upside down, realistic only at the zenith"""
     brightness: float
     contrast: float
     saturation: float
