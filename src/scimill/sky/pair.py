@@ -71,7 +71,7 @@ def pair(config: PairConfig, source: Path, nodes_path: Path, folder: Path | None
 
     Raises
     ------
-    InputError : the deployment or the table cannot be read, there are no pairs, or, with ``strict``, a file is in none.
+    InputError : the deployment or the table cannot be read, there are no pairs, or ``strict`` finds a faulty file.
 
     """
     nodes = world.on_root(read_nodes, nodes_path)
