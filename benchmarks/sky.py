@@ -88,7 +88,7 @@ def reading(store: Path) -> Callable[[], None]:
             for _ in range(READS):
                 for block in np.random.default_rng(1).permutation(reader.layout.blocks).tolist():
                     reader.rows(block, "rgb")
-                    celsius.degrees(reader.rows(block, "thermal"))
+                    celsius.stored_to_celsius(reader.rows(block, "thermal"))
 
     return read
 
