@@ -271,7 +271,7 @@ def test_table_says_what_the_droplet_is_and_what_theory_knows(path):
 
 def test_logarithmic_picks_distinct_times_and_the_last():
     times = np.array([0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0])
-    assert solve.logarithmic(times, 5) == [1, 2, 3, 4, 5]
-    assert solve.logarithmic(times, 3) == [1, 3, 5]
-    assert solve.logarithmic(times, 1) == [5]
-    assert solve.logarithmic(times, 99) == [1, 2, 3, 4, 5]
+    assert solve.choose_rows(times, 5) == [1, 2, 3, 4, 5]
+    assert solve.choose_rows(times, 3) == [1, 3, 5]
+    assert solve.choose_rows(times, 1) == [5]
+    assert solve.choose_rows(times, 99) == [1, 2, 3, 4, 5]

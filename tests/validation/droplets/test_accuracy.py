@@ -24,7 +24,7 @@ class Solved:
     """The droplets of a preset: exact float64 values of their float32 inputs, and the product's results."""
 
     def __init__(self, config, draw):
-        self.model = arguments.model(config)
+        self.model = arguments.solver_settings(config)
         self.inputs, self.times = draw(config, DROPLETS)
         self.radius, self.temperature, self.status = self.integrate(self.inputs, self.times, config.tolerance)
         self.exact_radius, self.exact_temperature, _ = self.integrate(self.inputs, self.times, 1e-12)
@@ -148,7 +148,7 @@ def test_lanes_do_what_the_readable_reference_does(preset, configure, draw, inte
     config = configure(preset, seed=55)
     droplets, times = draw(config, 4000)
     droplets = droplets.astype(float)
-    droplets[2] *= arguments.model(config).solute_per_salinity
+    droplets[2] *= arguments.solver_settings(config).solute_per_salinity
     fast, fast_T, _ = integrate(droplets, times, tolerance=1e-8)
     plain, plain_T = integrate(droplets, times, tolerance=1e-8, by="reference")
     # The same steps but for the last bits of exp, which turn the acceptance of a step once in many thousands.

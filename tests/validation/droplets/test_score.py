@@ -37,11 +37,13 @@ SPLITS = {
     "validation": {"validation_share": 0.1},
     "none": {"validation_share": 0.0},
 }
-Mill = Callable[..., Path]
+StoreMaker = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Mill:
+def make_store(
+    tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]
+) -> StoreMaker:
     """Generate a store, once for each set of values; the network is trained on that of no values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
@@ -57,14 +59,14 @@ def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Drop
 
 
 @pytest.fixture(scope="module")
-def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(make_store: StoreMaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Trained networks by what was held out."""
     folder = tmp_path_factory.mktemp("runs")
     for name, shares in SPLITS.items():
         brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "hidden": [8, 6], **shares}
         config = build(DropletsTrainConfig, [Layer("test", brief)])
         try:
-            assert train_network(config, mill(), RunDirectory(folder / name), World(None))
+            assert train_network(config, make_store(), RunDirectory(folder / name), World(None))
         finally:
             torch.set_flush_denormal(False)  # training is better without subnormal numbers, other tests are not
     return {name: folder / name for name in SPLITS}
@@ -154,10 +156,10 @@ def score(model: Path, store: Path, folder: Path) -> dict[str, Any]:
     ids=["once", "three times", "with weird ones"],
 )
 def test_score_is_that_of_numpy(
-    values: dict[str, Any], mill: Mill, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     low_resolution: None,
 ) -> None:  # fmt: skip
-    store = mill(**values)
+    store = make_store(**values)
     found = score(runs["test"], store, tmp_path / "score")
     expected = measure(network(), *read_droplets(store))
     assert found.pop("store") == str(store)
@@ -166,9 +168,9 @@ def test_score_is_that_of_numpy(
     assert found["droplets"] == times if "keep_weird" not in values else 0.8 * times < found["droplets"] < 0.97 * times
 
 
-def test_printed_numbers_are_those_of_the_file(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_printed_numbers_are_those_of_the_file(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
     """By the real command, without and with --output."""
-    store = mill(seed=2)
+    store = make_store(seed=2)
     done = scimill("droplets", "score", runs["test"] / "model.pt", store, "--output", tmp_path / "score")
     assert (done.returncode, done.stderr) == (0, ""), done
     found = json.loads((tmp_path / "score" / "score.json").read_text())
@@ -193,10 +195,14 @@ def test_printed_numbers_are_those_of_the_file(mill: Mill, runs: dict[str, Path]
 
 
 def test_nothing_is_written_without_a_folder(
-    mill: Mill, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    make_store: StoreMaker,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    call("score", runs["test"], mill(seed=2))
+    call("score", runs["test"], make_store(seed=2))
     assert "log10 of the radius" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -217,29 +223,31 @@ def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
 
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_only_what_was_held_out_of_the_training_store_counts(
-    part: str, mill: Mill, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
+    part: str, make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     capsys: pytest.CaptureFixture, low_resolution: None,
 ) -> None:  # fmt: skip
     blocks = json.loads((runs[part] / "run.json").read_text())["split"][part]
     assert 0 < len(blocks) < 5
-    found = score(runs[part], mill(), tmp_path / "score")
-    assert f"the {part} blocks of {mill().name}" in capsys.readouterr().out
+    found = score(runs[part], make_store(), tmp_path / "score")
+    assert f"the {part} blocks of {make_store().name}" in capsys.readouterr().out
     found.pop("store")
-    assert found == pytest.approx(measure(network(part), *read_droplets(mill(), blocks)), rel=1e-5)
+    assert found == pytest.approx(measure(network(part), *read_droplets(make_store(), blocks)), rel=1e-5)
 
 
 def test_a_copy_of_the_training_store_is_known_for_what_it_is(
-    mill: Mill, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+    make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    shutil.copy(mill(), tmp_path / "copy.h5")
+    shutil.copy(make_store(), tmp_path / "copy.h5")
     call("score", runs["validation"], tmp_path / "copy.h5")
     assert "the validation blocks of copy.h5" in capsys.readouterr().out
 
 
-def test_a_store_that_was_trained_on_as_a_whole_is_refused(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_store_that_was_trained_on_as_a_whole_is_refused(
+    make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="trained on all of this store"):
-        call("score", runs["none"], mill())
-    call("score", runs["none"], mill(seed=2))
+        call("score", runs["none"], make_store())
+    call("score", runs["none"], make_store(seed=2))
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------
@@ -250,8 +258,10 @@ def test_a_store_that_was_trained_on_as_a_whole_is_refused(mill: Mill, runs: dic
     [{"surface_tension": 0.05}, {"salinity_kind": "solute-term"}, {"hygroscopicity": 0.5}, {"saturation_slope": 17.67}],
     ids=", ".join,
 )
-def test_other_physics_is_refused(values: dict[str, Any], mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
-    store = mill(seed=2, count=1000, **values)
+def test_other_physics_is_refused(
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    store = make_store(seed=2, count=1000, **values)
     with pytest.raises(InputError, match="not those that the network was trained with") as caught:
         call("score", runs["test"], store)
     assert caught.value.exit_code == 3
@@ -259,15 +269,15 @@ def test_other_physics_is_refused(values: dict[str, Any], mill: Mill, runs: dict
 
 @pytest.mark.parametrize("values", [{"tolerance": 1e-6}, {"radius_range": (1e-6, 1e-4)}], ids=", ".join)
 def test_other_droplets_of_the_same_physics_are_scored(
-    values: dict[str, Any], mill: Mill, runs: dict[str, Path], tmp_path: Path, low_resolution: None
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path, low_resolution: None
 ) -> None:
-    assert score(runs["test"], mill(seed=2, count=1000, **values), tmp_path / "score")["droplets"] == 1000
+    assert score(runs["test"], make_store(seed=2, count=1000, **values), tmp_path / "score")["droplets"] == 1000
 
 
-def test_damaged_and_other_stores_are_refused(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_damaged_and_other_stores_are_refused(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
     damaged, text = tmp_path / "damaged.h5", tmp_path / "text.h5"
-    content = bytearray(mill(seed=2).read_bytes())
-    with h5py.File(mill(seed=2), locking=False) as file:
+    content = bytearray(make_store(seed=2).read_bytes())
+    with h5py.File(make_store(seed=2), locking=False) as file:
         content[file["radius"].id.get_offset() + 4 * BLOCK_ROWS] ^= 1
     damaged.write_bytes(content)
     text.write_text("no store")
@@ -276,11 +286,11 @@ def test_damaged_and_other_stores_are_refused(mill: Mill, runs: dict[str, Path],
             call("score", runs["test"], path)
         assert str(path) in str(caught.value)
     with pytest.raises(StorageError):
-        call("score", runs["test"], mill(seed=2), "--output", tmp_path / "not" / "there")
+        call("score", runs["test"], make_store(seed=2), "--output", tmp_path / "not" / "there")
 
 
-def test_refusals_reach_the_user_as_short_messages(mill: Mill, runs: dict[str, Path]) -> None:
-    for arguments in ((runs["none"], mill()), (mill(), mill())):
+def test_refusals_reach_the_user_as_short_messages(make_store: StoreMaker, runs: dict[str, Path]) -> None:
+    for arguments in ((runs["none"], make_store()), (make_store(), make_store())):
         result = scimill("droplets", "score", *arguments)
         assert (result.returncode, len(result.errors), result.tracebacks) == (3, 1, 0), result
         assert len(result.stderr.splitlines()) <= 4, result

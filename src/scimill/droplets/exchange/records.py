@@ -73,14 +73,14 @@ def import_files(config: DropletsImportConfig, output: Output, world: World) -> 
     ScimillError : see `store.writer.open_writer`.
     """
     counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
-    layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
+    layout = fields.make_layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
     make_block = _importer(config, counts, layout)
     return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
 
 
 def describe_import(config: DropletsImportConfig, output: Output, count: int) -> str:
     """Say what importing would do, for ``--dry-run``; see `campaign.describe_plan`."""
-    layout = fields.layout(count, config.block_size, 1, {}, weird_capacity=None)
+    layout = fields.make_layout(count, config.block_size, 1, {}, weird_capacity=None)
     return describe_plan(output, layout, {"records": f"{count:,} of {len(config.files)} files"})
 
 
@@ -104,7 +104,7 @@ def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -
         columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, records.T, strict=True))
         radius, temperature = records[:, -2:-1], records[:, -1:]
         classes = weird.classify(radius, temperature, np.zeros(radius.shape, dtype=np.uint8), limits)
-        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.counts(classes)}
+        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.count_classes(classes)}
         return BlockData(columns | {"weird": classes[:, 0]}, ledger=ledger)
 
     return make

@@ -16,7 +16,7 @@ from scimill import config as configuration
 from scimill.droplets import CAMPAIGN
 from scimill.droplets.fields import OUTPUTS
 from scimill.droplets.kernels.sampling import INPUTS
-from scimill.droplets.kernels.weird import BITS, CLASSES, of_droplets
+from scimill.droplets.kernels.weird import BITS, CLASSES, droplet_classes
 from scimill.files import check_workbook, replacing
 from scimill.parallel.streams import campaign_stream
 from scimill.store.reader import Reader
@@ -123,7 +123,7 @@ def _classes(reader: Reader, block: int) -> NDArray[np.uint16]:
     if reader.layout.tables:
         stored: NDArray[np.uint16] = reader.table_rows(block, reader.layout.tables[0], "classes")
         return stored
-    classes = of_droplets(_flags(reader, block))
+    classes = droplet_classes(_flags(reader, block))
     found: NDArray[np.uint16] = classes[classes != 0]
     return found
 
@@ -145,7 +145,7 @@ def weird_records(reader: Reader, block: int) -> Records:
     first = (flags[droplets] != 0).argmax(axis=1)
     records = {name: reader.rows(block, name)[droplets] for name in INPUTS}
     records |= {name: reader.rows(block, name).reshape(flags.shape)[droplets, first] for name in OUTPUTS}
-    return records | {"classes": of_droplets(flags[droplets])}
+    return records | {"classes": droplet_classes(flags[droplets])}
 
 
 def _write_summary(reader: Reader, book: "Workbook", written: Mapping[str, int]) -> None:

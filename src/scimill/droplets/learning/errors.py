@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, fields, predict, samples_of
+from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, predict, sample_fields, make_samples
 from scimill.droplets.learning.train import is_flagged
 from scimill.errors import InputError
 from scimill.store.reader import Reader
@@ -43,8 +43,8 @@ def measure(model: DropletNetwork, reader: Reader, blocks: list[int], content: s
 def _measure_block(model: DropletNetwork, reader: Reader, block: int) -> tuple[NDArray[np.float32], ...]:
     if damage := block_damage(reader, block):
         raise InputError(f"the store is damaged: block {block}: {damage}", where=str(reader.path))
-    rows = {name: reader.rows(block, name) for name in fields(flagged=is_flagged(reader))}
-    inputs, exact = np.split(samples_of(rows), [len(MODEL_INPUTS)], axis=1)
+    rows = {name: reader.rows(block, name) for name in sample_fields(flagged=is_flagged(reader))}
+    inputs, exact = np.split(make_samples(rows), [len(MODEL_INPUTS)], axis=1)
     predicted = predict(model, inputs)
     radius = np.log10(predicted[:, 0] / exact[:, 0])
     temperature = predicted[:, 1] - exact[:, 1]

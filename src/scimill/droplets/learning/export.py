@@ -56,7 +56,7 @@ def _write(model: DropletNetwork, path: Path, form: str, about: Mapping[str, str
     elif form == "onnx":
         to_onnx(model, example(model), path, about, NAMES)
     else:
-        text = fortran.write(model, path, path.stem.replace("-", "_"), about)
+        text = fortran.make_module(model, path, path.stem.replace("-", "_"), about)
         with replacing(path, "module") as part:
             part.write_text(text, "ascii")
 

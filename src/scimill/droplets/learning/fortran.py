@@ -30,7 +30,7 @@ LIMITS = {
 NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)
 
 
-def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
+def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
     """Return the text of the module.
 
     Parameters

@@ -213,7 +213,7 @@ class DropletNetwork(nn.Module):
     def _log10(self, x: Tensor) -> Tensor:
         return x.log() / self.ln10
 
-    def normalised(self, x: Tensor, outcome: Tensor) -> Tensor:
+    def targets(self, x: Tensor, outcome: Tensor) -> Tensor:
         """What the network should give, (n, 2); outcome: radius (m) and temperature (K), (n, 2), float64."""
         wanted = torch.stack((self._log10(outcome[:, 0]), outcome[:, 1]), 1)
         return (wanted - self.base(x)) / self.unit
@@ -224,12 +224,12 @@ def _arsinh(x: Tensor) -> Tensor:
     return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
 
 
-def fields(*, flagged: bool) -> tuple[str, ...]:
+def sample_fields(*, flagged: bool) -> tuple[str, ...]:
     """Fields of a store that make samples."""
     return (*MODEL_INPUTS, *MODEL_OUTPUTS, *((FLAG,) if flagged else ()))
 
 
-def samples_of(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def make_samples(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Samples of a block's rows, (n, 9): the columns of MODEL_INPUTS and MODEL_OUTPUTS.
 
     A droplet with several times is as many samples; a weird one, where the rows have that field, is none.
@@ -259,7 +259,7 @@ class DropletTask:
         torch.manual_seed(seed)
         self.model = DropletNetwork(spec)
         self.network = spec.to_dict()
-        self.fields = fields(flagged=flagged)
+        self.fields = sample_fields(flagged=flagged)
         self._counts = counts
         self._loss = spec.loss
         units = self._reference.unit.tolist()
@@ -272,11 +272,11 @@ class DropletTask:
         return self._counts[block]
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Features and wanted outputs of droplets, as `samples_of` takes them from the rows."""
-        table = torch.from_numpy(samples_of(rows))
+        """Features and wanted outputs of droplets, as `make_samples` takes them from the rows."""
+        table = torch.from_numpy(make_samples(rows))
         x, outcome = table[:, : len(MODEL_INPUTS)], table[:, len(MODEL_INPUTS) :]
         dtype = next(self.model.parameters()).dtype
-        return self._reference.features(x).to(dtype), self._reference.normalised(x, outcome).to(dtype)
+        return self._reference.features(x).to(dtype), self._reference.targets(x, outcome).to(dtype)
 
     def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """Sum over the samples of the loss of log10 of the radius, and of the temperature, in units of their scales."""

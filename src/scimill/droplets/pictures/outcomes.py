@@ -27,12 +27,12 @@ class Outcome(NamedTuple):
     """whether the values are 0 or 1, of which the mean is shown; else the median"""
 
 
-def outcomes(values: Values, model: solver.SolverSettings) -> list[Outcome]:
+def compute_outcomes(values: Values, settings: solver.SolverSettings) -> list[Outcome]:
     """What became of each record: growth, evaporation, activation, and its temperature beside that of the air."""
     before, after = values["initial_radius"].astype(float), values["radius"].astype(float)
     ratio = after / before
     warmth = values["temperature"].astype(float) - values["air_temperature"]
-    below, passed = activation(values, model)
+    below, passed = activation(values, settings)
     activated = np.where(below, passed, np.nan)
     return [
         Outcome("growth, log₁₀(r/r₀)", np.log10(ratio), is_share=False),
@@ -43,16 +43,16 @@ def outcomes(values: Values, model: solver.SolverSettings) -> list[Outcome]:
     ]
 
 
-def activation(values: Values, model: solver.SolverSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def activation(values: Values, settings: solver.SolverSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which droplets begin below their critical radius in air beyond their critical humidity, and which end above it.
 
     The Köhler curve is taken at the air's temperature.
     """
-    S = model.solute_per_salinity * values["salinity"].astype(float)
+    S = settings.solute_per_salinity * values["salinity"].astype(float)
     air = values["air_temperature"].astype(float)
     with np.errstate(divide="ignore", over="ignore"):
-        radius = critical_radius(S, air, model.constants)
-        humidity = critical_humidity(radius, air, model.constants)
+        radius = critical_radius(S, air, settings.constants)
+        humidity = critical_humidity(radius, air, settings.constants)
     below = (values["relative_humidity"] > humidity) & (values["initial_radius"] < radius)
     return below, values["radius"] > radius
 
@@ -154,7 +154,7 @@ def share_of_class(sample: DropletSample, grid: Grid, plane: tuple[str, str], na
     return share
 
 
-class Redrawn(NamedTuple):
+class Trajectories(NamedTuple):
     """Droplets of a store integrated again along time."""
 
     times: NDArray[np.float32]
@@ -166,7 +166,9 @@ class Redrawn(NamedTuple):
     temperature_deviation: float
 
 
-def redraw(model: solver.SolverSettings, group: DropletGroup, count: int = LINE_TIMES) -> Redrawn:
+def recompute_trajectories(
+    settings: solver.SolverSettings, group: DropletGroup, count: int = LINE_TIMES
+) -> Trajectories:
     """Integrate droplets at logarithmic times, and at their stored ones, which need not be the only ones."""
     first, last = group.times.min() / 10**DECADES_BEFORE, group.times.max()
     common = np.broadcast_to(np.geomspace(first, last, count).astype(np.float32), (len(group.times), count))
@@ -174,11 +176,11 @@ def redraw(model: solver.SolverSettings, group: DropletGroup, count: int = LINE_
     order = np.argsort(times, axis=1, kind="stable")
     times = np.take_along_axis(times, order, axis=1)
     stored = np.argsort(order, axis=1)[:, : group.times.shape[1]]
-    radius, temperature, _ = solver.solve(model._replace(max_steps=model.max_steps + count), group.inputs, times)
+    radius, temperature, _ = solver.solve(settings._replace(max_steps=settings.max_steps + count), group.inputs, times)
     again = np.take_along_axis(radius, stored, axis=1), np.take_along_axis(temperature, stored, axis=1)
-    dry = radius <= model.dry_radius
+    dry = radius <= settings.dry_radius
     radius[dry], temperature[dry] = np.nan, np.nan
-    return Redrawn(
+    return Trajectories(
         times, radius, temperature, deviation(again[0], group.radius), deviation(again[1], group.temperature)
     )
 

@@ -26,8 +26,8 @@ from scimill.droplets.pictures.outcomes import (
     describe_outcome,
     edges,
     map_outcome,
-    outcomes,
-    redraw,
+    compute_outcomes,
+    recompute_trajectories,
     relative_density,
     resolution,
     share_of_class,
@@ -43,7 +43,7 @@ from scimill.droplets.pictures.population import (
     read_group,
     read_sample,
 )
-from scimill.droplets.solve import Trajectory, facts
+from scimill.droplets.solve import Trajectory, describe_facts
 from scimill.files import check_directory
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.store.reader import Reader
@@ -73,14 +73,14 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
     with Reader.open(store) as reader:
         CAMPAIGN.require(reader)
         make_folder(folder)
-        labels, model = axis_labels(reader), arguments.model(read_config(reader))
+        labels, settings = axis_labels(reader), arguments.solver_settings(read_config(reader))
         sample, counts, group = read_sample(reader), read_counts(reader), read_group(reader)
     with mpl.rc_context(STYLE):
         figures = {
             "inputs.png": draw_inputs(sample, labels),
-            "outcomes.png": draw_outcomes(sample, labels, model),
+            "outcomes.png": draw_outcomes(sample, labels, settings),
             "weird.png": draw_weird(sample, labels, counts),
-            "trajectories.png": draw_trajectories(group, model, labels),
+            "trajectories.png": draw_trajectories(group, settings, labels),
         }
         for name, figure in figures.items():
             save(figure, folder / name)
@@ -147,11 +147,11 @@ def draw_inputs(sample: DropletSample, labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solver.SolverSettings) -> Figure:
+def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], settings: solver.SolverSettings) -> Figure:
     """Maps of what becomes of the accepted droplets, over the initial radius, the humidity and the salinity."""
     figure, values = Figure(SIZE), sample.accepted.values
     figure.suptitle(f"What became of them: {sample.content}, accepted ones (hatched: none)")
-    drawn = outcomes(values, model)
+    drawn = compute_outcomes(values, settings)
     panels = figure.subplots(len(PLANES), len(drawn), sharex=True, sharey="row")
     grids = [plane_grid(sample, plane) for plane in PLANES]
     for column, outcome in zip(panels.T, drawn, strict=True):
@@ -159,7 +159,7 @@ def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solve
             map_outcome(outcome, grid.cells(*(values[axis] for axis in plane)), grid.shape)
             for grid, plane in zip(grids, PLANES, strict=True)
         ]
-        norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_reach(maps))
+        norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_half_range(maps))
         for axes, grid, plane, cells in zip(column, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE if outcome.is_share else SIGNED)
         column[0].set_title(f"{outcome.title}\n{describe_outcome(outcome)}")
@@ -180,7 +180,7 @@ def plane_grid(sample: DropletSample, plane: tuple[str, str]) -> Grid:
     return Grid(*(edges(axis, [values[axis] for values in kinds], count) for axis in plane))
 
 
-def _reach(maps: Sequence[Array]) -> float:
+def _half_range(maps: Sequence[Array]) -> float:
     """Half range of a colour scale that leaves out the outermost cells, which noise would otherwise set."""
     sizes = np.abs(np.concatenate([cells[np.isfinite(cells)] for cells in maps]))
     return float(np.quantile(sizes, 0.98)) or 1.0 if sizes.size else 1.0
@@ -240,13 +240,13 @@ def _draw_weird_maps(panels: Any, sample: DropletSample, labels: Mapping[str, st
         axes.set_xlabel(labels[plane[0]])
 
 
-def draw_trajectories(group: DropletGroup, model: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
+def draw_trajectories(group: DropletGroup, settings: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
     """Droplets of a store along time, integrated again, with their stored points."""
     figure = Figure(SIZE)
     if not len(group.times):
         figure.suptitle("No accepted droplets to integrate again")
         return figure
-    again = redraw(model, group)
+    again = recompute_trajectories(settings, group)
     figure.suptitle(
         f"{len(group.times)} droplets integrated again, with their stored points (circles)\n"
         f"largest relative deviation: radius {again.radius_deviation:.1g}, "
@@ -276,7 +276,7 @@ def _norm(radii: NDArray[np.float32]) -> Normalize:
 
 def draw_trajectory(trajectory: Trajectory) -> Figure:
     """One droplet along time, with the radii and temperatures that theory knows."""
-    figure, theory, known = Figure(SIZE), trajectory.theory, facts(trajectory)
+    figure, theory, known = Figure(SIZE), trajectory.theory, describe_facts(trajectory)
     figure.suptitle(f"Droplet of {known['droplet']}\nin air of {known['air']}: {known['ending']}")
     radius, temperature = figure.subplots(1, 2)
     radius.plot(trajectory.times, trajectory.radius, color=ACCEPTED, linewidth=2.5)

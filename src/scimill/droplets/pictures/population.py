@@ -76,7 +76,7 @@ def read_sample(reader: Reader, most: int = MOST_RECORDS) -> DropletSample:
     rows = sum(reader.layout.rows_in(block) for block in blocks)
     samples = samples_per_droplet(reader)
     share = min(1.0, most / (rows * samples))
-    read = _joined(_sample_rows(reader, block, share) for block in blocks)
+    read = _concatenate(_sample_rows(reader, block, share) for block in blocks)
     drawn = _drawable(read)
     weight, flagged = rows / max(1, drawn["classes"].size), drawn["classes"] != 0
     accepted, weird = Population(select(drawn, ~flagged), weight), Population(select(drawn, flagged), weight)
@@ -125,7 +125,7 @@ def _read_replaced(reader: Reader, blocks: Sequence[int], rows: int, share: floa
         chosen = _choose(len(classes), share, block)
         piece = {name: reader.table_rows(block, table, name)[chosen] for name in UNITS}
         pieces.append(piece | {"classes": classes[chosen]})
-    values = _drawable(_joined(pieces))
+    values = _drawable(_concatenate(pieces))
     drawn_again = int(reader.column("attempts")[blocks].sum(dtype=np.int64)) - rows
     return Population(values, drawn_again / max(1, values["time"].size))
 
@@ -136,7 +136,7 @@ def _choose(n: int, share: float, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(n, count, replace=False)) if n else np.empty(0, np.int64)
 
 
-def _joined(pieces: Iterable[Values]) -> Values:
+def _concatenate(pieces: Iterable[Values]) -> Values:
     pieces = list(pieces)
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 

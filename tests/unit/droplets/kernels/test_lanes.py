@@ -16,7 +16,7 @@ PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
 def several(preset, configure, draw):
     """A preset's model, 700 of its droplets and their times."""
     config = configure(preset, seed=5)
-    return arguments.model(config), *draw(config, 700)
+    return arguments.solver_settings(config), *draw(config, 700)
 
 
 def as_columns(*droplets):
@@ -116,7 +116,7 @@ def test_extreme_droplets_arrive(droplet, t, integrate):
 
 
 def test_no_droplets_are_no_trouble(configure):
-    model = arguments.model(configure())
+    model = arguments.solver_settings(configure())
     radius, temperature, status = solver.solve(model, np.empty((6, 0), np.float32), np.empty((0, 3), np.float32))
     assert radius.shape == temperature.shape == (0, 3)
     assert status.shape == (0, 3)

@@ -110,7 +110,7 @@ def test_classes_are_those_that_users_know_and_dried():
 def test_counts_are_per_class():
     bits = [weird.BITS[name] for name in ("dried", "outputs-radius_too_small")]
     classes = np.array([[0, bits[0]], [bits[1], bits[0] | bits[1]]], dtype=np.uint16)
-    found = dict(zip(weird.CLASSES, weird.counts(classes).tolist(), strict=True))
+    found = dict(zip(weird.CLASSES, weird.count_classes(classes).tolist(), strict=True))
     assert {name: count for name, count in found.items() if count} == {"dried": 2, "outputs-radius_too_small": 2}
 
 
@@ -121,7 +121,7 @@ def test_counts_are_per_class():
 def made(preset, configure):
     """A configuration, and the content of its block 3."""
     config = configure(preset, count=20_000, block_size=5000, seed=9)
-    layout = fields.generated(config)
+    layout = fields.generation_layout(config)
     return config, generate.block_maker(config, layout)(3)
 
 
@@ -134,7 +134,7 @@ def test_weird_records_are_true(made):
     config, block = made
     records = block.tables["weird"]
     assert len(records["classes"]) > 400
-    solved = solver.solve(arguments.model(config), columns(records, INPUTS), records["time"][:, None])
+    solved = solver.solve(arguments.solver_settings(config), columns(records, INPUTS), records["time"][:, None])
     np.testing.assert_array_equal(solved[0][:, 0], records["radius"])
     np.testing.assert_array_equal(solved[1][:, 0], records["temperature"])
     np.testing.assert_array_equal(weird.classify(*solved, arguments.limits(config))[:, 0], records["classes"])
@@ -143,7 +143,9 @@ def test_weird_records_are_true(made):
 
 def test_the_sample_is_true_and_has_no_weird_droplet(made):
     config, block = made
-    solved = solver.solve(arguments.model(config), columns(block.fields, INPUTS), block.fields["time"][:, None])
+    solved = solver.solve(
+        arguments.solver_settings(config), columns(block.fields, INPUTS), block.fields["time"][:, None]
+    )
     np.testing.assert_array_equal(solved[0][:, 0], block.fields["radius"])
     np.testing.assert_array_equal(solved[1][:, 0], block.fields["temperature"])
     assert not weird.classify(*solved, arguments.limits(config)).any()
@@ -171,7 +173,7 @@ def test_ledger_counts_every_draw_and_class(made):
     _, block = made
     records = block.tables["weird"]
     assert block.ledger["attempts"] == 5000 + len(records["classes"])
-    np.testing.assert_array_equal(block.ledger["weird_by_class"], weird.counts(records["classes"]))
+    np.testing.assert_array_equal(block.ledger["weird_by_class"], weird.count_classes(records["classes"]))
     assert set(records["block"]) == {3}
     assert np.bincount(records["attempt"])[0] > np.bincount(records["attempt"])[1] > 0
 
@@ -179,7 +181,7 @@ def test_ledger_counts_every_draw_and_class(made):
 def test_all_are_counted_where_not_all_have_a_place(made, configure, preset):
     _, block = made
     small = configure(preset, count=20_000, block_size=5000, seed=9, weird_capacity=0.002)
-    cut = generate.block_maker(small, fields.generated(small))(3)
+    cut = generate.block_maker(small, fields.generation_layout(small))(3)
     assert len(cut.tables["weird"]["classes"]) == 10
     np.testing.assert_array_equal(cut.ledger["weird_by_class"], block.ledger["weird_by_class"])
     for name in (*INPUTS, *OUTPUTS):
@@ -189,7 +191,7 @@ def test_all_are_counted_where_not_all_have_a_place(made, configure, preset):
 def test_keep_weird_leaves_the_first_draws_and_flags_them(made, configure, preset, draw):
     config, block = made
     keeping = configure(preset, count=20_000, block_size=5000, seed=9, keep_weird=True)
-    kept = generate.block_maker(keeping, fields.generated(keeping))(3)
+    kept = generate.block_maker(keeping, fields.generation_layout(keeping))(3)
     first, _ = draw(config, 5000, block=3)
     np.testing.assert_array_equal(columns(kept.fields, INPUTS), first)
     records = block.tables["weird"]
@@ -197,24 +199,26 @@ def test_keep_weird_leaves_the_first_draws_and_flags_them(made, configure, prese
     flagged = kept.fields["weird"] != 0
     np.testing.assert_array_equal(kept.fields["weird"][flagged], records["classes"][is_first])
     np.testing.assert_array_equal(kept.fields["radius"][flagged], records["radius"][is_first])
-    np.testing.assert_array_equal(kept.ledger["weird_by_class"], weird.counts(kept.fields["weird"]))
+    np.testing.assert_array_equal(kept.ledger["weird_by_class"], weird.count_classes(kept.fields["weird"]))
 
 
 def test_with_many_times_a_row_is_redrawn_whole_and_recorded_at_its_first_weird_time(configure):
     config = configure(count=3000, block_size=3000, samples=4, seed=2)
-    block = generate.block_maker(config, fields.generated(config))(0)
+    block = generate.block_maker(config, fields.generation_layout(config))(0)
     records = block.tables["weird"]
     assert block.fields["radius"].shape == (3000, 4)
     low, high = (np.float32(limit) for limit in config.accepted_radius)
     assert ((block.fields["radius"] >= low) & (block.fields["radius"] <= high)).all()
-    *outputs, status = solver.solve(arguments.model(config), columns(records, INPUTS), records["time"][:, None])
+    *outputs, status = solver.solve(
+        arguments.solver_settings(config), columns(records, INPUTS), records["time"][:, None]
+    )
     np.testing.assert_allclose(outputs[0][:, 0], records["radius"], rtol=1e-5)
     assert (weird.classify(*outputs, status, arguments.limits(config))[:, 0] & records["classes"]).all()
 
 
 def test_the_same_block_is_the_same_whatever_was_made_before(preset, configure):
     config = configure(preset, count=4000, block_size=1000, seed=1, sampling="sobol")
-    layout = fields.generated(config)
+    layout = fields.generation_layout(config)
     ascending, jumping = generate.block_maker(config, layout), generate.block_maker(config, layout)
     blocks = [ascending(block) for block in range(4)]
     for number in (3, 1):
@@ -226,7 +230,7 @@ def test_the_same_block_is_the_same_whatever_was_made_before(preset, configure):
 def test_ranges_that_hold_nothing_but_weird_droplets_are_refused(configure):
     config = configure(count=16, block_size=16, accepted_temperature="1:2")
     with pytest.raises(NumericalError, match="weird"):
-        generate.block_maker(config, fields.generated(config))(0)
+        generate.block_maker(config, fields.generation_layout(config))(0)
 
 
 def test_redraws_continue_the_blocks_own_stream(made):

@@ -123,7 +123,7 @@ def test_features_of_the_plain_network_have_the_published_normalisation(
     model = DropletNetwork(spec)
     np.testing.assert_allclose(features(model, x), expected, rtol=1e-12, atol=1e-12)
     outcome = torch.tensor([[1e-8, 273.0], [1e-3, 310.0], [10**-5.5, 291.5]], dtype=torch.float64)
-    wanted = model.normalised(torch.from_numpy(x[:3]), outcome)
+    wanted = model.targets(torch.from_numpy(x[:3]), outcome)
     np.testing.assert_allclose(wanted.numpy(), [[-1, -1], [1, 1], [0, 0]], atol=1e-12)
 
 
@@ -239,7 +239,7 @@ def test_the_wanted_output_gives_the_exact_droplet_back(spec: DropletNetworkSpec
     radius = 10 ** np.random.default_rng(2).uniform(-8, -3, 200)
     outcome = np.stack([radius, np.random.default_rng(3).uniform(265, 319, 200)], 1)
     model = DropletNetwork(spec)
-    model.body = Fixed(model.normalised(torch.from_numpy(x), torch.from_numpy(outcome)))  # type: ignore[assignment]
+    model.body = Fixed(model.targets(torch.from_numpy(x), torch.from_numpy(outcome)))  # type: ignore[assignment]
     np.testing.assert_allclose(predict(model, x), outcome, rtol=1e-13)
 
 
@@ -304,7 +304,7 @@ def test_a_droplet_with_several_times_is_as_many_samples(spec: DropletNetworkSpe
         one = torch.tensor([[float(value) for value in inputs]], dtype=torch.float64)
         outcome = torch.tensor([[float(rows[name][row, sample]) for name in task.terms]], dtype=torch.float64)
         torch.testing.assert_close(found[index], task.model.features(one)[0], rtol=1e-13, atol=1e-13)
-        torch.testing.assert_close(wanted[index], task.model.normalised(one, outcome)[0], rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(wanted[index], task.model.targets(one, outcome)[0], rtol=1e-13, atol=1e-13)
     assert len(found) == len(wanted) == n * samples
 
 
