@@ -117,9 +117,7 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
             from scimill.droplets.kernels.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
 
             if self.count > SOBOL_LENGTH:
-                raise ValueError(
-                    f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; use sampling: random"
-                )
+                raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; use random sampling")
         smallest = self.radius_range[0]
         most = most_salt_per_volume(self)
         if most is not None and most * 4.18879 * smallest**3 < self.salinity_range[0]:

@@ -35,7 +35,7 @@ U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE,
 
 # The cache of the compiled kernel only notices changes of this file. After changing a file that the kernel is compiled
 # from, enter its new checksum here (a test compares), or the outdated kernel stays in use.
-COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "7e259f2275d319dc"}
+COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "00c250fb660743fa"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

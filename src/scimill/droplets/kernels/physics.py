@@ -73,7 +73,7 @@ def combine(
 def saturation_pressure(T: Array, e0: float, a: float, b: float) -> Array:
     """Compute the saturation vapour pressure over water, Pa: e0·exp[a (T − 273.15)/(b + T − 273.15)].
 
-    The Magnus form; e0 = 610.94 Pa, a = 17.6257 and b = 243.04 K are from Alduchov & Eskridge 1996, J. Appl. Meteor. 35.
+    Magnus form; e0 = 610.94 Pa, a = 17.6257 and b = 243.04 K are from Alduchov & Eskridge 1996, J. Appl. Meteor. 35.
     """
     celsius = T - 273.15
     return e0 * np.exp(a * celsius / (b + celsius))
