@@ -1,4 +1,4 @@
-"""The score of a network against numpy: from the store's raw HDF5 and the network's TorchScript, without scimill."""
+"""The score of a network equals that of numpy, from the raw HDF5 store and the exported TorchScript network."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ StoreMaker = Callable[..., Path]
 def make_store(
     tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]
 ) -> StoreMaker:
-    """Generate a store, once for each set of values; the network is trained on that of no values."""
+    """Generate a store, once for each set of values; the networks are trained on the store of default values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
     def store(**values: Any) -> Path:
@@ -60,7 +60,7 @@ def make_store(
 
 @pytest.fixture(scope="module")
 def runs(make_store: StoreMaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Trained networks by what was held out."""
+    """Train a network for each kind of held-out blocks."""
     folder = tmp_path_factory.mktemp("runs")
     for name, shares in SPLITS.items():
         brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "hidden": [8, 6], **shares}
@@ -68,13 +68,13 @@ def runs(make_store: StoreMaker, tmp_path_factory: pytest.TempPathFactory) -> di
         try:
             assert train_network(config, make_store(), RunDirectory(folder / name), World(None))
         finally:
-            torch.set_flush_denormal(False)  # training is better without subnormal numbers, other tests are not
+            torch.set_flush_denormal(False)  # training disables subnormal numbers, which other tests need
     return {name: folder / name for name in SPLITS}
 
 
 @pytest.fixture(scope="module")
 def network(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., torch.jit.ScriptModule]:
-    """Return the network of a run as other programs get it."""
+    """Return the exported network of a run."""
     folder = tmp_path_factory.mktemp("exports")
     for name, run in runs.items():
         path = folder / f"{name}.pt"
@@ -82,7 +82,7 @@ def network(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
     def load(name: str = "test") -> torch.jit.ScriptModule:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch has another favourite now
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch now recommends another format
             return torch.jit.load(folder / f"{name}.pt")
 
     return load
@@ -94,7 +94,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_droplets(store: Path, blocks: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (n, 7) and exact outcomes (n, 2) of blocks of a store, one row per time."""
+    """Read inputs (n, 7) and exact outcomes (n, 2) of blocks of a store, one row per time."""
     with h5py.File(store, locking=False) as file:
         columns = {name: file[name][:].astype(float) for name in (*MODEL_INPUTS, "radius", "temperature")}
     block = np.arange(len(columns["initial_radius"])) // BLOCK_ROWS
@@ -155,7 +155,7 @@ def score(model: Path, store: Path, folder: Path) -> dict[str, Any]:
     ],
     ids=["once", "three times", "with weird ones"],
 )
-def test_score_is_that_of_numpy(
+def test_score_equals_that_of_numpy(
     values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     low_resolution: None,
 ) -> None:  # fmt: skip
@@ -168,8 +168,8 @@ def test_score_is_that_of_numpy(
     assert found["droplets"] == times if "keep_weird" not in values else 0.8 * times < found["droplets"] < 0.97 * times
 
 
-def test_printed_numbers_are_those_of_the_file(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
-    """By the real command, without and with --output."""
+def test_printed_numbers_equal_those_in_the_file(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
+    """The real command, with --output."""
     store = make_store(seed=2)
     done = scimill("droplets", "score", runs["test"] / "model.pt", store, "--output", tmp_path / "score")
     assert (done.returncode, done.stderr) == (0, ""), done
@@ -186,7 +186,7 @@ def test_printed_numbers_are_those_of_the_file(make_store: StoreMaker, runs: dic
     quantiles = [f"{100 * found[f'relative_radius_error_p{q}']:.3f}%" for q in (50, 90, 99)]
     assert lines["relative radius error"].split()[1::2] == quantiles
     assert lines["NRMSE"] == f"{found['nrmse']:.6f}"
-    assert f"{found['unchanged_temperature_rmse']:.2f} K" in lines["without any change"]
+    assert f"{found['unchanged_temperature_rmse']:.2f} K" in lines["baseline: no change"]
     for picture in (tmp_path / "score").glob("*.png"):
         with Image.open(picture) as image:
             image.load()
@@ -207,7 +207,7 @@ def test_nothing_is_written_without_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
+def test_a_perfect_network_has_no_errors_and_constant_errors_are_measured() -> None:
     exact = np.array([[1e-6, 280.0], [1e-4, 290.0]], np.float32)
     inputs = np.ones((2, 7), np.float32)
     zero = np.zeros(2, np.float32)
@@ -222,7 +222,7 @@ def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
-def test_only_what_was_held_out_of_the_training_store_counts(
+def test_only_held_out_blocks_of_the_training_store_count(
     part: str, make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     capsys: pytest.CaptureFixture, low_resolution: None,
 ) -> None:  # fmt: skip
@@ -234,7 +234,7 @@ def test_only_what_was_held_out_of_the_training_store_counts(
     assert found == pytest.approx(measure(network(part), *read_droplets(make_store(), blocks)), rel=1e-5)
 
 
-def test_a_copy_of_the_training_store_is_known_for_what_it_is(
+def test_a_copy_of_the_training_store_is_recognised(
     make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     shutil.copy(make_store(), tmp_path / "copy.h5")
@@ -245,7 +245,7 @@ def test_a_copy_of_the_training_store_is_known_for_what_it_is(
 def test_a_store_that_was_trained_on_as_a_whole_is_refused(
     make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="trained on all of this store"):
+    with pytest.raises(InputError, match="trained on all blocks of this store"):
         call("score", runs["none"], make_store())
     call("score", runs["none"], make_store(seed=2))
 
@@ -262,7 +262,7 @@ def test_other_physics_is_refused(
     values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     store = make_store(seed=2, count=1000, **values)
-    with pytest.raises(InputError, match="not those that the network was trained with") as caught:
+    with pytest.raises(InputError, match="differ from those of the training data") as caught:
         call("score", runs["test"], store)
     assert caught.value.exit_code == 3
 
@@ -311,7 +311,7 @@ def random_errors(n: int = 4000) -> Errors:
 
 
 @pytest.mark.parametrize("plane", error_maps.PLANES, ids=" and ".join)
-def test_map_is_the_root_mean_square_of_each_cell(plane: tuple[str, str]) -> None:
+def test_map_is_the_root_mean_square_in_each_cell(plane: tuple[str, str]) -> None:
     errors = random_errors()
     x, y, cells = error_maps.rms_map(errors, errors.radius, plane)
     first, second = (errors.inputs[:, MODEL_INPUTS.index(name)].astype(float) for name in plane)
@@ -359,7 +359,7 @@ def test_figure_shows_the_maps(low_resolution: None) -> None:
         assert np.array_equal(corners[:, 0, 1], y)
 
 
-def test_more_of_the_same_droplets_are_no_test(tmp_path: Path) -> None:
+def test_more_of_the_same_droplets_are_not_test_data(tmp_path: Path) -> None:
     for name, count in (("trained", 6000), ("longer", 9000)):
         succeed("droplets", "generate", tmp_path / f"{name}.h5", "--count", count, "--block-size", 512, "--seed", 77)
     succeed("droplets", "train", tmp_path / "trained.h5", "--output", tmp_path / "run", "--epochs", 1)

@@ -1,7 +1,7 @@
-"""The true shares of weird droplets, over a million first draws of each preset.
+"""The shares of weird droplets, over a million first draws of each preset.
 
-The shares are those found by two independent integrators; the classes that are not in the table were artefacts of the
-original's solver and must stay empty.
+Two independent integrators found these shares. Classes that are not in the table were artefacts of the original
+generator's solver and must stay empty.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ WEIRD = {"classic": 0.0803, "ntlp-2026": 0.1074}
 
 
 def first_draws(config, draw):
-    """Classes of the first draws, block by block."""
+    """Yield the classes of the first draws, block by block."""
     model, limits = arguments.solver_settings(config), arguments.limits(config)
     for block, first in enumerate(range(0, DROPLETS, CHUNK)):
         droplets, times = draw(config, min(CHUNK, DROPLETS - first), block)

@@ -1,7 +1,7 @@
 """The network that replaces the integration of a droplet: predicts its state from initial state, air and time.
 
-There are two forms. ``plain`` is the published one (RichterLab/NTLP): seven inputs, normalised radius and temperature as
-outputs. ``residual`` learns only what simple physics does not give:
+There are two forms. ``plain`` is the published one (RichterLab/NTLP): seven inputs; normalised radius and temperature
+as outputs. ``residual`` learns only what simple physics does not give:
 
 - Outputs: the change of log10 r, and the difference from a temperature that relaxes from T0 to that of the air with the
   time constant of conduction and condensation, r²/(bρ + d), d = ℓ a e/Tf² (Λ/Tf − 1).
@@ -12,9 +12,9 @@ outputs. ``residual`` learns only what simple physics does not give:
   θ(RH − 1) and θ(RH − exp(κ/(r T) − σS/r³)), the change of r²/r0² if the initial supersaturation persisted. Both are
   passed through asinh, which is linear near the point of evaporation (−1) and logarithmic far away from it.
 
-The notation is that of `scimill.droplets.kernels.physics`. Features and normalisation are inside the model, whose inputs
-and outputs are in SI units. Features are computed in float64, since RH − exp(…) is a small difference; the layers have
-their own precision.
+The notation is that of `scimill.droplets.kernels.physics`. Features and normalisation are inside the model, which takes
+and returns SI units. Features are computed in float64, since RH − exp(…) is a small difference; the layers have their
+own precision.
 """
 
 import dataclasses
@@ -125,24 +125,24 @@ class DropletNetwork(nn.Module):
         self.spec = spec
         # Tensors, since exporters round plain numbers to float32.
         for name, value in constants(spec).items():
-            self._register(name, torch.tensor(value, dtype=torch.float64))
+            self._register_constant(name, torch.tensor(value, dtype=torch.float64))
         corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
         raw = self.raw_features(corners)
         low, high = raw.min(0).values, raw.max(0).values
         unscaled = [6] if spec.network == "plain" else [7, 8]  # time in seconds, as published; scaled by asinh
         low[unscaled], high[unscaled] = -1.0, 1.0
         high[high == low] += 1.0  # inputs that are constant in the data
-        self._register("centre", (low + high) / 2)
-        self._register("half_width", (high - low) / 2)
+        self._register_constant("centre", (low + high) / 2)
+        self._register_constant("half_width", (high - low) / 2)
         residual = torch.tensor((1.0, TEMPERATURE_UNIT), dtype=torch.float64)
-        self._register("unit", self.half_width[:2].clone() if spec.network == "plain" else residual)
+        self._register_constant("unit", self.half_width[:2].clone() if spec.network == "plain" else residual)
         widths = [raw.shape[1], *spec.hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation]()]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 2))
 
-    def _register(self, name: str, value: Tensor) -> None:
+    def _register_constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -36,7 +36,7 @@ def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> Drop
 
 
 def is_flagged(reader: Reader) -> bool:
-    """Tell whether a store keeps weird droplets in its sample, with a flag."""
+    """Check whether a store keeps weird droplets in its sample, with a flag."""
     return any(field.name == FLAG for field in reader.layout.fields)
 
 

@@ -46,8 +46,8 @@ def compute_outcomes(values: Values, settings: solver.SolverSettings) -> list[Ou
 def activation(values: Values, settings: solver.SolverSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Find the droplets that can activate, and those that end above their critical radius.
 
-    A droplet can activate if it starts below its critical radius in air above its critical humidity. Both are taken from
-    the Köhler curve at the air's temperature.
+    A droplet can activate if it starts below its critical radius in air above its critical humidity. Both come from the
+    Köhler curve at the air's temperature.
     """
     S = settings.solute_per_salinity * values["salinity"].astype(float)
     air = values["air_temperature"].astype(float)

@@ -53,7 +53,7 @@ def low_resolution(monkeypatch):
 
 
 def png_size(path):
-    """Width and height of a PNG file, from its first chunk; the last one must be there too."""
+    """Return width and height of a PNG file, from its first chunk; its last chunk must be present, too."""
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert data[12:16] == b"IHDR"
@@ -88,7 +88,7 @@ def test_other_kinds_of_stores_are_drawn(values, make_store, tmp_path, low_resol
     assert sorted(sizes(tmp_path)) == sorted(PICTURES)
 
 
-def test_imported_records_are_drawn_without_those_that_have_no_place(make_store, tmp_path, low_resolution):
+def test_imported_records_are_drawn_without_invalid_ones(make_store, tmp_path, low_resolution):
     with Reader.open(make_store()) as reader:
         columns = np.stack([reader.rows(0, name) for name in fields.UNITS], axis=1).astype("<f4")
     columns[3, 2], columns[5, 7], columns[9, 8] = 0, np.nan, np.inf
@@ -97,7 +97,7 @@ def test_imported_records_are_drawn_without_those_that_have_no_place(make_store,
     records.import_files(DropletsImportConfig(files=(str(tmp_path / "x.data"),)), Output(store), world())
     with Reader.open(store) as reader:
         sample = population.read_sample(reader)
-    assert "without 3 records that are not finite" in sample.content
+    assert "invalid records left out: 3" in sample.content
     assert sample.accepted.values["time"].size + sample.weird.values["time"].size == 4093
     plots.plot_store(store, tmp_path / "drawn")
     assert sorted(sizes(tmp_path / "drawn")) == sorted(PICTURES)
@@ -169,7 +169,7 @@ ULP = 2.0**-23
 
 @pytest.mark.parametrize("preset", ["classic", "ntlp-2026"])
 @pytest.mark.parametrize("values", KINDS.values(), ids=KINDS)
-def test_redrawn_trajectories_pass_through_the_stored_points(preset, values, make_store):
+def test_recomputed_trajectories_pass_through_the_stored_points(preset, values, make_store):
     with Reader.open(make_store(preset, **values)) as reader:
         drawn, many = population.read_group(reader), population.read_group(reader, 400)
         model = arguments.solver_settings(population.read_config(reader))
@@ -186,7 +186,7 @@ def test_redrawn_trajectories_pass_through_the_stored_points(preset, values, mak
     assert again.temperature_deviation <= ULP
 
 
-def test_wrong_stored_points_are_seen(make_store):
+def test_wrong_stored_points_are_detected(make_store):
     with Reader.open(make_store()) as reader:
         group, model = population.read_group(reader), arguments.solver_settings(population.read_config(reader))
     wrong = group._replace(radius=group.radius * np.float32(1.001), temperature=group.temperature + 1)
@@ -195,7 +195,7 @@ def test_wrong_stored_points_are_seen(make_store):
     assert again.temperature_deviation > 3e-3
 
 
-def test_constants_of_the_store_are_those_of_its_trajectories(make_store):
+def test_trajectories_use_the_constants_of_the_store(make_store):
     with Reader.open(make_store(water_density=1100, tolerance=1e-7)) as reader:
         group, model = population.read_group(reader), arguments.solver_settings(population.read_config(reader))
     assert outcomes.recompute_trajectories(model, group).radius_deviation < 1e-6
@@ -238,7 +238,7 @@ def test_whole_sample_of_a_small_store_is_the_store(values, make_store):
 
 
 @pytest.mark.parametrize("values", [{}, {"samples": 3}, {"keep_weird": True}], ids=["once", "three times", "kept"])
-def test_large_store_is_sampled_evenly_and_the_same_each_time(values, make_store):
+def test_large_store_is_sampled_evenly_and_reproducibly(values, make_store):
     with Reader.open(make_store(**values)) as reader:
         sample, again = population.read_sample(reader, 3000), population.read_sample(reader, 3000)
         attempts = int(reader.column("attempts").sum())
@@ -253,7 +253,7 @@ def test_large_store_is_sampled_evenly_and_the_same_each_time(values, make_store
     assert sample.accepted.droplets + sample.weird.droplets == pytest.approx(attempts)
 
 
-def test_sample_of_a_sobol_sequence_is_fair(make_store):
+def test_sample_of_a_sobol_sequence_is_unbiased(make_store):
     with Reader.open(make_store(sampling="sobol", count=16_384, keep_weird=True)) as reader:
         sample = population.read_sample(reader, 4096)
     radius = np.concatenate([kind.values["initial_radius"] for kind in (sample.accepted, sample.weird)])
@@ -268,7 +268,7 @@ def test_blocks_are_chosen_evenly(make_store):
         assert population.finished_blocks(reader, 1) == [0]
 
 
-def test_unfinished_store_shows_its_finished_blocks_only(configure, tmp_path):
+def test_unfinished_store_shows_only_its_finished_blocks(configure, tmp_path):
     config = configure(count=1000, block_size=100)
     layout = fields.generation_layout(config)
     output = Output(tmp_path / "x.h5")
@@ -335,7 +335,7 @@ def test_relative_density_is_one_where_values_are_even():
 
 
 def droplets(**columns):
-    """Values of records; what is not given is ordinary."""
+    """Make records; values that are not given are ordinary."""
     ordinary = {
         "initial_radius": 1e-7, "initial_temperature": 290, "salinity": 1e-18, "air_temperature": 293.15,
         "relative_humidity": 0.9, "air_density": 1.0, "time": 1.0, "radius": 1e-7, "temperature": 293.15,
@@ -344,7 +344,7 @@ def droplets(**columns):
     return {name: np.broadcast_to(columns.get(name, value), n).astype(float) for name, value in ordinary.items()}
 
 
-def test_activation_is_passing_the_critical_radius_in_air_beyond_the_critical_humidity():
+def test_droplets_activate_by_passing_the_critical_radius_in_air_above_the_critical_humidity():
     # Facts of this droplet: critical radius 6.319090e-7 m, critical supersaturation 1.135993e-3.
     values = droplets(
         relative_humidity=[1.0011, 1.0012, 1.0012, 1.0012, 0.9],
@@ -358,7 +358,7 @@ def test_activation_is_passing_the_critical_radius_in_air_beyond_the_critical_hu
         o for o in outcomes.compute_outcomes(values, arguments.solver_settings(SolveConfig())) if "critical" in o.title
     )
     assert np.array_equal(shown.values, [np.nan, 0, 1, np.nan, np.nan], equal_nan=True)
-    assert outcomes.describe_outcome(shown) == "50.0% of the 40.0% that can"
+    assert outcomes.describe_outcome(shown) == "50.0% of eligible (40.0% of all)"
 
 
 def test_outcomes_of_known_droplets():
