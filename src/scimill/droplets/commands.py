@@ -23,6 +23,10 @@ def droplets() -> None:
     """Integrate the radius and temperature of random Lagrangian cloud droplets exactly."""
 
 
+def _describe_count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 @droplets.command()
 @generating
 @click.option(
@@ -46,7 +50,7 @@ def generate(
         ranks.on_root(check_workbook, workbook, book.FLAG)
     plan = partial(world().on_root, campaign.describe_generation, config, output)
     fill = partial(campaign.generate, config, output, ranks)
-    fill_output(output, f"{config.count:,} droplets", plan, fill, dry_run=dry_run)
+    fill_output(output, _describe_count(config.count, "droplet"), plan, fill, dry_run=dry_run)
     if workbook and not dry_run:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
         click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} per class")
@@ -64,7 +68,7 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
     count = ranks.on_root(records.count_all, config)
     plan = partial(world().on_root, records.describe_import, config, output, count)
     fill = partial(records.import_files, config, output, ranks)
-    fill_output(output, f"{count:,} records", plan, fill, dry_run=dry_run)
+    fill_output(output, _describe_count(count, "record"), plan, fill, dry_run=dry_run)
 
 
 @droplets.command()
@@ -91,7 +95,7 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
     from scimill.store.output import Output
 
     count = world().on_root(records.export_file, store, Output(output, overwrite=overwrite))
-    click.echo(f"{output}: {count:,} records")
+    click.echo(f"{output}: {_describe_count(count, 'record')}")
 
 
 @droplets.command()

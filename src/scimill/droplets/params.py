@@ -112,7 +112,7 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.block_size * self.samples > 2**26:
-            raise ValueError("block_size · samples exceeds 67 million, too much for memory")
+            raise ValueError("block_size · samples exceeds 67 million; a block would not fit into memory")
         if self.sampling == "sobol":
             from scimill.droplets.kernels.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
 
@@ -121,7 +121,7 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
         smallest = self.radius_range[0]
         most = most_salt_per_volume(self)
         if most is not None and most * 4.18879 * smallest**3 < self.salinity_range[0]:
-            raise ValueError("salinity_cap is below salinity_range for the smallest droplets")
+            raise ValueError("salinity_cap leaves no salinity in salinity_range for the smallest droplets")
         if self.relative_humidity_range[1] > HIGHEST_HUMIDITY:
             raise ValueError(f"relative_humidity_range exceeds {HIGHEST_HUMIDITY:g}; 1 is saturation, not 100")
         return self

@@ -129,7 +129,7 @@ class DropletNetwork(nn.Module):
         corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
         raw = self.raw_features(corners)
         low, high = raw.min(0).values, raw.max(0).values
-        unscaled = [6] if spec.network == "plain" else [7, 8]  # time in seconds, as published; scaled by asinh
+        unscaled = [6] if spec.network == "plain" else [7, 8]  # time in seconds, as published; already scaled by asinh
         low[unscaled], high[unscaled] = -1.0, 1.0
         high[high == low] += 1.0  # inputs that are constant in the data
         self._register_constant("centre", (low + high) / 2)

@@ -44,7 +44,7 @@ def draw(errors: Errors) -> Figure:
             panel.set_xscale("log" if plane[0] in LOGARITHMIC else "linear")
             panel.set_yscale("log" if plane[1] in LOGARITHMIC else "linear")
         figure.colorbar(mesh, ax=axes[row, :], label=title, extend="both")
-    figure.suptitle(f"Network errors (droplets: {len(errors.radius):,}, {errors.content})")
+    figure.suptitle(f"Network errors: {errors.content} (droplets: {len(errors.radius):,})")
     return figure
 
 
