@@ -156,7 +156,7 @@ def share_of_class(sample: DropletSample, grid: Grid, plane: tuple[str, str], na
     return share
 
 
-class Trajectories(NamedTuple):
+class RecomputedTrajectories(NamedTuple):
     """Recomputed trajectories of droplets of a store."""
 
     times: NDArray[np.float32]
@@ -170,7 +170,7 @@ class Trajectories(NamedTuple):
 
 def recompute_trajectories(
     settings: solver.SolverSettings, group: DropletGroup, count: int = LINE_TIMES
-) -> Trajectories:
+) -> RecomputedTrajectories:
     """Integrate droplets again, at `count` logarithmically spaced times and at the stored times."""
     first, last = group.times.min() / 10**DECADES_BEFORE, group.times.max()
     common = np.broadcast_to(np.geomspace(first, last, count).astype(np.float32), (len(group.times), count))
@@ -182,7 +182,7 @@ def recompute_trajectories(
     recomputed = np.take_along_axis(radius, stored, axis=1), np.take_along_axis(temperature, stored, axis=1)
     dry = radius <= settings.dry_radius
     radius[dry], temperature[dry] = np.nan, np.nan
-    return Trajectories(
+    return RecomputedTrajectories(
         times, radius, temperature,
         deviation(recomputed[0], group.radius), deviation(recomputed[1], group.temperature),
     )  # fmt: skip
