@@ -76,7 +76,11 @@ def preset(name: str, count: int, tolerance: float = 1e-8) -> DropletsGenerateCo
 
 def draw(config: DropletsGenerateConfig) -> Droplets:
     """Random droplets as a run draws them, weird ones among them, as they come from the store's float32."""
-    stream, ranges, model = block_stream(SEED, CAMPAIGN.number, 0), arguments.ranges(config), arguments.model(config)
+    stream, ranges, model = (
+        block_stream(SEED, CAMPAIGN.number, 0),
+        arguments.ranges(config),
+        arguments.solver_settings(config),
+    )
     times = sampling.times(stream, config.count, 1, ranges).astype(float)
     r, T, salinity, Tf, RH, rho = sampling.inputs(stream.random((config.count, 6)), ranges).astype(float)
     e = saturation_pressure(Tf, *model.saturation)
@@ -234,7 +238,7 @@ def measure(name: str, droplets: int, scipy_droplets: int) -> dict[str, dict[str
     counted = accepted(reference, config)
     table = {}
     for title, tolerance in ((KERNEL, 1e-8), ("kernel, tolerance 1e-7", 1e-7)):
-        result = kernel(drawn, arguments.model(preset(name, droplets, tolerance)))
+        result = kernel(drawn, arguments.solver_settings(preset(name, droplets, tolerance)))
         table[title] = errors(result, reference, counted)
     stored, integrated = whole_run(config)
     table[RUN] = {"per_second": stored}

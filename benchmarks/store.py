@@ -196,7 +196,7 @@ def checksum_alone(layout: Layout, data: BlockData) -> int:
 def droplet_block_seconds() -> float:
     """Median seconds in which a block of droplets of the default size is made."""
     config = configuration.build(DropletsGenerateConfig, [Layer("flags", {"count": 10 * (1 << 16)})])
-    make = generate.block_maker(config, fields.generated(config))
+    make = generate.block_maker(config, fields.generation_layout(config))
     seconds = []
     for block in range(6):
         started = time.perf_counter()

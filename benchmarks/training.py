@@ -206,7 +206,7 @@ def _fortran(folder: Path, inputs: Any) -> float:
 
 def _integrator(reader: Reader, inputs: Any) -> Callable[[], object]:
     config = read_generation(reader)
-    model = arguments.model(config)
+    model = arguments.solver_settings(config)
     r, T, salinity, Tf, RH, rho, t = (np.ascontiguousarray(column) for column in inputs.T)
     droplets = (r, T, model.solute_per_salinity * salinity, Tf, RH, rho, saturation_pressure(Tf, *model.saturation))
     return lambda: lanes.integrate(
