@@ -14,8 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OTHERS = (ROOT / "containers/README.md", ROOT / "benchmarks/README.md")
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), **OTHERS])
-BLOCK = re.compile(r"^(?:<!-- (?P<mark>[\w ]+): (?P<text>.*?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```", re.M | re.S)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *OTHERS])
+MARK = r"^(?:<!-- (?P<mark>[\w ]+): (?P<text>.*?) -->\n)?"
+BLOCK = re.compile(MARK + r"```(?P<language>\w*)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The commands and Python lines of the documentation run, page by page, in the order in which a reader tries them."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mpi import Job
 
 from .pages import PAGES, ROOT, Block, blocks, page_id
 
@@ -25,10 +25,8 @@ def checkout(tmp_path: Path) -> Path:
 
 def run(block: Block, folder: Path, page: Path) -> None:
     words = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-    env = {**os.environ, "MPLBACKEND": "agg"}
-    done = subprocess.run([*words, block.small], cwd=folder, env=env, capture_output=True, text=True, timeout=280)
-    where = f"{page_id(page)}, line {block.line}"
-    assert done.returncode == 0, f"{where}\n{block.small}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    result = Job([*words, block.small], {"MPLBACKEND": "agg"}, folder).wait(280)
+    assert result.returncode == 0, f"{page_id(page)}, line {block.line}\n{result}"
 
 
 @pytest.mark.timeout(900)

@@ -36,6 +36,6 @@ def test_the_search_finds_what_a_user_would_look_for(site: Path, stem: str) -> N
 
 def test_the_reference_is_that_of_the_declarations() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/make_reference.py", "--check"], capture_output=True, text=True
+        [sys.executable, ROOT / "scripts/make_reference.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
