@@ -23,11 +23,11 @@ from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.kernels.pairs import IrregularTimes, SnapshotPair, interval_of, pair_up
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
-from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_sound
+from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_undamaged
 
 STATE = ("density", "vorticity", "potential")
 CHANGES = ("density_correction", "vorticity_correction")
@@ -41,7 +41,7 @@ MEANINGS = {
     "vorticity_correction": ("cs/Ln", "coarsened vorticity of this time − vorticity after the coarse step, (x, y)"),
 }
 """Units and meanings of the fields."""
-SAMPLED = 9
+SAMPLED_SNAPSHOTS = 9
 """Snapshots, over the whole run, whose speed decides the number of substeps; each pair then checks its own."""
 SAFETY = 0.8
 """Share of the longest stable step that such a choice takes, since other snapshots may be faster."""
@@ -80,7 +80,7 @@ class CoarseStep:
 
         Raises
         ------
-        Diverged : the step is not stable.
+        DivergenceError : the step is not stable.
         """
         self._solver.load(*state)
         self._solver.advance(self._duration, self._length)
@@ -105,7 +105,7 @@ def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
     record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
-        layout, make_block = layout_of(record, len(pairs)), block_maker(record, fine, pairs)
+        layout, make_block = make_layout(record, len(pairs)), block_maker(record, fine, pairs)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
@@ -127,7 +127,7 @@ def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
     """Time between snapshots of a run that has enough of them."""
     try:
         interval = interval_of(fine.times, fine.members)
-    except Irregular as error:
+    except IrregularTimes as error:
         raise InputError(f"the snapshots make no pairs: {error}", where=fine.name) from None
     if not pair_up(fine.times, fine.members, config.steps):
         what = f"too few snapshots for a coarse step of {config.steps} intervals"
@@ -138,7 +138,7 @@ def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
 def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
     """Fewest Runge–Kutta steps of a coarse step that leave a margin to instability in snapshots of the whole run."""
     step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1)
-    chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED_SNAPSHOTS).astype(int)).tolist()
     stable = (step.stable(_coarse_state(step, fine, index, config)) for index in chosen)
     return max(1, *(math.ceil(duration / (SAFETY * length)) for length in stable))
 
@@ -148,7 +148,7 @@ def _coarse_state(step: CoarseStep, fine: FineRun, index: int, config: Correctio
     return step.resolved(coarse.coarsen_state(*fine.state(index), config.factor, config.coarsening))
 
 
-def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
+def make_layout(record: CorrectionsRecord, pairs: int) -> Layout:
     """Structure of the store: one pair is a block."""
     shape = (record.points, record.points)
     fields = tuple(Field(name, record.precision, *MEANINGS[name], shape) for name in CHANNELS)
@@ -171,7 +171,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
         before, after = (_coarse_state(step, fine, index, record) for index in (pair.before, pair.after))
         try:
             fields = step.advance(before)
-        except Diverged as error:
+        except DivergenceError as error:
             raise _unstable(error, step.stable(before), record, pair) from None
         values = (*fields, *(there - here for there, here in zip(after, fields, strict=False)))
         stored = {name: field.astype(record.precision) for name, field in zip(CHANNELS, values, strict=True)}
@@ -184,7 +184,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
     return make
 
 
-def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: SnapshotPair) -> NumericalError:
+def _unstable(error: DivergenceError, stable: float, record: CorrectionsRecord, pair: SnapshotPair) -> NumericalError:
     """Tell a user how many substeps the pair would need."""
     needed = math.ceil(record.duration / (SAFETY * stable))
     return NumericalError(
@@ -204,7 +204,7 @@ def describe_corrections(config: CorrectionsConfig, output: Output) -> str:
         "step": f"{record.duration:.6g} in {record.substeps} Runge–Kutta step(s), {record.scheme}",
         "pairs": f"{len(pairs):,}, {record.precision}",
     }
-    return describe_plan(output, layout_of(record, len(pairs)), lines)
+    return describe_plan(output, make_layout(record, len(pairs)), lines)
 
 
 # ---- reading a store --------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Corrections:
             raise InputError("not a store of corrections", where=str(reader.path), allowed=allowed)
         reader.require_complete()
         self.reader = reader
-        self._sound: set[int] = set()
+        self._checked: set[int] = set()
         stored = configuration.parse_yaml(str(reader.provenance["config"]), f"{reader.path}, config")
         self.record = record = configuration.build(CorrectionsRecord, [stored])
         self.points, self.box, self.physics = record.points, record.box, physics(record)
@@ -275,9 +275,9 @@ class Corrections:
         ------
         StorageError : its bytes are damaged.
         """
-        if pair not in self._sound:
-            require_sound(self.reader, pair)
-            self._sound.add(pair)
+        if pair not in self._checked:
+            require_undamaged(self.reader, pair)
+            self._checked.add(pair)
         return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
 
     @cached_property

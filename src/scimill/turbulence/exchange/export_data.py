@@ -17,7 +17,7 @@ from scimill.turbulence.corrections import CHANNELS, STATE, Corrections, is_corr
 from scimill.turbulence.exchange import layouts
 from scimill.turbulence.exchange.layouts import Trajectories
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.pairs import Irregular, interval_of
+from scimill.turbulence.kernels.pairs import IrregularTimes, interval_of
 from scimill.turbulence.kernels.solver import potential
 from scimill.turbulence.snapshots import Snapshots
 from scimill.turbulence.sources import FineRun
@@ -86,13 +86,13 @@ def open_runs(store: Path) -> Iterator[tuple[Trajectories, FlowPhysics]]:
         reader.require_complete()
         if is_corrections(reader):
             pairs = Corrections(reader)
-            yield of_corrections(pairs), pairs.physics
+            yield trajectories_of_corrections(pairs), pairs.physics
         else:
             fine = FineRun(Snapshots(reader), -np.inf)
-            yield of_snapshots(fine), fine.snapshots.physics
+            yield trajectories_of_snapshots(fine), fine.snapshots.physics
 
 
-def of_snapshots(fine: FineRun) -> Trajectories:
+def trajectories_of_snapshots(fine: FineRun) -> Trajectories:
     """Trajectories of density, vorticity, and the potential that follows."""
 
     def read(index: int) -> Mapping[str, Any]:
@@ -103,7 +103,7 @@ def of_snapshots(fine: FineRun) -> Trajectories:
     return _trajectories(fine.snapshots.reader, fine.snapshots.physics, fine.times, fine.members, STATE, read)
 
 
-def of_corrections(pairs: Corrections) -> Trajectories:
+def trajectories_of_corrections(pairs: Corrections) -> Trajectories:
     """Trajectories of the states after a coarse step, and their corrections."""
     return _trajectories(pairs.reader, pairs.physics, pairs.times, pairs.members, CHANNELS, pairs.rows)
 
@@ -115,7 +115,7 @@ def _trajectories(
     """Put rows that are sorted by member and time into trajectories."""
     try:
         interval_of(times, members)
-    except Irregular as error:
+    except IrregularTimes as error:
         raise InputError(f"no evenly spaced trajectories: {error}", where=str(reader.path)) from None
     runs = int(members.max()) + 1
     by_member = times.reshape(runs, -1)

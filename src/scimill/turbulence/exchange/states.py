@@ -11,7 +11,7 @@ from scimill.parallel.streams import block_stream
 from scimill.store.foreign import is_store, read_hdf5
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.resemblance import resampled
+from scimill.turbulence.kernels.resemblance import resample
 from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import open_snapshots, physics
 
@@ -75,7 +75,7 @@ def _of_store(config: SimulateConfig, path: Path, member: int, rows: slice) -> t
         time = float(store.times[member, snapshot])
         if store.points == config.points:
             return (*store.read(snapshot, member, rows), time)
-        density, vorticity = (resampled(field, config.points) for field in store.read(snapshot, member))
+        density, vorticity = (resample(field, config.points) for field in store.read(snapshot, member))
         return density[rows], vorticity[rows], time
 
 

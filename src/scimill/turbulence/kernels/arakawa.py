@@ -65,14 +65,14 @@ class Arakawa:
         self._state[0, 1:-1, 1:-1], self._state[1, 1:-1, 1:-1] = density, vorticity
         means = np.concatenate(self.team.gather_all(density.mean(axis=1, dtype=np.float64)))
         self._mean = 0.0 if self.physics.modified else float(means.mean())
-        self.touched()
+        self.invalidate()
 
     def add(self, density: Grid, vorticity: Grid) -> None:
         """Add increments of own rows. Collective."""
         own = self.fields()
         self.load(own[0] + density, own[1] + vorticity)
 
-    def touched(self) -> None:
+    def invalidate(self) -> None:
         """Forget what was prepared for a state that has been changed. Collective."""
         for field in self._state:
             self._wrap(field)
@@ -157,15 +157,15 @@ class Arakawa:
         self.speed()
         h, state, one, two, total = length, self._state, self._one, self._two, self._total
         self._stage(state, state, state, one, total, h / 2, h / 6)
-        self._next(one)
+        self._prepare_stage(one)
         self._stage(one, state, total, two, total, h / 2, h / 3)
-        self._next(two)
+        self._prepare_stage(two)
         self._stage(two, state, total, one, total, h, h / 3)
-        self._next(one)
+        self._prepare_stage(one)
         self._stage(one, total, total, two, state, 0.0, h / 6)
-        self.touched()
+        self.invalidate()
 
-    def _next(self, stage: Grid) -> None:
+    def _prepare_stage(self, stage: Grid) -> None:
         for field in stage:
             self._wrap(field)
         self._solve(stage[1])

@@ -34,7 +34,7 @@ def coarsen(field: Field, factor: int, method: str) -> Field:
     """
     if field.shape[-1] % factor or field.shape[-2] % factor:
         raise ValueError(f"{factor} does not divide a grid of {field.shape[-2]} x {field.shape[-1]} points")
-    return {"spectral": truncated, "mean": averaged, "sample": sampled}[_known(method)](field, factor)
+    return {"spectral": truncate, "mean": average, "sample": sample}[_check_method(method)](field, factor)
 
 
 def coarsen_state(density: Field, vorticity: Field, factor: int, method: str) -> tuple[Field, Field]:
@@ -52,13 +52,13 @@ def coarsen_state(density: Field, vorticity: Field, factor: int, method: str) ->
     return coarsen(density, factor, method), coarse - coarse.mean(axis=(-2, -1), keepdims=True)
 
 
-def _known(method: str) -> str:
+def _check_method(method: str) -> str:
     if method not in METHODS:
         raise ValueError(f"{method!r} is none of {', '.join(METHODS)}")
     return method
 
 
-def truncated(field: Field, factor: int) -> Field:
+def truncate(field: Field, factor: int) -> Field:
     """Field of the Fourier modes below the coarse grid's Nyquist mode, which is left out: its phase is not resolved."""
     if factor == 1:
         return field.copy()
@@ -74,17 +74,17 @@ def truncated(field: Field, factor: int) -> Field:
     return result
 
 
-def averaged(field: Field, factor: int) -> Field:
+def average(field: Field, factor: int) -> Field:
     """Means over the cells around the coarse points, by the trapezoidal rule where a cell's edges lie on fine points.
 
     A mean over the fine points from a coarse point on would be that of a place half a coarse cell away.
     """
     for axis in (-2, -1):
-        field = _averaged_along(field, factor, axis)
+        field = _average_along(field, factor, axis)
     return field
 
 
-def _averaged_along(field: Field, factor: int, axis: int) -> Field:
+def _average_along(field: Field, factor: int, axis: int) -> Field:
     reach = factor // 2
     points = np.arange(0, field.shape[axis], factor)
     total = np.zeros_like(np.take(field, points, axis))
@@ -95,6 +95,6 @@ def _averaged_along(field: Field, factor: int, axis: int) -> Field:
     return total / factor
 
 
-def sampled(field: Field, factor: int) -> Field:
+def sample(field: Field, factor: int) -> Field:
     """Values at the coarse points."""
     return np.array(field[..., ::factor, ::factor])

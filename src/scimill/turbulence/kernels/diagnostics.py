@@ -34,7 +34,7 @@ SCALARS = {
     "energy_rate": "dE/dt of the right-hand side",
     "enstrophy_rate": "dU/dt of the right-hand side",
 }
-"""Names and meanings of the box means, in the order in which `of_modes` returns them."""
+"""Names and meanings of the box means, in the order in which `box_means` returns them."""
 
 SPECTRA = {
     "density_spectrum": "½⟨n²⟩ by shell of wave numbers",
@@ -54,7 +54,7 @@ class Means:
     enstrophy_residual: float
 
 
-def of_modes(physics: FlowPhysics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
+def box_means(physics: FlowPhysics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
     """Measure a state. Collective.
 
     Parameters

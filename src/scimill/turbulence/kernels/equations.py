@@ -83,8 +83,8 @@ def difference_symbols(kx: Real, ky: Real, spacing: float) -> Symbols:
     kx, ky = (np.ascontiguousarray(k) for k in np.broadcast_arrays(kx, ky))
     laplacian = (4 - 2 * np.cos(kx * spacing) - 2 * np.cos(ky * spacing)) / spacing**2
     x, y = np.sin(kx * spacing) / spacing, np.sin(ky * spacing) / spacing
-    is_alone = (ky == 0) | np.isclose(ky * spacing, np.pi)
-    return Symbols(x, y, kx**2 + ky**2, laplacian, ky == 0, np.where(is_alone, 1.0, 2.0))
+    is_unpaired = (ky == 0) | np.isclose(ky * spacing, np.pi)
+    return Symbols(x, y, kx**2 + ky**2, laplacian, ky == 0, np.where(is_unpaired, 1.0, 2.0))
 
 
 def damping(physics: FlowPhysics, diffusive: Any) -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ class Halos:
         self._team, self._radius = team, radius
         spans = team.gather_all(rows)
         owner = np.concatenate([np.full(stop - start, rank) for rank, (start, stop) in enumerate(spans)])
-        needed = [_around(start, stop, points, radius) for start, stop in spans]
+        needed = [_neighbour_rows(start, stop, points, radius) for start, stop in spans]
         sent = [wanted[owner[wanted] == team.rank] - rows[0] for wanted in needed]
         self._sent, self._send_counts = np.concatenate(sent), np.array([len(part) for part in sent])
         sources = owner[needed[team.rank]]
@@ -48,7 +48,7 @@ class Halos:
         return np.pad(with_rows, ((0, 0), (0, 0), (r, r)), mode="wrap")
 
 
-def _around(start: int, stop: int, points: int, radius: int) -> Indices:
+def _neighbour_rows(start: int, stop: int, points: int, radius: int) -> Indices:
     """Rows above a slab and rows below it; none of an empty one."""
     if start == stop:
         return np.empty(0, np.int64)

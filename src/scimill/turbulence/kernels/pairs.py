@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-REGULAR = 1e-6
+INTERVAL_TOLERANCE = 1e-6
 """Largest relative deviation of an interval from the others: output times are sums, which round."""
 
 
@@ -20,7 +20,7 @@ class SnapshotPair:
     time: float
 
 
-class Irregular(ValueError):
+class IrregularTimes(ValueError):
     """The snapshots do not follow each other at one interval."""
 
 
@@ -33,14 +33,14 @@ def interval_of(times: NDArray[np.float64], members: NDArray[np.integer]) -> flo
 
     Raises
     ------
-    Irregular : the intervals differ, or no member has two snapshots.
+    IrregularTimes : the intervals differ, or no member has two snapshots.
     """
     steps = np.concatenate([np.diff(times[rows]) for _, rows in _by_member(times, members)])
     if not steps.size:
-        raise Irregular("no member has two snapshots")
+        raise IrregularTimes("no member has two snapshots")
     interval = float(np.median(steps))
-    if interval <= 0 or np.abs(steps - interval).max() > REGULAR * interval:
-        raise Irregular(f"the intervals between snapshots go from {steps.min():g} to {steps.max():g}")
+    if interval <= 0 or np.abs(steps - interval).max() > INTERVAL_TOLERANCE * interval:
+        raise IrregularTimes(f"the intervals between snapshots go from {steps.min():g} to {steps.max():g}")
     return interval
 
 

@@ -16,7 +16,7 @@ Grid = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 
 
-class Likeness(NamedTuple):
+class Agreement(NamedTuple):
     """How alike a state is to the truth."""
 
     density_error: float
@@ -26,7 +26,7 @@ class Likeness(NamedTuple):
     """of the vorticities"""
 
 
-def resampled(field: Grid, points: int) -> Numbers:
+def resample(field: Grid, points: int) -> Numbers:
     """Field, shape (..., n, n), on another grid of the same box: what both dealiased grids resolve of it."""
     n = field.shape[-1]
     m = min(highest_mode(n), highest_mode(points))
@@ -38,11 +38,11 @@ def resampled(field: Grid, points: int) -> Numbers:
     return made
 
 
-def likeness(state: Numbers, truth: Numbers) -> Likeness:
+def measure_agreement(state: Numbers, truth: Numbers) -> Agreement:
     """Compare density and vorticity, shape (2, x, y), with the truth on the same grid."""
     density, vorticity = (_error(*pair) for pair in zip(state, truth, strict=True))
     ours, theirs = (field - field.mean() for field in (state[1], truth[1]))
-    return Likeness(density, vorticity, float((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())))
+    return Agreement(density, vorticity, float((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())))
 
 
 def _error(field: Numbers, truth: Numbers) -> float:

@@ -35,7 +35,7 @@ class Team(Protocol):
         """Send an array to the rank `step` further on in the ring, and receive one from as far behind."""
 
 
-class Alone:
+class SingleRankTeam:
     """A team of one."""
 
     rank, size = 0, 1
@@ -61,7 +61,7 @@ def split(count: int, batch: int, size: int) -> Indices:
     return np.minimum(np.arange(size + 1) * batches // size * batch, count)
 
 
-def most_ranks(points: int) -> int:
+def max_ranks(points: int) -> int:
     """Most ranks that a field can be dealt to: each has a batch of rows."""
     return -(-points // rows_per_batch(points))
 
@@ -146,11 +146,11 @@ class Exchange:
     def columns_out(self, batch: SlabBatch) -> None:
         """Transform a batch of columns along x and lay it down."""
         self._x_inverse()
-        _put_columns(self._lines, self._by_columns, *self._columns_of(batch))
+        _pack_columns(self._lines, self._by_columns, *self._columns_of(batch))
 
     def columns_in(self, batch: SlabBatch) -> None:
         """Take up a batch of columns and transform it along x."""
-        _take_columns(self._lines, self._by_columns, *self._columns_of(batch))
+        _unpack_columns(self._lines, self._by_columns, *self._columns_of(batch))
         self._x_forward()
 
     def _columns_of(self, batch: SlabBatch) -> tuple[object, ...]:
@@ -160,11 +160,11 @@ class Exchange:
     def rows_out(self, batch: SlabBatch) -> None:
         """Transform a batch of rows along y and lay its kept modes down."""
         self._y_forward()
-        _put_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        _pack_rows(self._rows, self._by_rows, *self._rows_of(batch))
 
     def rows_in(self, batch: SlabBatch) -> None:
         """Take up a batch of rows, whose other modes become zero, and transform it along y."""
-        _take_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        _unpack_rows(self._rows, self._by_rows, *self._rows_of(batch))
         self._y_inverse()
 
     def _rows_of(self, batch: SlabBatch) -> tuple[object, ...]:
@@ -193,7 +193,7 @@ class Exchange:
 
 
 @numba.njit(cache=True)
-def _put_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _pack_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(x) - 1):
         first, height = x[rank], x[rank + 1] - x[rank]
         for field in range(fields):
@@ -204,7 +204,7 @@ def _put_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # 
 
 
 @numba.njit(cache=True)
-def _take_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _unpack_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(x) - 1):
         first, height = x[rank], x[rank + 1] - x[rank]
         for field in range(fields):
@@ -215,7 +215,7 @@ def _take_columns(columns, by_columns, x, width, fields, pitch, start, stop):  #
 
 
 @numba.njit(cache=True)
-def _put_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _pack_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(ky) - 1):
         first, width = ky[rank], ky[rank + 1] - ky[rank]
         for field in range(fields):
@@ -226,7 +226,7 @@ def _put_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: i
 
 
 @numba.njit(cache=True)
-def _take_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _unpack_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(ky) - 1):
         first, width = ky[rank], ky[rank + 1] - ky[rank]
         for field in range(fields):

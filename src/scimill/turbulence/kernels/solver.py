@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.arakawa import Arakawa
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.slabs import Alone, Team
+from scimill.turbulence.kernels.slabs import SingleRankTeam, Team
 from scimill.turbulence.kernels.spectral import Spectral
-from scimill.turbulence.kernels.stepping import Pace
+from scimill.turbulence.kernels.stepping import StepControl
 
 Grid = NDArray[np.floating]
 
@@ -22,7 +22,7 @@ STABILITY = {"spectral": RK4_REACH * 3 / (2 * math.pi), "arakawa": RK4_REACH}
 per spacing, that of a central difference 1."""
 
 
-class Diverged(ArithmeticError):
+class DivergenceError(ArithmeticError):
     """A step gave values that are no numbers, or would be longer than the scheme is stable for.
 
     Attributes
@@ -68,7 +68,7 @@ class FlowSolver:
         longest_step: float = math.inf,
     ) -> None:
         self.physics, self.points = physics, points
-        self._team: Team = team or Alone()
+        self._team: Team = team or SingleRankTeam()
         self._scheme = SCHEMES[scheme](physics, points, np.dtype(precision), self._team)
         self._limit, self._courant, self._longest = STABILITY[scheme], courant, longest_step
         self._stiffness = self._scheme.stiffness()
@@ -96,18 +96,18 @@ class FlowSolver:
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers.
+        DivergenceError : the state holds values that are no numbers.
         """
         local = self._scheme.speed()
         if not math.isfinite(local):
-            raise Diverged("values that are no numbers", self.steps, self.time)
+            raise DivergenceError("values that are no numbers", self.steps, self.time)
         fastest: float = max(self._team.gather_all(local))
         return fastest
 
     def diagnose(self) -> diagnostics.Means:
         """Box means of the state: fluxes, energies, dissipation, budgets. Collective."""
         scheme = self._scheme
-        return diagnostics.of_modes(self.physics, scheme.symbols, scheme.modes(), scheme.rate(), self._team)
+        return diagnostics.box_means(self.physics, scheme.symbols, scheme.modes(), scheme.rate(), self._team)
 
     def spectra(self) -> NDArray[np.float64]:
         """Spectra of the state by shell of wave numbers, shape (4, points/2), see `diagnostics.SPECTRA`. Collective."""
@@ -131,18 +131,18 @@ class FlowSolver:
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers, or a given step is too long for the flow.
+        DivergenceError : the state holds values that are no numbers, or a given step is too long for the flow.
         """
         end = self.time + duration
         longest = min(self._longest, 0.9 * RK4_REACH / self._stiffness) if self._stiffness else self._longest
-        pace = Pace(duration, step, self._courant, longest, self._limit)
+        control = StepControl(duration, step, self._courant, longest, self._limit)
         done = duration <= 0
         while not done:
             speed = self.speed()
-            length = pace.next(speed)
+            length = control.next(speed)
             self._check(length, speed)
             self.step(length)
-            done = pace.taken()
+            done = control.count_step()
         self.time = end
 
     def _check(self, length: float, speed: float) -> None:
@@ -151,7 +151,7 @@ class FlowSolver:
         if length > min(limits):
             cause = "the flow" if limits[0] < limits[1] else "the linear terms"
             what = f"a step of {length:.4g} is too long: {cause} would need {min(limits):.4g} or less,"
-            raise Diverged(what, self.steps, self.time)
+            raise DivergenceError(what, self.steps, self.time)
 
     def _stable(self, speed: float) -> tuple[float, float]:
         """Longest steps for which RK4 is stable, with the flow and with the linear terms."""
@@ -163,7 +163,7 @@ class FlowSolver:
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers.
+        DivergenceError : the state holds values that are no numbers.
         """
         return min(self._stable(self.speed()))
 

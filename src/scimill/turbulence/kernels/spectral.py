@@ -88,7 +88,7 @@ class Spectral:
         pair.to_columns()
         for batch in self.slabs.column_batches:
             pair.columns_in(batch)
-            _keep(pair.columns, self.state, *self._place(batch))
+            _gather_modes(pair.columns, self.state, *self._place(batch))
         self.state *= self.dtype.type(self.points**-2.0)
         self._speed = None
 
@@ -102,7 +102,7 @@ class Spectral:
         """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
         pair, b = self._pair, self.slabs.batch
         for batch in self.slabs.column_batches:
-            _spread(modes, pair.columns, *self._place(batch))
+            _scatter_modes(modes, pair.columns, *self._place(batch))
             pair.columns_out(batch)
         pair.to_rows()
         first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
@@ -212,29 +212,29 @@ def _fill_flow(state, poisson, kx, ky, columns, highest, points, pitch, start, s
             phi[j] = inverse[j] * w[j]
         u, v, density = columns[b], columns[pitch + b], columns[2 * pitch + b]
         for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
-            _turn(phi[first:last], -k, u[first + shift : last + shift])
-            _turn_each(phi[first:last], kx[first:last], v[first + shift : last + shift])
+            _multiply_by_ik(phi[first:last], -k, u[first + shift : last + shift])
+            _multiply_each_by_ik(phi[first:last], kx[first:last], v[first + shift : last + shift])
             density[first + shift : last + shift] = n[first:last]
         for row in (u, v, density):
             row[highest + 1 : points - highest] = 0
 
 
 @numba.njit(cache=True)
-def _turn(modes, k, out):  # type: ignore[no-untyped-def]
+def _multiply_by_ik(modes, k, out):  # type: ignore[no-untyped-def]
     """Set out = i k modes."""
     for j in range(len(modes)):
         out[j] = complex(-k * modes[j].imag, k * modes[j].real)
 
 
 @numba.njit(cache=True)
-def _turn_each(modes, k, out):  # type: ignore[no-untyped-def]
+def _multiply_each_by_ik(modes, k, out):  # type: ignore[no-untyped-def]
     """Set out = i k modes, with a k for each mode."""
     for j in range(len(modes)):
         out[j] = complex(-k[j] * modes[j].imag, k[j] * modes[j].real)
 
 
 @numba.njit(cache=True)
-def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _scatter_modes(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
     """Fill columns of two fields from their modes."""
     for field in range(2):
         for b in range(stop - start):
@@ -245,7 +245,7 @@ def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignor
 
 
 @numba.njit(cache=True)
-def _keep(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _gather_modes(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
     """Take the kept modes of two fields from their columns."""
     for field in range(2):
         for b in range(stop - start):

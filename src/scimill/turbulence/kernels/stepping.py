@@ -13,7 +13,9 @@ import math
 import numba
 import numpy as np
 
-LANDING = 1e-9  # relative: an interval that is this little longer than a whole number of steps takes no further step
+INTERVAL_ROUNDING = (
+    1e-9  # relative: an interval that is this little longer than a whole number of steps takes no further step
+)
 
 
 # Each kernel treats columns `start` to `stop` of arrays (2, columns, modes); `rate` begins at `start`. Their innermost
@@ -78,12 +80,12 @@ def _scaled_sum(base, factor, rate, out):  # type: ignore[no-untyped-def]
 
 
 @dataclasses.dataclass
-class Pace:
+class StepControl:
     """Steps that are left of an interval, all of one length; shortened when the flow has become too fast for it.
 
     Parameters
     ----------
-    left : time to the end of the interval.
+    remaining : time to the end of the interval.
     step : fixed length of a step, or None for the longest that Courant's number allows.
     courant : Courant number that is aimed at.
     longest : longest step.
@@ -91,7 +93,7 @@ class Pace:
 
     """
 
-    left: float
+    remaining: float
     step: float | None
     courant: float
     longest: float
@@ -107,16 +109,16 @@ class Pace:
         """
         if self._count == 0 or (self.step is None and speed * self._length > self._kept_up_to):
             limit = self.step or min(self.longest, self.courant / speed if speed > 0 else math.inf)
-            self._count = max(1, math.ceil(self.left / limit * (1 - LANDING)))
-            self._length = self.left / self._count
+            self._count = max(1, math.ceil(self.remaining / limit * (1 - INTERVAL_ROUNDING)))
+            self._length = self.remaining / self._count
         return self._length
 
     @property
     def _kept_up_to(self) -> float:
         return min(1.2 * self.courant, self.stable)
 
-    def taken(self) -> bool:
+    def count_step(self) -> bool:
         """Count a step; return whether the interval has ended."""
         self._count -= 1
-        self.left -= self._length
+        self.remaining -= self._length
         return self._count == 0

@@ -22,17 +22,17 @@ from scimill.files import replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.pictures import make_folder
-from scimill.turbulence.kernels.resemblance import flux, likeness, resampled, spectrum
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.kernels.resemblance import flux, measure_agreement, resample, spectrum
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.learning.comparison import (
     CORRECTED,
     DIVERGED,
     FINER,
     RUNS,
     UNCORRECTED,
-    Averaged,
+    RunAverages,
     Comparison,
-    Followed,
+    TrackedRun,
     Numbers,
     Start,
 )
@@ -43,7 +43,7 @@ from scimill.turbulence.params import CompareConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 T = TypeVar("T")
-MEASURED = 10
+MEASURED_STEPS = 10
 """Coarse steps that a cost is measured over."""
 COST_STARTS = 4
 """Starts that a cost is measured from."""
@@ -64,7 +64,7 @@ class CandidateRun:
 
     def load(self, state: Numbers) -> None:
         """Begin from density and vorticity on any grid, shape (2, x, y)."""
-        self.solver.load(*resampled(state, self.solver.points))
+        self.solver.load(*resample(state, self.solver.points))
 
     def advance(self, duration: float) -> float:
         """Advance, and return the CPU time that it took."""
@@ -74,7 +74,7 @@ class CandidateRun:
 
     def state(self, points: int) -> Numbers:
         """Density and vorticity on a grid, shape (2, points, points)."""
-        return resampled(np.stack(self.solver.fields()), points)
+        return resample(np.stack(self.solver.fields()), points)
 
 
 def compare(config: CompareConfig, truth: Path, folder: Path, world: World) -> str:
@@ -137,13 +137,13 @@ class Truth:
                 where=str(store.reader.path), allowed="a multiple of the coarse step",
             )  # fmt: skip
 
-    def whole(self, start: Start) -> Numbers:
+    def unfiltered(self, start: Start) -> Numbers:
         """Density and vorticity as they are, shape (2, x, y)."""
         return np.stack(self.store.read(start.snapshot, start.member)).astype(np.float64)
 
     def filtered(self, start: Start) -> Numbers:
         """What the coarse grid resolves of them."""
-        return resampled(self.whole(start), self.spec.points)
+        return resample(self.unfiltered(start), self.spec.points)
 
     def starts(self, count: int, frames: int) -> list[Start]:
         """Return starts that are followed by `frames` snapshots, evenly over members and time.
@@ -173,48 +173,48 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
             )
         starts = truth.starts(config.starts, frames)
         truth.starts(1, lasting)
-    runs = _runs(truth, correction, starts, world)
+    runs = _make_runs(truth, correction, starts, world)
     with contextlib.closing(Progress(len(starts), unit="starts", what="compare", enabled=world.is_root)) as progress:
-        followed = _shared(lambda start: _follow(runs, truth, start, frames), starts, world, progress)
+        followed = _share_work(lambda start: _track(runs, truth, start, frames), starts, world, progress)
     members = [Start(member, 0) for member in range(truth.store.members)] if lasting else []
     with contextlib.closing(
         Progress(len(members), unit="members", what="statistics", enabled=world.is_root)
     ) as progress:
-        averaged = _shared(lambda start: _average(runs, truth, start, lasting), members, world, progress)
+        averaged = _share_work(lambda start: _average(runs, truth, start, lasting), members, world, progress)
     return Comparison(
         correction.spec, {run.name: run.solver.points for run in runs},
         truth.interval * np.arange(1.0, frames + 1), starts,
         {run.name: [each[run.name] for each in followed] for run in runs},
         {name: [each[name] for each in averaged] for name in ("truth", *RUNS)} if averaged else {},
         truth.interval, config.correlation, truth.store.points,
-        world.on_root(lambda: _cost(_finer(truth, truth.store.points), truth, starts)),
+        world.on_root(lambda: _cost(_finer_run(truth, truth.store.points), truth, starts)),
     )  # fmt: skip
 
 
-def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
+def _make_runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
     """Make all ways to run; the finer one's grid is chosen on rank 0. Collective."""
     spec = truth.spec
     equations = physics(dict(spec.physics))
     plain = FlowSolver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
     uncorrected = CandidateRun(UNCORRECTED, plain, spec.step / spec.substeps)
     corrected = CandidateRun(CORRECTED, CorrectedSolver(spec, correction.model), None)
-    points = world.on_root(_equal_cost, corrected, truth, starts)
-    return [uncorrected, corrected, _finer(truth, points)]
+    points = world.on_root(_find_equal_cost_grid, corrected, truth, starts)
+    return [uncorrected, corrected, _finer_run(truth, points)]
 
 
-def _finer(truth: Truth, points: int) -> CandidateRun:
+def _finer_run(truth: Truth, points: int) -> CandidateRun:
     solver = FlowSolver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
     return CandidateRun(FINER, solver, None)
 
 
-def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
+def _find_equal_cost_grid(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
     """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
     coarse = truth.spec.points
     limit = _cost(corrected, truth, starts)
     grids = [n for n in range(coarse + 2, truth.store.points + 1, 2) if next_fast_len(n, real=True) == n]
     chosen = min([*grids, truth.store.points])
     for points in grids:
-        cost = _cost(_finer(truth, points), truth, starts)
+        cost = _cost(_finer_run(truth, points), truth, starts)
         if cost <= limit:
             chosen = points
         if cost > COST_CUTOFF * limit:
@@ -224,18 +224,18 @@ def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) 
 
 def _cost(run: CandidateRun, truth: Truth, starts: Sequence[Start]) -> float:
     """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
-    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
+    duration, some = MEASURED_STEPS * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
     costs = []
     for start in (starts[0], *some):  # the first one compiles
-        run.load(truth.whole(start))
+        run.load(truth.unfiltered(start))
         try:
             costs.append(run.advance(duration) / duration)
-        except Diverged:
+        except DivergenceError:
             costs.append(float("inf"))
     return float(np.mean(costs[1:]))
 
 
-def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, progress: Progress) -> list[T]:
+def _share_work(work: Callable[[Start], T], items: Sequence[Start], world: World, progress: Progress) -> list[T]:
     """Do the work of all items, every size-th on this rank, and return all results on all ranks. Collective."""
     mine: list[T] = []
     for item in items[world.rank :: world.size]:
@@ -249,35 +249,35 @@ def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, pr
 
 def _states(run: CandidateRun, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
     """Run from a start; yield the state at each snapshot's time, None once it has broken down, and its CPU time."""
-    run.load(truth.whole(start) if run.name == FINER else truth.filtered(start))
+    run.load(truth.unfiltered(start) if run.name == FINER else truth.filtered(start))
     try:
         for frame in range(frames):
             cpu = run.advance(truth.interval)
             state = run.state(truth.spec.points)
             if not np.isfinite(state).all():
-                raise Diverged("values that are no numbers", run.solver.steps, frame * truth.interval)
+                raise DivergenceError("values that are no numbers", run.solver.steps, frame * truth.interval)
             yield state, cpu
-    except Diverged:
+    except DivergenceError:
         while True:
             yield None, 0.0
 
 
-def _follow(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
+def _track(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, TrackedRun]:
     """Errors of all runs from a start."""
     found = {}
     for run in runs:
-        alike, cpu = [], 0.0
+        agreements, cpu = [], 0.0
         states = _states(run, truth, start, frames)
         for frame in range(1, frames + 1):
             state, seconds = next(states)
             there = truth.filtered(Start(start.member, start.snapshot + frame))
-            alike.append(DIVERGED if state is None else likeness(state, there))
+            agreements.append(DIVERGED if state is None else measure_agreement(state, there))
             cpu += seconds
-        found[run.name] = Followed(alike, cpu)
+        found[run.name] = TrackedRun(agreements, cpu)
     return found
 
 
-def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
+def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, RunAverages]:
     """Fluxes and spectra of the truth and all runs, from a start on."""
     there = (truth.filtered(Start(start.member, start.snapshot + frame)) for frame in range(1, frames + 1))
     found = {"truth": _averaged(there, truth.spec.box)}
@@ -287,44 +287,44 @@ def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: i
     return found
 
 
-def _averaged(states: Iterator[Numbers | None], box: float) -> Averaged:
+def _averaged(states: Iterator[Numbers | None], box: float) -> RunAverages:
     fluxes, spectra = [], []
     for state in states:
         fluxes.append(np.nan if state is None else flux(state, box))
         if state is not None:
             spectra.append(spectrum(state[1]))
-    return Averaged(fluxes, np.mean(spectra, axis=0) if spectra else np.zeros(1))
+    return RunAverages(fluxes, np.mean(spectra, axis=0) if spectra else np.zeros(1))
 
 
 # ---- what is written --------------------------------------------------------------------------------------------
 
-HEAD = (
+SUMMARY_COLUMNS = (
     "run", "points", "cpu_seconds_per_time", "time", "density_error", "vorticity_error", "vorticity_error_spread",
     "last_vorticity_error", "horizon", "horizon_spread", "flux", "flux_of_truth",
 )  # fmt: skip
-MOMENT = 2.0  # time at which the table has the errors
+SUMMARY_TIME = 2.0  # time at which the table has the errors
 
 
 def _write(found: Comparison, folder: Path) -> str:
     from scimill.turbulence.pictures import comparison_plots
 
-    _write_csv(folder / "errors.csv", ERRORS, _error_rows(found))
-    _write_csv(folder / "summary.csv", HEAD, summary_rows(found))
+    _write_csv(folder / "errors.csv", ERROR_COLUMNS, _error_rows(found))
+    _write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(found))
     if found.averaged:
-        _write_csv(folder / "statistics.csv", STATISTICS, _statistic_rows(found))
+        _write_csv(folder / "statistics.csv", STATISTICS_COLUMNS, _statistic_rows(found))
     comparison_plots.plot(found, folder)
     return describe_comparison(found)
 
 
-ERRORS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
-STATISTICS = ("run", "member", "time", "flux")
+ERROR_COLUMNS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
+STATISTICS_COLUMNS = ("run", "member", "time", "flux")
 
 
 def _error_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
     for run in RUNS:
         for number, (start, each) in enumerate(zip(found.starts, found.followed[run], strict=True)):
-            for moment, alike in zip(found.times, each.alike, strict=True):
-                yield (run, number, start.member, start.snapshot, float(moment), *alike)
+            for moment, agreements in zip(found.times, each.agreements, strict=True):
+                yield (run, number, start.member, start.snapshot, float(moment), *agreements)
 
 
 def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
@@ -335,8 +335,8 @@ def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
 
 
 def summary_rows(found: Comparison) -> list[Any]:
-    """Rows of the summary, under `HEAD`."""
-    at = int(np.argmin(np.abs(found.times - MOMENT)))
+    """Rows of the summary, under `SUMMARY_COLUMNS`."""
+    at = int(np.argmin(np.abs(found.times - SUMMARY_TIME)))
     rows = []
     for run in RUNS:
         measures, horizons = found.measures(run), found.horizons(run)
@@ -369,10 +369,10 @@ def describe_comparison(found: Comparison) -> str:
         f"{f't={end:.3g}':>9}{f'horizon (ω ≥ {found.threshold:g})':>22}"
         + (f"{'Γn':>9}{'of truth':>10}" if found.averaged else ""),
     ]
-    for run, points, cost, _, density, error, spread, last, reach, reach_spread, mean, truth in rows:
+    for run, points, cost, _, density, error, spread, last, horizon, horizon_spread, mean, truth in rows:
         lines.append(
             f"{run:<12}{f'{points}²':>6}{cost:>12.3g}{density:>16.3g}{f'{error:.3f} ± {spread:.3f}':>22}{last:>9.3f}"
-            f"{f'{reach:.2f} ± {reach_spread:.2f}':>22}"
+            f"{f'{horizon:.2f} ± {horizon_spread:.2f}':>22}"
             + (f"{mean:>9.4f}{mean / truth:>10.3f}" if found.averaged else "")
         )
     base, better, finer = (np.array(row[5:9:3], dtype=float) for row in rows)

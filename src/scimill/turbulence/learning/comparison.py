@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.kernels.resemblance import Likeness, horizon
+from scimill.turbulence.kernels.resemblance import Agreement, horizon
 from scimill.turbulence.learning.network import CorrectionNetworkSpec
 
 Numbers = NDArray[np.float64]
 UNCORRECTED, CORRECTED, FINER = RUNS = ("uncorrected", "corrected", "finer")
-DIVERGED = Likeness(np.nan, np.nan, np.nan)
+DIVERGED = Agreement(np.nan, np.nan, np.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Start:
 
 
 @dataclasses.dataclass
-class Followed:
-    """A run from a start: how alike it is to the truth at its snapshots, and the CPU time that it took."""
+class TrackedRun:
+    """A run from a start: how agreements it is to the truth at its snapshots, and the CPU time that it took."""
 
-    alike: list[Likeness]
+    agreements: list[Agreement]
     cpu: float
 
 
 @dataclasses.dataclass
-class Averaged:
+class RunAverages:
     """A run's, or the truth's, flux along time and mean spectrum of the vorticity."""
 
     flux: list[float]
@@ -46,9 +46,9 @@ class Comparison:
     """of each run's grid"""
     times: Numbers
     starts: list[Start]
-    followed: dict[str, list[Followed]]
+    followed: dict[str, list[TrackedRun]]
     """of each run, from each start"""
-    averaged: dict[str, list[Averaged]]
+    averaged: dict[str, list[RunAverages]]
     """of the truth and each run, of each member; empty where no statistics were asked for"""
     interval: float
     threshold: float
@@ -61,8 +61,8 @@ class Comparison:
         return sum(each.cpu for each in runs) / (len(runs) * float(self.times[-1]))
 
     def measures(self, run: str) -> Numbers:
-        """Likeness along time, shape (starts, times, 3)."""
-        return np.array([each.alike for each in self.followed[run]])
+        """Agreement along time, shape (starts, times, 3)."""
+        return np.array([each.agreements for each in self.followed[run]])
 
     def horizons(self, run: str) -> Numbers:
         """Horizon from each start."""

@@ -22,9 +22,9 @@ from scimill.training.inference import Single
 
 SCHEME = "redis://"
 BRIDGE = Path(__file__).with_name("redis_bridge.py")
-PACKAGES = "SCIMILL_SMARTREDIS"
+PACKAGES_VARIABLE = "SCIMILL_SMARTREDIS"
 """Variable that names the folder of SmartRedis and its numpy; the environment's folder smartredis if it is not set."""
-QUIET = {
+CLIENT_ENVIRONMENT = {
     "SR_LOG_FILE": os.devnull, "SR_LOG_LEVEL": "QUIET",
     "SR_CONN_TIMEOUT": "5", "SR_CONN_INTERVAL": "100",  # s, ms: how long, and how often, to ask for the database
     "SR_CMD_TIMEOUT": "60000",  # ms
@@ -39,7 +39,7 @@ def is_address(text: str) -> bool:
 
 def packages() -> Path:
     """Folder of SmartRedis and its numpy."""
-    return Path(os.environ.get(PACKAGES, Path(sys.prefix) / "smartredis"))
+    return Path(os.environ.get(PACKAGES_VARIABLE, Path(sys.prefix) / "smartredis"))
 
 
 class RedisModel:
@@ -65,11 +65,11 @@ class RedisModel:
             raise ConfigError("no address of a model", where=address, allowed="redis://host:port/key")
         folder = packages()
         if not (folder / "smartredis").is_dir():
-            remedy = f"scripts/setup.sh --with-smartredis, or name its folder in {PACKAGES}"
+            remedy = f"scripts/setup.sh --with-smartredis, or name its folder in {PACKAGES_VARIABLE}"
             raise ConfigError("SmartRedis is not installed", where=str(folder), remedy=remedy)
         self._process = subprocess.Popen(
             [sys.executable, str(BRIDGE), f"{parts.hostname}:{parts.port}"],
-            env={**QUIET, **os.environ, "PYTHONPATH": str(folder)},
+            env={**CLIENT_ENVIRONMENT, **os.environ, "PYTHONPATH": str(folder)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.about: Mapping[str, str] = {}

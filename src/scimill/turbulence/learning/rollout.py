@@ -54,7 +54,7 @@ class CorrectedSolver(FlowSolver):
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers, or the coarse step is too long for the flow.
+        DivergenceError : the state holds values that are no numbers, or the coarse step is too long for the flow.
         """
         spec = self._spec
         for _ in range(round(duration / spec.step)):

@@ -13,7 +13,7 @@ from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
 from scimill.turbulence.corrections import CoarseStep, Corrections
-from scimill.turbulence.kernels.solver import Diverged
+from scimill.turbulence.kernels.solver import DivergenceError
 from scimill.turbulence.learning.models import load_network
 from scimill.turbulence.learning.network import (
     CORRECTIONS,
@@ -25,9 +25,9 @@ from scimill.turbulence.learning.network import (
 )
 from scimill.turbulence.params import TurbulenceTrainConfig
 
-MEASURED = 64
+MEASURED_PAIRS = 64
 """Pairs, over the whole store, that the scale of the corrections within the band is taken from."""
-DEFINING = ("points", "box", "step", "substeps", "scheme", "physics")
+COARSE_STEP_FIELDS = ("points", "box", "step", "substeps", "scheme", "physics")
 """What two specs must agree on for weights of one to be of use to the other."""
 
 
@@ -80,7 +80,7 @@ def measure(data: Corrections, band: tuple[float, float], world: World) -> tuple
     ------
     InputError : there is no correction in the band.
     """
-    chosen = np.unique(np.linspace(0, len(data) - 1, MEASURED).astype(int))
+    chosen = np.unique(np.linspace(0, len(data) - 1, MEASURED_PAIRS).astype(int))
     inside = in_band(data.points, band)
     mine = [_squares(data.rows(pair), inside) for pair in chosen[world.rank :: world.size].tolist()]
     shared = np.zeros((len(chosen), len(CORRECTIONS)))
@@ -103,7 +103,9 @@ def _squares(rows: Mapping[str, NDArray[Any]], inside: NDArray[np.bool_]) -> lis
 def _require_same(stored: CorrectionNetworkSpec, asked: CorrectionNetworkSpec, where: str) -> None:
     """Refuse first weights that were trained on something else, or are of another network."""
     names = [
-        name for name in (*DEFINING, "hidden", "activation", "band") if getattr(stored, name) != getattr(asked, name)
+        name
+        for name in (*COARSE_STEP_FIELDS, "hidden", "activation", "band")
+        if getattr(stored, name) != getattr(asked, name)
     ]
     if names:
         what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)
@@ -120,7 +122,7 @@ def make_advance(data: Corrections) -> Advance:
     def advance(state: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
             return np.stack(step.advance((state[0], state[1])))
-        except Diverged as error:
+        except DivergenceError as error:
             remedy = "train one step for longer before unrolling, or unroll fewer steps"
             raise NumericalError(f"a corrected state cannot be advanced: {error}", remedy=remedy) from None
 

@@ -24,7 +24,7 @@ Array = NDArray[np.floating]
 SIGNED = "RdBu_r"
 LINES = ("#31688e", "#d1495b", "#edae49", "#66a182", "#8d96a3")
 FAINT = "#dddddd"
-OUTERMOST = 0.998  # share of the points within a colour scale, so that a few peaks do not make the rest pale
+COLOUR_QUANTILE = 0.998  # share of the points within a colour scale, so that a few peaks do not make the rest pale
 FRAME_SIZE, FRAME_DPI = (12.0, 4.1), 80  # inches, dots per inch of an animation
 FRAMES_PER_SECOND = 12
 DECADES = 1e3
@@ -40,7 +40,7 @@ LABELS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
+class FieldFrame:
     """Fields at one time, each of shape (x, y)."""
 
     time: float
@@ -59,10 +59,10 @@ class Curve:
     is_reference: bool = False
 
 
-def reach(values: Iterable[Array]) -> float:
+def half_range(values: Iterable[Array]) -> float:
     """Half range of a signed colour scale; 1 where all is zero."""
     sizes = np.concatenate([np.abs(array).ravel() for array in values])
-    return float(np.quantile(sizes, OUTERMOST)) or 1.0
+    return float(np.quantile(sizes, COLOUR_QUANTILE)) or 1.0
 
 
 def _show(axes: Axes, field: Array, box: float, half: float) -> AxesImage:
@@ -79,20 +79,20 @@ def _show(axes: Axes, field: Array, box: float, half: float) -> AxesImage:
     )
 
 
-def draw_fields(moments: Sequence[Moment], box: float, title: str) -> Figure:
+def draw_fields(frames: Sequence[FieldFrame], box: float, title: str) -> Figure:
     """Fields in rows, times in columns; a row has one colour scale."""
     figure = Figure(SIZE)
     figure.suptitle(title)
-    names = list(moments[0].fields)
-    panels = figure.subplots(len(names), len(moments), squeeze=False, sharex=True, sharey=True)
+    names = list(frames[0].fields)
+    panels = figure.subplots(len(names), len(frames), squeeze=False, sharex=True, sharey=True)
     for row, name in zip(panels, names, strict=True):
-        half = reach(moment.fields[name] for moment in moments)
-        for axes, moment in zip(row, moments, strict=True):
-            image = _show(axes, moment.fields[name], box, half)
+        half = half_range(frame.fields[name] for frame in frames)
+        for axes, frame in zip(row, frames, strict=True):
+            image = _show(axes, frame.fields[name], box, half)
         row[0].set_ylabel("y / ρs")
         figure.colorbar(image, ax=row.tolist(), label=LABELS[name], extend="both", aspect=12, pad=0.015)
-    for axes, moment in zip(panels[0], moments, strict=True):
-        axes.set_title(f"t = {moment.time:.6g}")
+    for axes, frame in zip(panels[0], frames, strict=True):
+        axes.set_title(f"t = {frame.time:.6g}")
     for axes in panels[-1]:
         axes.set_xlabel("x / ρs")
     return figure
@@ -184,12 +184,12 @@ def check_animation(kind: str) -> None:
         )
 
 
-def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, path: Path) -> None:
+def animate(frames: Iterable[FieldFrame], halves: Mapping[str, float], box: float, path: Path) -> None:
     """Write the fields along time as an animation; its kind is the file's ending.
 
     Parameters
     ----------
-    moments : in their order; all have the same fields. They are taken one by one.
+    frames : in their order; all have the same fields. They are taken one by one.
     halves : half range of each field's colour scale.
     box : length of the box.
     path : ends in .gif or .mp4.
@@ -209,10 +209,10 @@ def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, 
     with replacing(path, "animation") as part, _named(part, path.suffix) as working:
         writer = _writer(path.suffix)
         with writer.saving(figure, str(working), FRAME_DPI):
-            for moment in moments:
+            for frame in frames:
                 for name, image in images.items():
-                    image.set_data(moment.fields[name].T)
-                heading.set_text(f"t = {moment.time:.2f}")
+                    image.set_data(frame.fields[name].T)
+                heading.set_text(f"t = {frame.time:.2f}")
                 writer.grab_frame()
 
 

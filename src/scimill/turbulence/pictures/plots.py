@@ -12,14 +12,14 @@ from scimill.errors import ConfigError
 from scimill.pictures import STYLE, make_folder, save
 from scimill.store.reader import Reader
 from scimill.turbulence.corrections import CHANGES, STATE, Corrections, is_corrections
-from scimill.turbulence.exchange.export_data import of_corrections, of_snapshots
+from scimill.turbulence.exchange.export_data import trajectories_of_corrections, trajectories_of_snapshots
 from scimill.turbulence.exchange.layouts import Trajectories
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.kernels.spectral import highest_mode
 from scimill.turbulence.pictures import drawing
-from scimill.turbulence.pictures.drawing import Curve, Moment
+from scimill.turbulence.pictures.drawing import Curve, FieldFrame
 from scimill.turbulence.snapshots import Snapshots
 from scimill.turbulence.sources import FineRun
 
@@ -74,7 +74,7 @@ Figures = Mapping[str, Callable[[int], Figure]]
 
 def _of_snapshots(reader: Reader) -> tuple[Trajectories, Figures]:
     snapshots = Snapshots(reader)
-    runs = of_snapshots(FineRun(snapshots, -np.inf))
+    runs = trajectories_of_snapshots(FineRun(snapshots, -np.inf))
     title = describe_flow(snapshots.physics, snapshots.points)
     figures: dict[str, Callable[[int], Figure]] = {
         "fields.png": lambda member: draw_fields(runs, member, title),
@@ -87,7 +87,7 @@ def _of_snapshots(reader: Reader) -> tuple[Trajectories, Figures]:
 
 def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
     pairs = Corrections(reader)
-    runs = of_corrections(pairs)
+    runs = trajectories_of_corrections(pairs)
     what = f"corrections of coarse steps of {pairs.duration:.4g}, {pairs.scheme}, {pairs.substeps} Runge–Kutta step(s)"
     title = f"{describe_flow(pairs.physics, pairs.points)}\n{what}"
     figures: dict[str, Callable[[int], Figure]] = {
@@ -108,39 +108,39 @@ def describe_flow(physics: FlowPhysics, points: int) -> str:
     return f"{kind}, {', '.join(words)}, {points}² points"
 
 
-def spread_out(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """At most so many indices, evenly over all, the last one among them."""
     chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
     return chosen
 
 
-def moments(
+def frames(
     runs: Trajectories, member: int, most: int, names: Sequence[str], *, without_first: bool = False
-) -> Iterator[Moment]:
+) -> Iterator[FieldFrame]:
     """Yield fields at times that are spread over the run."""
     first = int(without_first and len(runs.times) > most)  # the initial noise means nothing
-    for index in spread_out(len(runs.times) - first, most):
+    for index in evenly_spaced(len(runs.times) - first, most):
         fields = runs.read(member, index + first)
-        yield Moment(float(runs.times[index + first]), {name: fields[name] for name in names})
+        yield FieldFrame(float(runs.times[index + first]), {name: fields[name] for name in names})
 
 
 def draw_fields(runs: Trajectories, member: int, title: str) -> Figure:
     """Fields at several times."""
-    names = shown_fields(runs)
-    return drawing.draw_fields(list(moments(runs, member, COLUMNS, names, without_first=True)), runs.box, title)
+    names = fields_to_draw(runs)
+    return drawing.draw_fields(list(frames(runs, member, COLUMNS, names, without_first=True)), runs.box, title)
 
 
-def shown_fields(runs: Trajectories) -> tuple[str, ...]:
+def fields_to_draw(runs: Trajectories) -> tuple[str, ...]:
     """Fields of a picture: the state; or the vorticity and the corrections where there are any."""
     return STATE if runs.fields == STATE else ("vorticity", *CHANGES)
 
 
 def _animate(runs: Trajectories, member: int, path: Path) -> None:
     """Write an animation of the state, or of the vorticity and the corrections, along time."""
-    names = shown_fields(runs)
-    sample = list(moments(runs, member, COLUMNS, names, without_first=True))
-    halves = {name: drawing.reach(moment.fields[name] for moment in sample) for name in names}
-    drawing.animate(moments(runs, member, MOST_FRAMES, names), halves, runs.box, path)
+    names = fields_to_draw(runs)
+    sample = list(frames(runs, member, COLUMNS, names, without_first=True))
+    halves = {name: drawing.half_range(frame.fields[name] for frame in sample) for name in names}
+    drawing.animate(frames(runs, member, MOST_FRAMES, names), halves, runs.box, path)
 
 
 # ---- time traces ------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def draw_traces(snapshots: Snapshots, member: int, title: str) -> Figure:
 def draw_spectra(snapshots: Snapshots, runs: Trajectories, member: int, title: str) -> Figure:
     """Spectra of energy, enstrophy and flux, averaged over the second half of the run."""
     late = np.flatnonzero(runs.times >= 0.5 * (runs.times[0] + runs.times[-1]))
-    chosen = [int(late[i]) for i in spread_out(len(late), MOST_SPECTRA)]
+    chosen = [int(late[i]) for i in evenly_spaced(len(late), MOST_SPECTRA)]
     found = np.array([_spectra(snapshots, runs, member, index) for index in chosen])  # (snapshot, spectrum, shell)
     k = snapshots.physics.wave_number(1) * np.arange(found.shape[2])
     density, kinetic, vorticity, flux = (_band(found[:, i], k) for i in range(found.shape[1]))
@@ -224,7 +224,7 @@ def _band(spectra: drawing.Array, k: drawing.Array) -> Callable[[str], Curve]:
 
 def draw_correction_spectra(pairs: Corrections, runs: Trajectories, member: int, title: str) -> Figure:
     """Spectra of the corrections beside those of the state, and their ratio."""
-    chosen = spread_out(len(runs.times), MOST_SPECTRA)
+    chosen = evenly_spaced(len(runs.times), MOST_SPECTRA)
     states, changes = _averaged(pairs, runs, member, chosen)
     panels, ratios = {}, []
     for name, label in (("density", "½⟨n²⟩"), ("vorticity", "½⟨ω²⟩")):

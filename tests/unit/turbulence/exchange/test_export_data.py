@@ -223,11 +223,11 @@ def test_an_mp4_is_made_by_ffmpeg_or_refused(run: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="an MP4 needs ffmpeg"):
             plots.plot_store(run, tmp_path / "pictures", 0, "mp4")
         assert not (tmp_path / "pictures").exists()
-    moments = [drawing.Moment(float(time), {"density": np.full((8, 8), time)}) for time in range(3)]
+    frames = [drawing.FieldFrame(float(time), {"density": np.full((8, 8), time)}) for time in range(3)]
     with mpl.rc_context({"animation.ffmpeg_path": imageio_ffmpeg.get_ffmpeg_exe()}):
-        drawing.animate(moments, {"density": 1.0}, 25.6, tmp_path / "animation.mp4")
+        drawing.animate(frames, {"density": 1.0}, 25.6, tmp_path / "animation.mp4")
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "animation.mp4"))
-    assert frames == len(moments)
+    assert frames == len(frames)
     assert [path.name for path in tmp_path.iterdir()] == ["animation.mp4"]
 
 

@@ -10,7 +10,7 @@ from scimill.errors import ConfigError, InputError
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels.solver import potential
 from scimill.turbulence.params import SimulateConfig
-from scimill.turbulence.simulate import solver_of
+from scimill.turbulence.simulate import build_solver
 from scimill.turbulence.snapshots import physics
 
 import h5py  # isort: skip  (after scimill, which sees to it that it starts no MPI)
@@ -90,7 +90,7 @@ def test_a_file_of_bout_is_mirrored_so_that_its_bracket_becomes_ours(dump: bool,
     config = configure(from_=str(path), alpha=0, kappa=1.7, box=25.6)
     density, vorticity, time = initial(config)
     assert time == 12.5
-    solver = solver_of(config)
+    solver = build_solver(config)
     solver.load(density, vorticity)
     rate = np.zeros((POINTS, POINTS // 2 + 1), complex)
     modes, highest = solver._scheme.rate()[0], (POINTS - 1) // 3

@@ -7,8 +7,8 @@ import pytest
 
 from scimill.turbulence.kernels import equations
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver, potential
-from scimill.turbulence.kernels.stepping import Pace
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver, potential
+from scimill.turbulence.kernels.stepping import StepControl
 
 SIMLINT = FlowPhysics(1.0, 2.0, 0.005, 0.005, modified=True, box=25.6)
 TABLE = {
@@ -204,10 +204,10 @@ def test_single_precision_follows_double(scheme: str) -> None:
 
 def test_a_step_is_made_shorter_before_it_is_unstable() -> None:
     """The aim is within a fifth of the limit, and the flow becomes faster by less than a fifth."""
-    pace = Pace(left=1.0, step=None, courant=1.2, longest=np.inf, stable=1.3)
-    assert pace.next(speed=100) * 100 <= 1.2
-    pace.taken()
-    assert pace.next(speed=115) * 115 <= 1.2
+    control = StepControl(remaining=1.0, step=None, courant=1.2, longest=np.inf, stable=1.3)
+    assert control.next(speed=100) * 100 <= 1.2
+    control.count_step()
+    assert control.next(speed=115) * 115 <= 1.2
 
 
 def test_steps_that_are_chosen_end_exactly_and_keep_the_courant_number() -> None:
@@ -222,11 +222,11 @@ def test_steps_that_are_chosen_end_exactly_and_keep_the_courant_number() -> None
 def test_a_step_that_the_flow_does_not_allow_is_refused() -> None:
     solver = FlowSolver(SIMLINT, 64)
     solver.load(*turbulent(64, SIMLINT, 10))
-    with pytest.raises(Diverged, match="too long: the flow would need"):
+    with pytest.raises(DivergenceError, match="too long: the flow would need"):
         solver.advance(10, 1.0)
     still = FlowSolver(FlowPhysics(alpha=5), 32, "arakawa")
     still.load(np.zeros((32, 32)), np.zeros((32, 32)))
-    with pytest.raises(Diverged, match="the linear terms would need"):
+    with pytest.raises(DivergenceError, match="the linear terms would need"):
         still.advance(1, 0.1)
 
 
@@ -236,5 +236,5 @@ def test_values_that_are_no_numbers_end_the_run(scheme: str) -> None:
     n[3, 5] = math.nan
     solver = FlowSolver(SIMLINT, 32, scheme)
     solver.load(n, w)
-    with pytest.raises(Diverged, match="no numbers after step"):
+    with pytest.raises(DivergenceError, match="no numbers after step"):
         solver.advance(1.0)
