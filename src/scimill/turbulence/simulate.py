@@ -168,7 +168,7 @@ class TeamRun:
         """Load a snapshot that was written earlier."""
         row = member * (self.config.snapshots + 1) + snapshot
         reader = self.writer.reader()
-        self._start_time = float(reader.file["time"][row - snapshot])  # the stored start: a difference of times would round
+        self._start_time = float(reader.file["time"][row - snapshot])  # as stored: a difference would round
         self._solver.load(*read_state(reader, row, self._rows), self._time(snapshot))
 
     def _time(self, snapshot: float) -> float:

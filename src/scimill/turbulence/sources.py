@@ -52,7 +52,9 @@ class FineRun:
             raise InputError(f"no snapshot at or after time {start_time:g}", where=self.name, allowed=allowed)
         self.times, self.members = times[self.rows], self.rows // snapshots.count
         if np.ptp(np.bincount(self.members)):
-            raise InputError("the members have different numbers of snapshots in this period", where=self.name)
+            raise InputError(
+                f"the members have different numbers of snapshots at or after time {start_time:g}", where=self.name
+            )
         self._checked: set[int] = set()
 
     @property
@@ -100,7 +102,7 @@ def require_undamaged(reader: Reader, block: int) -> None:
     """
     if damage := block_damage(reader, block):
         where = f"{reader.path}, block {block}"
-        raise StorageError(f"the store is damaged: {damage}", where=where, remedy="find all damaged blocks with scimill verify")
+        raise StorageError(f"the store is damaged: {damage}", where=where, remedy="run scimill verify on it")
 
 
 @contextmanager
