@@ -173,7 +173,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
         try:
             fields = step.advance(before)
         except DivergenceError as error:
-            raise _describe_instability(error, step.stable(before), record, pair) from None
+            raise _instability_error(error, step.stable(before), record, pair) from None
         values = (*fields, *(there - here for there, here in zip(after, fields, strict=False)))
         stored = {name: field.astype(record.precision) for name, field in zip(CHANNELS, values, strict=True)}
         moments = [(values.mean(dtype=np.float64), values.var(dtype=np.float64)) for values in stored.values()]
@@ -185,7 +185,7 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
     return make
 
 
-def _describe_instability(
+def _instability_error(
     error: DivergenceError, stable: float, record: CorrectionsRecord, pair: SnapshotPair
 ) -> NumericalError:
     """Return the error that says how many substeps the pair needs."""

@@ -183,9 +183,9 @@ class TeamRun:
                 self._solver.time = self._time(snapshot - 1 + sample / count)
                 yield self._sample()
             except DivergenceError as failure:
-                raise self._describe_failure(failure, snapshot) from None
+                raise self._divergence_error(failure, snapshot) from None
 
-    def _describe_failure(self, failure: DivergenceError, snapshot: int) -> NumericalError:
+    def _divergence_error(self, failure: DivergenceError, snapshot: int) -> NumericalError:
         return NumericalError(
             f"{failure}",
             where=f"rank {self.team.rank} of {self.team.size} of this member, before snapshot {snapshot}",

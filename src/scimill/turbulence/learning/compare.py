@@ -378,7 +378,7 @@ def describe_comparison(found: Comparison) -> str:
         )
     base, better, finer = (np.array(row[5:9:3], dtype=float) for row in rows)
     lines.append(
-        f"relative to uncorrected: corrected: error ω {better[0] / base[0]:.2f} x, horizon {better[1] / base[1]:.2f} x; "
-        f"finer at equal cost: {finer[0] / base[0]:.2f} x, {finer[1] / base[1]:.2f} x"
+        f"compared with uncorrected: corrected error ω {better[0] / base[0]:.2f} x, horizon {better[1] / base[1]:.2f} x; "
+        f"finer error ω {finer[0] / base[0]:.2f} x, horizon {finer[1] / base[1]:.2f} x"
     )
     return "\n".join(lines)

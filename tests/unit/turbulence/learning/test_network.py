@@ -13,7 +13,7 @@ from scimill.turbulence.learning.network import (
     CorrectionTask,
     clear,
     in_band,
-    limited,
+    limit_to_band,
 )
 
 POINTS = 24
@@ -89,7 +89,7 @@ def wave(mx: int, my: int) -> np.ndarray:
 ])  # fmt: skip
 def test_the_band_is_of_wave_numbers(mx: int, my: int, kept: bool) -> None:
     field = torch.from_numpy(wave(mx, my))
-    found = limited(field, torch.from_numpy(in_band(POINTS, SPEC.band)))
+    found = limit_to_band(field, torch.from_numpy(in_band(POINTS, SPEC.band)))
     np.testing.assert_allclose(found, field if kept else 0 * field, atol=1e-14)
 
 
@@ -112,7 +112,7 @@ def test_the_loss_is_that_of_the_band_in_units_of_its_scale() -> None:
         for number, name in enumerate(("density", "vorticity")):
             wanted = torch.from_numpy(rows[f"{name}_correction"]).double() / SPEC.output_scale[number]
             found = task.model.normalised(given)[:, number].double()
-            error = limited(found - wanted, inside)
+            error = limit_to_band(found - wanted, inside)
             torch.testing.assert_close(losses[number].double(), (error**2).mean((1, 2)).sum(), rtol=1e-5, atol=0)
 
 
