@@ -38,7 +38,7 @@ class Numerics:
     scheme: Literal["spectral", "arakawa"] = parameter(
         "spectral", "spectral, dealiased by the 2/3 rule, or Arakawa's second-order scheme"
     )
-    precision: Literal["float64", "float32"] = parameter("float64", "precision of the arithmetic and of the stored fields")
+    precision: Literal["float64", "float32"] = parameter("float64", "precision of arithmetic and stored fields")
     step: Number | None = parameter(None, "longest time step; follows from the Courant number if not given",
                                     unit="Ln/cs", gt=0)  # fmt: skip
     courant: Number = parameter(1.0, "Courant number (|u| + |v|) · step / spacing, if step is not given", gt=0, le=2)
@@ -118,7 +118,9 @@ class CoarseStepConfig:
         None, "equal Runge–Kutta steps per coarse step; the fewest that are stable if not given", ge=1, le=10**6
     )
     scheme: Literal["spectral", "arakawa"] = parameter("spectral", "scheme of the coarse step")
-    precision: Literal["float32", "float64"] = parameter("float32", "precision of the stored fields; the arithmetic is in float64")
+    precision: Literal["float32", "float64"] = parameter(
+        "float32", "precision of stored fields; arithmetic is in float64"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -180,7 +182,7 @@ class TurbulenceTrainConfig(CorrectionNetworkShape, TrainingConfig):
     warmup_steps: Whole = parameter(50, "steps over which the learning rate rises from 0", ge=0, le=10**9)
     epochs: Whole = parameter(20, "passes over the training pairs", ge=1, le=10**6)
     window: Whole = parameter(256, "pairs that are shuffled together in memory; at least one per rank", ge=1)
-    validation_share: Number = parameter(0.1, "share of the members held out for validation after each epoch", ge=0, lt=1)
+    validation_share: Number = parameter(0.1, "share of the members held out for validation", ge=0, lt=1)
     threads: Whole | None = parameter(
         1, "threads per rank; a network this small is fastest with one", affects_data=False, ge=1, le=1024
     )
@@ -204,7 +206,7 @@ class RolloutConfig(ModelReference, File, Run):
     coarse_step: Number | None = parameter(
         None, "length of a coarse step; must equal that of the model, which is used if not given", unit="Ln/cs", gt=0
     )
-    precision: Literal["float64", "float32"] = parameter("float64", "precision of the solver and of the stored fields")
+    precision: Literal["float64", "float32"] = parameter("float64", "precision of solver and stored fields")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -212,9 +214,7 @@ class RolloutRecord(SimulateConfig, ModelReference):
     """Configuration stored with a corrected run."""
 
     every: Whole = parameter(1, "coarse steps between snapshots", ge=1, le=10**6)
-    coarse_step: Number = parameter(
-        REQUIRED, "length of a coarse step; a correction follows each", unit="Ln/cs", gt=0
-    )
+    coarse_step: Number = parameter(REQUIRED, "length of a coarse step; a correction follows each", unit="Ln/cs", gt=0)
     model_identity: str = parameter(REQUIRED, "SHA-256 of the model")
 
 

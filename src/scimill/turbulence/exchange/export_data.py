@@ -46,7 +46,8 @@ def export(store: Path, output: Output, form: str, member: int) -> list[Path]:
             return _netcdf(runs, store, output)
         if form == "hw2d":
             if not 0 <= member < runs.members:
-                raise ConfigError(f"no such member: {member}", where="flag --member", allowed=f"0 to {runs.members - 1}")
+                allowed = f"0 to {runs.members - 1}"
+                raise ConfigError(f"no such member: {member}", where="flag --member", allowed=allowed)
             _require(runs, form, has_corrections=False, store=store)
             content = layouts.hw2d(runs, member, hw2d_parameters(physics, store))
         else:
@@ -72,7 +73,8 @@ def _netcdf(runs: Trajectories, store: Path, output: Output) -> list[Path]:
 def _require(runs: Trajectories, form: str, *, has_corrections: bool, store: Path) -> None:
     """Refuse a store that a layout does not support."""
     if (set(runs.fields) > set(STATE)) != has_corrections:
-        held, makers = ("snapshots", "corrections") if has_corrections else ("corrections", "simulate, coarsen or rollout")
+        held = "snapshots" if has_corrections else "corrections"
+        makers = "corrections" if has_corrections else "simulate, coarsen or rollout"
         allowed = f"a store made by turbulence {makers}"
         raise InputError(f"{form} does not support stores of {held}", where=str(store), allowed=allowed)
 

@@ -90,9 +90,8 @@ def _check_physics(stored: FlowPhysics, asked: FlowPhysics, path: Path) -> None:
     names = [name for name in vars(asked) if getattr(stored, name) != getattr(asked, name)]
     if names:
         what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)
-        raise InputError(
-            f"the snapshot was made with different parameters: {what}", where=str(path), remedy="use the same parameters"
-        )
+        what = f"the snapshot was made with different parameters: {what}"
+        raise InputError(what, where=str(path), remedy="use the same parameters")
 
 
 def _index(snapshot: int, count: int, path: Path) -> int:
@@ -126,7 +125,7 @@ def _of_hw2d(datasets: Datasets, snapshot: int, path: Path) -> tuple[Grid, Grid,
 
 
 def _of_bout(datasets: Datasets, snapshot: int, path: Path) -> tuple[Grid, Grid, float]:
-    """Read a state from BOUT++ fields: (x, y, z) in a restart file, (time, x, y, z) in a dump, with guard cells along x.
+    """Read a state from BOUT++ fields: (x, y, z), or (time, x, y, z) in a dump, with guard cells along x.
 
     The bracket of BOUT++ has the opposite sign, so x is mirrored.
     """

@@ -1,8 +1,8 @@
 """Does a correction help? Compare corrected, uncorrected and finer runs with the truth.
 
-The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The cost is the CPU
-time of stepping, including inference. The finer run has the largest grid that costs no more per unit of time than the
-corrected run: the baseline that a correction must beat.
+The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The cost is the
+CPU time of stepping, including inference. The finer run has the largest grid that costs no more per unit of time than
+the corrected run: the baseline that a correction must beat.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from scimill.turbulence.learning.comparison import (
     FINER,
     RUNS,
     UNCORRECTED,
-    RunAverages,
     Comparison,
-    TrackedRun,
     Numbers,
+    RunAverages,
     Start,
+    TrackedRun,
 )
 from scimill.turbulence.learning.models import Correction, open_correction
 from scimill.turbulence.learning.network import CorrectionNetworkSpec
@@ -128,7 +128,8 @@ class Truth:
         self.store, self.spec = store, spec
         if store.points < spec.points:
             allowed = f"at least {spec.points} points along each side"
-            raise InputError(f"the truth has only {store.points} points along each side", where=str(store.reader.path), allowed=allowed)
+            what = f"the truth has only {store.points} points along each side"
+            raise InputError(what, where=str(store.reader.path), allowed=allowed)
         self.interval = float(np.diff(store.times[0]).mean())
         self.steps = round(self.interval / spec.step)
         if not self.steps or not np.isclose(self.steps * spec.step, self.interval, rtol=1e-6):
@@ -378,7 +379,7 @@ def describe_comparison(found: Comparison) -> str:
         )
     base, better, finer = (np.array(row[5:9:3], dtype=float) for row in rows)
     lines.append(
-        f"compared with uncorrected: corrected error ω {better[0] / base[0]:.2f} x, horizon {better[1] / base[1]:.2f} x; "
-        f"finer error ω {finer[0] / base[0]:.2f} x, horizon {finer[1] / base[1]:.2f} x"
+        f"relative to uncorrected: corrected error ω {better[0] / base[0]:.2f}, horizon {better[1] / base[1]:.2f}; "
+        f"finer error ω {finer[0] / base[0]:.2f}, horizon {finer[1] / base[1]:.2f}"
     )
     return "\n".join(lines)

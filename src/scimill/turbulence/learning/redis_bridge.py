@@ -1,7 +1,7 @@
 """Client of a Redis database in a separate process: SmartRedis needs numpy 1, scimill needs numpy 2.
 
-Run as a script with SmartRedis on PYTHONPATH; it does not import scimill. Each request and each answer is a line of JSON,
-which gives the number of bytes of float32 values or other data that follow. See `redis_model`.
+Run as a script with SmartRedis on PYTHONPATH; it does not import scimill. Each request and each answer is a line of
+JSON with the number of bytes (float32 values or other data) that follow it. See `redis_model`.
 """
 
 import json

@@ -154,7 +154,8 @@ def check_physics(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> 
     different = [name for name, value in spec.physics.items() if ours.get(name) != value]
     if different:
         what = "; ".join(f"{name} was {spec.physics[name]}, is {ours.get(name)}" for name in different)
-        raise InputError(f"the model was trained with different parameters: {what}", where=f"{model}; {store.reader.path}")
+        what = f"the model was trained with different parameters: {what}"
+        raise InputError(what, where=f"{model}; {store.reader.path}")
 
 
 def check_grid(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> None:

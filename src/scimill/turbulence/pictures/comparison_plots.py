@@ -35,7 +35,7 @@ def plot(found: Comparison, folder: Path) -> None:
             title = f"Fluxes and spectra, mean over {members} {'member' if members == 1 else 'members'}"
             save(draw_traces({"particle flux Γn": _fluxes(found)}, title), folder / "flux.png")
             k = 2 * np.pi / found.spec.box
-            limits = {"smallest wavenumber corrected": k * found.spec.band[0], "2/3 cutoff": k * highest_mode(found.spec.points)}
+            limits = {"smallest corrected": k * found.spec.band[0], "2/3 cutoff": k * highest_mode(found.spec.points)}
             save(draw_spectra({"enstrophy ½⟨ω²⟩ per shell": _spectra(found)}, title, limits), folder / "spectra.png")
 
 

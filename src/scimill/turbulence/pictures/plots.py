@@ -217,9 +217,9 @@ def spectra_of(physics: FlowPhysics, density: drawing.Array, vorticity: drawing.
 
 
 def _band(spectra: drawing.Array, k: drawing.Array) -> Callable[[str], Curve]:
-    """Return a function that makes a labelled curve of spectra (snapshot, shell): mean and band, without the box mean."""
+    """Return a function that makes a curve, given its label: mean and band of spectra (snapshot, shell)."""
     mean, (low, high) = spectra.mean(axis=0), np.quantile(spectra, SPREAD, axis=0)
-    there = np.flatnonzero(mean)[np.flatnonzero(mean) > 0]
+    there = np.flatnonzero(mean)[np.flatnonzero(mean) > 0]  # without the box mean: the axis is logarithmic
     is_signed = mean[there].min(initial=0) < 0
     low = low if is_signed else np.where(low > 0, low, np.nan)  # a logarithmic axis cannot show the rest
     return lambda label: Curve(label, k[there], mean[there], low[there], high[there])
@@ -240,7 +240,8 @@ def draw_correction_spectra(pairs: Corrections, runs: Trajectories, member: int,
         ratios.append(Curve(name, k, np.sqrt(change[shells] / state[shells])))
     panels["amplitude, correction / state"] = ratios
     limits = {"highest mode kept": pairs.physics.wave_number(highest_mode(pairs.points))}
-    return drawing.draw_spectra(panels, f"{title}; mean of {len(chosen)} {'pair' if len(chosen) == 1 else 'pairs'}", limits)
+    averaged_over = f"{len(chosen)} {'pair' if len(chosen) == 1 else 'pairs'}"
+    return drawing.draw_spectra(panels, f"{title}; mean of {averaged_over}", limits)
 
 
 def _mean_spectra(pairs: Corrections, runs: Trajectories, member: int, chosen: Sequence[int]) -> tuple[Array, Array]:
