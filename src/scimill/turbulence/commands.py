@@ -150,7 +150,7 @@ def compare(config: CompareConfig, truth: Path, folder: Path) -> None:
 @path_argument("store", help="a store of snapshots or corrections")
 @path_argument("output", help="file or directory to write")
 @click.option("--format", "form", type=click.Choice(["well", "pdebench", "hw2d", "netcdf"]), required=True,
-              help="Layout of The Well, PDEBench, hw2d, or SiMLInt (netcdf: corrections, into a directory).")  # fmt: skip
+              help="Layout of The Well, PDEBench, hw2d, or SiMLInt (netcdf: corrections to a directory).")  # fmt: skip
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True,
               help="The member to export; only for hw2d.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

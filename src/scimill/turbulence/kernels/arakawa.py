@@ -171,7 +171,7 @@ class Arakawa:
         self._solve(stage[1])
 
     def _stage(self, at: Grid, base: Grid, sums: Grid, out: Grid, total: Grid, part: float, share: float) -> None:
-        """Set out = base + part · rate and total = sums + share · rate, where rate is that of `at` and its potential."""
+        """Set out = base + part · rate and total = sums + share · rate, with the rate of `at` and its potential."""
         p, kind = self.physics, self.dtype.type
         if self._is_hyperviscous:
             self._apply_hyperviscosity(at)

@@ -1,8 +1,8 @@
 """The network that corrects a coarse step: from the state after the step to its difference from the filtered truth.
 
 One convolutional network computes the corrections of both fields from density, vorticity and potential. The potential
-is an input because it cannot be inferred from a neighbourhood of the vorticity. All layers are 3 x 3 convolutions without
-padding, so the output is smaller than the input by the receptive radius on each side. The caller supplies halos:
+is an input because it cannot be inferred from a neighbourhood of the vorticity. All layers are 3 x 3 convolutions
+without padding, so the output is smaller than the input by the receptive radius on each side. The caller supplies halos:
 periodic ones in training, rows of the neighbouring ranks in a run.
 
 The output is used in a band of wavenumbers only. Corrections matter at small scales. At large scales they are a

@@ -1,4 +1,4 @@
-"""The band of corrections on slabs, against whole transforms; and corrections that change a state, or do not."""
+"""The band of corrections on slabs, compared with whole transforms; adding corrections, zero or not, to a state."""
 
 import numpy as np
 import pytest

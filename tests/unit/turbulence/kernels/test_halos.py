@@ -1,4 +1,4 @@
-"""Halos of slabs: whatever the slabs are, each is surrounded as a part of the whole periodic field is."""
+"""Halos of slabs: any slab gets the halos that it has as a part of the whole periodic field."""
 
 import threading
 from typing import Any

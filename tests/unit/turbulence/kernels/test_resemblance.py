@@ -1,4 +1,4 @@
-"""Measures of measure_agreement of two states, against what they are by definition."""
+"""Measures of the agreement of two states, compared with their definitions."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ BOX = 25.6
 
 
 def field(points: int, modes: list[tuple[int, int]], seed: int = 1) -> np.ndarray:
-    """Waves of some modes with random phases, on any grid the same."""
+    """Return waves of some modes with random phases, the same on any grid."""
     phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(modes))
     x = 2 * np.pi * np.arange(points) / points
     return sum(np.cos(a * x[:, None] + b * x[None, :] + p) for (a, b), p in zip(modes, phases, strict=True))
@@ -28,10 +28,10 @@ def test_what_the_coarse_grid_does_not_resolve_is_left_out() -> None:
     assert np.abs(resample(field(48, [(8, 0), (2, 9), (-12, 3)]), 24)).max() < 1e-12
 
 
-def test_likeness_is_relative_and_correlation_forgets_the_amplitude() -> None:
+def test_errors_are_relative_and_correlation_ignores_the_amplitude() -> None:
     truth = np.stack([field(24, [(1, 2), (3, 1)]), field(24, [(2, 2), (5, 1)])])
-    alike = measure_agreement(np.stack([1.1 * truth[0], 0.5 * truth[1]]), truth)
-    assert alike == pytest.approx((0.1, 0.5, 1.0))
+    found = measure_agreement(np.stack([1.1 * truth[0], 0.5 * truth[1]]), truth)
+    assert found == pytest.approx((0.1, 0.5, 1.0))
     other = measure_agreement(np.stack([truth[0], field(24, [(4, 4)])]), truth)
     assert other.correlation == pytest.approx(0, abs=1e-12)
 
