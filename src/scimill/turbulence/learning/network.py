@@ -2,8 +2,8 @@
 
 One convolutional network computes the corrections of both fields from density, vorticity and potential. The potential
 is an input because it cannot be inferred from a neighbourhood of the vorticity. All layers are 3 x 3 convolutions
-without padding, so the output is smaller than the input by the receptive radius on each side. The caller supplies halos:
-periodic ones in training, rows of the neighbouring ranks in a run.
+without padding, so the output is smaller than the input by the receptive radius on each side. The caller supplies
+halos: periodic ones in training, rows of the neighbouring ranks in a run.
 
 The output is used in a band of wavenumbers only. Corrections matter at small scales. At large scales they are a
 millionth of the state, far less than the error of any network, and that error would accumulate from step to step.
