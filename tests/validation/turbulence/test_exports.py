@@ -115,7 +115,7 @@ def test_what_is_no_model_is_refused(run: Path, tmp_path: Path) -> None:
     content = torch.load(run / "model.pt", weights_only=True)
     content["network"]["campaign"] = "droplets"
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="its campaign is droplets"):
+    with pytest.raises(InputError, match="a model of droplets"):
         open_correction(str(tmp_path))
 
 
