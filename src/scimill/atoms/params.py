@@ -123,7 +123,7 @@ class UpdateConfig:
 class AtomsTrainConfig(TrainingConfig):
     """Potential."""
 
-    reduction: str | None = parameter(None, "reduction that is trained on; all that is no test data if not given")
+    reduction: str | None = parameter(None, "reduction to train on; all data except test data if not given")
     iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
     caches: str | None = parameter(
         None, "folder of `cache --format index`: member m trains and validates on its sets, in the place of the shares"
