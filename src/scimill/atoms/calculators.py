@@ -1,4 +1,4 @@
-"""ASE's calculators, by name or import path, a fresh one on every rank."""
+"""ASE calculators, by name or import path; every rank makes its own."""
 
 import importlib
 import json
@@ -11,18 +11,18 @@ from scimill.errors import ConfigError
 
 Maker = Callable[[], Any]
 Given = Any
-"""A name, an import path, a function that makes a calculator, a calculator, or a sequence of these: a committee."""
+"""A name, an import path, a function that makes a calculator, a calculator, or a sequence of these (a committee)."""
 
 
 @dataclass(frozen=True)
 class Committee:
-    """Calculators whose mean is the prediction; usually one.
+    """One or more calculators; the prediction is their mean.
 
     Parameters
     ----------
-    makers : what makes each.
-    fingerprint : says which they are; predictions of others are not taken for theirs. A function is known by its name.
-        A calculator may have a ``fingerprint`` of its own, which changes with what it was trained on.
+    makers : one function per calculator, which makes it.
+    fingerprint : identifies the calculators, so that predictions of others are not mistaken for theirs. A function is
+        identified by its name. A calculator may have its own ``fingerprint``, which changes with its training.
 
     """
 
@@ -31,21 +31,21 @@ class Committee:
 
 
 def committee(given: Given, arguments: Mapping[str, Any] | None = None) -> Committee:
-    """Understand what a user gives for a calculator.
+    """Make a committee from a user's choice of calculators.
 
     Parameters
     ----------
     given : see `Given`.
-    arguments : of the named ones.
+    arguments : passed to calculators that are given by name or import path.
 
     Raises
     ------
-    ConfigError : nothing of that name, or it takes no such arguments.
+    ConfigError : unknown calculator, or it does not accept these arguments.
 
     """
     members = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     if not members:
-        raise ConfigError("no calculator", allowed="at least one")
+        raise ConfigError("no calculator given", allowed="at least one")
     made = [_member(member, dict(arguments or {})) for member in members]
     return Committee(tuple(maker for maker, _ in made), "; ".join(text for _, text in made))
 
@@ -57,9 +57,10 @@ def _member(given: Given, arguments: dict[str, Any]) -> tuple[Maker, str]:
         def make() -> Any:
             try:
                 return kind(**arguments)
-            except Exception as error:  # calculators raise what they like
+            except Exception as error:  # calculators may raise anything
                 raise ConfigError(
-                    f"{given} cannot be made: {type(error).__name__}: {error}", where="calculator and its arguments"
+                    f"cannot create the calculator {given}: {type(error).__name__}: {error}",
+                    where="calculator and its arguments",
                 ) from None
 
         return make, f"{given} {json.dumps(arguments, sort_keys=True, default=str)}"
@@ -67,7 +68,7 @@ def _member(given: Given, arguments: dict[str, Any]) -> tuple[Maker, str]:
         settings = {name: str(value) for name, value in dict(getattr(given, "parameters", {})).items()}
         return lambda: given, f"{_name(type(given))} {json.dumps(settings, sort_keys=True)}"
     if not callable(given):
-        raise ConfigError(f"{given!r} is no calculator", allowed="a name, an import path, a function or a calculator")
+        raise ConfigError(f"{given} is not a calculator", allowed="a name, an import path, a function or a calculator")
     return given, _name(given)
 
 
@@ -76,7 +77,7 @@ def _name(thing: Any) -> str:
 
 
 def _named(name: str) -> Callable[..., Any]:
-    """Find a calculator of ASE's by its name, or any by its import path, such as tblite.ase:TBLite."""
+    """Find an ASE calculator by name, or any calculator by import path, such as tblite.ase:TBLite."""
     module, separator, attribute = name.partition(":") if ":" in name else name.rpartition(".")
     if not separator:
         found = builtin_calculator(name)
