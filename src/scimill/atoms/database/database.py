@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.atoms import evaluate, update
-from scimill.atoms.calculators import committee
+from scimill.atoms.calculators import make_committee
 from scimill.atoms.database import caches, compression, reductions
 from scimill.atoms.database.admission import Admission, SeenValues, give_ids
 from scimill.atoms.database.batch import BatchWriter, Columns, StructureBatch, make_batch
-from scimill.atoms.database.caches import Cut, Selection
+from scimill.atoms.database.caches import SplitRule, Selection
 from scimill.atoms.database.columns import KNOWN, REQUIRED_NAMES, Column, Of
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.database.reductions import Reduction, Reductions, Select
@@ -30,7 +30,7 @@ from scimill.atoms.database.snapshot import (
 )
 from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
-from scimill.atoms.kernels.geometry import drawn
+from scimill.atoms.kernels.geometry import draw_share
 from scimill.atoms.texts import describe_count
 from scimill.atoms.update import Procedure, Rules, UpdateResult
 from scimill.errors import ConfigError, InputError, StorageError
@@ -84,19 +84,19 @@ class Database:
         self._hashes: SeenValues | None = None
         self._definitions: dict[str, Column] = {}
         if write:
-            self.world.on_root(self._begin, create)
+            self.world.on_root(self._open_for_writing, create)
         self.refresh()
 
     # ---- opening and closing --------------------------------------------------------------------------------
 
-    def _begin(self, create: bool) -> None:
+    def _open_for_writing(self, create: bool) -> None:
         """Lock the database for writing, create it if it is missing, and remove leftovers of a killed writer."""
         if not create:
             DatabaseManifest.read(self.path)
         if not self.path.exists():
             check_directory(self.path)
         with storage_errors(self.path, "opening the database"):
-            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_unborn():
+            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_new():
                 raise StorageError(
                     "the directory is not a database", where=str(self.path), remedy="choose another directory"
                 )
@@ -108,14 +108,14 @@ class Database:
                 (self.path / name).mkdir(exist_ok=True)
         if not (self.path / MANIFEST).exists():
             DatabaseManifest().write(self.path)
-        self._tidy(DatabaseManifest.read(self.path))
+        self._remove_unused(DatabaseManifest.read(self.path))
 
-    def _is_unborn(self) -> bool:
+    def _is_new(self) -> bool:
         """Whether the directory is empty, or holds only files of an interrupted creation."""
         ours = {"lock", MANIFEST + ".part", COMPRESSED, UNCOMPRESSED, REDUCTIONS}
         return {entry.name for entry in self.path.iterdir()} <= ours
 
-    def _tidy(self, manifest: DatabaseManifest) -> None:
+    def _remove_unused(self, manifest: DatabaseManifest) -> None:
         """Remove unused files: those of an interrupted write, and journals that are already compressed."""
         kept = {name for name, _ in manifest.segments}
         with storage_errors(self.path, "removing unused files"):
@@ -223,12 +223,12 @@ class Database:
 
     def duplicates(self) -> list[list[str]]:
         """Find duplicates: lists of two or more ids of structures with the same rounded geometry."""
-        hashes, ids = self._every("geometry_hash"), self._every("uid")
+        hashes, ids = self._read_column("geometry_hash"), self._read_column("uid")
         order = np.argsort(hashes, kind="stable")
         bounds = np.flatnonzero(np.diff(hashes[order])) + 1
         return [[uid.decode() for uid in ids[part]] for part in np.split(order, bounds) if len(part) > 1]
 
-    def _every(self, name: str) -> NDArray[Any]:
+    def _read_column(self, name: str) -> NDArray[Any]:
         """Read one value per structure, uncompressed structures last, shape (rows,)."""
         parts = [columns[name] for _, _, columns in self.blocks([name], rows=1 << 20)]
         parts += [batch.columns[name] for batch in self.uncompressed()]
@@ -326,7 +326,7 @@ class Database:
         if batch.rows:
             with storage_errors(self.path / UNCOMPRESSED, "adding structures"):
                 self._session().write(batch)
-            self._learn(batch)
+            self._remember(batch)
         return [identifier.decode() for identifier in batch.columns["uid"].tolist()]
 
     def batch(self, species: ArrayLike | Sequence[str], coordinates: ArrayLike, *, labels: Mapping[str, ArrayLike],
@@ -347,19 +347,19 @@ class Database:
         )  # fmt: skip
         if self.admission.test_fraction:
             columns = made.columns
-            columns["test"] |= drawn(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
+            columns["test"] |= draw_share(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
         return made
 
     def _admit(self, batch: StructureBatch) -> StructureBatch:
         """Assign ids; refuse or skip duplicates."""
-        kept = self.fresh(batch.columns["geometry_hash"], self.known_hashes)
+        kept = self.find_new(batch.columns["geometry_hash"], self.known_hashes)
         if not kept.all():
             batch = batch.part(kept)
         give_ids(batch, self.total)
         self.check_ids(batch.columns["uid"])
         return batch
 
-    def fresh(self, hashes: NDArray[np.uint64], known: SeenValues | None) -> NDArray[np.bool_]:
+    def find_new(self, hashes: NDArray[np.uint64], known: SeenValues | None) -> NDArray[np.bool_]:
         """Return which geometries to keep, by the rule for duplicates."""
         if known is None:
             return np.ones(len(hashes), dtype=bool)
@@ -377,13 +377,13 @@ class Database:
         if self.admission.duplicates == "keep":
             return None
         if self._hashes is None:
-            self._hashes = SeenValues(self._every("geometry_hash"))
+            self._hashes = SeenValues(self._read_column("geometry_hash"))
         return self._hashes
 
     def check_ids(self, ids: NDArray[np.bytes_]) -> None:
         """Refuse ids that are already in the database or occur twice."""
         if self._ids is None:
-            self._ids = SeenValues(self._every("uid"))
+            self._ids = SeenValues(self._read_column("uid"))
         seen = self._ids.find(ids)
         if seen.any():
             raise InputError(
@@ -391,7 +391,7 @@ class Database:
                 remedy="give every structure a unique id, or no id",
             )  # fmt: skip
 
-    def _learn(self, batch: StructureBatch) -> None:
+    def _remember(self, batch: StructureBatch) -> None:
         """Remember the ids and hashes of added structures."""
         self.total += batch.rows
         assert self._ids is not None
@@ -427,7 +427,7 @@ class Database:
                 self._journal.close()
         self._journal = self._writer = None
 
-    def added(self) -> None:
+    def reload(self) -> None:
         """Take a new snapshot after an import, which adds structures without `add`."""
         self._ids = self._hashes = None
         self.refresh()
@@ -464,7 +464,7 @@ class Database:
         users = {name: c for name, c in self.columns.items() if name not in KNOWN}
         new = DatabaseManifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
         new.write(self.path)
-        self._tidy(new)
+        self._remove_unused(new)
 
     # ---- reductions and caches ------------------------------------------------------------------------------
 
@@ -570,7 +570,7 @@ class Database:
 
         """
         with self.world.together():
-            cut = Cut(train_fraction, valid_fraction, n_caches, seed)
+            rule = SplitRule(train_fraction, valid_fraction, n_caches, seed)
             if format not in (*formats.FORMATS, caches.INDEX):
                 raise ConfigError(f"unknown format {format!r}", allowed=", ".join((*formats.FORMATS, caches.INDEX)))
             rows = self.select(
@@ -579,7 +579,7 @@ class Database:
             if not len(rows.ids):
                 raise InputError(f"select = {select} selects no structures", where=str(self.path))
             if return_direct:
-                return caches.direct(rows, cut)
+                return caches.build_in_memory(rows, rule)
             if directory is None:
                 raise ConfigError("caches need a directory", remedy="give a directory or return_direct=True")
         about = {
@@ -587,7 +587,7 @@ class Database:
             "iteration": None if data_reduction is None else self.reduction(data_reduction, iteration).iteration,
             "train_fraction": train_fraction, "valid_fraction": valid_fraction, "n_caches": n_caches,
         }  # fmt: skip
-        return caches.build(self.world, rows, Path(directory), cut, format, about, overwrite=overwrite)
+        return caches.build(self.world, rows, Path(directory), rule, format, about, overwrite=overwrite)
 
     # ---- active learning ------------------------------------------------------------------------------------
 
@@ -626,7 +626,7 @@ class Database:
 
         """
         with self.world.together():
-            members = committee(ase_calculator, arguments)
+            members = make_committee(ase_calculator, arguments)
         evaluate.evaluate(self.snapshot, reduction, members, select=select, world=self.world, stop=stop)
         return self.predictions(reduction)
 
