@@ -179,7 +179,7 @@ def balance_here(path: Path) -> None:
     """Evaluate this rank's blocks, and print the mean over the largest of the ranks' CPU seconds."""
     ranks = world()
     with Database(path, world=ranks) as database, tempfile.TemporaryDirectory() as folder:
-        blocks = evaluate.blocks_of(database.snapshot, "r", None, "unused")
+        blocks = evaluate.make_blocks(database.snapshot, "r", None, "unused")
         started = time.process_time()
         for number in share(np.arange(len(blocks)), ranks.rank, ranks.size).tolist():
             evaluate.evaluate_block(database.snapshot, Path(folder), blocks[number], [EMT()])

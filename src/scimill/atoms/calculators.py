@@ -10,7 +10,7 @@ from scimill.atoms.exchange.serial_ase import builtin_calculator
 from scimill.errors import ConfigError
 
 Maker = Callable[[], Any]
-Given = Any
+CalculatorChoice = Any
 """A name, an import path, a function that makes a calculator, a calculator, or a sequence of these (a committee)."""
 
 
@@ -30,12 +30,12 @@ class Committee:
     fingerprint: str
 
 
-def committee(given: Given, arguments: Mapping[str, Any] | None = None) -> Committee:
+def make_committee(given: CalculatorChoice, arguments: Mapping[str, Any] | None = None) -> Committee:
     """Make a committee from a user's choice of calculators.
 
     Parameters
     ----------
-    given : see `Given`.
+    given : see `CalculatorChoice`.
     arguments : passed to calculators that are given by name or import path.
 
     Raises
@@ -46,13 +46,13 @@ def committee(given: Given, arguments: Mapping[str, Any] | None = None) -> Commi
     members = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     if not members:
         raise ConfigError("no calculator given", allowed="at least one")
-    made = [_member(member, dict(arguments or {})) for member in members]
+    made = [_make_member(member, dict(arguments or {})) for member in members]
     return Committee(tuple(maker for maker, _ in made), "; ".join(text for _, text in made))
 
 
-def _member(given: Given, arguments: dict[str, Any]) -> tuple[Maker, str]:
+def _make_member(given: CalculatorChoice, arguments: dict[str, Any]) -> tuple[Maker, str]:
     if isinstance(given, str):
-        kind = _named(given)
+        kind = _find_calculator(given)
 
         def make() -> Any:
             try:
@@ -66,17 +66,17 @@ def _member(given: Given, arguments: dict[str, Any]) -> tuple[Maker, str]:
         return make, f"{given} {json.dumps(arguments, sort_keys=True, default=str)}"
     if hasattr(given, "get_potential_energy") and not isinstance(given, type):
         settings = {name: str(value) for name, value in dict(getattr(given, "parameters", {})).items()}
-        return lambda: given, f"{_name(type(given))} {json.dumps(settings, sort_keys=True)}"
+        return lambda: given, f"{_import_name(type(given))} {json.dumps(settings, sort_keys=True)}"
     if not callable(given):
         raise ConfigError(f"{given} is not a calculator", allowed="a name, an import path, a function or a calculator")
-    return given, _name(given)
+    return given, _import_name(given)
 
 
-def _name(thing: Any) -> str:
+def _import_name(thing: Any) -> str:
     return f"{thing.__module__}.{getattr(thing, '__qualname__', thing.__class__.__qualname__)}"
 
 
-def _named(name: str) -> Callable[..., Any]:
+def _find_calculator(name: str) -> Callable[..., Any]:
     """Find an ASE calculator by name, or any calculator by import path, such as tblite.ase:TBLite."""
     module, separator, attribute = name.partition(":") if ":" in name else name.rpartition(".")
     if not separator:

@@ -18,7 +18,7 @@ from scimill.atoms.calculators import Committee
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.reductions import Reductions, Select, selected
 from scimill.atoms.database.snapshot import COMPRESSED, Snapshot
-from scimill.atoms.exchange.serial_ase import labelled
+from scimill.atoms.exchange.serial_ase import compute_labels
 from scimill.atoms.kernels import scores
 from scimill.atoms.kernels.composition import species_of
 from scimill.atoms.texts import describe_count
@@ -52,7 +52,7 @@ class EvaluationBlock:
         return len(species_of(self.group))
 
 
-def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
+def make_blocks(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
     """Divide the structures that a reduction selects into blocks, largest structures first to balance the load."""
     reduction = Reductions(snapshot.folder).load(name, iteration, snapshot.groups)
     rows = selected(snapshot, reduction, select)
@@ -79,14 +79,14 @@ def evaluate(
 
     """
     reductions = Reductions(snapshot.folder)
-    with reductions.held(name, world) as folder:
+    with reductions.lock(name, world) as folder:
         iteration = world.on_root(lambda: reductions.iterations(name)[-1])
         with world.together():
             made = [make() for make in calculators.makers]
         known = [calculators.fingerprint, *(str(getattr(calculator, "fingerprint", "")) for calculator in made)]
         about = {"iteration": iteration, "calculators": known, "select": select}
         world.on_root(_prepare, folder / PREDICTIONS, about)
-        blocks = world.on_root(blocks_of, snapshot, name, iteration, select)
+        blocks = world.on_root(make_blocks, snapshot, name, iteration, select)
         left = world.on_root(lambda: [block for block in blocks if _read(folder / PREDICTIONS, block) is None])
         _evaluate_all(snapshot, folder / PREDICTIONS, left, made, world, stop)
 
@@ -155,10 +155,10 @@ class BatchCalculator(Protocol):
     """A committee that evaluates many structures at once, instead of single calculators."""
 
     def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
-        """Predict energies and forces with every member, see `records`."""
+        """Predict energies and forces with every member, see `make_records`."""
 
 
-def records(rows: int, members: int, atoms: int) -> NDArray[Any]:
+def make_records(rows: int, members: int, atoms: int) -> NDArray[Any]:
     """Make empty predictions.
 
     Returns
@@ -171,35 +171,35 @@ def records(rows: int, members: int, atoms: int) -> NDArray[Any]:
     return np.zeros(rows, dtype=kind)
 
 
-def fail(found: NDArray[Any], row: int, error: Exception) -> None:
+def record_failure(found: NDArray[Any], row: int, error: Exception) -> None:
     """Record that a calculator failed on a structure, and set its predictions to NaN."""
     found["status"][row], found["message"][row] = FAILED, f"{type(error).__name__}: {error}"
     found["energy"][row], found["forces"][row] = np.nan, np.nan
 
 
-def not_finite() -> ArithmeticError:
+def not_finite_error() -> ArithmeticError:
     """Make the error for a calculator that raised nothing but gave NaN or infinity."""
     return ArithmeticError("the result is not finite")
 
 
 def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
-    """Predict energies and forces of structures with every calculator, see `records`; failures are recorded."""
+    """Predict energies and forces of structures with every calculator, see `make_records`; failures are recorded."""
     if len(calculators) == 1 and isinstance(calculators[0], BatchCalculator):
         return calculators[0].predict_records(species, geometry)
     positions = geometry["coordinates"]
     rows, atoms = positions.shape[:2]
-    found = records(rows, len(calculators), atoms)
+    found = make_records(rows, len(calculators), atoms)
     for row in range(rows):
         energy, forces = found["energy"][row], found["forces"][row]
         try:
             for member, calculator in enumerate(calculators):
-                energy[member], forces[member] = labelled(
+                energy[member], forces[member] = compute_labels(
                     species, positions[row], geometry["cell"][row], geometry["pbc"][row], calculator
                 )
             if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
-                raise not_finite()
+                raise not_finite_error()
         except Exception as error:  # a calculator may raise anything; continue with the other structures
-            fail(found, row, error)
+            record_failure(found, row, error)
     return found
 
 
@@ -254,7 +254,7 @@ def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
     messages: list[str] = []
     for group in sorted({block.group for block in blocks}):
         mine = sorted((b for b in blocks if b.group == group), key=lambda b: int(b.rows[0]))
-        predicted[group] = joined(np.concatenate([known[block.name] for block in mine]))
+        predicted[group] = average_committee(np.concatenate([known[block.name] for block in mine]))
         predicted[group]["rows"] = np.concatenate([block.rows for block in mine])
         messages += [text for block in mine for text in known[block.name]["message"].tolist() if text]
         stored = snapshot.rows(group, names=["uid", "energy", "forces"])
@@ -273,10 +273,10 @@ def _evaluated_blocks(snapshot: Snapshot, name: str, folder: Path) -> tuple[int,
         raise InputError(
             f"iteration {newest} of {name!r} has not been evaluated", where=str(folder), remedy="evaluate it first"
         )
-    return newest, blocks_of(snapshot, name, newest, about["select"])
+    return newest, make_blocks(snapshot, name, newest, about["select"])
 
 
-def joined(found: NDArray[Any]) -> dict[str, Any]:
+def average_committee(found: NDArray[Any]) -> dict[str, Any]:
     """Average the predictions of a group over the committee, and compute its deviation."""
     forces = found["forces"]
     return {

@@ -10,7 +10,7 @@ from scimill.training.params import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Files:
+class InputFiles:
     """Input."""
 
     files: tuple[str, ...] = parameter(
@@ -27,12 +27,12 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AddConfig(Files, Run):
+class AddConfig(InputFiles, Run):
     """Structures."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AtomsImportConfig(Files, Run):
+class AtomsImportConfig(InputFiles, Run):
     """Import."""
 
     piece_size: Whole = parameter(4096, "structures that a rank reads at once", affects_data=False, ge=1, le=2**20)
@@ -48,17 +48,17 @@ class ReduceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Choice:
+class SelectionConfig:
     """Selection."""
 
     reduction: str | None = parameter(None, "reduction that selects the structures; all except test data if not given")
     iteration: Whole | None = parameter(None, "iteration of the reduction; the newest if not given", ge=0)
-    select: Literal["train", "unused", "anomalous", "test", "all"] = parameter("train", "which structures of the reduction")
+    select: Literal["train", "unused", "anomalous", "test", "all"] = parameter("train", "which structures to use")
     use_uncompressed_data: Switch = parameter(False, "also use uncompressed structures; they count as unused")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CacheConfig(Choice):
+class CacheConfig(SelectionConfig):
     """Caches."""
 
     train_fraction: Number = parameter(0.8, "share of the structures that each member trains on", ge=0, le=1)
@@ -70,14 +70,14 @@ class CacheConfig(Choice):
     seed: Whole = parameter(1, "seed of the order of the structures", ge=0, lt=2**63)
 
     @model_validator(mode="after")
-    def _at_most_all(self) -> Self:
+    def _fractions_fit(self) -> Self:
         if self.train_fraction + self.valid_fraction > 1 + 1e-12:
             raise ValueError("train_fraction and valid_fraction add up to more than 1")
         return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExportConfig(Choice):
+class ExportConfig(SelectionConfig):
     """Export."""
 
     format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "file format")
@@ -104,7 +104,7 @@ class UpdateConfig:
 
     fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures to add", gt=0, le=1)
     procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(
-        "highest", "add the highest scores, random ones above the threshold, the most different, or the highest per formula"
+        "highest", "add the highest scores, random ones above the threshold, the most different, or the highest by formula"
     )
     score: Literal["energy", "force", "deviation"] = parameter(
         "energy", "error of the energy per atom, largest error of a force, or largest force deviation in the committee"

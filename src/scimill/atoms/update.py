@@ -98,7 +98,7 @@ def update(
 ) -> UpdateResult:
     """Make the next iteration of a reduction; collective. See `Database.update_data_reductions`."""
     reductions = Reductions(snapshot.folder)
-    with reductions.held(name, world):
+    with reductions.lock(name, world):
         return world.on_root(_update, snapshot, reductions, name, predicted, true, rules)
 
 
@@ -113,7 +113,7 @@ def _update(
     if not len(chosen):
         reductions.complete(name, f"nothing was left to add after iteration {current.iteration}")
         return UpdateResult(current.iteration, 0, 0, complete=True)
-    index: Index = {group: current.of(group, rows) for group, rows in snapshot.groups.items()}
+    index: Index = {group: current.index_for(group, rows) for group, rows in snapshot.groups.items()}
     pool.mark(index, excluded, ANOMALOUS)
     pool.mark(index, chosen, TRAINED)
     attributes = {
@@ -148,7 +148,7 @@ class _Pool:
         rows, total = np.asarray(values["rows"]), self._snapshot.groups.get(group, 0)
         test = self._snapshot.rows(group, names=["test"])["test"] if total else np.zeros(0)
         stale = values["iteration"] != self._current.iteration or (len(rows) and rows.max() >= total)
-        if stale or len(np.unique(rows)) < len(rows) or (self._current.of(group, total)[rows] != UNUSED).any():
+        if stale or len(np.unique(rows)) < len(rows) or (self._current.index_for(group, total)[rows] != UNUSED).any():
             raise InputError(
                 f"the predictions do not match the unused structures of iteration {self._current.iteration}",
                 where=group, remedy="evaluate the newest iteration; update it only once",

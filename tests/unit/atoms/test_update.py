@@ -127,7 +127,7 @@ def test_an_update_excludes_first_and_then_adds_the_worst(database):
     assert (done.iteration, done.added, done.excluded, done.complete) == (1, round(small / 4), large, False)
     first, second = database.reduction("r", 0), database.reduction("r")
     for group, rows in database.groups.items():
-        before, after = first.of(group, rows), second.of(group, rows)
+        before, after = first.index_for(group, rows), second.index_for(group, rows)
         assert (after[before == 1] == 1).all()
         if len(ase.Atoms(group)) == 8:
             test = database.read(group, ["test"])["test"]

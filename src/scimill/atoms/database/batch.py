@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.atoms.database.columns import ID_LENGTH, KNOWN, Column, by_key
+from scimill.atoms.database.columns import ID_LENGTH, KNOWN, Column, column_from_header
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.kernels import composition
 from scimill.atoms.kernels.geometry import geometry_hash
@@ -51,14 +51,14 @@ class StructureBatch:
 
 
 @lru_cache(maxsize=65536)
-def _sorted(numbers: bytes) -> tuple[str, Species, NDArray[np.int16], bool]:
+def _sort_species(numbers: bytes) -> tuple[str, Species, NDArray[np.int16], bool]:
     """Sort atomic numbers, given as bytes: group, sorted species, order, and whether they were sorted already."""
     species = np.frombuffer(numbers, dtype=np.uint8)
     order = np.argsort(species, kind="stable").astype(np.int16)
     return composition.formula(species), species[order], order, bool((np.diff(order) == 1).all())
 
 
-def numbers_of(species: ArrayLike | Sequence[str]) -> Species:
+def to_atomic_numbers(species: ArrayLike | Sequence[str]) -> Species:
     """Convert symbols or numbers to atomic numbers, uint8, shape (atoms,).
 
     Raises
@@ -74,7 +74,7 @@ def numbers_of(species: ArrayLike | Sequence[str]) -> Species:
             raise InputError(str(error), where="species", allowed="chemical symbols or atomic numbers") from None
     if values.ndim != 1 or not 1 <= len(values) <= composition.MOST_ATOMS:
         raise InputError(
-            f"species has shape {values.shape}", where="species", allowed=f"1 to {composition.MOST_ATOMS} atoms"
+            f"wrong shape of species: {values.shape}", where="species", allowed=f"1 to {composition.MOST_ATOMS} atoms"
         )
     if values.dtype.kind not in "iu" or values.min() < 1 or values.max() >= len(composition.SYMBOLS):
         raise InputError(f"unknown element {values.min()}", where="species", allowed="atomic numbers from 1 to 118")
@@ -112,7 +112,7 @@ def make_batch(
     InputError : wrong shape, unknown element, or a number that is not finite.
 
     """
-    group, numbers, order, is_sorted = _sorted(numbers_of(species).tobytes())
+    group, numbers, order, is_sorted = _sort_species(to_atomic_numbers(species).tobytes())
     positions = _array(coordinates, "coordinates", None, (len(numbers), 3))
     rows = len(positions)
     box = np.zeros((rows, 3, 3)) if cell is None else _array(cell, "cell", rows, (3, 3))
@@ -137,12 +137,12 @@ def _array(values: ArrayLike, name: str, rows: int | None, shape: tuple[int, ...
     try:
         array = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name}: expected numbers", where=name) from None
+        raise InputError(f"expected numbers in {name}", where=name) from None
     if array.shape[1:] != shape or (rows is not None and len(array) != rows) or not array.size:
         wanted = ", ".join(map(str, (rows or "rows", *shape)))
-        raise InputError(f"{name} has shape {array.shape}", where=name, allowed=f"shape ({wanted})")
+        raise InputError(f"wrong shape of {name}: {array.shape}", where=name, allowed=f"shape ({wanted})")
     if not np.isfinite(array).all():
-        raise InputError(f"{name}: NaN or infinite numbers", where=name, allowed="finite numbers")
+        raise InputError(f"NaN or infinity in {name}", where=name, allowed="finite numbers")
     return array
 
 
@@ -172,14 +172,14 @@ def _label(values: ArrayLike, column: Column, rows: int, atoms: int, missing: bo
         array = np.ascontiguousarray(values, dtype=np.bytes_ if text else np.float64)
     except (TypeError, ValueError):
         expected = "text" if text else "a number"
-        raise InputError(f"{column.name}: expected {expected}", where=column.name) from None
+        raise InputError(f"expected {expected} for {column.name}", where=column.name) from None
     if text and array.itemsize > np.dtype(column.dtype).itemsize:
         raise InputError(f"{column.name} is longer than {np.dtype(column.dtype).itemsize} bytes", where=column.name)
     if array.shape != shape:
-        raise InputError(f"{column.name} has shape {array.shape}", where=column.name, allowed=f"shape {shape}")
+        raise InputError(f"wrong shape of {column.name}: {array.shape}", where=column.name, allowed=f"shape {shape}")
     if not text and not np.isfinite(array).all() and not (missing and not np.isinf(array).any()):
         raise InputError(
-            f"{column.name} is NaN or infinite", where=column.name,
+            f"NaN or infinity in {column.name}", where=column.name,
             allowed="finite numbers", remedy="correct it, or set nan_labels to missing to accept NaN",
         )  # fmt: skip
     return array.astype(column.dtype, copy=False)
@@ -188,14 +188,14 @@ def _label(values: ArrayLike, column: Column, rows: int, atoms: int, missing: bo
 # ---- in a journal -----------------------------------------------------------------------------------------------
 
 
-def header_of(batch: StructureBatch, rows: int) -> bytes:
+def encode_header(batch: StructureBatch, rows: int) -> bytes:
     """Make the header of records that hold ``rows`` rows of batches like this."""
     known = {**KNOWN, **batch.definitions}
     columns = [(name, c.dtype, c.of, c.shape, c.units) for name in batch.columns for c in (known[name],)]
     return json.dumps({"group": batch.group, "rows": rows, "columns": columns}, ensure_ascii=False).encode()
 
 
-def body_of(batch: StructureBatch) -> bytes:
+def encode_body(batch: StructureBatch) -> bytes:
     """Make the body of a record: one column after the other."""
     parts: list[Any] = [np.ascontiguousarray(values) for values in batch.columns.values()]
     return b"".join(parts)
@@ -227,8 +227,8 @@ class BatchWriter:
         key = (batch.group, rows, *batch.columns)
         header = self._headers.get(key)
         if header is None:
-            header = self._headers[key] = header_of(batch, rows)
-        self._journal.append(header, body_of(batch))
+            header = self._headers[key] = encode_header(batch, rows)
+        self._journal.append(header, encode_body(batch))
 
 
 @dataclass(frozen=True)
@@ -242,13 +242,13 @@ class RecordKind:
 
 
 @lru_cache(maxsize=4096)
-def record_of(header: bytes) -> RecordKind:
+def parse_header(header: bytes) -> RecordKind:
     """Parse a header."""
     values = json.loads(header)
     group, rows, offset, columns = values["group"], values["rows"], 0, []
     atoms = len(composition.species_of(group))
     for name, dtype, of, shape, units in values["columns"]:
-        column = by_key(name, dtype, of, tuple(shape), units)
+        column = column_from_header(name, dtype, of, tuple(shape), units)
         columns.append((column, offset, rows * column.row_bytes(atoms)))
         offset += columns[-1][2]
     return RecordKind(group, rows, tuple(columns))

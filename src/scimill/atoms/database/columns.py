@@ -74,6 +74,6 @@ REQUIRED_NAMES = tuple(column.name for column in REQUIRED)
 
 
 @cache
-def by_key(name: str, dtype: str, of: Of, shape: tuple[int, ...], units: str) -> Column:
+def column_from_header(name: str, dtype: str, of: Of, shape: tuple[int, ...], units: str) -> Column:
     """Return the column that a journal's header describes: a built-in one or a user's."""
     return KNOWN.get(name) or Column(name, units, "user's property", of, shape, dtype)

@@ -124,7 +124,7 @@ class Journal:
         buffer, start, position = b"", 0, 0
         while True:
             if len(buffer) - position < PREFIX.size:
-                buffer, start, position = self._more(buffer, start, position, PREFIX.size)
+                buffer, start, position = self._read_more(buffer, start, position, PREFIX.size)
             if len(buffer) - position < PREFIX.size:
                 return
             magic, stored, kind, length = PREFIX.unpack_from(buffer, position)
@@ -132,14 +132,14 @@ class Journal:
             if magic != MAGIC or start + position + whole > os.fstat(self._descriptor).st_size:
                 return
             if len(buffer) - position < whole:
-                buffer, start, position = self._more(buffer, start, position, whole)
+                buffer, start, position = self._read_more(buffer, start, position, whole)
             body = buffer[position + PREFIX.size : position + whole]
             if len(body) < length or checksum(kind, body) != stored:
                 return
             yield kind, start + position + PREFIX.size, body
             position += whole
 
-    def _more(self, buffer: bytes, start: int, position: int, needed: int) -> tuple[bytes, int, int]:
+    def _read_more(self, buffer: bytes, start: int, position: int, needed: int) -> tuple[bytes, int, int]:
         """Drop what was used and read more; return the buffer, its offset in the file, the position in it."""
         rest = buffer[position:]
         more = os.pread(self._descriptor, max(READ_BYTES, needed), start + len(buffer))

@@ -38,7 +38,7 @@ def salvage(path: Path) -> Salvage:
     if not path.stat().st_size:
         return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for start, stop, kind, body in _whole(data):
+        for start, stop, kind, body in _whole_records(data):
             found.damaged += start - position
             position = stop
             if kind == HEADER_KIND:
@@ -51,11 +51,11 @@ def salvage(path: Path) -> Salvage:
             else:
                 found.damaged += stop - start
         found.torn = len(data) - position
-        found.is_torn_append = _is_torn(data, position)
+        found.is_torn_append = _is_torn_append(data, position)
     return found
 
 
-def _whole(data: mmap.mmap) -> Iterator[tuple[int, int, int, bytes]]:
+def _whole_records(data: mmap.mmap) -> Iterator[tuple[int, int, int, bytes]]:
     """Yield begin, end, kind and body of every whole record."""
     position = data.find(MAGIC)
     while position >= 0:
@@ -80,7 +80,7 @@ def _record(data: mmap.mmap, position: int) -> tuple[int, int, bytes]:
     return (stop, kind, body) if checksum(kind, body) == stored else (0, 0, b"")
 
 
-def _is_torn(data: mmap.mmap, position: int) -> bool:
+def _is_torn_append(data: mmap.mmap, position: int) -> bool:
     """Whether the remaining bytes begin a record and end before it is complete."""
     rest = len(data) - position
     if rest < PREFIX.size:

@@ -40,11 +40,11 @@ class SegmentWriter:
     ) -> None:
         self._world, self._path = world, path
         self._part = path.with_name(path.name + ".part")
-        world.on_root(self._lay_down, datasets, attributes or {})
+        world.on_root(self._create, datasets, attributes or {})
         self._file = hdf5.open_for_writing(self._part, world, {})
         self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, rows in datasets if rows}
 
-    def _lay_down(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
+    def _create(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
         with storage_errors(self._part, "creating a segment"), hdf5.new_file(self._part, ALIGNMENT) as file:
             file.attrs.update(attributes)
             for field, rows in datasets:
@@ -60,7 +60,7 @@ class SegmentWriter:
         with storage_errors(self._part, "writing a segment"):
             self._file.close()
         self._world.barrier()
-        self._world.on_root(self._name)
+        self._world.on_root(self._publish)
 
     def abandon(self) -> None:
         """Give up after a failure: remove the unfinished file, unless other ranks may still write it."""
@@ -69,7 +69,7 @@ class SegmentWriter:
                 self._file.close()
             self._part.unlink(missing_ok=True)
 
-    def _name(self) -> None:
+    def _publish(self) -> None:
         with storage_errors(self._part, "syncing a segment"):
             sync(self._part)
         rename(self._part, self._path)

@@ -58,6 +58,6 @@ def id_hash(ids: NDArray[np.bytes_], seed: int) -> Words:
     return seeded_hash(_hashed(words), seed)
 
 
-def drawn(values: Words, fraction: float, seed: int) -> NDArray[np.bool_]:
+def draw_share(values: Words, fraction: float, seed: int) -> NDArray[np.bool_]:
     """Whether each row is in a random share of all rows; equal values are drawn together."""
     return seeded_hash(values, seed) / 2.0**64 < fraction

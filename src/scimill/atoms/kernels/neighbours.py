@@ -62,6 +62,6 @@ def padded(found: Neighbours, atoms: int, width: int) -> tuple[NDArray[np.int64]
     return indices, vectors
 
 
-def most(found: Neighbours) -> int:
+def max_neighbours(found: Neighbours) -> int:
     """Neighbours of the atom that has the most."""
     return int(np.bincount(found[0]).max(initial=0))

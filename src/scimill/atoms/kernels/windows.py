@@ -46,7 +46,7 @@ def split(
     return (places >= middle - first) & (places < last - first), places < middle - first
 
 
-def ranks_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+def places_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Rank of each hash among all; of equal ones the earlier row comes first."""
     ranks = np.empty(len(hashes), dtype=np.int64)
     ranks[np.argsort(hashes, kind="stable")] = np.arange(len(hashes))

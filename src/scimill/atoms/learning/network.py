@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scimill.atoms import CAMPAIGN
-from scimill.atoms.kernels.neighbours import most, neighbours, padded
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours, padded
 
 NEAREST = 1.5  # Å, where the first Gaussian stands
 FIELDS = ("species", "coordinates", "cell", "pbc", "energy", "forces")
@@ -39,7 +39,7 @@ class PotentialSpec:
     """number of Gaussians"""
     hidden: tuple[int, ...]
     neighbours: int
-    """most neighbours of an atom in the training data"""
+    """largest number of neighbours of an atom in the training data"""
     energy_scale: float
     """error of the energy per atom that counts as 1, eV"""
     force_scale: float
@@ -175,7 +175,7 @@ def tensors_of(
     counts = (species > 0).sum(axis=1)
     geometry = zip(rows["coordinates"], rows["cell"], rows["pbc"], counts, strict=True)
     found = [neighbours(positions[:n], cell, pbc, cutoff) for positions, cell, pbc, n in geometry]
-    room = max(map(most, found), default=0) if width is None else width
+    room = max(map(max_neighbours, found), default=0) if width is None else width
     indices = np.full((*species.shape, room), -1, dtype=np.int64)
     vectors = np.zeros((*species.shape, room, 3))
     for row, atoms in enumerate(counts.tolist()):

@@ -90,7 +90,7 @@ class Ensemble:
     def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
         """Energies and forces by every member, as `evaluate.predict` gives them."""
         rows, atoms = geometry["coordinates"].shape[:2]
-        found = evaluate.records(rows, len(self._models), atoms)
+        found = evaluate.make_records(rows, len(self._models), atoms)
         size = max(1, BATCH_ATOMS // atoms)
         for first in range(0, rows, size):
             part = slice(first, first + size)
@@ -103,7 +103,7 @@ class Ensemble:
             energies, forces = predict_known(self._models, species, geometry)
         except Exception as error:  # a cell without volume, an unknown element
             if len(found) == 1:
-                evaluate.fail(found, 0, error)
+                evaluate.record_failure(found, 0, error)
                 return
             for row in range(len(found)):
                 one = slice(row, row + 1)
@@ -111,7 +111,7 @@ class Ensemble:
             return
         found["energy"], found["forces"] = energies.T, forces.swapaxes(0, 1)
         for row in np.flatnonzero(~(np.isfinite(energies).all(0) & np.isfinite(forces).all((0, 2, 3)))).tolist():
-            evaluate.fail(found, row, evaluate.not_finite())
+            evaluate.record_failure(found, row, evaluate.not_finite_error())
 
 
 def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = None) -> Predictions:
@@ -146,7 +146,7 @@ def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = Non
     for group in sorted({group for group, _ in spans}):
         of_group = [number for number, span in enumerate(spans) if span[0] == group]
         places = np.concatenate([np.arange(len(rows["uid"]))[spans[number][1]] for number in of_group])
-        joined = evaluate.joined(np.concatenate([found[number] for number in of_group]))
+        joined = evaluate.average_committee(np.concatenate([found[number] for number in of_group]))
         predicted[group] = joined | {"iteration": about["iteration"]} | _named(rows, places)
         atoms = joined["forces"].shape[1]
         true[group] = {"energy": rows["energy"][places], "forces": rows["forces"][places][:, :atoms]}

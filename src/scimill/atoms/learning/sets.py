@@ -1,4 +1,4 @@
-"""What each member of an ensemble trains and validates on: its strided window of the structures, as caches cut them."""
+"""What each member of an ensemble trains and validates on: its strided window of the structures, as caches rule them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scimill.atoms.database import caches
 from scimill.atoms.database.batch import Columns
-from scimill.atoms.database.caches import PARTS, Cut, Selection
+from scimill.atoms.database.caches import PARTS, SplitRule, Selection
 from scimill.atoms.database.database import Database
 from scimill.atoms.database.reductions import RowsOf
 from scimill.atoms.kernels import windows
@@ -69,17 +69,17 @@ def choose(config: AtomsTrainConfig, database: Database) -> tuple[AtomsTrainConf
     """
     if config.caches is not None:
         return _cached(config, database, Path(config.caches))
-    rows, places, chosen = labelled(database.select(config.reduction, iteration=config.iteration))
+    rows, places, chosen = select_labelled(database.select(config.reduction, iteration=config.iteration))
     shares = (1 - config.validation_share - config.test_share, config.validation_share)
-    cut = Cut(*shares, config.members, config.seed)
-    order = windows.ranks_of(id_hash(chosen.ids[places], config.seed))
-    sets = Sets(rows, np.stack([_roles(order, cut, member) for member in range(config.members)], axis=1))
+    rule = SplitRule(*shares, config.members, config.seed)
+    order = windows.places_of(id_hash(chosen.ids[places], config.seed))
+    sets = Sets(rows, np.stack([_roles(order, rule, member) for member in range(config.members)], axis=1))
     sets.require_filled(PARTS if config.validation_share else PARTS[:1])
     return config, sets
 
 
-def _roles(order: NDArray[np.int64], cut: Cut, member: int) -> NDArray[np.uint8]:
-    trains, validates = windows.split(order, cut.n_caches, member, cut.train_fraction, cut.valid_fraction)
+def _roles(order: NDArray[np.int64], rule: SplitRule, member: int) -> NDArray[np.uint8]:
+    trains, validates = windows.split(order, rule.n_caches, member, rule.train_fraction, rule.valid_fraction)
     return np.select([trains, validates], [np.uint8(TRAINS), np.uint8(VALIDATES)], np.uint8(NOTHING))
 
 
@@ -92,7 +92,7 @@ def _cached(config: AtomsTrainConfig, database: Database, folder: Path) -> tuple
         raise ConfigError(f"members = {config.members}", where=str(folder), allowed=f"at most its {len(members)}")
     roles = _roles_of(members[: config.members], database.groups)
     used = {group: np.flatnonzero(values.any(axis=1)) for group, values in roles.items()}
-    rows, places, chosen = labelled(Selection(database.snapshot, None, "train", False, rows=used))
+    rows, places, chosen = select_labelled(Selection(database.snapshot, None, "train", False, rows=used))
     sets = Sets(rows, np.concatenate([roles[group][used[group]] for group in chosen.groups])[places])
     sets.require_filled(PARTS if about["valid_fraction"] else PARTS[:1])
     return replaced(config, reduction=about["reduction"], iteration=about["iteration"]), sets
@@ -109,7 +109,7 @@ def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[
     return roles
 
 
-def labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
+def select_labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
     """Structures that have energy and forces, padded to the largest, in the order of a hash of their ids.
 
     Returns

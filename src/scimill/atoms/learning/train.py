@@ -12,7 +12,7 @@ from scimill.atoms import CAMPAIGN
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.database import Database
 from scimill.atoms.kernels.composition import element_counts
-from scimill.atoms.kernels.neighbours import most, neighbours
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours
 from scimill.atoms.learning.network import FIELDS, PotentialSpec, PotentialTask
 from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
 from scimill.atoms.params import AtomsTrainConfig
@@ -162,7 +162,7 @@ def make_spec(config: AtomsTrainConfig, rows: Columns) -> PotentialSpec:
         config.cutoff,
         config.radial,
         config.hidden,
-        max(most(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
+        max(max_neighbours(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
         config.energy_scale,
         config.force_scale,
     )

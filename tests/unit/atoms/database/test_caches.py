@@ -106,7 +106,7 @@ def test_every_index_is_recovered_after_later_compressions(tmp_path_factory, cou
         for name, (values, chosen) in expected.items():
             reduction = database.reduction(name)
             for group, rows in database.groups.items():
-                index = reduction.of(group, rows)
+                index = reduction.index_for(group, rows)
                 known = values.get(group, np.zeros(0))
                 assert np.array_equal(index[: len(known)], known)
                 assert not index[len(known) :].any()

@@ -73,9 +73,9 @@ def test_the_hash_knows_equal_geometries_and_nothing_else():
 
 def test_a_seeded_draw_has_its_share_and_depends_on_the_seed():
     values = geometry.id_hash(np.array([f"id-{i}" for i in range(20_000)], dtype="S32"), 1)
-    first, second = (geometry.drawn(values, 0.2, seed) for seed in (1, 2))
+    first, second = (geometry.draw_share(values, 0.2, seed) for seed in (1, 2))
     for draw in (first, second):
         assert draw.mean() == pytest.approx(0.2, abs=5 * (0.16 / 20_000) ** 0.5)
     assert (first & second).mean() == pytest.approx(0.04, abs=0.01)
-    assert geometry.drawn(values, 1.0, 1).all()
-    assert not geometry.drawn(values, 0.0, 1).any()
+    assert geometry.draw_share(values, 1.0, 1).all()
+    assert not geometry.draw_share(values, 0.0, 1).any()

@@ -19,7 +19,7 @@ from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
 from scimill.atoms.kernels.composition import species_of
-from scimill.atoms.kernels.neighbours import most, neighbours, padded
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours, padded
 from scimill.atoms.learning.network import Potential, PotentialSpec, predict
 from scimill.atoms.learning.potentials import Ensemble, EnsembleCalculator, evaluate_cache, load_ensemble, members_of
 from scimill.atoms.learning.train import train_ensemble
@@ -49,7 +49,7 @@ def test_neighbours_are_those_of_ase(seed, pbc, atoms):
 def test_neighbours_side_by_side():
     positions = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1.2, 0], [9, 9, 9]])
     found = neighbours(positions, np.zeros((3, 3)), np.zeros(3), 1.3)
-    assert most(found) == 2
+    assert max_neighbours(found) == 2
     indices, vectors = padded(found, 4, 3)
     assert [sorted(row) for row in indices.tolist()] == [[-1, 1, 2], [-1, -1, 0], [-1, -1, 0], [-1, -1, -1]]
     assert not vectors.any()
