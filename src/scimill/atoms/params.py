@@ -104,7 +104,7 @@ class UpdateConfig:
 
     fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures to add", gt=0, le=1)
     procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(
-        "highest", "add the highest scores, random ones above the threshold, the most different, or the highest by formula"
+        "highest", "highest scores, random ones above the threshold, the most different, or the highest by formula"
     )
     score: Literal["energy", "force", "deviation"] = parameter(
         "energy", "error of the energy per atom, largest error of a force, or largest force deviation in the committee"

@@ -58,7 +58,7 @@ def import_files(
 
     """
     database.require_writing()
-    for column in properties.users:
+    for column in properties.user_columns:
         with database.world.together():
             database.define(column.name, column.units, column.of, column.shape)
     return _Import(database, properties, files, piece_rows).run(stop)
@@ -71,17 +71,17 @@ def count(files: Sequence[Path]) -> int:
 
 def add_files(database: Database, files: Sequence[Path], properties: Properties) -> Iterator[str]:
     """Add the structures of files one by one; yield the id of each after it is saved."""
-    for column in properties.users:
+    for column in properties.user_columns:
         database.define(column.name, column.units, column.of, column.shape)
     for path in files:
         for piece in sources.pieces(path, 1024):
             for number, rows in enumerate(sources.read(piece, properties)):
-                batch = _checked(database, rows, piece, number)
+                batch = _check(database, rows, piece, number)
                 for row in range(batch.rows):
                     yield from database.add_checked(batch.part(slice(row, row + 1)))
 
 
-def _checked(database: Database, rows: sources.SourceStructures, piece: Piece, number: int) -> StructureBatch:
+def _check(database: Database, rows: sources.SourceStructures, piece: Piece, number: int) -> StructureBatch:
     """Check structures of a piece; errors name the file and the structure."""
     try:
         return database.batch(
@@ -119,7 +119,7 @@ class _Import:
                 progress.update(done * self._world.size)
         progress.close()
         self._end(stop)
-        kept = self._world.on_root(self._admitted, self._world.gather_all(self._contents))
+        kept = self._world.on_root(self._choose_rows, self._world.gather_all(self._contents))
         for number in mine:
             if not kept[number].all():
                 self._write(number, kept[number])
@@ -150,25 +150,25 @@ class _Import:
                 if (chosen := batch.part(rows)).rows:
                     writer.write(chosen)
             journal.close()
-        return tuple(_joined(batch.columns[name] for batch in batches) for name in ("uid", "geometry_hash"))  # type: ignore[return-value]
+        return tuple(_concatenate(batch.columns[name] for batch in batches) for name in ("uid", "geometry_hash"))  # type: ignore[return-value]
 
     def _batches(self, piece: Piece, first: int) -> list[StructureBatch]:
         """Read a piece, one batch per group."""
         groups: dict[str, list[StructureBatch]] = {}
         for row, rows in enumerate(sources.read(piece, self._properties)):
-            batch = _checked(self._database, rows, piece, row)
+            batch = _check(self._database, rows, piece, row)
             give_ids(batch, first)
             first += batch.rows
             groups.setdefault(batch.group, []).append(batch)
-        return [merged(parts) for parts in groups.values()]
+        return [merge(parts) for parts in groups.values()]
 
-    def _admitted(self, contents: list[dict[int, tuple[NDArray[Any], NDArray[Any]]]]) -> list[NDArray[np.bool_]]:
+    def _choose_rows(self, contents: list[dict[int, tuple[NDArray[Any], NDArray[Any]]]]) -> list[NDArray[np.bool_]]:
         """Return which rows of each piece to keep; refuse ids that already exist."""
         pieces = {number: content for part in contents for number, content in part.items()}
         ordered = [pieces[number] for number in range(len(self._pieces))]
         if not ordered:
             raise InputError("no structures to import", where="files")
-        ids, hashes = (_joined(parts) for parts in zip(*ordered, strict=True))
+        ids, hashes = (_concatenate(parts) for parts in zip(*ordered, strict=True))
         kept = self._database.find_new(hashes, self._database.known_hashes)
         self._database.check_ids(ids[kept])
         return np.split(kept, np.cumsum([len(part) for part, _ in ordered])[:-1])
@@ -183,16 +183,16 @@ class _Import:
         rename(self._part, self._folder)
 
 
-def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(list(parts))
 
 
-def merged(parts: Sequence[StructureBatch]) -> StructureBatch:
+def merge(parts: Sequence[StructureBatch]) -> StructureBatch:
     """Join batches of one group; rows of a batch without a column get missing values."""
     first = parts[0]
     if all(part.columns.keys() == first.columns.keys() for part in parts):
         return StructureBatch(
-            first.group, {n: _joined(p.columns[n] for p in parts) for n in first.columns}, first.definitions
+            first.group, {n: _concatenate(p.columns[n] for p in parts) for n in first.columns}, first.definitions
         )
     names = {name: None for part in parts for name in part.columns}
     atoms = len(species_of(first.group))
@@ -202,5 +202,5 @@ def merged(parts: Sequence[StructureBatch]) -> StructureBatch:
         found = part.columns.get(name)
         return empty(definitions[name], part.rows, atoms) if found is None else found
 
-    filled = {name: _joined(values(part, name) for part in parts) for name in names}
+    filled = {name: _concatenate(values(part, name) for part in parts) for name in names}
     return StructureBatch(first.group, filled, definitions)

@@ -22,7 +22,7 @@ class Property:
     column: Column
     factor: float = 1.0
 
-    def converted(self, values: ArrayLike) -> ArrayLike:
+    def convert(self, values: ArrayLike) -> ArrayLike:
         """Convert values to the column's unit."""
         return values if self.factor == 1.0 else np.asarray(values, dtype=float) * self.factor
 
@@ -46,7 +46,7 @@ class Properties:
         self.geometry = dict.fromkeys(GEOMETRY, 1.0)
         for source, text in (given or {}).items():
             try:
-                self._take(source, text)
+                self._add_entry(source, text)
             except ValueError as error:
                 raise ConfigError(
                     str(error), where=f"properties, {source}", allowed=FORM + f"; units: {units.NAMES}"
@@ -60,7 +60,7 @@ class Properties:
         self.by_name |= {c.name: Property(c) for c in LABELS if c.name not in named and c.name not in self.by_name}
         self.ignored: set[str] = set()
 
-    def _take(self, source: str, text: str) -> None:
+    def _add_entry(self, source: str, text: str) -> None:
         name, unit, *kind = text.split(":")[0], *(text.split(":")[1:] or [""])
         if name in GEOMETRY:
             self.geometry[name] = units.factor(unit or GEOMETRY[name], GEOMETRY[name])
@@ -70,7 +70,7 @@ class Properties:
             factor = 1.0 if is_free else units.factor(unit or column.units, column.units)
             self.by_name[source] = Property(column, factor)
         else:
-            self.by_name[source] = Property(_users(name, unit, kind))
+            self.by_name[source] = Property(_user_column(name, unit, kind))
 
     def labels(self, values: Mapping[str, Any], lead: int | None = None) -> dict[str, ArrayLike]:
         """Convert a source's values to labels in the database's units; record names without a column in `ignored`.
@@ -87,7 +87,7 @@ class Properties:
             if known is None:
                 self.ignored.add(name)
             else:
-                array = known.converted(value)
+                array = known.convert(value)
                 found[known.column.name] = np.asarray(array)[None] if lead is None else array
         return found
 
@@ -96,12 +96,12 @@ class Properties:
         return np.asarray(values, dtype=float) * self.geometry[name]
 
     @property
-    def users(self) -> list[Column]:
+    def user_columns(self) -> list[Column]:
         """Columns of the user's own properties."""
         return [found.column for found in self.by_name.values() if found.column.name not in KNOWN]
 
 
-def _users(name: str, unit: str, kind: list[str]) -> Column:
+def _user_column(name: str, unit: str, kind: list[str]) -> Column:
     """Make the column of a user's own property; its unit is kept, not converted."""
     of, components = (kind + ["system", "1"][len(kind) :])[:2]
     if not unit or of not in ("system", "atomic") or not components.isdecimal() or len(kind) > 2:

@@ -16,9 +16,9 @@ from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.texts import describe_count
 from scimill.errors import InputError
 
-PAIR = ("_id", "uid")
+ID_NAMES = ("_id", "uid")
 SPECIES = "species"
-STRUCTURE = (SPECIES, "coordinates", "cell", "pbc", "test", "path", "permutation", *PAIR)
+NOT_LABELS = (SPECIES, "coordinates", "cell", "pbc", "test", "path", "permutation", *ID_NAMES)
 """Names in ALF and NumPy files that are not labels."""
 ASE_RESULTS = ("free_energy", "energies", "stresses", "magmom")
 """Results of ASE calculators that have no column in the database; ignored without a report."""
@@ -193,12 +193,12 @@ def _read_ase(piece: Piece, properties: Properties) -> Iterator[SourceStructures
 def _h5_pieces(path: Path, rows: int) -> Iterator[Piece]:
     with contextlib.closing(Segment(path)) as file:
         for group in file.leaves():
-            count = _checked_rows(file, group)
+            count = _count_rows(file, group)
             for first in range(0, count, rows):
                 yield Piece(path, first, min(first + rows, count), group)
 
 
-def _checked_rows(file: Segment, group: str) -> int:
+def _count_rows(file: Segment, group: str) -> int:
     """Count the rows of a group, and check that every array has as many (ALF omits cells of structures without one)."""
     count = file.shape(f"{group}/coordinates")[0] if file.has(f"{group}/coordinates") else 0
     for name in file.names(group):
@@ -247,8 +247,8 @@ def _rows_of(
 ) -> SourceStructures:
     padded = {name: array[rows] for name, array in arrays.items()}
     atomic = {found.column.name for found in properties.by_name.values() if found.column.of == "atomic"}
-    labels = properties.labels({name: array for name, array in padded.items() if name not in STRUCTURE}, lead=len(rows))
-    ids = next((padded[name] for name in PAIR if name in padded), ())
+    labels = properties.labels({name: array for name, array in padded.items() if name not in NOT_LABELS}, lead=len(rows))
+    ids = next((padded[name] for name in ID_NAMES if name in padded), ())
     cell = padded.get("cell")
     return SourceStructures(
         species,
@@ -305,7 +305,7 @@ def _npy_pieces(path: Path, rows: int) -> Iterator[Piece]:
     if wrong or not count:
         raise InputError(
             f"{wrong or 'coordinates'} has shape {arrays[wrong or 'coordinates'].shape}", where=str(path),
-            allowed=f"{count or 'at least one'} rows" if count > 1 else "at least one row",
+            allowed=f"one row for each of {describe_count(count, 'structure')}" if count else "at least one structure",
         )  # fmt: skip
     for first in range(0, count, rows):
         yield Piece(path, first, min(first + rows, count))

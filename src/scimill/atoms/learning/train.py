@@ -14,7 +14,7 @@ from scimill.atoms.database.database import Database
 from scimill.atoms.kernels.composition import element_counts
 from scimill.atoms.kernels.neighbours import max_neighbours, neighbours
 from scimill.atoms.learning.network import FIELDS, PotentialSpec, PotentialTask
-from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
+from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose_sets, arrange_in_blocks
 from scimill.atoms.params import AtomsTrainConfig
 from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
@@ -44,16 +44,16 @@ def train_ensemble(config: AtomsTrainConfig, database: Database, directory: RunD
 
     Raises
     ------
-    ConfigError, InputError : see `sets.choose`.
+    ConfigError, InputError : see `sets.choose_sets`.
     Stopped : before the end; ``resume`` goes on.
 
     """
     with world.together():
-        config, sets = choose(config, database)
+        config, sets = choose_sets(config, database)
     world.on_root(_make_folders, directory.path, config.members)
     store = directory.path / DATA
     write_structures(
-        config, in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
+        config, arrange_in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
     )
     teams = min(config.members, world.size)
     with Ranks(world, world.teams(teams)) as ranks:

@@ -19,7 +19,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 def add_atoms(database, structures):
     """Add ASE structures; return their ids."""
     properties = Properties({"magmom": "net_magmom:1:system:1"})
-    for column in properties.users:
+    for column in properties.user_columns:
         database.define(column.name, column.units, column.of, column.shape)
     found = []
     for atoms in structures:

@@ -286,7 +286,7 @@ def test_a_learning_curve_is_drawn_of_the_errors_on_test_data(run, filled, tmp_p
     assert point.forces == pytest.approx(1e3 * (squares / count) ** 0.5, rel=1e-6)
     assert (point.kind, point.iteration, point.trained) == ("r", 0, 24)
     points = [point, dataclasses.replace(point, forces=3 * point.forces)]
-    assert plots.averages(points, "forces")[1:] == ([pytest.approx(2 * point.forces)], [pytest.approx(point.forces)])
+    assert plots.average_by_iteration(points, "forces")[1:] == ([pytest.approx(2 * point.forces)], [pytest.approx(point.forces)])
     assert plots.describe_points(points).splitlines()[1].split()[:3] == ["r", "0", "24"]
     path = plots.plot_learning(points, tmp_path / "pictures")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
