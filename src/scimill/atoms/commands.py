@@ -65,7 +65,9 @@ def add(config: AddConfig, database: Path) -> None:
 
     ranks = world()
     if ranks.size > 1:
-        ranks.fail(ConfigError("add runs in one process only", remedy="use scimill atoms import to run on several ranks"))
+        ranks.fail(
+            ConfigError("add runs in one process only", remedy="use scimill atoms import to run on several ranks")
+        )
     properties = Properties(config.properties)
     stop = Stop(ranks, config.walltime, config.walltime_margin)
     with _open(database, config) as opened:
@@ -210,7 +212,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
             found = opened.evaluate_unused_data(config.ensemble, name, select=config.select, stop=stop)
     click.echo(f"{database}: {describe_predictions(found)}")
     if found.messages and ranks.is_root:
-        say(f"the calculator failed on {describe_count(found.failed, 'structure')}; the first error: {found.messages[0]}")
+        say(f"the calculator failed on {describe_count(found.failed, 'structure')}; first error: {found.messages[0]}")
 
 
 @atoms.command()

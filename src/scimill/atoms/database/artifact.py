@@ -193,9 +193,8 @@ class DatabaseArtifact(Artifact):
             for name in reductions.names():
                 newest = reductions.load(name, None, snapshot.groups)
                 trained = sum(int((index == 1).sum()) for index in newest.index.values())
-                yield (
-                    f"reduction {name}: iteration {newest.iteration}, {describe_count(trained, 'structure')} to train on"
-                )
+                structures = describe_count(trained, "structure")
+                yield f"reduction {name}: iteration {newest.iteration}, {structures} to train on"
 
     def identity(self) -> str:
         """Return a digest of the manifest and of the sizes of the journals that are not yet compressed."""

@@ -15,7 +15,7 @@ from scimill.atoms.calculators import make_committee
 from scimill.atoms.database import caches, compression, reductions
 from scimill.atoms.database.admission import Admission, SeenValues, give_ids
 from scimill.atoms.database.batch import BatchWriter, Columns, StructureBatch, make_batch
-from scimill.atoms.database.caches import SplitRule, Selection
+from scimill.atoms.database.caches import Selection, SplitRule
 from scimill.atoms.database.columns import KNOWN, REQUIRED_NAMES, Column, Of
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.database.reductions import Reduction, Reductions, Select
@@ -367,7 +367,8 @@ class Database:
         if seen.any() and self.admission.duplicates == "refuse":
             raise InputError(
                 f"already in the database: {describe_count(int(seen.sum()), 'geometry', 'geometries')}",
-                where=str(self.path), remedy="set duplicates to skip or keep",
+                where=str(self.path),
+                remedy="set duplicates to skip or keep",
             )
         return ~seen
 
@@ -437,8 +438,8 @@ class Database:
     def compress_dataset(self) -> dict[str, int]:
         """Append the uncompressed structures to the compressed ones of their stoichiometry; collective.
 
-        This writes and syncs a new segment, lists it in the manifest instead of the journals, and then removes the
-        journals. Structures that were compressed before keep their rows. If it is killed, either all is done or nothing.
+        This writes and syncs a new segment, lists it in the manifest instead of the journals, and removes the journals.
+        Structures that were compressed before keep their rows. A kill at any instant leaves the old or the new state.
 
         Returns
         -------

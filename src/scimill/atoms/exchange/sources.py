@@ -108,7 +108,8 @@ def _xyz_pieces(path: Path, rows: int) -> Iterator[Piece]:
                 continue  # blank lines at the end
             if not line.strip().isdigit():
                 raise InputError(
-                    f"frame {frame} begins with {line[:40].decode('utf-8', 'replace').strip()!r}", where=str(path),
+                    f"frame {frame} begins with {line[:40].decode('utf-8', 'replace').strip()!r}",
+                    where=str(path),
                     allowed="the number of atoms",
                 )
             for _ in range(int(line) + 1):
@@ -247,7 +248,9 @@ def _rows_of(
 ) -> SourceStructures:
     padded = {name: array[rows] for name, array in arrays.items()}
     atomic = {found.column.name for found in properties.by_name.values() if found.column.of == "atomic"}
-    labels = properties.labels({name: array for name, array in padded.items() if name not in NOT_LABELS}, lead=len(rows))
+    labels = properties.labels(
+        {name: array for name, array in padded.items() if name not in NOT_LABELS}, lead=len(rows)
+    )
     ids = next((padded[name] for name in ID_NAMES if name in padded), ())
     cell = padded.get("cell")
     return SourceStructures(

@@ -71,7 +71,8 @@ def descriptor(
     for row, positions in enumerate(coordinates):
         between = positions[:, None] - positions
         if pbc[row].any():
-            box = np.where(pbc[row][:, None] != 0, cell[row], np.eye(3) * 1e6)  # no images along vectors that are not periodic
+            # a huge box along non-periodic vectors, so that they have no images
+            box = np.where(pbc[row][:, None] != 0, cell[row], np.eye(3) * 1e6)
             between -= np.rint(between @ np.linalg.inv(box)) @ box
         distances = np.linalg.norm(between, axis=2)[~np.eye(len(positions), dtype=bool)]
         shells = np.exp(-(((distances[:, None] - centres) / width) ** 2)).sum(axis=0)

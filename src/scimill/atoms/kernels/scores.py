@@ -9,9 +9,9 @@ Values = NDArray[np.float64]
 def energy_error(predicted: Values, true: Values, counts: Values) -> Values:
     """Compute the signed error of the energy per atom, after removing a constant energy per element; shape (rows,).
 
-    Two methods that agree on all forces may differ by a constant energy per element. The constants come from a least
-    squares fit to the finite rows. With fewer than two finite rows per element nothing is removed, because the fit would
-    absorb the errors themselves.
+    Two methods that agree on all forces may differ by a constant energy per element. Least squares over the finite rows
+    give these constants. With fewer than two finite rows per element nothing is removed, because the fit would absorb
+    the errors themselves.
 
     Parameters
     ----------

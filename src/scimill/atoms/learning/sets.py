@@ -1,4 +1,4 @@
-"""What each member of an ensemble trains and validates on: its strided window of the structures, as caches rule them."""
+"""The structures on which each member trains and validates: strided windows, divided as for caches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scimill.atoms.database import caches
 from scimill.atoms.database.batch import Columns
-from scimill.atoms.database.caches import PARTS, SplitRule, Selection
+from scimill.atoms.database.caches import PARTS, Selection, SplitRule
 from scimill.atoms.database.database import Database
 from scimill.atoms.database.reductions import RowsOf
 from scimill.atoms.kernels import windows
@@ -83,7 +83,9 @@ def _roles(order: NDArray[np.int64], rule: SplitRule, member: int) -> NDArray[np
     return np.select([trains, validates], [np.uint8(TRAINS), np.uint8(VALIDATES)], np.uint8(NOTHING))
 
 
-def _sets_from_caches(config: AtomsTrainConfig, database: Database, folder: Path) -> tuple[AtomsTrainConfig, TrainingSets]:
+def _sets_from_caches(
+    config: AtomsTrainConfig, database: Database, folder: Path
+) -> tuple[AtomsTrainConfig, TrainingSets]:
     about, members = caches.read_index(folder, database.snapshot)
     if config.reduction not in (None, about["reduction"]) or config.iteration not in (None, about["iteration"]):
         made_from = f"reduction {about['reduction']}, iteration {about['iteration']}"

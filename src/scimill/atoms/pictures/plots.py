@@ -69,7 +69,9 @@ def _point(database: Database, run: Path, blocks: list[tuple[str, Columns]]) -> 
         iteration = database.reductions.iterations(str(reduction))[-1] if reduction else 0
     with Reader.open(run / DATA) as reader:
         trained = int(read_structures(reader)["species"].any(axis=1).sum())
-    energy, forces = np.array([_squared_errors(models, group, columns) for group, columns in blocks]).sum(axis=0).reshape(2, 2)
+    energy, forces = (
+        np.array([_squared_errors(models, group, columns) for group, columns in blocks]).sum(axis=0).reshape(2, 2)
+    )
     errors = (1e3 * float(np.sqrt(total / count)) for total, count in (energy, forces))
     return Point(re.sub(r"[-_]?\d+$", "", str(reduction)), int(iteration), trained, *errors)
 

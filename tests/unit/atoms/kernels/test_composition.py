@@ -1,4 +1,4 @@
-"""Formulas, units and fingerprints, against ASE and by their definitions."""
+"""Formulas, units and fingerprints, compared with ASE and with their definitions."""
 
 import ase.data
 import ase.units

@@ -1,4 +1,4 @@
-"""The rules by which rows are cut into the sets of an ensemble."""
+"""The rules that divide rows into the sets of an ensemble."""
 
 import numpy as np
 import pytest
