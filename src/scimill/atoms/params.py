@@ -88,9 +88,9 @@ class EvaluateConfig(Run):
     """Evaluation."""
 
     calculator: str = parameter(
-        "emt", "ASE calculator by name (emt, lj, …) or import path (tblite.ase:TBLite); list several for a committee"
+        "emt", "ASE calculator by name (emt) or import path (tblite.ase:TBLite); separate several with commas"
     )
-    arguments: Hints = parameter({}, "its arguments, e.g. method=GFN2-xTB; values that look like numbers are numbers")
+    arguments: Hints = parameter({}, "its arguments, e.g. method=GFN2-xTB; numbers are recognised")
     ensemble: str | None = parameter(
         None,
         "run of `scimill atoms train` to use instead of a calculator; its members form the committee",
@@ -104,7 +104,7 @@ class UpdateConfig:
 
     fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures to add", gt=0, le=1)
     procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(
-        "highest", "highest scores, random ones above the threshold, the most different, or the highest by formula"
+        "highest", "highest scores, random ones above the threshold, the most different, or the highest of each formula"
     )
     score: Literal["energy", "force", "deviation"] = parameter(
         "energy", "error of the energy per atom, largest error of a force, or largest force deviation in the committee"
@@ -113,10 +113,10 @@ class UpdateConfig:
         None, "score above which structures are anomalous: a number, percentile:99 or mad:8"
     )
     threshold: Number | None = parameter(
-        None, "lowest score for random; the 75th percentile if not given", unit="eV or eV/Å", ge=0
+        None, "lowest score for procedure random; the 75th percentile if not given", unit="eV or eV/Å", ge=0
     )
     exclude_failed: Switch = parameter(False, "also mark structures on which the calculator failed as anomalous")
-    seed: Whole = parameter(1, "seed of random", ge=0, lt=2**63)
+    seed: Whole = parameter(1, "seed of procedure random", ge=0, lt=2**63)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

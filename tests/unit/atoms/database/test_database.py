@@ -182,7 +182,7 @@ def test_duplicates_are_kept_skipped_or_refused(tmp_path):
     assert again("skip") == (2, [])
     assert again("skip") == (0, [])
     assert again("keep") == (3, [2, 3])
-    with pytest.raises(InputError, match="already in the database: 2 geometries"):
+    with pytest.raises(InputError, match="already in the database: 3 geometries"):
         again("refuse")
 
 
@@ -204,7 +204,7 @@ STRUCTURE = {"species": ["Al", "O"], "coordinates": np.arange(6.0).reshape(2, 3)
         ({"energy": "low"}, "expected a number for energy"),
         ({"forces": np.zeros((3, 3))}, "shape"),
         ({"gap": 1.0}, "unknown property 'gap'"),
-        ({"uid": "x" * 33}, "ids of up to 33 bytes"),
+        ({"uid": "x" * 33}, "1 id of up to 33 bytes"),
         ({"uid": "first"}, "'first' already exists"),
         ({"config_type": "x" * 65}, "longer than 64 bytes"),
     ],
