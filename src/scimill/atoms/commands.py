@@ -194,9 +194,10 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
 @click.argument("name", help="name of the reduction")
 @configured(EvaluateConfig)
 def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
-    """Evaluate the structures of DATABASE that the reduction NAME does not use, with an ensemble or an ASE calculator.
+    """Evaluate the structures of DATABASE that the reduction NAME does not use.
 
-    Under mpirun or srun the ranks share the work. After a stop or a kill, run the same command again to continue.
+    An ensemble or an ASE calculator evaluates them. Under mpirun or srun the ranks share the work. After a stop or a
+    kill, run the same command again to continue.
     """
     from scimill.atoms.database.database import Database
     from scimill.atoms.evaluate import describe_predictions
@@ -262,7 +263,7 @@ atoms.add_command(trials)
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Structures.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random numbers.")
 def demo(output: Path, count: int, seed: int) -> None:
-    """Write random Al, Cu and Ni alloys with EMT labels to the extended XYZ file OUTPUT, to try scimill with."""
+    """Write random Al, Cu and Ni alloys with EMT labels to the extended XYZ file OUTPUT, as example data."""
     from scimill.atoms.demo import write_demo
 
     world().on_root(write_demo, output, count, seed)
@@ -276,9 +277,10 @@ def demo(output: Path, count: int, seed: int) -> None:
 )
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
 def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
-    """Plot the errors of the ensembles in RUNS on the test data of DATABASE, against the number of training structures.
+    """Plot the errors of the ensembles in RUNS on the test data of DATABASE.
 
-    Reductions whose names differ only in a number at the end, such as active-1 and active-2, are averaged.
+    The plot shows them against the number of training structures. Reductions whose names differ only in a number at
+    the end, such as active-1 and active-2, are averaged.
     """
     from scimill.atoms.database.database import Database
     from scimill.atoms.pictures import plots

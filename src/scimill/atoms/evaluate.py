@@ -1,4 +1,4 @@
-"""Evaluate structures with ASE calculators: ranks share the blocks and save each block when it is finished.
+"""Evaluate structures with ASE calculators: ranks share the blocks, and save each when it is done.
 
 The predictions are stored beside their reduction, one file per block, until the next update. The name of a block
 contains a checksum of the ids of its structures, so a run that was stopped or killed continues on any number of ranks.
@@ -53,7 +53,7 @@ class EvaluationBlock:
 
 
 def make_blocks(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
-    """Divide the structures that a reduction selects into blocks, largest structures first to balance the load."""
+    """Divide the selected structures into blocks, largest structures first to balance the load."""
     reduction = Reductions(snapshot.folder).load(name, iteration, snapshot.groups)
     rows = selected(snapshot, reduction, select)
     total = sum(len(mine) * len(species_of(group)) for group, mine in rows.items())
@@ -183,7 +183,7 @@ def not_finite_error() -> ArithmeticError:
 
 
 def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
-    """Predict energies and forces of structures with every calculator, see `make_records`; failures are recorded."""
+    """Predict energies and forces with every calculator, see `make_records`; record failures."""
     if len(calculators) == 1 and isinstance(calculators[0], BatchCalculator):
         return calculators[0].predict_records(species, geometry)
     positions = geometry["coordinates"]

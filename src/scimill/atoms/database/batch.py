@@ -52,7 +52,7 @@ class StructureBatch:
 
 @lru_cache(maxsize=65536)
 def _sort_species(numbers: bytes) -> tuple[str, Species, NDArray[np.int16], bool]:
-    """Sort atomic numbers, given as bytes: group, sorted species, order, and whether they were sorted already."""
+    """Sort atomic numbers given as bytes; return group, species, order, and whether they were sorted."""
     species = np.frombuffer(numbers, dtype=np.uint8)
     order = np.argsort(species, kind="stable").astype(np.int16)
     return composition.formula(species), species[order], order, bool((np.diff(order) == 1).all())

@@ -268,7 +268,7 @@ def _index(selection: Selection, part: MemberSet) -> dict[str, NDArray[np.int64]
 
 
 def read_whole(directory: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    """Read a cache that holds all selected structures, in npy or npz format: its manifest and its columns.
+    """Read a cache of all selected structures, in npy or npz format: its manifest and its columns.
 
     Raises
     ------

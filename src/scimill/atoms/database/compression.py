@@ -1,4 +1,4 @@
-"""Compression: move all uncompressed rows into one new segment, after the compressed rows of their stoichiometry."""
+"""Compression: append all uncompressed rows to the compressed ones, in one new segment."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The database: structures grouped by stoichiometry, appended one by one, compressed into arrays, never lost."""
+"""The database: structures by stoichiometry, appended one by one, compressed to arrays, never lost."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -311,7 +311,9 @@ class Database:
         test: ArrayLike | None = None,
         **labels: ArrayLike,
     ) -> list[str]:
-        """Add structures of one stoichiometry, as `add`; all arguments but `species` have rows along the first axis.
+        """Add structures of one stoichiometry, as `add`.
+
+        All arguments except `species` have rows along the first axis.
 
         Returns
         -------
@@ -541,7 +543,7 @@ class Database:
         select: Select = "train",
         overwrite: bool = False,
     ) -> Any:
-        """Make the training and validation sets of an ensemble; collective. See `windows.window` for the rule.
+        """Make the training and validation sets of an ensemble, see `windows.window`; collective.
 
         Parameters
         ----------
@@ -634,7 +636,7 @@ class Database:
     def evaluate_unused_data(
         self, run: str | Path, reduction: str, *, select: Select = "unused", stop: Stop | None = None
     ) -> Predictions:
-        """Evaluate as `ase_evaluate_unused_data`, with a trained ensemble, many structures at once; collective.
+        """Evaluate unused structures with a trained ensemble, many at once; collective.
 
         Parameters
         ----------

@@ -58,7 +58,7 @@ class JournalWriter:
             os.fsync(self._descriptor)
 
     def _write(self, data: bytes) -> None:
-        """Write all or nothing: after an error, remove the part written, so no later record follows half of one."""
+        """Write all or nothing: after an error, remove what was written, so that no half record remains."""
         written = 0
         try:
             while written < len(data):

@@ -1,4 +1,4 @@
-"""Data reductions: which structures are trained on in each iteration of active learning; no iteration is ever lost.
+"""Data reductions: which structures each iteration of active learning trains on; none is ever lost.
 
 A reduction is a folder, and an iteration is a file in it, written once, with one index array per stoichiometry. Rows
 beyond the end of an array were added later and count as unused, so an iteration stays valid whatever is added.
@@ -152,7 +152,7 @@ class Reductions:
 
     @contextlib.contextmanager
     def lock(self, name: str, world: World, *, create: bool = False) -> Iterator[Path]:
-        """Lock a reduction so that no other process changes it; collective. Structures may be added meanwhile."""
+        """Lock a reduction against changes by other processes; collective. Structures may still be added."""
         folder = world.on_root(self.folder, name)
         claim = Claim(folder / "lock")
 
@@ -201,7 +201,7 @@ def create(
 
 
 def _draw_index(snapshot: Snapshot, fraction: float | None, number: int | None, seed: int) -> Index:
-    """Draw from all rows that have an energy and are not test data; by their ids, independent of their order."""
+    """Draw from all rows with an energy that are not test data; by ids, independent of their order."""
     eligible = {group: _eligible(snapshot, group) for group in snapshot.groups}
     total = sum(int(rows.sum()) for rows in eligible.values())
     count = round(total * fraction) if fraction is not None else int(number or 0)
@@ -247,7 +247,7 @@ def _index_from_mask(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index
 
 
 def selected(snapshot: Snapshot, reduction: Reduction | None, select: Select) -> RowsOf:
-    """Return the compressed rows of each group that a reduction selects; without one, all except test data."""
+    """Return the compressed rows that a reduction selects, by group; without one, all except test data."""
     found = {}
     for group, total in snapshot.groups.items():
         test = snapshot.rows(group, names=["test"])["test"] != 0

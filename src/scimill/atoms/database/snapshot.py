@@ -1,4 +1,4 @@
-"""The contents of a database at one instant. A snapshot stays readable whatever a writer does meanwhile."""
+"""The contents of a database at one instant; they stay readable whatever a writer does meanwhile."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Write sets of structures for other programs: ALF's HDF5, NumPy files, JSON, extended XYZ, ASE databases."""
+"""Write sets for other programs: ALF's HDF5, NumPy files, JSON, extended XYZ, ASE databases."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ class PartWriter(ABC):
 
 
 class AlfWriter(PartWriter):
-    """ALF's layout (pyanitools): a group per stoichiometry, species as symbols, ids as ``_id``, and ``path``."""
+    """ALF's layout (pyanitools): a group per stoichiometry, species symbols, ids as ``_id``, ``path``."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         fields: list[tuple[Field, int]] = []
@@ -85,7 +85,7 @@ def _alf_name(name: str) -> str:
 
 
 class NpyWriter(PartWriter):
-    """hippynn's layout: a folder of ``data-NAME.npy``, all stoichiometries in one array; species 0 is padding."""
+    """hippynn's layout: a folder of ``data-NAME.npy`` with all stoichiometries; species 0 is padding."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         path.mkdir()
@@ -148,7 +148,7 @@ class NpzWriter(PartWriter):
 
 
 class JsonWriter(PartWriter):
-    """One JSON object: the arrays of each stoichiometry as lists. It is held in memory, so use it for small sets."""
+    """One JSON object: the arrays of each stoichiometry as lists. Held in memory, so only for small sets."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         self._path = path

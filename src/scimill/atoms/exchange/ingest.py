@@ -1,4 +1,4 @@
-"""Import files: ranks share the pieces, each piece gets its own journal, and either all are imported or none."""
+"""Import files, all or none: ranks share the pieces, and each piece gets its own journal."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

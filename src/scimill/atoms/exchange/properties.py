@@ -73,7 +73,9 @@ class Properties:
             self.by_name[source] = Property(_user_column(name, unit, kind))
 
     def labels(self, values: Mapping[str, Any], lead: int | None = None) -> dict[str, ArrayLike]:
-        """Convert a source's values to labels in the database's units; record names without a column in `ignored`.
+        """Convert a source's values to labels in the database's units.
+
+        Names without a column are recorded in `ignored`.
 
         Parameters
         ----------

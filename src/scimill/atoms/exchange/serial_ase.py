@@ -40,7 +40,7 @@ def read_frames(file: Any) -> Any:
 
 
 def to_atoms(species: NDArray[np.uint8], row: Mapping[str, Any], columns: Mapping[str, Column]) -> ase.Atoms:
-    """Convert a row to ``Atoms`` in the user's order; labels become calculator results, ``info`` and ``arrays``."""
+    """Convert a row to ``Atoms`` in the user's order, labels to results, ``info`` and ``arrays``."""
     order = row["permutation"]
 
     def restored(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Read files of other programs in pieces: extended XYZ, ASE databases, ALF's HDF5, NumPy's npz and npy."""
+"""Read files of other programs in pieces: extended XYZ, ASE databases, ALF's HDF5, npz and npy."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ ASE_ARRAYS = ("numbers", "positions", "tags", "momenta", "masses", "initial_magm
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one rank reads: frames or rows `first` to `stop`, and their place in the file."""
+    """A part of a file for one rank to read: frames or rows `first` to `stop`, and their place."""
 
     path: Path
     first: int
@@ -200,7 +200,7 @@ def _h5_pieces(path: Path, rows: int) -> Iterator[Piece]:
 
 
 def _count_rows(file: Segment, group: str) -> int:
-    """Count the rows of a group, and check that every array has as many (ALF omits cells of structures without one)."""
+    """Count the rows of a group; check that all arrays agree, since ALF omits missing cells."""
     count = file.shape(f"{group}/coordinates")[0] if file.has(f"{group}/coordinates") else 0
     for name in file.names(group):
         shape = file.shape(f"{group}/{name}")
@@ -272,7 +272,7 @@ def _text(value: Any) -> str:
 
 
 def _npy_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Open the arrays of an npz file or of a folder of ``data-NAME.npy``; map uncompressed ones into memory."""
+    """Open the arrays of an npz file or a folder of ``data-NAME.npy``; memory-map uncompressed ones."""
     if path.is_dir():
         return {p.stem.removeprefix("data-"): np.load(p, mmap_mode="r") for p in sorted(path.glob("data-*.npy"))}
     with zipfile.ZipFile(path) as archive:
@@ -291,7 +291,7 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDA
 
 
 def _data_offset(path: Path, entry: zipfile.ZipInfo) -> int:
-    """Return the offset of an entry's data: after the 30-byte local header, name, extra field (APPNOTE.TXT 4.3.7)."""
+    """Return the offset of an entry's data: after 30 bytes, name and extra field (APPNOTE.TXT 4.3.7)."""
     with path.open("rb") as file:
         file.seek(entry.header_offset)
         header = file.read(30)

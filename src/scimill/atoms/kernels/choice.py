@@ -1,4 +1,4 @@
-"""Choose structures to train on: the highest scores, random ones, the most different, or some of each kind."""
+"""Choose structures to train on: highest scores, random, most different, or some of each kind."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ def lowest_hashes(hashes: NDArray[np.uint64], candidates: Rows, number: int) -> 
 
 
 def stratified(scores: NDArray[np.float64], kinds: NDArray[np.int64], number: int) -> Rows:
-    """Return the rows with the highest scores of each kind, in proportion to its size (largest remainders)."""
+    """Return the best-scored rows of each kind, in proportion to its size (largest remainders)."""
     counts = np.bincount(kinds)
     exact = number * counts / max(len(kinds), 1)
     shares = np.floor(exact).astype(int)
@@ -29,7 +29,9 @@ def stratified(scores: NDArray[np.float64], kinds: NDArray[np.int64], number: in
 
 
 def farthest(features: NDArray[np.float64], known: NDArray[np.float64], number: int) -> Rows:
-    """Choose rows one by one, each the farthest from all known and chosen ones (Gonzalez, TCS 38 (1985) 293).
+    """Choose rows one by one, each the farthest from all known and chosen ones.
+
+    Source: Gonzalez, TCS 38 (1985) 293.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def farthest(features: NDArray[np.float64], known: NDArray[np.float64], number: 
 def descriptor(
     coordinates: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.uint8], fractions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute smoothed neighbour counts at `SHELLS` distances, averaged over atoms, and append the composition.
+    """Compute smoothed neighbour counts at `SHELLS` distances, averaged over atoms, and the composition.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ _WEIGHTS: list[Words] = []
 
 
 def _mix(words: Words) -> Words:
-    """Apply the finalizer of splitmix64: an input bit changes half of the output bits (Steele et al., OOPSLA 2014)."""
+    """Mix the bits of words with the finalizer of splitmix64 (Steele et al., OOPSLA 2014)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
@@ -25,7 +25,7 @@ def _weights(count: int) -> Words:
 
 
 def _hash_rows(numbers: NDArray[np.integer]) -> Words:
-    """Compute a multilinear hash of rows of integers (Lemire & Kaser, Comput. J. 57 (2014) 1624), shape (rows,)."""
+    """Hash rows of integers, shape (rows,): multilinear (Lemire & Kaser, Comput. J. 57 (2014) 1624)."""
     words = numbers.astype(np.int64, copy=False).view(np.uint64)
     return _mix((words * _weights(words.shape[1])).sum(axis=1, dtype=np.uint64))
 
@@ -53,7 +53,7 @@ def seeded_hash(values: Words, seed: int) -> Words:
 
 
 def id_hash(ids: NDArray[np.bytes_], seed: int) -> Words:
-    """Hash ids of fixed length (a multiple of eight bytes) with a seed, shape (rows,); gives rows a random order."""
+    """Hash ids with a seed, shape (rows,), to order rows randomly; ids have a multiple of eight bytes."""
     words = np.ascontiguousarray(ids).view(np.int64).reshape(len(ids), ids.itemsize // 8)
     return seeded_hash(_hash_rows(words), seed)
 

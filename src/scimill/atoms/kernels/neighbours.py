@@ -11,7 +11,7 @@ Neighbours = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 def neighbours(
     positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.integer], cutoff: float
 ) -> Neighbours:
-    """Find all pairs of atoms closer than the cutoff, including images; each pair occurs in both directions.
+    """Find all pairs of atoms closer than the cutoff, including images; each pair occurs both ways.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def neighbours(
 
 
 def images(cell: NDArray[np.float64], pbc: NDArray[np.integer], reach: float) -> list[int]:
-    """Return how often to repeat a cell on either side along each vector, to find pairs up to a distance (Å)."""
+    """Return how often to repeat a cell on either side of each vector, for pairs within a distance (Å)."""
     return [
         int(np.ceil(reach / height)) if periodic else 0
         for height, periodic in zip(_heights(cell, pbc), pbc, strict=True)

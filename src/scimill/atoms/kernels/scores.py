@@ -7,7 +7,7 @@ Values = NDArray[np.float64]
 
 
 def energy_error(predicted: Values, true: Values, counts: Values) -> Values:
-    """Compute the signed error of the energy per atom, after removing a constant energy per element; shape (rows,).
+    """Compute the signed error of the energy per atom, less a constant per element, shape (rows,).
 
     Two methods that agree on all forces may differ by a constant energy per element. Least squares over the finite rows
     give these constants. With fewer than two finite rows per element nothing is removed, because the fit would absorb

@@ -1,4 +1,4 @@
-"""A small potential: one network for all elements computes an atom's energy from its neighbours' distances.
+"""A small potential: one network computes an atom's energy from its neighbours' distances.
 
 The features of an atom are sums of Gaussians of its neighbours' distances, separate for each element of the neighbours
 and multiplied by a smooth cutoff (the radial symmetry functions of Behler & Parrinello, Phys. Rev. Lett. 98, 146401
@@ -195,7 +195,7 @@ def checksum(model: Potential) -> int:
 def predict(
     models: Sequence[Potential], rows: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predict energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å, with models of one cutoff."""
+    """Predict energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å; one cutoff for all."""
     inputs = tensors_of(rows, models[0].spec.cutoff, None, next(models[0].parameters()).dtype)
     with _one_thread():
         found = [energies_and_forces(model, inputs, training=False) for model in models]

@@ -70,7 +70,7 @@ def predict_formula(
 
 
 class Ensemble:
-    """A committee that evaluates many structures at once, with the same results as its members one by one.
+    """A committee that evaluates many structures at once, with the same results as one by one.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _locate(rows: Mapping[str, NDArray[Any]], places: NDArray[np.int64]) -> dict
 
 
 def _spans(paths: NDArray[Any]) -> list[tuple[str, slice]]:
-    """Divide rows into spans to evaluate together, each within one group; return the group's name with each."""
+    """Divide rows into spans to evaluate together; each is in one group, which is named."""
     groups = np.array([path.split(b"/")[1].decode() for path in paths.tolist()])
     bounds = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(groups)]
     spans = []
@@ -215,5 +215,5 @@ class EnsembleCalculator(Calculator):
 
 
 def members_of(run: str | Path) -> list[EnsembleCalculator]:
-    """Load each member of an ensemble as a calculator: a committee for `Database.ase_evaluate_unused_data`."""
+    """Load each member as a calculator: a committee for `Database.ase_evaluate_unused_data`."""
     return [EnsembleCalculator(run, [member]) for member in range(len(load_ensemble(Path(run))))]

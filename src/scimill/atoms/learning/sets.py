@@ -59,7 +59,7 @@ class TrainingSets:
 
 
 def choose_sets(config: AtomsTrainConfig, database: Database) -> tuple[AtomsTrainConfig, TrainingSets]:
-    """Choose what members train on; also return the configuration, with the reduction of the caches filled in.
+    """Choose the members' sets; return them, and the configuration with the caches' reduction.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[
 
 
 def select_labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
-    """Select structures with energy and forces, padded to the largest, in the order of a hash of their ids.
+    """Select structures with energy and forces, padded to the largest, ordered by a hash of their ids.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def _pad(group: str, columns: Columns, most_atoms: int) -> Columns:
 
 
 def arrange_in_blocks(sets: TrainingSets, block_size: int) -> Columns:
-    """Arrange structures in blocks whose structures all have the same roles; fill up blocks with rows without atoms.
+    """Arrange structures in blocks with the same roles; pad blocks with rows without atoms.
 
     Returns
     -------

@@ -88,7 +88,7 @@ def _squared_errors(models: list[Potential], group: str, columns: Columns) -> li
 
 
 def plot_learning(points: Sequence[Point], folder: Path) -> Path:
-    """Draw learning.png: the mean errors of each kind of reduction, with the standard deviation over reductions.
+    """Draw learning.png: mean errors of each kind of reduction, with their standard deviation.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def draw_learning(points: Sequence[Point]) -> Figure:
 
 
 def average_by_iteration(points: Sequence[Point], name: str) -> tuple[list[float], list[float], list[float]]:
-    """Return the number of training structures, and the mean and standard deviation of an error, by iteration."""
+    """Return, by iteration, the training structures and the mean and standard deviation of an error."""
     by_iteration = [[p for p in points if p.iteration == k] for k in sorted({p.iteration for p in points})]
     errors = [[getattr(point, name) for point in some] for some in by_iteration]
     trained = [float(np.mean([point.trained for point in some])) for some in by_iteration]
