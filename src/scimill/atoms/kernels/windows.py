@@ -10,8 +10,9 @@ def window(rows: int, members: int, member: int, train: float, valid: float) -> 
     """Return the three ends of a member's sets on a circle of rows.
 
     The member validates on the rows from the first end to the second, and trains on those up to the third. Member m's
-    window begins at m/members of the circle. All ends are rounded down, so validation windows are disjoint for fractions
-    up to 1/members, and cover all rows at exactly 1/members. A set has ``fraction · rows`` rows, give or take one.
+    window begins at m/members of the circle. All ends are rounded down, so validation windows are disjoint for
+    fractions up to 1/members, and cover all rows at exactly 1/members. A set has ``fraction · rows`` rows, give or take
+    one.
 
     Parameters
     ----------
