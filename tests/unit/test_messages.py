@@ -20,8 +20,8 @@ PYTHON = re.compile(
 )
 """Words of Python and of its libraries."""
 AUTHORS = re.compile(
-    r"\b(tells?|told|mend(s|ed|ing)?|the range .* is upside down|is no|are no (number|file|run|store|model)s?|same law|kin|hold against|"
-    r"done again|as it comes|rivals?|makes? a mess|whoever|gives? back|to do again|is judged)\b",
+    r"\b(tells?|told|mend(s|ed|ing)?|the range .* is upside down|is no|are no (number|file|run|store|model)s?|same law|"
+    r"kin|hold against|done again|as it comes|rivals?|makes? a mess|whoever|gives? back|to do again|is judged)\b",
     re.IGNORECASE,
 )
 """Words that a careful English-speaking engineer would not write in these senses."""

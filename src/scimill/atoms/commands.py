@@ -16,11 +16,10 @@ from scimill.atoms.params import (
     ReduceConfig,
     UpdateConfig,
 )
-from scimill.atoms.texts import describe_count
 from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
 from scimill.options import Group, configured, path_argument, training
-from scimill.parallel.report import say
+from scimill.parallel.report import describe_count, say
 from scimill.parallel.world import Stop, world
 from scimill.training.commands import trials
 

@@ -21,11 +21,10 @@ from scimill.atoms.database.snapshot import COMPRESSED, Snapshot
 from scimill.atoms.exchange.serial_ase import compute_labels
 from scimill.atoms.kernels import scores
 from scimill.atoms.kernels.composition import species_of
-from scimill.atoms.texts import describe_count
 from scimill.errors import InputError, Stopped
 from scimill.files import replacing, storage_errors
 from scimill.parallel.partition import share
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
 

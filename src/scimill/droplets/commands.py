@@ -10,6 +10,7 @@ from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
 from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 @click.group(cls=Group)
 def droplets() -> None:
     """Integrate the radius and temperature of random Lagrangian cloud droplets exactly."""
-
-
-def _describe_count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 @droplets.command()
@@ -50,7 +47,7 @@ def generate(
         ranks.on_root(check_workbook, workbook, book.FLAG)
     plan = partial(world().on_root, campaign.describe_generation, config, output)
     fill = partial(campaign.generate, config, output, ranks)
-    fill_output(output, _describe_count(config.count, "droplet"), plan, fill, dry_run=dry_run)
+    fill_output(output, describe_count(config.count, "droplet"), plan, fill, dry_run=dry_run)
     if workbook and not dry_run:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
         click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} per class")
@@ -68,7 +65,7 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
     count = ranks.on_root(records.count_all, config)
     plan = partial(world().on_root, records.describe_import, config, output, count)
     fill = partial(records.import_files, config, output, ranks)
-    fill_output(output, _describe_count(count, "record"), plan, fill, dry_run=dry_run)
+    fill_output(output, describe_count(count, "record"), plan, fill, dry_run=dry_run)
 
 
 @droplets.command()
@@ -95,7 +92,7 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
     from scimill.store.output import Output
 
     count = world().on_root(records.export_file, store, Output(output, overwrite=overwrite))
-    click.echo(f"{output}: {_describe_count(count, 'record')}")
+    click.echo(f"{output}: {describe_count(count, 'record')}")
 
 
 @droplets.command()

@@ -15,6 +15,11 @@ def say(text: str) -> None:
     print(f"scimill: {text}", file=sys.stderr, flush=True)
 
 
+def describe_count(number: int, noun: str, plural: str = "") -> str:
+    """Write a count with its noun: "1 block", "2,000 blocks"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def human(size: float) -> str:
     """Write a number of bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

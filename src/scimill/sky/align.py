@@ -9,6 +9,7 @@ import numpy as np
 
 from scimill.errors import InputError, StorageError
 from scimill.files import check_directory
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.sky.exchange import decode
 from scimill.sky.exchange.index import Pair, read_index
@@ -18,7 +19,6 @@ from scimill.sky.kernels.information import RankImage, find_box, mean_informatio
 from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import AlignConfig
 from scimill.sky.prepare import centre_box
-from scimill.sky.words import describe_count
 
 WIDTH = 384  # columns to which optical images are resized
 INNER = (63, 84)  # rows and columns to which thermal images are resized

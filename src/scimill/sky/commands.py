@@ -9,10 +9,9 @@ import click
 from scimill.errors import ConfigError
 from scimill.files import check_target, check_workbook
 from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
-from scimill.parallel.report import say
+from scimill.parallel.report import describe_count, say
 from scimill.parallel.world import world
 from scimill.sky.params import AlignConfig, EmbedConfig, PairConfig, PrepareConfig, SceneConfig, SkyTrainConfig
-from scimill.sky.words import describe_count
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:

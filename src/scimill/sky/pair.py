@@ -10,7 +10,7 @@ import numpy as np
 
 from scimill.errors import InputError
 from scimill.files import check_directory, replacing
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.world import World
 from scimill.sky.exchange import decode, names
 from scimill.sky.exchange.discover import (
@@ -28,7 +28,6 @@ from scimill.sky.exchange.index import Pair, write_index
 from scimill.sky.exchange.nodes import Nodes, read_nodes
 from scimill.sky.kernels import camera, solar
 from scimill.sky.params import PairConfig
-from scimill.sky.words import describe_count
 
 NANOSECOND = 1e-9  # s
 OTHER_KIND = {names.RGB: names.THERMAL, names.THERMAL: names.RGB}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scimill import config as configuration
 from scimill.campaign import describe_plan
 from scimill.errors import ConfigError, InputError
+from scimill.parallel.report import describe_count
 from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import World
 from scimill.sky import CAMPAIGN, fields
@@ -22,7 +23,6 @@ from scimill.sky.kernels import camera
 from scimill.sky.kernels.camera import Box
 from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import PrepareConfig
-from scimill.sky.words import describe_count
 from scimill.store.checksums import bytes_checksum
 from scimill.store.layout import Layout
 from scimill.store.output import Output

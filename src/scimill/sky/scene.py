@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scimill.errors import Stopped, StorageError
 from scimill.files import check_free, storage_errors
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.sky import CAMPAIGN
@@ -23,7 +23,6 @@ from scimill.sky.faults import Faults
 from scimill.sky.kernels import camera, celsius, clouds, solar
 from scimill.sky.params import SceneConfig
 from scimill.sky.weather import Deployment, Shot
-from scimill.sky.words import describe_count
 from scimill.store.output import Output
 
 JOB, TASK = "sky", "mobotix-scan-0.24.3"

@@ -13,8 +13,8 @@ from scimill.atoms.database.columns import ID_LENGTH, KNOWN, Column, column_from
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.kernels import composition
 from scimill.atoms.kernels.geometry import geometry_hash
-from scimill.atoms.texts import describe_count
 from scimill.errors import InputError
+from scimill.parallel.report import describe_count
 
 Columns = dict[str, NDArray[Any]]
 Species = NDArray[np.uint8]

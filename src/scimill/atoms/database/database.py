@@ -31,10 +31,10 @@ from scimill.atoms.database.snapshot import (
 from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
 from scimill.atoms.kernels.geometry import draw_share
-from scimill.atoms.texts import describe_count
 from scimill.atoms.update import Procedure, Rules, UpdateResult
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, check_directory, storage_errors
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import Stop, World
 
 READ_ROWS = 8192  # rows per read when reading everything

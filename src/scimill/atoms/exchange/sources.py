@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scimill.atoms.database.segments import Segment
 from scimill.atoms.exchange.properties import Properties
-from scimill.atoms.texts import describe_count
 from scimill.errors import InputError
+from scimill.parallel.report import describe_count
 
 ID_NAMES = ("_id", "uid")
 SPECIES = "species"

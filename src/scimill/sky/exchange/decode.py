@@ -7,10 +7,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from scimill.parallel.report import describe_count
 from scimill.sky.kernels import celsius
 from scimill.sky.kernels.camera import Box
 from scimill.sky.kernels.resample import shrink
-from scimill.sky.words import describe_count
 
 SIDE_BY_SIDE_ASPECT = 2.5  # width / height above which a JPG holds both images, the optical one on the left
 HEADER_LINES = 16  # most lines before the temperatures

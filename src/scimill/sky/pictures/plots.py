@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scimill.errors import InputError
+from scimill.parallel.report import describe_count
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.sky import fields
 from scimill.sky.exchange.nodes import write_time
 from scimill.sky.exchange.stored import PairRows, open_pairs, pick_rows, read_rows
 from scimill.sky.kernels import celsius
-from scimill.sky.words import describe_count
 
 SHEET = (5, 4)  # rows and columns of pairs
 
