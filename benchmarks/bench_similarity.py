@@ -13,7 +13,7 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from scimill.bench.kernels.similarity import compare_traces, overall
+from scimill.bench.kernels.similarity import compare_traces, overall_similarity
 from scimill.bench.traces.formats import read_trace
 
 LIMIT = 2.0  # s, for a million operations
@@ -49,10 +49,10 @@ def main() -> int:
             write_trace(path, options.operations, seed)
         reading = least(lambda: read_trace(paths[0]), options.repeats)
         a, b = (read_trace(path) for path in paths)
-    comparing = least(lambda: overall(list(compare_traces(a, b, True).values())), options.repeats)
+    comparing = least(lambda: overall_similarity(list(compare_traces(a, b, True).values())), options.repeats)
     print(f"{harness.machine()}; {options.operations:,} operations in each trace")
     print(f"reading one trace {reading:.2f} s, comparing two {comparing:.2f} s of CPU time")
-    same = overall(list(compare_traces(a, a, True).values()))
+    same = overall_similarity(list(compare_traces(a, a, True).values()))
     goals = [
         harness.Goal("comparing two traces, CPU seconds", comparing, most=LIMIT),
         harness.Goal("reading both and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),

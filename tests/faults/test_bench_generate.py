@@ -450,7 +450,7 @@ def test_a_trace_that_is_interrupted_is_kept(tmp_path: Path) -> None:
         os.kill(job.process.pid, signal.SIGINT)
         result = job.wait(timeout=30)
     assert (result.returncode, len(result.errors)) == (3, 1), result
-    assert "what it did until then is kept" in result.stderr
+    assert "its trace so far is kept" in result.stderr
     assert sum(",write," in line and line.endswith("written") for line in trace.read_text().splitlines()) >= 5
     size = written.stat().st_size
     time.sleep(0.2)

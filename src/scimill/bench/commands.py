@@ -114,7 +114,7 @@ def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: 
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True,
               help="Directory for the PNG files.")  # fmt: skip
 @click.option("--preset", type=click.Choice(preset_names("scimill.bench/presets")),
-              help="Preset whose distribution to compare with; by default the one the data were generated from.")  # fmt: skip
+              help="Preset to compare with; by default the configuration that made the data.")  # fmt: skip
 def plot(source: Path, folder: Path, preset: str | None) -> None:
     """Draw the sizes and values of the dataset DATA beside the distribution that they should have."""
     from scimill.bench.similarity import reference

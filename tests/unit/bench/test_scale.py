@@ -616,7 +616,7 @@ def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
 
 def test_stores_that_are_refused(stores, tmp_path):
     reflink = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": "reflink"})])
-    with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
+    with pytest.raises(ConfigError, match="reflink shares whole files, and a store is one"):
         scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
     with pytest.raises(InputError, match="not a store of imseg"):
