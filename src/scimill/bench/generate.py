@@ -86,7 +86,7 @@ def make_plan(config: PlanConfig, request: int, world: World) -> "DatasetPlan | 
 
 
 def describe_generation(config: BenchGenerateConfig, output: Output, world: World) -> str:
-    """Check the output's path and space, and describe what generating would do; collective, for ``--dry-run``."""
+    """Check the output's path and space and describe the plan, for ``--dry-run``; collective."""
     with world.together():
         plan = make_plan(config, config.size, world)
     return world.on_root(_describe_generation, config, output, plan)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> str | None:
-    """Write a dataset of another size; collective. Return a description, or None if it was complete already.
+    """Write a dataset of another size; collective. Return a summary, or None if it was complete.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def scale(config: ScaleConfig, input_: Path, output: Output, world: World) -> st
 
 
 def describe_scaling(config: ScaleConfig, input_: Path, output: Output, world: World) -> str:
-    """Check the output's path and space, and describe what scaling would do, for ``--dry-run``; collective."""
+    """Check the output's path and space and describe the plan, for ``--dry-run``; collective."""
     source = scan(config, input_, output, world)
     if source.format == "hdf5":
         with world.together():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def scale_store(config: ScaleConfig, source: "Store", output: Output, world: World) -> str | None:
-    """Write a store of another size; collective. Return a description, or None if it was complete already."""
+    """Write a store of another size; collective. Return a summary, or None if it was complete."""
     with world.together():
         picks = choose(config, source)
     identity = fingerprint(source)

@@ -1,4 +1,4 @@
-"""How large a dataset must be: the rules of storage benchmarks, and the plan that `generate` would use."""
+"""How large a dataset must be by the rules of storage benchmarks, and the plan for that size."""
 
 import math
 

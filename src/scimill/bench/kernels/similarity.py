@@ -1,4 +1,4 @@
-"""Similarity of two I/O traces: a number in [0, 1] and its parts. The metric is our own; docs/bench.md defines it.
+"""Similarity of two I/O traces: a number in [0, 1] and its parts. docs/bench.md defines our metric.
 
 Shares are compared by the Jensen-Shannon divergence in bits (Lin 1991, doi:10.1109/18.61115), which is in [0, 1].
 Quantities are compared by the Wasserstein distance of their logarithms, which, unlike a divergence of histograms,
@@ -83,7 +83,7 @@ class SimilarityPart:
 
 
 def divergence(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Return the Jensen-Shannon divergence of counts by name, in bits: 0 for equal shares, 1 for disjoint names."""
+    """Return the Jensen-Shannon divergence of counts by name, in bits: 0 if equal, 1 if disjoint."""
     names = sorted(a.keys() | b.keys())
     p, q = (np.array([counts.get(name, 0) for name in names], dtype=float) for counts in (a, b))
     p, q = p / p.sum(), q / q.sum()
@@ -119,7 +119,7 @@ def largest_difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
 
 
 def compare_by_kind(a: Mapping[str, Integers], b: Mapping[str, Integers], scale: float) -> SimilarityPart:
-    """Compare quantities kind by kind, weighted by the mean shares; a kind that only one side has counts 0."""
+    """Compare quantities by kind, weighted by mean shares; a kind that only one side has counts 0."""
     if not any(map(len, a.values())) or not any(map(len, b.values())):
         return SimilarityPart(None)
     totals = [sum(len(values) for values in side.values()) for side in (a, b)]
@@ -152,7 +152,7 @@ def localities(trace: Trace) -> dict[str, int]:
 
 
 def extents(trace: Trace) -> Integers:
-    """Return the bytes between the first and last byte accessed in each file; repeated access does not add to it."""
+    """Return the bytes between the first and last byte accessed in each file, however often accessed."""
     known = trace.transfers() & (trace.offset >= 0) & (trace.file >= 0)
     if not known.any():
         return np.empty(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Similarity of two datasets: files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
+"""Similarity of two datasets in files, records, values and bytes; docs/bench.md defines our metric."""
 
 import zlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Drawing a dataset beside its reference: samples of a dataset that is planned with another seed, not written."""
+"""Drawing a dataset beside a reference: samples of a plan with another seed, which is never written."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reading I/O traces (CSV, strace and Darshan's DXT, recognised by their content), and writing CSV traces."""
+"""Reading I/O traces (CSV, strace or Darshan's DXT, recognised by content) and writing CSV traces."""
 
 import csv
 import fnmatch
@@ -87,7 +87,7 @@ def make_trace(
     offset: NDArray[np.int64],
     size: NDArray[np.int64],
 ) -> Trace:
-    """Check the columns, drop failed operations and those on other files, and sort the rest by start time.
+    """Check the columns, drop failed operations and other files, and sort the rest by start time.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def is_trace(path: Path) -> bool:
 
 
 def recognise(path: Path) -> str:
-    """Return "csv", "strace" or "dxt" according to the first lines; otherwise a text that says what is allowed."""
+    """Return "csv", "strace" or "dxt" from the first lines; otherwise a text that says what is allowed."""
     try:
         with path.open("rb") as file:
             lines = file.read(HEAD).decode("utf-8", "replace").splitlines()

@@ -1,4 +1,4 @@
-"""The similarity of traces: what its number promises, and that its parts see what they are for."""
+"""The similarity of traces: properties of the number, and that each part detects its kind of difference."""
 
 import numpy as np
 import pytest
