@@ -1,4 +1,4 @@
-"""Scaling a dataset: the size, the fair choice, the distribution of what is added, and what an input may not be."""
+"""Scaling a dataset: the size, the fair choice, the distribution of added records, and refused inputs."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ WORKLOADS = {
 }
 RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "parquet": 7000, "bert": 4000}
 RECORD["imseg"] = 5 * 131 * 128**2
-"""No record of the inputs below is longer; bytes. Parquet: no structure of one more file."""
+"""Bytes of the longest record of the inputs below; for parquet, of the metadata of one more file."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def config_of(kind: str, **values) -> ScaleConfig:
 
 
 def scaled(inputs: Path, kind: str, output: Path, **values) -> str:
-    told = scale(config_of(kind, **values), inputs / kind, Output(output), World(None))
-    assert told is not None
-    return told
+    summary = scale(config_of(kind, **values), inputs / kind, Output(output), World(None))
+    assert summary is not None
+    return summary
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
         shutil.rmtree(tmp_path / fit)
 
 
-# ---- what is added is of the same distribution, and is not the same ---------------------------------------------
+# ---- added records have the same distribution but other values --------------------------------------------------
 
 
 def test_rows_that_are_added(inputs, tmp_path):
@@ -106,7 +106,7 @@ def test_rows_that_are_added(inputs, tmp_path):
 
 
 def test_archives_that_are_added(inputs, tmp_path):
-    """The arrays that the trainer opens, with as many rows per file and the counts of them; compressed ones too."""
+    """Arrays keep their rows per file, and the counts match; compressed inputs give the same output."""
     scaled(inputs, "npz", tmp_path / "out", size=3 * 7000 * 320)
     data.make_npz(tmp_path / "compressed", [4000, 3000], compressed=True)
     scale(config_of("npz", size=3 * 7000 * 320), tmp_path / "compressed", Output(tmp_path / "same"), World(None))
@@ -157,7 +157,7 @@ def test_lines_that_are_added(inputs, tmp_path):
 
 
 def test_records_that_are_added(inputs, tmp_path):
-    """Tokens change places; special and masked ones, and their originals, stay."""
+    """Tokens are shuffled; special and masked tokens, and their originals, keep their places."""
     scaled(inputs, "bert", tmp_path / "out", size=3 * total(inputs / "bert"))
     before = [record for path in sorted((inputs / "bert").glob("part*")) for record in data.read_records(path)]
     after = [record for path in sorted((tmp_path / "out").glob("part*")) for record in data.read_records(path)]
@@ -176,7 +176,7 @@ def test_records_that_are_added(inputs, tmp_path):
 
 
 def core(image: np.ndarray) -> np.ndarray:
-    """Voxels of an image of shape (1, depth, width, width) along its depth, where it is not clipped."""
+    """Return unclipped voxels along the depth of an image of shape (1, depth, width, width)."""
     return image[0, :, 64, 64]
 
 
@@ -185,7 +185,7 @@ def is_near(a: np.ndarray, b: np.ndarray, reach: float) -> bool:
 
 
 def test_cases_that_are_added(inputs, tmp_path):
-    """An image is turned along its depth, with noise but where it is clipped; its labels are turned with it."""
+    """An image is shifted cyclically along its depth, with noise where it is not clipped; labels shift with it."""
     scaled(inputs, "imseg", tmp_path / "out", size=round(1.4 * total(inputs / "imseg")))
     old, new = names(inputs / "imseg"), names(tmp_path / "out")
     assert set(old) < set(new)
@@ -213,17 +213,17 @@ def test_cases_that_are_added(inputs, tmp_path):
 
 
 def test_a_smaller_set_keeps_cases_their_numbers_and_the_share_of_evaluation(inputs, tmp_path):
-    told = scaled(inputs, "imseg", tmp_path / "out", size=total(inputs / "imseg") // 2, fit="nearest")
+    summary = scaled(inputs, "imseg", tmp_path / "out", size=total(inputs / "imseg") // 2, fit="nearest")
     kept = names(tmp_path / "out")
     assert set(kept) < set(names(inputs / "imseg"))
     evaluation = [name for name in kept if name.startswith(("case_00000", "case_00003"))]
     assert len(kept) == 6
     assert len(evaluation) == 2
-    assert "evaluation 33" in told
+    assert "evaluation 33" in summary
 
 
 def test_every_record_is_as_likely_to_be_kept(inputs, tmp_path):
-    """Which lines are kept, over 40 seeds, is as even over the file as a draw of each line by itself would be."""
+    """Over 40 seeds, lines are kept as evenly over the file as if each were drawn independently."""
     before = [tuple(line) for line in data.read_text(inputs / "text" / "train.txt")]
     counts = np.zeros(len(before))
     place = {line: number for number, line in enumerate(before)}
@@ -270,16 +270,16 @@ def test_copies_and_other_orders_report_their_duplicates(inputs, tmp_path):
     assert data.read_text(tmp_path / "copy" / "train.txt")[4000:8000] != after[4000:8000]
 
 
-def test_the_share_of_duplicates_is_the_one_asked_for(inputs, tmp_path):
-    told = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
+def test_the_share_of_duplicates_is_the_requested_one(inputs, tmp_path):
+    summary = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
     rows = np.fromfile(tmp_path / "out" / "terabyte_processed_train.bin", "<i4").reshape(-1, 40)
     share = 1 - len(np.unique(rows, axis=0)) / len(rows)
     assert share == pytest.approx(0.3 * 8 / 9, rel=0.1)
-    assert float(told.split(" bytes")[1].split(", ")[1].split("%")[0]) / 100 == pytest.approx(share, rel=0.05)
+    assert float(summary.split(" bytes")[1].split(", ")[1].split("%")[0]) / 100 == pytest.approx(share, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["bin", "text", "bert", "imseg"])
-def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
+def test_repetition_makes_added_records_compressible(inputs, tmp_path, kind):
     import zlib
 
     ratios = []
@@ -293,13 +293,13 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
     assert ratios[1] < 0.9 * ratios[0]
 
 
-def test_a_folder_is_no_store(inputs, tmp_path):
+def test_a_directory_is_not_a_store(inputs, tmp_path):
     config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
     with pytest.raises(ConfigError, match="a directory is not a store"):
         scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
 
 
-def test_clones_are_refused_where_the_file_system_has_none(inputs):
+def test_clones_are_refused_if_the_file_system_has_none(inputs):
     """/dev/shm is a tmpfs, which cannot clone."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         config, output = config_of("imseg", size=10**8, mode="reflink"), Output(Path(folder) / "out")
@@ -310,11 +310,11 @@ def test_clones_are_refused_where_the_file_system_has_none(inputs):
         config_of("bert", size=10**6, mode="reflink")
 
 
-# ---- what an input may not be -----------------------------------------------------------------------------------
+# ---- refused inputs ----------------------------------------------------------------------------------------------
 
 
 def refusal(kind: str, folder: Path, output: Path, capsys, **values) -> tuple[str, str]:
-    """The error of scaling a folder, and what is told beforehand; nothing is left behind."""
+    """Return the error of scaling a folder, and the report before it; check that nothing is left behind."""
     with pytest.raises(InputError) as caught:
         scale(config_of(kind, size=10**8, **values), folder, Output(output), World(None))
     assert not output.exists()
@@ -509,7 +509,7 @@ print(*{"h5py", "pyarrow", "matplotlib", "torch"} & set(sys.modules))
 
 
 def test_large_libraries_are_loaded_only_where_a_format_needs_them():
-    """They would be a quarter of a rank's memory."""
+    """They would take a quarter of a rank's memory."""
     done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == ""
 
@@ -550,7 +550,7 @@ def test_stores_are_scaled(stores, tmp_path, workload):
 
 
 def cases_of(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Image and labels of each case of a store, by number, read by the table alone."""
+    """Return image and labels of each case of a store by number, located by the table alone."""
     import h5py
 
     with h5py.File(path) as file:
@@ -573,9 +573,9 @@ def largest(cases: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
 
 @pytest.mark.parametrize("mode", ["perturb", "permute", "copy"])
 def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
-    """What is added is a case turned along its depth, labels with it, the image with noise where it is perturbed."""
+    """An added case is shifted along its depth, labels included; if perturbed, the image gets noise."""
     config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": mode})])
-    told = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
+    summary = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     old, new = cases_of(stores / "imseg.h5"), cases_of(tmp_path / "out.h5")
     assert not verify(tmp_path / "out.h5", World(None)).problems
     assert 0 <= sum(5 * label.size for _, label in new.values()) - 100_000_000 < largest(old)
@@ -596,11 +596,11 @@ def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
         assert np.array_equal(np.roll(old[origin][1], -turn, 0), label)
         assert ((image != other).mean() > 0.99) == (mode == "perturb")
         assert image.std() == pytest.approx(other.std(), rel=1e-3)
-    assert (" 0.00% duplicates" in told) == (mode == "perturb")
+    assert (" 0.00% duplicates" in summary) == (mode == "perturb")
 
 
 def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
-    """Cases keep their numbers, evaluation its share; where the request is no whole case, the next one on its side."""
+    """Cases keep their numbers and evaluation its share; the size is rounded to a whole case as asked."""
     old = cases_of(stores / "imseg.h5")
     for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0)):
         config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "32MB", "fit": fit})])

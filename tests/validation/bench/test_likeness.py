@@ -1,4 +1,4 @@
-"""The similarity of datasets of every format: high where they have one distribution, low where they do not."""
+"""The similarity of datasets of every format: high for equal distributions, low for different ones."""
 
 import functools
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_stores_are_compared(tmp_path: Path) -> None:
 
 
 def test_pictures(sets: Path, tmp_path: Path) -> None:
-    """Of two datasets, and of text, which has the most fields."""
+    """Pictures of two datasets, and of text, which has the most fields."""
     compared(sets / "bin-1", sets / "bin-2", tmp_path / "both.png")
     for path in (tmp_path / "both.png", *plot(sets / "text-1", tmp_path / "pictures", "original")):
         with Image.open(path) as picture:
