@@ -59,7 +59,7 @@ def draw_parts(axes: Axes, parts: Mapping[str, SimilarityPart]) -> None:
     values = [parts[name].value for name in names]
     axes.barh(names, [value or 0.0 for value in values], color="#888888", height=0.6)
     for row, value in enumerate(values):
-        axes.text(0.02, row, "not recorded in both" if value is None else f"{value:.3f}", va="center")
+        axes.text(0.02, row, "not compared" if value is None else f"{value:.3f}", va="center")
     axes.set(xlim=(0, 1), xlabel="similarity")
 
 

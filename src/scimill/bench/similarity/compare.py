@@ -87,7 +87,7 @@ def describe_parts(parts: Mapping[str, SimilarityPart], *sides: str) -> str:
 def _describe_part(part: SimilarityPart) -> str:
     """Describe a part: its value, and its details if there are several."""
     if part.value is None:
-        return "not recorded in both"
+        return "not compared"
     several = ", ".join(f"{name} {value:.4f}" for name, value in part.details.items())
     return f"{part.value:.4f}" + (f"  {several}" if 1 < len(part.details) <= MOST_DETAILS else "")
 
@@ -98,4 +98,4 @@ def _describe_trace(trace: Trace) -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
     total = sum(localities(trace).values())
     places = ", ".join(f"{count / total:.1%} {name}" for name, count in localities(trace).items()) if total else ""
-    return f"{counts} in {seconds:.4g} s" + (f"; {places}" if places else "")
+    return f"{counts} in {seconds:.4g} s" + (f"; transfers: {places}" if places else "")

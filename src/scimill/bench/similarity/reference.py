@@ -86,4 +86,4 @@ def _own_layers(text: str | None, where: str) -> tuple[list[Layer], str]:
         build(BenchGenerateConfig, [stored])
     except ConfigError:  # it was scaled, or made by another version
         return usual
-    return [stored], "its own configuration"
+    return [stored], "its configured distribution"
