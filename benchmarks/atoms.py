@@ -331,7 +331,7 @@ def main() -> int:
     world()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
         found = measure(Path(folder), arguments.rows, arguments.repeats)
-    print(f"{harness.machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
+    print(f"{harness.describe_machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
     print("\n".join(f"{name:18} {value:14,.4g}" for name, value in found.items()))
     goals = [
         harness.Goal("add, compared with a group per structure", found["add"] / found["groups write"], least=8),

@@ -1,4 +1,4 @@
-"""Scaling a store, one HDF5 file, to another one; see `scale`."""
+"""Scaling a store (one HDF5 file) into another; see `scale`."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def scale_store(config: ScaleConfig, source: "Store", output: Output, world: World) -> str | None:
-    """Write a store of another size; collective. Return what was done, None where it was complete already."""
+    """Write a store of another size; collective. Return a summary, or None if it was complete."""
     with world.together():
         picks = choose(config, source)
     identity = fingerprint(source)
@@ -26,4 +26,4 @@ def scale_store(config: ScaleConfig, source: "Store", output: Output, world: Wor
         dataclasses.replace(output, direct=config.direct), world,
         maker="scale", text=text, explain=functools.partial(describe_difference, config, identity),
     )  # fmt: skip
-    return describe_scaled(config, source, picks, source.total([taken.total for taken in picks])) if is_new else None
+    return describe_scaled(config, source, picks, source.total([part.total for part in picks])) if is_new else None

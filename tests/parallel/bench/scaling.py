@@ -16,7 +16,7 @@ SIZES = {
     "bert-tfrecord": "5MB", "bert-hdf5": "2MB", "dlrm-bin": "3MB", "dlrm-text": "3MB", "dlrm-npz": "3MB",
     "dlrm-npy": "3MB", "dlrm-parquet": "3MB", "dlrm-hdf5": "2MB", "imseg-npy": "33MB", "imseg-hdf5": "43MB",
 }  # fmt: skip
-"""Size by workload and format: a few times the input, but not a whole number of times."""
+"""Size by workload and format: a multiple of the input's size, but not a whole one."""
 
 
 def place(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Scaling on several ranks: the same bytes, also after a kill, and one message on failure."""
+"""Scaling on several ranks: the same bytes, also after a kill, and one message if it fails."""
 
 import shutil
 import sys
@@ -39,7 +39,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
-    """Hashes of the scaled datasets of every format made on one rank."""
+    """Hashes of the datasets of every format that one rank makes."""
     folder = tmp_path_factory.mktemp("alone")
     result = scimill(inputs, folder, program=PROGRAM)
     assert result.returncode == 0, result

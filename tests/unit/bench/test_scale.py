@@ -1,4 +1,4 @@
-"""Scaling a dataset: its size, the fair choice, the distribution of added records, and refused inputs."""
+"""Scaling a dataset: the size, the fair choice, the distribution of added records, and refused inputs."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ WORKLOADS = {
 }
 RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "parquet": 7000, "bert": 4000}
 RECORD["imseg"] = 5 * 131 * 128**2
-"""Upper bound of the bytes of a record in the inputs below; for parquet, of the structure of one more file."""
+"""Bytes of the longest record of the inputs below; for parquet, of the metadata of one more file."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
         shutil.rmtree(tmp_path / fit)
 
 
-# ---- added records have the same distribution but are not the same ----------------------------------------------
+# ---- added records have the same distribution but other values --------------------------------------------------
 
 
 def test_rows_that_are_added(inputs, tmp_path):
@@ -106,7 +106,7 @@ def test_rows_that_are_added(inputs, tmp_path):
 
 
 def test_archives_that_are_added(inputs, tmp_path):
-    """Files keep their numbers of rows, which the file of counts states; compressed input works too."""
+    """Arrays keep their rows per file, and the counts match; compressed inputs give the same output."""
     scaled(inputs, "npz", tmp_path / "out", size=3 * 7000 * 320)
     data.make_npz(tmp_path / "compressed", [4000, 3000], compressed=True)
     scale(config_of("npz", size=3 * 7000 * 320), tmp_path / "compressed", Output(tmp_path / "same"), World(None))
@@ -157,7 +157,7 @@ def test_lines_that_are_added(inputs, tmp_path):
 
 
 def test_records_that_are_added(inputs, tmp_path):
-    """Tokens are shuffled; special and masked tokens, and their originals, stay."""
+    """Tokens are shuffled; special and masked tokens, and their originals, keep their places."""
     scaled(inputs, "bert", tmp_path / "out", size=3 * total(inputs / "bert"))
     before = [record for path in sorted((inputs / "bert").glob("part*")) for record in data.read_records(path)]
     after = [record for path in sorted((tmp_path / "out").glob("part*")) for record in data.read_records(path)]
@@ -176,7 +176,7 @@ def test_records_that_are_added(inputs, tmp_path):
 
 
 def core(image: np.ndarray) -> np.ndarray:
-    """One column of voxels along the depth of an image of shape (1, depth, width, width), outside the clipped part."""
+    """Return unclipped voxels along the depth of an image of shape (1, depth, width, width)."""
     return image[0, :, 64, 64]
 
 
@@ -185,7 +185,7 @@ def is_near(a: np.ndarray, b: np.ndarray, reach: float) -> bool:
 
 
 def test_cases_that_are_added(inputs, tmp_path):
-    """Image and labels are shifted along the depth; the image gets noise except where it is clipped."""
+    """An image is shifted cyclically along its depth, with noise where it is not clipped; labels shift with it."""
     scaled(inputs, "imseg", tmp_path / "out", size=round(1.4 * total(inputs / "imseg")))
     old, new = names(inputs / "imseg"), names(tmp_path / "out")
     assert set(old) < set(new)
@@ -270,7 +270,7 @@ def test_copies_and_other_orders_report_their_duplicates(inputs, tmp_path):
     assert data.read_text(tmp_path / "copy" / "train.txt")[4000:8000] != after[4000:8000]
 
 
-def test_the_share_of_duplicates_is_the_one_asked_for(inputs, tmp_path):
+def test_the_share_of_duplicates_is_the_requested_one(inputs, tmp_path):
     summary = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
     rows = np.fromfile(tmp_path / "out" / "terabyte_processed_train.bin", "<i4").reshape(-1, 40)
     share = 1 - len(np.unique(rows, axis=0)) / len(rows)
@@ -279,7 +279,7 @@ def test_the_share_of_duplicates_is_the_one_asked_for(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bin", "text", "bert", "imseg"])
-def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
+def test_repetition_makes_added_records_compressible(inputs, tmp_path, kind):
     import zlib
 
     ratios = []
@@ -293,13 +293,13 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
     assert ratios[1] < 0.9 * ratios[0]
 
 
-def test_a_folder_is_not_a_store(inputs, tmp_path):
+def test_a_directory_is_not_a_store(inputs, tmp_path):
     config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
     with pytest.raises(ConfigError, match="a directory is not a store"):
         scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
 
 
-def test_clones_are_refused_where_the_file_system_has_none(inputs):
+def test_clones_are_refused_if_the_file_system_has_none(inputs):
     """/dev/shm is a tmpfs, which cannot clone."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         config, output = config_of("imseg", size=10**8, mode="reflink"), Output(Path(folder) / "out")
@@ -310,11 +310,11 @@ def test_clones_are_refused_where_the_file_system_has_none(inputs):
         config_of("bert", size=10**6, mode="reflink")
 
 
-# ---- refused inputs ---------------------------------------------------------------------------------------------
+# ---- refused inputs ----------------------------------------------------------------------------------------------
 
 
 def refusal(kind: str, folder: Path, output: Path, capsys, **values) -> tuple[str, str]:
-    """Return the error of scaling a folder and the lines printed before it; nothing is left behind."""
+    """Return the error of scaling a folder, and the report before it; check that nothing is left behind."""
     with pytest.raises(InputError) as caught:
         scale(config_of(kind, size=10**8, **values), folder, Output(output), World(None))
     assert not output.exists()
@@ -507,7 +507,7 @@ print(*{"h5py", "pyarrow", "matplotlib", "torch"} & set(sys.modules))
 
 
 def test_large_libraries_are_loaded_only_where_a_format_needs_them():
-    """They would take a quarter of the memory of a rank."""
+    """They would take a quarter of a rank's memory."""
     done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == ""
 
@@ -548,7 +548,7 @@ def test_stores_are_scaled(stores, tmp_path, workload):
 
 
 def cases_of(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Read image and labels of each case of a store, by number, using only the table."""
+    """Return image and labels of each case of a store by number, located by the table alone."""
     import h5py
 
     with h5py.File(path) as file:
@@ -571,7 +571,7 @@ def largest(cases: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
 
 @pytest.mark.parametrize("mode", ["perturb", "permute", "copy"])
 def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
-    """Added cases are shifted along their depth, with their labels; in mode perturb the image also gets noise."""
+    """An added case is shifted along its depth, labels included; if perturbed, the image gets noise."""
     config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": mode})])
     summary = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     old, new = cases_of(stores / "imseg.h5"), cases_of(tmp_path / "out.h5")
@@ -598,7 +598,7 @@ def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
 
 
 def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
-    """Cases keep their numbers and the share of evaluation; the size ends at a whole case on the requested side."""
+    """Cases keep their numbers and evaluation its share; the size is rounded to a whole case as asked."""
     old = cases_of(stores / "imseg.h5")
     for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0)):
         config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "32MB", "fit": fit})])
@@ -614,7 +614,7 @@ def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
 
 def test_stores_that_are_refused(stores, tmp_path):
     reflink = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": "reflink"})])
-    with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
+    with pytest.raises(ConfigError, match="reflink shares whole files, and a store is one"):
         scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
     with pytest.raises(InputError, match="not a store of imseg"):

@@ -54,7 +54,7 @@ def _encode(
     out: Bytes, begin: int, count: int,
 ) -> None:  # fmt: skip
     if values.is_skewed or values.missing:
-        clicks.rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
+        clicks.fill_rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
     elif np.dtype(dtype) == np.int32 and span[0] % 2 == span[1] % 2 == 0:
         clicks.uniform_pairs(out.view(np.uint64), stream, first + begin, _tile(span, tuple(values.ranges), True))
     else:

@@ -140,7 +140,7 @@ def test_parquet_of_several_row_groups_is_read(tmp_path: Path) -> None:
     file.fill(0, file.size, content, MARGIN)
     found = pq.read_table(pa.BufferReader(content[MARGIN : MARGIN + file.size].tobytes()))
     expected = np.empty((5, 40), dtype=np.int32)
-    clicks.rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.distribution("uniform", 0.0))
+    clicks.fill_rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.distribution("uniform", 0.0))
     for column, name in enumerate(found.column_names):
         np.testing.assert_array_equal(found[name].to_numpy()[-5:], expected[:, column])
 

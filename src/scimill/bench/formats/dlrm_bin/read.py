@@ -33,7 +33,7 @@ def change_rows(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
         return rows
     if change.shuffled:
         return np.ascontiguousarray(rows[change.order(n)])
-    shifts = perturbation.draws(change.key, seed, np.full(columns, n, dtype=np.int64))
+    shifts = perturbation.draw_integers(change.key, seed, np.full(columns, n, dtype=np.int64))
     shifts[:fixed] = 0
     words = np.ascontiguousarray(rows).view({4: np.uint32, 8: np.uint64}[rows.dtype.itemsize])
     out = np.empty_like(words)

@@ -147,7 +147,7 @@ def change_lines(text: Bytes, change: Change) -> Bytes:
         return _select(text, change.order(count))
     ends = np.empty(count * FIELDS, dtype=np.int64)
     perturbation.field_ends(text, ends)
-    shifts = perturbation.draws(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
+    shifts = perturbation.draw_integers(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
     shifts[0] = 0
     out = np.empty_like(text)
     perturbation.roll_fields(out, text, ends, shifts, change.key + np.uint64(1), change.repeat)

@@ -39,7 +39,9 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``train.txt``."""
     distribution = dlrm.distribution(config.ids, config.missing, is_text=True)
     stream = measure(
-        LineEncoder(dlrm.key(config.seed), distribution, lines.digits(int(distribution.ranges[1]))), request, world
+        LineEncoder(dlrm.key(config.seed), distribution, lines.integer_texts(int(distribution.ranges[1]))),
+        request,
+        world,
     )
     count = stream.fit(request, config.fit, "line")
     return DatasetPlan((DataFile("train.txt", count, (StreamSegment.of(stream, 0, count),)),), block_size_of(config))

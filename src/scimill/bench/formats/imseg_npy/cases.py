@@ -55,7 +55,7 @@ def fill_image(config: PlanConfig, case: Case, out: NDArray[np.float32], first: 
 def fill_label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
     """Fill `out` with the labels of a case, starting at voxel `first`; length and `first` are multiples of 8."""
     if config.labels == "blobs":
-        organs = volumes.organs(case.shape, key(config.seed, ORGANS), case.number)
+        organs = volumes.make_organs(case.shape, key(config.seed, ORGANS), case.number)
         volumes.blob_labels(out, organs, case.shape[1], case.shape[2], first)
     else:
         start = np.uint64(case.number * WORDS_PER_CASE + first // 8)

@@ -112,14 +112,14 @@ class RolledVolume:
 
 
 def slice_shift(change: Change, depth: int) -> int:
-    """Draw by how many of its `depth` slices a case is rolled; 0 if it is copied."""
-    return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
+    """Number of its `depth` slices by which a case is rolled; 0 where it is copied."""
+    return 0 if change.is_copy else 1 + int(perturbation.draw_integers(change.key, 0, np.array([depth - 1]))[0])
 
 
 def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
     """Add noise to intensities in place; the first one is voxel `first` of its case."""
     low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
-    perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
+    perturbation.add_noise(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
 
 
 class CaseFiles:
