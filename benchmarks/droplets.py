@@ -83,7 +83,7 @@ def draw(config: DropletsGenerateConfig) -> Droplets:
     )
     times = sampling.times(stream, config.count, 1, ranges).astype(float)
     r, T, salinity, Tf, RH, rho = sampling.inputs(stream.random((config.count, 6)), ranges).astype(float)
-    e = saturation_pressure(Tf, *model.saturation)
+    e = saturation_pressure(Tf, *arguments.solver_settings(config).saturation)
     return Droplets(r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, times)
 
 
