@@ -1,9 +1,9 @@
 """Compare the database of atoms with plain h5py and with ASE's database, and evaluating with a bare loop.
 
-Every figure is CPU seconds, the least of some repeats, because wall-clock time says little on a shared machine. The
-baselines are what one finds in practice: one HDF5 group per structure with one dataset per property; rows picked from
-a chunked dataset by a list of numbers; one row of ASE's database per structure. They are slow, so they are timed on
-fewer structures and compared by rate. Load balance and the memory of compressing are measured in separate processes.
+Every time is in CPU seconds, the minimum of several repeats, because wall-clock time says little on a shared machine.
+The baselines are common practice: one HDF5 group per structure with one dataset per property; rows picked from a
+chunked dataset by a list of numbers; one row of ASE's database per structure. They are slow, so they are timed on fewer
+structures and compared by rate. Load balance and the memory of compressing are measured in separate processes.
 """
 
 import json
@@ -32,18 +32,18 @@ from scimill.parallel.partition import share
 from scimill.parallel.world import world
 from scimill.training.directory import RunDirectory
 
-NAIVE_ROWS = 1500  # structures of the plain ways
+NAIVE_ROWS = 1500  # structures for the baselines
 MEMBERS = 8
 MEMBERS_TRAINED = 4
-EVALUATED = 150  # Al28, for the overhead
-MIXED = ((28, 240), (128, 80))  # atoms, structures: for the balance
-LATTICE = 4.05  # Å, of aluminium
+EVALUATED = 150  # Al28 structures, for the overhead
+MIXED = ((28, 240), (128, 80))  # (atoms, structures), for the load balance
+LATTICE = 4.05  # Å, aluminium
 
 Arrays = dict[str, np.ndarray]
 
 
 def structures(rows: int, atoms: int, seed: int = 1) -> Arrays:
-    """Rattled aluminium: coordinates, cells, energies, forces."""
+    """Make rattled aluminium: coordinates, cells, energies, forces."""
     stream = np.random.default_rng(seed)
     edge = round((atoms / 4) ** (1 / 3) + 0.499)
     sites = [
@@ -61,7 +61,7 @@ def part(arrays: Arrays, rows: int) -> Arrays:
 
 
 def rate(repeats: int, count: int, prepare: Callable[[int], Any], work: Callable[[Any], Any]) -> float:
-    """Structures per CPU second, the best of some repeats."""
+    """Measure structures per CPU second, the best of several repeats."""
     best = np.inf
     for repeat in range(repeats):
         argument = prepare(repeat)
@@ -71,11 +71,11 @@ def rate(repeats: int, count: int, prepare: Callable[[int], Any], work: Callable
     return count / best
 
 
-# ---- the plain ways ---------------------------------------------------------------------------------------------
+# ---- baselines --------------------------------------------------------------------------------------------------
 
 
 def groups_write(path: Path, arrays: Arrays) -> None:
-    """A group per structure, a dataset per property."""
+    """Write one group per structure, with one dataset per property."""
     with File(path, "w") as file:
         for row in range(len(arrays["energy"])):
             group = file.create_group(f"Uncompressed_data/{row:08d}")
@@ -107,7 +107,7 @@ def chunked(path: Path, arrays: Arrays) -> Path:
 
 
 def fancy_caches(path: Path) -> None:
-    """For each member, take its rows by a sorted list of numbers."""
+    """For each member, read its rows by a sorted list of numbers."""
     with File(path) as file:
         rows = len(file["energy"])
         for member in range(MEMBERS):
@@ -138,7 +138,7 @@ def ase_read(path: Path) -> None:
             row.energy, row.forces  # noqa: B018
 
 
-# ---- ours -------------------------------------------------------------------------------------------------------
+# ---- scimill ----------------------------------------------------------------------------------------------------
 
 
 def add_singly(database: Database, arrays: Arrays) -> None:
@@ -157,10 +157,8 @@ def read_labels(database: Database) -> None:
 
 
 def compress_here(path: Path) -> None:
-    """Compress, and print how long it took and what memory it needed; in a process of its own."""
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # forget the peak, which a process inherits from the one that starts it
+    """Compress, and print the time and the memory it needed; run in a separate process."""
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, which is inherited from the parent process
     before = memory("VmRSS")
     with Database(path, write=True) as database:
         started = time.process_time()
@@ -170,16 +168,16 @@ def compress_here(path: Path) -> None:
 
 
 def memory(kind: str) -> float:
-    """Resident memory now (VmRSS) or at its peak (VmHWM), MiB."""
+    """Return the resident memory now (VmRSS) or at its peak (VmHWM), MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
 
 def balance_here(path: Path) -> None:
-    """Evaluate this rank's blocks, and print the mean over the largest of the ranks' CPU seconds."""
+    """Evaluate this rank's blocks, and print the load balance: mean over maximum of the ranks' CPU seconds."""
     ranks = world()
     with Database(path, world=ranks) as database, tempfile.TemporaryDirectory() as folder:
-        blocks = evaluate.blocks_of(database.snapshot, "r", None, "unused")
+        blocks = evaluate.make_blocks(database.snapshot, "r", None, "unused")
         started = time.process_time()
         for number in share(np.arange(len(blocks)), ranks.rank, ranks.size).tolist():
             evaluate.evaluate_block(database.snapshot, Path(folder), blocks[number], [EMT()])
@@ -189,7 +187,7 @@ def balance_here(path: Path) -> None:
 
 
 def measure_here(what: str, path: str) -> None:
-    """Measure one thing in this process, for the one that has started it."""
+    """Run one measurement in this process, for the parent process."""
     {"balance": balance_here, "compress": compress_here}[what](Path(path))
 
 
@@ -197,7 +195,7 @@ def measure_here(what: str, path: str) -> None:
 
 
 def ingest_and_compress(folder: Path, arrays: Arrays, repeats: int) -> dict[str, float]:
-    """Structures per CPU second of every way to add and compress; and the memory that compressing needs, MiB."""
+    """Measure structures per CPU second for every way to add structures, and for compressing groups."""
     few, rows = part(arrays, NAIVE_ROWS), len(arrays["energy"])
     found = {
         "groups write": rate(repeats, NAIVE_ROWS, lambda n: folder / f"groups-{n}.h5", lambda p: groups_write(p, few)),
@@ -214,7 +212,7 @@ def ingest_and_compress(folder: Path, arrays: Arrays, repeats: int) -> dict[str,
 
 
 def caches(database: Database, folder: Path, arrays: Arrays, repeats: int) -> dict[str, float]:
-    """MB per CPU second of eight caches."""
+    """Measure MB per CPU second for writing eight caches."""
     rows = len(arrays["energy"])
     few = part(arrays, min(rows, 10_000))
     bytes_per_row = sum(values[0].nbytes for values in arrays.values()) * MEMBERS * 0.9 / 1e6
@@ -234,8 +232,8 @@ def caches(database: Database, folder: Path, arrays: Arrays, repeats: int) -> di
     }
 
 
-class Nothing(Calculator):
-    """A calculator that takes no time: what remains is what it costs to ask it."""
+class IdleCalculator(Calculator):
+    """A calculator that does nothing, so that only the overhead remains."""
 
     implemented_properties = ("energy", "forces")
 
@@ -244,8 +242,8 @@ class Nothing(Calculator):
         self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
 
 
-def bare(arrays: Arrays, calculator: Any) -> None:
-    """Ask a calculator in a loop."""
+def run_loop(arrays: Arrays, calculator: Any) -> None:
+    """Run a calculator in a loop."""
     for row in range(len(arrays["energy"])):
         cell, positions = arrays["cell"][row], arrays["coordinates"][row]
         atoms = Atoms("Al28", positions, cell=cell, pbc=True, calculator=calculator)
@@ -253,9 +251,9 @@ def bare(arrays: Arrays, calculator: Any) -> None:
 
 
 def overhead(folder: Path, repeats: int) -> float:
-    """Evaluating through the database over a bare loop, both with a calculator that takes no time, per time of EMT.
+    """Measure the overhead of the database over a bare loop, relative to the time of EMT.
 
-    The difference of two times that EMT takes would say nothing: it is smaller than how much they vary.
+    Both run a calculator that does nothing: with EMT itself the difference would be smaller than the noise.
     """
     arrays = structures(EVALUATED, 28)
     path = folder / "evaluated"
@@ -265,14 +263,16 @@ def overhead(folder: Path, repeats: int) -> float:
         for repeat in range(repeats):
             database.create_reduction(f"r{repeat}", number=0)
     with Database(path) as database:
-        ours = rate(repeats, EVALUATED, lambda n: f"r{n}", lambda r: database.ase_evaluate_unused_data(Nothing, r))
-    loop = rate(repeats, EVALUATED, lambda _: Nothing(), lambda calculator: bare(arrays, calculator))
-    emt = rate(repeats, EVALUATED, lambda _: EMT(), lambda calculator: bare(arrays, calculator))
+        ours = rate(
+            repeats, EVALUATED, lambda n: f"r{n}", lambda r: database.ase_evaluate_unused_data(IdleCalculator, r)
+        )
+    loop = rate(repeats, EVALUATED, lambda _: IdleCalculator(), lambda calculator: run_loop(arrays, calculator))
+    emt = rate(repeats, EVALUATED, lambda _: EMT(), lambda calculator: run_loop(arrays, calculator))
     return (1 / ours - 1 / loop) * emt
 
 
 def ensemble(folder: Path, repeats: int) -> dict[str, float]:
-    """Structures per CPU second that an ensemble evaluates as calculators of ASE, at once, and out of a cache."""
+    """Measure structures per CPU second of an ensemble: as ASE calculators, many at once, and from a cache."""
     path, run, pool = folder / "evaluated", folder / "ensemble", folder / "pool"
     with Database(path) as database:
         database.create_reduction("few", number=16)
@@ -306,7 +306,7 @@ def balance(folder: Path, ranks: int) -> float:
 
 
 def measure(folder: Path, rows: int, repeats: int) -> dict[str, float]:
-    """All figures by name."""
+    """Measure all figures, by name."""
     arrays = structures(rows, 28)
     found = ingest_and_compress(folder, arrays, repeats)
     with Database(folder / "single", write=True) as database:
@@ -331,30 +331,36 @@ def main() -> int:
     world()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
         found = measure(Path(folder), arguments.rows, arguments.repeats)
-    print(f"{harness.machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
+    print(f"{harness.describe_machine()}; {arguments.rows:,} structures of 28 atoms, CPU seconds")
     print("\n".join(f"{name:18} {value:14,.4g}" for name, value in found.items()))
     goals = [
-        harness.Goal("add, over a group per structure", found["add"] / found["groups write"], least=8),
-        harness.Goal("add_batch, over a group per structure", found["add_batch"] / found["groups write"], least=100),
+        harness.Goal("add, compared with a group per structure", found["add"] / found["groups write"], least=8),
         harness.Goal(
-            "compress, over reading and appending groups", found["compress"] / found["groups compress"], least=5
+            "add_batch, compared with a group per structure", found["add_batch"] / found["groups write"], least=100
+        ),
+        harness.Goal(
+            "compress, compared with reading and appending groups",
+            found["compress"] / found["groups compress"],
+            least=5,
         ),
         harness.Goal("memory of compressing, MiB", found["compress memory"], most=256),
-        harness.Goal("8 caches, over rows by a list", found["caches"] / found["fancy caches"], least=4),
+        harness.Goal("8 caches, compared with rows by a list", found["caches"] / found["fancy caches"], least=4),
         harness.Goal("8 caches, MB/s", found["caches"], least=300),
-        harness.Goal("energies and forces, over ASE's database", found["read"] / found["ase-db read"], least=50),
+        harness.Goal(
+            "energies and forces, compared with ASE's database", found["read"] / found["ase-db read"], least=50
+        ),
         harness.Goal("overhead of evaluating", found["overhead"], most=0.03),
         harness.Goal(
-            "ensemble at once, over its members as calculators of ASE",
+            "ensemble at once, compared with its members as ASE calculators",
             found["ensemble"] / found["ensemble, as ASE"],
             least=2,
         ),
         harness.Goal(
-            "ensemble over a cache, over its members as such",
+            "ensemble on a cache, compared with its members as ASE calculators",
             found["ensemble, cache"] / found["ensemble, as ASE"],
             least=2,
         ),
-        *(harness.Goal(f"balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
+        *(harness.Goal(f"load balance on {ranks} ranks", found[f"balance {ranks}"], least=0.95) for ranks in (2, 4)),
     ]
     return harness.conclude(goals, {"figures": found}, arguments.json)
 

@@ -1,8 +1,8 @@
 """Compare active learning with random selection: test errors at equal numbers of training structures.
 
-For every seed, an ensemble is trained on a few random structures. Each iteration then adds the structures on whose
-forces the ensemble disagrees most, or as many random ones. The table shows the mean and the standard deviation of the
-errors over the seeds; `--output` also draws them.
+For every seed, an ensemble is trained on a few random structures. Each iteration then adds the structures for which the
+ensemble disagrees most on the forces, or equally many random ones. The table shows the mean and the standard deviation
+of the errors over the seeds; `--output` also draws them.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from scimill.parallel.world import World, world
 from scimill.training.directory import RunDirectory
 
 OPTIONS = (
-    harness.Option("seeds", 5, 1, "repetitions, each with random numbers of its own"),
+    harness.Option("seeds", 5, 1, "repetitions, each with its own random numbers"),
     harness.Option("iterations", 4, 1, "how often structures are added"),
-    harness.Option("count", 300, 90, "structures, of which a third is test data"),
+    harness.Option("count", 300, 90, "structures; a third is test data"),
     harness.Option("added", 12, 8, "structures per iteration"),
-    harness.Option("members", 2, 2, "networks of an ensemble"),
+    harness.Option("members", 2, 2, "networks per ensemble"),
     harness.Option("epochs", 60, 5, "epochs of each training"),
     harness.Option("output", None, None, "directory for the picture"),
 )
 FIRST = 16  # structures of iteration 0
 PROCEDURES = {
-    # name of the reductions: how they go on
+    # name of the reductions: how they are updated
     "active": {"procedure": "highest", "score": "deviation"},
     "random": {"procedure": "random", "score": "deviation", "threshold": 0.0},
 }
@@ -64,13 +64,13 @@ def learn(database: Database, kind: str, seed: int, folder: Path, arguments: arg
 
 
 def goals(points: list[plots.Point], last: int) -> list[harness.Goal]:
-    """Errors of active learning over those of random selection, after the last iteration: at most as large."""
+    """Compare errors of active learning with those of random selection after the last iteration; at most equal."""
 
     def error(kind: str, quantity: str) -> float:
         return float(np.mean([getattr(p, quantity) for p in points if (p.kind, p.iteration) == (kind, last)]))
 
     ratios = {quantity: error("active", quantity) / error("random", quantity) for quantity in ("energy", "forces")}
-    return [harness.Goal(f"{quantity}: error, active over random", ratio, most=1) for quantity, ratio in ratios.items()]
+    return [harness.Goal(f"{quantity} error, active / random", ratio, most=1) for quantity, ratio in ratios.items()]
 
 
 def main() -> int:

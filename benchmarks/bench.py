@@ -1,10 +1,10 @@
 """Compare generating datasets with raw writes, with plain generators, and on two ranks with dd.
 
-One process, CPU time: scimill's whole `generate` (planning, laying down, making, checksums, ledger, fsync, manifest),
-once through the page cache and once with its default, direct I/O where the file system permits it. The run through the
-page cache takes turns with a loop that writes one block over and over into a file of the same size and syncs it. The
-default run takes turns with a plain generator, written as a user would with numpy's global functions, Python's `random`
-or protobuf, which makes fewer bytes. The least time of each counts.
+One process, CPU time: scimill's whole `generate` (planning, creating files, making bytes, checksums, ledger, fsync,
+manifest), once through the page cache and once with its default, direct I/O if the file system permits it. The run
+through the page cache takes turns with a loop that writes one block over and over into a file of the same size and
+syncs it. The default run takes turns with a plain generator, as a user would write it with numpy's global functions,
+Python's `random` or protobuf; it makes fewer bytes. The least time of each counts.
 
 Two ranks, wall-clock time: the default `generate`, and dd of as many bytes (oflag=direct conv=fsync bs=4M).
 
@@ -34,9 +34,9 @@ from scimill.parallel.world import World, world
 from scimill.store.direct import aligned, allocate_file
 from scimill.store.output import Output
 
-# ruff: noqa: NPY002  (what a user would write is numpy's global functions, as most tutorials have them)
+# ruff: noqa: NPY002  (a user would write numpy's global functions, as most tutorials do)
 
-BLOCK = 2**22  # bytes, of scimill and of the raw loop
+BLOCK = 2**22  # bytes, for scimill and the raw loop
 LOW, HIGH = -2.340702, 2.639792
 Plain = Callable[[Path], None]
 
@@ -44,7 +44,7 @@ Plain = Callable[[Path], None]
 
 
 def plain_imseg(folder: Path) -> None:
-    """One case of the original's mean size, 157 MB."""
+    """Write one case of the original's mean size, 157 MB."""
     image = np.random.uniform(LOW, HIGH, (1, 300, 323, 323)).astype(np.float32)
     label = np.random.randint(0, 2, image.shape).astype(np.uint8)
     np.save(folder / "case_00000_x.npy", image)
@@ -59,20 +59,20 @@ def columns(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def plain_npz(folder: Path) -> None:
-    """One file of 320 MB, of the 2.1 GB of the original."""
+    """Write one file of 320 MB; the original's have 2.1 GB."""
     label, integers, categories = columns(1_000_000)
     np.savez(folder / "day_0_reordered.npz", X_int=integers, X_cat=categories, y=label)
 
 
 def plain_bin(folder: Path) -> None:
-    """One file of 160 MB, of the 1.0 GB of the original."""
+    """Write one file of 160 MB; the original's have 1.0 GB."""
     label, integers, categories = columns(1_000_000)
     rows = np.concatenate([label.reshape(-1, 1), integers, categories], axis=1).astype(np.int32)
     rows.tofile(folder / "terabyte_processed_train.bin")
 
 
 def plain_text(folder: Path) -> None:
-    """20 000 lines, 5.7 MB."""
+    """Write 20 000 lines, 5.7 MB."""
     with (folder / "train.txt").open("w") as file:
         for _ in range(20_000):
             fields = [str(random.randint(0, 1))]
@@ -101,8 +101,8 @@ message_type { name: "Example"
 """
 
 
-def messages() -> dict[str, Any]:
-    """Classes of tf.train without TensorFlow, by name."""
+def message_classes() -> dict[str, Any]:
+    """Return the classes of tf.train by name, without TensorFlow."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
     pool = descriptor_pool.DescriptorPool()
@@ -112,14 +112,14 @@ def messages() -> dict[str, Any]:
 
 
 def plain_bert(folder: Path) -> None:
-    """4 000 records, 11 MB."""
+    """Write 4 000 records, 11 MB."""
     from crc32c import crc32c
 
     def masked(content: bytes) -> bytes:
         crc = crc32c(content)
         return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
-    train = messages()
+    train = message_classes()
     with (folder / "part-00000-of-00500").open("wb") as file:
         for _ in range(4000):
             data = example(train).SerializeToString()
@@ -128,7 +128,7 @@ def plain_bert(folder: Path) -> None:
 
 
 def example(train: dict[str, Any]) -> Any:
-    """One instance, drawn as the original generator does, put together as BERT's create_pretraining_data does."""
+    """Draw an instance as the original generator does; build it as BERT's create_pretraining_data does."""
 
     def whole(values: list[int]) -> Any:
         return train["Feature"](int64_list=train["Int64List"](value=values))
@@ -151,7 +151,7 @@ def example(train: dict[str, Any]) -> Any:
 
 
 CASES: dict[str, tuple[str, str, Plain | None, float, float]] = {
-    # name: workload, format, plain generator, goals: share of raw write, ratio to the plain one
+    # name: workload, format, plain generator, goals: share of the raw write rate, times the plain generator
     "imseg": ("imseg", "npy", plain_imseg, 0.50, 12),
     "npz": ("dlrm", "npz", plain_npz, 0.40, 10),
     "bin": ("dlrm", "bin", plain_bin, 0.35, 15),
@@ -159,14 +159,14 @@ CASES: dict[str, tuple[str, str, Plain | None, float, float]] = {
     "text": ("dlrm", "text", plain_text, 0.28, 100),
     "bert": ("bert", "tfrecord", plain_bert, 0.17, 60),
 }
-DURABLE = 0.8  # of dd, wall-clock, on two ranks
-LARGE = 4  # what does not go through the page cache is larger by this, so that beginning and ending count for little
+LEAST_OF_DD = 0.8  # goal for two ranks, wall-clock
+LARGE = 4  # times larger outside the page cache, so that starting and finishing take a small share
 
 # ---- measuring --------------------------------------------------------------------------------------------------
 
 
 def configure(name: str, megabytes: int, *, cached: bool = False) -> BenchGenerateConfig:
-    """Return the configuration as it comes, or through the page cache in blocks of the raw loop's size."""
+    """Return the default configuration, or one for the page cache with blocks of the raw loop's size."""
     workload, form = CASES[name][:2]
     values: dict[str, object] = {"workload": workload, "format": form, "size": megabytes * 10**6}
     return build(
@@ -174,15 +174,15 @@ def configure(name: str, megabytes: int, *, cached: bool = False) -> BenchGenera
     )
 
 
-def cpu(work: Callable[[], object]) -> float:
-    """Seconds of a processor, of all threads and of the kernel on their behalf."""
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of a call, of all threads and including system time."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def write_raw(path: Path, size: int) -> None:
-    """Write one block again and again, to the end of a file, and sync it."""
+    """Fill a file with one block over and over, and sync it."""
     block = aligned(BLOCK)
     allocate_file(path, size)
     descriptor = os.open(path, os.O_WRONLY)
@@ -196,20 +196,20 @@ def content_size(path: Path) -> int:
     return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
 
 
-def one_rank(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
-    """MB per CPU second of scimill, through and past the page cache, of the raw loop and of the plain generator."""
+def measure_one_rank(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
+    """Measure MB per CPU second: scimill with and without page cache, raw loop, plain generator."""
     config, cached = configure(name, LARGE * megabytes), configure(name, megabytes, cached=True)
     plain = CASES[name][2]
     best: dict[str, float] = {}
 
     def take(what: str, work: Callable[[], object], path: Path) -> None:
-        seconds = cpu(work)
+        seconds = cpu_seconds(work)
         best[what] = max(best.get(what, 0.0), content_size(path) / 1e6 / seconds)
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
 
     output = Output(folder / ("set.h5" if config.format == "hdf5" else "set"), overwrite=True)
-    generate.generate(build_small(name), output, World(None))  # compiles
+    generate.generate(configure_small(name), output, World(None))  # compiles the kernels
     for _ in range(repeats):
         take("raw", lambda: write_raw(folder / "raw", cached.size), folder / "raw")
         take("cached", lambda: generate.generate(cached, output, World(None)), output.path)
@@ -221,12 +221,12 @@ def one_rank(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str,
     return best
 
 
-def build_small(name: str) -> BenchGenerateConfig:
+def configure_small(name: str) -> BenchGenerateConfig:
     return configure(name, 30)
 
 
-def two_ranks(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
-    """MB per second of scimill on two ranks, and of dd."""
+def measure_two_ranks(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str, float]:
+    """Measure MB per second of scimill on two ranks, and of dd."""
     best = {"dd": 0.0, "two ranks": 0.0}
     for _ in range(repeats):
         target = folder / "dd"
@@ -241,10 +241,10 @@ def two_ranks(name: str, folder: Path, megabytes: int, repeats: int) -> dict[str
 
 
 def rank(name: str, megabytes: str, folder: str) -> None:
-    """Generate as one of the ranks; rank 0 prints MB per second, of the blocks and all that belongs to them."""
+    """Generate on the ranks of this job; rank 0 prints MB per second of the whole run."""
     config, ranks = configure(name, int(megabytes)), world()
     path = Path(folder) / ("ranks.h5" if config.format == "hdf5" else "ranks")
-    generate.generate(build_small(name), Output(path, overwrite=True), ranks)
+    generate.generate(configure_small(name), Output(path, overwrite=True), ranks)
     ranks.barrier()
     started = time.monotonic()
     generate.generate(config, Output(path, overwrite=True), ranks)
@@ -256,17 +256,17 @@ def rank(name: str, megabytes: str, folder: str) -> None:
 
 
 def main() -> int:
-    size = harness.Option("megabytes", 1000, 20, "size of a dataset through the page cache, MB")
+    size = harness.Option("megabytes", 1000, 20, "size of the datasets that go through the page cache, MB")
     needs = ("crc32c", "google.protobuf", "mpirun", "dd")
     arguments = harness.parse(__doc__, size, harness.repeats(5), harness.DIRECTORY, needs=needs, part=rank)
     goals, results = [], {}
-    print(f"{harness.machine()}; MB per CPU second of one rank, MB/s of two\n")
-    heads = ("raw", "cached", "of raw", "scimill", "plain", "x plain", "dd", "2 ranks", "of dd")
-    print(f"{'':8}" + "".join(f"{head:>9}" for head in heads))
+    print(f"{harness.describe_machine()}; one rank in MB per CPU second, two ranks in MB/s\n")
+    headings = ("raw", "cached", "of raw", "scimill", "plain", "x plain", "dd", "2 ranks", "of dd")
+    print(f"{'':8}" + "".join(f"{head:>9}" for head in headings))
     for name, (_, _, plain, share, ratio) in CASES.items():
         with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
-            found = one_rank(name, Path(temporary), arguments.megabytes, arguments.repeats)
-            found |= two_ranks(name, Path(temporary), LARGE * arguments.megabytes, arguments.repeats)
+            found = measure_one_rank(name, Path(temporary), arguments.megabytes, arguments.repeats)
+            found |= measure_two_ranks(name, Path(temporary), LARGE * arguments.megabytes, arguments.repeats)
         results[name] = found
         of_raw, of_dd = found["cached"] / found["raw"], found["two ranks"] / found["dd"]
         times = found["scimill"] / found["plain"] if plain else float("nan")
@@ -275,9 +275,9 @@ def main() -> int:
             f"{found.get('plain', 0):9.1f}{times:9.1f}{found['dd']:9.0f}{found['two ranks']:9.0f}{of_dd:9.2f}",
             flush=True,
         )
-        goals.append(harness.Goal(f"{name}: share of raw write", of_raw, least=share))
-        goals += [harness.Goal(f"{name}: times the plain generator", times, least=ratio)] if plain else []
-        goals.append(harness.Goal(f"{name}: two ranks, durable, of dd", of_dd, least=DURABLE))
+        goals.append(harness.Goal(f"{name}: share of the raw write rate", of_raw, least=share))
+        goals += [harness.Goal(f"{name}: times the plain generator's rate", times, least=ratio)] if plain else []
+        goals.append(harness.Goal(f"{name}: two ranks to disk, share of dd", of_dd, least=LEAST_OF_DD))
     return harness.conclude(goals, {"results": results}, arguments.json)
 
 

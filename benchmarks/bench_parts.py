@@ -1,7 +1,8 @@
-"""Compare the memory of a rank with its limit, and time making the bytes of datasets without writing them.
+"""Compare the memory of a rank with its limit, and time making the bytes without writing them.
 
-Making: CPU time of one block in the middle of the largest file, made in one work buffer and not written. Memory: that
-of a rank at the end of a run of 300 MB, from /proc/self/smaps_rollup, and its largest resident set, from getrusage.
+Making: CPU time of one block in the middle of the largest file, made in one work buffer and not written. Memory: the
+memory of a rank at the end of a run of 300 MB, from /proc/self/smaps_rollup, and its largest resident set, from
+getrusage.
 """
 
 import json
@@ -28,7 +29,7 @@ KINDS = (
 )  # fmt: skip
 RUNS = ((1, "imseg", "npy"), (2, "imseg", "npy"), (1, "bert", "tfrecord"), (1, "dlrm", "hdf5"), (2, "dlrm", "hdf5"))
 MEGABYTES = 300
-MOST_RESIDENT = 150  # MB, the goal for a rank
+MOST_RESIDENT = 150  # MB, the goal per rank
 
 
 def configure(workload: str, form: str, preset: str) -> BenchGenerateConfig:
@@ -36,8 +37,8 @@ def configure(workload: str, form: str, preset: str) -> BenchGenerateConfig:
     return build(BenchGenerateConfig, [read_preset("scimill.bench/presets", preset), Layer("benchmark", values)])
 
 
-def making(workload: str, form: str, preset: str, repeats: int) -> float:
-    """MB per CPU second of making a block."""
+def making_rate(workload: str, form: str, preset: str, repeats: int) -> float:
+    """Measure the MB per CPU second of making a block."""
     config = configure(workload, form, preset)
     plan = catalogue.make_plan(config, config.size, World(None))
     file, work = max(plan.files, key=lambda file: file.size), work_buffer(plan.block_size)
@@ -51,8 +52,8 @@ def making(workload: str, form: str, preset: str, repeats: int) -> float:
     return best
 
 
-def memory(ranks: int, workload: str, form: str, folder: Path) -> dict[str, float]:
-    """MB of a rank: resident, its own, shared with others, and the largest resident set."""
+def measure_memory(ranks: int, workload: str, form: str, folder: Path) -> dict[str, float]:
+    """Measure the MB of a rank: resident, private, shared with other ranks, and largest resident set."""
     for _ in range(2):  # the first one compiles
         printed = harness.run_part(workload, form, folder / "set", ranks=ranks)
     found: dict[str, float] = json.loads(printed.splitlines()[-1])
@@ -60,30 +61,30 @@ def memory(ranks: int, workload: str, form: str, folder: Path) -> dict[str, floa
 
 
 def rank(workload: str, form: str, path: str) -> None:
-    """Generate as one of the ranks; rank 0 prints its memory."""
+    """Generate on the ranks of this job; rank 0 prints its memory."""
     ranks = world()
     generate.generate(configure(workload, form, "original"), Output(Path(path), overwrite=True), ranks)
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    own = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
+    private = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    values = {"resident": kilobytes["Rss"], "own": own, "shared": kilobytes["Rss"] - own, "largest": largest}
-    ranks.barrier()  # what all ranks use is shared as long as all of them are there
+    values = {"resident": kilobytes["Rss"], "own": private, "shared": kilobytes["Rss"] - private, "largest": largest}
+    ranks.barrier()  # pages are shared only while the other ranks still run
     if ranks.is_root:
         print(json.dumps({name: value * 1024 / 1e6 for name, value in values.items()}))
 
 
 def main() -> int:
     arguments = harness.parse(__doc__, harness.repeats(5), harness.DIRECTORY, needs=("mpirun",), part=rank)
-    print(f"{harness.machine()}\n\n{'making alone, MB per CPU second':44}")
-    rates = {" ".join(kind): making(*kind, arguments.repeats) for kind in KINDS}
+    print(f"{harness.describe_machine()}\n\n{'making only, MB per CPU second':44}")
+    rates = {" ".join(kind): making_rate(*kind, arguments.repeats) for kind in KINDS}
     for name, value in rates.items():
         print(f"{name:32}{value:12,.0f}")
-    print(f"\n{'MB of memory of a rank':32}{'resident':>10}{'its own':>10}{'shared':>10}{'largest':>10}")
+    print(f"\n{'memory of a rank, MB':32}{'resident':>10}{'private':>10}{'shared':>10}{'largest':>10}")
     goals, found = [], {}
     for ranks, workload, form in RUNS:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
-            mb = found[f"{workload} {form}, {ranks} ranks"] = memory(ranks, workload, form, Path(folder))
+            mb = found[f"{workload} {form}, {ranks} ranks"] = measure_memory(ranks, workload, form, Path(folder))
         name = f"{workload}, {form}, {ranks} rank{'s' * (ranks > 1)}"
         print(f"{name:32}" + "".join(f"{value:10.0f}" for value in mb.values()), flush=True)
         goals.append(harness.Goal(f"{name}: MB resident", mb["resident"], most=MOST_RESIDENT))

@@ -1,7 +1,7 @@
-"""Compare with a limit of 2 s the CPU time of reading and comparing two I/O traces of a million operations.
+"""Compare the CPU time of reading and comparing two I/O traces with a limit of 2 s.
 
-The traces are CSV files of six columns: the operations of a program that reads 500 files in random order. Reading one
-trace and comparing two are timed separately; the least CPU time of each counts.
+The traces are CSV files of six columns with a million operations each, of a program that accesses 500 files in random
+order. Reading one trace and comparing two are timed separately; the least CPU time of each counts.
 """
 
 import sys
@@ -13,11 +13,11 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from scimill.bench.kernels.similarity import compare_traces, overall
+from scimill.bench.kernels.similarity import compare_traces, overall_similarity
 from scimill.bench.traces.formats import read_trace
 
-LIMIT = 2.0  # s, for a million operations
-OPERATIONS = harness.Option("operations", 10**6, 10**5, "operations of each trace")
+LIMIT = 2.0  # CPU s for a million operations
+OPERATIONS = harness.Option("operations", 10**6, 10**5, "operations in each trace")
 
 
 def write_trace(path: Path, operations: int, seed: int) -> None:
@@ -49,13 +49,13 @@ def main() -> int:
             write_trace(path, options.operations, seed)
         reading = least(lambda: read_trace(paths[0]), options.repeats)
         a, b = (read_trace(path) for path in paths)
-    comparing = least(lambda: overall(list(compare_traces(a, b, True).values())), options.repeats)
-    print(f"{harness.machine()}; {options.operations:,} operations in each trace")
-    print(f"reading one trace {reading:.2f} s, comparing two {comparing:.2f} s of CPU time")
-    same = overall(list(compare_traces(a, a, True).values()))
+    comparing = least(lambda: overall_similarity(list(compare_traces(a, b, True).values())), options.repeats)
+    print(f"{harness.describe_machine()}; {options.operations:,} operations in each trace")
+    print(f"reading one trace takes {reading:.2f} CPU s, comparing two {comparing:.2f} CPU s")
+    same = overall_similarity(list(compare_traces(a, a, True).values()))
     goals = [
         harness.Goal("comparing two traces, CPU seconds", comparing, most=LIMIT),
-        harness.Goal("reading both and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),
+        harness.Goal("reading both traces and comparing them, CPU seconds", 2 * reading + comparing, most=LIMIT),
         harness.Goal("similarity of a trace with itself", same, least=1.0),
     ]
     return harness.conclude(goals, {"reading": reading, "comparing": comparing}, options.json)

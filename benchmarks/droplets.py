@@ -1,6 +1,6 @@
-"""Compare droplets per second, and their errors, of the kernel and of a whole run with scipy on the same droplets.
+"""Compare rates and errors of the kernel and of a whole run with scipy on the same droplets.
 
-CPU time of one process. Compiled code is timed several times, and its best time counts; scipy is timed once.
+CPU time of one process. Compiled code is timed several times and its best time counts; scipy is timed once.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from scimill.store.output import Output
 from scimill.store.reader import Reader
 
 PRESETS = "scimill.droplets/presets"
-REPEATS, RUNS = 5, 3  # of the kernel, and of a whole run
+REPEATS, RUNS = 5, 3  # measurements of the kernel and of a whole run
 SEED = 20260109
-KERNEL_GOAL = {"AVX-512": 200_000.0, "AVX2": 120_000.0}  # droplets/s/core at tolerance 1e-8; 40 000 on others
+KERNEL_GOAL = {"AVX-512": 200_000.0, "AVX2": 120_000.0}  # droplets/s/core at tolerance 1e-8; 40 000 on other CPUs
 
-# Rows of the table that the goals name. The original generator has used scipy's BDF with both sets of tolerances.
+# Rows of the table that the goals refer to. The original generator has used BDF with both sets of tolerances.
 KERNEL, RUN = "kernel, tolerance 1e-8", "whole run at 1e-8, stored droplets"
 BDF, BDF_TIGHT = "scipy BDF, default tolerances", "scipy BDF, rtol 1e-7, atol (1e-10, 1e-4)"
 
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 
 class Droplets(NamedTuple):
-    """Arguments of `lanes.integrate`: shape (n,), times (n, 1)."""
+    """Arguments of `lanes.integrate`, of shape (n,); times has shape (n, 1)."""
 
     r: Array
     T: Array
@@ -54,7 +54,7 @@ class Droplets(NamedTuple):
     times: Array
 
     def first(self, n: int) -> "Droplets":
-        """The first n of them."""
+        """Return the first n droplets."""
         return Droplets(*(values[:n] for values in self))
 
 
@@ -69,21 +69,25 @@ class Result(NamedTuple):
 
 
 def preset(name: str, count: int, tolerance: float = 1e-8) -> DropletsGenerateConfig:
-    """A shipped configuration for a number of droplets."""
+    """Return a shipped configuration with a number of droplets."""
     flags = Layer("flags", {"count": count, "tolerance": tolerance, "seed": SEED})
     return configuration.build(DropletsGenerateConfig, [read_preset(PRESETS, name), flags])
 
 
 def draw(config: DropletsGenerateConfig) -> Droplets:
-    """Random droplets as a run draws them, weird ones among them, as they come from the store's float32."""
-    stream, ranges, model = block_stream(SEED, CAMPAIGN.number, 0), arguments.ranges(config), arguments.model(config)
+    """Draw random droplets as a run does, weird ones included, rounded to the store's float32."""
+    stream, ranges, model = (
+        block_stream(SEED, CAMPAIGN.number, 0),
+        arguments.ranges(config),
+        arguments.solver_settings(config),
+    )
     times = sampling.times(stream, config.count, 1, ranges).astype(float)
     r, T, salinity, Tf, RH, rho = sampling.inputs(stream.random((config.count, 6)), ranges).astype(float)
-    e = saturation_pressure(Tf, *model.saturation)
+    e = saturation_pressure(Tf, *arguments.solver_settings(config).saturation)
     return Droplets(r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, times)
 
 
-def kernel(droplets: Droplets, model: solver.SolverSettings) -> Result:
+def time_kernel(droplets: Droplets, model: solver.SolverSettings) -> Result:
     """Time the compiled integrator alone."""
     seconds = math.inf
     for _ in range(REPEATS):
@@ -95,10 +99,10 @@ def kernel(droplets: Droplets, model: solver.SolverSettings) -> Result:
     return Result(radius[:, 0], len(radius) / seconds)
 
 
-def whole_run(config: DropletsGenerateConfig) -> tuple[float, float]:
-    """Stored and integrated droplets per CPU second of a run: sampling, solving, classifying, writing HDF5."""
+def time_run(config: DropletsGenerateConfig) -> tuple[float, float]:
+    """Time a whole run, up to the HDF5 file; return stored and integrated droplets per CPU second."""
     best = math.inf
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # no progress
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # hides the progress
         for repeat in range(RUNS):
             path = Path(folder) / f"{repeat}.h5"
             started = time.process_time()
@@ -115,7 +119,7 @@ Equations = Callable[[float, Any], list[Any]]
 
 
 def as_written(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, rho: float, _: float) -> Equations:
-    """Right-hand side in (r, T) as papers print it and as the original generator has it: numpy, all within."""
+    """Return the right-hand side in (r, T) as in papers and in the original generator, in numpy."""
     c = config
     S, Tf, RH, rho = (np.float64(value) for value in (S, Tf, RH, rho))
 
@@ -138,7 +142,7 @@ def as_written(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, r
 
 
 def combined(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, rho: float, e: float) -> Equations:
-    """The same with the constants combined beforehand, in Python's own numbers: as fast as Python gets."""
+    """Return the same with constants combined beforehand and Python floats: as fast as Python gets."""
     k = arguments.constants(config)
 
     def right_hand_side(_: float, y: Any) -> list[Any]:
@@ -151,7 +155,7 @@ def combined(config: DropletsGenerateConfig, S: float, Tf: float, RH: float, rho
 
 
 def logarithmic(config: DropletsGenerateConfig, *droplet: float) -> Equations:
-    """`combined` in (ln r, T), which has no negative radius and a tolerance that is relative."""
+    """Return `combined` in (ln r, T): the radius stays positive, and its tolerance is relative."""
     rates = combined(config, *droplet)
 
     def right_hand_side(t: float, y: Any) -> list[Any]:
@@ -178,19 +182,19 @@ METHODS = {
 REFERENCE = Method(logarithmic, {"method": "Radau", "rtol": 1e-10, "atol": 1e-12})
 
 
-def by_scipy(droplets: Droplets, config: DropletsGenerateConfig, method: Method) -> Result:
+def time_scipy(droplets: Droplets, config: DropletsGenerateConfig, method: Method) -> Result:
     """Time `scipy.integrate.solve_ivp` on each droplet in turn."""
     radius = np.full(len(droplets.r), np.nan)
     started = time.process_time()
     with np.errstate(over="raise", divide="raise", invalid="raise"):  # as the original does
         for i in range(len(radius)):
-            with contextlib.suppress(ArithmeticError, ValueError):  # where the method leaves the physical domain
-                radius[i] = solve(Droplets(*(values[i] for values in droplets)), config, method)
+            with contextlib.suppress(ArithmeticError, ValueError):  # the method leaves the physical domain
+                radius[i] = solve_by_scipy(Droplets(*(values[i] for values in droplets)), config, method)
     return Result(radius, len(radius) / (time.process_time() - started))
 
 
-def solve(droplet: Droplets, config: DropletsGenerateConfig, method: Method) -> float:
-    """Final radius of one droplet, NaN where scipy gives up."""
+def solve_by_scipy(droplet: Droplets, config: DropletsGenerateConfig, method: Method) -> float:
+    """Return the final radius of one droplet, NaN if scipy fails."""
     r, T, *air, times = droplet
     in_logarithm = method.equations is logarithmic
     equations = method.equations(config, *map(float, air))
@@ -202,16 +206,16 @@ def solve(droplet: Droplets, config: DropletsGenerateConfig, method: Method) -> 
 # ---- comparing --------------------------------------------------------------------------------------------------
 
 
-def accepted(radius: Array, config: DropletsGenerateConfig) -> NDArray[np.bool_]:
-    """Droplets whose final radius a run would store; others have dried, and no method is asked for their radius."""
+def is_stored(radius: Array, config: DropletsGenerateConfig) -> NDArray[np.bool_]:
+    """Return which droplets a run would store; the others have dried, and their radius does not count."""
     single = radius.astype(np.float32)[:, None]
     status = np.full(single.shape, lanes.DONE, dtype=np.uint8)
     inside = np.full_like(single, np.mean(config.accepted_temperature))
     return weird.classify(single, inside, status, arguments.limits(config))[:, 0] == 0
 
 
-def errors(result: Result, reference: Array, counted: NDArray[np.bool_]) -> dict[str, float]:
-    """Relative errors of the radius: median, 99th percentile and largest; and the droplets that have none."""
+def summarize(result: Result, reference: Array, counted: NDArray[np.bool_]) -> dict[str, float]:
+    """Return rate, relative errors of the radius (median, 99th percentile, largest) and failures."""
     found = np.abs(result.radius[: len(reference)] / reference - 1)[counted]
     finite = found[np.isfinite(found)]
     quantiles = np.quantile(finite, (0.5, 0.99, 1.0))
@@ -225,30 +229,30 @@ def errors(result: Result, reference: Array, counted: NDArray[np.bool_]) -> dict
 
 
 def measure(name: str, droplets: int, scipy_droplets: int) -> dict[str, dict[str, float]]:
-    """Rates and errors of all methods on droplets of a preset."""
+    """Measure rates and errors of all methods on droplets of a preset."""
     config = preset(name, droplets)
     drawn = draw(config)
     generate.compile_kernel(config, World(None))
     few = drawn.first(scipy_droplets)
-    reference = by_scipy(few, config, REFERENCE).radius
-    counted = accepted(reference, config)
+    reference = time_scipy(few, config, REFERENCE).radius
+    counted = is_stored(reference, config)
     table = {}
     for title, tolerance in ((KERNEL, 1e-8), ("kernel, tolerance 1e-7", 1e-7)):
-        result = kernel(drawn, arguments.model(preset(name, droplets, tolerance)))
-        table[title] = errors(result, reference, counted)
-    stored, integrated = whole_run(config)
+        result = time_kernel(drawn, arguments.solver_settings(preset(name, droplets, tolerance)))
+        table[title] = summarize(result, reference, counted)
+    stored, integrated = time_run(config)
     table[RUN] = {"per_second": stored}
-    table["whole run, weird ones counted too"] = {"per_second": integrated}
+    table["whole run, weird droplets included"] = {"per_second": integrated}
     for title, method in METHODS.items():
-        table[title] = errors(by_scipy(few, config, method), reference, counted)
+        table[title] = summarize(time_scipy(few, config, method), reference, counted)
     return table
 
 
 def show(name: str, table: dict[str, dict[str, float]], droplets: int, scipy_droplets: int) -> None:
     """Print a preset's table."""
     ours = table[KERNEL]["per_second"]
-    print(f"\npreset {name}: {droplets:,} droplets; scipy, and all errors, on the first {scipy_droplets:,} of them")
-    print(f"{'':<42}{'droplets/s':>12}{'kernel is':>11}   relative error of the radius: median, p99, largest; failed")
+    print(f"\npreset {name}: {droplets:,} droplets; scipy and all errors on the first {scipy_droplets:,}")
+    print(f"{'':<42}{'droplets/s':>12}{'kernel is':>11}   relative error of the radius: median, p99, largest; failures")
     for method, row in table.items():
         numbers = "".join(f"{row[key]:>10.1e}" for key in ("median", "p99", "largest") if key in row)
         times = f"{ours / row['per_second']:>9,.4g} x"
@@ -256,33 +260,35 @@ def show(name: str, table: dict[str, dict[str, float]], droplets: int, scipy_dro
         print(f"{method:<42}{row['per_second']:>12,.0f}{times}   {numbers}{failed}")
 
 
-def goals(name: str, table: dict[str, dict[str, float]]) -> list[harness.Goal]:
-    """What scimill promises of a preset."""
+def make_goals(name: str, table: dict[str, dict[str, float]]) -> list[harness.Goal]:
+    """Return the goals for a preset."""
     rate = {method: row["per_second"] for method, row in table.items()}
     wanted = KERNEL_GOAL.get(model_and_vectors()[1], 40_000.0)
     share = rate[RUN] / rate[KERNEL]
     return [
         harness.Goal(f"{name}: kernel at 1e-8, droplets/s/core", rate[KERNEL], least=wanted),
-        harness.Goal(f"{name}: whole run, as a share of the kernel", share, least=0.8),
-        harness.Goal(f"{name}: kernel at 1e-8, times {BDF_TIGHT}", rate[KERNEL] / rate[BDF_TIGHT], least=1000),
-        harness.Goal(f"{name}: kernel at 1e-8, times {BDF}", rate[KERNEL] / rate[BDF], least=1000),
+        harness.Goal(f"{name}: whole run, share of the kernel's rate", share, least=0.8),
+        harness.Goal(
+            f"{name}: kernel at 1e-8, times the rate of {BDF_TIGHT}", rate[KERNEL] / rate[BDF_TIGHT], least=1000
+        ),
+        harness.Goal(f"{name}: kernel at 1e-8, times the rate of {BDF}", rate[KERNEL] / rate[BDF], least=1000),
     ]
 
 
 def main() -> int:
-    """Measure, print, and return 0 where every goal is met."""
+    """Measure and print; return 0 if every goal is met."""
     options = harness.parse(
         __doc__,
-        harness.Option("droplets", 500_000, 20_000, "droplets of the kernel and the run"),
-        harness.Option("scipy-droplets", 200, 10, "of which scipy solves this many"),
+        harness.Option("droplets", 500_000, 20_000, "droplets for the kernel and the whole run"),
+        harness.Option("scipy-droplets", 200, 10, "how many of these droplets scipy solves"),
     )
-    print(f"{harness.machine()}; CPU time of one process")
-    results, wanted = {}, []
+    print(f"{harness.describe_machine()}; CPU time of one process")
+    results, goals = {}, []
     for name in preset_names(PRESETS):
         results[name] = measure(name, options.droplets, options.scipy_droplets)
         show(name, results[name], options.droplets, options.scipy_droplets)
-        wanted += goals(name, results[name])
-    return harness.conclude(wanted, {"presets": results}, options.json)
+        goals += make_goals(name, results[name])
+    return harness.conclude(goals, {"presets": results}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the benchmarks share: options, what they need, processes on ranks, and goals.
+"""Code shared by the benchmarks: requirements, options, processes on ranks, and goals.
 
-A script imports it before anything that may be missing: from then on a missing package gives one line.
+Scripts import it before any package that may be missing: from then on a missing package gives a one-line message.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# ---- what a benchmark needs -------------------------------------------------------------------------------------
+# ---- requirements -----------------------------------------------------------------------------------------------
 
 
 def describe_missing(name: str) -> str:
-    return f"needs {name}: scripts/setup.sh --with-benchmarks"
+    return f"needs {name}; run scripts/setup.sh --with-benchmarks"
 
 
-def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Report a missing package or Ctrl-C in one line; anything else with its traceback."""
+def report_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report a missing package or Ctrl-C in one line, and anything else with its traceback."""
     if isinstance(error, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
     elif isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scimill."):
@@ -35,11 +35,11 @@ def explain(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = explain
+sys.excepthook = report_exception
 
 
 def require(name: str) -> None:
-    """Exit with one line unless `name` is a package, in or beside the environment, or a program."""
+    """Exit with a one-line message unless `name` is an installed package or program."""
     beside = Path(sys.prefix) / "peers" / name
     if beside.is_dir() and str(beside) not in sys.path:
         sys.path.append(str(beside))
@@ -50,7 +50,7 @@ def require(name: str) -> None:
 def has_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package around it is missing
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
@@ -59,7 +59,7 @@ def has_module(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """An option of a benchmark: its value in a full run, in a quick one, and what it means."""
+    """An option of a benchmark: its values in a full and in a quick run, and its help."""
 
     name: str
     full: Any
@@ -71,7 +71,7 @@ class Option:
         return self.name.replace("-", "_")
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the flag; its default is filled in once it is known whether the run is a quick one."""
+        """Declare the flag; `parse` fills in the default, which depends on ``--quick``."""
         form: dict[str, Any] = {"type": Path if self.full is None else type(self.full)}
         if isinstance(self.full, bool):
             form = {"action": "store_true", "default": None}
@@ -85,20 +85,20 @@ DIRECTORY = Option("directory", None, None, "where to write (default: a temporar
 
 
 def repeats(full: int) -> Option:
-    return Option("repeats", full, 1, "number of measurements, of which the best or the median counts")
+    return Option("repeats", full, 1, "number of measurements; the best or the median counts")
 
 
 def parse(
     doc: str | None, *options: Option, needs: Sequence[str] = (), part: Callable[..., None] | None = None
 ) -> argparse.Namespace:
-    """Read the command line of a benchmark; exit with one line where something that it needs is missing.
+    """Parse the command line of a benchmark; exit with a one-line message if a requirement is missing.
 
-    A process that `run_part` starts runs `part` with the given words, and ends here.
+    A process started by `run_part` runs `part` with the given words and exits here.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option in options:
         option.add_to(parser)
-    parser.add_argument("--quick", action="store_true", help="run with small sizes; the figures then mean nothing")
+    parser.add_argument("--quick", action="store_true", help="run with small sizes, which give no meaningful figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -117,7 +117,7 @@ def parse(
 
 
 def run(*words: object, ranks: int = 1, environment: dict[str, str] | None = None) -> str:
-    """Run a command, on more ranks than one under mpirun; return its standard output. Exit where it fails."""
+    """Run a command, under mpirun if on several ranks; return its output, or exit if it fails."""
     launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     command = [*launcher, *map(str, words)]
     variables = os.environ | (environment or {})
@@ -132,7 +132,7 @@ def run_scimill(*words: object, ranks: int = 1) -> str:
 
 
 def run_part(*words: object, ranks: int = 1, environment: dict[str, str] | None = None) -> str:
-    """Run the `part` of this benchmark in processes of its own; return what it prints."""
+    """Run the `part` of this benchmark in separate processes; return its output."""
     return run(sys.executable, sys.argv[0], "--part", *words, ranks=ranks, environment=environment)
 
 
@@ -141,7 +141,7 @@ def run_part(*words: object, ranks: int = 1, environment: dict[str, str] | None 
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """A measured value and the least, or the most, that it should be."""
+    """A measured value and the least or the most that it should be."""
 
     name: str
     value: float
@@ -149,19 +149,19 @@ class Goal:
     most: float | None = None
 
     @property
-    def met(self) -> bool:
-        """Whether the value is what it should be."""
+    def is_met(self) -> bool:
+        """Whether the value meets the goal."""
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
 
     @property
     def columns(self) -> tuple[str, str, str, str]:
-        """Quantity, measured value, goal and verdict, as tables show them."""
+        """Quantity, measured value, goal and verdict, as cells of a table."""
         sign, limit = (">=", self.least) if self.least is not None else ("<=", self.most)
-        return self.name, f"{self.value:,.4g}", f"{sign} {limit:,g}", "met" if self.met else "missed"
+        return self.name, f"{self.value:,.4g}", f"{sign} {limit:,g}", "met" if self.is_met else "missed"
 
 
-def machine() -> str:
-    """Processor and vector extension, for the head of a table."""
+def describe_machine() -> str:
+    """Describe processor and vector extension, for the heading of a table."""
     from scimill.doctor import model_and_vectors
 
     model, vectors = model_and_vectors()
@@ -169,17 +169,17 @@ def machine() -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns of some rows."""
+    """Format rows as a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def conclude(goals: list[Goal], results: dict[str, Any], file: Path | None) -> int:
-    """Print the goals, write all results to a JSON file if one is wanted; return the exit code."""
+    """Print the goals, write all results to a JSON file if given, and return the exit code."""
     if goals:
         print("\n" + format_table([goal.columns for goal in goals]))
     if file:
-        verdicts = [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals]
-        file.write_text(json.dumps({"machine": machine(), "goals": verdicts, **results}, indent=2) + "\n")
-    return 0 if all(goal.met for goal in goals) else 1
+        verdicts = [dataclasses.asdict(goal) | {"met": goal.is_met} for goal in goals]
+        file.write_text(json.dumps({"machine": describe_machine(), "goals": verdicts, **results}, indent=2) + "\n")
+    return 0 if all(goal.is_met for goal in goals) else 1

@@ -1,7 +1,7 @@
-"""Compare the CPU time of `scimill jobs` on a login node with importing the libraries that it uses.
+"""Compare the CPU time of `scimill jobs` on a login node with importing the libraries it uses.
 
-The peer imports the same libraries for command line, validation, YAML and templates, and does nothing with them. Each
-command runs in a process of its own. They take turns, and the least time of each counts, free of what other work adds.
+The baseline imports the same libraries for command line, validation, YAML and templates, and does nothing with them.
+Each command runs in a process of its own. They take turns, and the least time of each counts, to exclude other load.
 """
 
 import resource
@@ -11,14 +11,14 @@ import sys
 import harness
 
 MOST = 0.5  # s
-PEER = "click, jinja2, pydantic, yaml"
+LIBRARIES = "click, jinja2, pydantic, yaml"
 SCIMILL = (sys.executable, "-m", "scimill")
 RENDER = (
     "jobs render --machine polaris --nodes 10 --queue prod --account project --filesystems home --walltime 1h"
     " -- scimill droplets generate droplets.h5 --count 1e6"
 )
 COMMANDS = {
-    f"import {PEER}": (sys.executable, "-c", f"import {PEER}; pydantic.BaseModel"),
+    f"import {LIBRARIES}": (sys.executable, "-c", f"import {LIBRARIES}; pydantic.BaseModel"),
     "jobs --help": (*SCIMILL, "jobs", "--help"),
     "jobs render --help": (*SCIMILL, "jobs", "render", "--help"),
     "jobs render": (*SCIMILL, *RENDER.split()),
@@ -26,8 +26,8 @@ COMMANDS = {
 }
 
 
-def processor_seconds(command: tuple[str, ...]) -> float:
-    """Run a command; return the seconds of a processor that it took."""
+def cpu_seconds(command: tuple[str, ...]) -> float:
+    """Run a command; return its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,19 +35,19 @@ def processor_seconds(command: tuple[str, ...]) -> float:
 
 
 def measure(repeats: int) -> dict[str, float]:
-    """Return the least seconds of each command; they take turns."""
-    turns = [{name: processor_seconds(command) for name, command in COMMANDS.items()} for _ in range(repeats)]
+    """Run the commands in turns; return the least CPU seconds of each."""
+    turns = [{name: cpu_seconds(command) for name, command in COMMANDS.items()} for _ in range(repeats)]
     return {name: min(turn[name] for turn in turns) for name in COMMANDS}
 
 
 def main() -> int:
     flags = harness.parse(__doc__, harness.repeats(10))
     seconds = measure(flags.repeats)
-    peer, *ours = seconds
-    print(f"{harness.machine()}\n\n{'':36} s of CPU  of the peer")
+    baseline, *ours = seconds
+    print(f"{harness.describe_machine()}\n\n{'':36}    CPU s  x imports")
     for name, value in seconds.items():
-        print(f"{name:36} {value:8.3f} {value / seconds[peer]:12.2f}")
-    goals = [harness.Goal(f"{name}, s", seconds[name], most=MOST) for name in ours]
+        print(f"{name:36} {value:8.3f} {value / seconds[baseline]:10.2f}")
+    goals = [harness.Goal(f"{name}, CPU s", seconds[name], most=MOST) for name in ours]
     return harness.conclude(goals, {"seconds": seconds}, flags.json)
 
 

@@ -1,9 +1,9 @@
-"""Run the benchmarks one after the other and print one table of their goals.
+"""Run the benchmarks one after the other and print a table of their goals.
 
-    python benchmarks/run.py --quick            # all of them with small sizes: shows that they run
-    python benchmarks/run.py sky training       # two of them with full sizes
+    python benchmarks/run.py --quick            # all benchmarks with small sizes, to show that they run
+    python benchmarks/run.py sky training       # two benchmarks with full sizes
 
-A benchmark that does not run makes the exit code 1; a missed goal does not.
+The exit code is 1 if a benchmark fails to run; a missed goal does not count.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from harness import Goal, format_table
 
 FOLDER = Path(__file__).parent
 BENCHMARKS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("run", "harness")]
-HEAD = ("benchmark", "quantity", "measured", "goal", "", "seconds")
+HEADINGS = ("benchmark", "quantity", "measured", "goal", "", "seconds")
 
 Row = tuple[str, ...]
 
 
 def describe(name: str) -> str:
-    """First line of a benchmark's docstring."""
+    """Return the first line of a benchmark's docstring."""
     doc = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text()))
     return str(doc).partition("\n")[0]
 
@@ -37,7 +37,7 @@ def list_benchmarks() -> str:
 
 
 def run_process(command: list[str]) -> int:
-    """Run a command to its end; pass Ctrl-C on to it once, so that it removes what it has written."""
+    """Run a command to its end; pass Ctrl-C on to it once, so that it removes its files."""
     process = subprocess.Popen(command, start_new_session=True)
     try:
         return process.wait()
@@ -48,7 +48,7 @@ def run_process(command: list[str]) -> int:
 
 
 def run_benchmark(name: str, *, quick: bool) -> tuple[list[Row], bool]:
-    """Run a benchmark; return its rows of the table, and whether it ran."""
+    """Run a benchmark; return its rows of the table and whether it ran."""
     print(f"\n==== {name}: {describe(name)}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.json"
@@ -70,11 +70,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
     parser.add_argument("--list", action="store_true", help="list the benchmarks and what they compare")
-    parser.add_argument("--quick", action="store_true", help="run with small sizes; the figures then mean nothing")
+    parser.add_argument("--quick", action="store_true", help="run with small sizes, which give no meaningful figures")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(BENCHMARKS))
     if unknown:
-        parser.error(f"unknown benchmark: {', '.join(unknown)}; --list lists them")
+        parser.error(f"unknown benchmark: {', '.join(unknown)}; --list shows all")
     return given
 
 
@@ -83,8 +83,8 @@ def main() -> int:
     if given.list:
         print(list_benchmarks())
         return 0
-    rows, code = [HEAD], 0
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started this in the background
+    rows, code = [HEADINGS], 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have started this in the background, ignoring SIGINT
         signal.signal(number, signal.default_int_handler)
     try:
         for name in given.names or BENCHMARKS:

@@ -1,8 +1,8 @@
-"""Compare preparing pairs once and reading them from the store with decoding loose files in every epoch.
+"""Compare preparing a store of pairs and reading it with decoding loose files in every epoch.
 
 CPU milliseconds per pair, the least of the repeats, on full-size images (3072 x 2048 JPG and 336 x 252 CSV, to
 600 x 800 and 252 x 336). Two loaders of loose files are timed in the same run: the original's (PIL, normalising the
-full frame in floats, crop, torch's resize; numpy.loadtxt), and a lean one (PIL, which resizes the crop; numpy.loadtxt).
+full frame in floats, crop, torch's resize; numpy.loadtxt) and a lean one (PIL, resizing the crop only; numpy.loadtxt).
 """
 
 import sys
@@ -35,8 +35,8 @@ BLOCK = 4
 READS = 20  # passes over the store in one measurement
 
 
-def make_campaign(folder: Path, frames: int) -> list[Pair]:
-    """A synthetic deployment whose JPGs hold the optical image alone, as those that the original reads."""
+def make_deployment(folder: Path, frames: int) -> list[Pair]:
+    """Make a synthetic deployment whose JPGs hold only the optical image, as the original expects."""
     config = build(SceneConfig, [Layer("benchmark", {"frames": frames, "nodes": 1, "start": "2023-05-10T15:00:00Z"})])
     make_scene(config, Output(folder), world())
     pairs = pair(build(PairConfig, []), folder, folder / "nodes.csv", None, world()).pairs
@@ -47,13 +47,13 @@ def make_campaign(folder: Path, frames: int) -> list[Pair]:
     return read_index(folder / "index.csv")
 
 
-def loose_thermal(found: Pair) -> np.ndarray:
+def load_thermal(found: Pair) -> np.ndarray:
     with found.thermal.open() as file:
         return np.loadtxt(file, delimiter=";", skiprows=8)
 
 
-def original(found: Pair) -> None:
-    """The original's chain, step by step."""
+def load_as_original(found: Pair) -> None:
+    """Load a pair with the steps of the original."""
     with Image.open(found.rgb) as file:
         image = torch.from_numpy(np.asarray(file.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
     image = (image - MEAN[:, None, None]) / DEVIATION[:, None, None]
@@ -61,40 +61,40 @@ def original(found: Pair) -> None:
     rows, columns = (slice(int(a * n), int(b * n)) for a, b, n in ((top, bottom, 2048), (left, right, 3072)))
     crop = image[:, rows, columns]
     torch.nn.functional.interpolate(crop[None], SHAPE, mode="bilinear", antialias=True)
-    torch.from_numpy(loose_thermal(found))
+    torch.from_numpy(load_thermal(found))
 
 
-def lean(found: Pair) -> None:
-    """As little as PIL and numpy need for the same."""
+def load_lean(found: Pair) -> None:
+    """Load a pair with as little work as PIL and numpy need."""
     left, top, right, bottom = prepare.centre_box(*OPTICAL_SHAPE)
     box = (left * 3072, top * 2048, right * 3072, bottom * 2048)
     with Image.open(found.rgb) as file:
         np.asarray(file.convert("RGB").resize(SHAPE[::-1], Image.Resampling.BOX, box=box))
-    loose_thermal(found)
+    load_thermal(found)
 
 
-def preparing(folder: Path, decode: str) -> Callable[[], None]:
-    """Run the whole command in this process, into a store."""
+def prepare_command(folder: Path, decode: str) -> Callable[[], None]:
+    """Return a function that prepares the pairs into a store, as the command does."""
     config = build(PrepareConfig, [Layer("benchmark", {"decode": decode, "crop": "centre", "block_size": BLOCK})])
     output = Output(folder / f"{decode}.h5", overwrite=True)
     return lambda: (prepare.prepare(config, folder / "index.csv", None, output, world()), None)[1]
 
 
-def reading(store: Path) -> Callable[[], None]:
-    """Read all blocks in a random order, and make degrees of the counts, as training does."""
+def store_reader(store: Path) -> Callable[[], None]:
+    """Return a function that reads all blocks in random order, and degrees, as training does."""
 
     def read() -> None:
         with Reader.open(store, check=False) as reader:
             for _ in range(READS):
                 for block in np.random.default_rng(1).permutation(reader.layout.blocks).tolist():
                     reader.rows(block, "rgb")
-                    celsius.degrees(reader.rows(block, "thermal"))
+                    celsius.stored_to_celsius(reader.rows(block, "thermal"))
 
     return read
 
 
 def least(function: Callable[[], object], repeats: int) -> float:
-    """Least CPU time of a call, s; the first call, which compiles and fills caches, does not count."""
+    """Return the least CPU seconds of a call, without the first one, which compiles and fills caches."""
     times = []
     for _ in range(repeats + 1):
         started = time.process_time()
@@ -104,30 +104,30 @@ def least(function: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> int:
-    frames = harness.Option("frames", 6, 2, "pairs of images")
+    frames = harness.Option("frames", 6, 2, "number of image pairs")
     options = harness.parse(__doc__, frames, harness.repeats(3), harness.DIRECTORY)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         folder = Path(name) / "deployment"
-        pairs = make_campaign(folder, options.frames)
+        pairs = make_deployment(folder, options.frames)
         n, repeats = len(pairs), options.repeats
         ms = {
-            "loose files, original": least(lambda: [original(p) for p in pairs], repeats) / n * 1e3,
-            "loose files, lean": least(lambda: [lean(p) for p in pairs], repeats) / n * 1e3,
-            "prepare, exact": least(preparing(folder, "exact"), repeats) / n * 1e3,
-            "prepare, fast": least(preparing(folder, "fast"), repeats) / n * 1e3,
-            "reading the store": least(reading(folder / "exact.h5"), repeats) / n / READS * 1e3,
+            "loose files, original": least(lambda: [load_as_original(p) for p in pairs], repeats) / n * 1e3,
+            "loose files, lean": least(lambda: [load_lean(p) for p in pairs], repeats) / n * 1e3,
+            "prepare, exact": least(prepare_command(folder, "exact"), repeats) / n * 1e3,
+            "prepare, fast": least(prepare_command(folder, "fast"), repeats) / n * 1e3,
+            "reading the store": least(store_reader(folder / "exact.h5"), repeats) / n / READS * 1e3,
         }
-    print(f"{harness.machine()}; {n} pairs of full size\n")
+    print(f"{harness.describe_machine()}; {n} full-size pair{'s' * (n != 1)}\n")
     print(f"{'':<24}{'ms/pair':>9}{'pairs/s':>9}{'x original':>12}{'x lean':>9}")
     for label, value in ms.items():
         ratios = [ms[f"loose files, {kind}"] / value for kind in ("original", "lean")]
         print(f"{label:<24}{value:>9.2f}{1e3 / value:>9.1f}{ratios[0]:>12.1f}{ratios[1]:>9.1f}")
     slow = ms["loose files, original"]
     goals = [
-        harness.Goal("prepare exact / original's loose files", slow / ms["prepare, exact"], least=5),
-        harness.Goal("prepare fast / original's loose files", slow / ms["prepare, fast"], least=9),
-        harness.Goal("reading / original's loose files", slow / ms["reading the store"], least=100),
+        harness.Goal("prepare, exact: times the original's speed", slow / ms["prepare, exact"], least=5),
+        harness.Goal("prepare, fast: times the original's speed", slow / ms["prepare, fast"], least=9),
+        harness.Goal("reading the store: times the original's speed", slow / ms["reading the store"], least=100),
     ]
     return harness.conclude(goals, {"milliseconds": ms, "pairs": n}, options.json)
 

@@ -1,8 +1,8 @@
-"""Compare training on true pairs with training on shuffled ones: do the two cameras find each other?
+"""Compare retrieval across cameras after training on true pairs and on shuffled pairs.
 
-A synthetic day of small images at six nodes is paired and prepared twice: once as it is, and once with each colour
-image next to the thermal image of another pair. The same two small networks are trained on each. Both are judged on
-true pairs: those of held-out hours, or all pairs for the networks trained on shuffled ones.
+A synthetic day of small images at six nodes is paired and prepared twice: once with the true pairs, and once with each
+colour image beside the thermal image of another pair. The same two small networks are trained on each. Both trainings
+are evaluated on true pairs: on held-out hours, or on all pairs for the networks trained on shuffled ones.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import harness
 from scimill.sky.kernels.retrieval import Recall
 
 OPTIONS = (
-    harness.Option("frames", 240, 24, "times of the day at which each node takes a pair"),
+    harness.Option("frames", 240, 24, "image pairs per node over the day"),
     harness.Option("epochs", 12, 1, "epochs of each training"),
-    harness.Option("ranks", 2, 2, "ranks that train"),
+    harness.Option("ranks", 2, 2, "ranks for training"),
     harness.DIRECTORY,
 )
-BEST = 10.0  # times chance, the least R@1 of true pairs
-CHANCE = 3.0  # times chance, the most R@5 of shuffled pairs, of which five hits are expected; of R@1 there is one
+LEAST_TRUE = 10.0  # times chance, of R@1 with true pairs
+MOST_SHUFFLED = 3.0  # times chance, of R@5 with shuffled pairs: chance finds five pairs by R@5, but only one by R@1
 SIZES = ("--rgb-height", "48", "--rgb-width", "64", "--block-size", "8")
 TRAINING = (
     "--preset", "small", "--time-block", "1h", "--validation-share", "0", "--test-share", "0.25", "--threads", "1",
@@ -46,14 +46,14 @@ def prepare(folder: Path, frames: int) -> None:
     run_sky("prepare", folder / "index.csv", folder / "shuffled.h5", *stored, "--shuffled")
 
 
-def judge(folder: Path, store: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train on a store, and judge on the true pairs that training has not seen."""
+def evaluate(folder: Path, store: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train on a store, and evaluate on true pairs that the training has not seen."""
     run_sky("train", folder / f"{store}.h5", "--output", folder / store, *TRAINING, "--epochs", options.epochs,
             ranks=options.ranks)  # fmt: skip
     run_sky("embed", folder / store, folder / "true.h5", folder / f"{store}-embeddings.h5")
     run_sky("evaluate", folder / f"{store}-embeddings.h5", "--truth", folder / "deployment/truth.csv", "--output",
-            folder / f"{store}-judged")  # fmt: skip
-    found: dict[str, Any] = json.loads((folder / f"{store}-judged/evaluation.json").read_text())[0]
+            folder / f"{store}-evaluation")  # fmt: skip
+    found: dict[str, Any] = json.loads((folder / f"{store}-evaluation/evaluation.json").read_text())[0]
     return found
 
 
@@ -64,17 +64,20 @@ def main() -> int:
         folder = Path(name)
         prepare(folder, options.frames)
         for store in ("true", "shuffled"):
-            found = results[store] = judge(folder, store, options)
-            print(f"{harness.machine()}; trained on {store} pairs, judged on {found['pairs']} of {found['set']}")
+            found = results[store] = evaluate(folder, store, options)
+            print(
+                f"{harness.describe_machine()}; trained on {store} pairs, "
+                f"evaluated on {found['pairs']} true pairs ({found['set']})"
+            )
             for which in ("rgb_to_thermal", "thermal_to_rgb"):
                 r = Recall(**found[which])
                 times = [r.over_chance(k) for k in (1, 5)]
-                words = f"R@1 {r.at_1:.4f}  R@5 {r.at_5:.4f}"
-                print(f"  {which:<16}{words}  {times[0]:.1f}, {times[1]:.1f} times chance")
+                recalls = f"R@1 {r.at_1:.4f}  R@5 {r.at_5:.4f}"
+                print(f"  {which:<16}{recalls}  {times[0]:.1f} and {times[1]:.1f} times chance")
                 if store == "true":
-                    goals.append(harness.Goal(f"true pairs, {which}: R@1 / chance", times[0], least=BEST))
+                    goals.append(harness.Goal(f"true pairs, {which}: R@1 / chance", times[0], least=LEAST_TRUE))
                 else:
-                    goals.append(harness.Goal(f"shuffled pairs, {which}: R@5 / chance", times[1], most=CHANCE))
+                    goals.append(harness.Goal(f"shuffled pairs, {which}: R@5 / chance", times[1], most=MOST_SHUFFLED))
             print(f"  RankMe {found['rankme']}; R² of cover {found['r_squared'].get('cover')}")
     return harness.conclude(goals, results, options.json)
 

@@ -1,9 +1,9 @@
-"""Compare training with plain PyTorch loops; time Horovod, a checkpoint, and every form of the trained network.
+"""Compare training with plain PyTorch loops; time Horovod, a checkpoint and the exported networks.
 
-Samples per second of whole runs of `scimill droplets train`, on 1 and 2 ranks, beside two loops of PyTorch over the
-same features in memory, with the same network, optimizer and batch, on one thread: torch.utils.data.DataLoader as its
-documentation shows it, and the fastest way to use it, which takes a whole batch by its indices. The first epoch, which
-reads and checks the store, does not count.
+Samples per second of whole runs of `scimill droplets train` on 1 and 2 ranks, and of two PyTorch loops over the same
+features in memory, with the same network, optimizer and batch size, on one thread: torch.utils.data.DataLoader as its
+documentation shows it, and the fastest way to use it, which takes whole batches by their indices. The first epoch,
+which reads and checks the store, does not count.
 """
 
 import csv
@@ -39,16 +39,16 @@ from scimill.training.ranks import Ranks
 
 SEED = 20261120
 REPEATS, PASSES = 7, 3
-CALLS = 2000  # sums over the ranks that are timed
+CALLS = 2000  # timed sums over the ranks
 DROPLETS_TIMED = 65_536
-PLAIN, QUICK = "plain DataLoader", "DataLoader by batches of indices"
+PLAIN, INDEXED = "plain DataLoader", "DataLoader by batches of indices"
 
 
 # ---- samples per second -----------------------------------------------------------------------------------------
 
 
-def scimill_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -> tuple[float, float]:
-    """Samples per second of the training steps after the first epoch, and the share of it that waited for data."""
+def training_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -> tuple[float, float]:
+    """Train; return samples per second after the first epoch, and the share of time spent waiting."""
     harness.run_scimill("droplets", "train", store, "--output", run, "--epochs", epochs + 1, *flags, ranks=ranks)
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train" and int(row["epoch"]) > 0]
@@ -57,8 +57,8 @@ def scimill_rate(store: Path, run: Path, epochs: int, ranks: int, *flags: str) -
     return sum(int(row["samples"]) for row in rows) / seconds, waited / seconds
 
 
-def in_memory(store: Path, config: DropletsTrainConfig) -> tuple[Any, TensorDataset]:
-    """The task, and the features and wanted outputs of a whole store."""
+def load_task(store: Path, config: DropletsTrainConfig) -> tuple[Any, TensorDataset]:
+    """Return the task, and the features and targets of a whole store."""
     with Reader.open(store) as reader:
         task = make_task(config, reader, World(None))
         blocks = [
@@ -68,17 +68,17 @@ def in_memory(store: Path, config: DropletsTrainConfig) -> tuple[Any, TensorData
     return task, TensorDataset(*(torch.cat(columns) for columns in zip(*blocks, strict=True)))
 
 
-def loaders(data: TensorDataset, batch_size: int) -> dict[str, Iterable[tuple[torch.Tensor, ...]]]:
-    """Two ways to use PyTorch's DataLoader."""
+def make_loaders(data: TensorDataset, batch_size: int) -> dict[str, Iterable[tuple[torch.Tensor, ...]]]:
+    """Return two ways to use PyTorch's DataLoader."""
     sampler = BatchSampler(RandomSampler(data), batch_size, drop_last=False)
     return {
         PLAIN: DataLoader(data, batch_size, shuffle=True),
-        QUICK: DataLoader(data, sampler=sampler, batch_size=None),
+        INDEXED: DataLoader(data, sampler=sampler, batch_size=None),
     }
 
 
-def peer_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
-    """Samples per second of the loop that PyTorch's documentation shows, the median of some."""
+def loop_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[torch.Tensor, ...]], most: int) -> float:
+    """Return samples per second of the loop in PyTorch's documentation, the median of some passes."""
     return median(_pass_rate(task, config, loader, most) for _ in range(PASSES))
 
 
@@ -100,7 +100,7 @@ def _pass_rate(task: Any, config: DropletsTrainConfig, loader: Iterable[tuple[to
 
 
 def time_sums(_: str) -> None:
-    """On several ranks: print microseconds of the sum of one step, and of MPI's alone, as JSON."""
+    """On several ranks, print the microseconds of a step's sum by Horovod and by MPI alone, as JSON."""
     ranks_of_all = world()
     with Ranks(ranks_of_all) as ranks:
         model = torch.nn.Sequential(torch.nn.Linear(9, 32), torch.nn.Linear(32, 63))
@@ -122,8 +122,8 @@ def _microseconds(function: Callable[[], object]) -> float:
     return 1e6 * median(times)
 
 
-def checkpoint_times(run: Path, folder: Path) -> tuple[float, float, int]:
-    """Seconds of a checkpoint, seconds to write and sync as many bytes, and these bytes."""
+def time_checkpoint(run: Path, folder: Path) -> tuple[float, float, int]:
+    """Return seconds of a checkpoint, seconds to write and sync as many bytes, and their number."""
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     size = (run / "checkpoint.pt").stat().st_size
     ours, raw = [], []
@@ -162,20 +162,20 @@ end program main
 """
 
 
-def inference(run: Path, store: Path, folder: Path) -> dict[str, float]:
-    """Nanoseconds per droplet of each form of the network, and of the exact integrator, on one thread."""
+def time_inference(run: Path, store: Path, folder: Path) -> dict[str, float]:
+    """Return nanoseconds per droplet of each exported network and of the exact integrator, on one thread."""
     with Reader.open(store) as reader:
         inputs = np.stack([reader.rows(0, name)[:DROPLETS_TIMED] for name in MODEL_INPUTS], 1).astype(np.float64)
-        integrator = _integrator(reader, inputs)
+        integrator = _make_integrator(reader, inputs)
     model, _ = load_model(run)
     times = {"exact integrator, tolerance 1e-8": _best(integrator, len(inputs))}
     times["PyTorch, float64"] = _best(lambda: predict(model, inputs), len(inputs))
     for precision in ("float64", "float32"):
-        times |= _exported(run, folder, precision, inputs)
+        times |= _time_exported(run, folder, precision, inputs)
     return times
 
 
-def _exported(run: Path, folder: Path, precision: str, inputs: Any) -> dict[str, float]:
+def _time_exported(run: Path, folder: Path, precision: str, inputs: Any) -> dict[str, float]:
     import onnxruntime
 
     for form, name in (("torchscript", "network.pt"), ("onnx", "network.onnx"), ("fortran", "network.f90")):
@@ -185,17 +185,17 @@ def _exported(run: Path, folder: Path, precision: str, inputs: Any) -> dict[str,
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "network.onnx", options)
-    for _ in range(3):  # TorchScript compiles what it has seen twice
+    for _ in range(3):  # TorchScript compiles a function after two calls
         script(tensor)
     n = len(inputs)
     return {
         f"TorchScript, {precision}": _best(lambda: script(tensor), n),
         f"ONNX Runtime, {precision}": _best(lambda: session.run(None, {"droplets": inputs}), n),
-        f"Fortran, {precision}": _fortran(folder, inputs),
+        f"Fortran, {precision}": _time_fortran(folder, inputs),
     }
 
 
-def _fortran(folder: Path, inputs: Any) -> float:
+def _time_fortran(folder: Path, inputs: Any) -> float:
     inputs.T.tofile(folder / "x.bin")
     (folder / "main.f90").write_text(DRIVER.format(n=len(inputs), repeats=REPEATS))
     compiler = ("gfortran", "-O3", "-march=native", "network.f90", "main.f90", "-o", "main")
@@ -204,9 +204,9 @@ def _fortran(folder: Path, inputs: Any) -> float:
     return 1e9 * float(text.split()[0]) / len(inputs)
 
 
-def _integrator(reader: Reader, inputs: Any) -> Callable[[], object]:
+def _make_integrator(reader: Reader, inputs: Any) -> Callable[[], object]:
     config = read_generation(reader)
-    model = arguments.model(config)
+    model = arguments.solver_settings(config)
     r, T, salinity, Tf, RH, rho, t = (np.ascontiguousarray(column) for column in inputs.T)
     droplets = (r, T, model.solute_per_salinity * salinity, Tf, RH, rho, saturation_pressure(Tf, *model.saturation))
     return lambda: lanes.integrate(
@@ -224,16 +224,16 @@ def _best(function: Callable[[], object], n: int) -> float:
     return 1e9 * min(times) / n
 
 
-# ---- all of it --------------------------------------------------------------------------------------------------
+# ---- everything -------------------------------------------------------------------------------------------------
 
 
 def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[harness.Goal], dict[str, Any]]:
-    """Run everything, print it, and return the goals and all numbers."""
+    """Run and print everything; return the goals and all numbers."""
     store, config = folder / "droplets.h5", DropletsTrainConfig()
     harness.run_scimill("droplets", "generate", store, "--count", droplets, "--seed", SEED)
-    task, data = in_memory(store, config)
-    peers = loaders(data, config.batch_size)
-    rates = {name: peer_rate(task, config, loader, droplets // 2) for name, loader in peers.items()}
+    task, data = load_task(store, config)
+    baselines = make_loaders(data, config.batch_size)
+    rates = {name: loop_rate(task, config, loader, droplets // 2) for name, loader in baselines.items()}
     runs = {
         "scimill, 1 rank": (1, ()),
         "scimill, 1 rank, --in-memory": (1, ("--in-memory",)),
@@ -242,23 +242,25 @@ def measure(droplets: int, epochs: int, folder: Path) -> tuple[list[harness.Goal
     }
     waits = {}
     for number, (name, (ranks, flags)) in enumerate(runs.items()):
-        rates[name], waits[name] = scimill_rate(store, folder / f"run-{number}", epochs, ranks, *flags)
-    print(f"\n{'samples/s':<36}{'':>12}{'of plain':>10}{'of quick':>10}{'data wait':>11}")
+        rates[name], waits[name] = training_rate(store, folder / f"run-{number}", epochs, ranks, *flags)
+    print(f"\n{'samples/s':<36}{'':>12}{'x plain':>10}{'x indexed':>10}{'data wait':>11}")
     for name, rate in rates.items():
         wait = f"{waits[name]:.1%}" if name in waits else ""
-        print(f"{name:<36}{rate:>12,.0f}{rate / rates[PLAIN]:>10.2f}{rate / rates[QUICK]:>10.2f}{wait:>11}")
+        print(f"{name:<36}{rate:>12,.0f}{rate / rates[PLAIN]:>10.2f}{rate / rates[INDEXED]:>10.2f}{wait:>11}")
 
     sums = json.loads(harness.run_part("sums", ranks=2))
-    us = f"{sums['horovod']:.0f} us, MPI alone {sums['mpi']:.0f} us"
-    print(f"\na step's sum over 2 ranks, {sums['numbers']} numbers: {us}")
-    ours, raw, size = checkpoint_times(folder / "run-0", folder)
-    print(f"a checkpoint of {size:,} bytes: {1e3 * ours:.1f} ms; writing and syncing as many {1e3 * raw:.1f} ms")
-    costs = inference(folder / "run-0", store, folder)
+    us = f"Horovod {sums['horovod']:.0f} us, MPI alone {sums['mpi']:.0f} us"
+    print(f"\nsum of a step over 2 ranks, {sums['numbers']} numbers: {us}")
+    ours, raw, size = time_checkpoint(folder / "run-0", folder)
+    print(f"checkpoint of {size:,} bytes: {1e3 * ours:.1f} ms; writing and syncing as many bytes: {1e3 * raw:.1f} ms")
+    costs = time_inference(folder / "run-0", store, folder)
     exact = costs["exact integrator, tolerance 1e-8"]
-    print(f"\n{'ns/droplet, one thread':<36}{'':>12}{'exact / it':>12}")
+    print(f"\n{'ns/droplet, one thread':<36}{'':>12}{'x exact':>12}")
     for name, cost in costs.items():
         print(f"{name:<36}{cost:>12,.0f}{exact / cost:>12.2f}")
-    goals = [harness.Goal(f"{name} / {PLAIN}", rates[name] / rates[PLAIN], least=1.0) for name in runs]
+    goals = [
+        harness.Goal(f"{name}: times the rate of the {PLAIN}", rates[name] / rates[PLAIN], least=1.0) for name in runs
+    ]
     results = {
         "samples_per_second": rates, "data_wait": waits, "sum_microseconds": sums,
         "checkpoint_seconds": {"scimill": ours, "write and fsync": raw}, "nanoseconds_per_droplet": costs,
@@ -271,13 +273,13 @@ def main() -> int:
     options = harness.parse(
         __doc__,
         harness.Option("droplets", 2_000_000, 200_000, "droplets to train on"),
-        harness.Option("epochs", 3, 1, "epochs that count, of each run"),
+        harness.Option("epochs", 3, 1, "timed epochs of each run"),
         needs=("mpirun", "gfortran", "horovod", "onnxruntime"),
         part=time_sums,
     )
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    print(f"{harness.machine()}; torch {torch.__version__}")
+    print(f"{harness.describe_machine()}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         goals, results = measure(options.droplets, options.epochs, Path(folder))
     return harness.conclude(goals, results, options.json)

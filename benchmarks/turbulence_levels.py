@@ -1,8 +1,8 @@
-"""Compare the particle flux and energy of saturated turbulence at c1 = 1 with hw2d's published levels.
+"""Compare particle flux and energy of saturated turbulence at c1 = 1 with hw2d's published levels.
 
-hw2d publishes, from 25 runs at 512² (k0 = 0.15, N = 3) averaged from t = 300: Γn 0.60 ± 0.05 and E 3.78 ± 0.29, where
+hw2d publishes averages of 25 runs at 512² (k0 = 0.15, N = 3) from t = 300 on: Γn 0.60 ± 0.05 and E 3.78 ± 0.29, where
 the uncertainty is the spread within a run (README of the-rccg/hw2d). The spectral scheme needs fewer points for the
-same flow; its hyperviscosity follows from its highest mode.
+same flow; its hyperviscosity is set by its highest mode.
 """
 
 import argparse
@@ -28,8 +28,10 @@ def main() -> int:
         __doc__,
         harness.Option("points", 128, 64, "points along each axis"),
         harness.Option("hyperviscosity", 5e-5, 5e-4, "hyperviscosity"),
-        harness.Option("end", 1000.0, 320.0, f"time at which the run ends, after {SETTLED:g}"),
-        harness.Option("output", RESULTS / "levels.h5", RESULTS / "levels-quick.h5", "store of the run, overwritten"),
+        harness.Option("end", 1000.0, 320.0, f"time at which the run ends, later than {SETTLED:g}"),
+        harness.Option(
+            "output", RESULTS / "levels.h5", RESULTS / "levels-quick.h5", "file of the run, which is overwritten"
+        ),
     )
     given.output.parent.mkdir(parents=True, exist_ok=True)
     simulate(given)
@@ -42,7 +44,9 @@ def main() -> int:
         values = rows[name]
         print(f"{name:<22} {values.mean():8.3f} ± {values.std():.3f}   hw2d {level:g} ± {spread:g}")
         if name in ("particle_flux", "energy"):
-            goals.append(harness.Goal(f"{name}, away from hw2d's", abs(float(values.mean()) - level), most=spread))
+            goals.append(
+                harness.Goal(f"{name}: difference from hw2d's", abs(float(values.mean()) - level), most=spread)
+            )
     return harness.conclude(goals, {}, given.json)
 
 

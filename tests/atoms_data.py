@@ -1,4 +1,4 @@
-"""Structures and databases that the tests of atoms share."""
+"""Structures and databases shared by the tests of atoms."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from scimill.atoms.database.database import Database
-from scimill.atoms.exchange import serial_ase  # noqa: F401  (lest ASE take the loaded mpi4py for a world of ranks)
+from scimill.atoms.exchange import serial_ase  # noqa: F401  (so that ASE does not use the ranks of mpi4py)
 
 
 def metals(count: int, seed: int = 1) -> list[Atoms]:
-    """Rattled Al, Cu, Ni crystals of 4 or 8 atoms with EMT's labels, some of them alloys, atoms in mixed order."""
+    """Make rattled Al, Cu, Ni crystals of 4 or 8 atoms with EMT labels; some are alloys, with atoms in mixed order."""
     stream, made = np.random.default_rng(seed), []
     for number in range(count):
         atoms = bulk(("Al", "Cu", "Ni")[number % 3], cubic=True) * (1, 1, 1 + number % 2)
@@ -39,18 +39,18 @@ def fill(database: Database, count: int, atoms: int = 4, seed: int = 1, **labels
 
 
 def contents(database: Database) -> dict[str, tuple[str, bytes]]:
-    """Every structure by its id: its group and the bytes of its columns; ids must be unique."""
+    """Return every structure by its id: its group and the bytes of its columns; ids must be unique."""
     found: dict[str, tuple[str, bytes]] = {}
     for group, columns in everything(database):
         for row, uid in enumerate(columns["uid"].tolist()):
-            assert uid not in found, f"{uid} is there twice"
+            assert uid not in found, f"{uid} occurs twice"
             names = ("coordinates", "cell", "pbc", "test", "permutation", "energy", "forces")
             found[uid] = group, b"".join(columns[name][row].tobytes() for name in names if name in columns)
     return found
 
 
 def everything(database: Database) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Compressed blocks, then uncompressed batches."""
+    """Yield compressed blocks, then uncompressed batches."""
     yield from ((group, columns) for group, _, columns in database.blocks(rows=7))
     yield from ((batch.group, batch.columns) for batch in database.uncompressed())
 

@@ -1,4 +1,4 @@
-"""Small datasets of each format, made without scimill, and read back without it."""
+"""Small datasets of each format, written and read without scimill."""
 
 import hashlib
 import struct
@@ -63,7 +63,7 @@ def make_bin(folder: Path, train: int, test: int) -> None:
 
 
 def make_npz(folder: Path, counts: list[int], *, compressed: bool = False) -> None:
-    """Files of given numbers of rows, with the types that the trainer's own preprocessing writes."""
+    """Files with these numbers of rows and the dtypes that the trainer's own preprocessing writes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, count in enumerate(counts):
         table = rows(count, seed=number)
@@ -94,7 +94,7 @@ def make_parquet(folder: Path, counts: list[int]) -> None:
 
 
 def text_of(table: np.ndarray, seed: int = 1) -> str:
-    """Lines of rows with a tenth of the fields empty."""
+    """Lines of rows, with a tenth of the fields empty."""
     missing = np.random.default_rng(seed).random(table.shape) < 0.1
     lines = []
     for row, gaps in zip(table.tolist(), missing.tolist(), strict=True):
@@ -175,7 +175,7 @@ def masked(data: bytes) -> int:
 
 
 def make_records(folder: Path, counts: list[int], evaluation: int) -> None:
-    """Files with given numbers of records; file numbers start at 27 and have a gap."""
+    """Files with these numbers of records; the file numbers begin at 27 and have gaps."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(1)
     names = [f"part-{27 + 2 * i:05}-of-00500" for i in range(len(counts))]
@@ -184,7 +184,7 @@ def make_records(folder: Path, counts: list[int], evaluation: int) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, np.ndarray]]:
-    """Read the features of each record of a file; checksums must be right."""
+    """Read the features of each record of a file and check its checksums."""
     content, at, found = path.read_bytes(), 0, []
     while at < len(content):
         (length,) = struct.unpack_from("<Q", content, at)
@@ -196,7 +196,7 @@ def read_records(path: Path) -> list[dict[str, np.ndarray]]:
 
 
 def fields(data: bytes) -> list[tuple[int, bytes]]:
-    """Number and content of each field of a message; all fields have a length."""
+    """Number and content of each field of a message; every field must be length-delimited."""
     found, at = [], 0
     while at < len(data):
         tag, at = read_varint(data, at)

@@ -82,7 +82,7 @@ def constants(configure: Callable[..., DropletsGenerateConfig]) -> Constants:
 @pytest.fixture(scope="session")
 def saturation(configure: Callable[..., DropletsGenerateConfig]) -> Callable[[np.ndarray], np.ndarray]:
     """Saturation vapour pressure of the presets, Pa, at a temperature in K."""
-    coefficients = arguments.model(configure()).saturation
+    coefficients = arguments.solver_settings(configure()).saturation
     return lambda T: saturation_pressure(np.asarray(T, dtype=float), *coefficients)
 
 

@@ -1,4 +1,4 @@
-"""Rodas5P as in `kernels.lanes`, but as readable numpy: all droplets step together.
+"""A readable numpy version of the solver in `kernels.lanes` (Rodas5P); all droplets step together.
 
 It is ten times slower. The tests compare the two with each other, and both with scipy.
 """
@@ -30,7 +30,7 @@ def integrate(
     *,
     tolerance: float,
 ) -> tuple[Array, Array]:
-    """Integrate valid droplets to their output times, as `lanes.integrate` does; return radius and temperature."""
+    """Integrate valid droplets to their output times like `lanes.integrate`; return radius and temperature."""
     droplets = np.stack([S, Tf, RH, rho, e])
     y = np.stack([r**2, T])
     h = 1e-2 * r**2 / (k.conduction * rho)
@@ -43,7 +43,7 @@ def integrate(
 
 
 def _reach(y: Array, h: Array, left: Array, droplets: Array, k: Constants, tolerance: float) -> tuple[Array, Array]:
-    """Advance the state y = (u, T) by the times left; return it with the next step sizes."""
+    """Advance the state y = (u, T) by the remaining times; return it with the next step sizes."""
     while (active := np.flatnonzero(left > 0)).size:
         wanted = h[active]
         tried = np.minimum(wanted, left[active])
@@ -59,7 +59,7 @@ def _reach(y: Array, h: Array, left: Array, droplets: Array, k: Constants, toler
 
 
 def step(y: Array, h: Array, droplets: Array, k: Constants) -> tuple[Array, Array]:
-    """One step of Rodas5P from y = (u, T), shape (2, n), of sizes h: the new y and the error estimate."""
+    """Make one step of Rodas5P of sizes h from y = (u, T), shape (2, n); return new y and error estimate."""
     inverse = _inverse(1 / (h * GAMMA), jacobian(y, droplets, k))
     ks: list[Array] = []
     point = y
@@ -74,7 +74,7 @@ def step(y: Array, h: Array, droplets: Array, k: Constants) -> tuple[Array, Arra
 
 
 def slopes(y: Array, droplets: Array, k: Constants) -> Array:
-    """d(u, T)/dt."""
+    """Return d(u, T)/dt."""
     S, Tf, RH, rho, e = droplets
     r = np.sqrt(np.maximum(y[0], 1e-40))
     T = np.maximum(y[1], 1.0)
@@ -83,7 +83,7 @@ def slopes(y: Array, droplets: Array, k: Constants) -> Array:
 
 
 def jacobian(y: Array, droplets: Array, k: Constants) -> Array:
-    """Derivatives of `slopes` by u and T, shape (2, 2, n)."""
+    """Return the derivatives of `slopes` by u and T, shape (2, 2, n)."""
     S, Tf, RH, rho, e = droplets
     u, T = y
     r = np.sqrt(u)
@@ -97,7 +97,7 @@ def jacobian(y: Array, droplets: Array, k: Constants) -> Array:
 
 
 def _inverse(diagonal: Array, J: Array) -> Array:
-    """Inverse of diagonal·I − J, shape (2, 2, n)."""
+    """Return the inverse of diagonal·I − J, shape (2, 2, n)."""
     m = np.array([[diagonal - J[0, 0], -J[0, 1]], [-J[1, 0], diagonal - J[1, 1]]])
     adjugate: Array = np.array([[m[1, 1], -m[0, 1]], [-m[1, 0], m[0, 0]]])
     inverse: Array = adjugate / (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])
@@ -105,7 +105,7 @@ def _inverse(diagonal: Array, J: Array) -> Array:
 
 
 def _squared_error(y: Array, y_new: Array, error: Array, tolerance: float) -> Array:
-    """Mean squared relative error in units of the tolerance; huge if the step left the physical domain."""
+    """Return the mean squared relative error in units of the tolerance; huge outside the physical domain."""
     inside = (y_new[0] > 1e-40) & (y_new[1] > 1.0)
     u_scale = y[0] * np.where(inside, y_new[0], 1.0)
     q = 0.5 * (error[0] ** 2 / u_scale + error[1] ** 2 / y[1] ** 2) / tolerance**2

@@ -1,4 +1,4 @@
-"""A stand-in for Redis with the RedisAI module: as much of its protocol as the real SmartRedis client needs.
+"""A stand-in for Redis with the RedisAI module: the part of its protocol that the real SmartRedis client needs.
 
 It answers in RESP, keeps tensors and models in memory, and executes TorchScript models with PyTorch.
 https://redis.io/docs/latest/develop/reference/protocol-spec and https://oss.redis.com/redisai/commands
@@ -59,7 +59,7 @@ class StandIn(socketserver.ThreadingTCPServer):
 
     Attributes
     ----------
-    keys : every key that was ever written, in order.
+    keys : all keys ever written, in order.
 
     """
 
@@ -155,7 +155,7 @@ class StandIn(socketserver.ThreadingTCPServer):
 
 
 def free_address() -> str:
-    """Address on which nothing listens."""
+    """Return an address on which nothing listens."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{found.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""SplitMix64 as published, with Python's own integers: the oracle of every random word of scimill bench."""
+"""SplitMix64 as published, in Python integers: the reference for the random words of scimill bench."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ MASK = 2**64 - 1
 
 
 def splitmix64(key: int, first: int, count: int) -> list[int]:
-    """Outputs `first` to `first + count - 1` of the generator whose state is `key`."""
+    """Return outputs `first` to `first + count - 1` of the generator with state `key`."""
     words = []
     for i in range(first, first + count):
         z = (key + (i + 1) * 0x9E3779B97F4A7C15) & MASK
@@ -17,7 +17,7 @@ def splitmix64(key: int, first: int, count: int) -> list[int]:
 
 
 def halves(key: int, first: int, count: int) -> Iterator[int]:
-    """32-bit halves of words, the lower one first."""
+    """Yield 32-bit halves of words, the lower half first."""
     for word in splitmix64(key, first, count):
         yield word & 0xFFFFFFFF
         yield word >> 32

@@ -285,7 +285,7 @@ def describe_limit(value: float) -> str:
     """Format a limit for people: 2^63 and 1e13 rather than 9.22337e+18 and 1e+13."""
     if isinstance(value, int) and value >= 2**16 and value & (value - 1) == 0:
         return f"2^{value.bit_length() - 1}"
-    return f"{value:g}".replace("e+", "e")
+    return re.sub(r"e\+0*", "e", f"{value:g}")
 
 
 def parameters_of(config: type) -> dict[str, ParameterInfo]:

@@ -87,7 +87,7 @@ class ConfigOption(click.Option):
     """The flag of one declared parameter; its text is validated with the whole configuration, not by click."""
 
     def __init__(self, parameter: ParameterInfo) -> None:
-        default = "required" if parameter.info.is_required() else f"default {_text(parameter.info.default)}"
+        default = ("" if parameter.info.is_required() else "default ") + describe_default(parameter)
         details = "; ".join(part for part in (parameter.allowed if not parameter.is_switch else "", default) if part)
         names = [f"{parameter.flag}/--no-{parameter.flag[2:]}"] if parameter.is_switch else [parameter.flag]
         super().__init__(
@@ -96,15 +96,17 @@ class ConfigOption(click.Option):
             metavar=None if parameter.is_switch else parameter.kind.metavar,
             default=None,
         )
-        self.group = parameter.group
+        self.parameter, self.group = parameter, parameter.group
 
 
-def _text(value: object) -> str:
-    if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
-        return ",".join(str(part) for part in value)
+def describe_default(parameter: ParameterInfo) -> str:
+    """Return a parameter's default as one gives it on the command line, or "required"."""
+    if parameter.info.is_required():
+        return "required"
+    value = parameter.info.default
     if isinstance(value, tuple):
-        return ":".join(f"{part:.6g}" for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
+        return (":" if ":" in parameter.kind.metavar else ",").join(f"{part:.6g}" for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, str) else str(value).lower()
 
 
 class Flags(Generic[C]):
@@ -169,7 +171,7 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
             return function(made, **rest)
 
         wrapped: Any = command
-        wrapped.build_config = flags.build
+        wrapped.build_config, wrapped.presets = flags.build, presets
         printing = click.option("--print-config", is_flag=True, help="Print the complete configuration as YAML.")
         result: Command = flags.add_to(printing(wrapped))
         return result

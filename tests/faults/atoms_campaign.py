@@ -1,9 +1,9 @@
-"""Kill -9 at seeded lines of adding, importing, compressing, evaluating and updating, and check the result.
+"""Kill adding, importing, compressing, evaluating and updating at random lines, and check the database afterwards.
 
     PYTHONPATH=tests python tests/faults/atoms_campaign.py [--kills N] [--seed N]
 
-prints, per action, the kills, and how many left a database that could not be read, had lost or doubled a structure, or
-did not come to the end that an undisturbed run has when the action was done again.
+prints for each action the number of kills, and how many left a database that was unreadable, had lost or duplicated a
+structure, or did not reach the state of an undisturbed run when the action was repeated.
 """
 
 import argparse
@@ -56,7 +56,7 @@ ACTIONS: dict[str, Callable[[Path], None]] = {
 
 
 def state(path: Path) -> State:
-    """Every structure, and every index of every iteration."""
+    """Return every structure, and every index of every iteration."""
     with Database(path) as database:
         indices = {
             number: {group: values.tobytes() for group, values in database.reduction("r", number).index.items()}
@@ -66,7 +66,7 @@ def state(path: Path) -> State:
 
 
 class Campaign:
-    """An action on copies of a database that are killed.
+    """An action that is killed on copies of a database.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Campaign:
         lines(lambda: self._action(self.path))
         self.after, self.predictions = state(self.path), self._predicted()
         self._restore()
-        self.lines = lines(lambda: self._action(self.path))  # again: reading has filled caches, so fewer lines run
+        self.lines = lines(lambda: self._action(self.path))  # again: caches filled by reading shorten the second run
 
     def _restore(self) -> None:
         shutil.rmtree(self._work, ignore_errors=True)
@@ -99,12 +99,12 @@ class Campaign:
             return {group: v["energy"].tobytes() for group, v in database.predictions("r").predicted.items()}
 
     def kill(self, line: int) -> list[str]:
-        """Kill the action at a line; return what is wrong afterwards."""
+        """Kill the action at a line; return what is wrong with the database afterwards."""
         self._restore()
         killed(lambda: self._action(self.path), line)
         try:
             return self._judge()
-        except Exception as error:  # any exception while reading is a finding
+        except Exception as error:  # any error while reading counts
             return [f"unreadable: {error!r}"]
 
     def _judge(self) -> list[str]:
@@ -119,8 +119,8 @@ class Campaign:
         if found == old and indices == old_indices:
             self._action(self.path)
             if state(self.path) != self.after or self._predicted() != self.predictions:
-                wrong.append("another end")
-        with opened(self.path) as database:  # the next writer removes files that belong to no state
+                wrong.append("a different end")
+        with opened(self.path) as database:  # the next writer removes unused files
             kept = contents(database)
             left = {path.name for path in (self.path / "Compressed_data").iterdir()}
             if left != {name for name, _ in database.snapshot.manifest.segments} or kept != state(self.path)[0]:
@@ -129,7 +129,7 @@ class Campaign:
 
 
 def make(path: Path, *, evaluated: bool) -> None:
-    """A database with compressed and uncompressed structures and a reduction, and a file to import."""
+    """Make a database with compressed and uncompressed structures and a reduction, and a file to import."""
     ase.io.write(path.with_name("more.xyz"), metals(5), format="extxyz")
     with opened(path) as database:
         fill(database, 6)
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=12, help="per action")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    print("| action | lines | kills | unreadable, lost, doubled or another end |\n|---|--:|--:|--:|")
+    print("| action | lines | kills | unreadable, lost, duplicated or a different end |\n|---|--:|--:|--:|")
     total = 0
     for name in ACTIONS:
         with tempfile.TemporaryDirectory() as folder:

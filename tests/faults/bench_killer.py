@@ -1,6 +1,6 @@
-"""Kill -9 a process that generates a small dataset at random instants, resume, and compare with an uninterrupted one.
+"""Kill -9 a process that generates a small dataset at random instants, resume it, and compare with a full run.
 
-Usage: bench_killer.py FOLDER WORKLOAD FORMAT KILLS SEED; prints a line per kill: blocks done before, "same" or "other".
+Usage: bench_killer.py FOLDER WORKLOAD FORMAT KILLS SEED; prints a line per kill: blocks done, then "same" or "other".
 The process forks, so that its children start with compiled kernels.
 """
 
@@ -27,7 +27,7 @@ SIZE = {"imseg": "11MB", "bert": "12MB", "dlrm": "12MB"}
 
 
 def configure(workload: str, form: str) -> BenchGenerateConfig:
-    block_size = 2**18 if form == "hdf5" else 2**16  # in smaller blocks the rows of a store are not whole pages
+    block_size = 2**18 if form == "hdf5" else 2**16  # in smaller blocks, the rows of a store do not fill whole pages
     values = {"workload": workload, "format": form, "size": SIZE[workload], "block_size": block_size}
     return build(BenchGenerateConfig, [Layer("test", {**SMALL, **DISTRIBUTIONS["realistic"], **values})])
 
@@ -40,23 +40,23 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def blocks_done(output: Output) -> int:
-    """Number of done blocks of a dataset; -1 if it is not started, or finished."""
+    """Return the number of finished blocks; -1 if the dataset is not begun or already complete."""
     if output.part.is_file():
         try:
             return len(done_blocks(output.part))
-        except OSError:  # renamed in between
+        except OSError:  # it was renamed in the meantime
             return -1
     ledger = output.part / ".scimill/ledger"
     return int(np.count_nonzero(np.fromfile(ledger, dtype=ROW)["state"] == DONE)) if ledger.exists() else -1
 
 
 def blocks_of(path: Path) -> int:
-    """Blocks of a finished set."""
+    """Return the number of blocks of a complete dataset."""
     return len(done_blocks(path) if path.is_file() else np.fromfile(path / ".scimill/ledger", dtype=ROW))
 
 
 def kill_after(config: BenchGenerateConfig, output: Output, blocks: int, seconds: float) -> None:
-    """Generate in a child process; kill it after a number of blocks and a delay."""
+    """Generate in a child process; kill it some seconds after a number of blocks are done."""
     child = os.fork()
     if child == 0:
         generate.generate(config, output, World(None))

@@ -1,4 +1,4 @@
-"""A disk that fills up while a database grows or is compressed: reported, and nothing is lost."""
+"""A disk that is full, or fills, while adding or compressing: the error is reported and nothing is lost."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from mpi import scimill, succeed
 from scimill.atoms.database.database import Database
 from scimill.errors import StorageError
 
-ROWS, ATOMS = 3000, 28  # some 2.5 MB
-PAGE = 4096  # bytes: what a disk in memory gives out
+ROWS, ATOMS = 3000, 28  # about 2.5 MB
+PAGE = 4096  # bytes: allocation unit of a disk in memory
 
 
 def add(database: Database, rows: int, seed: int) -> None:
@@ -40,7 +40,7 @@ def test_a_full_disk_in_compress_is_reported_and_nothing_is_lost(mount: Mount) -
 
 @pytest.fixture
 def filling(mount: Mount) -> tuple[Path, Path]:
-    """A database on a disk with room for the bytes of its arrays, but not for the rest of a segment."""
+    """A database on a disk with space for the arrays of a segment, but not for its metadata."""
     disk = mount("8m")
     with opened(disk / "db") as database:
         add(database, ROWS, 1)

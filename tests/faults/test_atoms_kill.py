@@ -1,4 +1,4 @@
-"""kill -9 in each action on a database; tests/faults/atoms_campaign.py does it at many more lines."""
+"""kill -9 in each action on a database; tests/faults/atoms_campaign.py kills at many more lines."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ KILLS = 4  # per action
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_nothing_is_lost_and_nothing_doubled(tmp_path, name):
+def test_nothing_is_lost_or_duplicated(tmp_path, name):
     campaign = Campaign(tmp_path, name)
     assert campaign.lines > 100
     for line in np.random.default_rng(2).integers(1, campaign.lines + 1, KILLS).tolist():

@@ -18,7 +18,7 @@ SCALE = ("bench", "scale", "imseg")
 
 @pytest.fixture(scope="module")
 def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A disk whose files can share blocks, with a dataset."""
+    """Mount a disk whose files can share blocks, with a dataset."""
     require("XFS")
     folder = tmp_path_factory.mktemp("xfs")
     image, disk = folder / "image", folder / "disk"
@@ -44,7 +44,7 @@ def clone(xfs: Path, output: Path, *more: object, ranks: int = 1) -> Result:
 
 
 def kill_while_cloning(xfs: Path, output: Path) -> None:
-    """Kill a run before it finishes; start again if it was faster."""
+    """Kill a run before it finishes; if it was too fast, try again."""
     part = output.with_name("output.part")
     for _ in range(10):
         with start(*SCALE, xfs / "input", output, "--size", SIZE, "--mode", "reflink") as job:
@@ -53,7 +53,7 @@ def kill_while_cloning(xfs: Path, output: Path) -> None:
         if not output.exists():
             return
         shutil.rmtree(output)
-    pytest.fail("ten runs have finished before they were killed")
+    pytest.fail("ten runs finished before they were killed")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -73,7 +73,7 @@ def test_clones_are_copies_that_take_no_space(xfs: Path, output: Path, ranks: in
     assert "complete already" in clone(xfs, output, "--resume", ranks=ranks).stderr
 
 
-def test_what_was_killed_is_resumed_or_overwritten(xfs: Path, output: Path) -> None:
+def test_a_killed_run_is_resumed_or_overwritten(xfs: Path, output: Path) -> None:
     part = output.with_name("output.part")
     for how in ("--resume", "--overwrite"):
         kill_while_cloning(xfs, output)
@@ -109,7 +109,7 @@ def test_another_configuration_is_not_resumed(xfs: Path, output: Path) -> None:
     assert "seed" in result.stderr
 
 
-def test_what_another_run_writes_or_has_left_is_not_touched(xfs: Path, output: Path) -> None:
+def test_files_of_another_run_are_not_touched(xfs: Path, output: Path) -> None:
     with output.with_name("output.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = clone(xfs, output, "--overwrite")

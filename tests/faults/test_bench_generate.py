@@ -1,4 +1,4 @@
-"""Generating datasets with errors: one short message, nothing that looks complete, and resuming."""
+"""Generating datasets when something fails: one short message, no output that looks complete, and resuming."""
 
 import errno
 import json
@@ -71,7 +71,7 @@ def test_sizes_have_units(text: object, size: int) -> None:
     assert configure(size=text).size == size
 
 
-def test_a_missing_size_is_asked_for() -> None:
+def test_a_missing_size_is_reported() -> None:
     with pytest.raises(ConfigError, match="size is required"):
         build(BenchGenerateConfig, [Layer("flags", {"workload": "bert"})])
 
@@ -82,7 +82,7 @@ def test_a_format_of_another_workload_is_refused_with_the_valid_ones(workload: s
 
 
 @pytest.mark.parametrize("values", [{"depth_range": "100:200"}, {"width_range": "300:200"}, {"instances_range": "0:1"}])
-def test_ranges_that_no_reader_takes_are_refused(values: dict[str, str]) -> None:
+def test_invalid_ranges_are_refused(values: dict[str, str]) -> None:
     message(ConfigError, "must be low:high", **values)
 
 
@@ -100,7 +100,7 @@ def test_a_request_below_a_record_is_refused(tmp_path: Path, workload: str, form
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_what_is_larger_than_the_disk_is_refused_before_it_begins(mount: Mount, ranks: int) -> None:
+def test_a_dataset_larger_than_the_disk_is_refused_before_it_begins(mount: Mount, ranks: int) -> None:
     disk = mount("8m")
     assert_refused(scimill(*COMMAND, disk / "set", "--size", "9MB", ranks=ranks), 4, "not enough disk space")
     assert list(disk.iterdir()) == []
@@ -115,7 +115,7 @@ def test_space_is_reserved_so_that_a_disk_cannot_fill_up_while_writing(mount: Mo
     assert not verify(disk / "set", World(None)).problems
 
 
-def test_what_an_unfinished_run_has_taken_is_not_asked_for_again(mount: Mount) -> None:
+def test_space_of_an_unfinished_run_is_not_counted_again(mount: Mount) -> None:
     disk = mount("8m")
     make(disk / "set", size="6MB")
     unfinish(disk / "set", 3)
@@ -124,7 +124,7 @@ def test_what_an_unfinished_run_has_taken_is_not_asked_for_again(mount: Mount) -
 
 
 def unfinish(path: Path, blocks: int) -> None:
-    """Make a finished dataset look killed: its first blocks are not done."""
+    """Make a complete dataset look like one of a killed run, whose first blocks are not done."""
     (path / "manifest.json").unlink()
     with (path / ".scimill/ledger").open("r+b") as ledger:
         ledger.write(bytes(ROW.itemsize * blocks))
@@ -146,7 +146,7 @@ def test_a_missing_directory_is_reported_once(tmp_path: Path, ranks: int) -> Non
     assert_refused(result, 4, "the output's directory does not exist")
 
 
-def test_places_that_cannot_hold_a_data_set_are_refused(mount: Mount, tmp_path: Path) -> None:
+def test_paths_that_cannot_hold_a_dataset_are_refused(mount: Mount, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     with pytest.raises(StorageError, match="the output is a file"):
         make(tmp_path / "file")
@@ -169,7 +169,7 @@ def test_other_data_are_never_replaced(tmp_path: Path) -> None:
         shutil.rmtree(folder)
 
 
-def test_an_empty_directory_becomes_the_data_set(tmp_path: Path) -> None:
+def test_an_empty_directory_becomes_the_dataset(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     assert make(tmp_path / "set")
     assert DatasetManifest.read(tmp_path / "set").workload == "dlrm"
@@ -208,10 +208,10 @@ def test_two_runs_do_not_write_one_set(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "set.part")
 
 
-# ---- file systems that can less ---------------------------------------------------------------------------------
+# ---- file systems without direct I/O ----------------------------------------------------------------------------
 
 
-def test_without_direct_io_the_page_cache_is_used_and_this_is_said(
+def test_without_direct_io_the_page_cache_is_used_and_this_is_reported(
     ramfs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = np.arange(20_000, dtype=np.int32).view(np.uint8)
@@ -243,12 +243,12 @@ def test_a_store_is_the_same_past_and_through_the_page_cache(tmp_path: Path, wor
 
 
 class Pages(direct.Pages):
-    """Counts the writes of blocks, and refuses one of them."""
+    """Count the writes of blocks, and let one of them fail."""
 
     written, refused = 0, -1
 
     def write(self, content: direct.Bytes, offset: int) -> None:
-        Pages.written += content.size > direct.PAGE  # a single page is written as a trial
+        Pages.written += content.size > direct.PAGE  # a write of a single page only tests direct I/O
         if Pages.written == Pages.refused:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().write(content, offset)
@@ -274,10 +274,10 @@ def test_fields_of_whole_blocks_are_written_past_the_page_cache(tmp_path: Path, 
     assert pages.written == 3 * (whole + 15 * 10**6 // 160 // 3072)
 
 
-def test_a_block_that_cannot_be_written_is_reported_and_not_done(tmp_path: Path, pages: type[Pages]) -> None:
+def test_a_block_that_cannot_be_written_is_reported_and_not_marked_done(tmp_path: Path, pages: type[Pages]) -> None:
     make(tmp_path / "whole.h5", **STORE)
     pages.written, pages.refused = 0, 20  # the second field of block 6
-    child = os.fork()  # a process that fails leaves its file open
+    child = os.fork()  # a failing process leaves its file open
     if child == 0:
         try:
             make(tmp_path / "set.h5", **STORE)
@@ -306,7 +306,7 @@ def test_only_whole_pages_are_written_past_the_page_cache(tmp_path: Path) -> Non
     assert (tmp_path / "file").read_bytes() == bytes(direct.PAGE) + memory.tobytes()
 
 
-def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> None:
+def test_blocks_of_partial_pages_are_written_in_full(tmp_path: Path) -> None:
     buffer = direct.aligned(2**16)
     buffer[:] = np.random.default_rng(1).integers(0, 256, buffer.size)
     direct.allocate_file(tmp_path / "file", 50_001)
@@ -317,7 +317,7 @@ def test_blocks_that_are_no_whole_pages_are_written_in_full(tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == buffer[:50_001].tobytes()
 
 
-# ---- ends -------------------------------------------------------------------------------------------------------
+# ---- interruptions-----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("workload", "form"), [("bert", "tfrecord"), ("dlrm", "npz"), ("dlrm", "hdf5")])
@@ -329,7 +329,7 @@ def test_killed_at_random_instants_and_resumed_to_the_same_bytes(tmp_path: Path,
     assert result.returncode == 0, result
     outcomes = [line.split() for line in result.stdout.splitlines()]
     assert [verdict for _, verdict in outcomes] == ["same"] * 10
-    assert len({done for done, _ in outcomes}) > 3, outcomes  # killed at different places
+    assert len({done for done, _ in outcomes}) > 3, outcomes  # they were killed at different points
 
 
 def test_a_killed_rank_ends_the_job_and_others_resume_it(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_verify_finds_every_flipped_bit(damaged: Path) -> None:
     for path in files:
         for place in random.integers(0, path.stat().st_size, 4).tolist():
             if path.name == "ledger" and place % ROW.itemsize > 20:
-                continue  # reserved bytes without meaning
+                continue  # reserved bytes, which are not used
             flip(path, place, place % 8)
             try:
                 assert verify(damaged, World(None)).problems, (path, place)
@@ -416,7 +416,7 @@ def test_verify_finds_missing_strange_and_cut_files(damaged: Path) -> None:
     assert "day_9_reordered.npz: does not belong" in text
 
 
-def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> None:
+def test_verify_refuses_paths_that_are_not_datasets(tmp_path: Path, damaged: Path) -> None:
     with pytest.raises(InputError, match="no such directory"):
         verify(tmp_path / "missing", World(None))
     with pytest.raises(InputError, match="a file, not a dataset"):
@@ -433,7 +433,7 @@ def test_verify_refuses_what_is_no_data_set(tmp_path: Path, damaged: Path) -> No
             verify(damaged, World(None))
 
 
-def test_sizes_below_every_rule_are_refused() -> None:
+def test_a_negative_memory_factor_is_refused() -> None:
     with pytest.raises(ConfigError, match="--memory-factor -1 is out of range"):
         build(SizeConfig, [Layer("flags", {"workload": "bert", "memory_factor": -1})])
 
@@ -442,7 +442,7 @@ def test_sizes_below_every_rule_are_refused() -> None:
 
 
 def test_a_trace_that_is_interrupted_is_kept(tmp_path: Path) -> None:
-    """Interrupted with Ctrl-C, like a trainer by its user."""
+    """Interrupt with Ctrl-C, as a user stops a trainer."""
     written, trace = tmp_path / "written", tmp_path / "trace.csv"
     program = f"import time\nfile = open({str(written)!r}, 'wb', 0)\nwhile file.write(bytes(1000)): time.sleep(0.01)"
     with start("bench", "trace", trace, "--", sys.executable, "-c", program) as job:
@@ -450,8 +450,8 @@ def test_a_trace_that_is_interrupted_is_kept(tmp_path: Path) -> None:
         os.kill(job.process.pid, signal.SIGINT)
         result = job.wait(timeout=30)
     assert (result.returncode, len(result.errors)) == (3, 1), result
-    assert "what it did until then is kept" in result.stderr
+    assert "its trace so far is kept" in result.stderr
     assert sum(",write," in line and line.endswith("written") for line in trace.read_text().splitlines()) >= 5
     size = written.stat().st_size
     time.sleep(0.2)
-    assert written.stat().st_size == size, "the command goes on"
+    assert written.stat().st_size == size, "the command continues"

@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "no-command": ("site", PAID, "the command is missing"),
     "unknown-command": ("site", (*PAID, "--", "scimill", "droplet"), "did you mean droplets?"),
     "unknown-flag": ("site", (*PAID, "--", "scimill", "verify", "a.h5", "--fast"), "no such option: --fast"),
-    "config": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--count", 0), "--count 0 is out"),
+    "config": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--count", 0), "--count 0 is out of"),
     "config-file": ("site", (*PAID, "--", "scimill", "droplets", "generate", "a.h5", "--config", "no.yaml"), "no.yaml"),
     "sweep": ("site", (*PAID, "--", *TRAIN.split(), "--output", "r", "--sweep", "sweep.yaml"), "--sweep needs --trial"),
     "trials": ("site", (*PAID, "--array", "0-2", "--", *TRAIN.split(), "--output", "r", "--sweep", "sweep.yaml"),

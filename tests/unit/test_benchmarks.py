@@ -1,4 +1,4 @@
-"""The benchmarks are listed in their README, and one command runs them all and summarises them."""
+"""The benchmarks are listed in the README and by the runner, which runs them and prints one table."""
 
 import re
 import shutil
@@ -48,10 +48,10 @@ def test_help_and_list_name_every_script_and_what_it_compares() -> None:
         assert set(re.findall(r"^(\w+) +Compare ", text, re.M)) == SCRIPTS
 
 
-def test_a_name_that_is_no_benchmark_is_refused() -> None:
+def test_an_unknown_benchmark_is_refused() -> None:
     done = python(BENCHMARKS / "run.py", "sky", "skies")
     assert done.returncode == 2
-    assert "unknown benchmark: skies; --list lists them" in done.stderr
+    assert "unknown benchmark: skies; --list shows all" in done.stderr
 
 
 def test_one_table_of_all_goals(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_script_that_fails_makes_the_exit_code_1_and_the_next_one_runs(folder:
 def test_a_missing_package_gives_one_line(folder: Path, script: str, name: str) -> None:
     (folder / "needs.py").write_text(script)
     done = python(folder / "needs.py")
-    assert (done.returncode, done.stderr) == (1, f"needs {name}: scripts/setup.sh --with-benchmarks\n")
+    assert (done.returncode, done.stderr) == (1, f"needs {name}; run scripts/setup.sh --with-benchmarks\n")
     done = python(folder / "needs.py", "--help")
     assert "Compare nothing." in done.stdout
     assert "Traceback" not in done.stderr

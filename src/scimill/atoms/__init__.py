@@ -1,4 +1,4 @@
-"""Atoms: a crash-proof database of atomic structures for active learning, after the design document of LANL's ALF."""
+"""Atoms: a crash-proof database of structures for active learning, after the design of LANL's ALF."""
 
 from scimill.campaign import Campaign
 

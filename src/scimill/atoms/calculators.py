@@ -1,4 +1,4 @@
-"""ASE's calculators, by name or import path, a fresh one on every rank."""
+"""ASE calculators, by name or import path; every rank makes its own."""
 
 import importlib
 import json
@@ -10,19 +10,19 @@ from scimill.atoms.exchange.serial_ase import builtin_calculator
 from scimill.errors import ConfigError
 
 Maker = Callable[[], Any]
-Given = Any
-"""A name, an import path, a function that makes a calculator, a calculator, or a sequence of these: a committee."""
+CalculatorChoice = Any
+"""A name, an import path, a function that makes a calculator, a calculator, or a sequence of these (a committee)."""
 
 
 @dataclass(frozen=True)
 class Committee:
-    """Calculators whose mean is the prediction; usually one.
+    """One or more calculators; the prediction is their mean.
 
     Parameters
     ----------
-    makers : what makes each.
-    fingerprint : says which they are; predictions of others are not taken for theirs. A function is known by its name.
-        A calculator may have a ``fingerprint`` of its own, which changes with what it was trained on.
+    makers : one function per calculator, which makes it.
+    fingerprint : identifies the calculators, so that predictions of others are not mistaken for theirs. A function is
+        identified by its name. A calculator may have its own ``fingerprint``, which changes with its training.
 
     """
 
@@ -30,53 +30,54 @@ class Committee:
     fingerprint: str
 
 
-def committee(given: Given, arguments: Mapping[str, Any] | None = None) -> Committee:
-    """Understand what a user gives for a calculator.
+def make_committee(given: CalculatorChoice, arguments: Mapping[str, Any] | None = None) -> Committee:
+    """Make a committee from a user's choice of calculators.
 
     Parameters
     ----------
-    given : see `Given`.
-    arguments : of the named ones.
+    given : see `CalculatorChoice`.
+    arguments : passed to calculators that are given by name or import path.
 
     Raises
     ------
-    ConfigError : nothing of that name, or it takes no such arguments.
+    ConfigError : unknown calculator, or it does not accept these arguments.
 
     """
     members = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     if not members:
-        raise ConfigError("no calculator", allowed="at least one")
-    made = [_member(member, dict(arguments or {})) for member in members]
+        raise ConfigError("no calculator given", allowed="at least one")
+    made = [_make_member(member, dict(arguments or {})) for member in members]
     return Committee(tuple(maker for maker, _ in made), "; ".join(text for _, text in made))
 
 
-def _member(given: Given, arguments: dict[str, Any]) -> tuple[Maker, str]:
+def _make_member(given: CalculatorChoice, arguments: dict[str, Any]) -> tuple[Maker, str]:
     if isinstance(given, str):
-        kind = _named(given)
+        kind = _find_calculator(given)
 
         def make() -> Any:
             try:
                 return kind(**arguments)
-            except Exception as error:  # calculators raise what they like
+            except Exception as error:  # calculators may raise anything
                 raise ConfigError(
-                    f"{given} cannot be made: {type(error).__name__}: {error}", where="calculator and its arguments"
+                    f"cannot create the calculator {given}: {type(error).__name__}: {error}",
+                    where="calculator and its arguments",
                 ) from None
 
         return make, f"{given} {json.dumps(arguments, sort_keys=True, default=str)}"
     if hasattr(given, "get_potential_energy") and not isinstance(given, type):
         settings = {name: str(value) for name, value in dict(getattr(given, "parameters", {})).items()}
-        return lambda: given, f"{_name(type(given))} {json.dumps(settings, sort_keys=True)}"
+        return lambda: given, f"{_import_name(type(given))} {json.dumps(settings, sort_keys=True)}"
     if not callable(given):
-        raise ConfigError(f"{given!r} is no calculator", allowed="a name, an import path, a function or a calculator")
-    return given, _name(given)
+        raise ConfigError(f"{given} is not a calculator", allowed="a name, an import path, a function or a calculator")
+    return given, _import_name(given)
 
 
-def _name(thing: Any) -> str:
+def _import_name(thing: Any) -> str:
     return f"{thing.__module__}.{getattr(thing, '__qualname__', thing.__class__.__qualname__)}"
 
 
-def _named(name: str) -> Callable[..., Any]:
-    """Find a calculator of ASE's by its name, or any by its import path, such as tblite.ase:TBLite."""
+def _find_calculator(name: str) -> Callable[..., Any]:
+    """Find an ASE calculator by name, or any calculator by import path, such as tblite.ase:TBLite."""
     module, separator, attribute = name.partition(":") if ":" in name else name.rpartition(".")
     if not separator:
         found = builtin_calculator(name)

@@ -19,7 +19,7 @@ from scimill.atoms.params import (
 from scimill.config import plain
 from scimill.errors import ConfigError, Stopped
 from scimill.options import Group, configured, path_argument, training
-from scimill.parallel.report import say
+from scimill.parallel.report import describe_count, say
 from scimill.parallel.world import Stop, world
 from scimill.training.commands import trials
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scimill.training.directory import RunDirectory
 
 DATABASE = click.argument("database", type=click.Path(path_type=Path), help="directory of the database")
-FILES = click.argument("files", nargs=-1, type=click.Path(), help="files of structures")
+FILES = click.argument("files", nargs=-1, type=click.Path(), help="structure files")
 
 
 @click.group(cls=Group)
@@ -37,7 +37,7 @@ def atoms() -> None:
 
 
 def _open(path: Path, config: AddConfig | AtomsImportConfig) -> "Database":
-    """Open a database for taking structures in."""
+    """Open a database for adding structures."""
     from scimill.atoms.database.admission import Admission
     from scimill.atoms.database.database import Database
 
@@ -47,7 +47,7 @@ def _open(path: Path, config: AddConfig | AtomsImportConfig) -> "Database":
 
 def _report_ignored(names: tuple[str, ...]) -> None:
     if names and world().is_root:
-        say(f"properties that are not taken: {', '.join(names)}; --properties gives them columns")
+        say(f"properties ignored: {', '.join(names)}; use --properties to assign them to columns")
 
 
 @atoms.command()
@@ -55,16 +55,18 @@ def _report_ignored(names: tuple[str, ...]) -> None:
 @FILES
 @configured(AddConfig, positional="files")
 def add(config: AddConfig, database: Path) -> None:
-    """Add the structures of FILES to DATABASE one by one; each is kept as soon as it is in.
+    """Add the structures of FILES to DATABASE one by one; each is saved at once.
 
-    What comes before a structure that is refused stays. One process does it.
+    If a structure is refused, the structures before it stay. Runs in one process only.
     """
     from scimill.atoms.exchange.ingest import add_files
     from scimill.atoms.exchange.properties import Properties
 
     ranks = world()
     if ranks.size > 1:
-        ranks.fail(ConfigError("add is for one process", remedy="scimill atoms import, for many ranks"))
+        ranks.fail(
+            ConfigError("add runs in one process only", remedy="use scimill atoms import to run on several ranks")
+        )
     properties = Properties(config.properties)
     stop = Stop(ranks, config.walltime, config.walltime_margin)
     with _open(database, config) as opened:
@@ -72,10 +74,10 @@ def add(config: AddConfig, database: Path) -> None:
         for _ in add_files(opened, [Path(path) for path in config.files], properties):
             added += 1
             if stop.requested():
-                raise Stopped(f"stopped by {stop.reason}; {added:,} structures were added")
+                raise Stopped(f"stopped by {stop.reason}; structures added: {added:,}")
         total = opened.total
     _report_ignored(tuple(sorted(properties.ignored)))
-    click.echo(f"{database}: {added:,} structures added, {total:,} in all")
+    click.echo(f"{database}: {describe_count(added, 'structure')} added, {total:,} in all")
 
 
 @atoms.command(name="import")
@@ -84,9 +86,9 @@ def add(config: AddConfig, database: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Count the structures and write nothing.")
 @configured(AtomsImportConfig, positional="files")
 def import_(config: AtomsImportConfig, database: Path, dry_run: bool) -> None:
-    """Import the structures of FILES into DATABASE: all, or after a failure none.
+    """Import the structures of FILES into DATABASE: all of them, or none if it fails.
 
-    Under mpirun or srun the ranks share the work, and the bytes do not depend on their number.
+    Under mpirun or srun the ranks share the work. The stored bytes do not depend on the number of ranks.
     """
     from scimill.atoms.exchange import ingest
     from scimill.atoms.exchange.properties import Properties
@@ -95,21 +97,21 @@ def import_(config: AtomsImportConfig, database: Path, dry_run: bool) -> None:
     with ranks.together():
         properties = Properties(config.properties)
     if dry_run:
-        click.echo(f"{database}: {ranks.on_root(ingest.count, files):,} structures to import")
+        click.echo(f"{database}: {describe_count(ranks.on_root(ingest.count, files), 'structure')} to import")
         return
     stop = Stop(ranks, config.walltime, config.walltime_margin)
     with _open(database, config) as opened:
         done = ingest.import_files(opened, files, properties, piece_rows=config.piece_size, stop=stop)
         total = opened.rows()
     _report_ignored(done.ignored)
-    skipped = f", {done.skipped:,} duplicates skipped" if done.skipped else ""
-    click.echo(f"{database}: {done.added:,} structures added{skipped}, {total:,} in all")
+    skipped = f", {describe_count(done.skipped, 'duplicate')} skipped" if done.skipped else ""
+    click.echo(f"{database}: {describe_count(done.added, 'structure')} added{skipped}, {total:,} in all")
 
 
 @atoms.command()
 @DATABASE
 def compress(database: Path) -> None:
-    """Move the structures of DATABASE that came one by one into arrays, one set per stoichiometry.
+    """Move the new structures of DATABASE into arrays, one set per stoichiometry.
 
     Under mpirun or srun the ranks share the work.
     """
@@ -118,7 +120,9 @@ def compress(database: Path) -> None:
     with Database(database, write=True, world=world(), create=False) as opened:
         moved = opened.compress_dataset()
         groups = len(opened.groups)
-    click.echo(f"{database}: {sum(moved.values()):,} structures compressed, {groups:,} stoichiometries in all")
+    compressed = describe_count(sum(moved.values()), "structure")
+    stoichiometries = describe_count(groups, "stoichiometry", "stoichiometries")
+    click.echo(f"{database}: {compressed} compressed, {stoichiometries} in all")
 
 
 @atoms.command()
@@ -126,16 +130,17 @@ def compress(database: Path) -> None:
 @click.argument("name", help="name of the reduction")
 @configured(ReduceConfig)
 def reduce(config: ReduceConfig, database: Path, name: str) -> None:
-    """Begin the reduction NAME of DATABASE: draw the structures that are trained on first.
+    """Create the reduction NAME of DATABASE: draw the first structures to train on.
 
-    Test data, uncompressed structures and those without an energy are never drawn.
+    Test data, uncompressed structures and structures without an energy are never drawn.
     """
     from scimill.atoms.database.database import Database
 
     with Database(database, world=world()) as opened:
         fraction = config.fraction if config.number is None else None
         made = opened.create_reduction(name, fraction=fraction, number=config.number, seed=config.seed)
-    click.echo(f"{database}: reduction {name}, iteration 0: {made.attributes['n_added']:,} structures")
+    drawn = describe_count(made.attributes["n_added"], "structure")
+    click.echo(f"{database}: reduction {name}, iteration 0: {drawn}")
 
 
 @atoms.command()
@@ -146,7 +151,7 @@ def reduce(config: ReduceConfig, database: Path, name: str) -> None:
 def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) -> None:
     """Write the training and validation sets of an ensemble from DATABASE to the folder OUTPUT.
 
-    Validation sets are disjoint where they are small enough. Under mpirun or srun the ranks share the members.
+    Validation sets are disjoint if they are small enough. Under mpirun or srun the ranks share the members.
     """
     from scimill.atoms.database.database import Database
 
@@ -156,8 +161,8 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
             config.use_uncompressed_data, config.format, config.seed,
             iteration=config.iteration, select=config.select, overwrite=overwrite,
         )  # fmt: skip
-    sizes = f"{made[0]['train']:,} structures to train on and {made[0]['valid']:,} to validate"
-    click.echo(f"{output}: {len(made)} members, the first with {sizes}")
+    sizes = f"{describe_count(made[0]['train'], 'structure')} to train on and {made[0]['valid']:,} to validate on"
+    click.echo(f"{output}: {describe_count(len(made), 'member')}; the first has {sizes}")
 
 
 @atoms.command(name="export-data")
@@ -166,7 +171,7 @@ def cache(config: CacheConfig, database: Path, output: Path, overwrite: bool) ->
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(ExportConfig)
 def export_data(config: ExportConfig, database: Path, output: Path, overwrite: bool) -> None:
-    """Write structures of DATABASE to OUTPUT for another program."""
+    """Write structures of DATABASE to OUTPUT, for other programs."""
     from scimill.atoms.database import caches
     from scimill.atoms.database.database import Database
 
@@ -178,19 +183,20 @@ def export_data(config: ExportConfig, database: Path, output: Path, overwrite: b
                 use_uncompressed_data=config.use_uncompressed_data,
             )  # fmt: skip
         count = ranks.on_root(caches.export, chosen, output, config.format, overwrite)
-    click.echo(f"{output}: {count:,} structures")
+    click.echo(f"{output}: {describe_count(count, 'structure')}")
 
 
 @atoms.command()
 @click.option("--resume", is_flag=True, expose_value=False,
-              help="As it always does: go on with what an earlier run has evaluated.")  # fmt: skip
+              help="Continue an earlier evaluation. This is always done.")  # fmt: skip
 @DATABASE
 @click.argument("name", help="name of the reduction")
 @configured(EvaluateConfig)
 def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
-    """Evaluate the structures of DATABASE that the reduction NAME does not use: by an ensemble, or a calculator of ASE.
+    """Evaluate the structures of DATABASE that the reduction NAME does not use.
 
-    Under mpirun or srun the ranks share the work. Stopped or killed, the same command goes on where it was.
+    An ensemble or an ASE calculator evaluates them. Under mpirun or srun the ranks share the work. After a stop or a
+    kill, run the same command again to continue.
     """
     from scimill.atoms.database.database import Database
     from scimill.atoms.evaluate import describe_predictions
@@ -206,7 +212,7 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
             found = opened.evaluate_unused_data(config.ensemble, name, select=config.select, stop=stop)
     click.echo(f"{database}: {describe_predictions(found)}")
     if found.messages and ranks.is_root:
-        say(f"the calculator failed with {found.failed:,} structures; the first said: {found.messages[0]}")
+        say(f"the calculator failed on {describe_count(found.failed, 'structure')}; first error: {found.messages[0]}")
 
 
 @atoms.command()
@@ -214,16 +220,16 @@ def evaluate(config: EvaluateConfig, database: Path, name: str) -> None:
 @click.argument("name", help="name of the reduction")
 @configured(UpdateConfig)
 def update(config: UpdateConfig, database: Path, name: str) -> None:
-    """Add evaluated structures of DATABASE to those that the reduction NAME trains on, as a new iteration."""
+    """Add evaluated structures of DATABASE to the training set of the reduction NAME, as a new iteration."""
     from scimill.atoms.database.database import Database
 
     with Database(database, world=world()) as opened:
         found = opened.predictions(name)
         done = opened.update_data_reductions(name, found.predicted, found.true, **plain(config))
     if done.complete:
-        click.echo(f"{database}: nothing is left to add; reduction {name} is complete with iteration {done.iteration}")
+        click.echo(f"{database}: nothing left to add; reduction {name} is complete at iteration {done.iteration}")
         return
-    changes = f"{done.added:,} structures added, {done.excluded:,} excluded"
+    changes = f"{describe_count(done.added, 'structure')} added, {done.excluded:,} excluded"
     click.echo(f"{database}: reduction {name}, iteration {done.iteration}: {changes}")
 
 
@@ -234,8 +240,8 @@ def update(config: UpdateConfig, database: Path, name: str) -> None:
 def train(config: AtomsTrainConfig, database: Path, directory: "RunDirectory") -> None:
     """Train an ensemble of small potentials on the structures of DATABASE that a reduction selects.
 
-    Under mpirun or horovodrun the ranks are divided into a team for each member, or, where there are fewer of them,
-    train the members in turns: the same batches, whatever their number.
+    Under mpirun or horovodrun the ranks form one team per member; with fewer ranks than members, each team trains
+    several members in turn. The batches do not depend on the number of ranks.
     """
     from scimill.atoms.database.database import Database
     from scimill.atoms.learning.train import train_ensemble
@@ -244,8 +250,8 @@ def train(config: AtomsTrainConfig, database: Path, directory: "RunDirectory") -
     with Database(database, world=ranks) as opened:
         trained = train_ensemble(config, opened, directory, ranks)
     if trained < config.members and ranks.is_root:
-        say(f"{config.members - trained} members were finished already")
-    click.echo(f"{directory.path}: {config.members} members, each with model.pt and metrics.csv")
+        say(f"members already finished: {config.members - trained}")
+    click.echo(f"{directory.path}: {describe_count(config.members, 'member')}, each with model.pt and metrics.csv")
 
 
 atoms.add_command(trials)
@@ -256,11 +262,11 @@ atoms.add_command(trials)
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Structures.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random numbers.")
 def demo(output: Path, count: int, seed: int) -> None:
-    """Write random alloys of Al, Cu and Ni with labels of EMT to the extended XYZ file OUTPUT, to try things with."""
+    """Write random Al, Cu and Ni alloys with EMT labels to the extended XYZ file OUTPUT, as example data."""
     from scimill.atoms.demo import write_demo
 
     world().on_root(write_demo, output, count, seed)
-    click.echo(f"{output}: {count:,} structures")
+    click.echo(f"{output}: {describe_count(count, 'structure')}")
 
 
 @atoms.command()
@@ -270,9 +276,10 @@ def demo(output: Path, count: int, seed: int) -> None:
 )
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="Directory for the PNG files.")
 def plot(database: Path, runs: tuple[Path, ...], folder: Path) -> None:
-    """Draw how wrong the ensembles of RUNS are about the test data of DATABASE, by what they were trained on.
+    """Plot the errors of the ensembles in RUNS on the test data of DATABASE.
 
-    Reductions whose names differ in a number at the end, such as active-1 and active-2, are averaged.
+    The plot shows them against the number of training structures. Reductions whose names differ only in a number at
+    the end, such as active-1 and active-2, are averaged.
     """
     from scimill.atoms.database.database import Database
     from scimill.atoms.pictures import plots

@@ -1,4 +1,4 @@
-"""Structures for a demonstration: random crystals of aluminium, copper and nickel with the labels of EMT."""
+"""Structures for a demonstration: random aluminium, copper and nickel crystals with EMT labels."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ RATTLE = (0.02, 0.12)  # Å, range of the standard deviation of the displacement
 
 
 def write_demo(path: Path, count: int, seed: int) -> None:
-    """Write so many random alloys of four atoms to an extended XYZ file.
+    """Write ``count`` random alloys of four atoms to an extended XYZ file.
 
     Raises
     ------
-    StorageError : it cannot be written.
+    StorageError : the file cannot be written.
 
     """
     check_directory(path)

@@ -1,7 +1,7 @@
-"""Evaluating structures with ASE's calculators: blocks to ranks, each kept as soon as it is done.
+"""Evaluate structures with ASE calculators: ranks share the blocks, and save each when it is done.
 
-The predictions lie beside their reduction, one file per block, until the next update. A block is known by the ids of
-its structures, so that a run which was stopped or killed goes on where it was, on any number of ranks.
+The predictions are stored beside their reduction, one file per block, until the next update. The name of a block
+contains a checksum of the ids of its structures, so a run that was stopped or killed continues on any number of ranks.
 """
 
 import json
@@ -18,28 +18,28 @@ from scimill.atoms.calculators import Committee
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.reductions import Reductions, Select, selected
 from scimill.atoms.database.snapshot import COMPRESSED, Snapshot
-from scimill.atoms.exchange.serial_ase import labelled
+from scimill.atoms.exchange.serial_ase import compute_labels
 from scimill.atoms.kernels import scores
 from scimill.atoms.kernels.composition import species_of
 from scimill.errors import InputError, Stopped
 from scimill.files import replacing, storage_errors
 from scimill.parallel.partition import share
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
 
 PREDICTIONS, ABOUT = "predictions", "about.json"
-BLOCKS = 512  # about so many blocks there are: enough for an even load, few enough for a file system
+BLOCKS = 512  # approximate number of blocks: enough to balance the load, not too many files
 FEWEST_ATOMS, MOST_ATOMS = 256, 16384  # of a block
 DONE, FAILED = 0, 1
-"""Status of a structure: evaluated, or the calculator has failed."""
+"""Status of a structure: evaluated, or the calculator failed."""
 
 Arrays = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class EvaluationBlock:
-    """Structures of one group that are evaluated together."""
+    """Structures of one group to evaluate together."""
 
     group: str
     rows: NDArray[np.int64]
@@ -51,8 +51,8 @@ class EvaluationBlock:
         return len(species_of(self.group))
 
 
-def blocks_of(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
-    """Blocks of the structures that a reduction selects, the largest structures first, so that the load evens out."""
+def make_blocks(snapshot: Snapshot, name: str, iteration: int | None, select: Select) -> list[EvaluationBlock]:
+    """Divide the selected structures into blocks, largest structures first to balance the load."""
     reduction = Reductions(snapshot.folder).load(name, iteration, snapshot.groups)
     rows = selected(snapshot, reduction, select)
     total = sum(len(mine) * len(species_of(group)) for group, mine in rows.items())
@@ -74,24 +74,24 @@ def evaluate(
 
     Raises
     ------
-    Stopped : on a signal or before the walltime; what is done is kept.
+    Stopped : on a signal or before the walltime; finished blocks are kept.
 
     """
     reductions = Reductions(snapshot.folder)
-    with reductions.held(name, world) as folder:
+    with reductions.lock(name, world) as folder:
         iteration = world.on_root(lambda: reductions.iterations(name)[-1])
         with world.together():
             made = [make() for make in calculators.makers]
         known = [calculators.fingerprint, *(str(getattr(calculator, "fingerprint", "")) for calculator in made)]
         about = {"iteration": iteration, "calculators": known, "select": select}
         world.on_root(_prepare, folder / PREDICTIONS, about)
-        blocks = world.on_root(blocks_of, snapshot, name, iteration, select)
+        blocks = world.on_root(make_blocks, snapshot, name, iteration, select)
         left = world.on_root(lambda: [block for block in blocks if _read(folder / PREDICTIONS, block) is None])
         _evaluate_all(snapshot, folder / PREDICTIONS, left, made, world, stop)
 
 
 def _prepare(folder: Path, about: Mapping[str, Any]) -> None:
-    """Keep the predictions that are there only if they are of the same calculator, iteration and selection."""
+    """Keep existing predictions only if they have the same calculator, iteration and selection."""
     with storage_errors(folder, "evaluating"):
         if (folder / ABOUT).exists() and json.loads((folder / ABOUT).read_text("utf-8")) == about:
             return
@@ -123,17 +123,17 @@ def _evaluate_all(
     world.barrier()
     progress.close()
     if reason:
-        world.fail(Stopped(f"stopped by {reason}; what is evaluated is kept", remedy="run the same command again"))
+        world.fail(Stopped(f"stopped by {reason}; finished blocks are kept", remedy="run the same command again"))
 
 
 def evaluate_block(snapshot: Snapshot, folder: Path, block: EvaluationBlock, calculators: list[Any]) -> None:
-    """Evaluate a block and keep the result."""
+    """Evaluate a block and save the result."""
     first, stop = int(block.rows[0]), int(block.rows[-1]) + 1
     geometry = snapshot.rows(block.group, first, stop, ["coordinates", "cell", "pbc"])
     geometry = {name: values[block.rows - first] for name, values in geometry.items()}
     found = predict(species_of(block.group), geometry, calculators)
     path = folder / block.name
-    with storage_errors(path, "keeping predictions"):  # not synced: what a machine loses is evaluated again
+    with storage_errors(path, "saving predictions"):  # not synced: a block lost in a crash is evaluated again
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
             np.save(file, found)
@@ -141,7 +141,7 @@ def evaluate_block(snapshot: Snapshot, folder: Path, block: EvaluationBlock, cal
 
 
 def _read(folder: Path, block: EvaluationBlock) -> NDArray[Any] | None:
-    """Predictions of a block; None where they are not there, or not whole."""
+    """Read the predictions of a block; None if they are missing or incomplete."""
     try:
         found = np.load(folder / block.name)
     except (OSError, ValueError, EOFError):
@@ -151,54 +151,54 @@ def _read(folder: Path, block: EvaluationBlock) -> NDArray[Any] | None:
 
 @runtime_checkable
 class BatchCalculator(Protocol):
-    """A committee that evaluates many structures at once, in the place of calculators."""
+    """A committee that evaluates many structures at once, instead of single calculators."""
 
     def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
-        """Energies and forces by every member, see `records`."""
+        """Predict energies and forces with every member, see `make_records`."""
 
 
-def records(rows: int, members: int, atoms: int) -> NDArray[Any]:
-    """Predictions to be filled in.
+def make_records(rows: int, members: int, atoms: int) -> NDArray[Any]:
+    """Make empty predictions.
 
     Returns
     -------
     Records, shape (rows,): ``energy`` (members,), eV; ``forces`` (members, atoms, 3), eV/Å; ``status``; ``message``,
-    what a calculator said that failed.
+    the error of a calculator that failed.
 
     """
     kind = [("energy", "f8", (members,)), ("forces", "f8", (members, atoms, 3)), ("status", "u1"), ("message", "U200")]
     return np.zeros(rows, dtype=kind)
 
 
-def fail(found: NDArray[Any], row: int, error: Exception) -> None:
-    """Record that a calculator has failed with a structure: its predictions are NaN."""
+def record_failure(found: NDArray[Any], row: int, error: Exception) -> None:
+    """Record that a calculator failed on a structure, and set its predictions to NaN."""
     found["status"][row], found["message"][row] = FAILED, f"{type(error).__name__}: {error}"
     found["energy"][row], found["forces"][row] = np.nan, np.nan
 
 
-def not_finite() -> ArithmeticError:
-    """Why a calculator has failed that has raised nothing."""
+def not_finite_error() -> ArithmeticError:
+    """Make the error for a calculator that raised nothing but gave NaN or infinity."""
     return ArithmeticError("the result is not finite")
 
 
 def predict(species: NDArray[np.uint8], geometry: Columns, calculators: list[Any]) -> NDArray[Any]:
-    """Energies and forces of structures by every calculator, see `records`; a failure is recorded."""
+    """Predict energies and forces with every calculator, see `make_records`; record failures."""
     if len(calculators) == 1 and isinstance(calculators[0], BatchCalculator):
         return calculators[0].predict_records(species, geometry)
     positions = geometry["coordinates"]
     rows, atoms = positions.shape[:2]
-    found = records(rows, len(calculators), atoms)
+    found = make_records(rows, len(calculators), atoms)
     for row in range(rows):
         energy, forces = found["energy"][row], found["forces"][row]
         try:
             for member, calculator in enumerate(calculators):
-                energy[member], forces[member] = labelled(
+                energy[member], forces[member] = compute_labels(
                     species, positions[row], geometry["cell"][row], geometry["pbc"][row], calculator
                 )
             if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
-                raise not_finite()
-        except Exception as error:  # a calculator may raise anything; the other structures go on
-            fail(found, row, error)
+                raise not_finite_error()
+        except Exception as error:  # a calculator may raise anything; continue with the other structures
+            record_failure(found, row, error)
     return found
 
 
@@ -212,9 +212,9 @@ class Predictions:
     Parameters
     ----------
     predicted : ``energy`` (rows,), ``forces`` (rows, atoms, 3), ``deviation`` (rows,): see `scores.force_deviation`, 0
-        for one calculator; ``status``, ``rows``, ``uid``, ``path``, and the ``iteration`` that they belong to.
+        for one calculator; ``status``, ``rows``, ``uid``, ``path``, and their ``iteration``.
     true : ``energy`` and ``forces``; NaN where the database has none.
-    messages : what calculators said of structures with which they failed.
+    messages : errors of the calculators that failed.
 
     """
 
@@ -224,18 +224,18 @@ class Predictions:
 
     @property
     def failed(self) -> int:
-        """Number of structures with which a calculator has failed."""
+        """Number of structures on which a calculator failed."""
         return sum(int((values["status"] == FAILED).sum()) for values in self.predicted.values())
 
 
 def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
     """Read the predictions of a reduction; collective.
 
-    Rank 0 reads for all: once it has them it may go on to an update, which removes them.
+    Rank 0 reads for all ranks, because an update that rank 0 starts afterwards removes the predictions.
 
     Raises
     ------
-    InputError : there are none of its newest iteration, or not all.
+    InputError : predictions of the newest iteration are missing or incomplete.
 
     """
     folder = world.on_root(Reductions(snapshot.folder).folder, name) / PREDICTIONS
@@ -244,7 +244,8 @@ def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
     known = {name: values for name, values in read if values is not None}
     if len(known) < len(blocks):
         world.fail(InputError(
-            f"{len(blocks) - len(known)} of {len(blocks)} blocks of {name!r} are not evaluated", where=str(folder),
+            f"not evaluated yet: {len(blocks) - len(known)} of {describe_count(len(blocks), 'block')} of {name!r}",
+            where=str(folder),
             remedy="rerun the evaluation: it resumes where it stopped",
         ))  # fmt: skip
     predicted: Arrays = {}
@@ -252,7 +253,7 @@ def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
     messages: list[str] = []
     for group in sorted({block.group for block in blocks}):
         mine = sorted((b for b in blocks if b.group == group), key=lambda b: int(b.rows[0]))
-        predicted[group] = joined(np.concatenate([known[block.name] for block in mine]))
+        predicted[group] = average_committee(np.concatenate([known[block.name] for block in mine]))
         predicted[group]["rows"] = np.concatenate([block.rows for block in mine])
         messages += [text for block in mine for text in known[block.name]["message"].tolist() if text]
         stored = snapshot.rows(group, names=["uid", "energy", "forces"])
@@ -264,18 +265,18 @@ def load(snapshot: Snapshot, name: str, world: World) -> Predictions:
 
 
 def _evaluated_blocks(snapshot: Snapshot, name: str, folder: Path) -> tuple[int, list[EvaluationBlock]]:
-    """Return the newest iteration, which must be evaluated, and the blocks of what was selected of it."""
+    """Return the newest iteration and its selected blocks; raise if it was not evaluated."""
     newest = Reductions(snapshot.folder).iterations(name)[-1]
     about = json.loads((folder / ABOUT).read_text("utf-8")) if (folder / ABOUT).exists() else {}
     if about.get("iteration") != newest:
         raise InputError(
-            f"iteration {newest} of {name!r} is not evaluated", where=str(folder), remedy="evaluate it first"
+            f"iteration {newest} of {name!r} has not been evaluated", where=str(folder), remedy="evaluate it first"
         )
-    return newest, blocks_of(snapshot, name, newest, about["select"])
+    return newest, make_blocks(snapshot, name, newest, about["select"])
 
 
-def joined(found: NDArray[Any]) -> dict[str, Any]:
-    """Predictions of a group: means over the committee, and its deviation."""
+def average_committee(found: NDArray[Any]) -> dict[str, Any]:
+    """Average the predictions of a group over the committee, and compute its deviation."""
     forces = found["forces"]
     return {
         "energy": found["energy"].mean(axis=1), "forces": forces.mean(axis=1), "status": found["status"],
@@ -284,9 +285,9 @@ def joined(found: NDArray[Any]) -> dict[str, Any]:
 
 
 def describe_predictions(found: Predictions) -> str:
-    """Describe how many structures were evaluated, how many failed, and how wrong they are on average."""
+    """Describe how many structures were evaluated, how many failed, and their root mean square errors."""
     rows = sum(len(values["rows"]) for values in found.predicted.values())
-    text = f"{rows:,} structures evaluated, {found.failed:,} failed"
+    text = f"{describe_count(rows, 'structure')} evaluated, {found.failed:,} failed"
     energies = [(found.predicted[g]["energy"] - found.true[g]["energy"]) / len(species_of(g)) for g in found.predicted]
     forces = [(found.predicted[g]["forces"] - found.true[g]["forces"]).reshape(-1) for g in found.predicted]
     for name, unit, errors in (("energies", "meV/atom", energies), ("forces", "meV/Å", forces)):

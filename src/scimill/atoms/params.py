@@ -10,77 +10,77 @@ from scimill.training.params import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Files:
-    """What comes in."""
+class InputFiles:
+    """Input."""
 
     files: tuple[str, ...] = parameter(
-        REQUIRED, "files of structures: .xyz, .extxyz, .db, .json, .h5, .npz, folders of .npy", min_length=1
+        REQUIRED, "structure files: .xyz, .extxyz, .db, .json, .h5, .npz, or folders of .npy", min_length=1
     )
     properties: Hints = parameter(
-        {}, "names and units of the files' properties: source=column:unit, such as dft_energy=energy:Hartree"
+        {}, "columns and units of the properties in the files: source=column:unit, e.g. dft_energy=energy:Hartree"
     )
-    test_fraction: Number = parameter(0.0, "share of the structures that is held out as test data for good", ge=0, le=1)
-    nan_labels: Literal["refuse", "missing"] = parameter("refuse", "what NaN in a label is")
+    test_fraction: Number = parameter(0.0, "share of the structures to hold out permanently as test data", ge=0, le=1)
+    nan_labels: Literal["refuse", "missing"] = parameter("refuse", "how to treat NaN in a label")
     duplicates: Literal["keep", "skip", "refuse"] = parameter(
-        "keep", "what is done with a geometry that is there already, to 1e-4 Å"
+        "keep", "what to do with a geometry that is already in the database, to 1e-4 Å"
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AddConfig(Files, Run):
+class AddConfig(InputFiles, Run):
     """Structures."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AtomsImportConfig(Files, Run):
-    """Imported structures."""
+class AtomsImportConfig(InputFiles, Run):
+    """Import."""
 
-    piece_size: Whole = parameter(4096, "structures that a rank reads at a time", affects_data=False, ge=1, le=2**20)
+    piece_size: Whole = parameter(4096, "structures that a rank reads at once", affects_data=False, ge=1, le=2**20)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReduceConfig:
-    """The reduction."""
+    """Reduction."""
 
-    fraction: Number = parameter(0.1, "share of the structures that is trained on first", ge=0, le=1)
-    number: Whole | None = parameter(None, "number of them, in place of a share", ge=0)
-    seed: Whole = parameter(1, "seed of the draw", ge=0, lt=2**63)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Choice:
-    """Which structures."""
-
-    reduction: str | None = parameter(None, "reduction that selects them; all that are no test data if not given")
-    iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
-    select: Literal["train", "unused", "anomalous", "test", "all"] = parameter("train", "which of its structures")
-    use_uncompressed_data: Switch = parameter(False, "take uncompressed structures too; they count as unused")
+    fraction: Number = parameter(0.1, "share of the structures to train on first", ge=0, le=1)
+    number: Whole | None = parameter(None, "number of structures to train on first, instead of a share", ge=0)
+    seed: Whole = parameter(1, "seed of the random draw", ge=0, lt=2**63)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CacheConfig(Choice):
-    """The caches."""
+class SelectionConfig:
+    """Selection."""
 
-    train_fraction: Number = parameter(0.8, "share of the structures that a member trains on", ge=0, le=1)
-    valid_fraction: Number = parameter(0.1, "share that it validates on", ge=0, le=1)
+    reduction: str | None = parameter(None, "reduction that selects the structures; all except test data if not given")
+    iteration: Whole | None = parameter(None, "iteration of the reduction; the newest if not given", ge=0)
+    select: Literal["train", "unused", "anomalous", "test", "all"] = parameter("train", "which structures to use")
+    use_uncompressed_data: Switch = parameter(False, "also use uncompressed structures; they count as unused")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CacheConfig(SelectionConfig):
+    """Caches."""
+
+    train_fraction: Number = parameter(0.8, "share of the structures that each member trains on", ge=0, le=1)
+    valid_fraction: Number = parameter(0.1, "share of the structures that each member validates on", ge=0, le=1)
     n_caches: Whole = parameter(8, "members of the ensemble", ge=1, le=4096)
     format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db", "index"] = parameter(
-        "h5", "files: h5 as ALF's, npz and npy as hippynn's, index: rows of the database only"
+        "h5", "file format: h5 for ALF, npz or npy for hippynn, index for row numbers only"
     )
-    seed: Whole = parameter(1, "seed of their order", ge=0, lt=2**63)
+    seed: Whole = parameter(1, "seed of the order of the structures", ge=0, lt=2**63)
 
     @model_validator(mode="after")
-    def _at_most_all(self) -> Self:
+    def _fractions_fit(self) -> Self:
         if self.train_fraction + self.valid_fraction > 1 + 1e-12:
-            raise ValueError("train_fraction and valid_fraction add to more than 1")
+            raise ValueError("train_fraction and valid_fraction add up to more than 1")
         return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExportConfig(Choice):
-    """The exported set."""
+class ExportConfig(SelectionConfig):
+    """Export."""
 
-    format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "kind of the file")
+    format: Literal["h5", "npz", "npy", "json", "extxyz", "ase-db"] = parameter("extxyz", "file format")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -88,61 +88,61 @@ class EvaluateConfig(Run):
     """Evaluation."""
 
     calculator: str = parameter(
-        "emt", "ASE's calculator by name (emt, lj, …) or import path (tblite.ase:TBLite); several: a committee"
+        "emt", "ASE calculator by name (emt) or import path (tblite.ase:TBLite); separate several with commas"
     )
-    arguments: Hints = parameter({}, "its arguments, such as method=GFN2-xTB; texts that look like numbers are numbers")
+    arguments: Hints = parameter({}, "its arguments, e.g. method=GFN2-xTB; numbers are recognised")
     ensemble: str | None = parameter(
         None,
-        "run of `scimill atoms train`: its members are the committee, many structures at once, and no calculator is",
+        "run of `scimill atoms train` to use instead of a calculator; its members form the committee",
     )
-    select: Literal["unused", "test", "train", "anomalous", "all"] = parameter("unused", "which structures")
+    select: Literal["unused", "test", "train", "anomalous", "all"] = parameter("unused", "which structures to evaluate")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class UpdateConfig:
-    """The next iteration."""
+    """Update."""
 
-    fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures that is added", gt=0, le=1)
+    fraction: Number = parameter(0.1, "share of the evaluated, not excluded structures to add", gt=0, le=1)
     procedure: Literal["highest", "random", "farthest", "stratified"] = parameter(
-        "highest", "which: of the highest scores, random above the threshold, most different, highest of each formula"
+        "highest", "highest scores, random ones above the threshold, the most different, or the highest of each formula"
     )
     score: Literal["energy", "force", "deviation"] = parameter(
-        "energy", "error of the energy per atom, largest error of a force, or the committee's largest deviation of one"
+        "energy", "error of the energy per atom, largest error of a force, or largest force deviation in the committee"
     )
     exclude_high_error: str | None = parameter(
-        None, "score above which a structure is anomalous: a number, percentile:99 or mad:8"
+        None, "score above which structures are anomalous: a number, percentile:99 or mad:8"
     )
     threshold: Number | None = parameter(
-        None, "least score for random; the 75th percentile if not given", unit="eV or eV/Å", ge=0
+        None, "lowest score for procedure random; the 75th percentile if not given", unit="eV or eV/Å", ge=0
     )
-    exclude_failed: Switch = parameter(False, "structures with which the calculator failed are anomalous")
-    seed: Whole = parameter(1, "seed of random", ge=0, lt=2**63)
+    exclude_failed: Switch = parameter(False, "also mark structures on which the calculator failed as anomalous")
+    seed: Whole = parameter(1, "seed of procedure random", ge=0, lt=2**63)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AtomsTrainConfig(TrainingConfig):
     """Potential."""
 
-    reduction: str | None = parameter(None, "reduction that is trained on; all that is no test data if not given")
-    iteration: Whole | None = parameter(None, "its iteration, the newest if not given", ge=0)
+    reduction: str | None = parameter(None, "reduction to train on; all structures except test data if not given")
+    iteration: Whole | None = parameter(None, "iteration of the reduction; the newest if not given", ge=0)
     caches: str | None = parameter(
-        None, "folder of `cache --format index`: member m trains and validates on its sets, in the place of the shares"
+        None, "folder of `cache --format index`: member m trains and validates on its sets, instead of on shares"
     )
-    members: Whole = parameter(4, "networks of the ensemble", ge=1, le=1000)
-    cutoff: Number = parameter(5.0, "distance up to which atoms see each other", unit="Å", gt=1.6, le=20)
-    radial: Whole = parameter(24, "Gaussians of the distance per element", ge=2, le=256)
-    hidden: Widths = parameter((32, 32), "neurons of each hidden layer")
-    energy_scale: Number = parameter(0.01, "error of the energy per atom that counts as 1", unit="eV", gt=0)
-    force_scale: Number = parameter(0.1, "error of a force that counts as 1", unit="eV/Å", gt=0)
-    block_size: Whole = parameter(4, "structures per block: the unit of mixing and loading", ge=1, le=4096)
-    batch_size: Whole = parameter(8, "structures per step, of all ranks together", ge=1, le=2**31)
+    members: Whole = parameter(4, "networks in the ensemble", ge=1, le=1000)
+    cutoff: Number = parameter(5.0, "distance within which atoms are neighbours", unit="Å", gt=1.6, le=20)
+    radial: Whole = parameter(24, "Gaussians of the distance, per element of the neighbour", ge=2, le=256)
+    hidden: Widths = parameter((32, 32), "neurons in each hidden layer")
+    energy_scale: Number = parameter(0.01, "error of the energy per atom that counts as 1 in the loss", unit="eV", gt=0)
+    force_scale: Number = parameter(0.1, "error of a force that counts as 1 in the loss", unit="eV/Å", gt=0)
+    block_size: Whole = parameter(4, "structures per block, the unit of shuffling and loading", ge=1, le=4096)
+    batch_size: Whole = parameter(8, "structures per step, over all ranks", ge=1, le=2**31)
     epochs: Whole = parameter(60, "passes over the training blocks", ge=1, le=10**6)
     warmup_steps: Whole = parameter(20, "steps over which the learning rate rises from 0", ge=0, le=10**9)
     validation_share: Number = parameter(
-        0.1, "share of the structures that a member validates on after each epoch; each on another", ge=0, lt=1
+        0.1, "share of the structures that a member validates on after each epoch; differs by member", ge=0, lt=1
     )
     test_share: Number = parameter(0.0, "share of the structures that a member never sees", ge=0, lt=1)
-    window: Whole = parameter(64, "blocks whose samples are mixed and held in memory; at least one per rank", ge=1)
+    window: Whole = parameter(64, "blocks held in memory and shuffled together; at least one per rank", ge=1)
     threads: Whole | None = parameter(
-        1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024
+        1, "threads per rank; a network this small is fastest with one", affects_data=False, ge=1, le=1024
     )

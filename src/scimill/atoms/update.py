@@ -1,4 +1,4 @@
-"""The next iteration of a reduction: what is too wrong to be true is excluded, what is worth it is trained on."""
+"""The next iteration of a reduction: exclude anomalous structures, choose those worth training on."""
 
 import shutil
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ from scimill.parallel.world import World
 Procedure = Literal["highest", "random", "farthest", "stratified"]
 Score = Literal["energy", "force", "deviation"]
 RULES = ("absolute", "percentile", "mad")
-MOST_KNOWN = 2000  # trained structures that farthest-point sampling starts from
+MAX_TRAINED = 2000  # trained structures that farthest-point sampling starts from
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How an iteration follows from the one before.
+    """How to make an iteration from the one before.
 
     Parameters
     ----------
-    fraction : share of the evaluated structures that are not excluded, to be trained on; at least one.
-    exclude_high_error : None, or "rule:value" of `scores.limit`, such as "mad:8"; a plain number is absolute.
-        Structures with a higher score are marked anomalous, and are not chosen.
-    procedure : "highest" scores; "random" ones above the threshold; "farthest" from all that are trained on, by
-        `choice.descriptor`; "stratified": the highest of each stoichiometry by its share.
+    fraction : share of the evaluated, not excluded structures to train on; at least one structure.
+    exclude_high_error : None, or "rule:value" for `scores.limit`, such as "mad:8"; a plain number is absolute.
+        Structures with a higher score are marked anomalous and not chosen.
+    procedure : "highest" scores; "random" ones above the threshold; "farthest" from all trained structures, by
+        `choice.descriptor`; "stratified": the highest of each stoichiometry, in proportion to its size.
     score : "energy": error per atom, see `scores.energy_error`; "force": largest error of a force on an atom;
-        "deviation" of the committee, which needs no labels.
-    threshold : least score that "random" chooses from; the 75th percentile of the scores if not given.
-    exclude_failed : whether structures with which the calculator failed are anomalous; they stay unused if not.
+        "deviation": that of the committee, which needs no labels.
+    threshold : lowest score that "random" chooses; the 75th percentile of the scores if not given.
+    exclude_failed : whether structures on which the calculator failed become anomalous; otherwise they stay unused.
     seed : of "random".
 
     """
@@ -52,7 +52,7 @@ class Rules:
     seed: int = 1
 
     def limit(self, values: NDArray[np.float64]) -> float:
-        """Score above which a structure is anomalous."""
+        """Return the score above which a structure is anomalous."""
         if self.exclude_high_error is None:
             return float("inf")
         rule, _, value = str(self.exclude_high_error).rpartition(":")
@@ -77,13 +77,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What an update has done.
+    """Result of an update.
 
     Parameters
     ----------
     iteration : the newest iteration.
-    added, excluded : structures that are trained on, or anomalous, since.
-    complete : whether nothing was left to add: the reduction is complete, and there is no new iteration.
+    added, excluded : structures newly marked as trained on, or as anomalous.
+    complete : whether nothing was left to add; then the reduction is complete and there is no new iteration.
 
     """
 
@@ -98,7 +98,7 @@ def update(
 ) -> UpdateResult:
     """Make the next iteration of a reduction; collective. See `Database.update_data_reductions`."""
     reductions = Reductions(snapshot.folder)
-    with reductions.held(name, world):
+    with reductions.lock(name, world):
         return world.on_root(_update, snapshot, reductions, name, predicted, true, rules)
 
 
@@ -106,14 +106,14 @@ def _update(
     snapshot: Snapshot, reductions: Reductions, name: str, predicted: Arrays, true: Mapping[str, Any], rules: Rules
 ) -> UpdateResult:
     if reductions.is_complete(name):
-        raise InputError(f"the reduction {name!r} is complete", remedy="begin another")
+        raise InputError(f"the reduction {name!r} is complete", remedy="start a new reduction: scimill atoms reduce")
     current = reductions.load(name, None, snapshot.groups)
     pool = _Pool(snapshot, current, predicted, true, rules)
-    excluded, chosen = pool.excluded(), pool.chosen()
+    excluded, chosen = pool.find_excluded(), pool.choose()
     if not len(chosen):
         reductions.complete(name, f"nothing was left to add after iteration {current.iteration}")
         return UpdateResult(current.iteration, 0, 0, complete=True)
-    index: Index = {group: current.of(group, rows) for group, rows in snapshot.groups.items()}
+    index: Index = {group: current.index_for(group, rows) for group, rows in snapshot.groups.items()}
     pool.mark(index, excluded, ANOMALOUS)
     pool.mark(index, chosen, TRAINED)
     attributes = {
@@ -128,7 +128,7 @@ def _update(
 
 
 class _Pool:
-    """The evaluated structures of all groups, one after the other."""
+    """The evaluated structures, concatenated over all groups."""
 
     def __init__(
         self, snapshot: Snapshot, current: Reduction, predicted: Arrays, true: Mapping[str, Any], rules: Rules
@@ -139,56 +139,56 @@ class _Pool:
             self._check(group, predicted[group])
         self._rows = {group: np.asarray(predicted[group]["rows"]) for group in self._groups}
         self._kinds = np.repeat(np.arange(len(self._groups)), [len(self._rows[group]) for group in self._groups])
-        self._status = self._every(predicted, "status").astype(int)
-        self.scores = self._scored(predicted, true)
+        self._status = self._concatenate(predicted, "status").astype(int)
+        self.scores = self._compute_scores(predicted, true)
         self.limit = rules.limit(self.scores)
 
     def _check(self, group: str, values: Mapping[str, Any]) -> None:
-        """Refuse predictions that are not of the unused structures of this iteration."""
+        """Refuse predictions that do not belong to the unused structures of this iteration."""
         rows, total = np.asarray(values["rows"]), self._snapshot.groups.get(group, 0)
         test = self._snapshot.rows(group, names=["test"])["test"] if total else np.zeros(0)
         stale = values["iteration"] != self._current.iteration or (len(rows) and rows.max() >= total)
-        if stale or len(np.unique(rows)) < len(rows) or (self._current.of(group, total)[rows] != UNUSED).any():
+        if stale or len(np.unique(rows)) < len(rows) or (self._current.index_for(group, total)[rows] != UNUSED).any():
             raise InputError(
-                f"the predictions are not of the unused structures of iteration {self._current.iteration}", where=group,
-                remedy="evaluate the newest iteration; an update is made once",
+                f"the predictions do not match the unused structures of iteration {self._current.iteration}",
+                where=group, remedy="evaluate the newest iteration; update it only once",
             )  # fmt: skip
         if (test[rows] != 0).any():
-            raise InputError("test data are among the predictions", where=group, remedy="evaluate unused structures")
+            raise InputError("the predictions contain test data", where=group, remedy="evaluate unused structures")
 
-    def _every(self, arrays: Mapping[str, Any], name: str) -> NDArray[Any]:
+    def _concatenate(self, arrays: Mapping[str, Any], name: str) -> NDArray[Any]:
         return np.concatenate([np.zeros(0), *(np.asarray(arrays[group][name]) for group in self._groups)])
 
-    def _scored(self, predicted: Arrays, true: Mapping[str, Any]) -> NDArray[np.float64]:
-        """Score of each structure; NaN where it failed or has no label."""
+    def _compute_scores(self, predicted: Arrays, true: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Compute the score of each structure; NaN where it failed or has no label."""
         if not self._groups:
             return np.zeros(0)
         if self._rules.score == "deviation":
-            found = np.where(self._status == FAILED, np.nan, self._every(predicted, "deviation"))
+            found = np.where(self._status == FAILED, np.nan, self._concatenate(predicted, "deviation"))
             if not np.any(found[np.isfinite(found)]):
-                remedy = "evaluate by several calculators or an --ensemble, or give another --score"
-                raise InputError("no structure has a deviation: one calculator is no committee", remedy=remedy)
+                remedy = "evaluate with several calculators or an --ensemble, or choose another --score"
+                raise InputError("no structure has a deviation: a committee needs two calculators", remedy=remedy)
             return found
         if self._rules.score == "force":
             errors = [scores.force_error(predicted[g]["forces"], true[g]["forces"]) for g in self._groups]
             return np.concatenate(errors)
         counts = np.array([element_counts(species_of(group), self._elements) for group in self._groups])
-        predictions, labels = self._every(predicted, "energy"), self._every(true, "energy")
+        predictions, labels = self._concatenate(predicted, "energy"), self._concatenate(true, "energy")
         return np.abs(scores.energy_error(predictions, labels, counts[self._kinds]))
 
     @property
     def _elements(self) -> NDArray[np.uint8]:
         return np.unique(np.concatenate([species_of(group) for group in self._groups]))
 
-    def excluded(self) -> NDArray[np.bool_]:
-        """Which structures are anomalous."""
+    def find_excluded(self) -> NDArray[np.bool_]:
+        """Return a mask of the anomalous structures."""
         high: NDArray[np.bool_] = self.scores > self.limit
         failed: NDArray[np.bool_] = (self._status == FAILED) & self._rules.exclude_failed
         return high | failed
 
-    def chosen(self) -> NDArray[np.int64]:
-        """Structures to train on, by their place in the pool."""
-        left = np.flatnonzero(np.isfinite(self.scores) & ~self.excluded())
+    def choose(self) -> NDArray[np.int64]:
+        """Choose structures to train on; return their positions in the pool."""
+        left = np.flatnonzero(np.isfinite(self.scores) & ~self.find_excluded())
         number = max(round(self._rules.fraction * len(left)), 1) if len(left) else 0
         values = self.scores[left]
         if self._rules.procedure == "random":
@@ -197,7 +197,7 @@ class _Pool:
             above = np.flatnonzero(values >= (threshold or 0))
             return left[choice.lowest_hashes(self._hashes()[left], above, number)]
         if self._rules.procedure == "farthest" and number:
-            return left[choice.farthest(self._features(left), self._known(), number)]
+            return left[choice.farthest(self._features(left), self._trained_features(), number)]
         if self._rules.procedure == "stratified":
             return left[choice.stratified(values, self._kinds[left], number)]
         return left[choice.highest(values, number)]
@@ -210,12 +210,12 @@ class _Pool:
         parts = [self._descriptors(group, self._rows[group]) for group in self._groups]
         return np.concatenate(parts)[places]
 
-    def _known(self) -> NDArray[np.float64]:
-        """Descriptors of structures that are trained on."""
+    def _trained_features(self) -> NDArray[np.float64]:
+        """Compute descriptors of structures that are already trained on."""
         rows = selected(self._snapshot, self._current, "train")
         parts: list[NDArray[np.float64]] = []
         for group, mine in rows.items():
-            parts.append(self._descriptors(group, mine[: MOST_KNOWN - sum(map(len, parts))]))
+            parts.append(self._descriptors(group, mine[: MAX_TRAINED - sum(map(len, parts))]))
         return np.concatenate(parts) if parts else np.zeros((0, 0))
 
     def _descriptors(self, group: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -226,7 +226,7 @@ class _Pool:
         return choice.descriptor(coordinates, cell, pbc, fractions)
 
     def mark(self, index: Index, places: NDArray[Any], value: int) -> None:
-        """Set the index of structures, given by their places in the pool or a mask over it."""
+        """Set the index of structures, given by their positions in the pool or by a mask."""
         marked = np.zeros(len(self.scores), dtype=bool)
         marked[places] = True
         for kind, group in enumerate(self._groups):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def bench() -> None:
-    """Datasets for storage benchmarks, and the similarity of two of them, or of two I/O traces."""
+    """Generate, scale and compare datasets for storage benchmarks, and compare I/O traces."""
 
 
 bench.add_command(verify)
@@ -30,7 +30,7 @@ bench.add_command(verify)
 @generating
 @configured(BenchGenerateConfig, presets="scimill.bench/presets", positional="workload")
 def generate(config: BenchGenerateConfig, output: "Output", dry_run: bool) -> None:
-    """Generate a dataset of a size into the directory OUTPUT, or the file OUTPUT where the format is hdf5.
+    """Generate a dataset of a given size into the directory OUTPUT, or into one file with --format hdf5.
 
     Under mpirun or srun all ranks write, and the bytes do not depend on their number.
     """
@@ -46,7 +46,7 @@ def generate(config: BenchGenerateConfig, output: "Output", dry_run: bool) -> No
 @click.argument("workload", metavar="imseg|bert|dlrm", help="the workload")
 @configured(SizeConfig, presets="scimill.bench/presets", positional="workload")
 def size(config: SizeConfig) -> None:
-    """Describe how large a dataset must be for a benchmark, and what generating it makes."""
+    """Show how large a dataset must be for a benchmark, and the command that generates it."""
     from scimill.bench import sizing
 
     click.echo(sizing.describe_size(config, world()))
@@ -60,32 +60,31 @@ def size(config: SizeConfig) -> None:
 def scale(config: ScaleConfig, source: Path, output: "Output", dry_run: bool) -> None:
     """Scale the dataset INPUT to another size: OUTPUT is a directory, or a file if INPUT is HDF5.
 
-    A larger one repeats all records as often as they fit, resampled from the same distribution; a smaller one is a fair
-    choice of them.
+    A larger dataset repeats all records, resampled from the same distribution; a smaller one is a fair choice of them.
     Under mpirun or srun all ranks scan and write, and the bytes do not depend on their number.
     """
     from scimill.bench import scale as campaign
 
     ranks = world()
     if dry_run:
-        click.echo(campaign.plan_text(config, source, output, ranks))
+        click.echo(campaign.describe_scaling(config, source, output, ranks))
         return
-    done = campaign.scale(config, source, output, ranks)
-    if done is None and ranks.is_root:
+    summary = campaign.scale(config, source, output, ranks)
+    if summary is None and ranks.is_root:
         say(f"{output.path} was complete already")
-    click.echo(f"{output.path}: {done or config.workload}")
+    click.echo(f"{output.path}: {summary or config.workload}")
 
 
 @bench.command()
 @path_argument("a", help="a trace or a dataset")
-@path_argument("b", help="another one of the same kind")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw both to this .png.")
+@path_argument("b", help="a second trace or dataset")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw both into this PNG file.")
 @configured(SimilarityConfig)
 def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> None:
     """Compare two I/O traces, or two datasets: their similarity from 0 to 1, part by part.
 
-    A trace is a CSV file start,end,type[,offset,bytes,file], the output of strace -f -ttt -T -y, or that of
-    darshan-dxt-parser. A dataset is a directory, or an HDF5 file.
+    A trace is a CSV file start,end,type[,offset,bytes,file], the output of strace -f -ttt -T -y, or the output of
+    darshan-dxt-parser. A dataset is a directory or an HDF5 file.
     """
     from scimill.bench.similarity import compare
 
@@ -100,14 +99,14 @@ def similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(TraceConfig)
 def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: bool) -> None:
-    """Run COMMAND under strace and write what it reads and writes to OUTPUT, a CSV trace.
+    """Run COMMAND under strace and record its reads and writes in OUTPUT, a CSV trace.
 
-    COMMAND may be an mpirun: the ranks on this machine are recorded too. What is read through mmap is not seen.
+    COMMAND may be an mpirun: the ranks on this machine are recorded too. Reads through mmap are not recorded.
     """
     from scimill.bench.traces import recording
 
     count = world().on_root(recording.record, config, output, words, overwrite)
-    click.echo(f"{output}: {count:,} operations")
+    click.echo(f"{output}: {count:,} operation{'s' * (count != 1)}")
 
 
 @bench.command()
@@ -115,9 +114,9 @@ def trace(config: TraceConfig, output: Path, words: tuple[str, ...], overwrite: 
 @click.option("--output", "folder", type=click.Path(path_type=Path), required=True,
               help="Directory for the PNG files.")  # fmt: skip
 @click.option("--preset", type=click.Choice(preset_names("scimill.bench/presets")),
-              help="Distribution to draw beside it; by default the one it was generated from.")  # fmt: skip
+              help="Preset to compare with; by default the configuration that made the data.")  # fmt: skip
 def plot(source: Path, folder: Path, preset: str | None) -> None:
-    """Draw sizes and values of the dataset DATA beside the distribution that they should have."""
+    """Draw the sizes and values of the dataset DATA beside the distribution that they should have."""
     from scimill.bench.similarity import reference
 
     for path in world().on_root(reference.plot, source, folder, preset):

@@ -21,7 +21,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     "bert": ("tfrecord", "hdf5"),
     "dlrm": ("bin", "npz", "text", "parquet", "npy", "hdf5"),
 }
-"""Formats of each workload; the first one is its usual one."""
+"""Formats of each workload, the usual one first."""
 
 _UNITS = {
     "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15,
@@ -30,7 +30,7 @@ _UNITS = {
 _SIZE = re.compile(r"(\d+(?:\.\d*)?(?:e\+?\d{1,2})?)\s*([kmgtp]i?)?b?", re.IGNORECASE)
 
 
-def _bytes(value: object) -> object:
+def _parse_size(value: object) -> object:
     """Read "10GiB", "1.5e9" or "30786160607"; GB are 10^9 bytes, GiB 2^30."""
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or not match:
@@ -39,7 +39,7 @@ def _bytes(value: object) -> object:
     return int(number) * _UNITS[unit] if number.isdecimal() else round(float(number) * _UNITS[unit])
 
 
-Size = Annotated[int, BeforeValidator(_bytes), Kind("a size such as 10GiB, 500MB or 1.5e9", "SIZE")]
+Size = Annotated[int, BeforeValidator(_parse_size), Kind("a size such as 10GiB, 500MB or 1.5e9", "SIZE")]
 WholeRange = Annotated[
     tuple[Whole, Whole],
     BeforeValidator(lambda value: tuple(value.split(":")) if isinstance(value, str) else value),
@@ -53,9 +53,9 @@ class WorkloadOptions:
     """The dataset."""
 
     workload: Workload = parameter(REQUIRED, "the trainer to make data for")
-    format: AnyFormat | None = parameter(None, "format of the files; the usual one of the workload if not given")
+    format: AnyFormat | None = parameter(None, "file format; if not given, the usual one of the workload")
     fit: Literal["at-least", "at-most", "nearest"] = parameter(
-        "at-least", "which side of the size to end on; the difference is less than a record"
+        "at-least", "how the dataset may differ from the requested size; by less than one record"
     )
 
     @model_validator(mode="after")
@@ -68,41 +68,43 @@ class WorkloadOptions:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Images:
-    """Volumes of imseg."""
+    """imseg volumes."""
 
-    depth_range: WholeRange = parameter((128, 471), "slices of a case", unit="voxels")
-    width_range: WholeRange = parameter((186, 444), "rows and columns of a slice, which is square", unit="voxels")
+    depth_range: WholeRange = parameter((128, 471), "slices per case", unit="voxels")
+    width_range: WholeRange = parameter((186, 444), "edge length of the square slices", unit="voxels")
     case_sizes: Literal["uniform", "normal"] = parameter(
-        "uniform", "uniform: of depth and width; normal: of the bytes of a case, by case_mean and case_deviation"
+        "uniform",
+        "uniform: depth and width are uniform; normal: bytes per case are normal, with case_mean and case_deviation",
     )
-    case_mean: Size = parameter("146600628", "mean size of a case", unit="bytes", ge=2**24, le=2**40)
-    case_deviation: Size = parameter("68341808", "standard deviation of the size of a case", unit="bytes", le=2**40)
+    case_mean: Size = parameter("146600628", "mean case size", unit="bytes", ge=2**24, le=2**40)
+    case_deviation: Size = parameter("68341808", "standard deviation of the case size", unit="bytes", le=2**40)
     labels: Literal["random", "blobs"] = parameter(
-        "random", "random: 0 or 1 per voxel; blobs: two ellipsoids (1) and a tumour (2), as connected as real ones"
+        "random", "random: 0 or 1 per voxel; blobs: two ellipsoids (1) and a tumour (2), connected like real organs"
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TokenSequences:
-    """Sequences of bert."""
+    """bert sequences."""
 
     instances_range: WholeRange = parameter((195_754, 260_461), "instances per file", unit="instances")
     sequences: Literal["random", "sentences"] = parameter(
-        "random", "random: tokens without order; sentences: [CLS] A [SEP] B [SEP], frequent tokens, masked as in BERT"
+        "random",
+        "random: unrelated tokens; sentences: [CLS] A [SEP] B [SEP], some tokens frequent, masked as in BERT",
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Clicks:
-    """Clicks of dlrm."""
+    """dlrm click logs."""
 
-    rows_per_file: Whole = parameter(6_548_660, "rows per file of npz, npy and parquet", ge=1, le=10**10)
+    rows_per_file: Whole = parameter(6_548_660, "rows per npz, npy or parquet file", ge=1, le=10**10)
     ids: Literal["uniform", "skewed"] = parameter(
-        "uniform", "distribution of the features; skewed: they repeat, as real ones do"
+        "uniform", "distribution of the features; skewed: values repeat, as in real data"
     )
-    missing: Share = parameter(0.0, "share of missing features: empty in text, 0 in all other formats", ge=0, le=0.99)
+    missing: Share = parameter(0.0, "share of missing features: empty in text, 0 in other formats", ge=0, le=0.99)
     binary_name: Literal["terabyte_processed", "preprocessed"] = parameter(
-        "terabyte_processed", "name of the bin files; preprocessed is one file preprocessed.bin without companions"
+        "terabyte_processed", "name of the bin files; preprocessed writes one file, preprocessed.bin"
     )
 
 
@@ -110,27 +112,27 @@ class Clicks:
 class Evaluation:
     """Evaluation data."""
 
-    evaluation_share: Share = parameter(0.02, "share of the evaluation file of bert and of dlrm bin", gt=0, le=0.5)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Writing:
-    """Writing."""
-
-    block_size: PowerOfTwo | None = parameter(
-        None,
-        "bytes per block, the unit of work, writing and resuming; 4 MiB if not given, in a store 16 MiB; in a scaled "
-        "store as in its input",
-        unit="bytes", ge=2**16, le=2**24,
-    )  # fmt: skip
-    direct: Switch = parameter(
-        True, "write past the page cache where the file system takes it; false: through it", affects_data=False
+    evaluation_share: Share = parameter(
+        0.02, "share of the data in the evaluation file, for bert and dlrm bin", gt=0, le=0.5
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, Writing, File, Run):
-    """What decides what a dataset of a size holds."""
+class WriteOptions:
+    """Writing."""
+
+    block_size: PowerOfTwo | None = parameter(
+        None,
+        "block size, the unit of work, writing and resuming; if not given: 4 MiB for files, 16 MiB for a store, and "
+        "the input's for a scaled store",
+        unit="bytes", ge=2**16, le=2**24,
+    )  # fmt: skip
+    direct: Switch = parameter(True, "bypass the page cache if the file system supports it", affects_data=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, WriteOptions, File, Run):
+    """Parameters that determine the contents of a dataset."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,28 +147,28 @@ class PlanConfig(WorkloadOptions, Images, TokenSequences, Clicks, Evaluation, Wr
 class BenchGenerateConfig(PlanConfig):
     """The dataset."""
 
-    size: Size = parameter(
-        REQUIRED, "size of the dataset, of its data where the format is hdf5", unit="bytes", ge=1, le=2**60
-    )
+    size: Size = parameter(REQUIRED, "size of the dataset; for hdf5, of its data", unit="bytes", ge=1, le=2**60)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Clients:
-    """The machines that read."""
+    """Client machines."""
 
-    hosts: Whole = parameter(1, "client machines", ge=1, le=10**6, affects_data=False)
+    hosts: Whole = parameter(1, "number of client machines", ge=1, le=10**6, affects_data=False)
     memory: Size = parameter("0", "memory of one client machine", unit="bytes", affects_data=False)
     memory_factor: Number = parameter(
         5.0,
-        "how many times the memory of all clients the data must have",
+        "least size of the dataset, as a multiple of the memory of all clients",
         unit="times",
         ge=0,
         le=1000,
         affects_data=False,
     )
-    accelerators: Whole = parameter(1, "accelerators of all client machines", ge=1, le=10**7, affects_data=False)
-    batch_size: Whole = parameter(1, "samples per accelerator and step", ge=1, le=10**7, affects_data=False)
-    steps: Whole = parameter(500, "steps that an epoch must have", ge=0, le=10**9, affects_data=False)
+    accelerators: Whole = parameter(
+        1, "number of accelerators on all client machines", ge=1, le=10**7, affects_data=False
+    )
+    batch_size: Whole = parameter(1, "samples per accelerator per step", ge=1, le=10**7, affects_data=False)
+    steps: Whole = parameter(500, "least number of steps per epoch", ge=0, le=10**9, affects_data=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -174,20 +176,20 @@ class SizeConfig(Clients, PlanConfig):
     """The benchmark."""
 
     size: Size = parameter(
-        "0", "size that the dataset must have at least, beside the rules", unit="bytes", le=2**60, affects_data=False
+        "0", "least size of the dataset, in addition to the other rules", unit="bytes", le=2**60, affects_data=False
     )
 
 
 def format_of(config: WorkloadOptions) -> Format:
-    """The format that a configuration asks for, or the usual one of its workload."""
+    """Return the format that a configuration asks for, or the usual one of its workload."""
     return config.format or FORMATS[config.workload][0]
 
 
 def block_size_of(config: "PlanConfig | ScaleConfig") -> int:
-    """Bytes per block that a configuration asks for, or the usual ones.
+    """Return the bytes per block that a configuration asks for, or the default.
 
-    The ledger of a store is in the file itself, where writing to it waits for the data of a block that another rank is
-    writing; with larger blocks it does so less often.
+    A store holds its ledger in the same file, so a ledger write waits while another rank writes a block. Larger blocks
+    make this rarer.
     """
     return config.block_size or (2**24 if format_of(config) == "hdf5" else 2**22)
 
@@ -196,25 +198,25 @@ def block_size_of(config: "PlanConfig | ScaleConfig") -> int:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Operations:
-    """Operations."""
+class TraceFilter:
+    """Operations to keep."""
 
     only: str = parameter(
-        "*", "keep operations on files whose path matches this pattern, such as '/data/*'", min_length=1
+        "*", "keep only operations on files whose path matches this pattern, such as '/data/*'", min_length=1
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SimilarityConfig(Operations):
+class SimilarityConfig(TraceFilter):
     """Comparison."""
 
-    time_unit: Literal["ns", "us", "ms", "s"] = parameter("ns", "unit of start and end in a CSV trace")
-    seed: Whole = parameter(1, "seed of the random places at which datasets are sampled", ge=0, lt=2**63)
-    time: Switch = parameter(True, "compare gaps and durations too; without them a faster disk makes no difference")
+    time_unit: Literal["ns", "us", "ms", "s"] = parameter("ns", "unit of the start and end times in a CSV trace")
+    seed: Whole = parameter(1, "seed of the random places where datasets are sampled", ge=0, lt=2**63)
+    time: Switch = parameter(True, "also compare gaps and durations, which depend on the speed of the disk")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TraceConfig(Operations):
+class TraceConfig(TraceFilter):
     """The trace."""
 
 
@@ -222,34 +224,34 @@ class TraceConfig(Operations):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Scaling(WorkloadOptions):
+class ScaleOptions(WorkloadOptions):
     """Scaling."""
 
     size: Size = parameter(REQUIRED, "size of the scaled dataset", ge=1, le=2**60)
     mode: Literal["perturb", "permute", "copy", "reflink"] = parameter(
         "perturb",
-        "repeated records are, perturb: resampled from the same distribution; permute: reordered; copy: unchanged; "
-        "reflink: files that share the input's blocks (imseg only)",
+        "how to make repeated records; perturb: resample them from the same distribution; permute: reorder them; "
+        "copy: copy them; reflink: clone files, which then share the input's blocks (imseg only)",
     )
 
     @model_validator(mode="after")
     def _whole_files(self) -> Self:
         if self.mode == "reflink" and self.workload != "imseg":
-            raise ValueError("mode = reflink shares whole files, which are records of imseg only; mode: copy")
+            raise ValueError("mode = reflink shares whole files, so it works for imseg only; use mode: copy")
         return self
 
-    skip_damaged: Switch = parameter(False, "use the sound files of an input that has defects")
+    skip_damaged: Switch = parameter(False, "skip the damaged files of the input")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Perturbing:
+class Perturbation:
     """Perturbed records."""
 
-    noise: Share = parameter(0.005, "largest change of an intensity, as a share of their range", ge=0, le=1)
+    noise: Share = parameter(0.005, "largest change of an intensity, as a share of the intensity range", ge=0, le=1)
     duplicates: Share = parameter(0.0, "share of the repeated pieces that are copied unchanged", ge=0, le=1)
-    compressible: Share = parameter(0.0, "share of the values in repeated records that repeat others", ge=0, le=1)
+    compressible: Share = parameter(0.0, "share of the values in repeated records that repeat other values", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ScaleConfig(Scaling, Perturbing, Writing, File, Run):
+class ScaleConfig(ScaleOptions, Perturbation, WriteOptions, File, Run):
     """The scaled dataset."""

@@ -1,4 +1,4 @@
-"""Scaling a store, one HDF5 file, to another one; see `scale`."""
+"""Scaling a store (one HDF5 file) into another; see `scale`."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.choice import changes, choose, describe_difference, describe_scaled, fingerprint
+from scimill.bench.dataset.choice import choose, describe_difference, describe_scaled, fingerprint, make_changes
 from scimill.bench.params import ScaleConfig
 from scimill.parallel.world import World
 from scimill.store.output import Output
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def scale_store(config: ScaleConfig, source: "Store", output: Output, world: World) -> str | None:
-    """Write a store of another size; collective. Return what was done, None where it was complete already."""
+    """Write a store of another size; collective. Return a summary, or None if it was complete."""
     with world.together():
         picks = choose(config, source)
     identity = fingerprint(source)
     text = f"{configuration.to_yaml(config)}input: {identity}\n"
     is_new = CAMPAIGN.fill(
-        config, source.layout(picks), source.maker(picks, changes(config)),
+        config, source.layout(picks), source.block_maker(picks, make_changes(config)),
         dataclasses.replace(output, direct=config.direct), world,
         maker="scale", text=text, explain=functools.partial(describe_difference, config, identity),
     )  # fmt: skip
-    return describe_scaled(config, source, picks, source.total([taken.total for taken in picks])) if is_new else None
+    return describe_scaled(config, source, picks, source.total([part.total for part in picks])) if is_new else None

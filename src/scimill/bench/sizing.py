@@ -1,4 +1,4 @@
-"""How large a dataset must be: the rules of storage benchmarks, and the sizes that `generate` then makes."""
+"""How large a dataset must be by the rules of storage benchmarks, and the plan for that size."""
 
 import math
 
@@ -11,45 +11,45 @@ from scimill.parallel.report import human
 from scimill.parallel.world import World
 
 TYPICAL = {"imseg": 157_000_000, "bert": 2_655, "dlrm": 160}
-"""Bytes of a record, from which the search for enough samples begins."""
-ENOUGH = 1.001  # samples, of those that are needed, with which the search ends
+"""Bytes per record with which the search for enough samples starts."""
+ENOUGH = 1.001  # the search stops at this multiple of the samples needed
 
 
 def find_size(config: SizeConfig, world: World) -> tuple[int, DatasetPlan | StorePlan]:
-    """Return the size to ask for, and the plan that it gives; collective.
+    """Return the size to request and the resulting plan; collective.
 
     MLPerf Storage (training rules, "datasize"): at least five times the memory of all clients, so that no cache holds
-    the data, and at least 500 steps of one batch per accelerator. Records that are held out make no steps.
+    the data, and at least 500 steps of one batch per accelerator. Held-out records do not count towards the steps.
     """
     samples = config.steps * config.batch_size * config.accelerators
     least = max(config.size, math.ceil(config.hosts * config.memory * config.memory_factor))
     request = max(least, samples * TYPICAL[config.workload])
-    planned, has_shrunk = make_plan(config, request, world), False
-    while planned.training < samples or (planned.training > ENOUGH * samples + 1 and request > least):
-        if planned.training >= samples:
-            if has_shrunk:  # the smaller one was too small
+    plan, was_reduced = make_plan(config, request, world), False
+    while plan.training < samples or (plan.training > ENOUGH * samples + 1 and request > least):
+        if plan.training >= samples:
+            if was_reduced:  # a reduced request gave too few samples
                 break
-            has_shrunk = True
-        request = max(least, math.ceil(request * (samples + 0.5) / max(1, planned.training)))
-        previous, planned = planned, make_plan(config, request, world)
-        if previous.records == planned.records and planned.training < samples:
-            request += planned.size // planned.records
-            planned = make_plan(config, request, world)
-    return request, planned
+            was_reduced = True
+        request = max(least, math.ceil(request * (samples + 0.5) / max(1, plan.training)))
+        previous, plan = plan, make_plan(config, request, world)
+        if previous.records == plan.records and plan.training < samples:
+            request += plan.size // plan.records
+            plan = make_plan(config, request, world)
+    return request, plan
 
 
 def describe_size(config: SizeConfig, world: World) -> str:
-    """Describe how large the dataset must be, and how to make it; collective."""
+    """Describe how large the dataset must be, and the command that generates it; collective."""
     with world.together():
-        request, planned = find_size(config, world)
+        request, plan = find_size(config, world)
     samples = config.steps * config.batch_size * config.accelerators
     memory = math.ceil(config.hosts * config.memory * config.memory_factor)
     rules = [
-        f"{samples:,} training samples for {config.steps:,} steps",
-        f"{human(memory)} for {config.memory_factor:g} x memory",
+        f"{samples:,} training sample{'s' * (samples != 1)} for {config.steps:,} step{'s' * (config.steps != 1)}",
+        f"{human(memory)} for {config.memory_factor:g} times the memory",
     ]
     return describe_rows({
-        **describe_content(config, planned),
+        **describe_content(config, plan),
         "rules": "; ".join(rules),
-        "make it": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
+        "command": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
     })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Droplets: radius and temperature of random Lagrangian cloud droplets, by exact integration."""
+"""Droplets: radius and temperature of random Lagrangian cloud droplets, integrated exactly."""
 
 from scimill.campaign import Campaign
 

@@ -1,4 +1,4 @@
-"""From a configuration to what the kernels are given; apart from `params`, which must not need a compiler."""
+"""Turn a configuration into arguments of the kernels. Not in `params`, which must not import compiled code."""
 
 from scimill.droplets.kernels.physics import Constants, combine
 from scimill.droplets.kernels.sampling import Ranges
@@ -23,21 +23,21 @@ def constants(config: DropletPhysics) -> Constants:
     return combine(**{name: getattr(config, name) for name in names})
 
 
-def model(config: DropletsGenerateConfig | SolveConfig) -> SolverSettings:
-    """What the solver needs of a configuration."""
+def solver_settings(config: DropletsGenerateConfig | SolveConfig) -> SolverSettings:
+    """Take the solver's settings from a configuration."""
     return SolverSettings(
         constants=constants(config),
         saturation=(config.saturation_pressure, config.saturation_slope, config.saturation_offset),
         solute_per_salinity=solute_per_salinity(config),
         tolerance=config.tolerance,
-        # every sample costs a step of its own, which the user has not counted
+        # Each output time costs one extra step, which should not count against the user's limit.
         max_steps=config.max_steps + (config.samples if isinstance(config, DropletsGenerateConfig) else config.rows),
         dry_radius=config.dry_radius,
     )
 
 
 def ranges(config: DropletsGenerateConfig) -> Ranges:
-    """What the sampling needs of a configuration."""
+    """Take the sampling ranges from a configuration."""
     return Ranges(
         radius=config.radius_range,
         temperature=config.temperature_range,
@@ -52,5 +52,5 @@ def ranges(config: DropletsGenerateConfig) -> Ranges:
 
 
 def limits(config: Acceptance) -> Limits:
-    """What counts as weird."""
+    """Take the limits of accepted results from a configuration."""
     return Limits(config.accepted_radius, config.accepted_temperature)

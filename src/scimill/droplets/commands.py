@@ -10,6 +10,7 @@ from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
 from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def droplets() -> None:
-    """Random Lagrangian cloud droplets, their radius and temperature integrated exactly."""
+    """Integrate the radius and temperature of random Lagrangian cloud droplets exactly."""
 
 
 @droplets.command()
 @generating
 @click.option(
-    "--weird", "workbook", type=click.Path(path_type=Path), help="Also write the weird droplets to this .xlsx."
+    "--weird", "workbook", type=click.Path(path_type=Path), help="Also write weird droplets to this .xlsx file."
 )
 @click.option("--weird-rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True,
-              help="Most rows per class in the workbook, an unbiased sample.")  # fmt: skip
+              help="Maximum rows per class in the workbook, an unbiased sample.")  # fmt: skip
 @configured(DropletsGenerateConfig, presets="scimill.droplets/presets")
 def generate(
     config: DropletsGenerateConfig, output: "Output", dry_run: bool, workbook: Path | None, weird_rows: int
 ) -> None:
     """Generate COUNT droplets into the parallel HDF5 file OUTPUT.
 
-    Under mpirun or srun all ranks write the one file, and its bytes do not depend on their number.
+    Under mpirun or srun all ranks write one file, whose data do not depend on the number of ranks.
     """
     from scimill.droplets import generate as campaign
     from scimill.droplets.exchange import workbook as book
@@ -46,10 +47,10 @@ def generate(
         ranks.on_root(check_workbook, workbook, book.FLAG)
     plan = partial(world().on_root, campaign.describe_generation, config, output)
     fill = partial(campaign.generate, config, output, ranks)
-    fill_output(output, f"{config.count:,} droplets", plan, fill, dry_run=dry_run)
+    fill_output(output, describe_count(config.count, "droplet"), plan, fill, dry_run=dry_run)
     if workbook and not dry_run:
         ranks.on_root(book.write, output.path, workbook, weird_rows)
-        click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} of each class")
+        click.echo(f"{workbook}: weird droplets, at most {weird_rows:,} per class")
 
 
 @droplets.command(name="import-data")
@@ -64,7 +65,7 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
     count = ranks.on_root(records.count_all, config)
     plan = partial(world().on_root, records.describe_import, config, output, count)
     fill = partial(records.import_files, config, output, ranks)
-    fill_output(output, f"{count:,} records", plan, fill, dry_run=dry_run)
+    fill_output(output, describe_count(count, "record"), plan, fill, dry_run=dry_run)
 
 
 @droplets.command()
@@ -74,7 +75,7 @@ def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -
 def train(config: DropletsTrainConfig, store: Path, directory: "RunDirectory") -> None:
     """Train the network that replaces the integration on the droplets of STORE.
 
-    Under mpirun or horovodrun all ranks train one network: the same batches, whatever their number.
+    Under mpirun or horovodrun all ranks train one network. The batches do not depend on the number of ranks.
     """
     from scimill.droplets.learning.train import train_network
 
@@ -91,13 +92,13 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
     from scimill.store.output import Output
 
     count = world().on_root(records.export_file, store, Output(output, overwrite=overwrite))
-    click.echo(f"{output}: {count:,} records")
+    click.echo(f"{output}: {describe_count(count, 'record')}")
 
 
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Also write score.json and error maps there.")
+@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and error maps here, too.")
 def score(model: Path, store: Path, folder: Path | None) -> None:
     """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
     from scimill.droplets.learning import score as scoring
@@ -109,15 +110,15 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("output", help="file to write")
 @click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
-              help="Kind of the file.")  # fmt: skip
+              help="Format of the file.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
-              help="Arithmetic of the network; float32 is faster and differs by some 1e-5.")  # fmt: skip
-@click.option("--zero", is_flag=True, help="Write a network whose weights are zero, to test the wiring with.")
+              help="Arithmetic of the network; float32 is faster and differs by about 1e-5.")  # fmt: skip
+@click.option("--zero", is_flag=True, help="Set all weights to zero, to test the program that calls the network.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def export(model: Path, output: Path, form: str, precision: str, zero: bool, overwrite: bool) -> None:
     """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
 
-    What goes in and comes out is in SI units. A Fortran module has the name of its file.
+    Inputs and outputs are in SI units. A Fortran module is named after its file.
     """
     from scimill.droplets.learning import export as exporting
 
@@ -131,9 +132,9 @@ droplets.add_command(trials)
 @droplets.command()
 @path_argument("source", help="a store, or a run directory")
 @click.option("--output", "folder", type=click.Path(path_type=Path),
-              help="Directory for the PNG files; for a run the run itself if not given.")  # fmt: skip
+              help="Directory for the PNG files; optional for a run directory.")  # fmt: skip
 def plot(source: Path, folder: Path | None) -> None:
-    """Draw SOURCE as PNG files: a store's droplets, or a training run's losses and learning rate."""
+    """Plot SOURCE as PNG files: a store's droplets, or a training run's losses and learning rate."""
     for path in world().on_root(_draw, source, folder):
         click.echo(path)
 
@@ -151,10 +152,10 @@ def _draw(source: Path, folder: Path | None) -> list[Path]:
 
 
 @droplets.command()
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also draw it to this .png.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Also plot the droplet to this .png file.")
 @configured(SolveConfig)
 def solve(config: SolveConfig, picture: Path | None) -> None:
-    """Integrate one droplet and print its radius and temperature along time."""
+    """Integrate one droplet and print its radius and temperature over time."""
     from scimill.droplets import solve as single
 
     trajectory = single.trajectory(config)

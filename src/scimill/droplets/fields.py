@@ -1,4 +1,4 @@
-"""What a store of droplets holds."""
+"""Fields and layout of a droplet store."""
 
 from collections.abc import Mapping
 
@@ -23,29 +23,28 @@ UNITS = {
     "radius": ("m", "radius of the droplet at this time"),
     "temperature": ("K", "temperature of the droplet at this time"),
 }
-"""Unit and meaning of the fields, in the order of the original's records."""
+"""Unit and meaning of each field, in the order of the original generator's records."""
 
 OUTPUTS = ("time", "radius", "temperature")
-ROUNDING = 1e-6  # relative: stored values are float32, their limits are not
+ROUNDING = 1e-6  # relative; stored values are rounded to float32, their limits are not
 
 
-def generated(config: DropletsGenerateConfig) -> Layout:
-    """Structure of the store that a configuration generates."""
+def generation_layout(config: DropletsGenerateConfig) -> Layout:
+    """Return the layout of the store that a configuration generates."""
     capacity = None if config.keep_weird else max(1, round(config.weird_capacity * config.block_size))
-    return layout(config.count, config.block_size, config.samples, _bounds(config), capacity)
+    return make_layout(config.count, config.block_size, config.samples, _bounds(config), capacity)
 
 
-def layout(
+def make_layout(
     count: int, block_size: int, samples: int, bounds: Mapping[str, Bounds], weird_capacity: int | None
 ) -> Layout:
-    """Structure of a store of droplets.
+    """Make the layout of a droplet store.
 
     Parameters
     ----------
     count, block_size, samples : droplets, droplets per block, times per droplet.
-    bounds : physical limits by field, where there are any.
-    weird_capacity : weird records per block that have a place beside the sample; None where they are part of it and
-        carry a flag.
+    bounds : physical limits by field, if it has any.
+    weird_capacity : weird records per block, stored in a table of their own; None to flag them in the sample instead.
     """
     axis = () if samples == 1 else (samples,)
     fields = [
@@ -80,7 +79,7 @@ def _weird_fields() -> tuple[Field, ...]:
 
 
 def _bounds(config: DropletsGenerateConfig) -> dict[str, Bounds]:
-    """Physical limits of each field: the ranges of the inputs, the accepted results."""
+    """Return the physical limits of each field: input ranges and accepted results."""
     temperature = config.temperature_range
     if config.temperature_offset_range is not None:
         air, offset = config.air_temperature_range, config.temperature_offset_range
@@ -100,9 +99,9 @@ def _bounds(config: DropletsGenerateConfig) -> dict[str, Bounds]:
 
 
 def samples_per_droplet(reader: Reader) -> int:
-    """How many times each droplet was looked at."""
+    """Return the number of output times per droplet."""
     time = next(field for field in reader.layout.fields if field.name == "time")
     return int(np.prod(time.shape, dtype=int))
 
 
-assert tuple(UNITS)[: len(INPUTS)] == INPUTS  # the kernels count on this order
+assert tuple(UNITS)[: len(INPUTS)] == INPUTS  # the kernels rely on this order

@@ -1,4 +1,4 @@
-"""Generating droplets: blocks to kernel to store."""
+"""Generate droplets: sample and solve each block, and write it to the store."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,19 +20,20 @@ from scimill.store.output import Output
 from scimill.store.writer import BlockData
 
 TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
-MOST_ATTEMPTS = 1000  # draws of one row, all weird, after which its ranges are taken to hold nothing else
+MOST_ATTEMPTS = 1000  # weird draws in a row, after which the ranges are assumed to hold nothing else
 
 
 def generate(config: DropletsGenerateConfig, output: Output, world: World) -> bool:
-    """Generate a store of droplets; collective. Return False where it was complete already.
+    """Generate a store of droplets; collective. Return False if it was already complete.
 
     Raises
     ------
-    Stopped : before the walltime or on a signal; run again with ``resume``.
-    ScimillError : see `campaign.Campaign.fill` and `NumericalError`.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
+    NumericalError : nearly all droplets in the ranges are weird.
+    ScimillError : see `campaign.Campaign.fill`.
 
     """
-    layout = fields.generated(config)
+    layout = fields.generation_layout(config)
     make_block, prepare = block_maker(config, layout), partial(compile_kernel, config, world)
     return CAMPAIGN.fill(config, layout, make_block, output, world, unit="droplets", prepare=prepare)
 
@@ -43,19 +44,19 @@ def remake(config: str, output: Output, world: World) -> bool:
 
 
 def compile_kernel(config: DropletsGenerateConfig, world: World) -> None:
-    """Compile on rank 0, so that the other ranks find the result in the cache."""
+    """Compile on rank 0 first, so that the other ranks find the result in the cache."""
     droplet = np.array([[1e-6], [290], [1e-18], [290], [0.9], [1]], dtype=np.float32)
 
-    def compiled() -> None:
-        solver.solve(arguments.model(config), droplet, np.ones((1, 1), dtype=np.float32))
+    def solve_one() -> None:
+        solver.solve(arguments.solver_settings(config), droplet, np.ones((1, 1), dtype=np.float32))
 
-    world.on_root(compiled)
-    compiled()
+    world.on_root(solve_one)
+    solve_one()
 
 
 def block_maker(config: DropletsGenerateConfig, layout: Layout) -> Callable[[int], BlockData]:
     """Return the function that makes a block from its number."""
-    ranges, limits, model = arguments.ranges(config), arguments.limits(config), arguments.model(config)
+    ranges, limits, settings = arguments.ranges(config), arguments.limits(config), arguments.solver_settings(config)
     sobol = sampling.Sobol(campaign_stream(config.seed, CAMPAIGN.number)) if config.sampling == "sobol" else None
 
     def make(block: int) -> BlockData:
@@ -63,32 +64,32 @@ def block_maker(config: DropletsGenerateConfig, layout: Layout) -> Callable[[int
         n = layout.rows_in(block)
         times = sampling.times(stream, n, config.samples, ranges)
         points = sobol.points(layout.span(block).start, n) if sobol else stream.random((n, len(INPUTS)))
-        sample = BlockDroplets(model, limits, sampling.inputs(points, ranges), times)
+        sample = BlockDroplets(settings, limits, sampling.inputs(points, ranges), times)
         if not config.keep_weird:
             while sample.rows.size:
-                sample.draw_again(sampling.inputs(stream.random((sample.rows.size, len(INPUTS))), ranges))
+                sample.resample(sampling.inputs(stream.random((sample.rows.size, len(INPUTS))), ranges))
         return sample.block_data(block, layout)
 
     return make
 
 
 class BlockDroplets:
-    """The droplets of one block while weird ones are being replaced.
+    """The droplets of one block while weird ones are being resampled.
 
     Parameters
     ----------
-    model, limits : how they are solved, and what is weird.
+    settings, limits : of the solver, and of accepted results.
     droplets : float32, shape (6, n).
-    times : float32, shape (n, samples); a row keeps its times however often its droplet is drawn again.
+    times : float32, shape (n, samples); a row keeps its times when its droplet is resampled.
 
     Attributes
     ----------
-    rows : the rows whose droplet is weird.
+    rows : rows that hold a weird droplet.
 
     """
 
-    def __init__(self, model: solver.SolverSettings, limits: weird.Limits, droplets: Single, times: Single) -> None:
-        self._model, self._limits = model, limits
+    def __init__(self, settings: solver.SolverSettings, limits: weird.Limits, droplets: Single, times: Single) -> None:
+        self._settings, self._limits = settings, limits
         self._droplets, self._times = droplets, times
         self._radius, self._temperature = np.empty_like(times), np.empty_like(times)
         self._classes = np.empty(times.shape, dtype=np.uint16)
@@ -97,36 +98,36 @@ class BlockDroplets:
         self._solve(np.arange(len(times)))
 
     def _solve(self, rows: NDArray[np.int64]) -> None:
-        radius, temperature, status = solver.solve(self._model, self._droplets[:, rows], self._times[rows])
+        radius, temperature, status = solver.solve(self._settings, self._droplets[:, rows], self._times[rows])
         self._radius[rows], self._temperature[rows] = radius, temperature
         self._classes[rows] = weird.classify(radius, temperature, status, self._limits)
         self._attempts += len(rows)
         self.rows = rows[self._classes[rows].any(axis=1)]
 
-    def draw_again(self, droplets: Single) -> None:
-        """Record the weird droplets, put others (shape (6, number of rows)) in their place, and solve them."""
+    def resample(self, droplets: Single) -> None:
+        """Record the weird droplets, replace them by others, shape (6, number of rows), and solve those."""
         if len(self._records) == MOST_ATTEMPTS:
             raise NumericalError(
-                f"{self.rows.size} droplets of a block were weird {MOST_ATTEMPTS} times in a row",
+                f"a block still has weird droplets after {MOST_ATTEMPTS} attempts: {self.rows.size}",
                 where="the ranges, accepted_radius or accepted_temperature",
-                remedy="look at what they are with --keep-weird",
+                remedy="inspect them with --keep-weird",
             )
         self._records.append(self._record())
         self._droplets[:, self.rows] = droplets
         self._solve(self.rows)
 
     def _record(self) -> dict[str, NDArray[np.generic]]:
-        """Copy the weird droplets, inputs and outputs, each at its first weird time."""
+        """Copy inputs and outputs of the weird droplets, each at its first weird time."""
         rows, first = self.rows, (self._classes[self.rows] != 0).argmax(axis=1)
         record: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets[:, rows], strict=True))
         outputs = {"time": self._times, "radius": self._radius, "temperature": self._temperature}
         record |= {name: values[rows, first] for name, values in outputs.items()}
-        record["classes"] = weird.of_droplets(self._classes[rows])
+        record["classes"] = weird.droplet_classes(self._classes[rows])
         record["attempt"] = np.full(len(rows), len(self._records), dtype=np.uint32)
         return record
 
     def block_data(self, block: int, layout: Layout) -> BlockData:
-        """Content of the store's block: the sample, the weird records that fit, and the counts of all."""
+        """Return the content of the store's block: sample, weird records that fit, and counts of all."""
         values: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, self._droplets, strict=True))
         outputs: dict[str, NDArray[np.generic]] = {
             "time": self._times, "radius": self._radius, "temperature": self._temperature,
@@ -136,23 +137,25 @@ class BlockDroplets:
         values |= {name: array if array.shape[1] > 1 else array[:, 0] for name, array in outputs.items()}
         ledger = {"attempts": self._attempts}
         if not layout.tables:
-            return BlockData(values, ledger=ledger | {"weird_by_class": weird.counts(weird.of_droplets(self._classes))})
+            return BlockData(
+                values, ledger=ledger | {"weird_by_class": weird.count_classes(weird.droplet_classes(self._classes))}
+            )
         names = [field.name for field in layout.tables[0].fields if field.name != "block"]
-        records = {name: self._joined(name, layout)[: layout.tables[0].capacity] for name in names}
+        records = {name: self._concatenate(name, layout)[: layout.tables[0].capacity] for name in names}
         records["block"] = np.full(len(records["classes"]), block, dtype=np.uint32)
-        by_class = weird.counts(self._joined("classes", layout).astype(np.uint16))
+        by_class = weird.count_classes(self._concatenate("classes", layout).astype(np.uint16))
         return BlockData(values, {"weird": records}, ledger | {"weird_by_class": by_class})
 
-    def _joined(self, name: str, layout: Layout) -> NDArray[np.generic]:
+    def _concatenate(self, name: str, layout: Layout) -> NDArray[np.generic]:
         empty = next(np.empty(0, field.dtype) for field in layout.tables[0].fields if field.name == name)
         return np.concatenate([empty, *(record[name] for record in self._records)])
 
 
 def describe_generation(config: DropletsGenerateConfig, output: Output) -> str:
-    """Say what generating would do, for ``--dry-run``; see `campaign.describe_plan`."""
+    """Describe what a run would generate, for ``--dry-run``; see `campaign.describe_plan`."""
     seconds = config.count / TYPICAL_RATE
     rows = {
-        "droplets": f"{config.count:,}, {config.sampling}, seed {config.seed}, times of each: {config.samples}",
-        "time": f"about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second and core",
+        "droplets": f"{config.count:,}, {config.sampling}, seed {config.seed}, times per droplet: {config.samples}",
+        "time": f"about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second per core",
     }
-    return describe_plan(output, fields.generated(config), rows)
+    return describe_plan(output, fields.generation_layout(config), rows)

@@ -1,7 +1,7 @@
 """Parameters of the droplet commands.
 
-The defaults are the ``classic`` preset: ranges, constants and treatment of salt of the generator that the published
-networks were trained with (RichterLab/NTLP, April 2025).
+The defaults are the ``classic`` preset: the ranges, constants and salinity of the generator whose data trained the
+published networks (RichterLab/NTLP, April 2025).
 """
 
 from typing import Literal, Self
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from scimill.config import REQUIRED, STRICT, File, Number, PositiveRange, Range, Run, Switch, Whole, Widths, parameter
 from scimill.training.params import TrainingConfig
 
-DAMPEST = 10.0  # relative humidity beyond which no cloud is
+HIGHEST_HUMIDITY = 10.0  # relative; no cloud comes close
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -20,7 +20,7 @@ class Salt:
     """Salt."""
 
     salinity_kind: Literal["salt-mass", "solute-term"] = parameter(
-        "salt-mass", "what salinity is: the mass of salt, or the solute term itself"
+        "salt-mass", "meaning of salinity: the mass of salt, or the solute term itself"
     )
 
 
@@ -59,8 +59,8 @@ class Integration:
     """Accuracy of the integration."""
 
     tolerance: Number = parameter(1e-8, "relative error allowed per step; 1e-8 is exact for float32", ge=1e-12, le=1e-2)
-    max_steps: Whole = parameter(100_000, "steps after which a droplet is given up (timeout)", ge=10, le=10**9)
-    dry_radius: Number = parameter(1e-9, "radius at which a droplet has dried", unit="m", ge=1e-10, le=1e-6)
+    max_steps: Whole = parameter(100_000, "maximum steps per droplet (timeout)", ge=10, le=10**9)
+    dry_radius: Number = parameter(1e-9, "radius below which a droplet is dry", unit="m", ge=1e-10, le=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,28 +68,26 @@ class Sampling:
     """Random droplets."""
 
     count: Whole = parameter(REQUIRED, "number of droplets", ge=1, le=10**13)
-    samples: Whole = parameter(1, "times per droplet, from one integration", ge=1, le=10_000)
+    samples: Whole = parameter(1, "output times per droplet, from one integration", ge=1, le=10_000)
     sampling: Literal["random", "sobol"] = parameter("random", "independent droplets, or a scrambled Sobol sequence")
     radius_range: PositiveRange = parameter((1e-8, 1e-3), "initial radius, log-uniform", unit="m")
     temperature_range: PositiveRange = parameter((273.0, 310.0), "initial temperature of the droplet", unit="K")
     temperature_offset_range: Range | None = parameter(
-        None, "if given, initial temperature = air temperature + an offset of this range", unit="K"
+        None, "if given, initial temperature = air temperature + an offset from this range", unit="K"
     )
     salinity_range: PositiveRange = parameter((1e-22, 1e-10), "salinity, log-uniform", unit="kg")
     salinity_cap: Number | None = parameter(
-        None, "most solute per water: the range of salinity ends where solute term = cap · water mass", gt=0
+        None, "maximum solute per water: the salinity range ends where solute term = cap · water mass", gt=0
     )
     air_temperature_range: PositiveRange = parameter((273.0, 310.0), "temperature of the air", unit="K")
     relative_humidity_range: PositiveRange = parameter((0.65, 1.1), "relative humidity, 1 is saturation")
     air_density_range: PositiveRange = parameter((0.8, 1.2), "density of the air", unit="kg/m3")
-    time_range: PositiveRange = parameter(
-        (10**-3.2, 10**1.1), "time at which the droplet is looked at, log-uniform", unit="s"
-    )
+    time_range: PositiveRange = parameter((10**-3.2, 10**1.1), "output time of a droplet, log-uniform", unit="s")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Acceptance:
-    """What is weird."""
+    """Limits of accepted results."""
 
     accepted_radius: PositiveRange = parameter((0.97e-8, 1.03e-3), "radius outside which a result is weird", unit="m")
     accepted_temperature: PositiveRange = parameter(
@@ -98,34 +96,34 @@ class Acceptance:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Redraw:
-    """Redrawing of weird droplets."""
+class Resampling:
+    """Resampling of weird droplets."""
 
-    keep_weird: Switch = parameter(False, "keep weird droplets in the sample, with a flag, and draw none again")
+    keep_weird: Switch = parameter(False, "flag weird droplets and keep them in the sample; resample none")
     weird_capacity: Number = parameter(
-        0.25, "weird records kept per block, as a share of its droplets; all are counted", gt=0, le=10
+        0.25, "weird records stored per block, as a share of its droplets; all are counted", gt=0, le=10
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, Redraw, Blocks, File, Run):
+class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, Resampling, Blocks, File, Run):
     """Droplets."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.block_size * self.samples > 2**26:
-            raise ValueError("block_size · samples is above 67 million: a block would not fit into memory")
+            raise ValueError("block_size · samples exceeds 67 million; a block would not fit into memory")
         if self.sampling == "sobol":
             from scimill.droplets.kernels.sampling import SOBOL_LENGTH  # here, since login nodes may have no numpy
 
             if self.count > SOBOL_LENGTH:
-                raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; sampling: random")
+                raise ValueError(f"the Sobol sequence has {SOBOL_LENGTH} points, fewer than count; use random sampling")
         smallest = self.radius_range[0]
         most = most_salt_per_volume(self)
         if most is not None and most * 4.18879 * smallest**3 < self.salinity_range[0]:
-            raise ValueError("salinity_cap leaves the smallest droplets no salinity of salinity_range")
-        if self.relative_humidity_range[1] > DAMPEST:
-            raise ValueError(f"relative_humidity_range ends above {DAMPEST:g}; 1 is saturation, not 100")
+            raise ValueError("salinity_cap leaves no salinity in salinity_range for the smallest droplets")
+        if self.relative_humidity_range[1] > HIGHEST_HUMIDITY:
+            raise ValueError(f"relative_humidity_range exceeds {HIGHEST_HUMIDITY:g}; 1 is saturation, not 100")
         return self
 
 
@@ -133,7 +131,7 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
 class DropletsImportConfig(Acceptance, Salt, Blocks, File, Run):
     """Records."""
 
-    files: tuple[str, ...] = parameter(REQUIRED, "files of records, in their order", min_length=1)
+    files: tuple[str, ...] = parameter(REQUIRED, "files of records, in this order", min_length=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -142,14 +140,14 @@ class SolveConfig(DropletPhysics, Integration):
 
     radius: Number = parameter(1e-5, "initial radius", unit="m", gt=0, lt=1)
     temperature: Number | None = parameter(
-        None, "initial temperature; that of the air if not given", unit="K", gt=100, lt=1000
+        None, "initial temperature; by default that of the air", unit="K", gt=100, lt=1000
     )
     salinity: Number = parameter(1e-18, "salinity", unit="kg", ge=0, lt=1)
     air_temperature: Number = parameter(293.15, "temperature of the air", unit="K", gt=100, lt=1000)
-    relative_humidity: Number = parameter(0.8, "relative humidity, 1 is saturation", ge=0, le=DAMPEST)
+    relative_humidity: Number = parameter(0.8, "relative humidity, 1 is saturation", ge=0, le=HIGHEST_HUMIDITY)
     air_density: Number = parameter(1.2, "density of the air", unit="kg/m3", gt=0, lt=100)
-    time: Number = parameter(10.0, "time to integrate to", unit="s", gt=0, le=1e6)
-    rows: Whole = parameter(20, "rows of the table, at logarithmic times", ge=1, le=10_000)
+    time: Number = parameter(10.0, "end of the integration", unit="s", gt=0, le=1e6)
+    rows: Whole = parameter(20, "rows of the table, at logarithmically spaced times", ge=1, le=10_000)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -157,13 +155,13 @@ class DropletNetworkShape:
     """Network."""
 
     network: Literal["plain", "residual"] = parameter(
-        "residual", "plain: the published form; residual: learns the change, from inputs in which all sizes look alike"
+        "residual", "plain: the published form; residual: learns the change, from inputs scaled by droplet size"
     )
     hidden: Widths = parameter((32, 30, 34), "neurons of each hidden layer")
     activation: Literal["relu", "silu", "tanh", "gelu"] = parameter("silu", "activation of the hidden layers")
-    loss: Literal["mse", "l1", "huber"] = parameter("mse", "loss of each error, in units of its scale")
-    radius_scale: Number = parameter(0.02, "error of log10 of the radius that counts as 1", gt=0)
-    temperature_scale: Number = parameter(0.12, "error of the temperature that counts as 1", unit="K", gt=0)
+    loss: Literal["mse", "l1", "huber"] = parameter("mse", "loss function of the errors, each divided by its scale")
+    radius_scale: Number = parameter(0.02, "scale of errors in log10 of the radius", gt=0)
+    temperature_scale: Number = parameter(0.12, "scale of errors in the temperature", unit="K", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -171,19 +169,19 @@ class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
     """Threads."""
 
     threads: Whole | None = parameter(
-        1, "threads per rank; so small a network is fastest with one", affects_data=False, ge=1, le=1024
+        1, "threads per rank; 1 is fastest for a network this small", affects_data=False, ge=1, le=1024
     )
 
 
 def solute_per_salinity(config: DropletPhysics) -> float:
-    """Factor from salinity to the solute term."""
+    """Return the factor that turns salinity into the solute term."""
     if config.salinity_kind == "solute-term":
         return 1.0
     return config.hygroscopicity * config.water_density / config.salt_density
 
 
 def most_salt_per_volume(config: DropletsGenerateConfig) -> float | None:
-    """Largest salinity per volume of droplet that the cap allows, kg/m³."""
+    """Return the largest salinity per droplet volume that the cap allows, kg/m³; None if unlimited."""
     if config.salinity_cap is None or solute_per_salinity(config) == 0:
         return None
     return config.salinity_cap * config.water_density / solute_per_salinity(config)

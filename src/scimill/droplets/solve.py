@@ -1,4 +1,4 @@
-"""One droplet, looked at closely: its trajectory, and what theory says of where it goes."""
+"""Solve a single droplet: its trajectory, and the theoretical values to compare it with."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,44 +13,44 @@ from scimill.droplets.kernels.solver import SolverSettings
 from scimill.droplets.params import SolveConfig, solute_per_salinity
 from scimill.errors import ConfigError, NumericalError
 
-SAMPLES = 2000  # times of a trajectory, logarithmic
-FIRST_TIME = 1e-2  # of the conduction time, before which a droplet is in its initial state
-REFINEMENTS, REFINED_SAMPLES = 6, 100  # each narrows the time of drying a hundredfold
+SAMPLES = 2000  # times of a trajectory, logarithmically spaced
+FIRST_TIME = 1e-2  # fraction of the conduction time, before which the state has hardly changed
+REFINEMENTS, REFINED_SAMPLES = 6, 100  # each refinement narrows down the drying time by a factor of 100
 
-_GIVEN_UP = {
-    lanes.TOO_MANY_STEPS: "more steps than max_steps",
-    lanes.STEP_TOO_SMALL: "the step became shorter than rounding allows",
+_FAILURES = {
+    lanes.TOO_MANY_STEPS: "max_steps was reached",
+    lanes.STEP_TOO_SMALL: "the step size fell below rounding",
     lanes.NOT_FINITE: "the state became infinite or not a number",
 }
 
 
 class Theory(NamedTuple):
-    """Quasi-steady values for a droplet; None where there is no such state."""
+    """Quasi-steady values for a droplet; None if there is no such state."""
 
     conduction_time: float
-    """r²/(bρ), s: how fast heat leaves the initial droplet"""
+    """r²/(bρ), s: time in which heat leaves the initial droplet"""
     wet_bulb: float | None
     """temperature of a large droplet of pure water, K"""
     equilibrium_radius: float | None
     """stable Köhler radius at the air's temperature and humidity, m"""
     critical_radius: float | None
-    """Köhler radius beyond which a droplet is activated and grows without limit, m"""
+    """Köhler radius above which a droplet is activated and grows without limit, m"""
     critical_supersaturation: float | None
-    """relative humidity − 1 that the air must exceed for that"""
+    """relative humidity − 1 that the air must exceed to activate the droplet"""
 
 
 class Trajectory(NamedTuple):
-    """A droplet along time, from its initial state to its ending."""
+    """States of a droplet over time, from the initial one to the end."""
 
     config: SolveConfig
     times: Array
-    """s, ascending from 0, logarithmic from the second on and finer where the droplet dries; shape (n,)"""
+    """s, ascending from 0; then logarithmically spaced, and finer where the droplet dries; shape (n,)"""
     radius: Array
     """m, shape (n,)"""
     temperature: Array
     """K, shape (n,)"""
     ending: str
-    """how it ended, in words"""
+    """how the integration ended, as text"""
     theory: Theory
 
 
@@ -60,44 +60,46 @@ class Trajectory(NamedTuple):
 def trajectory(config: SolveConfig) -> Trajectory:
     """Integrate a droplet and sample it densely.
 
-    A droplet that dries, or that the solver gives up, has a trajectory up to its last state before that.
+    If the droplet dries or the solver fails, the trajectory ends with the last state before that.
 
     Raises
     ------
     ConfigError : the droplet is not larger than `dry_radius`.
-    NumericalError : the equations have no value for these parameters.
+    NumericalError : the equations cannot be evaluated with these parameters.
 
     """
     try:
-        with np.errstate(all="ignore"):  # constants may be anything; what comes of them is checked
+        with np.errstate(all="ignore"):  # constants are arbitrary; the results are checked
             return _trajectory(config)
     except ArithmeticError:
-        raise _no_value() from None
+        raise _no_value_error() from None
 
 
-def _no_value() -> NumericalError:
-    return NumericalError("the equations have no value for these parameters", remedy="look at the constants")
+def _no_value_error() -> NumericalError:
+    return NumericalError(
+        "the equations cannot be evaluated with these parameters", remedy="check the physical constants"
+    )
 
 
 def _trajectory(config: SolveConfig) -> Trajectory:
     if config.radius <= config.dry_radius:
-        what = f"radius = {config.radius:g}: the droplet is dry to begin with"
+        what = f"a droplet of radius {config.radius:g} m is dry from the start"
         raise ConfigError(what, where="radius", allowed=f"more than dry_radius, {config.dry_radius:g} m")
-    model, expected = arguments.model(config), theory(config)
+    settings, expected = arguments.solver_settings(config), theory(config)
     first = FIRST_TIME * min(expected.conduction_time, config.time)
     times = np.concatenate([[0.0], np.geomspace(first, config.time, max(SAMPLES, config.rows))])
-    path = _sample(config, model, times)
+    path = _sample(config, settings, times)
     for _ in range(REFINEMENTS):
         if path.status != lanes.DRIED or len(_distinct(path)) == 1:
             break
         finer = np.linspace(path.times[path.reached - 1], path.times[path.reached], REFINED_SAMPLES + 2)
-        path = _sample(config, model, np.union1d(path.times, finer))
+        path = _sample(config, settings, np.union1d(path.times, finer))
     n = path.reached
-    return Trajectory(config, path.times[:n], path.radius[:n], path.temperature[:n], _ending(path), expected)
+    return Trajectory(config, path.times[:n], path.radius[:n], path.temperature[:n], _describe_ending(path), expected)
 
 
 class _Path(NamedTuple):
-    """Samples of one integration, of which the first `reached` were passed before it ended."""
+    """Samples of one integration, which ended after the first `reached` of them."""
 
     times: Array
     radius: Array
@@ -106,42 +108,42 @@ class _Path(NamedTuple):
     reached: int
 
 
-def _sample(config: SolveConfig, model: SolverSettings, times: Array) -> _Path:
+def _sample(config: SolveConfig, settings: SolverSettings, times: Array) -> _Path:
     """Integrate the droplet of a configuration to the given times."""
     Tf = config.air_temperature
     T = Tf if config.temperature is None else config.temperature
-    S = model.solute_per_salinity * config.salinity
+    S = settings.solute_per_salinity * config.salinity
     state = [config.radius, T, S, Tf, config.relative_humidity, config.air_density]
     r, T0, solute, air, humidity, density = np.array(state)[:, None]
     radius, temperature, status = lanes.integrate(
-        r, T0, solute, air, humidity, density, saturation_pressure(air, *model.saturation), times[None],
-        model.constants, tolerance=model.tolerance, floor=model.dry_radius,
-        max_steps=model.max_steps + len(times),  # every sample costs a step of its own, which the user has not counted
+        r, T0, solute, air, humidity, density, saturation_pressure(air, *settings.saturation), times[None],
+        settings.constants, tolerance=settings.tolerance, floor=settings.dry_radius,
+        max_steps=settings.max_steps + len(times),  # samples cost extra steps, which should not count against the limit
     )  # fmt: skip
     if status[0, 0] == lanes.INVALID:
-        raise _no_value()
+        raise _no_value_error()
     reached = int(np.count_nonzero(status == lanes.DONE))
     return _Path(times, radius[0], temperature[0], int(status[0, -1]), reached)
 
 
 def _distinct(path: _Path) -> list[str]:
-    """The times between which it ended, as they are shown; one where they look the same."""
+    """Return the printed times between which the integration ended; a single one if they print the same."""
     return sorted({f"{time:.4g}" for time in path.times[path.reached - 1 : path.reached + 1]}, key=float)
 
 
-def _ending(path: _Path) -> str:
+def _describe_ending(path: _Path) -> str:
     if path.status == lanes.DONE:
         return f"reached {path.times[-1]:.4g} s"
     shown = _distinct(path)
     when = f"at {shown[0]} s" if len(shown) == 1 else f"between {shown[0]} and {shown[1]} s"
-    return f"dried {when}" if path.status == lanes.DRIED else f"given up {when}: {_GIVEN_UP[path.status]}"
+    return f"dried {when}" if path.status == lanes.DRIED else f"failed {when}: {_FAILURES[path.status]}"
 
 
 # ---- theory -----------------------------------------------------------------------------------------------------
 
 
 def theory(config: SolveConfig) -> Theory:
-    """Quasi-steady values for a droplet."""
+    """Compute the quasi-steady values for a droplet."""
     k, S, Tf = arguments.constants(config), solute_per_salinity(config) * config.salinity, config.air_temperature
     has_barrier = S > 0 and k.kelvin > 0
     critical = float(critical_radius(np.array(S), np.array(Tf), k)) if has_barrier else None
@@ -155,7 +157,7 @@ def theory(config: SolveConfig) -> Theory:
 
 
 def wet_bulb(config: SolveConfig, k: Constants) -> float | None:
-    """Temperature (K) at which condensation heats a large droplet of pure water as fast as the air cools it."""
+    """Find the temperature (K) at which condensation heats a large pure droplet as fast as air cools it."""
     Tf = np.array(config.air_temperature)
     e = saturation_pressure(Tf, config.saturation_pressure, config.saturation_slope, config.saturation_offset)
     conduction, heating = k.conduction * config.air_density, k.latent * k.growth
@@ -165,12 +167,12 @@ def wet_bulb(config: SolveConfig, k: Constants) -> float | None:
         excess = vapour_excess(large, np.array(T), pure, Tf, humidity, e, k)
         return float(heating * excess - conduction * (T - Tf))
 
-    warmest = float(Tf + heating * config.relative_humidity * e / Tf / conduction)  # where nothing evaporates
+    warmest = float(Tf + heating * config.relative_humidity * e / Tf / conduction)  # if nothing evaporated
     return _root(gain, lanes.SMALLEST_T, warmest)
 
 
 def equilibrium_radius(S: float, Tf: float, humidity: float, k: Constants) -> float | None:
-    """Stable radius (m) of the Köhler curve, κ/(r Tf) − σ S/r³ = ln RH; None where no such radius exists.
+    """Find the stable radius (m) of the Köhler curve, κ/(r Tf) − σ S/r³ = ln RH; None if there is none.
 
     Parameters
     ----------
@@ -181,19 +183,19 @@ def equilibrium_radius(S: float, Tf: float, humidity: float, k: Constants) -> fl
     curvature, solute = k.kelvin / Tf, k.raoult * S
     if solute == 0 or humidity <= 0:
         return None
-    drought = float(-np.log(humidity))
+    minus_log_humidity = float(-np.log(humidity))
 
-    def surplus(x: float) -> float:
-        """The curve as a cubic in x = 1/r; beyond its maximum it has one root, the stable one."""
-        return solute * x * x * x - curvature * x - drought
+    def cubic(x: float) -> float:
+        """Write the curve as a cubic in x = 1/r; beyond the curve's maximum its only root is the stable radius."""
+        return solute * x * x * x - curvature * x - minus_log_humidity
 
-    maximum, wettest = np.sqrt(curvature / (3 * solute)), np.sqrt(curvature / solute)
-    x = _root(surplus, float(maximum), 1.01 * float(wettest + np.cbrt(max(drought, 0.0) / solute)))
+    maximum, saturated = np.sqrt(curvature / (3 * solute)), np.sqrt(curvature / solute)
+    x = _root(cubic, float(maximum), 1.01 * float(saturated + np.cbrt(max(minus_log_humidity, 0.0) / solute)))
     return 1 / x if x else None
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
-    """The root between two points, to rounding; None where there is none to be found."""
+    """Find the root between two points, to rounding; None if none is found."""
     if not function(low) * function(high) <= 0:
         return None
     root, report = brentq(function, low, high, xtol=1e-12, full_output=True, disp=False)
@@ -201,13 +203,13 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float 
 
 
 def critical_radius(S: Array, Tf: Array, k: Constants) -> Array:
-    """Radius (m) at the maximum of the Köhler curve, for solute term S (kg) and temperature Tf (K)."""
+    """Return the radius (m) at the maximum of the Köhler curve, for solute term S (kg) and temperature Tf (K)."""
     radius: Array = np.sqrt(3 * k.raoult * S * Tf / k.kelvin)
     return radius
 
 
 def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
-    """Relative humidity at the maximum of the Köhler curve, which lies at a radius (m)."""
+    """Return the relative humidity at the maximum of the Köhler curve, given its radius (m)."""
     humidity: Array = np.exp(2 * k.kelvin / (3 * Tf * radius))
     return humidity
 
@@ -216,27 +218,27 @@ def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
 
 
 def describe_trajectory(trajectory: Trajectory, rows: int) -> str:
-    """Write a droplet's trajectory as text: what it is, what theory says, and `rows` logarithmic times."""
-    lines = [f"{name:<26} {text}" for name, text in facts(trajectory).items()]
+    """Describe a trajectory: droplet, theory, and a table of `rows` logarithmically spaced times."""
+    lines = [f"{name:<26} {text}" for name, text in describe_facts(trajectory).items()]
     lines += ["", f"{'time (s)':>12} {'radius (m)':>14} {'r/r0':>11} {'temperature (K)':>16}"]
-    for i in logarithmic(trajectory.times, rows):
+    for i in choose_rows(trajectory.times, rows):
         r = trajectory.radius[i]
         relative = r / trajectory.config.radius
         lines.append(f"{trajectory.times[i]:12.4e} {r:14.7e} {relative:11.5g} {trajectory.temperature[i]:16.5f}")
     return "\n".join(lines)
 
 
-def logarithmic(times: Array, rows: int) -> list[int]:
-    """Indices of at most `rows` ascending times, the last among them, as evenly spaced in log t as the times allow."""
+def choose_rows(times: Array, rows: int) -> list[int]:
+    """Choose at most `rows` indices of ascending times, evenly spaced in log t, including the last."""
     if len(times) == 1:
         return [0]
-    logs = np.log(times[1:])  # the first is 0
+    logs = np.log(times[1:])  # the first time is 0
     wanted = np.linspace(logs[-1], logs[0], rows)
     return sorted({int(np.abs(logs - t).argmin()) + 1 for t in wanted})
 
 
-def facts(trajectory: Trajectory) -> dict[str, str]:
-    """What is known of a droplet, by name, in words."""
+def describe_facts(trajectory: Trajectory) -> dict[str, str]:
+    """Describe a droplet, its air, theory and ending, by name."""
     config, expected = trajectory.config, trajectory.theory
     kind = "salt" if config.salinity_kind == "salt-mass" else "solute term"
     return {
@@ -253,7 +255,7 @@ def facts(trajectory: Trajectory) -> dict[str, str]:
 
 
 def _length(metres: float | None) -> str:
-    """Write a length in the unit that suits it."""
+    """Format a length in a suitable unit."""
     if metres is None:
         return "none"
     factor, unit = (1e9, "nm") if metres < 1e-6 else (1e6, "µm") if metres < 1e-3 else (1e3, "mm")

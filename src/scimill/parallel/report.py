@@ -15,6 +15,11 @@ def say(text: str) -> None:
     print(f"scimill: {text}", file=sys.stderr, flush=True)
 
 
+def describe_count(number: int, noun: str, plural: str = "") -> str:
+    """Write a count with its noun: "1 block", "2,000 blocks"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def human(size: float) -> str:
     """Format a number of bytes with a readable unit."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
@@ -22,11 +27,6 @@ def human(size: float) -> str:
             return f"{size:.4g} {unit}"
         size /= 1024
     return f"{size:.4g} PiB"
-
-
-def describe_count(count: int, noun: str) -> str:
-    """Return a count with its noun: "1 block", "2,000 blocks"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _open_bar(total: int, initial: int, unit: str, what: str, stream: TextIO) -> "tqdm[NoReturn]":

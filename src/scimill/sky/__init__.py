@@ -1,4 +1,4 @@
-"""Sky: pairs of colour and thermal images of Sage nodes, and two networks that learn to agree on them."""
+"""Sky: pairs of colour and thermal images of Sage nodes, and two networks that give both the same embedding."""
 
 from scimill.campaign import Campaign
 

@@ -1,4 +1,4 @@
-"""Finding each node's box: where in its optical image the thermal camera looks."""
+"""Find each node's box: the part of the optical image that the thermal camera sees."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,34 +9,35 @@ import numpy as np
 
 from scimill.errors import InputError, StorageError
 from scimill.files import check_directory
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.sky.exchange import decode
 from scimill.sky.exchange.index import Pair, read_index
 from scimill.sky.exchange.nodes import Node, Nodes, read_nodes, write_nodes
 from scimill.sky.kernels.camera import WHOLE, Box
-from scimill.sky.kernels.information import Ranks, find_box, mean_information, ranks
+from scimill.sky.kernels.information import RankImage, find_box, mean_information, rank_values
 from scimill.sky.kernels.resample import shrink
 from scimill.sky.params import AlignConfig
 from scimill.sky.prepare import centre_box
 
-WIDTH = 384  # columns to which optical images are brought
-INNER = (63, 84)  # rows and columns to which thermal images are brought
+WIDTH = 384  # columns to which optical images are resized
+INNER = (63, 84)  # rows and columns to which thermal images are resized
 
 
 class AlignedNode(NamedTuple):
-    """What was found of a row of the table of nodes."""
+    """The result for one row of the table of nodes."""
 
     node: Node
     pairs: int
-    """that were looked at"""
+    """number of pairs used"""
     information: float
-    """mutual information at the box, nats; 0 where none was found"""
+    """mutual information of the box, nats; 0 if no box was found"""
     centre: float
-    """the same at the centre crop"""
+    """mutual information of the centre crop, nats"""
 
 
 def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> list[AlignedNode]:
-    """Find the box of each row of a table of nodes; collective, the ranks share the rows.
+    """Find a box for each row of a table of nodes; collective, the ranks share the rows.
 
     Raises
     ------
@@ -49,8 +50,11 @@ def align(config: AlignConfig, index: Path, nodes_path: Path, world: World) -> l
     shared = world.gather_all(mine)
     found = [shared[number % world.size][number // world.size] for number in range(len(nodes.rows))]
     if not any(aligned.information for aligned in found):
-        what = f"no node has {config.least_pairs} pairs by day with structure in both images"
-        world.fail(InputError(what, where=str(index), remedy="give more pairs, or a smaller --least-pairs"))
+        needed = describe_count(config.least_pairs, "daytime pair")
+        what = f"no node has {needed} with enough contrast"
+        world.fail(
+            InputError(what, where=str(index), remedy="give more pairs, or lower --least-pairs or --least-contrast")
+        )
     return found
 
 
@@ -71,8 +75,8 @@ def _align_node(config: AlignConfig, node: Node, pairs: Sequence[Pair]) -> Align
     return AlignedNode(dataclasses.replace(node, box=box), len(images), information, centre)
 
 
-def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks, Ranks]]:
-    """Ranks of the images of pairs from all over the time in which clouds stand out most."""
+def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[RankImage, RankImage]]:
+    """Return rank images of the pairs with the strongest clouds, chosen over the whole period."""
     step = max(1, len(pairs) // (4 * config.pairs))
     loaded = []
     for pair in pairs[::step]:
@@ -90,36 +94,36 @@ def _best_images(config: AlignConfig, pairs: Sequence[Pair]) -> list[tuple[Ranks
         source = np.ascontiguousarray(celsius, dtype=np.float32)[..., None]
         shrink(source, 0.0, 0.0, float(celsius.shape[1]), float(celsius.shape[0]), inner)
         try:
-            images.append((_whiteness(pair), ranks(inner[..., 0])))
+            images.append((_rank_red_blue(pair), rank_values(inner[..., 0])))
         except decode.UnreadableFile:
             continue
     shape = images[0][0].shape if images else (0, 0)
     return [image for image in images if image[0].shape == shape]
 
 
-def _whiteness(pair: Pair) -> Ranks:
-    """Ranks of red / blue, which is large in clouds and small in the blue sky, whatever the exposure."""
+def _rank_red_blue(pair: Pair) -> RankImage:
+    """Rank red / blue, which is large in clouds and small in blue sky at any exposure."""
     shape = (round(WIDTH * pair.rgb_height / pair.rgb_width), WIDTH)
     image = decode.read_rgb(decode.read_bytes(pair.rgb), WHOLE, shape, fast=True).astype(np.float32)
-    return ranks((image[..., 0] + 1) / (image[..., 2] + 1))
+    return rank_values((image[..., 0] + 1) / (image[..., 2] + 1))
 
 
 def check_output(path: Path, nodes: Path, overwrite: bool) -> None:
-    """Refuse a table that exists.
+    """Refuse an output that exists or cannot be written.
 
     Raises
     ------
-    StorageError : it does, or could not be written.
+    StorageError : it exists without `overwrite`, or its directory cannot be written.
 
     """
     check_directory(path)
     if path.exists() and not overwrite:
-        remedy = "give --overwrite to replace it" if path == nodes else "name another, or give --overwrite"
-        raise StorageError("the output exists", where=str(path), remedy=remedy)
+        remedy = "use --overwrite to replace it" if path == nodes else "choose another name or use --overwrite"
+        raise StorageError("the output already exists", where=str(path), remedy=remedy)
 
 
-def write(found: Sequence[AlignedNode], path: Path) -> None:
-    """Write the table with the boxes; a row of which none was found keeps what it had."""
+def write_boxes(found: Sequence[AlignedNode], path: Path) -> None:
+    """Write the table of nodes with the boxes; a row without a new box keeps its old one."""
     write_nodes(Nodes(aligned.node for aligned in found), path)
 
 

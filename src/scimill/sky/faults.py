@@ -1,4 +1,4 @@
-"""The faults that real deployments have, made on purpose, each once."""
+"""The known faults of real deployments, each made once on purpose."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ from scimill.sky.exchange import names
 from scimill.sky.weather import Shot
 
 Maker = Callable[[Shot], bytes]
-FIRST_ROW = 8  # line of the temperatures after seven of header and a blank one
+FIRST_ROW = 8  # first line of temperatures, after seven header lines and a blank one
 
 FAULTS = (
-    # name, file that has it
+    # name, which file of the frame has it
     ("no thermal file", names.RGB),
     ("no JPG", names.THERMAL),
     ("truncated JPG", names.RGB),
@@ -26,29 +26,30 @@ FAULTS = (
 
 
 class Faults:
-    """Which frame has which fault.
+    """The fault of each frame.
 
     Parameters
     ----------
-    frames : how many frames there are to have faults; none where it is 0.
+    frames : number of frames over which the faults are spread; 0 for no faults.
 
     """
 
     def __init__(self, frames: int) -> None:
-        self._of = {number * frames // len(FAULTS): fault for number, (fault, _) in enumerate(FAULTS)} if frames else {}
+        faults = enumerate(fault for fault, _ in FAULTS)
+        self._by_frame = {number * frames // len(FAULTS): fault for number, fault in faults} if frames else {}
 
-    def listed(self, file: Callable[[int, str], Path]) -> Iterator[tuple[Path, str]]:
-        """Each file that has a fault, and which; `file` finds a frame's file of a kind."""
+    def list_files(self, file: Callable[[int, str], Path]) -> Iterator[tuple[Path, str]]:
+        """Yield each faulty file and its fault; `file` returns a frame's file of a kind."""
         kinds = dict(FAULTS)
-        for item, fault in self._of.items():
+        for item, fault in self._by_frame.items():
             path = file(item, kinds[fault])
             yield EXTRAS[fault](path) if fault in EXTRAS else path, fault
 
     def apply(
         self, item: int, rgb: Path, jpg: Maker, thermal: Path, csv: Maker, shot: Shot
     ) -> Iterator[tuple[Path, bytes]]:
-        """Files of a frame with their content; those of a good frame where it has no fault."""
-        fault = self._of.get(item, "")
+        """Yield the files of a frame with their content, including its fault if it has one."""
+        fault = self._by_frame.get(item, "")
         if fault != "no JPG":
             picture = jpg(shot)
             yield rgb, picture[: len(picture) // 2] if fault == "truncated JPG" else picture
@@ -60,14 +61,14 @@ class Faults:
 
 
 EXTRAS: dict[str, Callable[[Path], Path]] = {
-    # fault: name of a file that is there beside the good one
+    # fault: path of the extra file next to the good one
     "duplicate": lambda path: path.parent / "again" / path.name,
     "plot": lambda path: path.with_name(path.stem + "_plot.jpg"),
     "netCDF": lambda path: path.with_suffix(".nc"),
     "unknown node": lambda path: path.parent.with_name("00000000deadbeef") / path.name,
 }
 DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
-    # fault: what it makes of the lines of a thermal file
+    # fault: what it does to the lines of a thermal file
     "short row": lambda lines: _with_row(lines, lambda row: row[:-1]),
     "not a number": lambda lines: _with_row(lines, lambda row: [b"nan", *row[1:]]),
     "blank value": lambda lines: _with_row(lines, lambda row: [row[0], b"", *row[2:]]),
@@ -76,7 +77,7 @@ DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 
 
 def _with_row(lines: list[bytes], change: Callable[[list[bytes]], list[bytes]]) -> list[bytes]:
-    """Change the values of the third row."""
+    """Change the values of the third row of temperatures."""
     at = FIRST_ROW + 2
     return [*lines[:at], b";".join(change(lines[at].split(b";"))), *lines[at + 1 :]]
 

@@ -1,4 +1,4 @@
-"""What a store of sky pairs holds."""
+"""The fields of a store of sky pairs."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from scimill.store.layout import Field, Layout
 from scimill.store.reader import Reader
 
 DAMAGED = ("rgb_damaged", "thermal_damaged")
-"""Flags of a pair of which a file could not be read when it was stored; its image is zero then."""
+"""Flags of a pair: this file could not be read when the pair was stored, so its image is zero."""
 COUNTS, FLOATS = "uint16", "float32"
 LATITUDE, LONGITUDE, ELEVATION = (-90.0, 90.0), (-360.0, 360.0), (-90.0, 90.0)
 
@@ -16,14 +16,14 @@ LATITUDE, LONGITUDE, ELEVATION = (-90.0, 90.0), (-360.0, 360.0), (-90.0, 90.0)
 def layout(
     pairs: int, block_size: int, rgb: tuple[int, int], thermal: tuple[int, int], dtype: str, names: tuple[int, int]
 ) -> Layout:
-    """Structure of a store.
+    """Make the layout of a store.
 
     Parameters
     ----------
-    pairs, block_size : how many, in all and per block.
+    pairs, block_size : number of pairs, in total and per block.
     rgb, thermal : rows and columns of the images.
     dtype : of the thermal images, `COUNTS` or `FLOATS`.
-    names : most bytes of the names of the JPG and CSV files.
+    names : length in bytes of the longest JPG and CSV file names.
 
     """
     is_counts = dtype == COUNTS
@@ -64,7 +64,7 @@ class Moments(NamedTuple):
 
 
 def thermal_moments(reader: Reader) -> Moments:
-    """Moments of the thermal images, from what each block has added up when it was written."""
+    """Compute the moments of the thermal images from the sums in the ledger."""
     pixels = float(reader.column("thermal_pixels").sum())
     mean = float(reader.column("thermal_sum").sum()) / pixels
     variance = float(reader.column("thermal_squares").sum()) / pixels - mean**2
@@ -75,21 +75,21 @@ def thermal_moments(reader: Reader) -> Moments:
 
 
 def is_counts(layout: Layout) -> bool:
-    """Whether the thermal images are counts."""
+    """Return whether the thermal images are counts."""
     return field(layout, "thermal").dtype == COUNTS
 
 
 def field(layout: Layout, name: str) -> Field:
-    """A field by its name."""
+    """Return a field by name."""
     return next(field for field in layout.fields if field.name == name)
 
 
 def require_sky(reader: Reader) -> None:
-    """Refuse a store of another campaign.
+    """Refuse a store that is not a store of pairs.
 
     Raises
     ------
-    InputError : it is one.
+    InputError : another campaign or command made it.
 
     """
     CAMPAIGN.require(reader, "prepare")

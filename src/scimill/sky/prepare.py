@@ -1,4 +1,4 @@
-"""Putting pairs into a store: each file is decoded once, straight to its place in the parallel file."""
+"""Store pairs: each file is decoded once, straight to its place in the parallel file."""
 
 import dataclasses
 from collections import Counter
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scimill import config as configuration
 from scimill.campaign import describe_plan
 from scimill.errors import ConfigError, InputError
+from scimill.parallel.report import describe_count
 from scimill.parallel.streams import campaign_stream
 from scimill.parallel.world import World
 from scimill.sky import CAMPAIGN, fields
@@ -28,12 +29,12 @@ from scimill.store.output import Output
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 
-CENTRE_HEIGHT, CENTRE_ASPECT = 1 / 1.1, 4 / 3  # the original's crop: height / 1.1, and 4/3 of that wide
+CENTRE_HEIGHT, CENTRE_ASPECT = 1 / 1.1, 4 / 3  # the original code's crop: height / 1.1, and 4/3 of that wide
 RGB_DAMAGED, THERMAL_DAMAGED = 1, 2  # bits of the status, in the order of fields.DAMAGED
 
 
 class PreparePlan(NamedTuple):
-    """What is to be stored, known before the first file is decoded."""
+    """What will be stored, decided before the first file is decoded."""
 
     config: PrepareConfig
     pairs: Sequence[Pair]
@@ -42,23 +43,23 @@ class PreparePlan(NamedTuple):
 
 
 def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> PreparePlan:
-    """Read the index and decide on sizes and boxes.
+    """Read the index, and decide on sizes and boxes.
 
     Raises
     ------
     InputError : the index or the table of nodes cannot be read.
-    ConfigError : a node has no box, the thermal images have several sizes, or the pairs are not the expected ones.
+    ConfigError : a node has no box, the thermal images differ in size or are not counts, or `pairs_crc32c` differs.
 
     """
-    pairs = shuffled(read_index(index), config.seed) if config.shuffled else read_index(index)
+    pairs = shuffle_pairs(read_index(index), config.seed) if config.shuffled else read_index(index)
     boxes = find_boxes(config, pairs, read_nodes(nodes) if nodes else None)
     thermal = _thermal_shape(config, pairs, index)
     is_native = config.thermal_height is None
     is_counts = is_native and config.thermal != "float32" and all(pair.is_counts for pair in pairs)
     if config.thermal == "counts" and not is_counts:
         bad = next(pair for pair in pairs if not pair.is_counts)
-        what = "temperatures are no whole counts of 0.04 K"
-        raise ConfigError(what, where=str(bad.thermal), remedy="give --thermal float32")
+        what = "temperatures are not whole counts of 0.04 K"
+        raise ConfigError(what, where=str(bad.thermal), remedy="use --thermal float32")
     longest = [
         max(len(path.name.encode()) for path in paths) for paths in ([p.rgb for p in pairs], [p.thermal for p in pairs])
     ]
@@ -68,15 +69,15 @@ def make_plan(config: PrepareConfig, index: Path, nodes: Path | None) -> Prepare
     )  # fmt: skip
     checksum = _checksum(pairs, boxes)
     if config.pairs_crc32c not in (None, checksum):
-        raise ConfigError(f"the pairs or their boxes are others; their checksum is {checksum}", where=str(index))
+        raise ConfigError(f"the pairs or boxes differ: their checksum is {checksum}", where=str(index))
     return PreparePlan(configuration.with_values(config, pairs_crc32c=checksum), pairs, boxes, layout)
 
 
-def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def shuffle_pairs(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Give each colour image the thermal image of another pair."""
     order = campaign_stream(seed, CAMPAIGN.number).permutation(len(pairs))
     successor = np.empty_like(order)
-    successor[order] = np.roll(order, -1)  # one cycle through all pairs, so that none keeps its own
+    successor[order] = np.roll(order, -1)  # one cycle through all pairs, so no pair keeps its own
     return [
         dataclasses.replace(pair, thermal=other.thermal, is_counts=other.is_counts)
         for pair, other in zip(pairs, (pairs[number] for number in successor.tolist()), strict=True)
@@ -84,11 +85,11 @@ def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 
 
 def find_boxes(config: PrepareConfig, pairs: Sequence[Pair], nodes: Nodes | None) -> list[Box]:
-    """Part of each pair's optical image that is stored.
+    """Return the part of each pair's optical image that is stored.
 
     Raises
     ------
-    ConfigError : a node has no box. There is no silent centre crop: it shows another field of view.
+    ConfigError : a node has no box. There is no silent centre crop, because its field of view differs.
 
     """
     if config.crop == "whole":
@@ -100,17 +101,17 @@ def find_boxes(config: PrepareConfig, pairs: Sequence[Pair], nodes: Nodes | None
         node = nodes.at(pair.vsn, pair.time) if nodes else None
         if node is None or node.box is None:
             raise ConfigError(
-                f"the field of view of {pair.vsn}'s thermal camera is not known",
-                where="--nodes" if nodes else "--nodes is not given",
+                f"the field of view of {pair.vsn}'s thermal camera is unknown",
+                where="--nodes" if nodes else "--nodes is missing",
                 allowed="a table of nodes with box_left, box_top, box_right, box_bottom",
-                remedy="find them with scimill sky align, or give --crop centre or --crop whole",
+                remedy="find the box with scimill sky align, or use --crop centre or --crop whole",
             )
         boxes.append(node.box)
     return boxes
 
 
 def centre_box(rows: int, columns: int) -> Box:
-    """The original's centre crop, as shares of the image."""
+    """Return the original code's centre crop, as shares of the image."""
     height = rows * CENTRE_HEIGHT
     share = min(1.0, height * CENTRE_ASPECT / columns)
     return ((1 - share) / 2, (1 - CENTRE_HEIGHT) / 2, (1 + share) / 2, (1 + CENTRE_HEIGHT) / 2)
@@ -123,7 +124,7 @@ def _thermal_shape(config: PrepareConfig, pairs: Sequence[Pair], index: Path) ->
     if len(sizes) > 1:
         listed = ", ".join(f"{number} of {rows} x {columns}" for (rows, columns), number in sizes.most_common(3))
         remedy = "give --thermal-height and --thermal-width"
-        raise ConfigError(f"thermal images of several sizes: {listed}", where=str(index), remedy=remedy)
+        raise ConfigError(f"thermal images have different sizes: {listed}", where=str(index), remedy=remedy)
     return next(iter(sizes))
 
 
@@ -136,11 +137,11 @@ def _checksum(pairs: Sequence[Pair], boxes: Sequence[Box]) -> int:
 
 
 def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Output, world: World) -> PreparePlan | None:
-    """Store all pairs of an index; collective. Return what was stored, or None where it was complete already.
+    """Store all pairs of an index; collective. Return the plan, or None if the store was already complete.
 
     Raises
     ------
-    Stopped : before the walltime or on a signal; run again with ``resume``.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
     ScimillError : see `make_plan`, `store.writer.open_writer`; with ``strict`` a damaged file.
 
     """
@@ -153,14 +154,14 @@ def prepare(config: PrepareConfig, index: Path, nodes: Path | None, output: Outp
 
 
 def _compile() -> None:
-    """Compile on rank 0, so that the other ranks find the result in the cache."""
+    """Compile on rank 0, so the other ranks find the result in the cache."""
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     shrink(image, 0.0, 0.0, 8.0, 8.0, np.empty((4, 4, 3), dtype=np.uint8))
     decode.read_thermal(b"\n".join([b";".join([b"1"] * 8)] * 8))
 
 
 def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
-    """Return the function that makes a block from its number."""
+    """Return a function that makes a block from its number."""
     rgb_field, thermal_field = (fields.field(plan.layout, name) for name in ("rgb", "thermal"))
     rgb_shape = (rgb_field.shape[0], rgb_field.shape[1])
 
@@ -175,11 +176,11 @@ def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
             try:
                 rgb[row] = decode.read_rgb(decode.read_bytes(pair.rgb), box, rgb_shape, fast=fast)
             except decode.UnreadableFile as error:
-                status[row] |= _damaged(plan.config, pair.rgb, error, RGB_DAMAGED)
+                status[row] |= _flag_damage(plan.config, pair.rgb, error, RGB_DAMAGED)
             try:
-                thermal[row] = stored_thermal(pair.thermal, thermal[row])
+                thermal[row] = load_thermal(pair.thermal, thermal[row])
             except decode.UnreadableFile as error:
-                status[row] |= _damaged(plan.config, pair.thermal, error, THERMAL_DAMAGED)
+                status[row] |= _flag_damage(plan.config, pair.thermal, error, THERMAL_DAMAGED)
         read = thermal[(status & THERMAL_DAMAGED) == 0]
         values = {"rgb": rgb, "thermal": thermal, "status": status, **_columns(pairs)}
         return BlockData(values, ledger=_sums(read) | {"damaged": np.count_nonzero(status)})
@@ -187,24 +188,24 @@ def block_maker(plan: PreparePlan) -> Callable[[int], BlockData]:
     return make
 
 
-def _damaged(config: PrepareConfig, path: Path, error: decode.UnreadableFile, flag: int) -> int:
+def _flag_damage(config: PrepareConfig, path: Path, error: decode.UnreadableFile, flag: int) -> int:
     if config.strict:
-        raise InputError(f"the file has been damaged since it was paired: {error}", where=str(path))
+        raise InputError(f"file damaged since it was paired: {error}", where=str(path))
     return flag
 
 
-def stored_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Temperatures of a file as an image of the shape and type of another: counts, or °C averaged over areas.
+def load_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Read a thermal file into the shape and type of another image: counts, or °C averaged over areas.
 
     Raises
     ------
-    Damaged : it cannot be read, or is no such image.
+    UnreadableFile : it cannot be read, or no longer has counts of this shape.
 
     """
     image = decode.read_thermal(decode.read_bytes(path))
     if like.dtype == np.uint16:
         if image.counts is None or image.counts.shape != like.shape:
-            raise decode.UnreadableFile("no longer counts of this size")
+            raise decode.UnreadableFile("the counts or their size have changed")
         return image.counts
     celsius = np.ascontiguousarray(image.celsius, dtype=np.float32)[..., None]
     if celsius.shape[:2] == like.shape:
@@ -215,7 +216,7 @@ def stored_thermal(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]
 
 
 def _columns(pairs: Sequence[Pair]) -> dict[str, NDArray[np.generic]]:
-    """What a block stores of its pairs beside the images."""
+    """Return the fields of a block other than its images and status."""
     return {
         "time": np.array([pair.time for pair in pairs], dtype=np.int64),
         "node": np.array([pair.vsn for pair in pairs], dtype="S8"),
@@ -231,7 +232,7 @@ def _columns(pairs: Sequence[Pair]) -> dict[str, NDArray[np.generic]]:
 
 
 def _sums(thermal: NDArray[np.generic]) -> dict[str, float]:
-    """Pixels, their sum and that of their squares; of counts exact, in whole numbers."""
+    """Return the number of pixels, their sum and sum of squares; for counts in exact integers."""
     exact = thermal.astype(np.int64 if thermal.dtype == np.uint16 else np.float64)
     return {
         "thermal_pixels": exact.size,
@@ -241,11 +242,11 @@ def _sums(thermal: NDArray[np.generic]) -> dict[str, float]:
 
 
 def describe_preparation(config: PrepareConfig, index: Path, nodes: Path | None, output: Output) -> str:
-    """Say what preparing would do, for ``--dry-run``; see `campaign.describe_plan`."""
+    """Describe what preparing would do, for ``--dry-run``; see `campaign.describe_plan`."""
     plan = make_plan(config, index, nodes)
     rgb, thermal = (fields.field(plan.layout, name) for name in ("rgb", "thermal"))
     rows = {
-        "pairs": f"{len(plan.pairs):,} of {len({pair.vsn for pair in plan.pairs})} nodes",
+        "pairs": f"{len(plan.pairs):,} of {describe_count(len({pair.vsn for pair in plan.pairs}), 'node')}",
         "rgb": f"{rgb.shape[0]} x {rgb.shape[1]}, {rgb.dtype}, crop: {config.crop}",
         "thermal": f"{thermal.shape[0]} x {thermal.shape[1]}, {thermal.dtype}",
     }
@@ -253,9 +254,10 @@ def describe_preparation(config: PrepareConfig, index: Path, nodes: Path | None,
 
 
 def describe_pairs(path: Path) -> str:
-    """Describe what a finished store holds."""
+    """Describe the contents of a finished store."""
     with Reader.open(path) as reader:
         damaged = int(reader.column("damaged").sum())
         moments = fields.thermal_moments(reader)
-        words = f"{reader.layout.rows:,} pairs, thermal {moments.mean:.2f} ± {moments.deviation:.2f} °C"
-        return words + (f"; {damaged} of them damaged since they were paired" if damaged else "")
+        pairs = describe_count(reader.layout.rows, "pair")
+        words = f"{pairs}, temperature {moments.mean:.2f} ± {moments.deviation:.2f} °C"
+        return words + (f"; {damaged:,} damaged since pairing" if damaged else "")

@@ -1,4 +1,4 @@
-"""Making a synthetic deployment: loose files in the real layout, with the real names, and what is true of them."""
+"""Make a synthetic deployment: loose files with real layout and names, and tables of the true values."""
 
 import csv
 import json
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from scimill.errors import Stopped, StorageError
 from scimill.files import check_free, storage_errors
-from scimill.parallel.report import Progress
+from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.streams import block_stream
 from scimill.parallel.world import Stop, World
 from scimill.sky import CAMPAIGN
 from scimill.sky.exchange import names
-from scimill.sky.exchange.loose import thermal_text, write
+from scimill.sky.exchange.loose import thermal_text, write_file
 from scimill.sky.exchange.nodes import write_nodes, write_time
 from scimill.sky.faults import Faults
 from scimill.sky.kernels import camera, celsius, clouds, solar
@@ -27,9 +27,9 @@ from scimill.store.output import Output
 
 JOB, TASK = "sky", "mobotix-scan-0.24.3"
 URL = "https://storage.sagecontinuum.org/api/v1/data"
-WARMEST, COLDEST = 25.0, -60.0  # °C, ends of the false colours
-SHOT_NOISE = 0.012  # of white, of the optical camera
-VIGNETTE = 0.18  # what the corners of the optical image lack
+WARMEST, COLDEST = 25.0, -60.0  # °C, range of the false colours
+SHOT_NOISE = 0.012  # standard deviation of the optical camera; 1 is white
+VIGNETTE = 0.18  # relative darkening of the corners of the optical image
 METADATA = (
     "timestamp", "name", "value", "filename", "host", "job", "node", "plugin", "position", "task", "vsn", "zone",
 )  # fmt: skip
@@ -37,12 +37,12 @@ JPG_BYTES, CSV_BYTES = 0.25, 6.5  # per pixel, for the check of free space
 
 
 class Scene:
-    """A deployment of a configuration in a folder.
+    """A synthetic deployment in a folder.
 
     Parameters
     ----------
-    config : the deployment.
-    folder : where its files go.
+    config : its parameters.
+    folder : the folder of its files.
 
     """
 
@@ -54,7 +54,7 @@ class Scene:
         self.infrared = (config.thermal_height, config.thermal_height * 4 // 3)
 
     def paths(self, shot: Shot) -> tuple[Path, Path]:
-        """Files of a frame: JPG, CSV; below the folder."""
+        """Return the paths of a frame's JPG and CSV, relative to the folder."""
         rows, columns = self.optical
         rgb = names.rgb(shot.time, (rows, 2 * columns), shot.position)
         thermal = names.thermal(shot.time, self.infrared, shot.position)
@@ -64,13 +64,13 @@ class Scene:
         return Path("train/rgb/processed", shot.vsn, rgb), Path("train/thermal", shot.vsn, thermal)
 
     def make(self, item: int) -> None:
-        """Make the files of a frame, with the fault that it is to have."""
+        """Write the files of a frame, including its fault if it has one."""
         shot = self.deployment.shot(item)
         rgb, thermal = self.paths(shot)
         for name, content in self.faults.apply(item, rgb, self.jpg, thermal, self.csv, shot):
-            write(self.folder / name, content)
+            write_file(self.folder / name, content)
         if self.config.layout == "train":
-            write(self.folder / "train/pairs" / shot.vsn / f"{shot.time}.txt", self._pair(rgb, thermal).encode())
+            write_file(self.folder / "train/pairs" / shot.vsn / f"{shot.time}.txt", self._pair(rgb, thermal).encode())
 
     def _pair(self, rgb: Path, thermal: Path) -> str:
         if self.config.pair_paths == "absolute":
@@ -79,11 +79,11 @@ class Scene:
         return f"{rgb.relative_to(base)}\n{thermal.relative_to('train/thermal')}\n"
 
     def is_made(self, item: int) -> bool:
-        """Whether both files of a frame are there."""
+        """Return whether both files of a frame exist."""
         return all((self.folder / path).exists() for path in self.paths(self.deployment.shot(item)))
 
     def counts(self, shot: Shot, stream: np.random.Generator) -> NDArray[np.uint16]:
-        """Thermal image of a frame, counts."""
+        """Make the thermal image of a frame, in counts."""
         sine, depth = self._depths(shot, self.infrared, camera.WHOLE)
         seen = clouds.temperature(sine, depth, shot.sky)
         seen = seen + clouds.NOISE * stream.standard_normal(seen.shape, dtype=np.float32)
@@ -102,11 +102,11 @@ class Scene:
         return camera.axes(camera.AZIMUTHS[(shot.position - 1) // 4], camera.TILT_DEGREES[(shot.position - 1) % 4])
 
     def csv(self, shot: Shot) -> bytes:
-        """File of a frame's temperatures."""
+        """Make the content of a frame's file of temperatures."""
         return thermal_text(self.counts(shot, block_stream(self.config.seed, CAMPAIGN.number, shot.item)))
 
     def jpg(self, shot: Shot) -> bytes:
-        """File of a frame's images: the optical one, and beside it the thermal one in false colours."""
+        """Make the content of a frame's JPG: the optical image, and the thermal one in false colours beside it."""
         stream = block_stream(self.config.seed, CAMPAIGN.number, shot.item)
         numbers = self.counts(shot, stream)
         image = np.concatenate([self._optical(shot, stream), self._false_colours(numbers)], axis=1)
@@ -134,7 +134,7 @@ class Scene:
         return large
 
     def records(self) -> Iterator[dict[str, object]]:
-        """What the archive says of each file, in the columns of `METADATA`."""
+        """Yield the archive's metadata of each file, in the columns of `METADATA`."""
         for item in range(self.deployment.count):
             shot = self.deployment.shot(item)
             for path in self.paths(shot):
@@ -148,7 +148,7 @@ class Scene:
                 }  # fmt: skip
 
     def write_tables(self) -> None:
-        """Write what belongs to the deployment as a whole: tables of nodes, metadata, what is true, the faults."""
+        """Write the tables of the whole deployment: nodes, metadata, true values, faults."""
         write_nodes(self.deployment.nodes(aligned=False), self.folder / "nodes.csv")
         write_nodes(self.deployment.nodes(aligned=True), self.folder / "nodes-aligned.csv")
         lines, table = [], [["", *("meta." + name if number > 2 else name for number, name in enumerate(METADATA))]]
@@ -157,11 +157,11 @@ class Scene:
             lines.append(json.dumps({**{name: record[name] for name in METADATA[:3]}, "meta": meta}))
             table.append([str(number), *(str(record[name]) for name in METADATA)])
         (self.folder / "sage_meta").mkdir(exist_ok=True)
-        write(self.folder / "sage_meta/uploads.ndjson", ("\n".join(lines) + "\n").encode())
+        write_file(self.folder / "sage_meta/uploads.ndjson", ("\n".join(lines) + "\n").encode())
         write_table(self.folder / "sage_meta/uploads.csv", table)
         write_table(self.folder / "truth.csv", self._truth())
         if self.config.faults:
-            rows = [[str(path), fault] for path, fault in self.faults.listed(self._file)]
+            rows = [[str(path), fault] for path, fault in self.faults.list_files(self._file)]
             write_table(self.folder / "faults.csv", [["file", "fault"], *rows])
 
     def _file(self, item: int, kind: str) -> Path:
@@ -183,11 +183,11 @@ def write_table(path: Path, rows: list[list[str]]) -> None:
 
 
 def prepare_folder(config: SceneConfig, output: Output) -> None:
-    """Make the folder, or refuse it where it holds something.
+    """Make the folder, or refuse one that is not empty.
 
     Raises
     ------
-    StorageError : it is not empty, a file, or the space is too small.
+    StorageError : it is not empty or is a file, or there is too little space.
 
     """
     folder = output.path
@@ -195,27 +195,27 @@ def prepare_folder(config: SceneConfig, output: Output) -> None:
         if folder.exists() and not folder.is_dir():
             raise StorageError("the output is a file", where=str(folder), allowed="a directory")
         if folder.is_dir() and any(folder.iterdir()) and not (output.resume or output.overwrite):
-            remedy = "name another, or give --resume to go on with it, --overwrite to write over it"
+            remedy = "choose another name, or use --resume to continue or --overwrite to write into it"
             raise StorageError("the directory is not empty", where=str(folder), remedy=remedy)
         if not folder.parent.is_dir():
             remedy = f"mkdir -p {folder.parent}"
             raise StorageError("the output's directory does not exist", where=str(folder.parent), remedy=remedy)
-        check_free(folder, int(bytes_of(config)))
+        check_free(folder, int(estimate_bytes(config)))
         folder.mkdir(exist_ok=True)
 
 
-def bytes_of(config: SceneConfig) -> float:
-    """About what a deployment takes."""
+def estimate_bytes(config: SceneConfig) -> float:
+    """Estimate the bytes of a deployment."""
     optical, thermal = 3 * config.rgb_height**2, config.thermal_height**2 * 4 / 3
     return config.frames * config.nodes * (JPG_BYTES * optical + CSV_BYTES * thermal)
 
 
 def make_scene(config: SceneConfig, output: Output, world: World) -> int:
-    """Make a deployment's files; collective. Return the number of frames.
+    """Make the files of a deployment; collective. Return the number of frames.
 
     Raises
     ------
-    Stopped : before the walltime or on a signal; run again with ``resume``.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
     ScimillError : see `prepare_folder` and `weather.Deployment`.
 
     """
@@ -223,21 +223,22 @@ def make_scene(config: SceneConfig, output: Output, world: World) -> int:
     with world.together():
         scene = Scene(config, output.path)
     world.on_root(prepare_folder, config, output)
-    todo = range(world.rank, scene.deployment.count, world.size)
-    _each(todo, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, scene.deployment.count)
+    count = scene.deployment.count
+    items = range(world.rank, count, world.size)
+    _make_frames(items, lambda item: output.resume and scene.is_made(item), scene.make, stop, world, count)
     reason = stop.finish()
     stop.restore()
     if reason:
-        world.fail(Stopped(f"stopped by {reason}; all files are kept", remedy="run again with --resume"))
+        world.fail(Stopped(f"stopped by {reason}; all files are kept", remedy="rerun with --resume"))
     world.on_root(scene.write_tables)
-    return scene.deployment.count
+    return count
 
 
-def _each(
-    todo: range, is_made: Callable[[int], bool], make: Callable[[int], None], stop: Stop, world: World, count: int
+def _make_frames(
+    items: range, is_made: Callable[[int], bool], make: Callable[[int], None], stop: Stop, world: World, count: int
 ) -> None:
     progress = Progress(count, unit="frames", what="scene", enabled=world.is_root)
-    for item in todo:
+    for item in items:
         if stop.requested():
             break
         if not is_made(item):
@@ -247,15 +248,15 @@ def _each(
     progress.close()
 
 
-def plan(config: SceneConfig, output: Output) -> str:
-    """What making a deployment would do."""
+def describe_scene(config: SceneConfig, output: Output) -> str:
+    """Describe what making a deployment would do."""
     deployment = Deployment(config)
     last = deployment.shot(config.frames - 1)
     days = (last.time - deployment.start) / solar.NANOSECONDS_PER_DAY
     return "\n".join(
         (
             f"output    {output.path}",
-            f"frames    {deployment.count:,} of {config.nodes} nodes, over {days:.3g} days",
-            f"size      about {bytes_of(config) / 2**20:.4g} MiB",
+            f"frames    {deployment.count:,} of {describe_count(config.nodes, 'node')}, over {days:.3g} days",
+            f"size      about {estimate_bytes(config) / 2**20:.4g} MiB",
         )
     )

@@ -1,4 +1,4 @@
-"""Turbulence: Hasegawa–Wakatani drift waves, and corrections of coarse runs that are learned from fine ones."""
+"""Turbulence: Hasegawa–Wakatani drift waves, and corrections of coarse runs learned from fine runs."""
 
 from scimill.campaign import Campaign
 

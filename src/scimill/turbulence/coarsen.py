@@ -1,4 +1,4 @@
-"""Coarse states of a fine run: a store of snapshots (which are blocks) from which `simulate` goes on."""
+"""Coarse states of a fine run: a store with one snapshot per block, from which `simulate` can continue."""
 
 from collections.abc import Callable
 
@@ -16,46 +16,46 @@ from scimill.turbulence.kernels import coarse
 from scimill.turbulence.params import CoarsenConfig, CoarsenRecord
 from scimill.turbulence.sources import FineRun, build_record, open_fine
 
-KEPT = (*fields.STATE, "time", "member")
+STORED_FIELDS = (*fields.STATE, "time", "member")
 
 
 def coarsen(config: CoarsenConfig, output: Output, world: World) -> bool:
-    """Make a store of coarse states; collective. Return False where it was complete already.
+    """Make a store of coarse states; collective. Return False if it was already complete.
 
     Raises
     ------
-    InputError : the fine store is none, unfinished, or has no snapshot from the start time on.
+    InputError : the fine run is missing, not a store, unfinished, or has no snapshot at or after the start time.
     StorageError : the fine store is damaged.
     ConfigError : the factor does not divide the grid.
-    Stopped : before the walltime or on a signal; run again with ``resume``.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
     record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
-        layout, make_block = layout_of(record, fine), block_maker(record, fine)
+        layout, make_block = make_layout(record, fine), block_maker(record, fine)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="coarsen", unit="snapshots")
 
 
 def remake(config: str, output: Output, world: World) -> bool:
-    """Coarsen by a stored configuration; see `coarsen`."""
+    """Coarsen as a stored configuration says; see `coarsen`."""
     return coarsen(from_stored(CoarsenConfig, config), output, world)
 
 
 def make_record(config: CoarsenConfig) -> CoarsenRecord:
-    """Complete a configuration by what follows from the fine run; raises as `coarsen`. On rank 0."""
+    """Complete a configuration with what follows from the fine run; raises as `coarsen`. On rank 0."""
     with open_fine(config, check=True) as fine:
         return build_record(CoarsenRecord, config, fine.origin(config))
 
 
-def layout_of(record: CoarsenRecord, fine: FineRun) -> Layout:
-    """Structure of the store: that of a run, without diagnostics."""
+def make_layout(record: CoarsenRecord, fine: FineRun) -> Layout:
+    """Return the structure of the store: that of a run, without diagnostics."""
     stored = next(field.dtype for field in fine.snapshots.reader.layout.fields if field.name == "density")
     whole = fields.layout(record.points, len(fine.rows), 1, 1, stored)
-    return Layout(len(fine.rows), 1, tuple(field for field in whole.fields if field.name in KEPT))
+    return Layout(len(fine.rows), 1, tuple(field for field in whole.fields if field.name in STORED_FIELDS))
 
 
 def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockData]:
-    """Return the function that makes a snapshot from its number."""
+    """Return the function that makes a snapshot, given its number."""
 
     def make(block: int) -> BlockData:
         state = coarse.coarsen_state(*fine.state(block), record.factor, record.coarsening)
@@ -67,12 +67,13 @@ def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockDa
 
 
 def describe_coarsening(config: CoarsenConfig, output: Output) -> str:
-    """Say what coarsening would do, for ``--dry-run``, after checking the fine run; see `campaign.describe_plan`."""
+    """Check the fine run and describe what coarsening would do, for ``--dry-run``; see `campaign.describe_plan`."""
     record = make_record(config)
     with open_fine(config, check=False) as fine:
         fine_points = fine.snapshots.points
         lines = {
             "grid": f"{fine_points} x {fine_points} to {record.points} x {record.points}, {record.coarsening}",
-            "snapshots": f"{len(fine.rows):,} of {fine.snapshots.members} member(s)",
+            "snapshots": f"{len(fine.rows):,}",
+            "members": f"{fine.snapshots.members}",
         }
-        return describe_plan(output, layout_of(record, fine), lines)
+        return describe_plan(output, make_layout(record, fine), lines)

@@ -1,6 +1,6 @@
-"""Corrections of coarse steps: what a coarse run has to be given, step by step, to follow the fine one.
+"""Corrections of coarse steps: what must be added to a coarse run, step by step, so that it follows the fine run.
 
-A pair of snapshots is a block, so all ranks make one set in one pass. `Corrections` reads it.
+A pair of snapshots is a block, so all ranks make one dataset in one pass. `Corrections` reads it.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.kernels.pairs import IrregularTimes, SnapshotPair, interval_of, pair_up
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
-from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_sound
+from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_undamaged
 
 STATE = ("density", "vorticity", "potential")
 CHANGES = ("density_correction", "vorticity_correction")
@@ -41,21 +41,21 @@ MEANINGS = {
     "vorticity_correction": ("cs/Ln", "coarsened vorticity of this time − vorticity after the coarse step, (x, y)"),
 }
 """Units and meanings of the fields."""
-SAMPLED = 9
-"""Snapshots, over the whole run, whose speed decides the number of substeps; each pair then checks its own."""
+SAMPLED_SNAPSHOTS = 9
+"""Snapshots, spread over the run, that determine the number of substeps; each pair then checks its own step."""
 SAFETY = 0.8
-"""Share of the longest stable step that such a choice takes, since other snapshots may be faster."""
+"""Chosen step relative to the longest stable one: other snapshots may have a faster flow."""
 
 
 class CoarseStep:
-    """The coarse step that is to be corrected, from any state.
+    """The coarse step to correct, from any state.
 
     Parameters
     ----------
-    physics : of the fine run, whose box the coarse grid shares.
-    points : of the coarse grid.
-    scheme : of the coarse step.
-    duration, substeps : time of the coarse step, and the equal Runge–Kutta steps that it is made of.
+    physics : parameters of the fine run; the coarse grid covers the same box.
+    points : points of the coarse grid along each side.
+    scheme : scheme of the coarse step.
+    duration, substeps : length of the coarse step, and the number of equal Runge–Kutta steps in it.
 
     """
 
@@ -66,25 +66,25 @@ class CoarseStep:
         self._duration, self._length = duration, duration / substeps
 
     def resolved(self, state: State) -> State:
-        """Return what the scheme resolves of a coarse state."""
+        """Return the part of a coarse state that the scheme resolves."""
         self._solver.load(*state)
         return self._solver.fields()
 
     def stable(self, state: State) -> float:
-        """Longest Runge–Kutta step that is stable from a coarse state."""
+        """Return the longest stable Runge–Kutta step from a coarse state."""
         self._solver.load(*state)
         return self._solver.longest_stable_step()
 
     def advance(self, state: State) -> tuple[Grid, Grid, Grid]:
-        """Density, vorticity and potential after the step.
+        """Return density, vorticity and potential after the step.
 
         Raises
         ------
-        Diverged : the step is not stable.
+        DivergenceError : the step is unstable.
         """
         self._solver.load(*state)
         self._solver.advance(self._duration, self._length)
-        self._solver.speed()  # raises where a value is not finite
+        self._solver.speed()  # raises if a value is not finite
         return *self._solver.fields(), self._solver.potential()
 
 
@@ -92,30 +92,31 @@ class CoarseStep:
 
 
 def make(config: CorrectionsConfig, output: Output, world: World) -> bool:
-    """Make a store of corrections; collective. Return False where it was complete already.
+    """Make a store of corrections; collective. Return False if it was already complete.
 
     Raises
     ------
-    InputError : the fine store is none, unfinished, irregular in time or too short.
+    InputError : the fine run is missing, not a store, unfinished, irregular in time or too short.
     StorageError : the fine store is damaged.
-    ConfigError : the factor does not divide the grid, or the coarse step is not stable.
-    Stopped : before the walltime or on a signal; run again with ``resume``.
+    ConfigError : the factor does not divide the grid.
+    NumericalError : the coarse step is unstable.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
     ScimillError : see `store.writer.open_writer`.
     """
     record = world.on_root(make_record, config)
     with open_fine(config, check=False) as fine:
         pairs = pair_up(fine.times, fine.members, config.steps)
-        layout, make_block = layout_of(record, len(pairs)), block_maker(record, fine, pairs)
+        layout, make_block = make_layout(record, len(pairs)), block_maker(record, fine, pairs)
         return CAMPAIGN.fill(record, layout, make_block, output, world, maker="corrections", unit="pairs")
 
 
 def remake(config: str, output: Output, world: World) -> bool:
-    """Make corrections by a stored configuration; see `make`."""
+    """Make corrections as a stored configuration says; see `make`."""
     return make(configuration.from_stored(CorrectionsConfig, config), output, world)
 
 
 def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
-    """Complete a configuration by what follows from the fine run; raises as `make`. On rank 0."""
+    """Complete a configuration with what follows from the fine run; raises as `make`. On rank 0."""
     with open_fine(config, check=True) as fine:
         duration = config.steps * _interval(fine, config)
         origin = fine.origin(config)
@@ -124,32 +125,32 @@ def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
 
 
 def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
-    """Time between snapshots of a run that has enough of them."""
+    """Return the time between snapshots; refuse a run that has too few of them."""
     try:
         interval = interval_of(fine.times, fine.members)
-    except Irregular as error:
-        raise InputError(f"the snapshots make no pairs: {error}", where=fine.name) from None
+    except IrregularTimes as error:
+        raise InputError(f"the snapshots cannot be paired: {error}", where=fine.name) from None
     if not pair_up(fine.times, fine.members, config.steps):
-        what = f"too few snapshots for a coarse step of {config.steps} intervals"
-        raise InputError(what, where=fine.name, allowed=f"{config.steps + 1} or more per member, from start_time on")
+        what = f"too few snapshots for coarse steps with --steps {config.steps}"
+        raise InputError(what, where=fine.name, allowed=f"{config.steps + 1} or more per member after --start-time")
     return interval
 
 
 def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
-    """Fewest Runge–Kutta steps of a coarse step that leave a margin to instability in snapshots of the whole run."""
+    """Return the fewest Runge–Kutta steps per coarse step that are stable, with a margin, throughout the run."""
     step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1)
-    chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED_SNAPSHOTS).astype(int)).tolist()
     stable = (step.stable(_coarse_state(step, fine, index, config)) for index in chosen)
     return max(1, *(math.ceil(duration / (SAFETY * length)) for length in stable))
 
 
 def _coarse_state(step: CoarseStep, fine: FineRun, index: int, config: CorrectionsConfig) -> State:
-    """The index-th fine state on the coarse grid, as far as the coarse scheme resolves it."""
+    """Return the index-th fine state on the coarse grid, as far as the coarse scheme resolves it."""
     return step.resolved(coarse.coarsen_state(*fine.state(index), config.factor, config.coarsening))
 
 
-def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
-    """Structure of the store: one pair is a block."""
+def make_layout(record: CorrectionsRecord, pairs: int) -> Layout:
+    """Return the structure of the store: one pair is a block."""
     shape = (record.points, record.points)
     fields = tuple(Field(name, record.precision, *MEANINGS[name], shape) for name in CHANNELS)
     time = Field("time", "float64", "Ln/cs", "time of the truth, and of the state after the coarse step")
@@ -163,7 +164,7 @@ def layout_of(record: CorrectionsRecord, pairs: int) -> Layout:
 
 
 def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:
-    """Return the function that makes a pair from its number."""
+    """Return the function that makes a pair, given its number."""
     step = CoarseStep(fine.snapshots.physics, record.points, record.scheme, record.duration, record.substeps or 1)
 
     def make(block: int) -> BlockData:
@@ -171,8 +172,8 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
         before, after = (_coarse_state(step, fine, index, record) for index in (pair.before, pair.after))
         try:
             fields = step.advance(before)
-        except Diverged as error:
-            raise _unstable(error, step.stable(before), record, pair) from None
+        except DivergenceError as error:
+            raise _instability_error(error, step.stable(before), record, pair) from None
         values = (*fields, *(there - here for there, here in zip(after, fields, strict=False)))
         stored = {name: field.astype(record.precision) for name, field in zip(CHANNELS, values, strict=True)}
         moments = [(values.mean(dtype=np.float64), values.var(dtype=np.float64)) for values in stored.values()]
@@ -184,34 +185,36 @@ def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPa
     return make
 
 
-def _unstable(error: Diverged, stable: float, record: CorrectionsRecord, pair: SnapshotPair) -> NumericalError:
-    """Tell a user how many substeps the pair would need."""
+def _instability_error(
+    error: DivergenceError, stable: float, record: CorrectionsRecord, pair: SnapshotPair
+) -> NumericalError:
+    """Return the error that says how many substeps the pair needs."""
     needed = math.ceil(record.duration / (SAFETY * stable))
     return NumericalError(
-        f"the coarse step is not stable: {error}",
-        where=f"member {pair.member}, to time {pair.time:.6g}; {record.substeps} substep(s) of {record.duration:g}",
-        remedy=f"give --substeps {needed} or more, or fewer --steps",
+        f"the coarse step is unstable: {error}",
+        where=f"member {pair.member}, coarse step to time {pair.time:.6g}, --substeps {record.substeps}",
+        remedy=f"use --substeps {needed} or more, or fewer --steps",
     )
 
 
 def describe_corrections(config: CorrectionsConfig, output: Output) -> str:
-    """Say what making corrections would do, for ``--dry-run``, after checking the fine run."""
+    """Check the fine run and describe what making corrections would do, for ``--dry-run``."""
     record = make_record(config)
     with open_fine(config, check=False) as fine:
         pairs, points = pair_up(fine.times, fine.members, config.steps), fine.snapshots.points
     lines = {
         "grid": f"{points} x {points} to {record.points} x {record.points}, {record.coarsening}",
-        "step": f"{record.duration:.6g} in {record.substeps} Runge–Kutta step(s), {record.scheme}",
+        "step": f"{record.duration:.6g} Ln/cs, {record.scheme}, Runge–Kutta steps: {record.substeps}",
         "pairs": f"{len(pairs):,}, {record.precision}",
     }
-    return describe_plan(output, layout_of(record, len(pairs)), lines)
+    return describe_plan(output, make_layout(record, len(pairs)), lines)
 
 
 # ---- reading a store --------------------------------------------------------------------------------------------
 
 
 def is_corrections(reader: Reader) -> bool:
-    """Whether a store is one of corrections."""
+    """Return whether a store holds corrections."""
     return set(CHANNELS) <= {field.name for field in reader.layout.fields}
 
 
@@ -224,7 +227,7 @@ class Statistics:
 
 
 class Corrections:
-    """A complete store of corrections, whose pairs are read one by one.
+    """Reads a complete store of corrections, pair by pair.
 
     Parameters
     ----------
@@ -232,24 +235,24 @@ class Corrections:
 
     Attributes
     ----------
-    record : the whole configuration that it was made by.
-    points, box : points of the coarse grid in each direction, side of the box.
+    record : the complete configuration that made it.
+    points, box : points of the coarse grid along each side, side of the box.
     physics : parameters of the equations.
-    scheme : of the coarse step.
-    duration, substeps : time of a coarse step, and the Runge–Kutta steps that it is made of.
+    scheme : scheme of the coarse step.
+    duration, substeps : length of a coarse step, and the number of Runge–Kutta steps in it.
 
     Raises
     ------
-    InputError : no store of corrections, or unfinished.
+    InputError : not a store of corrections, or unfinished.
     """
 
     def __init__(self, reader: Reader) -> None:
         if not is_corrections(reader):
-            allowed = "what turbulence corrections makes"
+            allowed = "a store made by turbulence corrections"
             raise InputError("not a store of corrections", where=str(reader.path), allowed=allowed)
         reader.require_complete()
         self.reader = reader
-        self._sound: set[int] = set()
+        self._checked: set[int] = set()
         stored = configuration.parse_yaml(str(reader.provenance["config"]), f"{reader.path}, config")
         self.record = record = configuration.build(CorrectionsRecord, [stored])
         self.points, self.box, self.physics = record.points, record.box, physics(record)
@@ -260,7 +263,7 @@ class Corrections:
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
-        """Time of each pair's truth, shape (pairs,)."""
+        """Time of the truth of each pair, shape (pairs,)."""
         return np.asarray(self.reader.file["time"][:])
 
     @cached_property
@@ -269,20 +272,20 @@ class Corrections:
         return np.asarray(self.reader.file["member"][:])
 
     def rows(self, pair: int) -> dict[str, Grid]:
-        """Fields of a pair, each of shape (points, points), as they are stored.
+        """Return the fields of a pair as stored, each of shape (points, points).
 
         Raises
         ------
         StorageError : its bytes are damaged.
         """
-        if pair not in self._sound:
-            require_sound(self.reader, pair)
-            self._sound.add(pair)
+        if pair not in self._checked:
+            require_undamaged(self.reader, pair)
+            self._checked.add(pair)
         return {name: self.reader.rows(pair, name)[0] for name in CHANNELS}
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
-        """Statistics of each field, merged from those of the pairs in their order: the same on any number of ranks."""
+        """Statistics of each field, merged over the pairs in a fixed order, so they do not depend on the ranks."""
         means, variances = self.reader.column("mean"), self.reader.column("variance")
         mean = means.mean(axis=0)
         variance = variances.mean(axis=0) + ((means - mean) ** 2).mean(axis=0)

@@ -1,22 +1,22 @@
-"""What a store of turbulence holds: one snapshot per block, the diagnostics since the one before, spectra."""
+"""Content of a store of turbulence: one snapshot per block, spectra, and diagnostics since the previous snapshot."""
 
 from scimill.store.layout import Field, Layout, Table
 from scimill.turbulence.kernels import diagnostics
 
 STATE = ("density", "vorticity")
-"""The fields of a state. The potential follows from the vorticity: `solver.potential`."""
+"""Fields of a state. The potential follows from the vorticity: `solver.potential`."""
 
 
 def layout(points: int, snapshots: int, members: int, samples: int, precision: str) -> Layout:
-    """Structure of a store of trajectories; row = member · snapshots + snapshot.
+    """Return the structure of a store of trajectories; row = member · snapshots + snapshot.
 
     Parameters
     ----------
     points : grid points along each side.
-    snapshots : per member, the initial one among them.
+    snapshots : per member, including the initial one.
     members : number of trajectories.
-    samples : most diagnostics per snapshot.
-    precision : type of the fields.
+    samples : largest number of diagnostic samples per snapshot.
+    precision : dtype of the fields.
 
     """
     fields = (

@@ -1,4 +1,4 @@
-"""Simulating turbulence: initial states to solver to store, one snapshot per block."""
+"""Simulation of turbulence: from initial states through the solver to a store, one snapshot per block."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,19 +18,19 @@ from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.slabs import most_ranks
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.kernels.slabs import max_ranks
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.params import SimulateConfig
 from scimill.turbulence.snapshots import physics, read_state
 
 Grid = NDArray[np.floating]
 Row = dict[str, float]
-MakeSolver = Callable[[SimulateConfig, World], FlowSolver]
+SolverFactory = Callable[[SimulateConfig, World], FlowSolver]
 
-STEP_RATE = 0.8e-7  # s per point and step on one core at 1024² and float64, for --dry-run; see benchmarks/turbulence.py
+STEP_RATE = 0.8e-7  # s per point and step on one core at 1024² in float64, for --dry-run; see benchmarks/turbulence.py
 
 
-def solver_of(config: SimulateConfig, team: World | None = None) -> FlowSolver:
+def build_solver(config: SimulateConfig, team: World | None = None) -> FlowSolver:
     """Return the solver that a configuration describes."""
     longest = config.longest_step if config.longest_step is not None else float("inf")
     return FlowSolver(
@@ -40,20 +40,21 @@ def solver_of(config: SimulateConfig, team: World | None = None) -> FlowSolver:
 
 
 def simulate(
-    config: SimulateConfig, output: Output, world: World, make_solver: MakeSolver = solver_of, maker: str = "simulate"
-) -> bool:
-    """Simulate into a store; collective. Return False where it was complete already.
+    config: SimulateConfig, output: Output, world: World,
+    make_solver: SolverFactory = build_solver, maker: str = "simulate",
+) -> bool:  # fmt: skip
+    """Simulate into a store; collective. Return False if it was already complete.
 
     Parameters
     ----------
-    config, output, world : what is run, where it goes, the ranks.
+    config, output, world : what to simulate, where to write it, the ranks.
     make_solver : makes the solver of a team of ranks.
-    maker : what the store is recorded as made by.
+    maker : name stored as the origin of the store.
 
     Raises
     ------
-    Stopped : before the walltime or on a signal; run again with ``resume``.
-    NumericalError : the state holds values that are no numbers, or a step is too long.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
+    NumericalError : the state has NaN or infinite values, or a step is too long.
     ScimillError : see `store.writer.open_writer` and `states.initial`.
 
     """
@@ -71,31 +72,31 @@ def simulate(
     complete = writer.finish()
     stop.restore()
     if not complete:
-        world.fail(Stopped(f"stopped by {reason}; all done snapshots are kept", remedy=RESUME))
+        world.fail(Stopped(f"stopped by {reason}; all finished snapshots are kept", remedy=RESUME))
     return True
 
 
 def remake(config: str, output: Output, world: World) -> bool:
-    """Simulate by a stored configuration; see `simulate`."""
+    """Simulate as a stored configuration says; see `simulate`."""
     return simulate(from_stored(SimulateConfig, config), output, world)
 
 
 def layout(config: SimulateConfig) -> Layout:
-    """Structure of the store that a configuration makes."""
+    """Return the structure of the store that a configuration makes."""
     return fields.layout(config.points, config.snapshots + 1, config.members, config.samples, config.precision)
 
 
 def check(config: SimulateConfig, ranks: int) -> None:
-    """Refuse an initial state that cannot be had, and more ranks than a field can be dealt to."""
-    most = most_ranks(config.points)
+    """Refuse an initial state that cannot be read, and more ranks than can share a field."""
+    most = max_ranks(config.points)
     if ranks > most:
-        what = f"{ranks} ranks for each member, more than {config.points} points can be dealt to"
-        raise ConfigError(what, allowed=f"at most {most} for each member", remedy="take fewer ranks, or more members")
+        what = f"{ranks} ranks per member are too many for {config.points} points per side"
+        raise ConfigError(what, allowed=f"at most {most} per member", remedy="use fewer ranks or more members")
     states.initial(config, 0, slice(0, 1))
 
 
 def compile_kernels(config: SimulateConfig, world: World) -> None:
-    """Compile on rank 0, so that the other ranks find the result in the cache."""
+    """Compile on rank 0 first, so that the other ranks find the result in the cache."""
 
     def compiled() -> None:
         small = FlowSolver(FlowPhysics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision)
@@ -108,7 +109,7 @@ def compile_kernels(config: SimulateConfig, world: World) -> None:
 
 
 def _run(run: "TeamRun", world: World, mine: range, stop: Stop) -> None:
-    """Make this team's pending snapshots, in the order of time, until done or asked to stop."""
+    """Make the pending snapshots of this team in order of time, until all are done or a stop is requested."""
     writer, team = run.writer, run.team
     progress = Progress(
         writer.layout.rows, initial=writer.rows_done(), unit="snapshots", what="turbulence", enabled=world.is_root
@@ -129,12 +130,12 @@ def _run(run: "TeamRun", world: World, mine: range, stop: Stop) -> None:
 
 
 class TeamRun:
-    """A solver and the store that it fills, one team's.
+    """The solver of one team of ranks and the store that it fills.
 
     Parameters
     ----------
-    config, writer, team : what is run, where it goes, the ranks that share a field.
-    solver : theirs.
+    config, writer, team : what to simulate, where to write it, the ranks that share a field.
+    solver : solver of these ranks.
 
     """
 
@@ -142,57 +143,57 @@ class TeamRun:
         self.config, self.writer, self.team = config, writer, team
         self._solver = solver
         self._rows = slice(*self._solver.rows)
-        self._at: tuple[int, int] | None = None
-        self._beginning = 0.0
+        self._loaded: tuple[int, int] | None = None
+        self._start_time = 0.0
 
     def make(self, member: int, snapshot: int, started: float) -> None:
-        """Make and write a snapshot of a member. Collective among the team."""
+        """Make and write a snapshot of a member. Collective within the team."""
         before = self._solver.steps
         if snapshot == 0:
-            density, vorticity, self._beginning = states.initial(self.config, member, self._rows)
+            density, vorticity, self._start_time = states.initial(self.config, member, self._rows)
             density, vorticity = (field.astype(self.config.precision) for field in (density, vorticity))
-            self._solver.load(density, vorticity, self._beginning)
+            self._solver.load(density, vorticity, self._start_time)
             samples = [self._sample()]
         else:
-            if self._at != (member, snapshot - 1):
+            if self._loaded != (member, snapshot - 1):
                 self._continue(member, snapshot - 1)
             samples = list(self._samples(snapshot))
             density, vorticity = self._solver.fields()
-        # What is stored is what the run goes on from, so that a run which is resumed here has the same bits.
+        # Continue from exactly what is stored, so a run that is resumed here has the same bits.
         self._solver.load(density, vorticity, samples[-1]["time"])
         self._write(member, snapshot, (density, vorticity), samples, self._solver.steps - before, started)
-        self._at = (member, snapshot)
+        self._loaded = (member, snapshot)
 
     def _continue(self, member: int, snapshot: int) -> None:
-        """Load a snapshot that was written before."""
+        """Load a snapshot that was written earlier."""
         row = member * (self.config.snapshots + 1) + snapshot
         reader = self.writer.reader()
-        self._beginning = float(reader.file["time"][row - snapshot])  # not from this one's: a difference would round
+        self._start_time = float(reader.file["time"][row - snapshot])  # as stored: a difference would round
         self._solver.load(*read_state(reader, row, self._rows), self._time(snapshot))
 
     def _time(self, snapshot: float) -> float:
-        return self._beginning + snapshot * self.config.interval
+        return self._start_time + snapshot * self.config.interval
 
     def _samples(self, snapshot: int) -> Iterator[Row]:
-        """Advance to a snapshot, and yield the diagnostics on the way."""
+        """Advance to a snapshot and yield the diagnostics on the way."""
         count = self.config.samples
         for sample in range(1, count + 1):
             try:
                 self._solver.advance(self.config.interval / count, self.config.step)
                 self._solver.time = self._time(snapshot - 1 + sample / count)
                 yield self._sample()
-            except Diverged as failure:
-                raise self._failed(failure, snapshot) from None
+            except DivergenceError as failure:
+                raise self._divergence_error(failure, snapshot) from None
 
-    def _failed(self, failure: Diverged, snapshot: int) -> NumericalError:
+    def _divergence_error(self, failure: DivergenceError, snapshot: int) -> NumericalError:
         return NumericalError(
             f"{failure}",
-            where=f"rank {self.team.rank} of the {self.team.size} of this member, before snapshot {snapshot}",
-            remedy="a smaller --step or --courant, more --points or more diffusion; snapshots before it are kept",
+            where=f"rank {self.team.rank} of {self.team.size} of this member, before snapshot {snapshot}",
+            remedy="reduce --step or --courant, or increase --points or the diffusion; earlier snapshots are kept",
         )
 
     def _sample(self) -> Row:
-        """Measure the state. Collective among the team."""
+        """Measure the state. Collective within the team."""
         means = self._solver.diagnose()
         residuals = {"energy_residual": means.energy_residual, "enstrophy_residual": means.enstrophy_residual}
         step = self._solver.last_step
@@ -216,14 +217,15 @@ class TeamRun:
 def describe_simulation(
     config: SimulateConfig, output: Output, ranks: int, more: Mapping[str, str] | None = None
 ) -> str:
-    """Say what simulating would do, for ``--dry-run``, after checking the initial state."""
+    """Check the initial state and describe what simulating would do, for ``--dry-run``."""
     teams = min(config.members, ranks)
     check(config, ranks // teams)
     rows = {
         "grid": f"{config.points} x {config.points}, box {config.box:g}, {config.scheme}, {config.precision}",
-        "begin": f"{config.from_}, snapshot {config.snapshot}" if config.from_ else f"noise, seed {config.seed}",
-        "snapshots": f"{config.snapshots + 1:,} of {config.members} members, every {config.interval:g}",
-        "ranks": f"{ranks}, in teams of {ranks // teams} for each member",
-        "time": f"about {STEP_RATE * config.points**2:.2g} core seconds per step",
+        "start": f"{config.from_}, snapshot {config.snapshot}" if config.from_ else f"noise, seed {config.seed}",
+        "members": f"{config.members}",
+        "snapshots": f"{config.snapshots + 1:,} per member, every {config.interval:g} Ln/cs",
+        "ranks": f"{ranks}, {ranks // teams} per member",
+        "cost": f"about {STEP_RATE * config.points**2:.2g} core seconds per step",
     }
     return describe_plan(output, layout(config), {**rows, **(more or {})})

@@ -1,4 +1,4 @@
-"""Reading stores of turbulence: trajectories of snapshots on one grid."""
+"""Reader of stores of turbulence: trajectories of snapshots on one grid."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ class Snapshots:
         names = {field.name: field for field in reader.layout.fields}
         if not {"density", "vorticity", "time", "member"} <= names.keys():
             allowed = "a store with density, vorticity, time and member"
-            raise InputError("no snapshots of turbulence", where=str(reader.path), allowed=allowed)
+            raise InputError("the store holds no snapshots of turbulence", where=str(reader.path), allowed=allowed)
         self.values = parse_yaml(str(reader.provenance["config"]), f"{reader.path}, config").values
         self.physics = physics(self.values)
         self.points = names["density"].shape[0]
@@ -45,27 +45,27 @@ class Snapshots:
 
     @property
     def count(self) -> int:
-        """Snapshots of each member."""
+        """Number of snapshots per member."""
         return int(self.times.shape[1])
 
     def read(self, snapshot: int, member: int = 0, rows: slice = slice(None)) -> tuple[Grid, Grid]:
-        """Density and vorticity of a snapshot, each of shape (x, y); of some rows (x) where they are given."""
+        """Return density and vorticity of a snapshot, each of shape (x, y), or of the given rows (x) only."""
         return read_state(self.reader, member * self.count + snapshot, rows)
 
     def diagnostics(self, name: str, member: int = 0) -> NDArray[np.float64]:
-        """A diagnostic of a member by its name in the table, all samples in the order of time."""
+        """Return all samples of a diagnostic of a member in order of time, by its name in the table."""
         blocks = range(member * self.count, (member + 1) * self.count)
         table = self.reader.layout.tables[0]
         return np.concatenate([self.reader.table_rows(block, table, name) for block in blocks])
 
 
 def read_state(reader: Reader, row: int, rows: slice = slice(None)) -> tuple[Grid, Grid]:
-    """Density and vorticity of a row of a store."""
+    """Return density and vorticity of a row of a store."""
     return np.asarray(reader.file["density"][row, rows]), np.asarray(reader.file["vorticity"][row, rows])
 
 
 def physics(values: Any) -> FlowPhysics:
-    """Equations of a configuration: a config object with the parameters of `params.Flow`, or its values by name."""
+    """Return the physics of a configuration: an object with the parameters of `params.Flow`, or its values by name."""
     known = values if isinstance(values, dict) else vars(values)
     return FlowPhysics(**{name: known[name] for name in parameters_of(Flow)})
 
@@ -76,7 +76,7 @@ def open_snapshots(path: Path, *, check: bool = True) -> Iterator[Snapshots]:
 
     Raises
     ------
-    InputError : not there, no store, unfinished, or of something else.
+    InputError : missing, not a store, unfinished, or without snapshots.
     StorageError : damaged.
     """
     with Reader.open(path, check=check) as reader:

@@ -1,4 +1,4 @@
-"""Evaluate a cache by an ensemble on all ranks: evaluating.py RUN CACHE OUTPUT; each rank writes OUTPUT-RANK.npz."""
+"""Evaluate a cache with an ensemble on all ranks: evaluating.py RUN CACHE OUTPUT; each rank writes OUTPUT-RANK.npz."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The commands of atoms under mpirun: the same bytes on 1, 2 and 3 ranks, and one message for what goes wrong."""
+"""The commands of atoms under mpirun: the same bytes on 1, 2 and 3 ranks, and one message per failure."""
 
 import hashlib
 import shutil
@@ -23,7 +23,7 @@ def structures(tmp_path_factory):
 
 
 def digests(folder):
-    """SHA-256 of every file below a folder."""
+    """Compute the SHA-256 of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -40,7 +40,7 @@ def test_a_database_has_the_same_bytes_on_any_number_of_ranks(structures, tmp_pa
             database.create_reduction("first", number=10)
         cut = ("--reduction", "first", "--n-caches", 3, "--train-fraction", 0.6, "--valid-fraction", 0.3)
         result = succeed("atoms", "cache", path, path / "caches", *cut, ranks=ranks)
-        assert "3 members, the first with 6 structures to train on and 3 to validate" in result.stdout
+        assert "3 members; the first has 6 structures to train on and 3 to validate on" in result.stdout
         found.append(digests(path))
     sets = {f"caches/member-{m}/{kind}.h5" for m in range(3) for kind in ("train", "valid")}
     database = {"manifest.json", "Compressed_data/000000.h5", "Data_reductions/first/0.h5"}

@@ -1,4 +1,4 @@
-"""Ensembles of potentials under mpirun: a team of ranks for each member, and the same ensemble on 1, 2 and 3 ranks."""
+"""Ensembles of potentials under mpirun: a team of ranks per member, and the same ensemble on 1, 2 and 3 ranks."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
 from scimill.atoms.learning.potentials import evaluate_cache
 
-SAME = 1e-9  # of parameters in float64: rounding, which the order of a sum changes
+SAME = 1e-9  # tolerance of float64 parameters: rounding depends on the order of a sum
 ARGUMENTS = ("--radial", 8, "--hidden", 8, "--epochs", 12, "--precision", "float64", "--cutoff", 4)
 STOPPED, NUMERICAL = 75, 5
 
@@ -35,7 +35,7 @@ def database(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(database, tmp_path_factory):
-    """Ensembles of 2 and 3 members that one rank has trained."""
+    """Ensembles of 2 and 3 members, trained on one rank."""
     runs = {members: tmp_path_factory.mktemp("alone") / "run" for members in (2, 3)}
     for members, run in runs.items():
         result = succeed("atoms", "train", database, "--output", run, "--members", members, *ARGUMENTS)
@@ -56,7 +56,7 @@ def require_same(run, other, members):
 
 
 def ranks_of(run, members):
-    """Ranks that have trained each member."""
+    """Return how many ranks trained each member."""
     files = [run / f"member-{member}" / "run.json" for member in range(members)]
     return [json.loads(file.read_text())["environment"]["ranks"] for file in files]
 

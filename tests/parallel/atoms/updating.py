@@ -1,4 +1,4 @@
-"""Update reduction r while all ranks but 0 are late: updating.py DATABASE; rank 0 does what it can without them."""
+"""Update reduction r while all ranks except 0 are late: updating.py DATABASE; rank 0 does not wait for them."""
 
 import sys
 import time

@@ -1,6 +1,6 @@
-"""Make one small dataset of every workload and format. Usage: benching.py FOLDER; under mpirun all ranks make them.
+"""Make one small dataset of every workload and format. Usage: benching.py FOLDER; under mpirun, on all ranks.
 
-benching.py slices       print the SHA-256 of a slice of every file instead, made by the kernels, compiled or not
+benching.py slices       print the SHA-256 of a slice of every file instead, with kernels compiled or not
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def slices() -> list[str]:
-    """SHA-256 of 4 KB of the first two files of every case, from an odd place on."""
+    """Return SHA-256s of 4 KB in the middle of the first two files of every case."""
     found = []
     for case in CASES:
         if case[2] == "hdf5":

@@ -1,4 +1,4 @@
-"""Scale one small dataset of every workload and format. Usage: scaling.py INPUTS OUTPUTS; all ranks scale each.
+"""Scale one small dataset of every workload and format. Usage: scaling.py INPUTS OUTPUTS; all ranks work together.
 
 An input is INPUTS/NAME, or INPUTS/NAME.h5, for every NAME of `SIZES`.
 """
@@ -16,11 +16,11 @@ SIZES = {
     "bert-tfrecord": "5MB", "bert-hdf5": "2MB", "dlrm-bin": "3MB", "dlrm-text": "3MB", "dlrm-npz": "3MB",
     "dlrm-npy": "3MB", "dlrm-parquet": "3MB", "dlrm-hdf5": "2MB", "imseg-npy": "33MB", "imseg-hdf5": "43MB",
 }  # fmt: skip
-"""Of workload and format: some times the input, and no whole number of times."""
+"""Size by workload and format: a multiple of the input's size, but not a whole one."""
 
 
 def place(folder: Path, name: str) -> Path:
-    """Where a dataset of a name lies."""
+    """Return the path of a dataset."""
     return folder / (f"{name}.h5" if name.endswith("hdf5") else name)
 
 

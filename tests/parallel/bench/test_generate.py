@@ -1,4 +1,4 @@
-"""Generated datasets are the same bytes on any number of ranks, and with and without compiled kernels."""
+"""Generated datasets have the same bytes on any number of ranks, and with or without compiled kernels."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ PROGRAM = (sys.executable, benching.__file__)
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of what one rank makes."""
+    """Hashes of the datasets that one rank makes."""
     folder = tmp_path_factory.mktemp("alone")
     result = scimill(folder, program=PROGRAM)
     assert result.returncode == 0, result
@@ -30,7 +30,7 @@ def test_the_same_bytes_on_many_ranks(alone: dict[str, str], tmp_path: Path, ran
 
 
 def test_the_same_bytes_without_compiled_kernels() -> None:
-    program = (sys.executable, "-W", "ignore", benching.__file__)  # numpy warns of words that wrap around
+    program = (sys.executable, "-W", "ignore", benching.__file__)  # numpy warns about integer overflow
     result = scimill("slices", env={"NUMBA_DISABLE_JIT": "1"}, program=program, timeout=240)
     assert result.returncode == 0, result
     assert result.stdout.splitlines() == benching.slices()

@@ -1,4 +1,4 @@
-"""Scaling on several ranks: the same bytes, also after a kill, and one message where it cannot be."""
+"""Scaling on several ranks: the same bytes, also after a kill, and one message if it fails."""
 
 import shutil
 import sys
@@ -39,7 +39,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
-    """Hashes of what one rank makes of every format."""
+    """Hashes of the datasets of every format that one rank makes."""
     folder = tmp_path_factory.mktemp("alone")
     result = scimill(inputs, folder, program=PROGRAM)
     assert result.returncode == 0, result
@@ -55,7 +55,7 @@ def test_the_same_bytes_on_many_ranks(inputs, alone, tmp_path, ranks):
 
 
 def test_killed_and_resumed(inputs, tmp_path):
-    """Kill a rank while blocks are being written, then resume on another number of ranks."""
+    """Kill a rank while blocks are being written, then resume on a different number of ranks."""
     command = ("bench", "scale", "dlrm", inputs / "dlrm-text")
     more = ("--size", "20MB", "--block-size", 2**16)
     part = tmp_path / "out.part"

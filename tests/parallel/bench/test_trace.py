@@ -1,4 +1,4 @@
-"""Traces by a real strace: of threads and children, of a command, and what goes wrong on several ranks."""
+"""Traces recorded by a real strace: of threads and children, of a command, and an error on several ranks."""
 
 import subprocess
 import sys
@@ -47,14 +47,14 @@ except OSError:
 
 
 def test_real_strace_output(tmp_path):
-    """Offsets are told right through threads, which share a descriptor, and children, which have copies."""
+    """Offsets are right across threads, which share a descriptor, and children, which have copies."""
     data, output = tmp_path / "data", tmp_path / "strace.txt"
     data.write_bytes(bytes(5000))
     program = textwrap.dedent(PROGRAM).replace("DATA", str(data)).replace("COPY", str(tmp_path / "copy"))
     subprocess.run([*strace_command(), "-o", output, sys.executable, "-c", program], check=True, timeout=120)
     trace = read_trace(output, only=f"{tmp_path}/*")
-    told = [(kind, offset, size) for kind, _, _, offset, size in rows(trace)]
-    assert told == [
+    recorded = [(kind, offset, size) for kind, _, _, offset, size in rows(trace)]
+    assert recorded == [
         ("open", -1, -1), ("read", 0, 1000), ("read", 1000, 500), ("read", 3000, 7), ("read", 5, 10),
         ("open", -1, -1), ("write", 0, 77), ("write", 77, 3), ("open", -1, -1), ("read", 0, 50),
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_real_strace_output(tmp_path):
 
 
 def test_a_recording(tmp_path):
-    """The command's own operations, in order, as CSV that reads back as what strace told."""
+    """The command's own operations, in order, as CSV that reads back unchanged."""
     output, copy = tmp_path / "trace.csv", tmp_path / "co,py"
     program = f"open({str(copy)!r}, 'wb').write(b'x' * 100_000); open({str(copy)!r}, 'rb', 0).read(70_000)"
     config = TraceConfig(only=f"{tmp_path}/*")
@@ -72,7 +72,7 @@ def test_a_recording(tmp_path):
     ]  # fmt: skip
     with pytest.raises(StorageError, match="the output already exists"):
         record(config, output, ("true",), overwrite=False)
-    with pytest.raises(InputError, match="the command failed with exit code 7; what it did until then is kept"):
+    with pytest.raises(InputError, match="the command failed with exit code 7; its trace so far is kept"):
         record(TraceConfig(), output, (sys.executable, "-c", "raise SystemExit(7)"), overwrite=True)
     assert len(read_trace(output)) > 10
     assert [path.name for path in tmp_path.iterdir() if path != copy] == ["trace.csv"]
@@ -84,8 +84,8 @@ def test_the_commands(tmp_path):
     for file in files:
         result = succeed("bench", "trace", file, "--", "cksum", sys.executable)
         assert "operations" in result.stdout
-    told = succeed("bench", "similarity", *files, "--plot", tmp_path / "both.png").stdout
-    assert float(told.split()[1]) > 0.8
+    text = succeed("bench", "similarity", *files, "--plot", tmp_path / "both.png").stdout
+    assert float(text.split()[1]) > 0.8
     assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
     failed = scimill("bench", "similarity", files[0], tmp_path / "none", ranks=3)
     assert (failed.returncode, len(failed.errors), failed.tracebacks) == (3, 1, 0), failed

@@ -1,4 +1,4 @@
-"""Differentiate sums over the ranks, with nothing else of training: a loss of all ranks' mean and variance.
+"""Differentiate sums over the ranks, without other parts of training: a loss of all ranks' mean and variance.
 
 Usage: summing.py OUTPUT; each rank writes OUTPUT-RANK.pt.
 """
@@ -13,19 +13,19 @@ from scimill.training.ranks import Ranks
 
 ROWS, COLUMNS = 11, 3
 CUTS = {1: [0, 11], 2: [0, 4, 11], 3: [0, 4, 4, 11]}
-"""Where each rank's rows end, by the number of ranks; of three ranks the second has none."""
+"""Where each rank's rows end, by the number of ranks; the second of three ranks has none."""
 Sum = Callable[[torch.Tensor], torch.Tensor]
 
 
 def data(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """All rows, and weights."""
+    """Make all rows, and the weights."""
     random = torch.Generator().manual_seed(3)
     rows, weights = (torch.rand(n, COLUMNS, dtype=torch.float64, generator=random) for n in (ROWS, 2))
     return rows.to(dtype), weights.to(dtype)
 
 
 def loss(rows: torch.Tensor, weights: torch.Tensor, count: int, sum_: Sum) -> torch.Tensor:
-    """Sum over these rows of a loss that knows all rows' mean and variance; sums of transposed, strided tensors."""
+    """Sum, over these rows, a loss that uses the mean and variance of all rows; sums transposed, strided tensors."""
     moments = sum_(torch.stack((rows.sum(0), (rows**2).sum(0)), 1).t()).t() / count
     mean, square = moments.unbind(1)
     scaled = (rows - mean) / (square - mean**2).sqrt()
@@ -33,7 +33,7 @@ def loss(rows: torch.Tensor, weights: torch.Tensor, count: int, sum_: Sum) -> to
 
 
 def results(ranks: Ranks, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """What this rank finds."""
+    """Compute the results of this rank."""
     first, last = CUTS[ranks.size][ranks.rank : ranks.rank + 2]
     rows, weights = data(dtype)
     rows = rows[first:last].t().contiguous().t()  # columns first in memory
@@ -46,7 +46,7 @@ def results(ranks: Ranks, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 
 def _directly(ranks: Ranks, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The sum of a strided tensor, its argument afterwards, the first and the second derivative of a cube of it."""
+    """Sum a strided tensor; return the sum, its argument afterwards, and two derivatives of the sum's cube."""
     given = (torch.arange(6, dtype=dtype).reshape(2, 3).t() * (ranks.rank + 1)).requires_grad_()
     total = ranks.sum(given)
     (first,) = torch.autograd.grad(total.pow(3).sum(), given, create_graph=True)

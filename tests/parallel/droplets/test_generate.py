@@ -22,7 +22,7 @@ RANKS = (1, 2, 3, 4)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a store of each configuration on each number of ranks: NAME-RANKS.h5."""
+    """Make a store for each configuration and number of ranks: NAME-RANKS.h5."""
     folder = tmp_path_factory.mktemp("stores")
     same = ("--block-size", 512, "--tolerance", 1e-4)
     for ranks in RANKS:

@@ -1,4 +1,4 @@
-"""A network does not depend on the number of ranks it was trained on, and is that of a plain loop of PyTorch."""
+"""A network does not depend on the number of ranks, and equals that of a plain PyTorch loop."""
 
 import csv
 import functools
@@ -32,7 +32,7 @@ from scimill.training.data import Source, make_windows
 State = dict[str, torch.Tensor]
 RANKS = (1, 2, 3, 4)
 SAME = 1e-10
-"""Largest difference of two float64 parameters; those that are trained are of the order of 0.1 to 1."""
+"""Largest difference of two float64 parameters; trained parameters are of the order of 0.1 to 1."""
 
 STORES: dict[str, dict[str, int]] = {
     "blocks": {"count": 5000, "block_size": 256},  # 20 blocks, the last of 136 rows
@@ -42,7 +42,7 @@ STORES: dict[str, dict[str, int]] = {
 ADAM = ("--batch-size", 512, "--window", 4, "--epochs", 2, "--warmup-steps", 3)
 CASES: dict[str, tuple[str, int, int, tuple[object, ...]]] = {
     # store, samples to train on, steps, arguments. Counted by hand:
-    # 19 blocks in windows of 4, 4, 4, 4, 3: for 4 x 256, for 3 x 256 and for one block less 120, 2 batches of 512 each.
+    # 19 blocks in windows of 4, 4, 4, 4, 3. Each window gives 2 batches of 512: 4 x 256 or 3 x 256 rows, once less 120.
     "adam": ("blocks", 4744, 20, ADAM),
     "float32": ("blocks", 4744, 20, (*ADAM, "--precision", "float32")),
     "adamw": (
@@ -55,9 +55,9 @@ CASES: dict[str, tuple[str, int, int, tuple[object, ...]]] = {
         (*ADAM, "--optimizer", "lars", "--learning-rate", 1, "--weight-decay", 0.02, "--schedule", "step",
          "--step-epochs", 1, "--clip-norm", 0.5),
     ),
-    # Of the 3 blocks one full one is for validation: one window of 256 + 1 rows, 11 batches of 25.
+    # One full block of 3 is for validation: one window of 256 + 1 rows, 11 batches of 25.
     "few": ("few", 257, 22, ("--batch-size", 25, "--epochs", 2, "--loss", "huber")),
-    # 4 of 12 blocks for validation, 1 for testing, 7 to train on in windows of 3, 2, 2: 4, 3 and 3 batches of 300.
+    # 4 of 12 blocks for validation, 1 for testing, 7 for training in windows of 3, 2, 2: 4, 3 and 3 batches of 300.
     "times": (
         "times", 2688, 20,
         ("--validation-share", 0.3, "--test-share", 0.1, "--window", 3, "--batch-size", 300, "--epochs", 2,
@@ -69,7 +69,7 @@ EXACT = [name for name in CASES if name != "float32"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Path:
-    """Where the stores are, and the runs."""
+    """Make the folder of the stores and runs."""
     path = tmp_path_factory.mktemp("training")
     for name, values in STORES.items():
         generate(configure(tolerance=1e-4, **values), Output(path / f"{name}.h5"), World(None))
@@ -88,7 +88,7 @@ def arguments(folder: Path, name: str, ranks: int | str) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def finished(folder: Path) -> Callable[[str, int], Path]:
-    """Give the directory of a case's run on some ranks; all cases are trained when the first one is asked for."""
+    """Return the directory of a case's run on some ranks; the first request trains all cases."""
     train_once = functools.cache(functools.partial(train_all, folder))
 
     def of(name: str, ranks: int) -> Path:
@@ -108,7 +108,7 @@ def model(run: Path) -> State:
 
 
 def difference(one: State, two: State) -> float:
-    """Largest difference of two parameters."""
+    """Return the largest difference between two sets of parameters."""
     assert one.keys() == two.keys()
     return max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
 
@@ -135,7 +135,7 @@ def test_ranks_do_not_change_the_parameters(name: str, ranks: int, finished: Cal
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
 def test_in_float32_ranks_change_the_parameters_by_rounding(ranks: int, finished: Callable[[str, int], Path]) -> None:
-    """Each is off by about what float32 and float64 differ by on one rank, so they differ by twice it at most."""
+    """Each is off by about the difference of float32 and float64 on one rank, so they differ by at most twice that."""
     one, exact = model(finished("float32", 1)), model(finished("adam", 1))
     rounding = difference(one, exact)
     assert 0 < rounding < 1e-5
@@ -156,7 +156,7 @@ def test_the_steps_are_those_counted_by_hand(name: str, ranks: int, finished: Ca
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("name", EXACT)
 def test_ranks_do_not_change_the_metrics(name: str, ranks: int, finished: Callable[[str, int], Path]) -> None:
-    """The loss of validation too, of which some ranks have no block; metrics.csv has 8 digits."""
+    """This includes the validation loss, although some ranks have no validation block; metrics.csv has 8 digits."""
     columns = ("step", "epoch", "samples", "loss", "loss_radius", "loss_temperature", "learning_rate")
     for kind in ("train", "validation"):
         rows = zip(metrics(finished(name, 1), kind), metrics(finished(name, ranks), kind), strict=True)
@@ -166,7 +166,7 @@ def test_ranks_do_not_change_the_metrics(name: str, ranks: int, finished: Callab
 
 
 def test_the_short_last_block_is_trained_on(finished: Callable[[str, int], Path]) -> None:
-    """Else the cases would not be as uneven as they are meant to be."""
+    """Otherwise the cases would not be as uneven as intended."""
     assert 19 in split(finished("adam", 1))["train"]
     assert 2 in split(finished("few", 1))["train"]
 
@@ -180,13 +180,13 @@ OUTPUTS = ("radius", "temperature")
 
 
 def physical(rows: dict[str, np.ndarray], samples: int) -> tuple[torch.Tensor]:
-    """Columns as they are stored, in SI units; a droplet's inputs belong to all its times."""
+    """Return the stored columns, in SI units; a droplet's inputs are repeated for all its times."""
     columns = [np.repeat(rows[name], samples) if rows[name].ndim == 1 else rows[name].ravel() for name in INPUTS]
     return (torch.from_numpy(np.stack(columns + [rows[name].ravel() for name in OUTPUTS], 1).astype(float)),)
 
 
 def losses(network: DropletNetwork, batch: torch.Tensor, config: DropletsTrainConfig) -> torch.Tensor:
-    """Loss of each sample: of the error of log10 of the radius and of the temperature, in units of their scales."""
+    """Compute each sample's loss: errors of log10 of the radius and of the temperature, in units of their scales."""
     predicted = network(batch[:, :7])
     errors = torch.stack(
         (
@@ -202,7 +202,7 @@ def losses(network: DropletNetwork, batch: torch.Tensor, config: DropletsTrainCo
 
 
 def rates(config: DropletsTrainConfig, steps: int) -> Iterator[float]:
-    """Learning rate of every step; epochs are of as many steps."""
+    """Yield the learning rate of every step; all epochs have the same number of steps."""
     for step in range(steps):
         epoch = step * config.epochs / steps
         cosine = 0.999 * (1 + math.cos(math.pi * epoch / config.epochs)) / 2 + 0.001
@@ -227,7 +227,7 @@ class PlainLARS(torch.optim.SGD):
 
 
 def plain_training(run: Path, store: Path, samples: int, steps: int) -> tuple[State, float, float]:
-    """Train as a run was; return parameters, validation loss and the share of steps whose gradient was clipped."""
+    """Repeat the training of a run; return parameters, validation loss and the share of clipped steps."""
     config = build(DropletsTrainConfig, [read_yaml(run / "config.yaml")])
     with Reader.open(store) as reader:
         task = make_task(config, reader, World(None))
@@ -293,8 +293,8 @@ def test_the_command_under_its_launcher_gives_the_same(
     assert json.loads((folder / f"adam-{name}" / "run.json").read_text())["environment"]["ranks"] == int(ranks)
 
 
-def test_processes_that_are_no_ranks_of_mpi_are_refused(folder: Path, tmp_path: Path) -> None:
-    """Horovod's launcher without MPI starts processes of which each would train all by itself."""
+def test_processes_that_are_not_mpi_ranks_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Horovod's launcher without MPI starts processes that would each train alone."""
     program = (str(BIN / "horovodrun"), "--gloo", "-np", "2", str(BIN / "scimill"))
     args = (folder / "few.h5", "--output", tmp_path / "run", *CASES["few"][3])
     result = scimill("droplets", "train", *args, program=program, timeout=60)
@@ -305,7 +305,7 @@ def test_processes_that_are_no_ranks_of_mpi_are_refused(folder: Path, tmp_path: 
 
 @pytest.fixture(scope="module")
 def without_horovod(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run scimill with all that is installed here, but Horovod."""
+    """Run scimill with everything that is installed here, except Horovod."""
     site = tmp_path_factory.mktemp("site")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith("horovod"):
@@ -316,7 +316,7 @@ def without_horovod(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"program": (sys.executable, "-S", "-m", "scimill"), "env": {"PYTHONPATH": f"{source}:{site}"}}
 
 
-def test_several_ranks_without_horovod_are_told_how_to_install_it(
+def test_several_ranks_without_horovod_get_instructions_to_install_it(
     folder: Path, without_horovod: dict[str, Any], tmp_path: Path
 ) -> None:
     args = (folder / "few.h5", "--output", tmp_path / "run", *CASES["few"][3])
@@ -340,7 +340,7 @@ def test_one_process_needs_no_horovod(
 
 @pytest.fixture(scope="module", params=[2, 3])
 def summed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, State]]:
-    """What each rank has found, by dtype."""
+    """Return the results of each rank, by dtype."""
     output = tmp_path_factory.mktemp("sums") / "sum"
     program = (sys.executable, str(Path(__file__).with_name("summing.py")), str(output))
     result = scimill(program=program, ranks=request.param, timeout=60)
@@ -349,7 +349,7 @@ def summed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def alone(dtype: torch.dtype) -> State:
-    """Loss and gradients of one process without scimill, in float64; the variance is PyTorch's."""
+    """Compute loss and gradients in one process without scimill, in float64, with PyTorch's variance."""
     rows, weights = (tensor.double().requires_grad_() for tensor in data(dtype))
     scaled = (rows - rows.mean(0)) / rows.var(0, correction=0).sqrt()
     value = ((scaled @ weights.t()).tanh() ** 2).sum()
@@ -358,7 +358,7 @@ def alone(dtype: torch.dtype) -> State:
 
 
 DTYPES = {torch.float32: 1e-4, torch.float64: 1e-12}
-"""Some tens of roundings, relative to terms of the order of 1 of which the gradients are differences."""
+"""Some tens of roundings; the gradients are differences of terms of the order of 1."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -381,7 +381,7 @@ def test_a_loss_of_global_statistics_has_the_gradient_of_one_process(
 def test_a_sum_of_strided_tensors_and_its_derivatives_are_as_by_hand(
     summed: list[dict[str, State]], dtype: torch.dtype
 ) -> None:
-    """S = 1 + … + n times the base: every rank's S³ counts, so the gradient is n · 3 S², the second n² · 6 S."""
+    """S is 1 + … + n times the base. Every rank has S³, so the derivatives are n · 3 S² and n² · 6 S."""
     n = len(summed)
     base = torch.arange(6, dtype=dtype).reshape(2, 3).t()
     total = base * (n * (n + 1) // 2)

@@ -1,4 +1,4 @@
-"""Gradient of the two branches' loss on this number of ranks, of uneven parts of one batch, of which some are empty.
+"""Compute gradients of the two branches' loss on some ranks, from uneven or empty parts of one batch.
 
 Usage: sky_gradients.py OUTPUT; rank 0 writes OUTPUT.
 """
@@ -14,16 +14,16 @@ from scimill.sky.learning.vicreg import Weights
 from scimill.training.ranks import Ranks
 
 PARTS = (range(7), range(7, 12))
-"""Pairs of each part of the batch, which is accumulated."""
+"""Pairs of each part of the batch; gradients are accumulated over the parts."""
 CUTS = {
-    # ranks: where each rank's pairs of a part end; some have none
+    # ranks: for each part, where the pairs of each rank begin and end; some ranks have none
     1: ((0, 7), (7, 12)),
     2: ((0, 2, 7), (7, 7, 12)),
     3: ((0, 3, 3, 7), (7, 7, 11, 12)),
 }
 NOTHING = Augmentation((1.0, 1.0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 CASES = {
-    # name: (backbones, projector): the embedding is wider than the batch, so the Gram matrix is used, or narrower
+    # name: (backbones, projector); the embedding is wider than the batch, so the Gram matrix is used, or narrower
     "resnet and vit, wide": (("resnet10", "vit-micro"), (16, 24)),
     "bottlenecks, narrow": (("resnet50", "resnet10"), (8, 8, 3)),
 }
@@ -35,7 +35,7 @@ def task(name: str) -> SkyTask:
     spec = BranchesSpec(rgb, thermal, 4, 4, 8, 8, projector, (32, 32), (16, 24), -10.0, 20.0)
     made = SkyTask(spec, 1, Weights(25.0, 25.0, 3.0), NOTHING, [12], [0], [])
     made.model.double()
-    with torch.no_grad():  # the last scales of residual blocks are zero at first, which would hide the blocks
+    with torch.no_grad():  # the last scales of residual blocks start at zero, which would hide the blocks
         for parameter in made.model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.5)

@@ -1,4 +1,4 @@
-"""From a scene to a store: every command makes the same files on any number of ranks, also after a kill."""
+"""From a scene to a store: every command makes the same files on any number of ranks, even after a kill."""
 
 import hashlib
 import sys
@@ -57,7 +57,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def shared(deployment: Path, index: Path) -> Path:
-    """Make scene, pairs and boxes on three ranks, the latter two of the files of one process."""
+    """Make scene, pairs and boxes on three ranks; pairs and boxes from the files of one process."""
     folder, nodes = index.with_name("shared"), ("--nodes", deployment / "nodes.csv")
     folder.mkdir()
     commands = [
@@ -85,14 +85,14 @@ def test_pair(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> No
 
 def test_align(deployment: Path, index: Path, shared: Path, tmp_path: Path) -> None:
     found = align.align(build(AlignConfig, [Layer("test", ALIGN)]), index, deployment / "nodes.csv", ALONE)
-    align.write(found, tmp_path / "nodes")
+    align.write_boxes(found, tmp_path / "nodes")
     assert len([aligned for aligned in found if aligned.information]) > 1
     assert align.describe_boxes(found) in (shared / "stdout").read_text()
     assert (shared / "nodes").read_bytes() == (tmp_path / "nodes").read_bytes()
 
 
 def test_prepare(deployment: Path, index: Path, tmp_path: Path) -> None:
-    """Begun on two ranks, of which one is killed within a block, and completed on three."""
+    """Start on two ranks, kill one within a block, and complete on three ranks."""
     nodes, path, blocks = deployment / "nodes-aligned.csv", tmp_path / "many.h5", -(-len(read_index(index)) // 3)
     assert prepare(build(PrepareConfig, [Layer("test", PREPARE)]), index, nodes, Output(tmp_path / "one.h5"), ALONE)
     arguments = ("sky", "prepare", index, path, "--nodes", nodes, *flags(PREPARE))

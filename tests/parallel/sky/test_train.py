@@ -1,4 +1,4 @@
-"""Two branches, and their embeddings, do not depend on the number of ranks."""
+"""Training of two branches, and their embeddings, do not depend on the number of ranks."""
 
 import functools
 import sys
@@ -79,7 +79,7 @@ def test_one_rank_agrees_with_plain_autograd(gradients, name):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of pairs, runs that were trained on it on one rank and on two, and embeddings of the latter by two."""
+    """A store of pairs, training runs on one rank and on two, and embeddings of the second run, made on two ranks."""
     data = tmp_path_factory.mktemp("data")
     folder, values = data / "c", {"frames": 24, "nodes": 1, "rgb_height": 32, "thermal_height": 12}
     scene = build(SceneConfig, [Layer("test", {**values, "field_size": 128, "interval": 3600})])

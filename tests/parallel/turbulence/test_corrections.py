@@ -1,4 +1,4 @@
-"""Coarse states and corrections by the command: the same bytes on any number of ranks and after a kill; bad input."""
+"""The commands coarsen and corrections: the same bytes on any number of ranks and after a kill; bad input."""
 
 from pathlib import Path
 
@@ -60,15 +60,15 @@ def test_killed_and_resumed_on_other_ranks_gives_the_same_bytes(fine: Path, tmp_
     assert dataset_hashes(tmp_path / "killed.h5") == dataset_hashes(tmp_path / "whole.h5")
 
 
-def assert_refused(result: Result, code: int, *told: str) -> None:
+def assert_refused(result: Result, code: int, *texts: str) -> None:
     assert (result.returncode, result.tracebacks, len(result.errors)) == (code, 0, 1), result
     message = result.stderr[result.stderr.index("scimill: error:") :].partition("\n---")[0]  # mpirun adds its own
     assert len(message.splitlines()) <= 4, result
-    for text in told:
+    for text in texts:
         assert text in result.stderr, result
 
 
-def test_what_is_wrong_is_told_once_on_three_ranks(fine: Path, tmp_path: Path) -> None:
+def test_errors_are_reported_once_on_three_ranks(fine: Path, tmp_path: Path) -> None:
     missing = scimill("turbulence", "corrections", tmp_path / "no.h5", tmp_path / "a.h5", ranks=3)
     assert_refused(missing, 3, "no.h5")
     factor = scimill("turbulence", "corrections", fine, tmp_path / "a.h5", "--factor", 7, ranks=3)

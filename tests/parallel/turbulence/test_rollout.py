@@ -1,4 +1,4 @@
-"""Corrected runs: the checks that the original pipeline would have failed, on any number of ranks, and after a kill."""
+"""Corrected runs: checks that the original pipeline would have failed, on any number of ranks and after a kill."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ FIELDS = ("density", "vorticity")
 
 
 def write_run(folder: Path, spec: CorrectionNetworkSpec, gain: float = 1.0) -> Path:
-    """Write a run's model, of weights as they begin, times a gain."""
+    """Write the model of a run, with initial weights times a gain."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(3)
     network = CorrectionNetwork(spec)
@@ -57,7 +57,7 @@ def write_run(folder: Path, spec: CorrectionNetworkSpec, gain: float = 1.0) -> P
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a run, its exports, a snapshot to begin from, and an uncorrected run from there."""
+    """Make a model, its exports, an initial snapshot, and an uncorrected run from there."""
     folder = tmp_path_factory.mktemp("rollout")
     write_run(folder / "run", SPEC)
     export(folder / "run", str(folder / "model.onnx"), "onnx", zero=False, overwrite=False)
@@ -85,7 +85,7 @@ def rollout(data: Path, output: Path, model: object, ranks: int) -> Result:
 
 @pytest.fixture(scope="module")
 def on_three_ranks(data: Path) -> Path:
-    """Roll out on teams of 1 and 2 ranks, one for each member: MODEL.h5."""
+    """Roll out on teams of 1 and 2 ranks, one per member: MODEL.h5."""
     folder = data / "on-three-ranks"
     folder.mkdir()
     commands = [arguments(data, folder / f"{model}.h5", data / model) for model in ("zero.onnx", "model.onnx")]
@@ -111,7 +111,7 @@ def test_the_zero_model_changes_no_bit(data: Path, on_three_ranks: Path, tmp_pat
 
 @pytest.mark.parametrize("scheme", ["spectral", "arakawa"])
 def test_a_model_of_the_stored_corrections_follows_the_truth(scheme: Any) -> None:
-    """The truth is of twice the grid; what it has and a coarse step lacks is given back step by step."""
+    """The truth has twice the points; the model returns the error of each coarse step."""
     spec = dataclasses.replace(SPEC, scheme=scheme, band=(0.0, 99.0))
     equations, points = physics(FLOW), 2 * POINTS
     x = 2 * np.pi * np.arange(points) / points
@@ -124,7 +124,7 @@ def test_a_model_of_the_stored_corrections_follows_the_truth(scheme: Any) -> Non
     fine.load(waves[0] + waves[1], 2 * waves[2] - waves[1] + waves[0])
 
     def filtered() -> np.ndarray:
-        """Every second point of what the coarse dealiased grid resolves."""
+        """Return every second point of what the coarse dealiased grid resolves."""
         modes = np.fft.rfft2(np.stack(fine.fields()))
         modes[:, np.abs(np.fft.fftfreq(points, 1 / points)) > (POINTS - 1) // 3] = 0
         modes[:, :, (POINTS - 1) // 3 + 1 :] = 0
@@ -146,7 +146,7 @@ def test_a_model_of_the_stored_corrections_follows_the_truth(scheme: Any) -> Non
     for truth in truths[1:]:
         run.advance(STEP)
         plain.advance(STEP, STEP / SUBSTEPS)
-        # What Arakawa's scheme makes above two thirds of the grid's modes is no part of the truth, nor of a band.
+        # Modes that Arakawa's scheme makes above the 2/3 cutoff are in neither the truth nor the band.
         tolerance = 1e-12 if scheme == "spectral" else 1e-2
         difference = np.stack(run.fields()) - truth
         assert np.abs(difference).max() < tolerance
@@ -171,7 +171,7 @@ def test_any_number_of_ranks_and_any_format_give_the_same(
 
 
 def reference_run(data: Path) -> np.ndarray:
-    """The corrected run with whole transforms and circular convolutions, written out here."""
+    """Make the corrected run with whole transforms and circular convolutions, written out here."""
     network = CorrectionNetwork(SPEC)
     network.load_state_dict(torch.load(data / "run" / "model.pt", weights_only=True)["state"])
     m = np.hypot(np.fft.fftfreq(POINTS, 1 / POINTS)[:, None], np.arange(POINTS // 2 + 1)[None, :])
@@ -234,7 +234,7 @@ def test_a_database_corrects_as_a_file_does(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"variables": ("density", "vorticity")}, "the model is of density, vorticity"),
+    ({"variables": ("density", "vorticity")}, "the model uses the variables density, vorticity"),
     ({"points": 64}, "another grid"),
     ({"box": 20.0, "physics": {**FLOW, "box": 20.0}}, "box was 20.0, is 25.6"),
     ({"physics": {**FLOW, "alpha": 0.5}}, "alpha was 0.5, is 1.0"),

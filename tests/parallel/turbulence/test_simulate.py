@@ -1,4 +1,4 @@
-"""Simulating: the same bits on any number of ranks, after a kill, and from a snapshot; how runs end."""
+"""Simulation: the same bits on any number of ranks, after a kill and from a snapshot; how runs end."""
 
 import signal
 from pathlib import Path
@@ -19,7 +19,7 @@ from scimill.turbulence.simulate import simulate
 ALONE = World(None)
 SMALL = ("--points", 64, "--interval", 0.5, "--amplitude", 0.5, "--samples", 2)
 CONFIGS = {
-    # name: flags, numbers of ranks beside one
+    # name: flags, numbers of ranks besides one
     "spectral": (("--snapshots", 2, "--hyperviscosity", 1e-6, "--order", 3), (2, 3)),
     "arakawa, modified": (
         ("--snapshots", 2, "--scheme", "arakawa", "--hyperviscosity", 1e-7, "--order", 3, "--modified"),
@@ -81,7 +81,7 @@ def test_killed_and_resumed_on_other_ranks_gives_the_same_bits(tmp_path: Path) -
         job.kill(1)
         assert job.wait().returncode != 0
     assert 2 <= len(done_blocks(part)) < 41
-    succeed("turbulence", "simulate", path, *SMALL, *flags, "--resume")  # starts when the killed ranks are surely gone
+    succeed("turbulence", "simulate", path, *SMALL, *flags, "--resume")  # starts only when the killed ranks are gone
     assert dataset_hashes(path) == dataset_hashes(tmp_path / "whole.h5")
 
 
@@ -108,7 +108,7 @@ def test_restart_from_a_snapshot_equals_the_uninterrupted_run(scheme: str, tmp_p
 
 
 def refusal(tmp_path: Path, *flags: object) -> ScimillError:
-    """Error of a run from the store a.h5, which leaves no output."""
+    """Return the error of a run from the store a.h5, which leaves no output."""
     with pytest.raises(ScimillError) as caught:
         run(tmp_path / "b.h5", "--snapshots", 1, "--from", tmp_path / "a.h5", *flags)
     assert len(str(caught.value).splitlines()) <= 4
@@ -121,8 +121,8 @@ def test_a_store_from_which_the_run_cannot_begin_is_refused(tmp_path: Path) -> N
     run(path, "--snapshots", 1)
     assert "alpha was 1.0, is 2.0" in str(refusal(tmp_path, "--alpha", 2))
     assert "64 x 64 points, not 32 x 32" in str(refusal(tmp_path, "--points", 32))
-    assert "2 members cannot begin" in str(refusal(tmp_path, "--members", 2))
-    assert "no snapshot 7" in str(refusal(tmp_path, "--snapshot", 7))
+    assert "the store has --members 1, not 2" in str(refusal(tmp_path, "--members", 2))
+    assert "no such snapshot: 7" in str(refusal(tmp_path, "--snapshot", 7))
     path.write_bytes(path.read_bytes()[:-1000])
     assert refusal(tmp_path).exit_code == 4
     path.unlink()
@@ -146,5 +146,5 @@ def test_more_ranks_than_rows_can_be_dealt_to_are_refused(tmp_path: Path) -> Non
     flags = ("--snapshots", 1, "--points", 16, "--noise-modes", 4)
     result = scimill("turbulence", "simulate", tmp_path / "a.h5", *flags, ranks=2)
     assert result.returncode == 2, result
-    assert "2 ranks for each member" in result.errors[0]
+    assert "2 ranks per member" in result.errors[0]
     assert list(tmp_path.iterdir()) == []

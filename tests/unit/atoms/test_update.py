@@ -1,4 +1,4 @@
-"""Evaluating and updating: each structure once, restartable, and no structure twice or from a stale prediction."""
+"""Evaluating and updating: each structure is evaluated and added once, runs restart, stale predictions are refused."""
 
 import shutil
 
@@ -17,7 +17,7 @@ from scimill.errors import ConfigError, InputError
 
 
 class Shifted(Calculator):
-    """EMT with a constant energy per atom and one atom's force wrong; fails with gold."""
+    """EMT shifted by a constant energy per atom, with an error in one atom's force; fails on gold."""
 
     implemented_properties = ("energy", "forces")
     calls = 0
@@ -94,13 +94,13 @@ def test_what_is_evaluated_is_not_evaluated_again(database, path):
     database.ase_evaluate_unused_data(Shifted, "r")
     assert Shifted.calls - before <= 8
     times = [file.stat().st_mtime_ns for file in files]
-    database.ase_evaluate_unused_data("emt", "r")  # another calculator: all anew
+    database.ase_evaluate_unused_data("emt", "r")  # another calculator: evaluate everything again
     assert [file.stat().st_mtime_ns for file in files] != times
     assert database.predictions("r").failed == 0
 
 
 def test_an_unfinished_evaluation_is_no_basis_for_an_update(database, path):
-    with pytest.raises(InputError, match="is not evaluated"):
+    with pytest.raises(InputError, match="has not been evaluated"):
         database.predictions("r")
     database.ase_evaluate_unused_data("emt", "r")
     next((path / "Data_reductions/r/predictions").glob("*.npy")).unlink()
@@ -127,7 +127,7 @@ def test_an_update_excludes_first_and_then_adds_the_worst(database):
     assert (done.iteration, done.added, done.excluded, done.complete) == (1, round(small / 4), large, False)
     first, second = database.reduction("r", 0), database.reduction("r")
     for group, rows in database.groups.items():
-        before, after = first.of(group, rows), second.of(group, rows)
+        before, after = first.index_for(group, rows), second.index_for(group, rows)
         assert (after[before == 1] == 1).all()
         if len(ase.Atoms(group)) == 8:
             test = database.read(group, ["test"])["test"]
@@ -147,7 +147,7 @@ def test_every_procedure_adds_its_share_once(database, path, procedure):
     assert done.added == round(good / 5)
     assert not (path / "Data_reductions/r/predictions").exists()
     assert database.reductions.iterations("r") == [0, 1]
-    with pytest.raises(InputError, match="not of the unused structures"):
+    with pytest.raises(InputError, match="do not match the unused structures"):
         database.update_data_reductions(*arguments, procedure=procedure)
     assert database.reductions.iterations("r") == [0, 1]
     failed = database.ase_evaluate_unused_data(Shifted, "r")
@@ -190,7 +190,7 @@ def test_structures_may_be_added_while_others_are_evaluated(database, path):
 def test_test_data_are_evaluated_but_never_added(database):
     found = database.ase_evaluate_unused_data("emt", "r", select="test")
     assert sum(len(values["rows"]) for values in found.predicted.values()) == 1
-    with pytest.raises(InputError, match="test data are among"):
+    with pytest.raises(InputError, match="contain test data"):
         database.update_data_reductions("r", found.predicted, found.true, 1.0)
 
 
@@ -200,8 +200,8 @@ def test_test_data_are_evaluated_but_never_added(database):
         ("none", "ASE has no calculator 'none'"),
         ("nowhere:Nothing", "no calculator 'nowhere:Nothing'"),
         ("ase.calculators.emt:Nothing", "no calculator"),
-        (3, "3 is no calculator"),
-        ([], "no calculator"),
+        (3, "3 is not a calculator"),
+        ([], "no calculator given"),
     ],
 )
 def test_wrong_calculators_are_refused(database, calculator, message):
@@ -209,8 +209,8 @@ def test_wrong_calculators_are_refused(database, calculator, message):
         database.ase_evaluate_unused_data(calculator, "r")
 
 
-def test_wrong_arguments_of_a_calculator_are_told(database):
-    with pytest.raises(ConfigError, match="builtins:int cannot be made: TypeError"):
+def test_wrong_arguments_of_a_calculator_are_reported(database):
+    with pytest.raises(ConfigError, match="cannot create the calculator builtins:int: TypeError"):
         database.ase_evaluate_unused_data("builtins:int", "r", arguments={"colour": "red"})
 
 

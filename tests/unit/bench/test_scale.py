@@ -1,4 +1,4 @@
-"""Scaling a dataset: the size, the fair choice, the distribution of what is added, and what an input may not be."""
+"""Scaling a dataset: the size, the fair choice, the distribution of added records, and refused inputs."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ WORKLOADS = {
 }
 RECORD = {"bin": 160, "text": 400, "npz": 320, "triplets": 160, "parquet": 7000, "bert": 4000}
 RECORD["imseg"] = 5 * 131 * 128**2
-"""No record of the inputs below is longer; bytes. Parquet: no structure of one more file."""
+"""Bytes of the longest record of the inputs below; for parquet, of the metadata of one more file."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def config_of(kind: str, **values) -> ScaleConfig:
 
 
 def scaled(inputs: Path, kind: str, output: Path, **values) -> str:
-    told = scale(config_of(kind, **values), inputs / kind, Output(output), World(None))
-    assert told is not None
-    return told
+    summary = scale(config_of(kind, **values), inputs / kind, Output(output), World(None))
+    assert summary is not None
+    return summary
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_the_size_is_met_within_a_record(inputs, tmp_path, kind, factor):
         shutil.rmtree(tmp_path / fit)
 
 
-# ---- what is added is of the same distribution, and is not the same ---------------------------------------------
+# ---- added records have the same distribution but other values --------------------------------------------------
 
 
 def test_rows_that_are_added(inputs, tmp_path):
@@ -106,7 +106,7 @@ def test_rows_that_are_added(inputs, tmp_path):
 
 
 def test_archives_that_are_added(inputs, tmp_path):
-    """The arrays that the trainer opens, with as many rows per file and the counts of them; compressed ones too."""
+    """Arrays keep their rows per file, and the counts match; compressed inputs give the same output."""
     scaled(inputs, "npz", tmp_path / "out", size=3 * 7000 * 320)
     data.make_npz(tmp_path / "compressed", [4000, 3000], compressed=True)
     scale(config_of("npz", size=3 * 7000 * 320), tmp_path / "compressed", Output(tmp_path / "same"), World(None))
@@ -157,7 +157,7 @@ def test_lines_that_are_added(inputs, tmp_path):
 
 
 def test_records_that_are_added(inputs, tmp_path):
-    """Tokens change places; special and masked ones, and their originals, stay."""
+    """Tokens are shuffled; special and masked tokens, and their originals, keep their places."""
     scaled(inputs, "bert", tmp_path / "out", size=3 * total(inputs / "bert"))
     before = [record for path in sorted((inputs / "bert").glob("part*")) for record in data.read_records(path)]
     after = [record for path in sorted((tmp_path / "out").glob("part*")) for record in data.read_records(path)]
@@ -176,7 +176,7 @@ def test_records_that_are_added(inputs, tmp_path):
 
 
 def core(image: np.ndarray) -> np.ndarray:
-    """Voxels of an image of shape (1, depth, width, width) along its depth, where it is not clipped."""
+    """Return unclipped voxels along the depth of an image of shape (1, depth, width, width)."""
     return image[0, :, 64, 64]
 
 
@@ -185,7 +185,7 @@ def is_near(a: np.ndarray, b: np.ndarray, reach: float) -> bool:
 
 
 def test_cases_that_are_added(inputs, tmp_path):
-    """An image is turned along its depth, with noise but where it is clipped; its labels are turned with it."""
+    """An image is shifted cyclically along its depth, with noise where it is not clipped; labels shift with it."""
     scaled(inputs, "imseg", tmp_path / "out", size=round(1.4 * total(inputs / "imseg")))
     old, new = names(inputs / "imseg"), names(tmp_path / "out")
     assert set(old) < set(new)
@@ -209,21 +209,21 @@ def test_cases_that_are_added(inputs, tmp_path):
         assert image.std() == pytest.approx(other.std(), rel=1e-3)
 
 
-# ---- a smaller set is a fair choice -----------------------------------------------------------------------------
+# ---- a smaller dataset is a fair choice -------------------------------------------------------------------------
 
 
 def test_a_smaller_set_keeps_cases_their_numbers_and_the_share_of_evaluation(inputs, tmp_path):
-    told = scaled(inputs, "imseg", tmp_path / "out", size=total(inputs / "imseg") // 2, fit="nearest")
+    summary = scaled(inputs, "imseg", tmp_path / "out", size=total(inputs / "imseg") // 2, fit="nearest")
     kept = names(tmp_path / "out")
     assert set(kept) < set(names(inputs / "imseg"))
     evaluation = [name for name in kept if name.startswith(("case_00000", "case_00003"))]
     assert len(kept) == 6
     assert len(evaluation) == 2
-    assert "evaluation 33" in told
+    assert "evaluation 33" in summary
 
 
 def test_every_record_is_as_likely_to_be_kept(inputs, tmp_path):
-    """Which lines are kept, over 40 seeds, is as even over the file as a draw of each line by itself would be."""
+    """Over 40 seeds, lines are kept as evenly over the file as if each were drawn independently."""
     before = [tuple(line) for line in data.read_text(inputs / "text" / "train.txt")]
     counts = np.zeros(len(before))
     place = {line: number for number, line in enumerate(before)}
@@ -234,7 +234,7 @@ def test_every_record_is_as_likely_to_be_kept(inputs, tmp_path):
         shutil.rmtree(out)
     tenths = counts.reshape(10, -1).mean(axis=1)
     assert counts.mean() == pytest.approx(10, abs=0.1)
-    # Pieces of some 13 lines are kept together: the mean of 400 lines scatters by sqrt(10 · 0.75 / 31).
+    # Pieces of about 13 lines are kept together: the mean of 400 lines scatters by sqrt(10 · 0.75 / 31).
     assert np.abs(tenths - 10).max() < 5 * np.sqrt(10 * 0.75 / 31)
 
 
@@ -270,16 +270,16 @@ def test_copies_and_other_orders_report_their_duplicates(inputs, tmp_path):
     assert data.read_text(tmp_path / "copy" / "train.txt")[4000:8000] != after[4000:8000]
 
 
-def test_the_share_of_duplicates_is_the_one_asked_for(inputs, tmp_path):
-    told = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
+def test_the_share_of_duplicates_is_the_requested_one(inputs, tmp_path):
+    summary = scaled(inputs, "bin", tmp_path / "out", size=30_000_000, duplicates=0.3)
     rows = np.fromfile(tmp_path / "out" / "terabyte_processed_train.bin", "<i4").reshape(-1, 40)
     share = 1 - len(np.unique(rows, axis=0)) / len(rows)
     assert share == pytest.approx(0.3 * 8 / 9, rel=0.1)
-    assert float(told.split(" bytes")[1].split(", ")[1].split("%")[0]) / 100 == pytest.approx(share, rel=0.05)
+    assert float(summary.split(" bytes")[1].split(", ")[1].split("%")[0]) / 100 == pytest.approx(share, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["bin", "text", "bert", "imseg"])
-def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
+def test_repetition_makes_added_records_compressible(inputs, tmp_path, kind):
     import zlib
 
     ratios = []
@@ -293,13 +293,13 @@ def test_repetition_makes_what_is_added_compressible(inputs, tmp_path, kind):
     assert ratios[1] < 0.9 * ratios[0]
 
 
-def test_a_folder_is_no_store(inputs, tmp_path):
+def test_a_directory_is_not_a_store(inputs, tmp_path):
     config = build(ScaleConfig, [Layer("test", {"workload": "dlrm", "size": "1MB", "format": "hdf5"})])
     with pytest.raises(ConfigError, match="a directory is not a store"):
         scale(config, inputs / "bin", Output(tmp_path / "out"), World(None))
 
 
-def test_clones_are_refused_where_the_file_system_has_none(inputs):
+def test_clones_are_refused_if_the_file_system_has_none(inputs):
     """/dev/shm is a tmpfs, which cannot clone."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         config, output = config_of("imseg", size=10**8, mode="reflink"), Output(Path(folder) / "out")
@@ -310,11 +310,11 @@ def test_clones_are_refused_where_the_file_system_has_none(inputs):
         config_of("bert", size=10**6, mode="reflink")
 
 
-# ---- what an input may not be -----------------------------------------------------------------------------------
+# ---- refused inputs ----------------------------------------------------------------------------------------------
 
 
 def refusal(kind: str, folder: Path, output: Path, capsys, **values) -> tuple[str, str]:
-    """The error of scaling a folder, and what is told beforehand; nothing is left behind."""
+    """Return the error of scaling a folder, and the report before it; check that nothing is left behind."""
     with pytest.raises(InputError) as caught:
         scale(config_of(kind, size=10**8, **values), folder, Output(output), World(None))
     assert not output.exists()
@@ -322,7 +322,7 @@ def refusal(kind: str, folder: Path, output: Path, capsys, **values) -> tuple[st
     return caught.value.what, capsys.readouterr().err
 
 
-def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
+def test_all_defects_of_cases_are_reported_at_once(tmp_path, capsys):
     folder = tmp_path / "in"
     data.make_cases(folder, [27, 30, 31, 32, 40, 41, 42, 43])
     (folder / "case_00027_y.npy").unlink()
@@ -332,7 +332,7 @@ def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
     (folder / "case_00040_y.npy").write_bytes(b"no array")
     np.save(folder / "case_00041_y.npy", np.full((1, 130, 128, 128), 3, dtype=np.uint8))
     np.save(folder / "case_00042_y.npy", np.zeros((1, 64, 128, 128), dtype=np.uint8))
-    what, told = refusal("imseg", folder, tmp_path / "out", capsys)
+    what, report = refusal("imseg", folder, tmp_path / "out", capsys)
     assert what.startswith("the dataset has 7 defects")
     for text in (
         "case_00027_y.npy: is missing", "case_00030_x.npy: is missing",
@@ -340,13 +340,13 @@ def test_all_defects_of_cases_are_told_at_once(tmp_path, capsys):
         "case_00032_x.npy: has dtype float64, not float32", "case_00040_y.npy: is not a .npy file",
         "case_00041_y.npy: has label 3", "case_00042_y.npy: has shape (1, 64, 128, 128)",
     ):  # fmt: skip
-        assert text in told
+        assert text in report
     config = config_of("imseg", size=10**7, skip_damaged=True)
     assert scale(config, folder, Output(tmp_path / "sound"), World(None)) is not None
     assert names(tmp_path / "sound") == ["case_00043_x.npy", "case_00043_y.npy"]
 
 
-def test_damaged_records_are_told(inputs, tmp_path, capsys):
+def test_damaged_records_are_reported(inputs, tmp_path, capsys):
     folder = tmp_path / "in"
     shutil.copytree(inputs / "bert", folder)
     flipped = bytearray((folder / "part-00027-of-00500").read_bytes())
@@ -360,12 +360,12 @@ def test_damaged_records_are_told(inputs, tmp_path, capsys):
     del lacking["segment_ids"]
     (folder / "part-00033-of-00500").write_bytes(data.frame(data.example(lacking)))
     (folder / "part-00035-of-00500").touch()
-    what, told = refusal("bert", folder, tmp_path / "out", capsys)
+    what, report = refusal("bert", folder, tmp_path / "out", capsys)
     assert what.startswith("the dataset has 5 defects")
-    assert told.count("is cut short, or its checksum is wrong") == 2
-    assert "has features of a length that bert does not have" in told
-    assert "lacks features of bert" in told
-    assert "part-00035-of-00500: empty" in told
+    assert report.count("is cut short, or its checksum is wrong") == 2
+    assert "has features with the wrong number of values" in report
+    assert "lacks features that bert needs" in report
+    assert "part-00035-of-00500: is empty" in report
 
 
 @pytest.mark.parametrize(
@@ -373,25 +373,25 @@ def test_damaged_records_are_told(inputs, tmp_path, capsys):
     [
         (
             lambda text: text.replace("\t", " "),
-            "line 1 does not have 40 fields separated by tabs (4,000 such lines of 4,000)",
+            "line 1 does not have 40 fields separated by tabs (4,000 of 4,000 lines wrong)",
         ),
         (lambda text: text.replace("\n", "\r\n"), "line 1 ends in CR LF"),
         (lambda text: text[:30_000] + "\t" + text[30_000:], "has"),
         (lambda text: text.replace("0", "x"), "has a field that is not a number"),
-        (lambda text: text + "7" * 100_000 + "\n", "line 4,001 is longer than any line of dlrm"),
-        (lambda text: "", "empty"),
+        (lambda text: text + "7" * 100_000 + "\n", "line 4,001 is longer than any valid line"),
+        (lambda text: "", "is empty"),
     ],
 )
-def test_damaged_lines_are_told(inputs, tmp_path, capsys, change, message):
+def test_damaged_lines_are_reported(inputs, tmp_path, capsys, change, message):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "train.txt").write_bytes(change((inputs / "text" / "train.txt").read_text()).encode())
-    what, told = refusal("text", folder, tmp_path / "out", capsys)
+    what, report = refusal("text", folder, tmp_path / "out", capsys)
     assert message in what
-    assert message in told
+    assert message in report
 
 
-def test_a_text_without_its_last_newline_is_taken(inputs, tmp_path):
+def test_a_text_without_its_last_newline_is_accepted(inputs, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     text = (inputs / "text" / "train.txt").read_text()
@@ -400,39 +400,39 @@ def test_a_text_without_its_last_newline_is_taken(inputs, tmp_path):
     assert (tmp_path / "out" / "train.txt").read_text() == text
 
 
-def test_damaged_rows_are_told(inputs, tmp_path, capsys):
+def test_damaged_rows_are_reported(inputs, tmp_path, capsys):
     folder = tmp_path / "in"
     shutil.copytree(inputs / "bin", folder)
     with (folder / "terabyte_processed_train.bin").open("ab") as file:
         file.write(bytes(70))
     (folder / "terabyte_processed_test.bin").write_bytes(b"")
-    what, told = refusal("bin", folder, tmp_path / "out", capsys)
+    what, report = refusal("bin", folder, tmp_path / "out", capsys)
     assert what.startswith("the dataset has 2 defects")
-    assert "3200070 bytes are not a whole number of 160-byte rows" in told
-    assert "terabyte_processed_test.bin: empty" in told
+    assert "3200070 bytes are not a whole number of 160-byte rows" in report
+    assert "terabyte_processed_test.bin: is empty" in report
 
 
-def test_damaged_arrays_are_told(inputs, tmp_path, capsys):
+def test_damaged_arrays_are_reported(inputs, tmp_path, capsys):
     folder = tmp_path / "in"
     data.make_npz(folder, [300] * 4)
     os.truncate(folder / "day_0_reordered.npz", 10_000)
     np.savez(folder / "day_1_reordered.npz", X_int=np.ones((300, 13), int), X_cat=np.ones((299, 26), int))
     np.savez(folder / "day_2_reordered.npz", X_int=np.ones((300, 12), int), X_cat=np.ones((300, 26), int), y=np.ones(3))
-    what, told = refusal("npz", folder, tmp_path / "out", capsys)
+    what, report = refusal("npz", folder, tmp_path / "out", capsys)
     for text in (
         "day_0_reordered.npz, X_int: is damaged: File is not a zip file",
         "day_1_reordered.npz, y: is not in the file",
         "day_2_reordered.npz, X_int: has shape (300, 12)",
     ):
-        assert text in told
+        assert text in report
     folder = tmp_path / "triplets"
     shutil.copytree(inputs / "triplets", folder)
     os.truncate(folder / "day_0_dense.npy", 10_000)
     np.save(folder / "day_1_sparse.npy", np.ones((2999, 26), dtype=np.int32))
-    what, told = refusal("triplets", folder, tmp_path / "out", capsys)
+    what, report = refusal("triplets", folder, tmp_path / "out", capsys)
     assert "the dataset has 2 defects" in what
-    assert "day_0_dense.npy: is 198,128 bytes too short" in told
-    assert "day_1_dense.npy: has arrays of 2999, 3000 rows" in told
+    assert "day_0_dense.npy: is 198,128 bytes too short" in report
+    assert "day_1_dense.npy: has arrays with different numbers of rows: 2999, 3000" in report
     (folder / "day_0_labels.npy").unlink()
     data.make_parquet(tmp_path / "tables", [300, 300])
     os.truncate(tmp_path / "tables" / "day_1.parquet", 1000)
@@ -462,9 +462,7 @@ def test_links_are_followed_unless_they_lead_nowhere(inputs, tmp_path, capsys):
         last.unlink()
         last.symlink_to(tmp_path / "nowhere")
         what = refusal(kind, folder, tmp_path / "out", capsys)[0]
-        assert any(text in what for text in ("is missing", "No such file", "no files of", "one file for training")), (
-            what
-        )
+        assert any(text in what for text in ("is missing", "No such file", "no files of", "one training file")), what
 
 
 def test_other_outputs_are_refused(inputs, tmp_path):
@@ -474,7 +472,7 @@ def test_other_outputs_are_refused(inputs, tmp_path):
     for output in (folder, tmp_path / "link", folder / "out"):
         with pytest.raises(ConfigError, match="the output is the input, or inside it"):
             scale(config_of("bert", size=10**6), folder, Output(output), World(None))
-    with pytest.raises(ConfigError, match="less than the smallest dataset of these parameters: one record"):
+    with pytest.raises(ConfigError, match="less than the smallest dataset with these parameters: one record"):
         scale(config_of("bert", size=100, fit="at-most"), folder, Output(tmp_path / "out"), World(None))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other").touch()
@@ -509,7 +507,7 @@ print(*{"h5py", "pyarrow", "matplotlib", "torch"} & set(sys.modules))
 
 
 def test_large_libraries_are_loaded_only_where_a_format_needs_them():
-    """They would be a quarter of a rank's memory."""
+    """They would take a quarter of a rank's memory."""
     done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == ""
 
@@ -550,15 +548,15 @@ def test_stores_are_scaled(stores, tmp_path, workload):
 
 
 def cases_of(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Image and labels of each case of a store, by number, read by the table alone."""
+    """Return image and labels of each case of a store by number, located by the table alone."""
     import h5py
 
     with h5py.File(path) as file:
-        begun = np.concatenate([
+        starting = np.concatenate([
             np.arange(count) + block * (len(file["cases/case"]) // len(file["blocks/state"]))
             for block, count in enumerate(file["blocks/cases_rows"][:])
         ])  # fmt: skip
-        table = [file[f"cases/{name}"][:][begun] for name in ("case", "first", "shape")]
+        table = [file[f"cases/{name}"][:][starting] for name in ("case", "first", "shape")]
         return {
             int(number): tuple(
                 file[name][int(first) : int(first) + int(shape.prod())].reshape(shape) for name in ("image", "label")
@@ -573,9 +571,9 @@ def largest(cases: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
 
 @pytest.mark.parametrize("mode", ["perturb", "permute", "copy"])
 def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
-    """What is added is a case turned along its depth, labels with it, the image with noise where it is perturbed."""
+    """An added case is shifted along its depth, labels included; if perturbed, the image gets noise."""
     config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": mode})])
-    told = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
+    summary = scale(config, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     old, new = cases_of(stores / "imseg.h5"), cases_of(tmp_path / "out.h5")
     assert not verify(tmp_path / "out.h5", World(None)).problems
     assert 0 <= sum(5 * label.size for _, label in new.values()) - 100_000_000 < largest(old)
@@ -596,11 +594,11 @@ def test_a_store_of_cases_becomes_larger(stores, tmp_path, mode):
         assert np.array_equal(np.roll(old[origin][1], -turn, 0), label)
         assert ((image != other).mean() > 0.99) == (mode == "perturb")
         assert image.std() == pytest.approx(other.std(), rel=1e-3)
-    assert (" 0.00% duplicates" in told) == (mode == "perturb")
+    assert (" 0.00% duplicates" in summary) == (mode == "perturb")
 
 
 def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
-    """Cases keep their numbers, evaluation its share; where the request is no whole case, the next one on its side."""
+    """Cases keep their numbers and evaluation its share; the size is rounded to a whole case as asked."""
     old = cases_of(stores / "imseg.h5")
     for fit, low, high in (("at-least", 0, 1), ("at-most", -1, 0)):
         config = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "32MB", "fit": fit})])
@@ -616,7 +614,7 @@ def test_a_store_of_cases_becomes_smaller(stores, tmp_path):
 
 def test_stores_that_are_refused(stores, tmp_path):
     reflink = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB", "mode": "reflink"})])
-    with pytest.raises(ConfigError, match="reflink shares whole files; a store is one"):
+    with pytest.raises(ConfigError, match="reflink shares whole files, and a store is one"):
         scale(reflink, stores / "imseg.h5", Output(tmp_path / "out.h5"), World(None))
     other = build(ScaleConfig, [Layer("test", {"workload": "imseg", "size": "100MB"})])
     with pytest.raises(InputError, match="not a store of imseg"):

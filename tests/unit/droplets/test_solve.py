@@ -52,7 +52,7 @@ def test_trajectory_begins_at_the_initial_state_and_ascends_to_the_end():
     assert {array.dtype for array in (path.times, path.radius, path.temperature)} == {np.dtype(float)}
 
 
-def test_every_sample_is_what_an_integration_to_that_time_alone_gives(integrate):
+def test_every_sample_equals_a_separate_integration_to_that_time(integrate):
     path = solve.trajectory(SolveConfig(temperature=285, tolerance=1e-10))
     for i in range(1, len(path.times), 250):
         droplet = (1e-5, 285.0, 0.6e-18, 293.15, 0.8, 1.2)
@@ -61,7 +61,7 @@ def test_every_sample_is_what_an_integration_to_that_time_alone_gives(integrate)
         assert path.temperature[i] == pytest.approx(temperature[0, 0], rel=1e-8)
 
 
-def test_droplet_begins_at_the_airs_temperature_where_none_is_given():
+def test_droplet_starts_at_the_air_temperature_by_default():
     path = solve.trajectory(SolveConfig(air_temperature=281.5))
     assert path.temperature[0] == 281.5
 
@@ -73,12 +73,12 @@ def dried_at(path):
     return float(re.fullmatch(r"dried at (\S+) s", path.ending).group(1))
 
 
-def test_pure_droplet_dries_when_the_d2_law_says():
+def test_pure_droplet_dries_at_the_time_given_by_the_d2_law():
     when = dried_at(solve.trajectory(SolveConfig(**PURE)))
-    assert when == pytest.approx(1e-10 / 1.15067311e-10, rel=1e-3)  # the curvature hastens it by half a thousandth
+    assert when == pytest.approx(1e-10 / 1.15067311e-10, rel=1e-3)  # curvature speeds it up by 0.05 %
 
 
-def test_time_of_drying_is_where_an_integration_first_finds_the_droplet_dry(integrate):
+def test_drying_time_is_when_an_integration_first_finds_the_droplet_dry(integrate):
     path = solve.trajectory(SolveConfig(**PURE))
     when = dried_at(path)
     droplet = (1e-5, 287.852209, 0.0, 293.15, 0.6, 1.2)
@@ -88,7 +88,7 @@ def test_time_of_drying_is_where_an_integration_first_finds_the_droplet_dry(inte
     assert path.times[-1] == pytest.approx(when, rel=1e-4)
 
 
-def test_ending_names_both_sides_where_drying_is_known_no_better(monkeypatch):
+def test_ending_gives_an_interval_if_the_drying_time_is_not_refined(monkeypatch):
     when = dried_at(solve.trajectory(SolveConfig(**PURE)))
     monkeypatch.setattr(solve, "REFINEMENTS", 0)
     ending = solve.trajectory(SolveConfig(**PURE)).ending
@@ -97,29 +97,29 @@ def test_ending_names_both_sides_where_drying_is_known_no_better(monkeypatch):
     assert before < after < 1.02 * before
 
 
-def test_droplet_that_the_solver_gives_up_says_so_and_has_no_states_after_that():
+def test_failed_integration_is_reported_and_has_no_later_states():
     full = solve.trajectory(SolveConfig())
     path = solve.trajectory(SolveConfig(max_steps=10))
-    assert re.fullmatch(r"given up between \S+ and \S+ s: more steps than max_steps", path.ending)
+    assert re.fullmatch(r"failed between \S+ and \S+ s: max_steps was reached", path.ending)
     assert 1 < len(path.times) < len(full.times)
     assert np.array_equal(path.radius, full.radius[: len(path.radius)])
 
 
-def test_samples_do_not_count_as_steps_of_the_user(integrate):
+def test_samples_do_not_count_against_max_steps(integrate):
     alone = integrate((1e-5, 293.15, 0.6e-18, 293.15, 0.8, 1.2), 10.0, tolerance=1e-8, max_steps=300)
     assert alone[2].tolist() == [[lanes.DONE]]
     assert solve.trajectory(SolveConfig(max_steps=300)).ending == "reached 10 s"
 
 
-def test_droplet_given_up_at_once_has_its_initial_state_only():
+def test_droplet_that_fails_at_once_has_only_its_initial_state():
     path = solve.trajectory(SolveConfig(surface_tension=1e6))
-    assert path.ending.startswith("given up between 0 and ")
+    assert path.ending.startswith("failed between 0 and ")
     assert path.times.tolist() == [0]
     assert len(solve.describe_trajectory(path, 5).splitlines()) == 11
 
 
 def test_dry_droplet_is_refused():
-    with pytest.raises(ConfigError, match="dry to begin with"):
+    with pytest.raises(ConfigError, match="dry from the start"):
         solve.trajectory(SolveConfig(radius=1e-9))
 
 
@@ -131,18 +131,18 @@ def test_dry_droplet_is_refused():
         {"saturation_slope": 1e5},
     ],
 )
-def test_constants_without_a_value_are_refused(constants):
-    with pytest.raises(NumericalError, match="no value"):
+def test_constants_that_cannot_be_evaluated_are_refused(constants):
+    with pytest.raises(NumericalError, match="cannot be evaluated"):
         solve.trajectory(SolveConfig(**constants))
 
 
 @pytest.mark.parametrize("name", ["sherwood", "nusselt", "schmidt", "latent_heat", "gas_constant", "surface_tension"])
 @pytest.mark.parametrize("value", [1e-300, 1e-9, 1e9, 1e300])
-def test_absurd_constants_give_a_table_or_a_refusal(name, value):
+def test_absurd_constants_give_a_table_or_an_error(name, value):
     try:
         path = solve.trajectory(SolveConfig(**{name: value, "max_steps": 100}))
     except NumericalError as error:
-        assert "no value" in str(error)
+        assert "cannot be evaluated" in str(error)
     else:
         assert np.isfinite(path.radius).all()
         assert path.ending in solve.describe_trajectory(path, 3)
@@ -167,7 +167,7 @@ def test_wet_bulb_temperature(Tf, RH, rho, expected):
     assert solve.theory(config).wet_bulb == pytest.approx(expected, abs=6e-7)
 
 
-def test_wet_bulb_temperature_is_the_airs_where_no_heat_is_latent():
+def test_wet_bulb_temperature_without_latent_heat_is_that_of_the_air():
     assert solve.theory(SolveConfig(latent_heat=0)).wet_bulb == pytest.approx(293.15, abs=1e-9)
 
 
@@ -228,7 +228,7 @@ def path():
 
 
 def numbers(text):
-    """The rows of a table below its heading."""
+    """Parse the rows of a table below its heading."""
     lines = text.splitlines()
     return [[float(word) for word in line.split()] for line in lines[lines.index("") + 2 :]]
 
@@ -263,15 +263,15 @@ def test_table_is_aligned(path):
     assert " " not in {line[27] for line in lines[: heading - 1]}
 
 
-def test_table_says_what_the_droplet_is_and_what_theory_knows(path):
+def test_table_describes_the_droplet_and_the_theory(path):
     text = solve.describe_trajectory(path, 3)
     for fact in ("20 µm", "salt 1e-18 kg", "293.15 K", "0.65", "68.456 nm", "631.91 nm", "0.1136 %", "reached 10 s"):
         assert fact in text
 
 
-def test_logarithmic_picks_distinct_times_and_the_last():
+def test_chosen_rows_are_distinct_and_include_the_last():
     times = np.array([0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0])
-    assert solve.logarithmic(times, 5) == [1, 2, 3, 4, 5]
-    assert solve.logarithmic(times, 3) == [1, 3, 5]
-    assert solve.logarithmic(times, 1) == [5]
-    assert solve.logarithmic(times, 99) == [1, 2, 3, 4, 5]
+    assert solve.choose_rows(times, 5) == [1, 2, 3, 4, 5]
+    assert solve.choose_rows(times, 3) == [1, 3, 5]
+    assert solve.choose_rows(times, 1) == [5]
+    assert solve.choose_rows(times, 99) == [1, 2, 3, 4, 5]

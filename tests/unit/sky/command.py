@@ -4,5 +4,5 @@ from scimill.cli import scimill
 
 
 def call(*words: object) -> None:
-    """Run `scimill sky` with these words; what it refuses is raised."""
+    """Run `scimill sky` with these arguments; errors are raised."""
     scimill.main(["sky", *map(str, words)], prog_name="scimill", standalone_mode=False)

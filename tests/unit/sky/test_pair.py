@@ -1,4 +1,4 @@
-"""Of pairing: every layout gives the same pairs, every fault is reported by name, nothing else is lost."""
+"""Tests of pairing: every layout gives the same pairs, and every fault is reported by name."""
 
 import csv
 import gzip
@@ -29,15 +29,15 @@ from unit.sky.command import call
 FRAMES = 12
 SUNRISE = -0.833  # degrees, with refraction and the radius of the sun
 DETAILS = {
-    # fault: kind and words of the finding about the file that has it
-    "no thermal file": (discover.ORPHAN, "there is no thermal file"),
-    "no JPG": (discover.ORPHAN, "there is no JPG"),
+    # fault: kind of the finding about the faulty file, and words of its detail
+    "no thermal file": (discover.ORPHAN, "this frame has no thermal file"),
+    "no JPG": (discover.ORPHAN, "this frame has no JPG"),
     "truncated JPG": (discover.DAMAGED, "damaged JPG"),
     "short row": (discover.DAMAGED, "too few values, in row 3"),
     "not a number": (discover.DAMAGED, "not finite, in row 3"),
     "blank value": (discover.DAMAGED, "blank, in row 3"),
     "wrong size": (discover.DAMAGED, "15 rows, but its header says 24"),
-    "duplicate": (discover.DUPLICATE, "the same frame as"),
+    "duplicate": (discover.DUPLICATE, "same frame as"),
     "plot": (discover.IGNORED, "drawing"),
     "netCDF": (discover.IGNORED, "netCDF"),
     "unknown node": (discover.UNKNOWN, "00000000deadbeef"),
@@ -92,7 +92,7 @@ def test_the_elevation_is_that_of_the_place_at_the_time(tree):
     places = {found.latitude for found in run(tree.folder, tree.folder).pairs if found.vsn == "W056"}
     assert places == {row.latitude for row in table.rows if row.vsn == "W056"}
     assert len(places) == 2
-    # After the move the old place's day would be wrong by hours: its sun at the new noon is not the new place's.
+    # After the move, day and night at the old place would be wrong by hours.
     old, new = (row for row in table.rows if row.vsn == "W056")
     day = old.valid[1] + np.arange(0, 86_400, 300, dtype=np.int64) * 10**9
     is_day = [solar.elevation(day, row.latitude, row.longitude) > SUNRISE for row in (old, new)]
@@ -106,7 +106,7 @@ def test_day_and_night_are_told_apart_by_the_sun(tree):
     expected = [found for found in everything if found.sun_elevation >= limit]
     assert 0 < len(expected) < len(everything)
     assert day.pairs == expected
-    left_out = [finding for finding in day.findings if "the sun stands at" in finding.detail]
+    left_out = [finding for finding in day.findings if "the sun's elevation is" in finding.detail]
     assert len(left_out) == 2 * (len(everything) - len(expected))
     assert {finding.kind for finding in left_out} == {discover.IGNORED}
 
@@ -126,7 +126,7 @@ def test_the_training_layout_gives_the_same_pairs(tree, tmp_path, pair_paths):
     assert len(result.pairs) == 2 * FRAMES - 2
     found = sorted((finding.kind, finding.detail) for finding in result.findings)
     assert [kind for kind, _ in found] == ["damaged", "missing", "orphan", "orphan", "orphan"]
-    assert {detail for _, detail in found} >= {"no file in pairs/ names it", "a pair is two lines: a JPG and a CSV"}
+    assert {detail for _, detail in found} >= {"no file in pairs/ names it", "expected two lines: a JPG and a CSV"}
 
 
 def test_files_of_different_times_are_no_pair(tmp_path):
@@ -165,9 +165,9 @@ def test_what_the_metadata_name_and_is_not_there_is_missing(tree, tmp_path):
 @pytest.mark.parametrize(
     "text", ["{}", '{"timestamp": "x"}', "[1]", '{"timestamp":"now","name":"upload","value":"u","meta":{"vsn":"W1"}}']
 )
-def test_what_is_no_metadata_is_refused(tree, tmp_path, text):
+def test_wrong_metadata_is_refused(tree, tmp_path, text):
     (tmp_path / "a.ndjson").write_text(text + "\n")
-    with pytest.raises(InputError, match="no metadata"):
+    with pytest.raises(InputError, match="not metadata"):
         run(tmp_path / "a.ndjson", tree.folder)
 
 
@@ -249,7 +249,7 @@ def test_only_sky_pointings_are_kept_unless_all_are_asked_for(tmp_path):
     assert [found.pointing for found in run(tmp_path / "W056", tmp_path).pairs] == ["SES", "SS"]
 
 
-def test_a_node_whose_place_at_the_time_is_not_known_is_told():
+def test_the_place_of_a_node_is_known_only_while_its_row_is_valid():
     table = Nodes([Node("W056", "", 1.0, 2.0, valid=(0, 10))])
     assert table.at("W056", 9) is not None
     assert table.at("W056", 10) is None
@@ -276,10 +276,11 @@ def test_an_index_is_read_back(tree, tmp_path):
     ("content", "what"),
     [
         (b"width;9\nheight;8\n\n1;2;3\n", "too few values"), (b"sensor;right\n" * 20, "no temperatures"),
-        (b"1;2\n3;4\n", "no thermal image"), (b"width;x\n\n", "no thermal image"), (b"\xff\xd8\xff", "no thermal"),
+        (b"1;2\n3;4\n", "not a thermal image"), (b"width;x\n\n", "not a thermal image"),
+        (b"\xff\xd8\xff", "not a thermal"),
     ],
 )  # fmt: skip
-def test_what_is_no_thermal_file_is_told(content, what):
+def test_a_file_without_temperatures_is_refused_with_a_reason(content, what):
     with pytest.raises(decode.UnreadableFile, match=what):
         decode.read_thermal(content)
 

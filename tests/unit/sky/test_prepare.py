@@ -1,4 +1,4 @@
-"""Of preparing: what is stored is what the files hold."""
+"""Tests of preparing: the store holds the content of the files."""
 
 import dataclasses
 from pathlib import Path
@@ -83,7 +83,9 @@ def test_temperatures_are_stored_without_loss(deployment, output):
     counts = whole(make(deployment, output), "thermal")
     assert counts.dtype == np.uint16
     for stored_, found in zip(counts, deployment.pairs, strict=True):
-        assert np.abs(stored_ / 25 - 273.15 - loose_celsius(found.thermal)).max() < 1e-3  # of six significant digits
+        assert (
+            np.abs(stored_ / 25 - 273.15 - loose_celsius(found.thermal)).max() < 1e-3
+        )  # the text has six significant digits
 
 
 def test_colours_are_those_of_the_box(deployment, output):
@@ -119,7 +121,7 @@ def test_the_fast_decoder_is_almost_exact(deployment, tmp_path):
     assert not np.array_equal(exact, fast)
     assert np.abs(exact - fast).mean() < 1
     images = [decode.read_rgb(deployment.pairs[0].rgb.read_bytes(), PUBLISHED_BOX, (200, 300), fast=f) for f in (0, 1)]
-    assert np.array_equal(*images)  # there is no smaller size that is large enough
+    assert np.array_equal(*images)  # no smaller size is large enough
 
 
 def test_degrees_are_averaged_to_another_size(deployment, output):
@@ -142,7 +144,7 @@ def test_moments_are_those_of_all_pixels(deployment, output, thermal):
 
 
 def spoil(deployment: Deployment, folder: Path) -> Deployment:
-    """The same pairs, of which the second's JPG and the third's temperatures have been damaged since."""
+    """The same pairs, with the second JPG and the third thermal file damaged after pairing."""
     pairs = list(deployment.pairs)
     (folder / "short.jpg").write_bytes(pairs[1].rgb.read_bytes()[:500])
     (folder / "other.csv").write_text(pairs[2].thermal.read_text().replace("height;24", "height;25"))
@@ -162,10 +164,10 @@ def test_what_was_damaged_since_is_zero_and_flagged(deployment, tmp_path):
         assert reader.rows(0, "thermal")[1].any()
         assert reader.column("damaged")[0] == 2
         moments = fields.thermal_moments(reader)
-        assert stored.spread(reader, 50).tolist() == [0, *range(3, 20)]
+        assert stored.pick_rows(reader, 50).tolist() == [0, *range(3, 20)]
     degrees = np.stack([loose_celsius(p.thermal) for row, p in enumerate(deployment.pairs) if row != 2])
     assert moments == pytest.approx((degrees.mean(), degrees.std()), rel=1e-4)
-    assert "2 of them damaged" in prepare.describe_pairs(tmp_path / "a.h5")
+    assert "2 damaged since pairing" in prepare.describe_pairs(tmp_path / "a.h5")
     with pytest.raises(InputError, match="damaged since"):
         make(spoilt, tmp_path / "b.h5", strict=True)
 
@@ -175,7 +177,7 @@ def test_a_silent_centre_crop_is_refused(deployment, output):
         with pytest.raises(ConfigError, match="field of view"):
             prepare.make_plan(configure(), deployment.index, nodes)
     plan = prepare.make_plan(configure(crop="centre"), deployment.index, None)
-    # The original: height / 1.1, width 4/3 of that; of 2048 x 3072 it is 1861 x 2481, from 295 to 2777, 93 to 1955
+    # The original code: height / 1.1, width 4/3 of that; of 2048 x 3072 it is 1861 x 2481, from 295 to 2777, 93 to 1955
     left, top, right, bottom = prepare.centre_box(2048, 3072)
     assert (left * 3072, top * 2048, right * 3072, bottom * 2048) == pytest.approx((295, 93, 2777, 1955), abs=1)
     box = PUBLISHED_BOX
@@ -189,7 +191,7 @@ def test_a_silent_centre_crop_is_refused(deployment, output):
 def test_several_sizes_need_one_that_is_given(deployment, tmp_path):
     pairs = [dataclasses.replace(deployment.pairs[0], thermal_width=40), *deployment.pairs[1:]]
     write_index(pairs, tmp_path / "index.csv")
-    with pytest.raises(ConfigError, match="several sizes: 19 of 24 x 32, 1 of 24 x 40"):
+    with pytest.raises(ConfigError, match="different sizes: 19 of 24 x 32, 1 of 24 x 40"):
         prepare.make_plan(configure(), tmp_path / "index.csv", deployment.nodes)
     values = {"thermal_height": 24, "thermal_width": 32}
     assert prepare.make_plan(configure(**values), tmp_path / "index.csv", deployment.nodes)
@@ -200,7 +202,7 @@ def test_counts_that_are_none_are_refused_or_stored_as_degrees(deployment, tmp_p
     write_index(pairs, tmp_path / "index.csv")
     plan = prepare.make_plan(configure(), tmp_path / "index.csv", deployment.nodes)
     assert fields.field(plan.layout, "thermal").dtype == "float32"
-    with pytest.raises(ConfigError, match="no whole counts"):
+    with pytest.raises(ConfigError, match="not whole counts"):
         prepare.make_plan(configure(thermal="counts"), tmp_path / "index.csv", deployment.nodes)
 
 
@@ -213,7 +215,7 @@ def test_other_pairs_are_not_resumed(deployment, output, capsys):
     with pytest.raises(ConfigError, match="pairs_crc32c"):
         call(*arguments, deployment.folder / "moved.csv", "--resume")
     call(*arguments, deployment.nodes, "--resume")
-    assert "complete already" in capsys.readouterr().err
+    assert "already complete" in capsys.readouterr().err
     with pytest.raises(StorageError):
         call(*arguments, deployment.nodes)
 
@@ -241,13 +243,13 @@ def test_the_sheet_shows_pairs_from_all_over_the_store(deployment, tmp_path, mon
     monkeypatch.setattr(pictures, "DPI", 60)
     make(deployment, tmp_path / "a.h5").file.close()
     with stored.open_pairs(tmp_path / "a.h5") as reader:
-        rows = stored.read_rows(reader, stored.spread(reader, 6))
+        rows = stored.read_rows(reader, stored.pick_rows(reader, 6))
     figure = plots.draw_sheet(rows, "a title")
     assert isinstance(figure, Figure)
     shown = [axes for axes in figure.axes if len(axes.images) == 2]
     assert len(shown) == 6
     assert np.array_equal(shown[2].images[0].get_array(), rows["rgb"][2])
-    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(celsius.degrees(rows["thermal"])[2])
+    assert np.asarray(shown[2].images[1].get_array()) == pytest.approx(celsius.stored_to_celsius(rows["thermal"])[2])
     assert len({axes.images[1].get_clim() for axes in shown}) == 1
     assert plots.plot_store(tmp_path / "a.h5", tmp_path / "pictures").stat().st_size > 10_000
 

@@ -1,4 +1,4 @@
-"""Of a synthetic deployment: the sun, the cameras, the text of temperatures, the layout, and the same files always."""
+"""Tests of synthetic deployments: sun, cameras, temperatures as text, layout, and reproducible files."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ from unit.sky.command import call
 
 SMALL = {"frames": 4, "rgb_height": 64, "thermal_height": 24, "field_size": 128}
 EQUINOXES_AND_SOLSTICES = (
-    # U.S. Naval Observatory, Earth's Seasons; the declination is 0 or the obliquity of the date
+    # U.S. Naval Observatory, Earth's Seasons; the declination is 0 or the obliquity at that date
     ("2020-03-20T03:50", 0.0), ("2020-06-20T21:44", 23.437), ("2020-09-22T13:31", 0.0), ("2020-12-21T10:02", -23.437),
     ("2022-03-20T15:33", 0.0), ("2022-06-21T09:14", 23.436), ("2022-09-23T01:04", 0.0), ("2022-12-21T21:48", -23.436),
     ("2023-03-20T21:24", 0.0), ("2023-06-21T14:58", 23.436), ("2023-09-23T06:50", 0.0), ("2023-12-22T03:27", -23.436),
@@ -75,7 +75,7 @@ def test_codes_of_the_presets():
     assert [preset for preset in range(1, 33) if camera.is_sky(preset)] == [1, 5, 9, 13, 17, 21, 25, 29]
     assert camera.true_preset(5, south=5) == 1
     assert camera.true_preset(1, south=5) == 29
-    assert camera.true_preset(names.NOWHERE, south=5) == names.NOWHERE
+    assert camera.true_preset(names.NO_PRESET, south=5) == names.NO_PRESET
 
 
 def test_a_thermal_image_looks_to_where_the_box_does():
@@ -149,14 +149,14 @@ def test_a_node_is_found_by_its_name_its_id_and_the_time(tmp_path):
         [s for s in map(scene.deployment.shot, range(16)) if table.at("W056", s.time) == n] for n in table.rows
     )
     assert len(low) == len(high) == 8
-    assert high[0].sun_elevation - low[-1].sun_elevation > 10  # it went west, the sun stands higher in the evening
+    assert high[0].sun_elevation - low[-1].sun_elevation > 10  # further west the sun is higher in the evening
 
 
 @pytest.mark.parametrize(
     ("text", "what"),
     [
         ("vsn,latitude\nW056,1\n", "longitude"),
-        ("vsn,latitude,longitude\nW056,x,1\n", "could not convert"),
+        ("vsn,latitude,longitude\nW056,x,1\n", "latitude: expected a number"),
         ("vsn,latitude,longitude\nW056,95,1\n", "degrees"),
         ("vsn,latitude,longitude\nW056,1,1\nW056,2,2\n", "two rows"),
         ("vsn,latitude,longitude,box_left,box_top,box_right,box_bottom\nW056,1,1,0.5,0,0.2,1\n", "box"),
@@ -183,18 +183,18 @@ def test_temperatures_are_read_as_python_reads_them(end):
     words = ["-43.95", "6.29", "1e-05", "+0.5", "-1.25E2", "123456"]
     rows = [";".join(words[:3]), ";".join(words[3:])]
     problem, _, values = read_text((end or "\n").join(rows) + end)
-    assert problem == celsius.NUMBERS
+    assert problem == celsius.VALID
     assert values.ravel().tolist() == [float(word) for word in words]
 
 
 @pytest.mark.parametrize(
     ("text", "problem", "row"),
     [
-        ("1;2;3\n4;5\n", celsius.SHORT, 1), ("1;2;3\n", celsius.SHORT, 1), ("", celsius.SHORT, 0),
-        ("1;2;3;4\n5;6;7\n", celsius.LONG, 0), ("1;2;3\n4;5;6\n7;8;9\n", celsius.LONG, 2),
+        ("1;2;3\n4;5\n", celsius.TOO_SHORT, 1), ("1;2;3\n", celsius.TOO_SHORT, 1), ("", celsius.TOO_SHORT, 0),
+        ("1;2;3;4\n5;6;7\n", celsius.TOO_LONG, 0), ("1;2;3\n4;5;6\n7;8;9\n", celsius.TOO_LONG, 2),
         ("1;;3\n4;5;6\n", celsius.BLANK, 0), ("1;2;3\n4;nan;6\n", celsius.NOT_FINITE, 1),
-        ("1;-inf;3\n4;5;6\n", celsius.NOT_FINITE, 0), ("1;2;3\n4;x;6\n", celsius.NO_NUMBER, 1),
-        ("1;2;3\n4;5,5;6\n", celsius.NO_NUMBER, 1), ("1;2;3\n4;5;", celsius.SHORT, 1),
+        ("1;-inf;3\n4;5;6\n", celsius.NOT_FINITE, 0), ("1;2;3\n4;x;6\n", celsius.NOT_A_NUMBER, 1),
+        ("1;2;3\n4;5,5;6\n", celsius.NOT_A_NUMBER, 1), ("1;2;3\n4;5;", celsius.TOO_SHORT, 1),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_temperatures_is_named(text, problem, row):
@@ -205,7 +205,7 @@ def test_every_count_is_read_back_from_its_text():
     every = np.arange(2**14, dtype=np.uint16)
     text = "\n".join(f"{value:.6g}" for value in celsius.to_celsius(every).tolist())
     problem, _, values = read_text(text, len(every), 1)
-    assert problem == celsius.NUMBERS
+    assert problem == celsius.VALID
     assert np.array_equal(celsius.counts(values).ravel(), every)
     assert celsius.counts(values + 0.01) is None
     assert celsius.counts(np.array([-300.0])) is None
@@ -214,7 +214,7 @@ def test_every_count_is_read_back_from_its_text():
 
 
 def covered(first: float, last: float, count: int, size: int) -> np.ndarray:
-    """Share of each old pixel in each new one, by the definition."""
+    """Share of each source pixel in each new one, by definition."""
     edges = np.linspace(first, last, count + 1)
     low, high = np.arange(size), np.arange(1, size + 1)
     overlap = np.minimum(edges[1:, None], high) - np.maximum(edges[:-1, None], low)
@@ -241,7 +241,7 @@ def test_the_field_of_clouds_has_its_spectrum_and_its_cover():
     slope = np.polyfit(np.log(k).ravel(), np.log(power).ravel(), 1)[0]
     assert slope == pytest.approx(-3.0, abs=0.1)
     level, zero = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.zeros(2)
-    x = np.linspace(-8, 8, 400, endpoint=False)  # 24 km at a height of 1.5 km: all of the field
+    x = np.linspace(-8, 8, 400, endpoint=False)  # 24 km at a height of 1.5 km: the whole field
     sine, depth = clouds.depths(field, level, x, x, 1500.0, zero, float(np.quantile(field, 0.7)))
     assert (depth > 0).mean() == pytest.approx(0.3, abs=0.01)
     assert sine.max() == pytest.approx(1.0, abs=1e-3)

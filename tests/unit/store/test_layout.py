@@ -96,16 +96,16 @@ def test_equal_layouts_have_equal_texts():
 
 @pytest.mark.parametrize("values", [{}, {"samples": 5}, {"keep_weird": True}, {"keep_weird": True, "samples": 2}])
 def test_layouts_of_droplets_survive_json(values, preset, configure):
-    of = fields.generated(configure(preset, **values))
+    of = fields.generation_layout(configure(preset, **values))
     assert Layout.from_json(of.to_json()) == of
 
 
 def test_layout_of_droplets_follows_the_configuration(configure):
-    one, many = (fields.generated(configure(samples=samples)) for samples in (1, 4))
+    one, many = (fields.generation_layout(configure(samples=samples)) for samples in (1, 4))
     assert {field.name: field.shape for field in one.fields} == dict.fromkeys(fields.UNITS, ())
     assert {field.name for field in many.fields if field.shape == (4,)} == {"time", "radius", "temperature"}
     assert [table.name for table in one.tables] == ["weird"]
-    kept = fields.generated(configure(keep_weird=True))
+    kept = fields.generation_layout(configure(keep_weird=True))
     assert not kept.tables
     assert kept.fields[-1].name == "weird"
     assert all(field.units for field in (*one.fields, *one.columns))
@@ -114,7 +114,7 @@ def test_layout_of_droplets_follows_the_configuration(configure):
 def test_valid_ranges_hold_every_droplet_drawn(preset, configure, draw):
     config = configure(preset)
     droplets, times = draw(config, 20_000)
-    valid = {field.name: field.valid for field in fields.generated(config).fields}
+    valid = {field.name: field.valid for field in fields.generation_layout(config).fields}
     for name, values in zip((*fields.INPUTS, "time"), (*droplets, times[:, 0]), strict=True):
         low, high = np.array(valid[name], dtype=np.float32)
         assert low <= values.min() <= values.max() <= high

@@ -1,4 +1,4 @@
-"""Corrections: the checks that a set which is off by one step, or loses what it is for, does not pass."""
+"""Corrections: checks that a dataset fails if it is off by one step or loses the corrections."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def flow(output: Path, **values: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine run of two members that are turbulent from the beginning."""
+    """Make a fine run of two members that are turbulent from the start."""
     folder = tmp_path_factory.mktemp("fine")
     before = flow(folder / "before.h5")
     return flow(folder / "fine.h5", from_=str(before), snapshots=SNAPSHOTS, interval=INTERVAL)
@@ -57,7 +57,7 @@ def open_corrections(path: Path) -> Iterator[Corrections]:
 
 
 def truth(pairs: Corrections, pair: int) -> list[np.ndarray]:
-    """Coarsened density and vorticity of the fine run at the pair's time."""
+    """Return the coarsened density and vorticity of the fine run at the time of the pair."""
     rows = pairs.rows(pair)
     return [rows[name] + rows[f"{name}_correction"] for name in ("density", "vorticity")]
 
@@ -69,7 +69,7 @@ def pairs(run: Path) -> Corrections:
 
 
 def resolved(state: tuple[np.ndarray, np.ndarray], pairs: Corrections, method: str = "spectral") -> tuple[Any, Any]:
-    """Coarse state as far as the coarse scheme resolves it."""
+    """Return a coarse state as far as the coarse scheme resolves it."""
     solver = FlowSolver(pairs.physics, pairs.points, pairs.scheme)
     solver.load(*coarse.coarsen_state(*state, FACTOR, method))
     return solver.fields()
@@ -105,7 +105,7 @@ def test_the_state_is_that_after_one_coarse_step(run: Path, pairs: Corrections) 
 
 
 def test_each_pair_begins_with_the_truth_that_the_one_before_ends_with(pairs: Corrections) -> None:
-    """So the increment of pair k is truth k minus truth k − 1."""
+    """Therefore the increment of pair k is truth k minus truth k − 1."""
     same = pairs.members[1:] == pairs.members[:-1]
     np.testing.assert_allclose(np.diff(pairs.times)[same], pairs.duration)
     assert pairs.duration == pytest.approx(STEPS * INTERVAL)
@@ -149,7 +149,7 @@ def test_the_statistics_are_those_of_all_pairs(pairs: Corrections) -> None:
         assert pairs.statistics[name].mean == pytest.approx(values.mean(), abs=1e-10 * values.std())
 
 
-def test_the_store_tells_how_it_was_made_and_verifies(pairs: Corrections) -> None:
+def test_the_store_records_its_origin_and_verifies(pairs: Corrections) -> None:
     assert verify(pairs.reader.path, ALONE).problems == ()
     assert (pairs.points, pairs.box, pairs.scheme) == (32, 12.8, "spectral")
     assert vars(pairs.physics).items() >= {k: v for k, v in FLOW.items() if k != "box"}.items()
@@ -186,19 +186,19 @@ def refused(fine: Path, folder: Path, error: type[Exception], match: str, **valu
 
 
 def test_a_factor_that_gives_no_grid(run: Path, tmp_path: Path) -> None:
-    refused(run, tmp_path, ConfigError, r"factor 5 does not make an even coarse grid of 96 x 96 points", factor=5)
-    refused(run, tmp_path, ConfigError, "factor 32 does not make", factor=32)
+    refused(run, tmp_path, ConfigError, r"factor 5 does not give an even coarse grid from 96 x 96 points", factor=5)
+    refused(run, tmp_path, ConfigError, "factor 32 does not give", factor=32)
     assert not list(tmp_path.iterdir())
 
 
 def test_too_few_snapshots(run: Path, tmp_path: Path) -> None:
-    refused(run, tmp_path, InputError, "too few snapshots for a coarse step of 25 intervals", steps=25)
-    refused(run, tmp_path, InputError, "no snapshot from time 99", start_time=99)
-    refused(run, tmp_path, InputError, "make no pairs: no member has two snapshots", start_time=6.62)
+    refused(run, tmp_path, InputError, "too few snapshots for coarse steps with --steps 25", steps=25)
+    refused(run, tmp_path, InputError, "no snapshot at or after time 99", start_time=99)
+    refused(run, tmp_path, InputError, "cannot be paired: no member has two snapshots", start_time=6.62)
 
 
 def test_a_coarse_step_that_is_not_stable(run: Path, tmp_path: Path) -> None:
-    refused(run, tmp_path, NumericalError, r"the coarse step is not stable", substeps=1, steps=24)
+    refused(run, tmp_path, NumericalError, "the coarse step is unstable", substeps=1, steps=24)
 
 
 def changed(run: Path, folder: Path, change: Callable[[h5py.File], None]) -> Path:
@@ -214,7 +214,9 @@ def test_irregular_times(run: Path, tmp_path: Path) -> None:
     def delay(file: h5py.File) -> None:
         file["time"][30] += 0.01
 
-    refused(changed(run, tmp_path, delay), tmp_path, InputError, "intervals between snapshots go from 0.016 to 0.036")
+    refused(
+        changed(run, tmp_path, delay), tmp_path, InputError, "intervals between snapshots range from 0.016 to 0.036"
+    )
 
 
 def test_a_damaged_snapshot(run: Path, tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_a_damaged_snapshot(run: Path, tmp_path: Path) -> None:
 
 
 def seal_block(file: h5py.File, block: int) -> None:
-    """Give a changed block the checksums of what it holds now."""
+    """Give a changed block the checksums of its new content."""
     layout, value = Layout.from_json(file.attrs["layout"]), 0
     for field in layout.fields:
         value = bytes_checksum(file[field.name][layout.span(block)], value)
@@ -239,13 +241,13 @@ def seal_block(file: h5py.File, block: int) -> None:
     file["blocks/row_crc32c"][block] = row_checksum(layout, block, row)
 
 
-def test_a_fine_run_that_holds_no_numbers(run: Path, tmp_path: Path) -> None:
+def test_a_fine_run_with_nan(run: Path, tmp_path: Path) -> None:
     def spoil(file: h5py.File) -> None:
         file["density"][30, 3, 3] = np.nan
         seal_block(file, 30)
 
-    told = "the snapshot holds values that are no numbers"
-    refused(changed(run, tmp_path, spoil), tmp_path, InputError, told, steps=1)
+    message = "the snapshot has NaN or infinite values"
+    refused(changed(run, tmp_path, spoil), tmp_path, InputError, message, steps=1)
 
 
 def test_damaged_corrections(pairs: Corrections, tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_of_something_else(pairs: Corrections, tmp_path: Path) -> None:
-    refused(pairs.reader.path, tmp_path, InputError, "a store of corrections, not of snapshots", start_time=0)
+    refused(pairs.reader.path, tmp_path, InputError, "this store holds corrections, not snapshots", start_time=0)
     refused(tmp_path / "missing.h5", tmp_path, InputError, "missing.h5|cannot")
     (tmp_path / "text.h5").write_text("no store at all, but long enough to be read as one" * 100)
     refused(tmp_path / "text.h5", tmp_path, InputError, "not")
@@ -288,11 +290,11 @@ def test_snapshots_before_the_start_are_left_out(run: Path, tmp_path: Path) -> N
         assert len(late) == 12
 
 
-def test_a_dry_run_tells_the_plan(run: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan(run: Path, tmp_path: Path) -> None:
     config = build(CorrectionsConfig, [Layer("test", {"fine": str(run), "factor": 3, "steps": 4})])
-    told = describe_corrections(config, Output(tmp_path / "a.h5"))
-    assert "96 x 96 to 32 x 32" in told
-    assert "pairs     12" in told
+    plan = describe_corrections(config, Output(tmp_path / "a.h5"))
+    assert "96 x 96 to 32 x 32" in plan
+    assert "pairs     12" in plan
     assert not list(tmp_path.iterdir())
 
 

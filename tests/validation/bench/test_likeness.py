@@ -1,4 +1,4 @@
-"""The similarity of datasets of every format: high where they have one distribution, low where they do not."""
+"""The similarity of datasets of every format: high for equal distributions, low for different ones."""
 
 import functools
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench_sets import FORMATS, compared, make_all
 from scimill.bench.generate import generate
-from scimill.bench.kernels.similarity import SimilarityPart, overall
+from scimill.bench.kernels.similarity import SimilarityPart, overall_similarity
 from scimill.bench.params import BenchGenerateConfig, ScaleConfig, SimilarityConfig
 from scimill.bench.scale import scale
 from scimill.bench.similarity import compare
@@ -33,7 +33,7 @@ def parts_of(a: Path, b: Path) -> dict[str, SimilarityPart]:
 
 
 def similarity(a: Path, b: Path) -> float:
-    return overall(list(parts_of(a, b).values()))
+    return overall_similarity(list(parts_of(a, b).values()))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -50,7 +50,7 @@ def test_a_scaled_set_is_like_its_input(sets: Path, tmp_path: Path, kind: str) -
     values = {"workload": FORMATS[kind][0], "size": "20MB"}
     scale(build(ScaleConfig, [Layer("test", values)]), sets / f"{kind}-1", Output(tmp_path / "out"), World(None))
     parts = parts_of(sets / f"{kind}-1", tmp_path / "out")
-    assert overall(list(parts.values())) >= 0.95, parts
+    assert overall_similarity(list(parts.values())) >= 0.95, parts
     assert parts["duplicates"].value > 0.99
 
 
@@ -65,7 +65,7 @@ def test_stores_are_compared(tmp_path: Path) -> None:
 
 
 def test_pictures(sets: Path, tmp_path: Path) -> None:
-    """Of two datasets, and of text, which has the most fields."""
+    """Pictures of two datasets, and of text, which has the most fields."""
     compared(sets / "bin-1", sets / "bin-2", tmp_path / "both.png")
     for path in (tmp_path / "both.png", *plot(sets / "text-1", tmp_path / "pictures", "original")):
         with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""TFRecord files of bert, read by TensorFlow itself as the trainer reads them; it checks the CRCs."""
+"""TFRecord files of bert, read by TensorFlow as the trainer does; TensorFlow checks the CRCs."""
 
 import json
 import subprocess

@@ -1,8 +1,8 @@
-"""Random droplets of each preset against an independent solver, and against what float32 inputs can tell at all.
+"""Random droplets of each preset agree with an independent solver, within the precision of float32 inputs.
 
-What is asked is |Δr/r| <= max(6e-8, sensitivity), the same with 1e-7 for T, where the sensitivity is how much the
-result moves when the stored inputs move by up to half their last bit. The oracle is scipy's Radau in (ln r, T) with
-its right-hand side written out below from the published form of the equations; nothing of scimill's goes into it.
+The condition is |Δr/r| <= max(6e-8, sensitivity), and the same with 1e-7 for T. The sensitivity is how much the result
+changes when the stored inputs change by up to half their last bit. The oracle is scipy's Radau in (ln r, T) with its
+right-hand side written out below, from the published form of the equations; it uses nothing of scimill.
 """
 
 import math
@@ -21,10 +21,10 @@ RADIUS_LIMIT, TEMPERATURE_LIMIT = 6e-8, 1e-7
 
 
 class Solved:
-    """The droplets of a preset: exact float64 values of their float32 inputs, and the product's results."""
+    """The droplets of a preset: exact float64 results for their float32 inputs, and scimill's results."""
 
     def __init__(self, config, draw):
-        self.model = arguments.model(config)
+        self.model = arguments.solver_settings(config)
         self.inputs, self.times = draw(config, DROPLETS)
         self.radius, self.temperature, self.status = self.integrate(self.inputs, self.times, config.tolerance)
         self.exact_radius, self.exact_temperature, _ = self.integrate(self.inputs, self.times, 1e-12)
@@ -41,7 +41,7 @@ class Solved:
         return self.model.solute_per_salinity * salinity
 
     def sensitivity(self):
-        """Largest relative change of r and T when all inputs move at random within their rounding."""
+        """Estimate the largest relative change of r and T when all inputs move at random within their rounding."""
         stream = np.random.default_rng(53)
         radius_moves, temperature_moves = np.zeros(DROPLETS), np.zeros(DROPLETS)
         for _ in range(PERTURBATIONS):
@@ -72,7 +72,7 @@ def allowed(solved):
 
 
 def right_hand_side(S, Tf, RH, air_density):
-    """Equations as upstream writes them, with its constants; d(ln r)/dt and dT/dt."""
+    """Return d(ln r)/dt and dT/dt, with upstream's form of the equations and its constants."""
     sherwood = nusselt = 2.0
     schmidt, prandtl, viscosity, air_heat = 0.615, 0.715, 1.57e-5, 1006.0
     water_density, water_heat, molar_mass, gas_constant = 1000.0, 4179.0, 0.018015, 8.3144
@@ -97,7 +97,7 @@ def right_hand_side(S, Tf, RH, air_density):
 
 
 def oracle(droplet, t):
-    """Radius and temperature at time t."""
+    """Compute radius and temperature at time t."""
     r, T, S, Tf, RH, air_density = droplet
     solution = solve_ivp(
         right_hand_side(S, Tf, RH, air_density), (0, t), [math.log(r), T], method="Radau", rtol=1e-9, atol=[1e-10, 1e-8]
@@ -139,19 +139,19 @@ def test_random_and_hardest_droplets_agree_with_an_independent_solver(solved, al
     assert (radius_error <= allowed[0][chosen]).all(), (radius_error / allowed[0][chosen]).max()
     assert (temperature_error <= allowed[1][chosen]).all(), (temperature_error / allowed[1][chosen]).max()
     assert np.median(radius_error) <= 1e-10
-    # What the first test takes for exact is so to the last digits of the oracle.
+    # The solution that the first test treats as exact agrees with the oracle to its last digits.
     exact_error = abs(solved.exact_radius[chosen] / truth[:, 0] - 1)
     assert (exact_error <= 1e-2 * allowed[0][chosen]).all(), (exact_error / allowed[0][chosen]).max()
 
 
-def test_lanes_do_what_the_readable_reference_does(preset, configure, draw, integrate):
+def test_lanes_agree_with_the_readable_reference(preset, configure, draw, integrate):
     config = configure(preset, seed=55)
     droplets, times = draw(config, 4000)
     droplets = droplets.astype(float)
-    droplets[2] *= arguments.model(config).solute_per_salinity
+    droplets[2] *= arguments.solver_settings(config).solute_per_salinity
     fast, fast_T, _ = integrate(droplets, times, tolerance=1e-8)
     plain, plain_T = integrate(droplets, times, tolerance=1e-8, by="reference")
-    # The same steps but for the last bits of exp, which turn the acceptance of a step once in many thousands.
+    # The steps are the same, except that the last bits of exp change the acceptance of one step in many thousands.
     for difference, most in ((abs(fast / plain - 1), RADIUS_LIMIT), (abs(fast_T / plain_T - 1), TEMPERATURE_LIMIT)):
         assert np.median(difference) < 1e-13
         assert np.quantile(difference, 0.99) < 1e-11

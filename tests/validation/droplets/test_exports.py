@@ -1,8 +1,8 @@
-"""Exported networks, compiled and run outside scimill, against the network that they come from.
+"""Exported networks, compiled and run outside scimill, agree with the original network.
 
-Networks of both forms and of every activation are trained for an epoch. Their TorchScript runs in a process that knows
-nothing of scimill, their ONNX under ONNX Runtime, their Fortran in programs that gfortran makes with all warnings as
-errors, plainly and with -ffast-math, which may reorder and approximate.
+Networks of both forms and all activations are trained for one epoch. TorchScript runs in a process without scimill,
+ONNX in ONNX Runtime, and Fortran in programs that gfortran compiles with all warnings as errors, with and without
+-ffast-math, which may reorder and approximate.
 """
 
 import itertools
@@ -43,17 +43,17 @@ from scimill.training.directory import RunDirectory
 DROPLETS = 10_000
 FORMS, ACTIVATIONS = ("plain", "residual"), ("relu", "silu", "tanh", "gelu")
 NETWORKS = [f"{form}_{activation}" for form, activation in itertools.product(FORMS, ACTIVATIONS)]
-EXACT = 1e-11  # what float64 with other orders of summation and other math libraries comes to; 1e-5 is asked
-SINGLE = 2e-5  # float32: 24 bits of features and sums up to 10, of which 2.5 decades of radius are 6 relative
+EXACT = 1e-11  # float64 with other orders of summation and other math libraries; 1e-5 is required
+SINGLE = 2e-5  # float32: 24 bits of features and sums up to 10; 2.5 decades of radius magnify relative errors by 6
 STANDARD = ("-std=f2008", "-Wall", "-Wextra", "-Werror")
 OPTIMIZED = {"-O2": ("-O2",), "-O3 -ffast-math": ("-O3", "-ffast-math", "-march=native")}
 COMPILED = [*((name, "-O3 -ffast-math") for name in NETWORKS), ("plain_gelu", "-O2"), ("residual_silu", "-O2")]
-"""What the strict flags compile, -ffast-math compiles too, and it may do more to it."""
+"""-ffast-math compiles whatever the strict flags compile, and changes the code more."""
 SIZES = (0, 1, 63, 64, 65, DROPLETS)  # around the chunk of 64 droplets
 
 
 def train(store: Path, run: Path, **values: Any) -> Path:
-    """Train here, and give this process its subnormal numbers back, which training is better without."""
+    """Train in this process, then enable subnormal numbers again, which training disables."""
     brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "learning_rate": 3e-3, "hidden": [8, 6], **values}
     config = build(DropletsTrainConfig, [Layer("test", brief)])
     try:
@@ -72,14 +72,14 @@ def store(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Dro
 
 @pytest.fixture(scope="module")
 def droplets(store: Path) -> np.ndarray:
-    """Exact random droplets as they are stored, (n, 7)."""
+    """Return random droplets exactly as stored, (n, 7)."""
     with h5py.File(store, locking=False) as file:
         return np.stack([file[name][:DROPLETS] for name in MODEL_INPUTS], 1).astype(float)
 
 
 @pytest.fixture(scope="module")
 def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of each network; those of SiLU have more than one part per weight in Fortran."""
+    """Train each network; those with SiLU have more than one part per weight in Fortran."""
     folder = tmp_path_factory.mktemp("runs")
     hidden = {"silu": [40, 40]}
     return {
@@ -99,13 +99,13 @@ def expected(runs: dict[str, Path], droplets: np.ndarray) -> dict[str, np.ndarra
 
 
 def write(run: Path, path: Path, form: str, **values: Any) -> Path:
-    """Export; the defaults are those of the command."""
+    """Export with the defaults of the command."""
     export(run, path, form, **{"precision": "float64", "zero": False, "overwrite": False, **values})
     return path
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest relative difference of radius and temperature."""
+    """Return the largest relative difference of radius and temperature."""
     assert found.shape == expected.shape
     return float(np.max(np.abs(np.asarray(found, dtype=float) / expected - 1), initial=0.0))
 
@@ -131,7 +131,7 @@ assert not any(name.startswith("scimill") for name in sys.modules)
 
 @pytest.fixture(scope="module")
 def torchscript(tmp_path_factory: pytest.TempPathFactory, droplets: np.ndarray) -> Callable[..., np.ndarray]:
-    """Predict with an exported model in a process that does not know scimill."""
+    """Predict with exported models in a process without scimill."""
     folder = tmp_path_factory.mktemp("torchscript")
     np.save(folder / "droplets.npy", droplets)
 
@@ -144,7 +144,7 @@ def torchscript(tmp_path_factory: pytest.TempPathFactory, droplets: np.ndarray) 
     return run_elsewhere
 
 
-def test_torchscript_is_the_network(
+def test_torchscript_equals_the_network(
     runs: dict[str, Path], expected: dict[str, np.ndarray], torchscript: Callable[..., Any], tmp_path: Path
 ) -> None:
     double = [write(runs[name], tmp_path / f"{name}.pt", "torchscript") for name in NETWORKS]
@@ -157,7 +157,7 @@ def test_torchscript_is_the_network(
         assert 0 < relative(rounded, expected[name]) < SINGLE, name
 
 
-def test_torchscript_says_where_it_comes_from(
+def test_torchscript_records_its_origin(
     run: Path, store: Path, torchscript: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = write(run, tmp_path / "net.pt", "torchscript")
@@ -179,7 +179,7 @@ def onnx(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_onnx_is_the_network(
+def test_onnx_equals_the_network(
     name: str, runs: dict[str, Path], expected: dict[str, np.ndarray], droplets: np.ndarray, tmp_path: Path
 ) -> None:
     path = write(runs[name], tmp_path / "net.onnx", "onnx")
@@ -251,7 +251,7 @@ def put_droplets(x: np.ndarray, folder: Path) -> None:
 
 
 class Outcome:
-    """What the driver of a module has written."""
+    """The output of a module's driver."""
 
     def __init__(self, path: Path, origin: str) -> None:
         self.origin = origin.strip()
@@ -269,7 +269,7 @@ class Outcome:
 def compiled(
     runs: dict[str, Path], droplets: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str, str], Outcome]:
-    """Compile and run the module of a network of a precision with some flags, each once."""
+    """Compile and run the module of a network with a precision and flags, each combination once."""
     folder = tmp_path_factory.mktemp("fortran")
     put_droplets(droplets, folder)
 
@@ -288,12 +288,12 @@ def compiled(
 
 
 @pytest.mark.parametrize(("name", "flags"), COMPILED)
-def test_fortran_is_the_network(
+def test_fortran_equals_the_network(
     name: str, flags: str, compiled: Callable[..., Outcome], expected: dict[str, np.ndarray]
 ) -> None:
     found = compiled(name, "float64", flags)
     assert relative(found.double[DROPLETS], expected[name]) < EXACT
-    assert relative(found.single[DROPLETS], expected[name]) < 1e-7  # it returns float32, which are 6e-8 apart
+    assert relative(found.single[DROPLETS], expected[name]) < 1e-7  # outputs are float32, which are 6e-8 apart
     for n in SIZES:
         assert relative(found.double[n], expected[name][:n]) < EXACT
 
@@ -306,16 +306,14 @@ def test_fortran_of_single_precision(
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_both_interfaces_of_fortran_compute_alike(precision: str, compiled: Callable[..., Outcome]) -> None:
+def test_both_fortran_interfaces_give_the_same_results(precision: str, compiled: Callable[..., Outcome]) -> None:
     found = compiled("residual_silu", precision, "-O2")
     for n in SIZES:
         assert np.array_equal(found.single[n], found.double[n].astype(np.float32))
         assert np.array_equal(found.double[n], found.double[DROPLETS][:n])
 
 
-def test_fortran_knows_its_ranges_its_size_and_its_origin(
-    run: Path, store: Path, compiled: Callable[..., Outcome]
-) -> None:
+def test_fortran_contains_its_ranges_size_and_origin(run: Path, store: Path, compiled: Callable[..., Outcome]) -> None:
     found = compiled("residual_silu", "float64", "-O2")
     with h5py.File(store, locking=False) as file:
         stored = configuration.parse_yaml(file.attrs["config"], "test").values
@@ -325,7 +323,7 @@ def test_fortran_knows_its_ranges_its_size_and_its_origin(
     assert "trained on: 12,000 droplets" in found.origin
 
 
-def test_fortran_carries_its_provenance_within_the_standards_lines(run: Path, store: Path, tmp_path: Path) -> None:
+def test_fortran_contains_its_provenance_within_the_line_limit(run: Path, store: Path, tmp_path: Path) -> None:
     text = write(run, tmp_path / "net.f90", "fortran").read_text("ascii")
     record, result = (json.loads((run / name).read_text()) for name in ("run.json", "result.json"))
     for line in (
@@ -340,7 +338,7 @@ def test_fortran_carries_its_provenance_within_the_standards_lines(run: Path, st
 
 
 def numbers(text: str, name: str) -> list[float]:
-    """Elements of a constant array of a module, which may be made of other ones."""
+    """Read the elements of a constant array of a module, which may consist of other arrays."""
     found = re.search(rf":: {name}\([\d, ]+\) = (?:reshape\()?\[(.*?)\]", text, re.DOTALL)
     assert found, name
     items = [item.strip(" &\n") for item in found[1].split(",")]
@@ -350,7 +348,7 @@ def numbers(text: str, name: str) -> list[float]:
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["plain_relu", "residual_silu"])
-def test_weights_come_back_from_fortran_bit_by_bit(
+def test_weights_in_fortran_are_bit_for_bit_the_same(
     name: str, precision: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     text = write(runs[name], tmp_path / "net.f90", "fortran", precision=precision).read_text()
@@ -362,23 +360,23 @@ def test_weights_come_back_from_fortran_bit_by_bit(
 
 
 def randomly(run: Path, **changes: Any) -> DropletNetwork:
-    """A network of the run's data with other layers and random weights."""
+    """Make a network for the run's data with other layers and random weights."""
     return DropletNetwork(replace(load_model(run)[0].spec, **changes)).double().eval()
 
 
 def write_module(model: DropletNetwork, folder: Path, name: str) -> Path:
     path = folder / f"{name}.f90"
-    path.write_text(fortran.write(model, path, name, {"made": "for a test"}))
+    path.write_text(fortran.make_module(model, path, name, {"made": "for a test"}))
     return path
 
 
 @pytest.mark.parametrize("hidden", [(1,), (128, 128, 128), (160,), (1100,)], ids=str)
 def test_fortran_of_other_widths_compiles_without_a_warning(hidden: tuple[int, ...], run: Path, tmp_path: Path) -> None:
-    """160 neurons fill more than gfortran puts on the stack by itself, 1100 biases more than 255 lines."""
+    """160 neurons exceed what gfortran puts on the stack by default; 1100 biases exceed 255 lines."""
     compile_fortran(write_module(randomly(run, hidden=hidden), tmp_path, "net"), flags=("-O0",))
 
 
-def test_fortran_takes_the_smallest_and_the_largest_weights(run: Path, tmp_path: Path) -> None:
+def test_fortran_accepts_the_smallest_and_largest_weights(run: Path, tmp_path: Path) -> None:
     extremes = [0.0, -0.0, 1e-310, -5e-324, 1.7e308]
     model = randomly(run)
     with torch.no_grad():
@@ -426,10 +424,10 @@ end program threads
 
 @pytest.mark.needs("gfortran")
 @pytest.mark.parametrize("hidden", [(32, 30, 34), (160,)], ids=str)
-def test_threads_that_call_it_at_once_get_the_bits_of_one_thread(
+def test_concurrent_threads_get_the_same_bits_as_one_thread(
     hidden: tuple[int, ...], run: Path, droplets: np.ndarray, tmp_path: Path
 ) -> None:
-    """The module is compiled without -fopenmp, which would hide variables that are shared by being static."""
+    """The module is compiled without -fopenmp, which would hide static variables shared between threads."""
     module, main = write_module(randomly(run, hidden=hidden), tmp_path, "net"), tmp_path / "threads.f90"
     main.write_text(THREADS.format(module="net"))
     x = np.resize(droplets, (200, 100, 7))
@@ -446,7 +444,7 @@ def test_threads_that_call_it_at_once_get_the_bits_of_one_thread(
 
 @pytest.mark.parametrize("stem", ["1net", "my net", "net.v2", "_net", "net+", "a" * 64, "nétwork"])
 def test_a_name_that_fortran_forbids_is_refused(stem: str, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no name of a Fortran module"):
+    with pytest.raises(ConfigError, match="not a valid name of a Fortran module"):
         write(run, tmp_path / f"{stem}.f90", "fortran")
     assert list(tmp_path.iterdir()) == []
 
@@ -497,7 +495,7 @@ def test_zero_networks_of_all_formats_give_the_base(
     assert relative(Outcome(tmp_path / "net.out", "").double[DROPLETS], base) < EXACT
 
 
-# ---- the command and its refusals -------------------------------------------------------------------------------
+# ---- the command and its errors ---------------------------------------------------------------------------------
 
 
 def call(*args: object) -> None:
@@ -505,10 +503,10 @@ def call(*args: object) -> None:
     command_line.main(["droplets", *map(str, args)], prog_name="scimill", standalone_mode=False)
 
 
-def test_command_writes_what_it_says_and_replaces_nothing_unasked(run: Path, tmp_path: Path) -> None:
+def test_command_reports_what_it_writes_and_replaces_files_only_with_overwrite(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.f90"
     done = succeed("droplets", "export", run / "model.pt", path, "--format", "fortran")
-    assert done.stdout == f"{path}: fortran of a network residual (12,000 droplets of droplets.h5, seed 7)\n"
+    assert done.stdout == f"{path}: residual network as fortran, trained on 12,000 droplets of droplets.h5, seed 7\n"
     assert done.stderr == ""
     path.write_text("mine")
     again = scimill("droplets", "export", run, path, "--format", "fortran")
@@ -520,7 +518,7 @@ def test_command_writes_what_it_says_and_replaces_nothing_unasked(run: Path, tmp
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "onnx", "fortran"])
-def test_output_that_cannot_be_is_refused(kind: str, run: Path, tmp_path: Path) -> None:
+def test_impossible_output_paths_are_refused(kind: str, run: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "not" / "there.x"):
         with pytest.raises(StorageError):
             call("export", run, path, "--format", kind, "--overwrite")
@@ -529,11 +527,11 @@ def test_output_that_cannot_be_is_refused(kind: str, run: Path, tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def wrong(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What is no model."""
+    """Make files that are not models."""
     folder, whole = tmp_path_factory.mktemp("wrong"), (run / "model.pt").read_bytes()
     flipped, deflated = bytearray(whole), bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    deflated[whole.index(b"PK\x01\x02") + 10] ^= 8  # what the directory says of how the first member is compressed
+    deflated[whole.index(b"PK\x01\x02") + 10] ^= 8  # compression method of the first member, in the archive's directory
     contents = {"text": b"no model", "empty": b"", "cut": whole[:-100], "flipped": flipped, "deflated": deflated}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -549,7 +547,7 @@ WRONG = ("text", "empty", "cut", "flipped", "deflated", "torchscript", "other", 
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_is_no_model_is_refused(kind: str, wrong: dict[str, Path], tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(kind: str, wrong: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         call("export", wrong[kind], tmp_path / "net.pt", "--format", "torchscript")
     assert caught.value.exit_code == 3

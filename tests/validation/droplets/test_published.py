@@ -1,4 +1,4 @@
-"""The droplet kernels against published formulas, frozen solutions and exact properties of the equations.
+"""The droplet kernels agree with published formulas, frozen solutions and exact properties of the equations.
 
 Symbols: r radius (m), T droplet temperature (K), S solute term (kg), Tf air temperature (K), RH relative humidity,
 rho air density (kg/m3), e saturation vapour pressure at Tf (Pa).
@@ -40,7 +40,7 @@ LARGE = 100e-6  # m
 
 @pytest.fixture
 def flat(constants):
-    """The constants without surface tension: the d²-law knows no curvature."""
+    """Return the constants without surface tension: the d²-law ignores curvature."""
     return constants._replace(kelvin=0.0)
 
 
@@ -58,11 +58,11 @@ def test_wet_bulb_and_evaporation_constant(Tf, RH, rho, bulb, K, flat, saturatio
 
 
 @pytest.mark.parametrize(("Tf", "RH", "rho", "bulb", "K", "t", "law", "r", "deviation"), D2_LAW)
-def test_large_droplet_follows_the_d2_law_but_for_curvature(
+def test_large_droplet_follows_the_d2_law_except_for_curvature(
     Tf, RH, rho, bulb, K, t, law, r, deviation, integrate
 ):  # fmt: skip
     radius, temperature, _ = integrate([LARGE, bulb, 1e-22, Tf, RH, rho], t)
-    # t and K are given to eight digits, and no better is r known.
+    # t and K are given to eight digits, so r is not known any better.
     assert radius[0, 0] == pytest.approx(r, rel=3e-9)
     assert radius[0, 0] / law - 1 == pytest.approx(deviation, abs=0.06e-6)
     assert temperature[0, 0] == pytest.approx(bulb, abs=0.01)
@@ -161,7 +161,7 @@ FROZEN = [
     (2e-6, 310, 1e-18, 307, 1.1, 0.8, 0.1, 2.510277431137e-6, 308.5940294294),
     (5e-6, 288, 1e-17, 290, 1.0, 1.2, 10, 4.955058636390e-6, 289.9977577486),
 ]
-ILL_CONDITIONED = 0  # this droplet is near the end of its evaporation: two solvers agree to nine digits of its radius
+ILL_CONDITIONED = 0  # this droplet has almost evaporated: two solvers agree on nine digits of its radius
 
 
 @pytest.mark.parametrize("by", ["lanes", "reference"])
@@ -186,7 +186,7 @@ def fixed_steps(y, t, steps, droplet, k):
 
 @pytest.fixture
 def smooth(saturation):
-    """A cold droplet in warm, damp air: its start (u, T), what surrounds it, and a time of eight relaxations."""
+    """Return a cold droplet in warm, damp air: start (u, T), surroundings, and a time of eight relaxations."""
     Tf = 290.0
     return np.array([[1e-12], [280.0]]), np.array([[1e-18], [Tf], [1.1], [1.1], [saturation(Tf)]]), 2e-4
 
@@ -207,7 +207,7 @@ def test_embedded_error_estimate_has_local_order_five(smooth, constants):
 
 
 def test_a_step_of_any_length_damps_a_stiff_disturbance(constants, saturation):
-    """L-stability: the disturbance is gone after one step, where an A-stable method would mirror it."""
+    """L-stability: the disturbance is gone after one step, whereas an A-stable method would mirror it."""
     salt, RH, Tf, r_eq, *_ = KOEHLER[0]
     droplet = np.array([[SOLUTE_PER_SALT * salt], [Tf], [RH], [1.2], [saturation(Tf)]])
     y, _ = droplets_reference.step(np.array([[r_eq**2], [Tf + 1e-3]]), np.array([1e3]), droplet, constants)
@@ -219,7 +219,7 @@ def test_a_step_of_any_length_damps_a_stiff_disturbance(constants, saturation):
 
 @pytest.fixture
 def random_droplets(preset, configure, draw):
-    """Rows r, T, S, Tf, RH, rho of 2000 droplets of a preset, and times (n,)."""
+    """Draw rows r, T, S, Tf, RH, rho of 2000 droplets of a preset, and times (n,)."""
     config = configure(preset, seed=46)
     droplets, times = draw(config, 2000)
     columns = droplets.astype(float)
@@ -227,7 +227,7 @@ def random_droplets(preset, configure, draw):
     return columns, times[:, 0].astype(float)
 
 
-def test_two_short_integrations_are_one_long_one(random_droplets, integrate):
+def test_two_short_integrations_equal_one_long_one(random_droplets, integrate):
     droplets, t = random_droplets
     whole, whole_T, _ = integrate(droplets, t)
     r, T, _ = integrate(droplets, 0.3 * t)
@@ -259,7 +259,7 @@ def test_lengths_scale_with_the_root_of_time_without_curvature_and_salt(random_d
     settled = status[:, 0] == lanes.DONE
     assert settled.sum() > 500
     assert (~settled).sum() > 500
-    # By two, every operation is the same up to exponents.
+    # Doubling only changes the exponents of all numbers.
     np.testing.assert_array_equal(r2, 2 * r)
     np.testing.assert_array_equal(T2, T)
     np.testing.assert_array_equal(status2, status)
@@ -274,7 +274,7 @@ def test_a_droplet_with_salt_never_vanishes_and_forgets_its_start(integrate):
     droplets = [r0, np.full(n, 310.0), S, np.full(n, 273.0), RH, np.full(n, 1.0)]
     radius, temperature, status = integrate(droplets, np.full(n, 1e5), floor=1e-12)
     assert (status == lanes.DONE).all()
-    assert radius.min() > 8e-10  # in wholly dry air too, where the salt would hold the last water for ever
+    assert radius.min() > 8e-10  # even in completely dry air, where salt would hold the last water forever
     np.testing.assert_allclose(temperature, 273.0, rtol=1e-10)
     small, medium, large = radius.reshape(3, 9)[:, RH[:9] > 0]
     np.testing.assert_allclose(small, large, rtol=1e-12)

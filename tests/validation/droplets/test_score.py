@@ -1,4 +1,4 @@
-"""The score of a network against numpy: from the store's raw HDF5 and the network's TorchScript, without scimill."""
+"""The score of a network equals that of numpy, from the raw HDF5 store and the exported TorchScript network."""
 
 import itertools
 import json
@@ -37,12 +37,14 @@ SPLITS = {
     "validation": {"validation_share": 0.1},
     "none": {"validation_share": 0.0},
 }
-Mill = Callable[..., Path]
+StoreMaker = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]) -> Mill:
-    """Generate a store, once for each set of values; the network is trained on that of no values."""
+def make_store(
+    tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., DropletsGenerateConfig]
+) -> StoreMaker:
+    """Generate a store, once for each set of values; the networks are trained on the store of default values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
     def store(**values: Any) -> Path:
@@ -57,22 +59,22 @@ def mill(tmp_path_factory: pytest.TempPathFactory, configure: Callable[..., Drop
 
 
 @pytest.fixture(scope="module")
-def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Trained networks by what was held out."""
+def runs(make_store: StoreMaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Train a network for each kind of held-out blocks."""
     folder = tmp_path_factory.mktemp("runs")
     for name, shares in SPLITS.items():
         brief = {"epochs": 1, "batch_size": 512, "warmup_steps": 5, "hidden": [8, 6], **shares}
         config = build(DropletsTrainConfig, [Layer("test", brief)])
         try:
-            assert train_network(config, mill(), RunDirectory(folder / name), World(None))
+            assert train_network(config, make_store(), RunDirectory(folder / name), World(None))
         finally:
-            torch.set_flush_denormal(False)  # training is better without subnormal numbers, other tests are not
+            torch.set_flush_denormal(False)  # training disables subnormal numbers, which other tests need
     return {name: folder / name for name in SPLITS}
 
 
 @pytest.fixture(scope="module")
 def network(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., torch.jit.ScriptModule]:
-    """Return the network of a run as other programs get it."""
+    """Return the exported network of a run."""
     folder = tmp_path_factory.mktemp("exports")
     for name, run in runs.items():
         path = folder / f"{name}.pt"
@@ -80,7 +82,7 @@ def network(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
     def load(name: str = "test") -> torch.jit.ScriptModule:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch has another favourite now
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch now recommends another format
             return torch.jit.load(folder / f"{name}.pt")
 
     return load
@@ -92,7 +94,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_droplets(store: Path, blocks: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (n, 7) and exact outcomes (n, 2) of blocks of a store, one row per time."""
+    """Read inputs (n, 7) and exact outcomes (n, 2) of blocks of a store, one row per time."""
     with h5py.File(store, locking=False) as file:
         columns = {name: file[name][:].astype(float) for name in (*MODEL_INPUTS, "radius", "temperature")}
     block = np.arange(len(columns["initial_radius"])) // BLOCK_ROWS
@@ -153,11 +155,11 @@ def score(model: Path, store: Path, folder: Path) -> dict[str, Any]:
     ],
     ids=["once", "three times", "with weird ones"],
 )
-def test_score_is_that_of_numpy(
-    values: dict[str, Any], mill: Mill, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
+def test_score_equals_that_of_numpy(
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     low_resolution: None,
 ) -> None:  # fmt: skip
-    store = mill(**values)
+    store = make_store(**values)
     found = score(runs["test"], store, tmp_path / "score")
     expected = measure(network(), *read_droplets(store))
     assert found.pop("store") == str(store)
@@ -166,9 +168,9 @@ def test_score_is_that_of_numpy(
     assert found["droplets"] == times if "keep_weird" not in values else 0.8 * times < found["droplets"] < 0.97 * times
 
 
-def test_printed_numbers_are_those_of_the_file(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
-    """By the real command, without and with --output."""
-    store = mill(seed=2)
+def test_printed_numbers_equal_those_in_the_file(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
+    """The real command, with --output."""
+    store = make_store(seed=2)
     done = scimill("droplets", "score", runs["test"] / "model.pt", store, "--output", tmp_path / "score")
     assert (done.returncode, done.stderr) == (0, ""), done
     found = json.loads((tmp_path / "score" / "score.json").read_text())
@@ -184,7 +186,7 @@ def test_printed_numbers_are_those_of_the_file(mill: Mill, runs: dict[str, Path]
     quantiles = [f"{100 * found[f'relative_radius_error_p{q}']:.3f}%" for q in (50, 90, 99)]
     assert lines["relative radius error"].split()[1::2] == quantiles
     assert lines["NRMSE"] == f"{found['nrmse']:.6f}"
-    assert f"{found['unchanged_temperature_rmse']:.2f} K" in lines["without any change"]
+    assert f"{found['unchanged_temperature_rmse']:.2f} K" in lines["baseline: no change"]
     for picture in (tmp_path / "score").glob("*.png"):
         with Image.open(picture) as image:
             image.load()
@@ -193,15 +195,19 @@ def test_printed_numbers_are_those_of_the_file(mill: Mill, runs: dict[str, Path]
 
 
 def test_nothing_is_written_without_a_folder(
-    mill: Mill, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    make_store: StoreMaker,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    call("score", runs["test"], mill(seed=2))
+    call("score", runs["test"], make_store(seed=2))
     assert "log10 of the radius" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
+def test_a_perfect_network_has_no_errors_and_constant_errors_are_measured() -> None:
     exact = np.array([[1e-6, 280.0], [1e-4, 290.0]], np.float32)
     inputs = np.ones((2, 7), np.float32)
     zero = np.zeros(2, np.float32)
@@ -216,30 +222,32 @@ def test_a_perfect_network_has_no_errors_and_a_constant_one_its_own() -> None:
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
-def test_only_what_was_held_out_of_the_training_store_counts(
-    part: str, mill: Mill, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
+def test_only_held_out_blocks_of_the_training_store_count(
+    part: str, make_store: StoreMaker, runs: dict[str, Path], network: Callable[..., Any], tmp_path: Path,
     capsys: pytest.CaptureFixture, low_resolution: None,
 ) -> None:  # fmt: skip
     blocks = json.loads((runs[part] / "run.json").read_text())["split"][part]
     assert 0 < len(blocks) < 5
-    found = score(runs[part], mill(), tmp_path / "score")
-    assert f"the {part} blocks of {mill().name}" in capsys.readouterr().out
+    found = score(runs[part], make_store(), tmp_path / "score")
+    assert f"the {part} blocks of {make_store().name}" in capsys.readouterr().out
     found.pop("store")
-    assert found == pytest.approx(measure(network(part), *read_droplets(mill(), blocks)), rel=1e-5)
+    assert found == pytest.approx(measure(network(part), *read_droplets(make_store(), blocks)), rel=1e-5)
 
 
-def test_a_copy_of_the_training_store_is_known_for_what_it_is(
-    mill: Mill, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+def test_a_copy_of_the_training_store_is_recognised(
+    make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    shutil.copy(mill(), tmp_path / "copy.h5")
+    shutil.copy(make_store(), tmp_path / "copy.h5")
     call("score", runs["validation"], tmp_path / "copy.h5")
     assert "the validation blocks of copy.h5" in capsys.readouterr().out
 
 
-def test_a_store_that_was_trained_on_as_a_whole_is_refused(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="trained on all of this store"):
-        call("score", runs["none"], mill())
-    call("score", runs["none"], mill(seed=2))
+def test_a_store_that_was_trained_on_as_a_whole_is_refused(
+    make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="trained on all blocks of this store"):
+        call("score", runs["none"], make_store())
+    call("score", runs["none"], make_store(seed=2))
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------
@@ -250,24 +258,26 @@ def test_a_store_that_was_trained_on_as_a_whole_is_refused(mill: Mill, runs: dic
     [{"surface_tension": 0.05}, {"salinity_kind": "solute-term"}, {"hygroscopicity": 0.5}, {"saturation_slope": 17.67}],
     ids=", ".join,
 )
-def test_other_physics_is_refused(values: dict[str, Any], mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
-    store = mill(seed=2, count=1000, **values)
-    with pytest.raises(InputError, match="not those that the network was trained with") as caught:
+def test_other_physics_is_refused(
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    store = make_store(seed=2, count=1000, **values)
+    with pytest.raises(InputError, match="differ from those of the training data") as caught:
         call("score", runs["test"], store)
     assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("values", [{"tolerance": 1e-6}, {"radius_range": (1e-6, 1e-4)}], ids=", ".join)
 def test_other_droplets_of_the_same_physics_are_scored(
-    values: dict[str, Any], mill: Mill, runs: dict[str, Path], tmp_path: Path, low_resolution: None
+    values: dict[str, Any], make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path, low_resolution: None
 ) -> None:
-    assert score(runs["test"], mill(seed=2, count=1000, **values), tmp_path / "score")["droplets"] == 1000
+    assert score(runs["test"], make_store(seed=2, count=1000, **values), tmp_path / "score")["droplets"] == 1000
 
 
-def test_damaged_and_other_stores_are_refused(mill: Mill, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_damaged_and_other_stores_are_refused(make_store: StoreMaker, runs: dict[str, Path], tmp_path: Path) -> None:
     damaged, text = tmp_path / "damaged.h5", tmp_path / "text.h5"
-    content = bytearray(mill(seed=2).read_bytes())
-    with h5py.File(mill(seed=2), locking=False) as file:
+    content = bytearray(make_store(seed=2).read_bytes())
+    with h5py.File(make_store(seed=2), locking=False) as file:
         content[file["radius"].id.get_offset() + 4 * BLOCK_ROWS] ^= 1
     damaged.write_bytes(content)
     text.write_text("no store")
@@ -276,11 +286,11 @@ def test_damaged_and_other_stores_are_refused(mill: Mill, runs: dict[str, Path],
             call("score", runs["test"], path)
         assert str(path) in str(caught.value)
     with pytest.raises(StorageError):
-        call("score", runs["test"], mill(seed=2), "--output", tmp_path / "not" / "there")
+        call("score", runs["test"], make_store(seed=2), "--output", tmp_path / "not" / "there")
 
 
-def test_refusals_reach_the_user_as_short_messages(mill: Mill, runs: dict[str, Path]) -> None:
-    for arguments in ((runs["none"], mill()), (mill(), mill())):
+def test_refusals_reach_the_user_as_short_messages(make_store: StoreMaker, runs: dict[str, Path]) -> None:
+    for arguments in ((runs["none"], make_store()), (make_store(), make_store())):
         result = scimill("droplets", "score", *arguments)
         assert (result.returncode, len(result.errors), result.tracebacks) == (3, 1, 0), result
         assert len(result.stderr.splitlines()) <= 4, result
@@ -301,7 +311,7 @@ def random_errors(n: int = 4000) -> Errors:
 
 
 @pytest.mark.parametrize("plane", error_maps.PLANES, ids=" and ".join)
-def test_map_is_the_root_mean_square_of_each_cell(plane: tuple[str, str]) -> None:
+def test_map_is_the_root_mean_square_in_each_cell(plane: tuple[str, str]) -> None:
     errors = random_errors()
     x, y, cells = error_maps.rms_map(errors, errors.radius, plane)
     first, second = (errors.inputs[:, MODEL_INPUTS.index(name)].astype(float) for name in plane)
@@ -349,7 +359,7 @@ def test_figure_shows_the_maps(low_resolution: None) -> None:
         assert np.array_equal(corners[:, 0, 1], y)
 
 
-def test_more_of_the_same_droplets_are_no_test(tmp_path: Path) -> None:
+def test_more_of_the_same_droplets_are_not_test_data(tmp_path: Path) -> None:
     for name, count in (("trained", 6000), ("longer", 9000)):
         succeed("droplets", "generate", tmp_path / f"{name}.h5", "--count", count, "--block-size", 512, "--seed", 77)
     succeed("droplets", "train", tmp_path / "trained.h5", "--output", tmp_path / "run", "--epochs", 1)

@@ -1,7 +1,7 @@
-"""The true shares of weird droplets, over a million first draws of each preset.
+"""The shares of weird droplets, over a million first draws of each preset.
 
-The shares are those found by two independent integrators; the classes that are not in the table were artefacts of the
-original's solver and must stay empty.
+Two independent integrators found these shares. Classes that are not in the table were artefacts of the original
+generator's solver and must stay empty.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ WEIRD = {"classic": 0.0803, "ntlp-2026": 0.1074}
 
 
 def first_draws(config, draw):
-    """Classes of the first draws, block by block."""
-    model, limits = arguments.model(config), arguments.limits(config)
+    """Yield the classes of the first draws, block by block."""
+    model, limits = arguments.solver_settings(config), arguments.limits(config)
     for block, first in enumerate(range(0, DROPLETS, CHUNK)):
         droplets, times = draw(config, min(CHUNK, DROPLETS - first), block)
         yield weird.classify(*solver.solve(model, droplets, times), limits)[:, 0]
@@ -30,6 +30,6 @@ def test_shares_of_weird_droplets(preset, configure, draw):
     classes = np.concatenate(list(first_draws(configure(preset, seed=8), draw)))
     assert len(classes) == DROPLETS
     assert np.count_nonzero(classes) / DROPLETS == pytest.approx(WEIRD[preset], abs=0.0015)
-    shares = dict(zip(weird.CLASSES, (weird.counts(classes) / DROPLETS).tolist(), strict=True))
+    shares = dict(zip(weird.CLASSES, (weird.count_classes(classes) / DROPLETS).tolist(), strict=True))
     for name, share in shares.items():
         assert share == pytest.approx(SHARES[preset].get(name, 0.0), abs=0.001 if name in SHARES[preset] else 0), name

@@ -1,4 +1,4 @@
-"""The boxes of a synthetic deployment are found as exactly as the method is published to find them."""
+"""Alignment finds the boxes of a synthetic deployment with the published accuracy."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from scimill.sky.scene import make_scene
 from scimill.store.output import Output
 
 PUBLISHED_ACCURACY = 9 / 3072
-"""Of a trial of the same method on synthetic pairs, in shares of the image's width."""
+"""Accuracy of the same method in a trial on synthetic pairs, as a share of the image width."""
 
 
 def call(*words):

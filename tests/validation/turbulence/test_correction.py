@@ -1,4 +1,4 @@
-"""From a fine run to a correction and its comparison: on a small grid, in this process where ranks do not matter."""
+"""From a fine run to a correction and its comparison, on a small grid; in this process unless ranks matter."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def make(config: Any, **values: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make fine runs, to train on and held out, and the corrections of the first."""
+    """Make fine runs for training and held out, and the corrections of the first."""
     folder = tmp_path_factory.mktemp("correction")
     burn, fine, held_out = (folder / name for name in ("burn.h5", "fine.h5", "held-out.h5"))
     simulate.simulate(make(SimulateConfig, **FLOW, snapshots=2, interval=4.0, members=MEMBERS), Output(burn), ALONE)
@@ -81,7 +81,7 @@ def losses(run: Path) -> list[float]:
 
 
 def test_a_member_that_is_held_out_is_corrected_better_and_better(run: Path) -> None:
-    """A network that gives nothing has a loss of 1 for each field, for they are measured by their size."""
+    """A network with zero output has a loss of 1 per field, in units of the correction's size."""
     found = losses(run)
     assert min(found) < 1.6
     assert min(found) < 0.95 * found[0]
@@ -112,7 +112,7 @@ def test_scales_are_those_of_the_store(data: Path) -> None:
 
 
 def test_any_number_of_ranks_trains_the_same_network(data: Path, run: Path, tmp_path: Path) -> None:
-    """On sequences, each of which goes on from its own corrected states."""
+    """On sequences that continue from their own corrected states."""
     unroll, more = 3, {"weights": str(run), "epochs": 1}
     alone = weights(train(data, tmp_path / "alone", unroll=unroll, **more))
     result = scimill(
@@ -128,7 +128,7 @@ def test_any_number_of_ranks_trains_the_same_network(data: Path, run: Path, tmp_
 
 
 def test_stopped_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path) -> None:
-    """In the midst of an epoch of sequences that are varied anew each time."""
+    """In the middle of an epoch, with sequences that are augmented differently in each epoch."""
     args = ("turbulence", "train", data / "corrections.h5", *FLAGS, "--unroll", 2, "--epochs", 4)
     with start(*args, "--output", tmp_path / "run", "--checkpoint-steps", 1) as job:
         wait_until((tmp_path / "run" / "checkpoint.pt").exists, "a checkpoint")
@@ -144,7 +144,7 @@ def test_stopped_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path) -> 
 
 
 def test_weights_of_another_network_are_refused(data: Path, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"another network: hidden was \(8, 8\), is \(4,\)"):
+    with pytest.raises(InputError, match=r"a different network: hidden was \(8, 8\), is \(4,\)"):
         train(data, tmp_path / "a", weights=str(run), hidden=[4])
     with pytest.raises(InputError, match="band was"):
         train(data, tmp_path / "b", weights=str(run), lowest_mode=4)
@@ -156,7 +156,7 @@ def test_what_holds_no_corrections_is_refused(data: Path, tmp_path: Path) -> Non
 
 
 def test_a_band_without_corrections_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing to correct"):
+    with pytest.raises(InputError, match="corrections are zero in this band"):
         train(data, tmp_path / "a", lowest_mode=40)
 
 
@@ -200,7 +200,7 @@ def test_the_zero_model_is_no_better_and_no_worse(data: Path, run: Path, tmp_pat
     assert not (tmp_path / "out" / "flux.png").exists()
 
 
-def test_a_run_that_breaks_down_is_told_as_such(data: Path, run: Path, tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_reported_as_such(data: Path, run: Path, tmp_path: Path) -> None:
     content = torch.load(run / "model.pt", weights_only=True)
     content["network"]["output_scale"] = [1e4, 1e4]
     torch.save(content, tmp_path / "model.pt")
@@ -209,9 +209,9 @@ def test_a_run_that_breaks_down_is_told_as_such(data: Path, run: Path, tmp_path:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "too long": ({"duration": 5.0}, InputError, "fewer than the 62 to be followed"),
-    "too long an average": ({"statistics": 5.0}, InputError, "fewer than the 62 to be followed"),
-    "too short": ({"duration": 0.01}, ConfigError, "below the interval"),
+    "too long": ({"duration": 5.0}, InputError, "needs 62 snapshots after the first, but the truth has 6"),
+    "too long an average": ({"statistics": 5.0}, InputError, "needs 62 snapshots after the first"),
+    "too short": ({"duration": 0.01}, ConfigError, "shorter than the snapshot interval"),
 }
 
 
@@ -226,7 +226,7 @@ def test_other_truths_are_refused(data: Path, run: Path, tmp_path: Path) -> None
     change: Callable[..., Any] = lambda **values: make(SimulateConfig, **{**FLOW, **values}, snapshots=4)  # noqa: E731
     cases = {
         "alpha was 1.0, is 2.0": change(alpha=2.0, interval=0.08),
-        "a run of 16 points": change(points=16, noise_modes=4, interval=0.08),
+        "the truth has only 16 points": change(points=16, noise_modes=4, interval=0.08),
     }
     for message, config in cases.items():
         path = tmp_path / f"{config.points}.h5"
@@ -236,7 +236,7 @@ def test_other_truths_are_refused(data: Path, run: Path, tmp_path: Path) -> None
                 make(CompareConfig, model=str(run), starts=1, duration=0.08), path, tmp_path / "o", ALONE
             )
     simulate.simulate(change(interval=0.05), Output(tmp_path / "off.h5"), ALONE)
-    with pytest.raises(ConfigError, match="do not lie on coarse steps"):
+    with pytest.raises(ConfigError, match="not a multiple of the coarse step"):
         comparison.compare(
             make(CompareConfig, model=str(run), starts=1, duration=0.1), tmp_path / "off.h5", tmp_path / "o", ALONE
         )

@@ -1,4 +1,4 @@
-"""Admission: what becomes of structures as they come in, and which are known already."""
+"""Admission: rules for adding structures, and detection of known ids and geometries."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,14 +13,14 @@ Duplicates = Literal["keep", "skip", "refuse"]
 
 @dataclass(frozen=True)
 class Admission:
-    """What is done with structures as they come in.
+    """Rules for adding structures.
 
     Parameters
     ----------
-    test_fraction : share that is held out as test data for good; a geometry that comes twice falls on one side.
+    test_fraction : share to hold out permanently as test data; duplicates of a geometry are all in or all out.
     seed : of that draw.
-    missing : whether NaN in a label is taken as missing; refused otherwise.
-    duplicates : whether geometries that are there already are kept, skipped or refused.
+    missing : whether NaN in a label means missing; it is refused otherwise.
+    duplicates : whether to keep, skip or refuse geometries that are already in the database.
 
     """
 
@@ -31,11 +31,11 @@ class Admission:
 
 
 class SeenValues:
-    """A set that is large and read from files, and the few values that have come since.
+    """A set of values: many read from files, and a few added later.
 
     Parameters
     ----------
-    values : of any one type that sorts.
+    values : the values from files, of any sortable type.
 
     """
 
@@ -44,7 +44,7 @@ class SeenValues:
         self._new: set[Any] = set()
 
     def find(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether each value is known, or the repetition of one before it."""
+        """Return whether each value is known, or repeats an earlier one of these values."""
         seen = np.zeros(len(values), dtype=bool)
         if len(self._old):
             places = np.minimum(np.searchsorted(self._old, values), len(self._old) - 1)
@@ -57,12 +57,12 @@ class SeenValues:
         return seen
 
     def add(self, values: NDArray[Any]) -> None:
-        """Learn values."""
+        """Add values."""
         self._new.update(values.tolist())
 
 
 def give_ids(batch: StructureBatch, first: int) -> None:
-    """Give ids to rows that have none: the hash of their geometry and their number from `first` on."""
+    """Give ids to rows without one: the hash of their geometry, and a number counted from `first`."""
     ids = batch.columns["uid"]
     if batch.rows and not ids[0]:
         hashes = batch.columns["geometry_hash"].tolist()

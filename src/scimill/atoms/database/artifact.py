@@ -1,7 +1,7 @@
-"""A database of atoms as an artifact: what is checked of it, and what can be saved of a damaged one.
+"""A database of atoms as an artifact: verify its contents, and repair a damaged one.
 
-Journals have a checksum for every record, and every structure has a hash of its geometry. Labels in compressed segments
-have none: what HDF5 still reads there is taken as it is.
+Every record of a journal has a checksum, and every structure has a hash of its geometry. Labels in compressed segments
+have neither, so changes to them are detected only if HDF5 cannot read them.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scimill.artifacts import COMPLETE, Artifact, Findings, Values
 from scimill.errors import ScimillError, StorageError
 from scimill.files import Claim, rename, storage_errors, sync
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ROWS = 8192  # checked at once
 
 
 class DatabaseArtifact(Artifact):
-    """A database of atomic structures. HDF5 is imported when it is read."""
+    """A database of atomic structures. HDF5 is imported only to read it."""
 
     kind = "database"
 
@@ -51,7 +52,7 @@ class DatabaseArtifact(Artifact):
             yield snapshot
 
     def describe_completeness(self) -> str:
-        """Return `COMPLETE`: a database can be read and added to at any instant. Refuses one without a manifest."""
+        """Return `COMPLETE`, since a database is readable at any time; raise if it has no manifest."""
         from scimill.atoms.database.snapshot import DatabaseManifest
 
         DatabaseManifest.read(self.path)
@@ -60,7 +61,7 @@ class DatabaseArtifact(Artifact):
     # ---- verify ----
 
     def verify(self, world: World) -> Findings:
-        """Check records, geometries and indices; rank 0 alone reads them."""
+        """Check records, geometries and indices, on rank 0 alone."""
         return world.on_root(self._verify)
 
     def _verify(self) -> Findings:
@@ -69,13 +70,11 @@ class DatabaseArtifact(Artifact):
             problems += [*self._segment_problems(snapshot), *self._reduction_problems(snapshot)]
             rows = sum(snapshot.groups.values())
             waiting = snapshot.uncompressed_rows()
-        what = (
-            f"{self.path}: sound; {rows:,} compressed structures, {waiting:,} that are not; hashes of geometries match"
-        )
+        what = f"{self.path}: sound; structures: {rows:,} compressed, {waiting:,} uncompressed; geometry hashes match"
         return Findings(what, tuple(problems))
 
     def _journals(self) -> list[Path]:
-        """Journals that are not compressed yet."""
+        """List the journals that are not yet compressed."""
         from scimill.atoms.database.snapshot import DatabaseManifest, sessions
 
         return [
@@ -92,7 +91,8 @@ class DatabaseArtifact(Artifact):
                 found = salvage(path)
             if found.is_damaged:
                 name, lost = path.relative_to(self.path), found.damaged + found.torn
-                yield f"{name}: {lost:,} bytes are damaged; {len(found.records):,} records are whole"
+                whole = describe_count(len(found.records), "whole record")
+                yield f"{name}: damaged: {describe_count(lost, 'byte')}; readable: {whole}"
 
     def _segment_problems(self, snapshot: "Snapshot") -> Iterator[str]:
         for group, total in snapshot.groups.items():
@@ -102,7 +102,7 @@ class DatabaseArtifact(Artifact):
                 yield f"{FOLDERS[0]}/{group}: cannot be read: {error}"
                 continue
             if wrong:
-                yield f"{FOLDERS[0]}/{group}: {wrong:,} of {total:,} structures do not match the hash of their geometry"
+                yield f"{FOLDERS[0]}/{group}: wrong geometry hash: {wrong:,} of {describe_count(total, 'structure')}"
 
     def _reduction_problems(self, snapshot: "Snapshot") -> Iterator[str]:
         for path, problem in self._bad_iterations(snapshot):
@@ -122,7 +122,7 @@ class DatabaseArtifact(Artifact):
     # ---- repair ----
 
     def repair(self, world: World) -> str:
-        """Keep every record that is whole; damaged files go to the folder Set_aside. See `Artifact.repair`."""
+        """Keep every whole record and move damaged files to the folder Set_aside. See `Artifact.repair`."""
         return world.on_root(self._repair)
 
     def _repair(self) -> str:
@@ -135,12 +135,12 @@ class DatabaseArtifact(Artifact):
         finally:
             claim.release()
         if left:
-            what = f"cannot be repaired: {left[0]}" + (f", and {len(left) - 1} more" if left[1:] else "")
-            raise StorageError(what, where=str(self.path), remedy="import these structures again; the others are whole")
-        return "\n".join(done) if done else f"{self.path}: sound; there is nothing to repair"
+            what = f"cannot repair {left[0]}" + (f", and {len(left) - 1} more" if left[1:] else "")
+            raise StorageError(what, where=str(self.path), remedy="import these structures again; the others are sound")
+        return "\n".join(done) if done else f"{self.path}: sound; nothing to repair"
 
     def _repair_journals(self) -> Iterator[str]:
-        """Write the whole records of each damaged journal into a new one, which takes its place in one step."""
+        """Write the whole records of each damaged journal to a new one, and replace it in one step."""
         from scimill.atoms.database import salvage
 
         for path in self._journals():
@@ -148,32 +148,33 @@ class DatabaseArtifact(Artifact):
                 found = salvage.salvage(path)
                 if not found.is_damaged:
                     continue
-                kept = self._name_aside(path)
+                kept = self._free_path(path)
                 new = kept.with_name(kept.name + ".new")
                 new.unlink(missing_ok=True)
                 salvage.write(new, found)
                 _copy(path, kept)
             rename(new, path)
-            yield f"{path}: {len(found.records):,} whole records kept; the damaged journal is {kept}"
+            whole = describe_count(len(found.records), "whole record")
+            yield f"{path}: {whole} kept; the damaged journal was moved to {kept}"
 
     def _repair_reductions(self) -> Iterator[str]:
-        """Set iterations aside that cannot be read, so that the one before is the newest."""
+        """Move unreadable iterations aside, so that the previous one is the newest."""
         with self._open() as snapshot:
             bad = [path for path, _ in self._bad_iterations(snapshot)]
         for path in bad:
-            kept = self._name_aside(path)
+            kept = self._free_path(path)
             rename(path, kept)
-            yield f"{path}: set aside as {kept}; the iteration before it is the newest"
+            yield f"{path}: moved to {kept}; the previous iteration is now the newest"
 
-    def _name_aside(self, path: Path) -> Path:
-        """Return a free name for a file that is set aside."""
+    def _free_path(self, path: Path) -> Path:
+        """Return an unused path in the folder Set_aside for a file."""
         folder = self.path / SET_ASIDE
         folder.mkdir(exist_ok=True)
         name = "-".join(path.relative_to(self.path).parts)
         names = (folder / (name if number == 0 else f"{name}.{number}") for number in range(10**6))
         return next(name for name in names if not name.exists())
 
-    # ---- what it holds ----
+    # ---- contents ----
 
     def inspect(self) -> str:
         """Describe groups, columns and reductions."""
@@ -184,17 +185,19 @@ class DatabaseArtifact(Artifact):
 
         with self._open() as snapshot:
             compressed = sum(snapshot.groups.values())
-            yield f"{self.path}: {compressed:,} compressed structures, {snapshot.uncompressed_rows():,} that are not"
+            waiting = snapshot.uncompressed_rows()
+            yield f"{self.path}: structures: {compressed:,} compressed, {waiting:,} uncompressed"
             for group, rows in snapshot.groups.items():
                 yield f"  {group:<16} {rows:,}: {', '.join(snapshot.names(group))}"
             reductions = Reductions(self.path)
             for name in reductions.names():
                 newest = reductions.load(name, None, snapshot.groups)
                 trained = sum(int((index == 1).sum()) for index in newest.index.values())
-                yield f"reduction {name}: iteration {newest.iteration}, {trained:,} structures to train on"
+                structures = describe_count(trained, "structure")
+                yield f"reduction {name}: iteration {newest.iteration}, {structures} to train on"
 
     def identity(self) -> str:
-        """Digest of the manifest and of the sizes of the journals that are not compressed yet."""
+        """Return a digest of the manifest and of the sizes of the journals that are not yet compressed."""
         digest = hashlib.sha256()
         with storage_errors(self.path, "reading the database"):
             digest.update((self.path / MANIFEST).read_bytes())
@@ -204,18 +207,18 @@ class DatabaseArtifact(Artifact):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Nothing: structures come from many commands."""
+        """Empty, because structures come from many commands."""
         return {}
 
     @property
     def groups(self) -> dict[str, int]:
-        """Compressed structures of each stoichiometry."""
+        """Number of compressed structures of each stoichiometry."""
         with self._open() as snapshot:
             return dict(snapshot.groups)
 
     @property
     def fields(self) -> Mapping[str, Values]:
-        """Columns of compressed structures, by "stoichiometry/column"."""
+        """Columns of the compressed structures, by "stoichiometry/column"."""
         from scimill.atoms.kernels.composition import species_of
 
         found = {}
@@ -234,18 +237,18 @@ class DatabaseArtifact(Artifact):
 
 
 def _count_wrong(snapshot: "Snapshot", group: str, first: int, stop: int) -> int:
-    """Count rows whose geometry does not give the hash that is stored with it."""
+    """Count rows whose geometry does not match its stored hash."""
     from scimill.atoms.kernels.composition import species_of
     from scimill.atoms.kernels.geometry import geometry_hash
 
     columns = snapshot.rows(group, first, stop)
-    with np.errstate(invalid="ignore"):  # damaged coordinates may be no numbers
+    with np.errstate(invalid="ignore"):  # damaged coordinates may be NaN
         made = geometry_hash(species_of(group), columns["coordinates"], columns["cell"], columns["pbc"])
     return int(np.count_nonzero(made != columns["geometry_hash"]))
 
 
 def _copy(path: Path, kept: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
+    """Link a file to a second name, or copy it if the file system has no hard links."""
     try:
         os.link(path, kept)
     except OSError:

@@ -1,4 +1,4 @@
-"""Batches: rows of one stoichiometry, checked and in canonical order, and how a journal holds them."""
+"""Batches: checked rows of one stoichiometry in canonical order, and how a journal stores them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.atoms.database.columns import ID_LENGTH, KNOWN, Column, by_key
+from scimill.atoms.database.columns import ID_LENGTH, KNOWN, Column, column_from_header
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.kernels import composition
 from scimill.atoms.kernels.geometry import geometry_hash
 from scimill.errors import InputError
+from scimill.parallel.report import describe_count
 
 Columns = dict[str, NDArray[Any]]
 Species = NDArray[np.uint8]
 
-RECORD_BYTES = 1 << 22  # a batch goes into records of at most this, so that they can be read in bounded memory
+RECORD_BYTES = 1 << 22  # largest record of a batch, so that it can be read in bounded memory
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class StructureBatch:
     Parameters
     ----------
     group : Hill formula.
-    columns : arrays by name, rows along the first axis; atoms in ascending order of their numbers.
-    definitions : what each column is.
+    columns : arrays by name, rows along the first axis; atoms sorted by atomic number.
+    definitions : definition of each column.
 
     """
 
@@ -43,26 +44,26 @@ class StructureBatch:
         return len(self.columns["coordinates"])
 
     def part(self, rows: slice | NDArray[Any]) -> "StructureBatch":
-        """Some of the rows."""
+        """Return some of the rows as a batch."""
         return StructureBatch(
             self.group, {name: values[rows] for name, values in self.columns.items()}, self.definitions
         )
 
 
 @lru_cache(maxsize=65536)
-def _sorted(numbers: bytes) -> tuple[str, Species, NDArray[np.int16], bool]:
-    """Group, sorted species, order, and whether they were sorted, of atomic numbers as bytes."""
+def _sort_species(numbers: bytes) -> tuple[str, Species, NDArray[np.int16], bool]:
+    """Sort atomic numbers given as bytes; return group, species, order, and whether they were sorted."""
     species = np.frombuffer(numbers, dtype=np.uint8)
     order = np.argsort(species, kind="stable").astype(np.int16)
     return composition.formula(species), species[order], order, bool((np.diff(order) == 1).all())
 
 
-def numbers_of(species: ArrayLike | Sequence[str]) -> Species:
-    """Atomic numbers, uint8, shape (atoms,), of symbols or numbers.
+def to_atomic_numbers(species: ArrayLike | Sequence[str]) -> Species:
+    """Convert symbols or numbers to atomic numbers, uint8, shape (atoms,).
 
     Raises
     ------
-    InputError : unknown element, no atoms, or too many.
+    InputError : unknown element, no atoms, or too many atoms.
 
     """
     values = np.asarray(species)
@@ -73,7 +74,7 @@ def numbers_of(species: ArrayLike | Sequence[str]) -> Species:
             raise InputError(str(error), where="species", allowed="chemical symbols or atomic numbers") from None
     if values.ndim != 1 or not 1 <= len(values) <= composition.MOST_ATOMS:
         raise InputError(
-            f"a structure of {values.shape} atoms", where="species", allowed=f"1 to {composition.MOST_ATOMS} atoms"
+            f"wrong shape of species: {values.shape}", where="species", allowed=f"1 to {composition.MOST_ATOMS} atoms"
         )
     if values.dtype.kind not in "iu" or values.min() < 1 or values.max() >= len(composition.SYMBOLS):
         raise InputError(f"unknown element {values.min()}", where="species", allowed="atomic numbers from 1 to 118")
@@ -98,20 +99,20 @@ def make_batch(
     ----------
     species : of all rows, shape (atoms,).
     coordinates : Å, shape (rows, atoms, 3).
-    cell : Å, shape (rows, 3, 3); none where not given.
-    pbc : shape (3,) or (rows, 3); where not given, along every cell vector that is there.
-    uid : unique ids, or an empty sequence: `Database` then makes them.
-    test : whether each row is held out; none where not given.
+    cell : Å, shape (rows, 3, 3); no cell if not given.
+    pbc : shape (3,) or (rows, 3); periodic along every nonzero cell vector if not given.
+    uid : unique ids, or an empty sequence: `Database` then generates them.
+    test : whether each row is held out; no row if not given.
     labels : in the units of their columns, rows along the first axis.
     definitions : the column of each label.
-    missing : whether NaN in a label is taken as missing; refused otherwise.
+    missing : whether NaN in a label means missing; it is refused otherwise.
 
     Raises
     ------
-    InputError : wrong shape, unknown element, a number that is not finite.
+    InputError : wrong shape, unknown element, or a number that is not finite.
 
     """
-    group, numbers, order, is_sorted = _sorted(numbers_of(species).tobytes())
+    group, numbers, order, is_sorted = _sort_species(to_atomic_numbers(species).tobytes())
     positions = _array(coordinates, "coordinates", None, (len(numbers), 3))
     rows = len(positions)
     box = np.zeros((rows, 3, 3)) if cell is None else _array(cell, "cell", rows, (3, 3))
@@ -136,11 +137,12 @@ def _array(values: ArrayLike, name: str, rows: int | None, shape: tuple[int, ...
     try:
         array = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} are no numbers", where=name) from None
+        raise InputError(f"expected numbers in {name}", where=name) from None
     if array.shape[1:] != shape or (rows is not None and len(array) != rows) or not array.size:
-        raise InputError(f"{name} of shape {array.shape}", where=name, allowed=f"shape ({rows or 'rows'}, *{shape})")
+        wanted = ", ".join(map(str, (rows or "rows", *shape)))
+        raise InputError(f"wrong shape of {name}: {array.shape}", where=name, allowed=f"shape ({wanted})")
     if not np.isfinite(array).all():
-        raise InputError(f"{name} that are not finite", where=name, allowed="finite numbers")
+        raise InputError(f"NaN or infinity in {name}", where=name, allowed="finite numbers")
     return array
 
 
@@ -157,8 +159,8 @@ def _ids(uid: Sequence[str | bytes] | NDArray[Any], rows: int) -> NDArray[np.byt
         return np.zeros(rows, f"S{ID_LENGTH}")
     if len(ids) != rows or ids.itemsize > ID_LENGTH or (ids == b"").any():
         raise InputError(
-            f"{len(ids)} ids of up to {ids.itemsize} bytes for {rows} structures", where="uid",
-            allowed=f"one per structure, of 1 to {ID_LENGTH} ASCII characters",
+            f"{describe_count(len(ids), 'id')} of up to {ids.itemsize} bytes for {describe_count(rows, 'structure')}",
+            where="uid", allowed=f"one id per structure, 1 to {ID_LENGTH} ASCII characters",
         )  # fmt: skip
     return ids.astype(f"S{ID_LENGTH}")
 
@@ -169,15 +171,16 @@ def _label(values: ArrayLike, column: Column, rows: int, atoms: int, missing: bo
     try:
         array = np.ascontiguousarray(values, dtype=np.bytes_ if text else np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{column.name} is no {'text' if text else 'number'}", where=column.name) from None
+        expected = "text" if text else "a number"
+        raise InputError(f"expected {expected} for {column.name}", where=column.name) from None
     if text and array.itemsize > np.dtype(column.dtype).itemsize:
         raise InputError(f"{column.name} is longer than {np.dtype(column.dtype).itemsize} bytes", where=column.name)
     if array.shape != shape:
-        raise InputError(f"{column.name} of shape {array.shape}", where=column.name, allowed=f"shape {shape}")
+        raise InputError(f"wrong shape of {column.name}: {array.shape}", where=column.name, allowed=f"shape {shape}")
     if not text and not np.isfinite(array).all() and not (missing and not np.isinf(array).any()):
         raise InputError(
-            f"{column.name} is NaN or infinite", where=column.name,
-            allowed="finite numbers", remedy="correct it, or take NaN as missing: nan_labels: missing",
+            f"NaN or infinity in {column.name}", where=column.name,
+            allowed="finite numbers", remedy="correct it, or set nan_labels to missing to accept NaN",
         )  # fmt: skip
     return array.astype(column.dtype, copy=False)
 
@@ -185,21 +188,21 @@ def _label(values: ArrayLike, column: Column, rows: int, atoms: int, missing: bo
 # ---- in a journal -----------------------------------------------------------------------------------------------
 
 
-def header_of(batch: StructureBatch, rows: int) -> bytes:
-    """Header of the records that hold so many rows of batches like this."""
+def encode_header(batch: StructureBatch, rows: int) -> bytes:
+    """Make the header of records that hold ``rows`` rows of batches like this."""
     known = {**KNOWN, **batch.definitions}
     columns = [(name, c.dtype, c.of, c.shape, c.units) for name in batch.columns for c in (known[name],)]
     return json.dumps({"group": batch.group, "rows": rows, "columns": columns}, ensure_ascii=False).encode()
 
 
-def body_of(batch: StructureBatch) -> bytes:
-    """Body of a record: column after column."""
+def encode_body(batch: StructureBatch) -> bytes:
+    """Make the body of a record: one column after the other."""
     parts: list[Any] = [np.ascontiguousarray(values) for values in batch.columns.values()]
     return b"".join(parts)
 
 
 class BatchWriter:
-    """Writes batches into a journal; what it needs for a kind of batch is made once.
+    """Writes batches into a journal; makes the header of each kind of batch only once.
 
     Parameters
     ----------
@@ -224,46 +227,46 @@ class BatchWriter:
         key = (batch.group, rows, *batch.columns)
         header = self._headers.get(key)
         if header is None:
-            header = self._headers[key] = header_of(batch, rows)
-        self._journal.append(header, body_of(batch))
+            header = self._headers[key] = encode_header(batch, rows)
+        self._journal.append(header, encode_body(batch))
 
 
 @dataclass(frozen=True)
 class RecordKind:
-    """What a header says of its records."""
+    """The contents of a header: what its records hold."""
 
     group: str
     rows: int
     columns: tuple[tuple[Column, int, int], ...]
-    """each column, its offset in the body and its length, bytes"""
+    """each column with its offset and length in the body, bytes"""
 
 
 @lru_cache(maxsize=4096)
-def record_of(header: bytes) -> RecordKind:
-    """Read a header."""
+def parse_header(header: bytes) -> RecordKind:
+    """Parse a header."""
     values = json.loads(header)
     group, rows, offset, columns = values["group"], values["rows"], 0, []
     atoms = len(composition.species_of(group))
     for name, dtype, of, shape, units in values["columns"]:
-        column = by_key(name, dtype, of, tuple(shape), units)
+        column = column_from_header(name, dtype, of, tuple(shape), units)
         columns.append((column, offset, rows * column.row_bytes(atoms)))
         offset += columns[-1][2]
     return RecordKind(group, rows, tuple(columns))
 
 
 def empty(column: Column, rows: int, atoms: int) -> NDArray[Any]:
-    """Rows that have no value of a column."""
+    """Make rows of a column in which every value is missing."""
     return np.full((rows, *column.row_shape(atoms)), column.missing, dtype=column.dtype)
 
 
 def scatter(out: Columns, positions: NDArray[np.int64], record: RecordKind, bodies: NDArray[np.uint8]) -> None:
-    """Put the rows of records of one kind to their places.
+    """Copy the rows of records of one kind to their positions.
 
     Parameters
     ----------
-    out : arrays to fill; what the records hold besides is left out.
-    positions : first row of each record in them, shape (records,).
-    record, bodies : their kind, and their bodies, uint8, shape (records, length).
+    out : arrays to fill; other columns of the records are ignored.
+    positions : first row of each record in these arrays, shape (records,).
+    record, bodies : kind and bodies of the records; bodies are uint8, shape (records, length).
 
     """
     places = (positions[:, None] + np.arange(record.rows)).reshape(-1)
@@ -275,5 +278,5 @@ def scatter(out: Columns, positions: NDArray[np.int64], record: RecordKind, bodi
 
 
 def columns_of(records: Iterable[RecordKind]) -> dict[str, Column]:
-    """All columns that some records have, by name."""
+    """Return all columns of some records, by name."""
     return {column.name: column for record in records for column, _, _ in record.columns}

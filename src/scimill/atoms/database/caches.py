@@ -1,4 +1,4 @@
-"""Caches: the training and validation sets of an ensemble, taken from a database, and sets for other programs."""
+"""Caches: the training and validation sets of an ensemble, and exports for other programs."""
 
 import contextlib
 import itertools
@@ -31,22 +31,22 @@ from scimill.store.checksums import crc32c
 INDEX, MANIFEST = "index", "manifest.json"
 PARTS = ("train", "valid")
 READ_ROWS = 8192
-MOST_DIRECT = 1 << 31  # bytes that are returned in memory at most
+MAX_DIRECT_BYTES = 1 << 31  # bytes, limit for sets returned in memory
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How rows are cut into sets.
+class SplitRule:
+    """How to split rows into the sets of an ensemble.
 
     Parameters
     ----------
     train_fraction, valid_fraction : shares of the selected rows; their sum is at most 1.
-    n_caches : members of the ensemble.
+    n_caches : number of members.
     seed : of the order of the rows.
 
     Raises
     ------
-    ConfigError : fractions that are negative or add to more than 1.
+    ConfigError : a fraction is negative, or the fractions add up to more than 1.
 
     """
 
@@ -58,28 +58,28 @@ class Cut:
     def __post_init__(self) -> None:
         if min(self.train_fraction, self.valid_fraction) < 0 or self.train_fraction + self.valid_fraction > 1 + 1e-12:
             raise ConfigError(
-                f"train_fraction {self.train_fraction:g} and valid_fraction {self.valid_fraction:g}",
-                allowed="fractions of at least 0 that add to at most 1",
+                f"train_fraction = {self.train_fraction:g} and valid_fraction = {self.valid_fraction:g}",
+                allowed="fractions of at least 0 that add up to at most 1",
             )
         if self.n_caches < 1:
             raise ConfigError(f"n_caches = {self.n_caches}", allowed="at least 1")
 
 
 class Selection:
-    """The rows that caches are made of, compressed and, if wanted, uncompressed.
+    """The rows for caches: compressed and, optionally, uncompressed structures.
 
     Parameters
     ----------
     snapshot : the database.
-    reduction : which iteration selects; without one, all that are no test data.
+    reduction : the iteration that selects; None selects all except test data.
     select : which of its rows.
-    uncompressed : whether uncompressed structures, which no reduction knows, are taken too, as unused ones.
-    rows : compressed rows to take in the place of those that are selected.
+    uncompressed : whether to include uncompressed structures; they count as unused, because no reduction contains them.
+    rows : compressed rows to use instead of the selected ones.
 
     Attributes
     ----------
     rows : compressed rows of each group.
-    ids : ids of all rows, in the order in which `blocks` gives them.
+    ids : ids of all rows, in the order of `blocks`.
 
     """
 
@@ -93,18 +93,18 @@ class Selection:
     ) -> None:
         self._snapshot, self._select = snapshot, select
         self.rows: RowsOf = selected(snapshot, reduction, select) if rows is None else rows
-        self._extra = self._uncompressed() if uncompressed and _takes_uncompressed(reduction, select) else {}
+        self._extra = self._count_uncompressed() if uncompressed and _includes_uncompressed(reduction, select) else {}
         self.groups = sorted({*self.rows, *self._extra})
         self.ids: NDArray[Any] = np.concatenate([np.zeros(0, "S32"), *self._all_ids()])
 
-    def _uncompressed(self) -> dict[str, int]:
-        """Uncompressed rows of each group that are taken."""
+    def _count_uncompressed(self) -> dict[str, int]:
+        """Count the selected uncompressed rows of each group."""
         found: dict[str, int] = {}
         for batch in self._snapshot.uncompressed():
-            found[batch.group] = found.get(batch.group, 0) + int(self._taken(batch.columns).sum())
+            found[batch.group] = found.get(batch.group, 0) + int(self._is_selected(batch.columns).sum())
         return {group: rows for group, rows in found.items() if rows}
 
-    def _taken(self, columns: Columns) -> NDArray[np.bool_]:
+    def _is_selected(self, columns: Columns) -> NDArray[np.bool_]:
         test = columns["test"] != 0
         return test if self._select == "test" else np.ones(len(test), bool) if self._select == "all" else ~test
 
@@ -113,7 +113,7 @@ class Selection:
             yield columns["uid"]
 
     def columns(self, group: str) -> list[Column]:
-        """Columns of a group that are exported."""
+        """Return the columns of a group to export."""
         names = self._snapshot.names(group)
         names += [n for n in self._extra_names(group) if n not in names]
         return [self._snapshot.columns[name] for name in names if name not in NOT_EXPORTED]
@@ -124,34 +124,34 @@ class Selection:
         return [c.name for record in self._snapshot.records() if record.group == group for c, _, _ in record.columns]
 
     def blocks(self, names: list[str] | None = None) -> Iterator[tuple[str, Columns]]:
-        """Read the rows in blocks, group after group, with their paths where all columns are read."""
+        """Read the rows in blocks, group after group; without `names`, all columns and the paths."""
         for group in self.groups:
             wanted = names or [column.name for column in self.columns(group)]
-            yield from ((group, columns) for columns in self._compressed(group, wanted, names is None))
+            yield from ((group, columns) for columns in self._compressed_blocks(group, wanted, names is None))
             if group in self._extra:
-                yield from ((group, columns) for columns in self._others(group, wanted, names is None))
+                yield from ((group, columns) for columns in self._uncompressed_blocks(group, wanted, names is None))
 
-    def _compressed(self, group: str, names: list[str], with_paths: bool) -> Iterator[Columns]:
+    def _compressed_blocks(self, group: str, names: list[str], with_paths: bool) -> Iterator[Columns]:
         rows = self.rows.get(group, np.zeros(0, np.int64))
         for first in range(0, self._snapshot.groups.get(group, 0), READ_ROWS):
             mine = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + READ_ROWS)]
             if not len(mine):
                 continue
             columns = self._snapshot.rows(group, first, first + READ_ROWS, names)
-            if len(mine) < len(columns[names[0]]):  # by NumPy: HDF5 takes rows one by one ten times more slowly
+            if len(mine) < len(columns[names[0]]):  # with NumPy: HDF5 is ten times slower at single rows
                 columns = {name: values[mine - first] for name, values in columns.items()}
             if with_paths:
                 place = f"{COMPRESSED}/{group}/".encode()
                 columns["path"] = np.array([b"%s%d" % (place, row) for row in mine.tolist()], dtype=PATH.dtype)
             yield columns
 
-    def _others(self, group: str, names: list[str], with_paths: bool) -> Iterator[Columns]:
+    def _uncompressed_blocks(self, group: str, names: list[str], with_paths: bool) -> Iterator[Columns]:
         for chunk in self._snapshot.chunks():
             if group not in chunk.rows:
                 continue
             wanted = {g: (*names, "test", "uid") if g == group else () for g in chunk.rows}
             batch = next(b for b in self._snapshot.read_chunk(chunk, wanted) if b.group == group)
-            taken = self._taken(batch.columns)
+            taken = self._is_selected(batch.columns)
             columns = {name: batch.columns[name][taken] for name in names}
             if with_paths:
                 ids = batch.columns["uid"][taken].tolist()
@@ -161,36 +161,36 @@ class Selection:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Rows of each group."""
+        """Number of rows of each group."""
         return {group: len(self.rows.get(group, ())) + self._extra.get(group, 0) for group in self.groups}
 
     def contents(self, chosen: NDArray[np.bool_]) -> Contents:
-        """Contents of a set that has some of the rows."""
+        """Return the contents of a set made of the chosen rows."""
         bounds = np.cumsum([0, *self.sizes.values()])
         counts = [int(chosen[a:b].sum()) for a, b in itertools.pairwise(bounds)]
         rows = {group: count for group, count in zip(self.groups, counts, strict=True) if count}
         return Contents(rows, {group: [*self.columns(group), PATH] for group in rows})
 
 
-def _takes_uncompressed(reduction: Reduction | None, select: Select) -> bool:
+def _includes_uncompressed(reduction: Reduction | None, select: Select) -> bool:
     return select in ("unused", "all", "test") or reduction is None
 
 
 @dataclass(frozen=True)
 class MemberSet:
-    """One set: of which member, of which kind, and its rows."""
+    """One set: its member, its kind ("train" or "valid"), and a mask of its rows."""
 
     member: int
     kind: str
     chosen: NDArray[np.bool_]
 
 
-def parts_of(selection: Selection, cut: Cut) -> list[MemberSet]:
-    """The sets of all members."""
-    ranks = windows.ranks_of(id_hash(selection.ids, cut.seed))
+def split_selection(selection: Selection, rule: SplitRule) -> list[MemberSet]:
+    """Split a selection into the sets of all members."""
+    places = windows.places_of(id_hash(selection.ids, rule.seed))
     made = []
-    for member in range(cut.n_caches):
-        sets = windows.split(ranks, cut.n_caches, member, cut.train_fraction, cut.valid_fraction)
+    for member in range(rule.n_caches):
+        sets = windows.split(places, rule.n_caches, member, rule.train_fraction, rule.valid_fraction)
         made += [MemberSet(member, kind, chosen) for kind, chosen in zip(PARTS, sets, strict=True)]
     return made
 
@@ -199,38 +199,40 @@ def build(
     world: World,
     selection: Selection,
     directory: Path,
-    cut: Cut,
+    rule: SplitRule,
     form: str,
     about: Mapping[str, Any],
     *,
     overwrite: bool,
 ) -> list[dict[str, int]]:
-    """Write the caches of all members; collective, the members are shared among the ranks.
+    """Write the caches of all members; collective. The ranks share the members.
 
     Returns
     -------
-    Rows of each member's sets.
+    Number of rows of each member's sets.
 
     Raises
     ------
-    StorageError : the directory exists, or cannot be written.
+    StorageError : the directory already exists, or cannot be written.
 
     """
     new = directory.with_name(directory.name + ".part")
-    parts = parts_of(selection, cut)
-    world.on_root(_prepare, directory, new, overwrite, cut.n_caches)
-    mine = set(share(np.arange(cut.n_caches), world.rank, world.size).tolist())
+    parts = split_selection(selection, rule)
+    world.on_root(_prepare, directory, new, overwrite, rule.n_caches)
+    mine = set(share(np.arange(rule.n_caches), world.rank, world.size).tolist())
     with storage_errors(new, "writing caches"):
         _write(selection, [part for part in parts if part.member in mine], new, form)
     world.barrier()
-    counts = [{p.kind: int(p.chosen.sum()) for p in parts if p.member == m} for m in range(cut.n_caches)]
+    counts = [{p.kind: int(p.chosen.sum()) for p in parts if p.member == m} for m in range(rule.n_caches)]
     world.on_root(_finish, directory, new, {**about, "members": _set_entries(selection, parts), **_units(selection)})
     return counts
 
 
 def _prepare(directory: Path, new: Path, overwrite: bool, members: int) -> None:
     if directory.exists() and not overwrite:
-        raise StorageError("the output exists", where=str(directory), remedy="name another, or give --overwrite")
+        raise StorageError(
+            "the output already exists", where=str(directory), remedy="choose another name or use --overwrite"
+        )
     if not directory.exists():
         check_directory(directory)
     with storage_errors(new, "making the output"):
@@ -240,7 +242,7 @@ def _prepare(directory: Path, new: Path, overwrite: bool, members: int) -> None:
 
 
 def _write(selection: Selection, parts: list[MemberSet], folder: Path, form: str) -> None:
-    """Write several sets in one pass over the rows."""
+    """Write several sets in a single pass over the rows."""
     if form == INDEX:
         for part in parts:
             arrays: dict[str, Any] = {**_index(selection, part)}
@@ -250,11 +252,11 @@ def _write(selection: Selection, parts: list[MemberSet], folder: Path, form: str
     writers = [
         formats.open_part(folder / f"member-{p.member}" / p.kind, form, selection.contents(p.chosen)) for p in parts
     ]
-    fill(selection, [part.chosen for part in parts], writers)
+    write_sets(selection, [part.chosen for part in parts], writers)
 
 
 def _index(selection: Selection, part: MemberSet) -> dict[str, NDArray[np.int64]]:
-    """Compressed rows of each group in a set; of structures that are uncompressed there are none."""
+    """Return the compressed rows of each group in a set; uncompressed structures are left out."""
     found, begin = {}, 0
     for group, size in selection.sizes.items():
         rows = selection.rows.get(group, np.zeros(0, np.int64))
@@ -266,11 +268,11 @@ def _index(selection: Selection, part: MemberSet) -> dict[str, NDArray[np.int64]
 
 
 def read_whole(directory: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    """Read a cache of all selected structures, of format npy or npz: its manifest, and its columns.
+    """Read a cache of all selected structures, in npy or npz format: its manifest and its columns.
 
     Raises
     ------
-    InputError : no such cache, damaged, or of another kind.
+    InputError : the cache is missing, damaged, or does not hold all structures.
 
     """
     where, allowed = str(directory), "--format npy or npz, --train-fraction 1 --valid-fraction 0 --n-caches 1"
@@ -278,7 +280,7 @@ def read_whole(directory: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[An
         about: dict[str, Any] = json.loads((directory / MANIFEST).read_text("utf-8"))
         shape = (about["train_fraction"], about["valid_fraction"], about["n_caches"])
         if about["format"] not in ("npy", "npz") or shape != (1, 0, 1):
-            raise InputError("the cache is not one of all structures", where=where, allowed=allowed)
+            raise InputError("the cache does not hold all selected structures", where=where, allowed=allowed)
         path = directory / "member-0" / f"train{FORMATS[about['format']][0]}"
         if about["format"] == "npy":
             files = path.glob("data-*.npy")
@@ -286,24 +288,24 @@ def read_whole(directory: Path) -> tuple[dict[str, Any], Mapping[str, NDArray[An
         with path.open("rb") as opened, np.load(opened) as arrays:
             return about, dict(arrays)
     except FileNotFoundError:
-        raise InputError("no cache", where=where, allowed=allowed) from None
+        raise InputError("no cache found", where=where, allowed=allowed) from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        raise InputError("the cache is damaged", where=where, remedy="make it again") from None
+        raise InputError("the cache is damaged", where=where, remedy="create it again") from None
 
 
 def read_index(directory: Path, snapshot: Snapshot) -> tuple[dict[str, Any], list[dict[str, RowsOf]]]:
-    """Read caches of format "index": their manifest, and of each member the rows of each of its sets.
+    """Read caches in "index" format: their manifest, and for each member the rows of its sets.
 
     Raises
     ------
-    InputError : no such caches, damaged, or not of this database.
+    InputError : the caches are missing, damaged, or were made from another database.
 
     """
     where = str(directory)
     try:
         about: dict[str, Any] = json.loads((directory / MANIFEST).read_text("utf-8"))
         if about["format"] != INDEX:
-            raise InputError(f"caches of format {about['format']}", where=where, allowed="--format index")
+            raise InputError(f"the caches have format {about['format']}", where=where, allowed="--format index")
         members: list[dict[str, RowsOf]] = [{} for _ in range(about["n_caches"])]
         for part in about["members"]:
             path = directory / f"member-{part['member']}" / f"{part['part']}.npz"
@@ -311,19 +313,19 @@ def read_index(directory: Path, snapshot: Snapshot) -> tuple[dict[str, Any], lis
                 members[part["member"]][part["part"]] = {group: arrays[group] for group in sorted(arrays)}
         expected = [int(part["ids_crc32c"]) for part in about["members"]]
     except FileNotFoundError:
-        raise InputError("no caches", where=where, allowed="a folder of cache --format index") from None
+        raise InputError("no caches found", where=where, allowed="a folder of cache --format index") from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
-        raise InputError("the caches are damaged", where=where, remedy="make them again") from None
+        raise InputError("the caches are damaged", where=where, remedy="create them again") from None
     ids: dict[str, NDArray[Any]] = {}
     for part, checksum in zip(about["members"], expected, strict=True):
         if _ids_checksum(snapshot, members[part["member"]][part["part"]], ids) != checksum:
-            what = "the caches are of another database, or of structures that are not compressed"
-            raise InputError(what, where=where, remedy="make them again")
+            what = "the caches come from another database, or contain uncompressed structures"
+            raise InputError(what, where=where, remedy="create them again")
     return about, members
 
 
 def _ids_checksum(snapshot: Snapshot, rows: RowsOf, ids: dict[str, NDArray[Any]]) -> int | None:
-    """Checksum over the ids of some rows, of which `ids` keeps what was read; None where there are no such rows."""
+    """Checksum the ids of some rows; None if the rows do not exist. `ids` caches what was read."""
     found = [b""]
     for group, mine in rows.items():
         if group not in ids:
@@ -341,8 +343,8 @@ def _bytes(contents: Contents) -> int:
     )
 
 
-def fill(selection: Selection, chosen: list[NDArray[np.bool_]], writers: list[PartWriter]) -> None:
-    """Read all rows once and give each writer its own."""
+def write_sets(selection: Selection, chosen: list[NDArray[np.bool_]], writers: list[PartWriter]) -> None:
+    """Read all rows once and pass each writer its rows."""
     begin = 0
     for group, columns in selection.blocks():
         end = begin + len(columns["uid"])
@@ -355,7 +357,7 @@ def fill(selection: Selection, chosen: list[NDArray[np.bool_]], writers: list[Pa
 
 
 def _set_entries(selection: Selection, parts: list[MemberSet]) -> list[dict[str, Any]]:
-    """For the manifest: rows of each set, and a checksum over their ids."""
+    """Make the manifest's entries: the number of rows of each set, and a checksum of their ids."""
     return [
         {
             "member": part.member, "part": part.kind, "rows": int(part.chosen.sum()),
@@ -371,7 +373,7 @@ def _units(selection: Selection) -> dict[str, Any]:
 
 
 def _finish(directory: Path, new: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest and give the directory its name, in the place of an older one."""
+    """Write the manifest and rename the directory to its final name, replacing an older one."""
     with storage_errors(new, "writing caches"):
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
         old = directory.with_name(directory.name + ".old")
@@ -382,28 +384,31 @@ def _finish(directory: Path, new: Path, manifest: dict[str, Any]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def direct(selection: Selection, cut: Cut) -> list[dict[str, dict[str, Columns]]]:
-    """Return the caches in memory: per member its parts, per part its groups, per group its columns.
+def build_in_memory(selection: Selection, rule: SplitRule) -> list[dict[str, dict[str, Columns]]]:
+    """Return the caches in memory: nested by member, set, group and column.
 
     Raises
     ------
     InputError : they are too large.
 
     """
-    parts = parts_of(selection, cut)
+    parts = split_selection(selection, rule)
     needed = sum(_bytes(selection.contents(part.chosen)) for part in parts)
-    if needed > MOST_DIRECT:
-        raise InputError(f"the caches take {needed:,} bytes", allowed=f"{MOST_DIRECT:,} in memory", remedy="write them")
+    if needed > MAX_DIRECT_BYTES:
+        raise InputError(
+            f"the caches take {needed:,} bytes", allowed=f"at most {MAX_DIRECT_BYTES:,} bytes in memory",
+            remedy="write them to a directory",
+        )  # fmt: skip
     collectors = [_Collector() for _ in parts]
-    fill(selection, [part.chosen for part in parts], list(collectors))
-    members: list[dict[str, dict[str, Columns]]] = [{} for _ in range(cut.n_caches)]
+    write_sets(selection, [part.chosen for part in parts], list(collectors))
+    members: list[dict[str, dict[str, Columns]]] = [{} for _ in range(rule.n_caches)]
     for part, collector in zip(parts, collectors, strict=True):
         members[part.member][part.kind] = collector.groups
     return members
 
 
 class _Collector(PartWriter):
-    """A set in memory."""
+    """Collects a set in memory."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Columns]] = {}
@@ -421,16 +426,18 @@ class _Collector(PartWriter):
 
 
 def export(selection: Selection, output: Path, form: str, overwrite: bool) -> int:
-    """Write all selected rows as one set of a format; return their number.
+    """Write all selected rows as one set in a format; return their number.
 
     Raises
     ------
-    InputError : nothing is selected.
-    StorageError : the output exists, or cannot be written.
+    InputError : no structures are selected.
+    StorageError : the output already exists, or cannot be written.
 
     """
     if output.exists() and not overwrite:
-        raise StorageError("the output exists", where=str(output), remedy="name another, or give --overwrite")
+        raise StorageError(
+            "the output already exists", where=str(output), remedy="choose another name or use --overwrite"
+        )
     if not output.is_dir():
         check_directory(output)
     everything = np.ones(len(selection.ids), dtype=bool)
@@ -443,7 +450,7 @@ def export(selection: Selection, output: Path, form: str, overwrite: bool) -> in
         check_free(output, _bytes(selection.contents(everything)))
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        fill(selection, [everything], [formats.open_part(new / "data", form, selection.contents(everything))])
+        write_sets(selection, [everything], [formats.open_part(new / "data", form, selection.contents(everything))])
         if output.is_dir():
             shutil.rmtree(output)
         rename(made, output)

@@ -1,4 +1,4 @@
-"""What is kept of every structure: the columns, their units and what stands for a missing value."""
+"""The columns of the database: names, units and missing values."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-ID_LENGTH = 32  # bytes of a structure's id; fixed, since parallel HDF5 writes no texts of variable length
-TEXT_LENGTH = 64  # bytes of other texts
+ID_LENGTH = 32  # bytes of a structure's id; fixed, because parallel HDF5 cannot write strings of variable length
+TEXT_LENGTH = 64  # bytes of other strings
 
 Of = Literal["system", "atomic"]
 
@@ -19,11 +19,11 @@ class Column:
     Parameters
     ----------
     name : its name.
-    units : its unit, "1" where it has none.
+    units : its unit, "1" if it has none.
     long_name : its meaning.
     of : whether it belongs to the structure or to each atom.
     shape : shape of one value.
-    dtype : numpy's name of its type.
+    dtype : NumPy name of its type.
 
     """
 
@@ -36,15 +36,15 @@ class Column:
 
     @property
     def missing(self) -> Any:
-        """The value of a row that has none: NaN for numbers, an empty text. Never 0: that is a value."""
+        """The missing value: NaN for numbers, an empty string for text. Never 0, which is a valid value."""
         return np.nan if self.dtype == "<f8" else np.zeros((), self.dtype)[()]
 
     def row_shape(self, atoms: int) -> tuple[int, ...]:
-        """Shape of one row of a structure of so many atoms."""
+        """Return the shape of one row, for structures of ``atoms`` atoms."""
         return ((atoms, *self.shape)) if self.of == "atomic" else self.shape
 
     def row_bytes(self, atoms: int) -> int:
-        """Bytes of one row."""
+        """Return the size of one row, bytes."""
         return int(np.prod(self.row_shape(atoms), dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
@@ -74,6 +74,6 @@ REQUIRED_NAMES = tuple(column.name for column in REQUIRED)
 
 
 @cache
-def by_key(name: str, dtype: str, of: Of, shape: tuple[int, ...], units: str) -> Column:
-    """Column of a journal's header: a known one, or a user's."""
+def column_from_header(name: str, dtype: str, of: Of, shape: tuple[int, ...], units: str) -> Column:
+    """Return the column that a journal's header describes: a built-in one or a user's."""
     return KNOWN.get(name) or Column(name, units, "user's property", of, shape, dtype)

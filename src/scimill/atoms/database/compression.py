@@ -1,4 +1,4 @@
-"""Compression: one new segment takes all uncompressed rows, behind the compressed ones of their stoichiometry."""
+"""Compression: append all uncompressed rows to the compressed ones, in one new segment."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from scimill.store.layout import Field
 
 @dataclass(frozen=True)
 class CompressionPlan:
-    """What a compression writes.
+    """What a compression will write.
 
     Parameters
     ----------
     name : of the new segment.
     first : number of the first session that stays uncompressed.
-    chunks : what is moved.
-    starts : first row of each group of each chunk in the segment.
-    rows : rows of each group.
+    chunks : the chunks to move.
+    starts : for each chunk, the first row of each group in the segment.
+    rows : number of rows of each group.
     names : columns of each group.
 
     """
@@ -39,7 +39,7 @@ class CompressionPlan:
     names: dict[str, list[str]]
 
     def datasets(self, columns: Mapping[str, Column]) -> Iterator[tuple[Field, int]]:
-        """Every dataset of the segment with its number of rows."""
+        """Yield every dataset of the segment with its number of rows."""
         for group, rows in self.rows.items():
             atoms = len(composition.species_of(group))
             yield Field(f"{group}/species", "uint8", "1", "atomic numbers of all rows"), atoms
@@ -49,7 +49,7 @@ class CompressionPlan:
 
 
 def make_plan(snapshot: Snapshot) -> CompressionPlan:
-    """Lay out the segment that takes all uncompressed rows."""
+    """Plan a segment for all uncompressed rows."""
     chunks, starts = list(snapshot.chunks()), []
     rows: dict[str, int] = {}
     for chunk in chunks:
@@ -70,11 +70,11 @@ def make_plan(snapshot: Snapshot) -> CompressionPlan:
 
 
 def write_segment(world: World, snapshot: Snapshot, plan: CompressionPlan, columns: Mapping[str, Column]) -> None:
-    """Write the segment of a plan; collective.
+    """Write the planned segment; collective.
 
     Raises
     ------
-    StorageError : it cannot be written; the space that its part took is freed.
+    StorageError : it cannot be written; the space of the unfinished file is freed.
 
     """
     path, datasets = snapshot.folder / COMPRESSED / plan.name, [*plan.datasets(columns)]

@@ -1,4 +1,4 @@
-"""The database: structures by stoichiometry, appended one by one, compressed into arrays, never lost."""
+"""The database: structures by stoichiometry, appended one by one, compressed to arrays, never lost."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.atoms import evaluate, update
-from scimill.atoms.calculators import committee
+from scimill.atoms.calculators import make_committee
 from scimill.atoms.database import caches, compression, reductions
 from scimill.atoms.database.admission import Admission, SeenValues, give_ids
 from scimill.atoms.database.batch import BatchWriter, Columns, StructureBatch, make_batch
-from scimill.atoms.database.caches import Cut, Selection
+from scimill.atoms.database.caches import Selection, SplitRule
 from scimill.atoms.database.columns import KNOWN, REQUIRED_NAMES, Column, Of
 from scimill.atoms.database.journal import JournalWriter
 from scimill.atoms.database.reductions import Reduction, Reductions, Select
@@ -30,34 +30,35 @@ from scimill.atoms.database.snapshot import (
 )
 from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
-from scimill.atoms.kernels.geometry import drawn
+from scimill.atoms.kernels.geometry import draw_share
 from scimill.atoms.update import Procedure, Rules, UpdateResult
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, check_directory, storage_errors
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import Stop, World
 
-READ_ROWS = 8192  # rows that are read at once where all are read
+READ_ROWS = 8192  # rows per read when reading everything
 
 
 class Database:
-    """A database of atomic structures; a directory.
+    """A database of atomic structures in a directory.
 
-    Reading goes on beside one writer, from a `Snapshot` that `refresh` renews.
+    Any number of processes may read while one writes. They read from a `Snapshot`, which `refresh` renews.
 
     Parameters
     ----------
     path : the directory.
-    write : whether to write. One process, or one job of several ranks, may.
-    create : whether to make it where it is not there, to write.
-    world : the ranks that read or write it together; all then call the same methods. One if not given.
-    admission : what is done with structures as they come in.
-    sync : whether `add` waits for the disk. If not, what it has returned from survives the death of the process, not
-        that of the machine.
+    write : whether to open it for writing. Only one process, or one job of several ranks, can write at a time.
+    create : whether to create a missing database when opening it for writing.
+    world : the ranks that read or write together; all of them call the same methods. One rank if not given.
+    admission : rules for adding structures.
+    sync : whether `add` waits for the disk. Otherwise added structures survive a crash of the process, but not of the
+        machine.
 
     Raises
     ------
-    InputError : no database.
-    StorageError : another process writes it, or it cannot be written.
+    InputError : there is no database at this path.
+    StorageError : another process is writing it, or it cannot be written.
 
     """
 
@@ -83,21 +84,21 @@ class Database:
         self._hashes: SeenValues | None = None
         self._definitions: dict[str, Column] = {}
         if write:
-            self.world.on_root(self._begin, create)
+            self.world.on_root(self._open_for_writing, create)
         self.refresh()
 
     # ---- opening and closing --------------------------------------------------------------------------------
 
-    def _begin(self, create: bool) -> None:
-        """Take the right to write, make the database where there is none, and remove what a killed writer has left."""
+    def _open_for_writing(self, create: bool) -> None:
+        """Lock the database for writing, create it if it is missing, and remove leftovers of a killed writer."""
         if not create:
             DatabaseManifest.read(self.path)
         if not self.path.exists():
             check_directory(self.path)
         with storage_errors(self.path, "opening the database"):
-            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_unborn():
+            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_new():
                 raise StorageError(
-                    "the directory is no database", where=str(self.path), remedy="name another directory"
+                    "the directory is not a database", where=str(self.path), remedy="choose another directory"
                 )
             self.path.mkdir(exist_ok=True)
             claim = Claim(self.path / "lock")
@@ -107,17 +108,17 @@ class Database:
                 (self.path / name).mkdir(exist_ok=True)
         if not (self.path / MANIFEST).exists():
             DatabaseManifest().write(self.path)
-        self._tidy(DatabaseManifest.read(self.path))
+        self._remove_unused(DatabaseManifest.read(self.path))
 
-    def _is_unborn(self) -> bool:
-        """Whether a directory is empty, or what is left of a database whose making was interrupted."""
+    def _is_new(self) -> bool:
+        """Whether the directory is empty, or holds only files of an interrupted creation."""
         ours = {"lock", MANIFEST + ".part", COMPRESSED, UNCOMPRESSED, REDUCTIONS}
         return {entry.name for entry in self.path.iterdir()} <= ours
 
-    def _tidy(self, manifest: DatabaseManifest) -> None:
-        """Remove files that belong to no state: those of an interrupted write, and compressed journals."""
+    def _remove_unused(self, manifest: DatabaseManifest) -> None:
+        """Remove unused files: those of an interrupted write, and journals that are already compressed."""
         kept = {name for name, _ in manifest.segments}
-        with storage_errors(self.path, "tidying the database"):
+        with storage_errors(self.path, "removing unused files"):
             for entry in (self.path / COMPRESSED).iterdir():
                 if entry.name not in kept:
                     entry.unlink()
@@ -134,7 +135,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Bring what was added to the disk and give the right to write back."""
+        """Sync added structures to the disk and release the lock."""
         self._end_session()
         self.snapshot.close()
         if self._claim:
@@ -142,7 +143,7 @@ class Database:
             self._claim = None
 
     def refresh(self) -> None:
-        """Look again at what the database holds; all ranks see the same."""
+        """Take a new snapshot of the database; all ranks see the same one."""
         while True:
             if self._snapshot:
                 self._snapshot.close()
@@ -152,11 +153,11 @@ class Database:
             if all(self.world.gather_all(self.world.broadcast(seen) == seen)):
                 break
         self.total = self.rows()
-        """structures, also those that were added since the last `refresh`"""
+        """number of structures, including those added since the last `refresh`"""
 
     @property
     def snapshot(self) -> Snapshot:
-        """What the database held at the last `refresh`."""
+        """The contents of the database at the last `refresh`."""
         assert self._snapshot is not None
         return self._snapshot
 
@@ -164,16 +165,16 @@ class Database:
 
     @property
     def groups(self) -> dict[str, int]:
-        """Compressed structures of each stoichiometry (Hill formula)."""
+        """Number of compressed structures of each stoichiometry (Hill formula)."""
         return dict(self.snapshot.groups)
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Every column that there may be, with its unit."""
+        """All possible columns by name."""
         return {**self.snapshot.columns, **self._definitions}
 
     def rows(self) -> int:
-        """Number of structures, compressed and not."""
+        """Number of structures, compressed and uncompressed."""
         return sum(self.snapshot.groups.values()) + self.snapshot.uncompressed_rows()
 
     def read(self, group: str, names: Sequence[str] | None = None, first: int = 0, stop: int | None = None) -> Columns:
@@ -181,7 +182,7 @@ class Database:
 
         Raises
         ------
-        InputError : no such group or column.
+        InputError : unknown group or column.
 
         """
         if group not in self.snapshot.groups:
@@ -194,17 +195,17 @@ class Database:
         return self.snapshot.rows(group, first, stop, names)
 
     def blocks(self, names: Sequence[str] | None = None, rows: int = READ_ROWS) -> Iterator[tuple[str, int, Columns]]:
-        """Read all compressed structures in blocks: group, first row, arrays."""
+        """Read all compressed structures in blocks: (group, first row, arrays)."""
         for group, total in self.snapshot.groups.items():
             for first in range(0, total, rows):
                 yield group, first, self.snapshot.rows(group, first, first + rows, names)
 
     def uncompressed(self) -> Iterator[StructureBatch]:
-        """Read the structures that are not compressed yet."""
+        """Read the structures that are not yet compressed."""
         return self.snapshot.uncompressed()
 
     def find(self, uid: str) -> str:
-        """Where a structure is now: its path, such as Compressed_data/Al28/17.
+        """Return the current path of a structure, such as Compressed_data/Al28/17.
 
         Raises
         ------
@@ -221,14 +222,14 @@ class Database:
         raise InputError(f"no structure {uid!r}", where=str(self.path))
 
     def duplicates(self) -> list[list[str]]:
-        """Ids of the structures that share their rounded geometry, as lists of two or more."""
-        hashes, ids = self._every("geometry_hash"), self._every("uid")
+        """Find duplicates: lists of two or more ids of structures with the same rounded geometry."""
+        hashes, ids = self._read_column("geometry_hash"), self._read_column("uid")
         order = np.argsort(hashes, kind="stable")
         bounds = np.flatnonzero(np.diff(hashes[order])) + 1
         return [[uid.decode() for uid in ids[part]] for part in np.split(order, bounds) if len(part) > 1]
 
-    def _every(self, name: str) -> NDArray[Any]:
-        """One value of each structure, the uncompressed last, shape (rows,)."""
+    def _read_column(self, name: str) -> NDArray[Any]:
+        """Read one value per structure, uncompressed structures last, shape (rows,)."""
         parts = [columns[name] for _, _, columns in self.blocks([name], rows=1 << 20)]
         parts += [batch.columns[name] for batch in self.uncompressed()]
         return np.concatenate([np.zeros(0, KNOWN[name].dtype), *parts])
@@ -238,29 +239,30 @@ class Database:
     def define(
         self, name: str, unit: str, of: Of = "system", shape: tuple[int, ...] = (), *, text: bool = False
     ) -> None:
-        """Declare a property of the user's, which `add` then takes under its name.
+        """Declare a property of your own, which `add` then accepts under its name.
 
         Parameters
         ----------
-        name : its name; a property is kept as defined first.
-        unit : its unit, "1" where it has none.
+        name : its name. The first definition of a name is permanent.
+        unit : its unit, "1" if it has none.
         of, shape : whether it belongs to the structure or to each atom, and the shape of one value.
-        text : whether it is a short text, not a number.
+        text : whether it is a short text instead of a number.
 
         Raises
         ------
-        InputError : a column of the database, or it is there with another unit or shape.
+        ConfigError : invalid name.
+        InputError : the name is a built-in column, or is already defined with another unit or shape.
 
         """
         column = Column(name, unit, "user's property", of, shape, "|S64" if text else "<f8")
         known = self.columns.get(name)
         if known is not None and (known.name in REQUIRED_NAMES or known != column):
             raise InputError(
-                f"{name} is there already, {known.of}, of shape {known.shape}, in {known.units}",
-                where=name, remedy="use that unit and shape, or another name",
+                f"{name} is already defined: {known.of}, shape {known.shape}, unit {known.units}",
+                where=name, remedy="use that unit and shape, or choose another name",
             )  # fmt: skip
         if not name.isidentifier() or name == "species":
-            raise ConfigError(f"{name!r} is no name of a property", where=name, allowed="letters, digits and _")
+            raise ConfigError(f"invalid property name {name!r}", where=name, allowed="letters, digits and _")
         self._definitions[name] = column
 
     def add(
@@ -274,21 +276,21 @@ class Database:
         test: bool = False,
         **labels: ArrayLike,
     ) -> str:
-        """Add one structure and return its id; it is kept when this returns.
+        """Add one structure and return its id; the structure is saved when this returns.
 
         Parameters
         ----------
         species : symbols or atomic numbers, shape (atoms,), in any order.
         coordinates : Å, shape (atoms, 3).
-        cell : Å, vectors as rows, shape (3, 3); none if not given.
-        pbc : shape (3,); periodic along every vector of the cell if not given.
-        uid : a unique id of at most 32 characters; made where not given.
-        test : whether it is held out for good.
+        cell : Å, vectors as rows, shape (3, 3); no cell if not given.
+        pbc : shape (3,); periodic along every cell vector if not given.
+        uid : a unique id of at most 32 characters; generated if not given.
+        test : whether it is permanently held out as test data.
         labels : in the units of `columns`: energy in eV, forces (atoms, 3) in eV/Å, stress (6,) in eV/Å³, …
 
         Raises
         ------
-        InputError : unknown element, wrong shape, NaN, an id that is there.
+        InputError : unknown element, wrong shape, NaN, or an id that already exists.
         StorageError : the database is not open for writing, or cannot be written.
 
         """
@@ -309,7 +311,9 @@ class Database:
         test: ArrayLike | None = None,
         **labels: ArrayLike,
     ) -> list[str]:
-        """Add structures of one stoichiometry; as `add`, with rows along the first axis of all but `species`.
+        """Add structures of one stoichiometry, as `add`.
+
+        All arguments except `species` have rows along the first axis.
 
         Returns
         -------
@@ -319,19 +323,19 @@ class Database:
         return self.add_checked(self.batch(species, coordinates, cell=cell, pbc=pbc, uid=uid, test=test, labels=labels))
 
     def add_checked(self, batch: StructureBatch) -> list[str]:
-        """Add what `batch` has made, and return the ids of the structures that were added."""
+        """Add a result of `batch`; return the ids of the structures that were added."""
         batch = self._admit(batch)
         if batch.rows:
             with storage_errors(self.path / UNCOMPRESSED, "adding structures"):
                 self._session().write(batch)
-            self._learn(batch)
+            self._remember(batch)
         return [identifier.decode() for identifier in batch.columns["uid"].tolist()]
 
     def batch(self, species: ArrayLike | Sequence[str], coordinates: ArrayLike, *, labels: Mapping[str, ArrayLike],
               cell: ArrayLike | None = None, pbc: ArrayLike | None = None,
               uid: Sequence[str | bytes] | NDArray[Any] = (),
               test: ArrayLike | None = None) -> StructureBatch:  # fmt: skip
-        """Check structures as `add_batch` does, without adding them."""
+        """Check structures as `add_batch` does, but do not add them."""
         definitions = KNOWN if labels.keys() <= KNOWN.keys() else self.columns
         for name in labels:
             if name not in definitions or name in REQUIRED_NAMES:
@@ -345,51 +349,53 @@ class Database:
         )  # fmt: skip
         if self.admission.test_fraction:
             columns = made.columns
-            columns["test"] |= drawn(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
+            columns["test"] |= draw_share(columns["geometry_hash"], self.admission.test_fraction, self.admission.seed)
         return made
 
     def _admit(self, batch: StructureBatch) -> StructureBatch:
-        """Give ids, and refuse or skip what is there already."""
-        kept = self.fresh(batch.columns["geometry_hash"], self.known_hashes)
+        """Assign ids; refuse or skip duplicates."""
+        kept = self.find_new(batch.columns["geometry_hash"], self.known_hashes)
         if not kept.all():
             batch = batch.part(kept)
         give_ids(batch, self.total)
         self.check_ids(batch.columns["uid"])
         return batch
 
-    def fresh(self, hashes: NDArray[np.uint64], known: SeenValues | None) -> NDArray[np.bool_]:
-        """Which geometries are to be kept, by the admission's rule for duplicates."""
+    def find_new(self, hashes: NDArray[np.uint64], known: SeenValues | None) -> NDArray[np.bool_]:
+        """Return which geometries to keep, by the rule for duplicates."""
         if known is None:
             return np.ones(len(hashes), dtype=bool)
         seen = known.find(hashes)
         if seen.any() and self.admission.duplicates == "refuse":
             raise InputError(
-                f"{seen.sum()} geometries are there already", where=str(self.path), remedy="duplicates: skip or keep"
+                f"already in the database: {describe_count(int(seen.sum()), 'geometry', 'geometries')}",
+                where=str(self.path),
+                remedy="set duplicates to skip or keep",
             )
         return ~seen
 
     @property
     def known_hashes(self) -> SeenValues | None:
-        """Hashes of all geometries; None where duplicates are kept."""
+        """Hashes of all geometries; None if duplicates are kept."""
         if self.admission.duplicates == "keep":
             return None
         if self._hashes is None:
-            self._hashes = SeenValues(self._every("geometry_hash"))
+            self._hashes = SeenValues(self._read_column("geometry_hash"))
         return self._hashes
 
     def check_ids(self, ids: NDArray[np.bytes_]) -> None:
-        """Refuse ids that are there already, or twice among these."""
+        """Refuse ids that are already in the database or occur twice."""
         if self._ids is None:
-            self._ids = SeenValues(self._every("uid"))
+            self._ids = SeenValues(self._read_column("uid"))
         seen = self._ids.find(ids)
         if seen.any():
             raise InputError(
-                f"id {ids[seen][0].decode()!r} is there already", where=str(self.path),
-                remedy="give every structure an id of its own, or none",
+                f"the id {ids[seen][0].decode()!r} already exists", where=str(self.path),
+                remedy="give every structure a unique id, or no id",
             )  # fmt: skip
 
-    def _learn(self, batch: StructureBatch) -> None:
-        """Remember what was added."""
+    def _remember(self, batch: StructureBatch) -> None:
+        """Remember the ids and hashes of added structures."""
         self.total += batch.rows
         assert self._ids is not None
         self._ids.add(batch.columns["uid"])
@@ -397,7 +403,7 @@ class Database:
             self._hashes.add(batch.columns["geometry_hash"])
 
     def _session(self) -> BatchWriter:
-        """Return the journal of this session, begun with the first structure."""
+        """Return the writer of this session's journal; create the journal for the first structure."""
         if self._writer is None:
             self.require_writing()
             folder = self.path / UNCOMPRESSED / f"{self.next_session():06d}"
@@ -407,12 +413,14 @@ class Database:
         return self._writer
 
     def require_writing(self) -> None:
-        """Refuse to write a database that is open for reading."""
+        """Raise if the database is open for reading only."""
         if not self.world.broadcast(self._claim is not None):
-            raise StorageError("the database is open for reading only", where=str(self.path), remedy="write=True")
+            raise StorageError(
+                "the database is open for reading only", where=str(self.path), remedy="open it with write=True"
+            )
 
     def next_session(self) -> int:
-        """Number of the next folder of uncompressed data."""
+        """Return the number of the next folder of uncompressed data."""
         found = sessions(self.path)
         return max(self.snapshot.manifest.first, int(found[-1].name) + 1 if found else 0)
 
@@ -422,22 +430,22 @@ class Database:
                 self._journal.close()
         self._journal = self._writer = None
 
-    def added(self) -> None:
-        """Look at what was added outside of `add`: forget what was known of the database before."""
+    def reload(self) -> None:
+        """Take a new snapshot after an import, which adds structures without `add`."""
         self._ids = self._hashes = None
         self.refresh()
 
     # ---- compressing ----------------------------------------------------------------------------------------
 
     def compress_dataset(self) -> dict[str, int]:
-        """Move the uncompressed structures behind the compressed ones of their stoichiometry; collective.
+        """Append the uncompressed structures to the compressed ones of their stoichiometry; collective.
 
-        A new segment is written and synced, the manifest then names it instead of the journals, and these are removed.
-        Structures that were compressed before keep their rows. Killed at any instant, it has happened or it has not.
+        This writes and syncs a new segment, lists it in the manifest instead of the journals, and removes the journals.
+        Structures that were compressed before keep their rows. A kill at any instant leaves the old or the new state.
 
         Returns
         -------
-        The rows that were moved, by group.
+        Number of rows moved, by group.
 
         Raises
         ------
@@ -459,17 +467,17 @@ class Database:
         users = {name: c for name, c in self.columns.items() if name not in KNOWN}
         new = DatabaseManifest((*old.segments, (plan.name, plan.rows)), plan.first, users)
         new.write(self.path)
-        self._tidy(new)
+        self._remove_unused(new)
 
     # ---- reductions and caches ------------------------------------------------------------------------------
 
     @property
     def reductions(self) -> Reductions:
-        """The reductions: their names, iterations, and whether they are complete."""
+        """The reductions of this database."""
         return Reductions(self.path)
 
     def reduction(self, name: str, iteration: int | None = None) -> Reduction:
-        """Read an iteration of a reduction, the newest if none is given; collective. Any old one stays readable.
+        """Read an iteration of a reduction, by default the newest; collective. Old iterations stay readable.
 
         Raises
         ------
@@ -487,20 +495,20 @@ class Database:
         mask: Mapping[str, ArrayLike] | None = None,
         seed: int = 1,
     ) -> Reduction:
-        """Begin a reduction: its iteration 0; collective.
+        """Create a reduction with its iteration 0; collective.
 
         Parameters
         ----------
         name : its name.
-        fraction, number : how many structures are trained on first, drawn from all that have an energy and are no test
-            data. The draw depends on seed and ids, not on the order of the structures.
-        mask : or the index of each group itself: -1, 0, 1, your own tags from 2 on, or truth values.
+        fraction, number : how many structures to train on first, drawn from all that have an energy and are not test
+            data. The draw depends on the seed and the ids, not on the order of the structures.
+        mask : the index of each group instead: -1, 0, 1, your own tags from 2 on, or booleans.
         seed : of the draw.
 
         Raises
         ------
-        ConfigError : not one of the three, or more than there are.
-        InputError : the reduction exists, or the mask does not fit.
+        ConfigError : not exactly one of fraction, number and mask, or more structures than there are.
+        InputError : the reduction already exists, or the mask does not fit.
 
         """
         return reductions.create(
@@ -535,54 +543,54 @@ class Database:
         select: Select = "train",
         overwrite: bool = False,
     ) -> Any:
-        """Make the training and validation sets of an ensemble; collective. See `windows.window` for the rule.
+        """Make the training and validation sets of an ensemble, see `windows.window`; collective.
 
         Parameters
         ----------
-        directory : where to; one folder per member with its sets, and a manifest. None with ``return_direct``.
-        data_reduction : which reduction selects the rows; None takes all that are no test data.
-        train_fraction, valid_fraction : shares of the selected rows of each member.
+        directory : the output, with one folder per member and a manifest. None with ``return_direct``.
+        data_reduction : the reduction that selects the rows; None selects all except test data.
+        train_fraction, valid_fraction : shares of the selected rows for each member.
         n_caches : number of members.
-        use_uncompressed_data : whether uncompressed structures are taken too. A reduction has none of them, so they are
-            among the unused.
-        format : one of `formats.FORMATS`, or "index": the rows only, for readers of the database.
+        use_uncompressed_data : whether to include uncompressed structures. No reduction contains them, so they count as
+            unused.
+        format : one of `formats.FORMATS`, or "index": row numbers only, for readers of the database.
         seed : of the order; the sets depend on it and on the ids, not on the order of the structures.
-        return_direct : return the sets in memory and write nothing.
-        iteration : of the reduction, the newest if not given.
-        select : which of its rows: train, unused, anomalous, test or all.
-        overwrite : whether a directory that is there is replaced, once the new one is complete.
+        return_direct : whether to return the sets in memory and write nothing.
+        iteration : of the reduction; the newest if not given.
+        select : which rows of the reduction: train, unused, anomalous, test or all.
+        overwrite : whether to replace an existing directory, once the new one is complete.
 
         Returns
         -------
-        Rows of each member's sets, or the sets: per member "train" and "valid", in them columns by group. Each row has
-        its ``path``, which `find` gives too.
+        The number of rows of each member's sets; or, with ``return_direct``, the sets: for each member "train" and
+        "valid", each with columns by group. Each row has its ``path``, as `find` returns it.
 
         Raises
         ------
-        ConfigError : fractions that add to more than 1, or an unknown format.
-        InputError : nothing is selected.
-        StorageError : the directory exists, or cannot be written.
+        ConfigError : the fractions add up to more than 1, or the format is unknown.
+        InputError : no structures are selected.
+        StorageError : the directory already exists, or cannot be written.
 
         """
         with self.world.together():
-            cut = Cut(train_fraction, valid_fraction, n_caches, seed)
+            rule = SplitRule(train_fraction, valid_fraction, n_caches, seed)
             if format not in (*formats.FORMATS, caches.INDEX):
                 raise ConfigError(f"unknown format {format!r}", allowed=", ".join((*formats.FORMATS, caches.INDEX)))
             rows = self.select(
                 data_reduction, iteration=iteration, select=select, use_uncompressed_data=use_uncompressed_data
             )
             if not len(rows.ids):
-                raise InputError(f"no structures are selected by {select!r}", where=str(self.path))
+                raise InputError(f"select = {select} selects no structures", where=str(self.path))
             if return_direct:
-                return caches.direct(rows, cut)
+                return caches.build_in_memory(rows, rule)
             if directory is None:
-                raise ConfigError("caches need a directory", remedy="name one, or return_direct=True")
+                raise ConfigError("caches need a directory", remedy="give a directory or return_direct=True")
         about = {
             "database": self.path.name, "reduction": data_reduction, "select": select, "format": format, "seed": seed,
             "iteration": None if data_reduction is None else self.reduction(data_reduction, iteration).iteration,
             "train_fraction": train_fraction, "valid_fraction": valid_fraction, "n_caches": n_caches,
         }  # fmt: skip
-        return caches.build(self.world, rows, Path(directory), cut, format, about, overwrite=overwrite)
+        return caches.build(self.world, rows, Path(directory), rule, format, about, overwrite=overwrite)
 
     # ---- active learning ------------------------------------------------------------------------------------
 
@@ -595,19 +603,19 @@ class Database:
         select: Select = "unused",
         stop: Stop | None = None,
     ) -> Predictions:
-        """Evaluate the structures with a 0 in the newest iteration of a reduction with ASE's calculators; collective.
+        """Evaluate the unused structures of a reduction's newest iteration with ASE calculators; collective.
 
-        Stopped or killed, the same call goes on where it was. A calculator that fails with a structure is recorded.
-        Structures may be added meanwhile. The stored labels are not shown to the calculator.
+        After a stop or a kill, the same call continues. If a calculator fails on a structure, the failure is recorded.
+        Structures may be added meanwhile. The calculator does not see the stored labels.
 
         Parameters
         ----------
         ase_calculator : a name ("emt"), an import path ("tblite.ase:TBLite"), a function that makes a calculator, or a
-            calculator; or a sequence of them, a committee. Each rank makes its own.
+            calculator; or a sequence of these, a committee. Each rank makes its own.
         reduction : its name.
-        arguments : of named calculators.
+        arguments : passed to calculators given by name or import path.
         select : "unused", or for example "test".
-        stop : asked between blocks.
+        stop : checked between blocks.
 
         Returns
         -------
@@ -617,31 +625,31 @@ class Database:
         ------
         ConfigError : no such calculator.
         InputError : no such reduction.
-        Stopped : on a signal or before the walltime; what is done is kept.
+        Stopped : on a signal or before the walltime; finished blocks are kept.
 
         """
         with self.world.together():
-            members = committee(ase_calculator, arguments)
+            members = make_committee(ase_calculator, arguments)
         evaluate.evaluate(self.snapshot, reduction, members, select=select, world=self.world, stop=stop)
         return self.predictions(reduction)
 
     def evaluate_unused_data(
         self, run: str | Path, reduction: str, *, select: Select = "unused", stop: Stop | None = None
     ) -> Predictions:
-        """Evaluate as `ase_evaluate_unused_data`, by a trained ensemble, many structures at once; collective.
+        """Evaluate unused structures with a trained ensemble, many at once; collective.
 
         Parameters
         ----------
-        run : directory of ``scimill atoms train``; its members are the committee.
+        run : run directory of ``scimill atoms train``; its members form the committee.
         reduction, select, stop : see `ase_evaluate_unused_data`.
 
         """
-        from scimill.atoms.learning.potentials import Ensemble  # here: torch takes a second to import
+        from scimill.atoms.learning.potentials import Ensemble  # imported here because torch takes a second to load
 
         return self.ase_evaluate_unused_data(partial(Ensemble, run), reduction, select=select, stop=stop)
 
     def predictions(self, reduction: str) -> Predictions:
-        """Read what `ase_evaluate_unused_data` has found; collective."""
+        """Read the results of `ase_evaluate_unused_data`; collective."""
         return evaluate.load(self.snapshot, reduction, self.world)
 
     def update_data_reductions(
@@ -654,11 +662,11 @@ class Database:
         procedure: Procedure = "highest",
         **more: Any,
     ) -> UpdateResult:
-        """Add structures to those that a reduction trains on, as a new iteration; collective.
+        """Add structures to the training set of a reduction, as a new iteration; collective.
 
-        Anomalous structures are excluded first, then some of the others chosen; see `update.Rules` for the parameters
-        ``fraction``, ``exclude_high_error``, ``procedure`` and for ``more``: score, threshold, exclude_failed, seed.
-        The predictions are then deleted.
+        This excludes anomalous structures, then chooses from the others, then deletes the predictions. See
+        `update.Rules` for ``fraction``, ``exclude_high_error``, ``procedure`` and for ``more``: score, threshold,
+        exclude_failed, seed.
 
         Parameters
         ----------
@@ -667,8 +675,8 @@ class Database:
 
         Raises
         ------
-        ConfigError : wrong rules.
-        InputError : the predictions are not of the newest iteration, or the reduction is complete.
+        ConfigError : invalid rules.
+        InputError : the predictions do not belong to the newest iteration, or the reduction is complete.
 
         """
         with self.world.together():

@@ -1,7 +1,7 @@
-"""Journals: files of records that are only ever appended to, and that a killed writer leaves readable.
+"""Journals: append-only files of records, which stay readable when the writer is killed.
 
-A record is whole or it is not there: it begins with its length and checksum, and reading ends at the first that is not
-whole. Records of one kind share a header, which the journal holds once, so that a record is little more than its data.
+A record is either whole or absent: it begins with its length and checksum, and reading ends at the first incomplete
+one. Records of one kind share a header, which the journal stores once, so a record is little more than its data.
 """
 
 import os
@@ -18,23 +18,23 @@ from scimill.store.checksums import crc32c
 PREFIX = struct.Struct("<4sIIQ")  # magic, CRC-32C of kind and body, kind, bytes of the body
 _CHECKED = struct.Struct("<IQ")
 MAGIC = b"SMJ1"
-HEADER_KIND = 0xFFFFFFFF  # the body is a header, whose kind is the number of headers before it
+HEADER_KIND = 0xFFFFFFFF  # the body is a header; it defines the kind numbered by the headers before it
 READ_BYTES = 1 << 23
 
 
 def checksum(kind: int, body: bytes) -> int:
-    """CRC-32C of a record: of its kind, its length and its body."""
+    """Compute the CRC-32C of a record's kind, length and body."""
     return int(crc32c(body, crc32c(_CHECKED.pack(kind, len(body)))))
 
 
 class JournalWriter:
     """A new journal, open for appending.
 
-    What `append` has written survives the death of the process; with ``sync`` also that of the machine.
+    Appended records survive a crash of the process, and with ``sync`` also a crash of the machine.
 
     Parameters
     ----------
-    path : the file, which must not be there.
+    path : the file, which must not exist.
     sync : whether to wait for the disk after every record.
 
     """
@@ -58,7 +58,7 @@ class JournalWriter:
             os.fsync(self._descriptor)
 
     def _write(self, data: bytes) -> None:
-        """Write all or nothing: what a full disk has cut is taken back, lest a later record follow half of one."""
+        """Write all or nothing: after an error, remove what was written, so that no half record remains."""
         written = 0
         try:
             while written < len(data):
@@ -70,14 +70,14 @@ class JournalWriter:
         self.size += len(data)
 
     def close(self) -> None:
-        """Bring everything to the disk and close."""
+        """Sync everything to the disk and close."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where the records of a journal are.
+    """Kinds and positions of the records of a journal.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Index:
 
 
 class Journal:
-    """A journal open for reading, also while it is being written or has been removed since."""
+    """A journal open for reading, even while it is being written or after it was removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -120,11 +120,11 @@ class Journal:
         return Index(tuple(headers), *np.ascontiguousarray(columns))
 
     def _records(self) -> Iterator[tuple[int, int, bytes]]:
-        """Kind, offset of the body, and body of every whole record."""
+        """Yield the kind, the offset of the body, and the body of every whole record."""
         buffer, start, position = b"", 0, 0
         while True:
             if len(buffer) - position < PREFIX.size:
-                buffer, start, position = self._more(buffer, start, position, PREFIX.size)
+                buffer, start, position = self._read_more(buffer, start, position, PREFIX.size)
             if len(buffer) - position < PREFIX.size:
                 return
             magic, stored, kind, length = PREFIX.unpack_from(buffer, position)
@@ -132,21 +132,21 @@ class Journal:
             if magic != MAGIC or start + position + whole > os.fstat(self._descriptor).st_size:
                 return
             if len(buffer) - position < whole:
-                buffer, start, position = self._more(buffer, start, position, whole)
+                buffer, start, position = self._read_more(buffer, start, position, whole)
             body = buffer[position + PREFIX.size : position + whole]
             if len(body) < length or checksum(kind, body) != stored:
                 return
             yield kind, start + position + PREFIX.size, body
             position += whole
 
-    def _more(self, buffer: bytes, start: int, position: int, needed: int) -> tuple[bytes, int, int]:
-        """Forget what has been read and read on: the buffer, its offset in the file, the position in it."""
+    def _read_more(self, buffer: bytes, start: int, position: int, needed: int) -> tuple[bytes, int, int]:
+        """Drop what was used and read more; return the buffer, its offset in the file, the position in it."""
         rest = buffer[position:]
         more = os.pread(self._descriptor, max(READ_BYTES, needed), start + len(buffer))
         return rest + more, start + position, 0
 
     def bodies(self, records: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read the bodies of some records of one length, in ascending order: uint8, shape (records, length)."""
+        """Read the bodies of records of one length, in ascending order: uint8, shape (records, length)."""
         first, last = int(self.index.offsets[records[0]]), int(self.index.offsets[records[-1]])
         length = int(self.index.lengths[records[0]])
         data = np.frombuffer(os.pread(self._descriptor, last + length - first, first), dtype=np.uint8)

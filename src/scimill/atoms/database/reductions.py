@@ -1,7 +1,7 @@
-"""Data reductions: which structures are trained on, in every iteration of active learning; none is ever lost.
+"""Data reductions: which structures each iteration of active learning trains on; none is ever lost.
 
-A reduction is a folder, an iteration a file in it that is written once: one index array per stoichiometry. Rows beyond
-an array's end came later and count as unused. What an iteration says of a row stays valid whatever is added later.
+A reduction is a folder, and an iteration is a file in it, written once, with one index array per stoichiometry. Rows
+beyond the end of an array were added later and count as unused, so an iteration stays valid whatever is added.
 """
 
 import contextlib
@@ -19,12 +19,13 @@ from scimill.atoms.database.snapshot import REDUCTIONS, Snapshot
 from scimill.atoms.kernels.geometry import id_hash
 from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import Claim, replacing, storage_errors
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.store.layout import Field
 from scimill.version import __version__
 
 ANOMALOUS, UNUSED, TRAINED = -1, 0, 1
-"""Values of an index; from 2 to 127 they are the user's, and not trained on."""
+"""Values of an index; values from 2 to 127 are the user's own tags, and are not trained on."""
 Select = Literal["train", "unused", "anomalous", "test", "all"]
 SELECTED = {"train": TRAINED, "unused": UNUSED, "anomalous": ANOMALOUS}
 
@@ -38,7 +39,7 @@ class Reduction:
 
     Parameters
     ----------
-    name, iteration : which it is.
+    name, iteration : name of the reduction, and number of the iteration.
     index : -1 anomalous, 0 unused, 1 trained on, for the first rows of each group.
     attributes : how it was made.
 
@@ -49,8 +50,8 @@ class Reduction:
     index: Mapping[str, NDArray[np.int8]]
     attributes: Mapping[str, Any]
 
-    def of(self, group: str, rows: int) -> NDArray[np.int8]:
-        """Index of so many rows of a group; rows that came later are unused."""
+    def index_for(self, group: str, rows: int) -> NDArray[np.int8]:
+        """Return the index of the first ``rows`` rows of a group; rows that were added later are unused."""
         known = self.index.get(group, np.zeros(0, dtype=np.int8))
         return np.concatenate([known, np.zeros(rows - len(known), dtype=np.int8)])
 
@@ -68,19 +69,19 @@ class Reductions:
         self._folder = folder / REDUCTIONS
 
     def names(self) -> list[str]:
-        """Names of all reductions that have an iteration."""
+        """List the names of all reductions that have an iteration."""
         return sorted(path.name for path in self._folder.iterdir() if self._numbers(path.name))
 
     def folder(self, name: str) -> Path:
-        """Folder of a reduction.
+        """Return the folder of a reduction.
 
         Raises
         ------
-        ConfigError : no name for a reduction.
+        ConfigError : invalid name.
 
         """
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise ConfigError(f"{name!r} is no name of a reduction", allowed="letters, digits, _, - and .")
+            raise ConfigError(f"invalid reduction name {name!r}", allowed="letters, digits, _, - and .")
         return self._folder / name
 
     def _numbers(self, name: str) -> list[int]:
@@ -88,7 +89,7 @@ class Reductions:
         return sorted(int(path.stem) for path in files if path.stem.isdecimal())
 
     def iterations(self, name: str) -> list[int]:
-        """Numbers of a reduction's iterations.
+        """List the numbers of a reduction's iterations.
 
         Raises
         ------
@@ -101,11 +102,11 @@ class Reductions:
         return found
 
     def load(self, name: str, iteration: int | None, groups: Mapping[str, int]) -> Reduction:
-        """Read an iteration, the newest if none is given.
+        """Read an iteration, by default the newest.
 
         Parameters
         ----------
-        groups : compressed rows of each group.
+        groups : number of compressed rows of each group.
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Reductions:
         known = self.iterations(name)
         number = known[-1] if iteration is None else iteration
         if number not in known:
-            raise InputError(f"no iteration {number} of {name!r}", allowed=", ".join(map(str, known)))
+            raise InputError(f"no iteration {number} in reduction {name!r}", allowed=", ".join(map(str, known)))
         with contextlib.closing(Segment(self.folder(name) / f"{number}.h5")) as file:
             index = {group: file.read(group) for group in file.names()}
             attributes = file.attributes
@@ -128,7 +129,7 @@ class Reductions:
     def write(
         self, name: str, number: int, index: Mapping[str, NDArray[np.int8]], attributes: Mapping[str, Any]
     ) -> None:
-        """Write an iteration; by one rank, which holds the reduction."""
+        """Write an iteration, on one rank that has locked the reduction."""
         fields = [
             (Field(group, "int8", "1", "-1 anomalous, 0 unused, 1 trained on; others are the user's"), len(values))
             for group, values in index.items()
@@ -141,17 +142,17 @@ class Reductions:
         writer.finish()
 
     def is_complete(self, name: str) -> bool:
-        """Whether its active learning has ended; it is updated no more."""
+        """Return whether its active learning has ended; then it cannot be updated."""
         return (self.folder(name) / "complete").exists()
 
     def complete(self, name: str, why: str) -> None:
-        """End its active learning."""
+        """Mark its active learning as ended."""
         with replacing(self.folder(name) / "complete", "mark of completion") as part:
             part.write_text(why + "\n", "utf-8")
 
     @contextlib.contextmanager
-    def held(self, name: str, world: World, *, create: bool = False) -> Iterator[Path]:
-        """Hold a reduction, so that no other process changes it; collective. Structures may be added meanwhile."""
+    def lock(self, name: str, world: World, *, create: bool = False) -> Iterator[Path]:
+        """Lock a reduction against changes by other processes; collective. Structures may still be added."""
         folder = world.on_root(self.folder, name)
         claim = Claim(folder / "lock")
 
@@ -181,13 +182,13 @@ def create(
 ) -> Reduction:
     """Make iteration 0 of a reduction; see `Database.create_reduction`."""
     if sum(given is not None for given in (fraction, number, mask)) != 1:
-        world.fail(ConfigError("a reduction begins with a fraction, a number or a mask", allowed="one of them"))
+        world.fail(ConfigError("a reduction needs a fraction, a number or a mask", allowed="exactly one of them"))
     reductions = Reductions(snapshot.folder)
 
     def make() -> Reduction:
         if reductions.folder(name).exists() and name in reductions.names():
-            raise InputError(f"there is a reduction {name!r}", remedy="name another")
-        index = _masked(snapshot, mask) if mask is not None else _drawn(snapshot, fraction, number, seed)
+            raise InputError(f"the reduction {name!r} already exists", remedy="choose another name")
+        index = _index_from_mask(snapshot, mask) if mask is not None else _draw_index(snapshot, fraction, number, seed)
         how = "mask" if mask is not None else "random"
         added = sum(int((values == TRAINED).sum()) for values in index.values())
         reductions.write(
@@ -195,20 +196,20 @@ def create(
         )
         return reductions.load(name, 0, snapshot.groups)
 
-    with reductions.held(name, world, create=True):
+    with reductions.lock(name, world, create=True):
         return world.on_root(make)
 
 
-def _drawn(snapshot: Snapshot, fraction: float | None, number: int | None, seed: int) -> Index:
-    """Draw from all rows that have an energy and are no test data; by their ids, whatever their order."""
+def _draw_index(snapshot: Snapshot, fraction: float | None, number: int | None, seed: int) -> Index:
+    """Draw from all rows with an energy that are not test data; by ids, independent of their order."""
     eligible = {group: _eligible(snapshot, group) for group in snapshot.groups}
     total = sum(int(rows.sum()) for rows in eligible.values())
     count = round(total * fraction) if fraction is not None else int(number or 0)
     if not 0 <= count <= total:
         raise ConfigError(
-            f"{count} of {total} compressed structures cannot be drawn",
-            allowed="a fraction of 0 to 1, or that many",
-            remedy="scimill atoms compress takes up what was added since",
+            f"cannot draw {count:,} of {describe_count(total, 'compressed structure')}",
+            allowed=f"a fraction from 0 to 1, or a number from 0 to {total}",
+            remedy="run scimill atoms compress to include newly added structures",
         )
     hashes = {g: id_hash(snapshot.rows(g, names=["uid"])["uid"][rows], seed) for g, rows in eligible.items()}
     joined = np.concatenate([np.zeros(0, np.uint64), *hashes.values()])
@@ -228,7 +229,7 @@ def _eligible(snapshot: Snapshot, group: str) -> NDArray[np.bool_]:
     return eligible
 
 
-def _masked(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
+def _index_from_mask(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
     index: Index = {}
     for group, values in mask.items():
         given = np.asarray(values)
@@ -236,17 +237,17 @@ def _masked(snapshot: Snapshot, mask: Mapping[str, ArrayLike]) -> Index:
         is_index = given.ndim == 1 and given.dtype.kind in "biu" and len(given) <= rows
         if not is_index or (len(given) and given.min() < ANOMALOUS):
             raise InputError(
-                f"a mask of shape {given.shape} for {rows} rows", where=group,
-                allowed="one whole number from -1 to 127, or truth value, per row",
+                f"the mask has shape {given.shape} for {describe_count(rows, 'row')}", where=group,
+                allowed="one whole number from -1 to 127, or one boolean, per row",
             )  # fmt: skip
         index[group] = given.astype(np.int8)
         if (snapshot.rows(group, 0, len(given), ["test"])["test"][index[group] == TRAINED] != 0).any():
-            raise InputError("the mask trains on test data", where=group, remedy="leave them 0")
+            raise InputError("the mask selects test data for training", where=group, remedy="set their values to 0")
     return index
 
 
 def selected(snapshot: Snapshot, reduction: Reduction | None, select: Select) -> RowsOf:
-    """Compressed rows of each group that a reduction selects; without one, all that are no test data."""
+    """Return the compressed rows that a reduction selects, by group; without one, all except test data."""
     found = {}
     for group, total in snapshot.groups.items():
         test = snapshot.rows(group, names=["test"])["test"] != 0
@@ -257,7 +258,7 @@ def selected(snapshot: Snapshot, reduction: Reduction | None, select: Select) ->
         elif reduction is None:
             chosen = ~test
         else:
-            chosen = ~test & (reduction.of(group, total) == SELECTED[select])
+            chosen = ~test & (reduction.index_for(group, total) == SELECTED[select])
         if chosen.any():
             found[group] = np.flatnonzero(chosen)
     return found

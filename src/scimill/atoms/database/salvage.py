@@ -1,4 +1,4 @@
-"""What can be saved of a damaged journal: every record that is whole, also behind the damage."""
+"""Recover every whole record of a damaged journal, including those after the damage."""
 
 import mmap
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ class Salvage:
 
     Parameters
     ----------
-    records : header and body of each record that can be understood.
-    damaged : bytes that belong to no such record, and lie before one: they were damaged after they were written.
-    torn : bytes at the end of which no record begins that is whole: an append that was interrupted, or damage.
-    is_torn_append : whether those are the beginning of a record that was never finished.
+    records : header and body of each readable record.
+    damaged : bytes outside of readable records, with a readable record after them; they were damaged after writing.
+    torn : bytes after the last whole record, from an interrupted append or from damage.
+    is_torn_append : whether the torn bytes are the beginning of an unfinished record.
 
     """
 
@@ -28,7 +28,7 @@ class Salvage:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether more is lost than an append that was interrupted."""
+        """Whether more is lost than an interrupted append."""
         return self.damaged > 0 or not self.is_torn_append
 
 
@@ -38,11 +38,11 @@ def salvage(path: Path) -> Salvage:
     if not path.stat().st_size:
         return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for start, stop, kind, body in _whole(data):
+        for start, stop, kind, body in _whole_records(data):
             found.damaged += start - position
             position = stop
             if kind == HEADER_KIND:
-                latest = body  # its number is the kind of the record that it was written with, which follows
+                latest = body  # the record that follows was written with it, and has its kind
                 continue
             if kind not in headers and latest:
                 headers[kind], latest = latest, b""
@@ -51,12 +51,12 @@ def salvage(path: Path) -> Salvage:
             else:
                 found.damaged += stop - start
         found.torn = len(data) - position
-        found.is_torn_append = _is_torn(data, position)
+        found.is_torn_append = _is_torn_append(data, position)
     return found
 
 
-def _whole(data: mmap.mmap) -> Iterator[tuple[int, int, int, bytes]]:
-    """Begin, end, kind and body of every whole record."""
+def _whole_records(data: mmap.mmap) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield begin, end, kind and body of every whole record."""
     position = data.find(MAGIC)
     while position >= 0:
         stop, kind, body = _record(data, position)
@@ -69,7 +69,7 @@ def _whole(data: mmap.mmap) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def _record(data: mmap.mmap, position: int) -> tuple[int, int, bytes]:
-    """End, kind and body of the record at a position; an end of 0 where it is not whole."""
+    """Read the record at a position: its end, kind and body; the end is 0 if it is not whole."""
     if position + PREFIX.size > len(data):
         return 0, 0, b""
     _, stored, kind, length = PREFIX.unpack_from(data, position)
@@ -80,8 +80,8 @@ def _record(data: mmap.mmap, position: int) -> tuple[int, int, bytes]:
     return (stop, kind, body) if checksum(kind, body) == stored else (0, 0, b"")
 
 
-def _is_torn(data: mmap.mmap, position: int) -> bool:
-    """Whether what is left begins a record, and ends before it."""
+def _is_torn_append(data: mmap.mmap, position: int) -> bool:
+    """Whether the remaining bytes begin a record and end before it is complete."""
     rest = len(data) - position
     if rest < PREFIX.size:
         return bytes(data[position : position + 4]) == MAGIC[: min(rest, 4)]

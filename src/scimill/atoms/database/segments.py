@@ -1,7 +1,7 @@
 """Segments: HDF5 files of named arrays that are written once and never change.
 
-A segment is laid down, filled by any number of ranks with raw writes, synced and renamed to its name. One that has its
-name is complete.
+One rank creates a segment, any number of ranks fill it with raw writes, and it is then synced and renamed to its final
+name. A segment with its final name is complete.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class SegmentWriter:
-    """A segment that is being written, on all ranks; opening and finishing are collective, writing is not.
+    """A segment open for writing on all ranks; opening and finishing are collective, writing is not.
 
     Parameters
     ----------
     world : the ranks.
-    path : its name, which it gets by `finish`.
+    path : its final name, which `finish` gives it.
     datasets : every dataset with its number of rows.
     attributes : of the root group.
 
@@ -40,43 +40,43 @@ class SegmentWriter:
     ) -> None:
         self._world, self._path = world, path
         self._part = path.with_name(path.name + ".part")
-        world.on_root(self._lay_down, datasets, attributes or {})
+        world.on_root(self._create, datasets, attributes or {})
         self._file = hdf5.open_for_writing(self._part, world, {})
         self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, rows in datasets if rows}
 
-    def _lay_down(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
-        with storage_errors(self._part, "laying down a segment"), hdf5.new_file(self._part, ALIGNMENT) as file:
+    def _create(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
+        with storage_errors(self._part, "creating a segment"), hdf5.new_file(self._part, ALIGNMENT) as file:
             file.attrs.update(attributes)
             for field, rows in datasets:
                 hdf5.create_dataset(file, field, rows)
 
     def write(self, name: str, first: int, rows: NDArray[Any]) -> None:
-        """Write rows of a dataset from `first` on."""
+        """Write rows of a dataset, starting at row `first`."""
         with storage_errors(self._part, "writing a segment"):
             self._rows[name].write(first, rows)
 
     def finish(self) -> None:
-        """Close the file, bring it to the disk and give it its name."""
+        """Close the file, sync it to the disk and rename it to its final name."""
         with storage_errors(self._part, "writing a segment"):
             self._file.close()
         self._world.barrier()
-        self._world.on_root(self._name)
+        self._world.on_root(self._publish)
 
     def abandon(self) -> None:
-        """Give up after a failure: free the space that the part takes. Where other ranks still write it, it stays."""
+        """Give up after a failure: remove the unfinished file, unless other ranks may still write it."""
         if self._world.size == 1:
-            with contextlib.suppress(OSError, RuntimeError):  # HDF5 may have more to write on the full disk
+            with contextlib.suppress(OSError, RuntimeError):  # HDF5 may try to write more to the full disk
                 self._file.close()
             self._part.unlink(missing_ok=True)
 
-    def _name(self) -> None:
+    def _publish(self) -> None:
         with storage_errors(self._part, "syncing a segment"):
             sync(self._part)
         rename(self._part, self._path)
 
 
 class Segment:
-    """A segment open for reading, by one rank for itself, also when it has been removed since."""
+    """A segment open for reading on one rank; stays readable after it was removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +84,7 @@ class Segment:
         self._datasets: dict[str, h5py.Dataset | None] = {}
 
     def _dataset(self, name: str) -> h5py.Dataset | None:
-        """Return a dataset; kept, since finding it takes as long as reading some 100 kB."""
+        """Return a dataset; cached, because finding it takes as long as reading some 100 kB."""
         if name not in self._datasets:
             found = self._file.get(name)
             self._datasets[name] = found if isinstance(found, h5py.Dataset) else None
@@ -101,12 +101,12 @@ class Segment:
         return dict(self._file.attrs)
 
     def names(self, group: str = "/") -> list[str]:
-        """Names in a group; none where there is no such group."""
+        """Return the names in a group; empty if there is no such group."""
         found = self._file.get(group)
         return list(found) if isinstance(found, h5py.Group) else []
 
     def leaves(self) -> Iterator[str]:
-        """Paths of all groups that hold datasets."""
+        """Yield the paths of all groups that hold datasets."""
         found: list[str] = []
 
         def visit(name: str, item: Any) -> None:
@@ -122,11 +122,11 @@ class Segment:
         return self._dataset(name) is not None
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a dataset."""
+        """Return the shape of a dataset."""
         return tuple(self._file[name].shape)
 
     def units(self, name: str) -> str:
-        """Unit of a dataset, empty where it says none."""
+        """Return the unit of a dataset, empty if it has none."""
         return str(self._file[name].attrs.get("units", ""))
 
     def read(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What a database holds at one instant. A snapshot stays readable whatever a writer does besides."""
+"""The contents of a database at one instant; they stay readable whatever a writer does meanwhile."""
 
 import dataclasses
 import itertools
@@ -23,8 +23,8 @@ from scimill.files import replacing
 FORMAT = 1
 MANIFEST = "manifest.json"
 COMPRESSED, UNCOMPRESSED, REDUCTIONS = "Compressed_data", "Uncompressed_data", "Data_reductions"
-CHUNK_BYTES = 1 << 23  # of a journal, read at once
-ATTEMPTS = 100  # to read a database while writers compress it
+CHUNK_BYTES = 1 << 23  # size of a chunk of a journal
+ATTEMPTS = 100  # at reading a database while writers compress it
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class DatabaseManifest:
 
     Parameters
     ----------
-    segments : name of each segment with the rows of each of its groups, the oldest first.
-    first : the first folder of `Uncompressed_data` that is not compressed yet.
+    segments : name of each segment and the number of rows of each of its groups, oldest first.
+    first : number of the first folder in `Uncompressed_data` that is not yet compressed.
     columns : the users' columns of the compressed data, by name.
 
     """
@@ -44,7 +44,7 @@ class DatabaseManifest:
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Put it in the place of the one that is there, in one step."""
+        """Write the manifest, replacing an older one in one step."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
         with replacing(folder / MANIFEST, "manifest") as part:
             part.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
@@ -55,8 +55,8 @@ class DatabaseManifest:
 
         Raises
         ------
-        InputError : no database.
-        StorageError : the manifest is damaged.
+        InputError : there is no database.
+        StorageError : the manifest is damaged, or has another format.
 
         """
         path = folder / MANIFEST
@@ -64,18 +64,18 @@ class DatabaseManifest:
             values = json.loads(path.read_text("utf-8"))
         except OSError:
             raise InputError(
-                "no database of atoms", where=str(folder), remedy="make one: scimill atoms import"
+                "no atoms database found", where=str(folder), remedy="create one with scimill atoms import"
             ) from None
         except ValueError:
             raise StorageError("the manifest is damaged", where=str(path)) from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise StorageError("a manifest of another format", where=str(path), allowed=f"format {FORMAT}")
+            raise StorageError("the manifest has an unknown format", where=str(path), allowed=f"format {FORMAT}")
         columns = {name: Column(**{**c, "shape": tuple(c["shape"])}) for name, c in values["columns"].items()}
         return cls(tuple((name, rows) for name, rows in values["segments"]), values["first"], columns)
 
 
 def sessions(folder: Path, first: int = 0) -> list[Path]:
-    """Folders of uncompressed data from a number on, in their order."""
+    """List the folders of uncompressed data from number `first` on, in order."""
     found = (path for path in (folder / UNCOMPRESSED).iterdir() if path.name.isdecimal())
     return sorted(path for path in found if int(path.name) >= first)
 
@@ -86,12 +86,11 @@ class Snapshot:
     Parameters
     ----------
     folder : the database.
-    journals : the journals, where another rank has read them already.
 
     Attributes
     ----------
     manifest : the manifest.
-    groups : compressed rows of each group.
+    groups : number of compressed rows of each group.
     columns : all columns by name.
 
     """
@@ -104,7 +103,7 @@ class Snapshot:
                 break
             self.close()
         else:
-            raise StorageError("the database changes too often to be read", where=str(folder))
+            raise StorageError("the database changes too fast to be read", where=str(folder), remedy="try again later")
         self.groups: dict[str, int] = {}
         for _, rows in self.manifest.segments:
             for group, count in rows.items():
@@ -113,7 +112,7 @@ class Snapshot:
         self.columns |= batches.columns_of(self.records())
 
     def _open(self) -> bool:
-        """Open all files; False where a writer has removed one meanwhile."""
+        """Open all files; return False if a writer removed one meanwhile."""
         self._segments: list[Segment] = []
         self.journals: list[Journal] = []
         try:
@@ -139,14 +138,14 @@ class Snapshot:
     # ---- compressed data ------------------------------------------------------------------------------------
 
     def rows(self, group: str, first: int = 0, stop: int | None = None, names: Sequence[str] | None = None) -> Columns:
-        """Read compressed rows of a group; all its columns if no names are given."""
+        """Read compressed rows of a group; all of its columns if no names are given."""
         total = self.groups.get(group, 0)
         stop = total if stop is None else min(stop, total)
         names = self.names(group) if names is None else names
         return {name: self._column(group, name, first, stop) for name in names}
 
     def names(self, group: str) -> list[str]:
-        """Names of the columns of which a compressed group has values."""
+        """List the columns that have values in a compressed group."""
         found = {name: None for segment in self._segments for name in segment.names(group) if name != "species"}
         return sorted(found, key=[*self.columns].index)
 
@@ -167,23 +166,23 @@ class Snapshot:
     # ---- uncompressed data ----------------------------------------------------------------------------------
 
     def records(self) -> Iterator[batches.RecordKind]:
-        """Every kind of record of the uncompressed data."""
+        """Yield every kind of record in the uncompressed data."""
         for journal in self.journals:
-            yield from (batches.record_of(header) for header in journal.index.headers)
+            yield from (batches.parse_header(header) for header in journal.index.headers)
 
     def uncompressed_rows(self) -> int:
-        """Number of uncompressed structures."""
+        """Return the number of uncompressed structures."""
         return sum(sum(chunk.rows.values()) for chunk in self.chunks())
 
     def chunks(self) -> Iterator["Chunk"]:
-        """Consecutive records of the journals, in pieces that fit into memory."""
+        """Yield consecutive records of the journals, in chunks that fit into memory."""
         for number, journal in enumerate(self.journals):
             index = journal.index
             if not len(index.kinds):
                 continue
             pieces = np.cumsum(index.lengths) // CHUNK_BYTES
             bounds = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), len(pieces)]
-            kinds = [batches.record_of(header) for header in index.headers]
+            kinds = [batches.parse_header(header) for header in index.headers]
             for first, stop in itertools.pairwise(bounds):
                 counts = np.bincount(index.kinds[first:stop], minlength=len(kinds))
                 rows: dict[str, int] = {}
@@ -193,17 +192,17 @@ class Snapshot:
                 yield Chunk(number, first, stop, rows)
 
     def read_chunk(self, chunk: "Chunk", names: Mapping[str, Sequence[str]] | None = None) -> list[StructureBatch]:
-        """Read the rows of a chunk, one batch per group, in their order.
+        """Read the rows of a chunk in order, one batch per group.
 
         Parameters
         ----------
         chunk : one of `chunks`.
-        names : the columns wanted of each group; all that it has in this chunk if not given.
+        names : columns to read, by group; all columns in this chunk if not given.
 
         """
         journal = self.journals[chunk.journal]
         kinds = journal.index.kinds[chunk.first : chunk.stop]
-        records = {int(kind): batches.record_of(journal.index.headers[kind]) for kind in np.unique(kinds)}
+        records = {int(kind): batches.parse_header(journal.index.headers[kind]) for kind in np.unique(kinds)}
         out: dict[str, Columns] = {}
         for group, rows in chunk.rows.items():
             has = batches.columns_of(r for r in records.values() if r.group == group)
@@ -217,14 +216,14 @@ class Snapshot:
         return [StructureBatch(group, columns, self.columns) for group, columns in out.items()]
 
     def uncompressed(self) -> Iterator[StructureBatch]:
-        """All uncompressed rows, in the order in which they came within each group."""
+        """Yield all uncompressed rows; within each group, in the order in which they were added."""
         for chunk in self.chunks():
             yield from self.read_chunk(chunk)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of one journal, and the rows of each group that they hold."""
+    """Consecutive records of one journal, and how many rows of each group they hold."""
 
     journal: int
     first: int
@@ -233,7 +232,7 @@ class Chunk:
 
 
 def _starts(kinds: NDArray[np.int64], records: Mapping[int, batches.RecordKind]) -> NDArray[np.int64]:
-    """First row of each record among the rows of its group, shape (records,)."""
+    """Compute the first row of each record among the rows of its group, shape (records,)."""
     starts = np.zeros(len(kinds), dtype=np.int64)
     for group in {record.group for record in records.values()}:
         counts = np.zeros(len(kinds), dtype=np.int64)

@@ -1,1 +1,1 @@
-"""Files of other programs: reading structures from them, writing sets for them."""
+"""Files of other programs: read structures from them, and write sets for them."""

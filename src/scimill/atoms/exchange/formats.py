@@ -1,4 +1,4 @@
-"""Writing sets of structures for other programs: ALF's HDF5, NumPy's files, JSON, extended XYZ, ASE databases."""
+"""Write sets for other programs: ALF's HDF5, NumPy files, JSON, extended XYZ, ASE databases."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ NOT_EXPORTED = ("test", "geometry_hash")
 
 @dataclass(frozen=True)
 class Contents:
-    """What a set will hold: rows of each group, and its columns."""
+    """The planned contents of a set: number of rows and columns of each group."""
 
     rows: Mapping[str, int]
     columns: Mapping[str, Sequence[Column]]
@@ -45,7 +45,7 @@ class PartWriter(ABC):
 
     @abstractmethod
     def write(self, group: str, columns: Columns) -> None:
-        """Append rows of a group; a group's rows come together, the groups in the order of the contents."""
+        """Append rows of a group; finish one group before the next, in the order of the contents."""
 
     @abstractmethod
     def close(self) -> None:
@@ -53,7 +53,7 @@ class PartWriter(ABC):
 
 
 class AlfWriter(PartWriter):
-    """ALF's layout (pyanitools): a group per stoichiometry, species as symbols, ids as ``_id``, and ``path``."""
+    """ALF's layout (pyanitools): a group per stoichiometry, species symbols, ids as ``_id``, ``path``."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         fields: list[tuple[Field, int]] = []
@@ -85,7 +85,7 @@ def _alf_name(name: str) -> str:
 
 
 class NpyWriter(PartWriter):
-    """hippynn's layout: a folder of ``data-NAME.npy``, all stoichiometries in one array; species 0 is padding."""
+    """hippynn's layout: a folder of ``data-NAME.npy`` with all stoichiometries; species 0 is padding."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         path.mkdir()
@@ -100,7 +100,7 @@ class NpyWriter(PartWriter):
     @staticmethod
     def _array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         file = path / f"data-{name}.npy"
-        if not np.prod(shape, dtype=np.int64):  # nothing to map
+        if not np.prod(shape, dtype=np.int64):  # an empty file cannot be mapped
             empty: NDArray[Any] = np.zeros(shape, dtype)
             np.save(file, empty)
             return empty
@@ -148,7 +148,7 @@ class NpzWriter(PartWriter):
 
 
 class JsonWriter(PartWriter):
-    """One JSON object: the arrays of each stoichiometry as lists. For small sets: it is held in memory."""
+    """One JSON object: the arrays of each stoichiometry as lists. Held in memory, so only for small sets."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         self._path = path
@@ -168,7 +168,7 @@ class JsonWriter(PartWriter):
 
 
 def _plain(values: NDArray[Any]) -> list[Any]:
-    """An array as JSON knows it: texts as texts, what is missing as null."""
+    """Convert an array for JSON: bytes become strings, missing numbers become null."""
     if values.dtype.kind == "S":
         return [value.decode() for value in values.tolist()]
     if values.dtype.kind == "f" and np.isnan(values).any():
@@ -179,7 +179,7 @@ def _plain(values: NDArray[Any]) -> list[Any]:
 
 
 class FrameWriter(PartWriter):
-    """Extended XYZ or an ASE database, row by row; atoms in the order in which the user gave them."""
+    """Extended XYZ or an ASE database, row by row; atoms in the user's original order."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
         self._path, self._columns = path, contents.every_column
@@ -195,7 +195,7 @@ class FrameWriter(PartWriter):
         serial_ase.write_frames(self._path, frames)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every row is already written."""
 
 
 def _rows(columns: Columns) -> list[dict[str, Any]]:
@@ -203,7 +203,7 @@ def _rows(columns: Columns) -> list[dict[str, Any]]:
 
 
 FORMATS: dict[str, tuple[str, Callable[[Path, Contents], PartWriter]]] = {
-    # name: (suffix of its files, what writes them)
+    # name: (suffix of its files, their writer)
     "h5": (".h5", AlfWriter),
     "npz": (".npz", NpzWriter),
     "npy": ("", NpyWriter),
@@ -214,6 +214,6 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Contents], PartWriter]]] = {
 
 
 def open_part(path: Path, form: str, contents: Contents) -> PartWriter:
-    """Begin a set of a format at a path without its suffix; the writer adds it."""
+    """Open a writer for a set; the path has no suffix, which the format adds."""
     suffix, writer = FORMATS[form]
     return writer(path.with_name(path.name + suffix), contents)

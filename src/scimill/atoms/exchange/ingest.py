@@ -1,4 +1,4 @@
-"""Importing files: pieces to ranks, each piece to a journal of its own, all of them or none."""
+"""Import files, all or none: ranks share the pieces, and each piece gets its own journal."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from scimill.parallel.world import Stop
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import has done: structures added, duplicates skipped, properties that no column took."""
+    """Result of an import: structures added, duplicates skipped, and properties without a column."""
 
     added: int
     skipped: int
@@ -41,48 +41,48 @@ def import_files(
     piece_rows: int = 4096,
     stop: Stop | None = None,
 ) -> ImportResult:
-    """Import files into a database, all of them or nothing; collective.
+    """Import files into a database, all of them or none; collective.
 
     Parameters
     ----------
-    database : open for writing; its world divides the work.
-    files : what to import; `sources.FORMATS` are known.
-    properties : their names and units.
-    piece_rows : structures that one rank reads at a time.
-    stop : asked between pieces.
+    database : open for writing; its ranks share the work.
+    files : the files, in formats of `sources.FORMATS`.
+    properties : columns and units of their properties.
+    piece_rows : structures that one rank reads at once.
+    stop : checked between pieces.
 
     Raises
     ------
-    InputError : a file is damaged, an id is there already, a label is NaN; nothing was imported.
+    InputError : a file is damaged, an id already exists, or a label is NaN; nothing was imported.
     Stopped : on a signal or before the walltime; nothing was imported.
 
     """
     database.require_writing()
-    for column in properties.users:
+    for column in properties.user_columns:
         with database.world.together():
             database.define(column.name, column.units, column.of, column.shape)
     return _Import(database, properties, files, piece_rows).run(stop)
 
 
 def count(files: Sequence[Path]) -> int:
-    """Structures in files."""
+    """Count the structures in files."""
     return sum(piece.stop - piece.first for path in files for piece in sources.pieces(path, 1 << 20))
 
 
 def add_files(database: Database, files: Sequence[Path], properties: Properties) -> Iterator[str]:
-    """Add the structures of files one by one; yield the id of each when it is kept."""
-    for column in properties.users:
+    """Add the structures of files one by one; yield the id of each after it is saved."""
+    for column in properties.user_columns:
         database.define(column.name, column.units, column.of, column.shape)
     for path in files:
         for piece in sources.pieces(path, 1024):
             for number, rows in enumerate(sources.read(piece, properties)):
-                batch = _checked(database, rows, piece, number)
+                batch = _check(database, rows, piece, number)
                 for row in range(batch.rows):
                     yield from database.add_checked(batch.part(slice(row, row + 1)))
 
 
-def _checked(database: Database, rows: sources.SourceStructures, piece: Piece, number: int) -> StructureBatch:
-    """Check structures of a piece; a refusal says which they are."""
+def _check(database: Database, rows: sources.SourceStructures, piece: Piece, number: int) -> StructureBatch:
+    """Check structures of a piece; errors name the file and the structure."""
     try:
         return database.batch(
             rows.species, rows.coordinates, cell=rows.cell, pbc=rows.pbc, uid=rows.uid, test=rows.test,
@@ -119,25 +119,25 @@ class _Import:
                 progress.update(done * self._world.size)
         progress.close()
         self._end(stop)
-        kept = self._world.on_root(self._admitted, self._world.gather_all(self._contents))
+        kept = self._world.on_root(self._choose_rows, self._world.gather_all(self._contents))
         for number in mine:
             if not kept[number].all():
                 self._write(number, kept[number])
         self._world.barrier()
         added = int(sum(rows.sum() for rows in kept))
         self._world.on_root(self._commit, added)
-        self._database.added()
+        self._database.reload()
         ignored = {name for names in self._world.gather_all(self._properties.ignored) for name in names}
         return ImportResult(added, int(sum(len(rows) for rows in kept)) - added, tuple(sorted(ignored)))
 
     def _end(self, stop: Stop | None) -> None:
-        """Leave if one rank was asked to."""
+        """End the import on all ranks if one of them was asked to stop."""
         reason = stop.finish() if stop else ""
         if reason:
             self._world.fail(Stopped(f"stopped by {reason}; nothing was imported", remedy="run the same command again"))
 
     def _write(self, number: int, kept: NDArray[np.bool_] | None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Write the journal of a piece, of the kept rows if given; return all ids and hashes."""
+        """Write the journal of a piece, with only the kept rows if given; return all ids and hashes."""
         path = self._part / f"{number:06d}.journal"
         path.unlink(missing_ok=True)
         batches = list(self._batches(self._pieces[number], int(self._firsts[number])))
@@ -150,31 +150,31 @@ class _Import:
                 if (chosen := batch.part(rows)).rows:
                     writer.write(chosen)
             journal.close()
-        return tuple(_joined(batch.columns[name] for batch in batches) for name in ("uid", "geometry_hash"))  # type: ignore[return-value]
+        return tuple(_concatenate(batch.columns[name] for batch in batches) for name in ("uid", "geometry_hash"))  # type: ignore[return-value]
 
     def _batches(self, piece: Piece, first: int) -> list[StructureBatch]:
-        """Read a piece: one batch per group."""
+        """Read a piece, one batch per group."""
         groups: dict[str, list[StructureBatch]] = {}
         for row, rows in enumerate(sources.read(piece, self._properties)):
-            batch = _checked(self._database, rows, piece, row)
+            batch = _check(self._database, rows, piece, row)
             give_ids(batch, first)
             first += batch.rows
             groups.setdefault(batch.group, []).append(batch)
-        return [merged(parts) for parts in groups.values()]
+        return [merge(parts) for parts in groups.values()]
 
-    def _admitted(self, contents: list[dict[int, tuple[NDArray[Any], NDArray[Any]]]]) -> list[NDArray[np.bool_]]:
-        """Which rows of each piece are kept; refuses ids that are there already."""
+    def _choose_rows(self, contents: list[dict[int, tuple[NDArray[Any], NDArray[Any]]]]) -> list[NDArray[np.bool_]]:
+        """Return which rows of each piece to keep; refuse ids that already exist."""
         pieces = {number: content for part in contents for number, content in part.items()}
         ordered = [pieces[number] for number in range(len(self._pieces))]
         if not ordered:
-            raise InputError("no structures to import", where="the files")
-        ids, hashes = (_joined(parts) for parts in zip(*ordered, strict=True))
-        kept = self._database.fresh(hashes, self._database.known_hashes)
+            raise InputError("no structures to import", where="files")
+        ids, hashes = (_concatenate(parts) for parts in zip(*ordered, strict=True))
+        kept = self._database.find_new(hashes, self._database.known_hashes)
         self._database.check_ids(ids[kept])
         return np.split(kept, np.cumsum([len(part) for part, _ in ordered])[:-1])
 
     def _commit(self, added: int) -> None:
-        """Make what was written part of the database, in one step."""
+        """Make the written journals part of the database, in one step."""
         with storage_errors(self._part, "importing"):
             if not added:
                 return
@@ -183,16 +183,16 @@ class _Import:
         rename(self._part, self._folder)
 
 
-def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(list(parts))
 
 
-def merged(parts: Sequence[StructureBatch]) -> StructureBatch:
-    """Join batches of one group; a column that a batch lacks is missing in its rows."""
+def merge(parts: Sequence[StructureBatch]) -> StructureBatch:
+    """Join batches of one group; rows of a batch without a column get missing values."""
     first = parts[0]
     if all(part.columns.keys() == first.columns.keys() for part in parts):
         return StructureBatch(
-            first.group, {n: _joined(p.columns[n] for p in parts) for n in first.columns}, first.definitions
+            first.group, {n: _concatenate(p.columns[n] for p in parts) for n in first.columns}, first.definitions
         )
     names = {name: None for part in parts for name in part.columns}
     atoms = len(species_of(first.group))
@@ -202,5 +202,5 @@ def merged(parts: Sequence[StructureBatch]) -> StructureBatch:
         found = part.columns.get(name)
         return empty(definitions[name], part.rows, atoms) if found is None else found
 
-    filled = {name: _joined(values(part, name) for part in parts) for name in names}
+    filled = {name: _concatenate(values(part, name) for part in parts) for name in names}
     return StructureBatch(first.group, filled, definitions)

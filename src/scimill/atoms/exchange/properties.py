@@ -1,4 +1,4 @@
-"""What the properties of a source are called here, and the units they come in."""
+"""Columns and units of the properties in a source file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,29 +12,28 @@ from scimill.atoms.kernels import units
 from scimill.errors import ConfigError
 
 GEOMETRY = {"coordinates": "Å", "cell": "Å"}
-FORM = "source=column:unit, and for a property of your own source=name:unit:system|atomic:components"
+FORM = "source=column:unit, or for your own property source=name:unit:system|atomic:components"
 
 
 @dataclass(frozen=True)
 class Property:
-    """A column, and the factor from the source's unit to its unit."""
+    """A column, and the factor that converts the source's unit to the column's."""
 
     column: Column
     factor: float = 1.0
 
-    def converted(self, values: ArrayLike) -> ArrayLike:
-        """Values in the column's unit."""
+    def convert(self, values: ArrayLike) -> ArrayLike:
+        """Convert values to the column's unit."""
         return values if self.factor == 1.0 else np.asarray(values, dtype=float) * self.factor
 
 
 class Properties:
-    """The map of a source's names to columns.
+    """Maps the names in a source to columns.
 
     Parameters
     ----------
-    given : the source's names, each with ``column:unit`` (see `FORM`), such as {"dft_energy": "energy:Hartree"};
-        ``coordinates`` and ``cell`` may be given units too. Columns that no entry names are taken under their own
-        names, in their own units.
+    given : ``column:unit`` by name in the source (see `FORM`), such as {"dft_energy": "energy:Hartree"}; may also give
+        units to ``coordinates`` and ``cell``. Columns without an entry are read under their own names and units.
 
     Raises
     ------
@@ -47,7 +46,7 @@ class Properties:
         self.geometry = dict.fromkeys(GEOMETRY, 1.0)
         for source, text in (given or {}).items():
             try:
-                self._take(source, text)
+                self._add_entry(source, text)
             except ValueError as error:
                 raise ConfigError(
                     str(error), where=f"properties, {source}", allowed=FORM + f"; units: {units.NAMES}"
@@ -55,11 +54,13 @@ class Properties:
         named = [found.column.name for found in self.by_name.values()]
         twice = next((name for name in named if named.count(name) > 1), None)
         if twice:
-            raise ConfigError(f"two properties are {twice}", where="properties", remedy="name each column once")
+            raise ConfigError(
+                f"two properties map to the column {twice}", where="properties", remedy="use each column only once"
+            )
         self.by_name |= {c.name: Property(c) for c in LABELS if c.name not in named and c.name not in self.by_name}
         self.ignored: set[str] = set()
 
-    def _take(self, source: str, text: str) -> None:
+    def _add_entry(self, source: str, text: str) -> None:
         name, unit, *kind = text.split(":")[0], *(text.split(":")[1:] or [""])
         if name in GEOMETRY:
             self.geometry[name] = units.factor(unit or GEOMETRY[name], GEOMETRY[name])
@@ -69,15 +70,17 @@ class Properties:
             factor = 1.0 if is_free else units.factor(unit or column.units, column.units)
             self.by_name[source] = Property(column, factor)
         else:
-            self.by_name[source] = Property(_users(name, unit, kind))
+            self.by_name[source] = Property(_user_column(name, unit, kind))
 
     def labels(self, values: Mapping[str, Any], lead: int | None = None) -> dict[str, ArrayLike]:
-        """Labels in the database's units from a source's values; what has no column is left out and remembered.
+        """Convert a source's values to labels in the database's units.
+
+        Names without a column are recorded in `ignored`.
 
         Parameters
         ----------
-        values : by the source's names.
-        lead : None for values of one structure, which get a leading axis; else of many, as they are.
+        values : by name in the source.
+        lead : None for values of one structure, which get a leading axis; otherwise the number of rows.
 
         """
         found: dict[str, ArrayLike] = {}
@@ -86,24 +89,24 @@ class Properties:
             if known is None:
                 self.ignored.add(name)
             else:
-                array = known.converted(value)
+                array = known.convert(value)
                 found[known.column.name] = np.asarray(array)[None] if lead is None else array
         return found
 
     def lengths(self, name: str, values: ArrayLike) -> NDArray[np.float64]:
-        """Coordinates or cell in Å."""
+        """Convert coordinates or cell to Å."""
         return np.asarray(values, dtype=float) * self.geometry[name]
 
     @property
-    def users(self) -> list[Column]:
-        """The properties that are the user's own."""
+    def user_columns(self) -> list[Column]:
+        """Columns of the user's own properties."""
         return [found.column for found in self.by_name.values() if found.column.name not in KNOWN]
 
 
-def _users(name: str, unit: str, kind: list[str]) -> Column:
-    """Column of a user's own property; its unit is kept, not converted."""
+def _user_column(name: str, unit: str, kind: list[str]) -> Column:
+    """Make the column of a user's own property; its unit is kept, not converted."""
     of, components = (kind + ["system", "1"][len(kind) :])[:2]
     if not unit or of not in ("system", "atomic") or not components.isdecimal() or len(kind) > 2:
-        raise ValueError(f"{name!r} is no column of the database, and no complete declaration of a property")
+        raise ValueError(f"{name!r} is neither a database column nor a complete declaration of a property")
     shape = () if components == "1" else (int(components),)
     return Column(name, unit, "user's property", "atomic" if of == "atomic" else "system", shape)

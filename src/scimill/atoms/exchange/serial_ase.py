@@ -1,7 +1,7 @@
-"""ASE, with each rank for itself.
+"""ASE, used by each rank independently.
 
-Where mpi4py is loaded ASE takes all ranks for its own: its readers broadcast what rank 0 has read, and its databases
-write on rank 0 only. Here every rank reads, writes and evaluates its own part; so ASE gets a world of one rank.
+If mpi4py is loaded, ASE uses all ranks together: its readers broadcast what rank 0 read, and its databases write only
+on rank 0. Here every rank reads, writes and evaluates its own part, so we give ASE a world of one rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ from ase.calculators.calculator import Calculator, all_changes, get_calculator_c
 from ase.calculators.emt import EMT  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 
-__all__ = ["Calculator", "all_changes", "ase"]  # of ASE's, for others to import from here
+__all__ = ["Calculator", "all_changes", "ase"]  # parts of ASE for other modules to import from here
 
 GEOMETRY = ("coordinates", "cell", "pbc", "permutation")
 RESULTS = ("energy", "forces", "stress", "charges", "magmoms", "dipole")
-"""Labels that ASE knows as a calculator's results."""
+"""Labels that ASE stores as results of a calculator."""
 
 
 def connect(path: Path) -> Any:
@@ -35,12 +35,12 @@ def connect(path: Path) -> Any:
 
 
 def read_frames(file: Any) -> Any:
-    """Read the frames of an open extended XYZ file one after the other."""
+    """Read the frames of an open extended XYZ file one by one."""
     return ase.io.iread(file, ":", format="extxyz")
 
 
 def to_atoms(species: NDArray[np.uint8], row: Mapping[str, Any], columns: Mapping[str, Column]) -> ase.Atoms:
-    """Make ``Atoms`` of a row, in the user's order; its labels are results of a calculator, ``info`` and ``arrays``."""
+    """Convert a row to ``Atoms`` in the user's order, labels to results, ``info`` and ``arrays``."""
     order = row["permutation"]
 
     def restored(values: NDArray[Any]) -> NDArray[Any]:
@@ -84,32 +84,32 @@ def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
 
 
 def builtin_calculator(name: str) -> Any:
-    """Class of one of ASE's calculators, or None."""
+    """Return the class of an ASE calculator, or None."""
     try:
         return get_calculator_class(name)  # type: ignore[no-untyped-call]
     except (ImportError, AttributeError):
         return None
 
 
-def labelled(
+def compute_labels(
     species: NDArray[np.uint8], positions: NDArray[Any], cell: NDArray[Any], pbc: NDArray[Any], calculator: Any
 ) -> tuple[float, NDArray[np.float64]]:
-    """Energy (eV) and forces (eV/Å, shape (atoms, 3)) of a structure, by a calculator.
+    """Compute the energy (eV) and the forces (eV/Å, shape (atoms, 3)) of a structure with a calculator.
 
-    The atoms are made afresh: the calculator sees no stored label, and nothing that it has left on others.
+    The atoms are new objects: the calculator sees no stored labels, and nothing that it attached to other atoms.
     """
     atoms: Any = ase.Atoms(species, positions, cell=cell, pbc=pbc, calculator=calculator)
     return atoms.get_potential_energy(), atoms.get_forces()
 
 
 def fcc_crystal(symbols: list[str], lattice: float) -> ase.Atoms:
-    """Cubic cell of a face-centred crystal of four atoms; lattice constant in Å."""
+    """Make the cubic cell of a face-centred crystal, four atoms; lattice constant in Å."""
     sites = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * lattice / 2
     return ase.Atoms(symbols, sites, cell=[lattice] * 3, pbc=True)
 
 
 def emt_labels(atoms: ase.Atoms) -> ase.Atoms:
-    """Give a structure energy and forces of effective medium theory, ASE's EMT."""
+    """Label a structure with energy and forces of effective medium theory (ASE's EMT)."""
     given: Any = atoms
     given.calc = EMT()  # type: ignore[no-untyped-call]
     energy, forces = given.get_potential_energy(), given.get_forces()

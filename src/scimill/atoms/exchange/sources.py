@@ -1,4 +1,4 @@
-"""Reading other programs' files, in pieces: extended XYZ, ASE databases, ALF's HDF5 files, NumPy's npz and npy."""
+"""Read files of other programs in pieces: extended XYZ, ASE databases, ALF's HDF5, npz and npy."""
 
 import contextlib
 import io
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from scimill.atoms.database.segments import Segment
 from scimill.atoms.exchange.properties import Properties
 from scimill.errors import InputError
+from scimill.parallel.report import describe_count
 
-PAIR = ("_id", "uid")
+ID_NAMES = ("_id", "uid")
 SPECIES = "species"
-STRUCTURE = (SPECIES, "coordinates", "cell", "pbc", "test", "path", "permutation", *PAIR)
-"""Names that are no labels in ALF's and NumPy's files."""
+NOT_LABELS = (SPECIES, "coordinates", "cell", "pbc", "test", "path", "permutation", *ID_NAMES)
+"""Names in ALF and NumPy files that are not labels."""
 ASE_RESULTS = ("free_energy", "energies", "stresses", "magmom")
-"""What ASE's calculators compute beside the columns of the database; left out without a report."""
+"""Results of ASE calculators that have no column in the database; ignored without a report."""
 ASE_ARRAYS = ("numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one rank reads: frames or rows `first` to `stop`, and where they lie."""
+    """A part of a file for one rank to read: frames or rows `first` to `stop`, and their place."""
 
     path: Path
     first: int
@@ -36,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class SourceStructures:
-    """Structures of one stoichiometry as a source gives them; arguments of `Database.batch`."""
+    """Structures of one stoichiometry as read from a source; arguments of `Database.batch`."""
 
     species: Any
     coordinates: NDArray[Any]
@@ -48,11 +49,11 @@ class SourceStructures:
 
 
 def pieces(path: Path, rows: int) -> Iterator[Piece]:
-    """Divide a file into pieces of at most so many structures.
+    """Divide a file into pieces of at most ``rows`` structures.
 
     Raises
     ------
-    InputError : not there, of no known format, or damaged.
+    InputError : the file is missing, damaged, or has an unknown format.
 
     """
     if not path.exists():
@@ -62,11 +63,11 @@ def pieces(path: Path, rows: int) -> Iterator[Piece]:
 
 
 def read(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
-    """Read the structures of a piece in their order.
+    """Read the structures of a piece in order.
 
     Raises
     ------
-    InputError : damaged.
+    InputError : the file is damaged.
 
     """
     with _reading(piece.path):
@@ -75,13 +76,13 @@ def read(piece: Piece, properties: Properties) -> Iterator[SourceStructures]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what readers say of a damaged file into our message."""
+    """Turn any error of a reader into an `InputError`."""
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # readers of foreign files raise what they like
-        raise InputError(f"cannot be read: {type(error).__name__}: {error}", where=str(path)) from None
+    except Exception as error:  # readers of other formats may raise anything
+        raise InputError(f"cannot read the file: {type(error).__name__}: {error}", where=str(path)) from None
 
 
 def _format(
@@ -91,7 +92,7 @@ def _format(
         return (_npy_pieces, _read_npy)
     found = FORMATS.get(path.suffix.lower())
     if found is None:
-        raise InputError(f"unknown format {path.suffix!r}", where=str(path), allowed=", ".join(FORMATS))
+        raise InputError(f"unknown file format {path.suffix!r}", where=str(path), allowed=", ".join(FORMATS))
     return found
 
 
@@ -99,7 +100,7 @@ def _format(
 
 
 def _xyz_pieces(path: Path, rows: int) -> Iterator[Piece]:
-    """Find the frames by their counts of atoms."""
+    """Find the frames by their atom counts."""
     with path.open("rb") as file:
         frame, first, begin = 0, 0, 0
         while line := file.readline():
@@ -107,11 +108,13 @@ def _xyz_pieces(path: Path, rows: int) -> Iterator[Piece]:
                 continue  # blank lines at the end
             if not line.strip().isdigit():
                 raise InputError(
-                    f"frame {frame} begins with {line[:40]!r}", where=str(path), allowed="a count of atoms"
+                    f"frame {frame} begins with {line[:40].decode('utf-8', 'replace').strip()!r}",
+                    where=str(path),
+                    allowed="the number of atoms",
                 )
             for _ in range(int(line) + 1):
                 if not (line := file.readline()):
-                    raise InputError(f"frame {frame} is cut short", where=str(path))
+                    raise InputError(f"frame {frame} is incomplete", where=str(path))
             if not line.endswith(b"\n"):
                 file.seek(0, 2)
             frame += 1
@@ -140,7 +143,7 @@ def _read_xyz(piece: Piece, properties: Properties) -> Iterator[SourceStructures
 
 
 def from_atoms(atoms: Any, properties: Properties, uid: str = "") -> SourceStructures:
-    """Take one of ASE's ``Atoms``: its calculator's results, and of ``info`` and ``arrays`` what has a column."""
+    """Convert ASE ``Atoms``: labels come from the calculator's results, ``arrays`` and ``info``."""
     values = dict(atoms.calc.results) if atoms.calc else {}
     values |= {name: value for name, value in atoms.arrays.items() if name not in ASE_ARRAYS}
     values |= atoms.info
@@ -191,23 +194,24 @@ def _read_ase(piece: Piece, properties: Properties) -> Iterator[SourceStructures
 def _h5_pieces(path: Path, rows: int) -> Iterator[Piece]:
     with contextlib.closing(Segment(path)) as file:
         for group in file.leaves():
-            count = _checked_rows(file, group)
+            count = _count_rows(file, group)
             for first in range(0, count, rows):
                 yield Piece(path, first, min(first + rows, count), group)
 
 
-def _checked_rows(file: Segment, group: str) -> int:
-    """Rows of a group, all of whose arrays must have as many: ALF leaves out cells of structures without one."""
+def _count_rows(file: Segment, group: str) -> int:
+    """Count the rows of a group; check that all arrays agree, since ALF omits missing cells."""
     count = file.shape(f"{group}/coordinates")[0] if file.has(f"{group}/coordinates") else 0
     for name in file.names(group):
         shape = file.shape(f"{group}/{name}")
         if name != SPECIES and shape[:1] != (count,):
             raise InputError(
-                f"{name} has shape {shape}, for {count} structures", where=f"{file.path}, group {group}",
+                f"{name} has shape {shape} for {describe_count(count, 'structure')}",
+                where=f"{file.path}, group {group}",
                 allowed="one row per structure",
             )  # fmt: skip
     if not count:
-        raise InputError("an empty group", where=f"{file.path}, group {group}", allowed="at least one structure")
+        raise InputError("the group is empty", where=f"{file.path}, group {group}", allowed="at least one structure")
     return count
 
 
@@ -224,7 +228,7 @@ def _read_h5(piece: Piece, properties: Properties) -> Iterator[SourceStructures]
 
 
 def _by_species(arrays: Mapping[str, NDArray[Any]], properties: Properties) -> Iterator[SourceStructures]:
-    """Divide rows by their species; padding atoms have number 0."""
+    """Group rows by species; padding atoms have number 0."""
     species = arrays[SPECIES]
     if species.dtype.kind == "O":
         species = np.array([[_text(s) for s in row] for row in species])
@@ -244,8 +248,10 @@ def _rows_of(
 ) -> SourceStructures:
     padded = {name: array[rows] for name, array in arrays.items()}
     atomic = {found.column.name for found in properties.by_name.values() if found.column.of == "atomic"}
-    labels = properties.labels({name: array for name, array in padded.items() if name not in STRUCTURE}, lead=len(rows))
-    ids = next((padded[name] for name in PAIR if name in padded), ())
+    labels = properties.labels(
+        {name: array for name, array in padded.items() if name not in NOT_LABELS}, lead=len(rows)
+    )
+    ids = next((padded[name] for name in ID_NAMES if name in padded), ())
     cell = padded.get("cell")
     return SourceStructures(
         species,
@@ -266,7 +272,7 @@ def _text(value: Any) -> str:
 
 
 def _npy_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of an npz file, or of a folder of ``data-NAME.npy``, not read into memory where they are not packed."""
+    """Open the arrays of an npz file or a folder of ``data-NAME.npy``; memory-map uncompressed ones."""
     if path.is_dir():
         return {p.stem.removeprefix("data-"): np.load(p, mmap_mode="r") for p in sorted(path.glob("data-*.npy"))}
     with zipfile.ZipFile(path) as archive:
@@ -285,7 +291,7 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDA
 
 
 def _data_offset(path: Path, entry: zipfile.ZipInfo) -> int:
-    """Where an entry's data begin: after its local header of 30 bytes, name and extra field (APPNOTE.TXT 4.3.7)."""
+    """Return the offset of an entry's data: after 30 bytes, name and extra field (APPNOTE.TXT 4.3.7)."""
     with path.open("rb") as file:
         file.seek(entry.header_offset)
         header = file.read(30)
@@ -302,7 +308,7 @@ def _npy_pieces(path: Path, rows: int) -> Iterator[Piece]:
     if wrong or not count:
         raise InputError(
             f"{wrong or 'coordinates'} has shape {arrays[wrong or 'coordinates'].shape}", where=str(path),
-            allowed=f"one row for each of {count or 'some'} structures",
+            allowed=f"one row for each of {describe_count(count, 'structure')}" if count else "at least one structure",
         )  # fmt: skip
     for first in range(0, count, rows):
         yield Piece(path, first, min(first + rows, count))
@@ -314,7 +320,7 @@ def _read_npy(piece: Piece, properties: Properties) -> Iterator[SourceStructures
 
 
 FORMATS = {
-    # suffix: (how a file is divided, how a piece is read)
+    # suffix: (divides a file into pieces, reads a piece)
     ".xyz": (_xyz_pieces, _read_xyz),
     ".extxyz": (_xyz_pieces, _read_xyz),
     ".db": (_ase_pieces, _read_ase),

@@ -1,1 +1,1 @@
-"""Composition, geometry, neighbours, scores and choice of structures: pure functions of arrays."""
+"""Composition, geometry, neighbours, scores and choice of structures, as pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""Which structures are worth training on: the wrongest, random ones, the most different, or some of each kind."""
+"""Choose structures to train on: highest scores, random, most different, or some of each kind."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,17 @@ SHORTEST, LONGEST, SHELLS = 1.5, 6.0, 16  # Å, Å, number of Gaussians of the d
 
 
 def highest(scores: NDArray[np.float64], number: int) -> Rows:
-    """Rows of the highest scores; of equal ones the earlier row comes first."""
+    """Return the rows with the highest scores; ties go to the earlier row."""
     return np.sort(np.argsort(-scores, kind="stable")[:number])
 
 
 def lowest_hashes(hashes: NDArray[np.uint64], candidates: Rows, number: int) -> Rows:
-    """Random rows among candidates: those of the lowest hashes."""
+    """Choose random rows among candidates: those with the lowest hashes."""
     return np.sort(candidates[np.argsort(hashes[candidates], kind="stable")[:number]])
 
 
 def stratified(scores: NDArray[np.float64], kinds: NDArray[np.int64], number: int) -> Rows:
-    """Rows of the highest scores of each kind, as many as its share of all; largest remainders are rounded up."""
+    """Return the best-scored rows of each kind, in proportion to its size (largest remainders)."""
     counts = np.bincount(kinds)
     exact = number * counts / max(len(kinds), 1)
     shares = np.floor(exact).astype(int)
@@ -29,13 +29,15 @@ def stratified(scores: NDArray[np.float64], kinds: NDArray[np.int64], number: in
 
 
 def farthest(features: NDArray[np.float64], known: NDArray[np.float64], number: int) -> Rows:
-    """Rows each of which is the farthest from all that are known or chosen before (Gonzalez, TCS 38 (1985) 293).
+    """Choose rows one by one, each the farthest from all known and chosen ones.
+
+    Source: Gonzalez, TCS 38 (1985) 293.
 
     Parameters
     ----------
     features : shape (rows, features).
-    known : of structures that are trained on already, shape (any, features); the row farthest from the mean comes first
-        where there are none.
+    known : features of structures already trained on, shape (any, features); without any, the first choice is the row
+        farthest from the mean.
 
     """
     distances = np.full(len(features), np.inf)
@@ -52,11 +54,11 @@ def farthest(features: NDArray[np.float64], known: NDArray[np.float64], number: 
 def descriptor(
     coordinates: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.uint8], fractions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Smoothed numbers of neighbours at `SHELLS` distances, averaged over atoms, and the composition.
+    """Compute smoothed neighbour counts at `SHELLS` distances, averaged over atoms, and the composition.
 
     Parameters
     ----------
-    coordinates, cell, pbc : Å, shapes (rows, atoms, 3), (rows, 3, 3), (rows, 3); nearest images are looked at only.
+    coordinates, cell, pbc : Å, shapes (rows, atoms, 3), (rows, 3, 3), (rows, 3); only nearest images are used.
     fractions : of each element, shape (elements,).
 
     Returns
@@ -71,7 +73,8 @@ def descriptor(
     for row, positions in enumerate(coordinates):
         between = positions[:, None] - positions
         if pbc[row].any():
-            box = np.where(pbc[row][:, None] != 0, cell[row], np.eye(3) * 1e6)  # no image where it is not periodic
+            # a huge box along non-periodic vectors, so that they have no images
+            box = np.where(pbc[row][:, None] != 0, cell[row], np.eye(3) * 1e6)
             between -= np.rint(between @ np.linalg.inv(box)) @ box
         distances = np.linalg.norm(between, axis=2)[~np.eye(len(positions), dtype=bool)]
         shells = np.exp(-(((distances[:, None] - centres) / width) ** 2)).sum(axis=0)

@@ -11,17 +11,18 @@ _TABLE = """
     Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts
     Og"""
 SYMBOLS = tuple(_TABLE.split())
-"""Symbols by atomic number; X, number 0, is no element."""
+"""Symbols by atomic number; X, number 0, is not an element."""
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
-MOST_ATOMS = 32767  # the order of atoms is kept as int16
+MOST_ATOMS = 32767  # the order of atoms is stored as int16
 
 _PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 def formula(species: NDArray[np.integer]) -> str:
-    """Formula of atomic numbers, shape (atoms,): C, H, then by the alphabet, as ``Atoms.get_chemical_formula`` has it.
+    """Write the formula of atomic numbers, shape (atoms,): C, H, then alphabetical.
 
-    It is Hill's but for hydrogen without carbon (HCl, not ClH). Source: E. A. Hill, J. Am. Chem. Soc. 22 (1900) 478.
+    This is the order of ``Atoms.get_chemical_formula``. It differs from Hill's system (E. A. Hill, J. Am. Chem. Soc. 22
+    (1900) 478) for hydrogen without carbon: HCl, not ClH.
     """
     counts = np.bincount(species)
     symbols = sorted((SYMBOLS[n] for n in np.flatnonzero(counts)), key=lambda s: (s != "C", s != "H", s))
@@ -29,16 +30,16 @@ def formula(species: NDArray[np.integer]) -> str:
 
 
 def species_of(name: str) -> NDArray[np.uint8]:
-    """Atomic numbers of a formula in ascending order, uint8, shape (atoms,).
+    """Return the atomic numbers of a formula in ascending order, uint8, shape (atoms,).
 
     Raises
     ------
-    ValueError : no formula.
+    ValueError : not a formula.
 
     """
     parts = _PART.findall(name)
     if not parts or "".join(symbol + count for symbol, count in parts) != name:
-        raise ValueError(f"{name!r} is no chemical formula")
+        raise ValueError(f"{name!r} is not a chemical formula")
     unknown = [symbol for symbol, _ in parts if symbol not in NUMBERS]
     if unknown:
         raise ValueError(f"unknown element {unknown[0]!r}")
@@ -47,7 +48,7 @@ def species_of(name: str) -> NDArray[np.uint8]:
 
 
 def atomic_numbers(symbols: list[str]) -> NDArray[np.uint8]:
-    """Atomic numbers of element symbols.
+    """Return the atomic numbers of element symbols.
 
     Raises
     ------
@@ -61,6 +62,6 @@ def atomic_numbers(symbols: list[str]) -> NDArray[np.uint8]:
 
 
 def element_counts(species: NDArray[np.integer], elements: NDArray[np.integer]) -> NDArray[np.float64]:
-    """How many atoms of each element a structure has, shape (elements,)."""
+    """Count the atoms of each element in a structure, shape (elements,)."""
     counts: NDArray[np.float64] = (np.asarray(species)[:, None] == elements).sum(axis=0).astype(float)
     return counts

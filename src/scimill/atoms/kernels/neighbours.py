@@ -1,4 +1,4 @@
-"""Neighbours within a distance, in a cell that repeats or not."""
+"""Neighbours within a distance, in periodic and non-periodic cells."""
 
 import itertools
 
@@ -11,7 +11,7 @@ Neighbours = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 def neighbours(
     positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.integer], cutoff: float
 ) -> Neighbours:
-    """All pairs of atoms closer than the cutoff, images included, each from both its ends.
+    """Find all pairs of atoms closer than the cutoff, including images; each pair occurs both ways.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def neighbours(
 
     Returns
     -------
-    Atom i and atom j of each pair, and the vector (Å) to add to j's position, in the order of i.
+    Atom i and atom j of each pair, and the vector (Å) to add to the position of j; sorted by i.
 
     """
     repeats = images(cell, pbc, cutoff + _spread(positions, cell, pbc))
@@ -34,7 +34,7 @@ def neighbours(
 
 
 def images(cell: NDArray[np.float64], pbc: NDArray[np.integer], reach: float) -> list[int]:
-    """How often a cell has to be repeated to either side along each vector, for pairs up to a distance (Å)."""
+    """Return how often to repeat a cell on either side of each vector, for pairs within a distance (Å)."""
     return [
         int(np.ceil(reach / height)) if periodic else 0
         for height, periodic in zip(_heights(cell, pbc), pbc, strict=True)
@@ -42,19 +42,19 @@ def images(cell: NDArray[np.float64], pbc: NDArray[np.integer], reach: float) ->
 
 
 def _heights(cell: NDArray[np.float64], pbc: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Distances between opposite faces, Å; 1 along vectors that do not repeat."""
+    """Compute the distances between opposite faces, Å; 1 along vectors that are not periodic."""
     box = np.where(np.asarray(pbc)[:, None] != 0, cell, np.eye(3))
     heights: NDArray[np.float64] = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
     return heights
 
 
 def _spread(positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.integer]) -> float:
-    """How far atoms lie apart: those that have left the cell need more of its images."""
+    """Return how far atoms lie apart; atoms outside of the cell need more of its images."""
     return float(np.linalg.norm(np.ptp(positions, axis=0))) if np.any(pbc) else 0.0
 
 
 def padded(found: Neighbours, atoms: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Neighbours of each atom side by side: atom j, or -1 for none, (atoms, width), and vectors, (atoms, width, 3)."""
+    """Arrange neighbours by atom: indices j, -1 for none, (atoms, width), and vectors, (atoms, width, 3)."""
     first, second, offsets = found
     indices, vectors = np.full((atoms, width), -1, dtype=np.int64), np.zeros((atoms, width, 3))
     place = np.arange(len(first)) - np.searchsorted(first, first)
@@ -62,6 +62,6 @@ def padded(found: Neighbours, atoms: int, width: int) -> tuple[NDArray[np.int64]
     return indices, vectors
 
 
-def most(found: Neighbours) -> int:
-    """Neighbours of the atom that has the most."""
+def max_neighbours(found: Neighbours) -> int:
+    """Return the largest number of neighbours of an atom."""
     return int(np.bincount(found[0]).max(initial=0))

@@ -1,4 +1,4 @@
-"""How wrong a model is about each structure, and which of them are too wrong to be true."""
+"""Errors of a model on each structure, and the limit above which a structure is anomalous."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,16 +7,16 @@ Values = NDArray[np.float64]
 
 
 def energy_error(predicted: Values, true: Values, counts: Values) -> Values:
-    """Error of the energy per atom, without what a constant energy per element would explain; signed, shape (rows,).
+    """Compute the signed error of the energy per atom, less a constant per element, shape (rows,).
 
-    Two methods that agree on all forces may differ by a constant per element. It is found by least squares over the
-    rows that are finite, where these are at least twice as many as elements; below that nothing is subtracted, since it
-    would explain the errors themselves.
+    Two methods that agree on all forces may differ by a constant energy per element. Least squares over the finite rows
+    give these constants. With fewer than two finite rows per element nothing is removed, because the fit would absorb
+    the errors themselves.
 
     Parameters
     ----------
     predicted, true : energies, shape (rows,).
-    counts : atoms of each element, shape (rows, elements).
+    counts : number of atoms of each element, shape (rows, elements).
 
     """
     errors = predicted - true
@@ -29,28 +29,28 @@ def energy_error(predicted: Values, true: Values, counts: Values) -> Values:
 
 
 def force_error(predicted: Values, true: Values) -> Values:
-    """Largest error of a force on an atom, shape (rows,), of forces (rows, atoms, 3)."""
+    """Compute the largest error of the force on an atom, shape (rows,), from forces (rows, atoms, 3)."""
     result: Values = np.linalg.norm(predicted - true, axis=2).max(axis=1)
     return result
 
 
 def force_deviation(forces: Values) -> Values:
-    """Largest standard deviation of a force on an atom over a committee, shape (rows,), of (members, rows, atoms, 3).
+    """Compute the largest standard deviation of the force on an atom over a committee, shape (rows,).
 
-    The deviation of a vector is the root of the sum of its components' variances. The mean over atoms would hide the
-    one atom that the committee does not know.
+    Forces have shape (members, rows, atoms, 3). The deviation of a vector is the root of the sum of its components'
+    variances. A mean over atoms would hide a single atom on which the committee disagrees.
     """
     result: Values = np.sqrt(forces.var(axis=0).sum(axis=2)).max(axis=1)
     return result
 
 
 def limit(scores: Values, rule: str, value: float) -> float:
-    """Score above which a structure is anomalous.
+    """Return the score above which a structure is anomalous.
 
     Parameters
     ----------
-    scores : finite ones are looked at, shape (rows,).
-    rule : "absolute"; "percentile" of the scores; "mad": so many median absolute deviations above the median.
+    scores : shape (rows,); only finite ones are used.
+    rule : "absolute"; "percentile" of the scores; "mad": ``value`` median absolute deviations above the median.
     value : the number that the rule needs.
 
     """

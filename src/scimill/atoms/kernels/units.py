@@ -1,4 +1,4 @@
-"""Units of labels, and their factors to the units of the database: eV, Å, e.
+"""Units of labels, and factors to convert them to the units of the database: eV, Å, e.
 
 Constants: CODATA 2022 (physics.nist.gov/constants).
 """
@@ -39,7 +39,7 @@ _POWER = re.compile(r"(.*?)\^?(-?\d)")
 
 
 def factor(unit: str, target: str) -> float:
-    """Factor from a unit to another of its dimension.
+    """Return the factor that converts one unit to another of the same dimension.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ def factor(unit: str, target: str) -> float:
 
     Raises
     ------
-    ValueError : unknown, or of another dimension.
+    ValueError : unknown unit, or different dimensions.
 
     """
     if unit == target:
         return 1.0
-    (value, dimension), (divisor, wanted) = _parsed(unit), _parsed(target)
+    (value, dimension), (divisor, wanted) = _parse(unit), _parse(target)
     if dimension != wanted:
-        raise ValueError(f"{unit} is no unit of what is in {target}")
+        raise ValueError(f"cannot convert {unit} to {target}: different dimensions")
     return value / divisor
 
 
-def _parsed(unit: str) -> tuple[float, tuple[int, int, int]]:
-    """Factor and dimension of a product of base units."""
+def _parse(unit: str) -> tuple[float, tuple[int, int, int]]:
+    """Parse a product of base units: its factor and dimension."""
     value, dimension, sign = 1.0, (0, 0, 0), 1
     for part in re.split(r"([/ *])", unit.replace("/mol", "@mol")):
         if part in ("/", " ", "*"):
@@ -74,7 +74,7 @@ def _parsed(unit: str) -> tuple[float, tuple[int, int, int]]:
 
 
 def _base(name: str) -> tuple[float, tuple[int, int, int], int]:
-    """Factor and dimension of a base unit, and its power."""
+    """Parse a base unit with its power: factor, dimension, power."""
     power = 1
     if name not in BASE and (match := _POWER.fullmatch(name)):
         name, power = match[1], int(match[2])

@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 
 
 def window(rows: int, members: int, member: int, train: float, valid: float) -> tuple[int, int, int]:
-    """Ends of a member's sets on a circle of rows: validation from the first to the second, training on to the third.
+    """Return the three ends of a member's sets on a circle of rows.
 
-    Member m's window begins at m/members of the circle. All ends are rounded down, so that windows of validation
-    fractions up to 1/members are disjoint, and those of exactly 1/members are everything; a set has ``fraction · rows``
-    rows, or one more or less by rounding.
+    The member validates on the rows from the first end to the second, and trains on those up to the third. Member m's
+    window begins at m/members of the circle. All ends are rounded down, so validation windows are disjoint for
+    fractions up to 1/members, and cover all rows at exactly 1/members. A set has ``fraction · rows`` rows, give or take
+    one.
 
     Parameters
     ----------
-    rows, members, member : number of rows, of members, and which member.
+    rows, members, member : number of rows, number of members, and number of this member.
     train, valid : fractions; their sum is at most 1.
 
     """
@@ -26,28 +27,28 @@ def window(rows: int, members: int, member: int, train: float, valid: float) -> 
 
 
 def _exact(value: float) -> Fraction:
-    """The fraction that a decimal number stands for: 0.1 is a tenth."""
+    """Return the fraction that a decimal number stands for: 0.1 is one tenth."""
     return Fraction(value).limit_denominator(10**9)
 
 
 def split(
-    ranks: NDArray[np.int64], members: int, member: int, train: float, valid: float
+    places: NDArray[np.int64], members: int, member: int, train: float, valid: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows a member trains on, and which it validates on; see `window`.
+    """Return masks of the rows that a member trains on and validates on; see `window`.
 
     Parameters
     ----------
-    ranks : place of each row on the circle, a permutation of 0 … rows - 1.
+    places : place of each row on the circle, a permutation of 0 … rows - 1.
 
     """
-    rows = len(ranks)
+    rows = len(places)
     first, middle, last = window(rows, members, member, train, valid)
-    places = (ranks - first) % max(rows, 1)
-    return (places >= middle - first) & (places < last - first), places < middle - first
+    offsets = (places - first) % max(rows, 1)
+    return (offsets >= middle - first) & (offsets < last - first), offsets < middle - first
 
 
-def ranks_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Rank of each hash among all; of equal ones the earlier row comes first."""
-    ranks = np.empty(len(hashes), dtype=np.int64)
-    ranks[np.argsort(hashes, kind="stable")] = np.arange(len(hashes))
-    return ranks
+def places_of(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the place of each row in the order of the hashes; ties go to the earlier row."""
+    places = np.empty(len(hashes), dtype=np.int64)
+    places[np.argsort(hashes, kind="stable")] = np.arange(len(hashes))
+    return places

@@ -1,1 +1,1 @@
-"""The small potential: its definition, the training of an ensemble, and the ensemble as a calculator."""
+"""The small potential: its definition, training an ensemble, and the ensemble as a calculator."""

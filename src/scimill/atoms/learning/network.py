@@ -1,9 +1,9 @@
-"""A small potential: the energy of an atom from its neighbours' distances, by one network for all elements.
+"""A small potential: one network computes an atom's energy from its neighbours' distances.
 
-The features of an atom are, for each element of its neighbours, sums of Gaussians of their distances, times a smooth
-cutoff (the radial symmetry functions of Behler & Parrinello, Phys. Rev. Lett. 98, 146401 (2007)). With the atom's own
-element they go into a network with two hidden layers, whose outputs add up to the energy; forces are its gradient.
-Metals that are bound by their density, as EMT's are, need no angles.
+The features of an atom are sums of Gaussians of its neighbours' distances, separate for each element of the neighbours
+and multiplied by a smooth cutoff (the radial symmetry functions of Behler & Parrinello, Phys. Rev. Lett. 98, 146401
+(2007)). The features and the atom's own element are the input of a network with two hidden layers. Its outputs add up
+to the energy, and forces are the gradient. Metals whose bonding depends on the density, as in EMT, need no angles.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scimill.atoms import CAMPAIGN
-from scimill.atoms.kernels.neighbours import most, neighbours, padded
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours, padded
 
-NEAREST = 1.5  # Å, where the first Gaussian stands
+NEAREST = 1.5  # Å, centre of the first Gaussian
 FIELDS = ("species", "coordinates", "cell", "pbc", "energy", "forces")
 
 
 @dataclasses.dataclass(frozen=True)
 class PotentialSpec:
-    """All that a potential is made from, but its weights."""
+    """Everything that defines a potential except its weights."""
 
     elements: tuple[int, ...]
     """atomic numbers"""
@@ -39,14 +39,14 @@ class PotentialSpec:
     """number of Gaussians"""
     hidden: tuple[int, ...]
     neighbours: int
-    """most neighbours of an atom in the training data"""
+    """largest number of neighbours of an atom in the training data"""
     energy_scale: float
-    """error of the energy per atom that counts as 1, eV"""
+    """error of the energy per atom that counts as 1 in the loss, eV"""
     force_scale: float
-    """error of a force that counts as 1, eV/Å"""
+    """error of a force that counts as 1 in the loss, eV/Å"""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts, for files."""
+        """Convert to plain numbers and strings, for files."""
         return {"campaign": CAMPAIGN.name, **dataclasses.asdict(self)}
 
     @classmethod
@@ -58,7 +58,7 @@ class PotentialSpec:
 
 
 class Potential(nn.Module):
-    """Energies (eV) of structures."""
+    """The potential as a network: energies (eV) of structures."""
 
     centres: Tensor
     numbers: Tensor
@@ -77,12 +77,12 @@ class Potential(nn.Module):
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def forward(self, species: Tensor, positions: Tensor, indices: Tensor, vectors: Tensor) -> Tensor:
-        """Energies, eV, shape (n,).
+        """Compute energies, eV, shape (n,).
 
         Parameters
         ----------
         species, positions : atomic numbers, 0 for padding, (n, atoms); Å, (n, atoms, 3).
-        indices, vectors : neighbours as `neighbours.padded` gives them, (n, atoms, width), (n, atoms, width, 3).
+        indices, vectors : neighbours as from `neighbours.padded`, (n, atoms, width), (n, atoms, width, 3).
 
         """
         kinds = (species[..., None] == self.numbers).to(positions.dtype)
@@ -91,7 +91,7 @@ class Potential(nn.Module):
         return total
 
     def features(self, kinds: Tensor, positions: Tensor, indices: Tensor, vectors: Tensor) -> Tensor:
-        """Sums of Gaussians per element of the neighbours, (n, atoms, elements · radial)."""
+        """Compute sums of Gaussians per element of the neighbours, (n, atoms, elements · radial)."""
         n, atoms, width = indices.shape
         real, flat = indices >= 0, indices.clamp(min=0).reshape(n, -1)
         there = positions.gather(1, flat[..., None].expand(-1, -1, 3)).reshape(n, atoms, width, 3)
@@ -106,7 +106,7 @@ class Potential(nn.Module):
 
 
 def energies_and_forces(model: Potential, tensors: tuple[Tensor, ...], *, training: bool) -> tuple[Tensor, Tensor]:
-    """Energies (n,), eV, and forces (n, atoms, 3), eV/Å."""
+    """Compute energies (n,), eV, and forces (n, atoms, 3), eV/Å."""
     species, positions, indices, vectors = tensors
     with torch.enable_grad():
         moved = positions.detach().requires_grad_()
@@ -120,8 +120,8 @@ class PotentialTask:
 
     Parameters
     ----------
-    spec, seed : what it is made from, and the seed of its first weights.
-    counts : structures of each block of the store.
+    spec, seed : specification of the potential, and seed of its initial weights.
+    counts : number of structures in each block of the store.
 
     """
 
@@ -135,11 +135,11 @@ class PotentialTask:
         self._spec, self._counts = spec, counts
 
     def samples(self, block: int) -> int:
-        """How many structures a block has."""
+        """Return the number of structures in a block."""
         return self._counts[block]
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Structures with their neighbours, and their labels; rows without atoms are none."""
+        """Prepare structures with their neighbours, and their labels; drop rows without atoms."""
         real = rows["species"].any(axis=1)
         rows = {name: values[real] for name, values in rows.items()}
         dtype = next(self.model.parameters()).dtype
@@ -147,7 +147,7 @@ class PotentialTask:
         return *inputs, torch.tensor(rows["energy"], dtype=torch.float64), torch.tensor(rows["forces"], dtype=dtype)
 
     def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Sums over the structures of the squared errors of energy per atom and of forces, in units of their scales."""
+        """Sum the squared errors of energy per atom and of forces over structures, in units of their scales."""
         *inputs, energy, forces = tensors
         training = torch.is_grad_enabled()
         found, pulled = energies_and_forces(self.model, tuple(inputs), training=training)
@@ -161,13 +161,13 @@ class PotentialTask:
 def tensors_of(
     rows: Mapping[str, NDArray[Any]], cutoff: float, width: int | None, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Species, positions and neighbours of structures, as `Potential` takes them.
+    """Convert structures to the inputs of `Potential`: species, positions and neighbours.
 
     Parameters
     ----------
-    rows : columns, see `FIELDS`; the first axis is the structures, padded to the largest.
+    rows : columns, see `FIELDS`; structures along the first axis, padded to the largest.
     cutoff : Å.
-    width : neighbours that there is room for; as many as there are if not given.
+    width : largest number of neighbours; taken from the structures if not given.
     dtype : of positions and vectors.
 
     """
@@ -175,7 +175,7 @@ def tensors_of(
     counts = (species > 0).sum(axis=1)
     geometry = zip(rows["coordinates"], rows["cell"], rows["pbc"], counts, strict=True)
     found = [neighbours(positions[:n], cell, pbc, cutoff) for positions, cell, pbc, n in geometry]
-    room = max(map(most, found), default=0) if width is None else width
+    room = max(map(max_neighbours, found), default=0) if width is None else width
     indices = np.full((*species.shape, room), -1, dtype=np.int64)
     vectors = np.zeros((*species.shape, room, 3))
     for row, atoms in enumerate(counts.tolist()):
@@ -185,7 +185,7 @@ def tensors_of(
 
 
 def checksum(model: Potential) -> int:
-    """CRC-32 of the weights."""
+    """Compute the CRC-32 of the weights."""
     value = 0
     for parameter in model.parameters():
         value = zlib.crc32(parameter.detach().numpy().tobytes(), value)
@@ -195,7 +195,7 @@ def checksum(model: Potential) -> int:
 def predict(
     models: Sequence[Potential], rows: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å, of structures, by models of one cutoff."""
+    """Predict energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å; one cutoff for all."""
     inputs = tensors_of(rows, models[0].spec.cutoff, None, next(models[0].parameters()).dtype)
     with _one_thread():
         found = [energies_and_forces(model, inputs, training=False) for model in models]
@@ -207,7 +207,7 @@ def predict(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """So small a network is fastest with one thread; and other ranks need the other cores."""
+    """Use one thread: a network this small is fastest so, and other ranks need the other cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

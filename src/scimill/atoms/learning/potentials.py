@@ -1,4 +1,4 @@
-"""Trained ensembles: a calculator of ASE, and a committee that evaluates many structures at once."""
+"""Trained ensembles: an ASE calculator, and a committee that evaluates many structures at once."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ from scimill.training.checkpoint import read_model
 from scimill.training.files import MODEL
 
 BATCH_ATOMS = 1024
-"""Atoms that are evaluated at once: enough for arrays to be worth it, few enough for the processor's cache."""
-SET_ATOMS = 16384  # of a cache's part that one rank evaluates
+"""Atoms to evaluate at once: enough for array operations to pay off, few enough for the processor's cache."""
+SET_ATOMS = 16384  # atoms in the part of a cache that one rank evaluates at once
 
 
 def load_ensemble(run: Path, members: Sequence[int] | None = None) -> list[Potential]:
-    """Read the members of a run of ``scimill atoms train``, or some of them.
+    """Load all or some members of a run of ``scimill atoms train``.
 
     Raises
     ------
-    InputError : no such run, damaged, or of another campaign.
+    InputError : the run is missing, damaged, or belongs to another campaign.
 
     """
     files = sorted(run.glob(f"member-*/{MODEL}"))
     if not files:
-        raise InputError("no trained potentials", where=str(run), allowed="a run of scimill atoms train")
+        raise InputError("no trained potentials found", where=str(run), allowed="a run of scimill atoms train")
     return [_load(file) for file in (files if members is None else [files[member] for member in members])]
 
 
@@ -49,14 +49,14 @@ def _load(file: Path) -> Potential:
 
 
 def fingerprint(models: Sequence[Potential]) -> str:
-    """What changes with the weights."""
+    """Return a text that identifies the weights."""
     return "-".join(f"{checksum(model):08x}" for model in models)
 
 
-def predict_known(
+def predict_formula(
     models: Sequence[Potential], species: NDArray[np.integer], geometry: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies and forces of structures of one formula, see `network.predict`.
+    """Predict energies and forces of structures of one formula, see `network.predict`.
 
     Raises
     ------
@@ -70,15 +70,15 @@ def predict_known(
 
 
 class Ensemble:
-    """A committee that evaluates many structures at once, to the same numbers as its members one by one.
+    """A committee that evaluates many structures at once, with the same results as one by one.
 
     Parameters
     ----------
-    run : directory of ``scimill atoms train``.
+    run : run directory of ``scimill atoms train``.
 
     Raises
     ------
-    InputError : no such run, damaged, or of another campaign.
+    InputError : the run is missing, damaged, or belongs to another campaign.
 
     """
 
@@ -88,9 +88,9 @@ class Ensemble:
         """changes with the weights"""
 
     def predict_records(self, species: NDArray[np.uint8], geometry: Columns) -> NDArray[Any]:
-        """Energies and forces by every member, as `evaluate.predict` gives them."""
+        """Predict energies and forces with every member, as `evaluate.predict` does."""
         rows, atoms = geometry["coordinates"].shape[:2]
-        found = evaluate.records(rows, len(self._models), atoms)
+        found = evaluate.make_records(rows, len(self._models), atoms)
         size = max(1, BATCH_ATOMS // atoms)
         for first in range(0, rows, size):
             part = slice(first, first + size)
@@ -98,12 +98,12 @@ class Ensemble:
         return found
 
     def _fill(self, found: NDArray[Any], species: NDArray[np.uint8], geometry: Columns) -> None:
-        """Evaluate a batch; where that fails, one by one, so that only those fail which must."""
+        """Evaluate a batch; if that fails, evaluate one by one, so that only faulty structures fail."""
         try:
-            energies, forces = predict_known(self._models, species, geometry)
+            energies, forces = predict_formula(self._models, species, geometry)
         except Exception as error:  # a cell without volume, an unknown element
             if len(found) == 1:
-                evaluate.fail(found, 0, error)
+                evaluate.record_failure(found, 0, error)
                 return
             for row in range(len(found)):
                 one = slice(row, row + 1)
@@ -111,21 +111,21 @@ class Ensemble:
             return
         found["energy"], found["forces"] = energies.T, forces.swapaxes(0, 1)
         for row in np.flatnonzero(~(np.isfinite(energies).all(0) & np.isfinite(forces).all((0, 2, 3)))).tolist():
-            evaluate.fail(found, row, evaluate.not_finite())
+            evaluate.record_failure(found, row, evaluate.not_finite_error())
 
 
 def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = None) -> Predictions:
-    """Evaluate a cache by an ensemble, without the database; collective.
+    """Evaluate a cache with an ensemble, without the database; collective.
 
     Parameters
     ----------
-    run : directory of ``scimill atoms train``.
+    run : run directory of ``scimill atoms train``.
     cache : made with format npy or npz, select "unused", train_fraction 1, valid_fraction 0, n_caches 1.
-    world : the ranks, which share the work; one if not given.
+    world : the ranks that share the work; one if not given.
 
     Returns
     -------
-    Predicted and true values side by side, as `Database.ase_evaluate_unused_data` gives them, for
+    Predicted and true values side by side, as from `Database.ase_evaluate_unused_data`, for
     `Database.update_data_reductions`.
 
     Raises
@@ -139,23 +139,23 @@ def evaluate_cache(run: str | Path, cache: str | Path, world: World | None = Non
         about, rows = caches.read_whole(Path(cache))
     spans = _spans(rows["path"])
     numbers = share(np.arange(len(spans)), world.rank, world.size).tolist()
-    mine = {number: _evaluated(ensemble, rows, spans[number][1]) for number in numbers}
+    mine = {number: _evaluate_span(ensemble, rows, spans[number][1]) for number in numbers}
     found = {number: values for part in world.gather_all(mine) for number, values in part.items()}
     predicted: Arrays = {}
     true: Arrays = {}
     for group in sorted({group for group, _ in spans}):
         of_group = [number for number, span in enumerate(spans) if span[0] == group]
         places = np.concatenate([np.arange(len(rows["uid"]))[spans[number][1]] for number in of_group])
-        joined = evaluate.joined(np.concatenate([found[number] for number in of_group]))
-        predicted[group] = joined | {"iteration": about["iteration"]} | _named(rows, places)
+        joined = evaluate.average_committee(np.concatenate([found[number] for number in of_group]))
+        predicted[group] = joined | {"iteration": about["iteration"]} | _locate(rows, places)
         atoms = joined["forces"].shape[1]
         true[group] = {"energy": rows["energy"][places], "forces": rows["forces"][places][:, :atoms]}
     messages = [text for number in sorted(found) for text in found[number]["message"].tolist() if text]
     return Predictions(predicted, true, tuple(messages))
 
 
-def _evaluated(ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], span: slice) -> NDArray[Any]:
-    """Predictions for rows of one group, without their padding."""
+def _evaluate_span(ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], span: slice) -> NDArray[Any]:
+    """Predict rows of one group, without their padding."""
     species = rows["species"][span.start]
     species = species[species > 0]
     geometry = {name: np.asarray(rows[name][span]) for name in ("coordinates", "cell", "pbc")}
@@ -163,15 +163,15 @@ def _evaluated(ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], span: slice
     return ensemble.predict_records(species, geometry)
 
 
-def _named(rows: Mapping[str, NDArray[Any]], places: NDArray[np.int64]) -> dict[str, Any]:
-    """Which structures of the database some rows are."""
+def _locate(rows: Mapping[str, NDArray[Any]], places: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the ids, paths and row numbers in the database of some rows."""
     paths = [path.decode() for path in rows["path"][places].tolist()]
     numbers = np.array([int(path.rpartition("/")[2]) for path in paths], dtype=np.int64)
     return {"uid": rows["uid"][places], "path": paths, "rows": numbers}
 
 
 def _spans(paths: NDArray[Any]) -> list[tuple[str, slice]]:
-    """Rows that are evaluated together, of one group each, and its name."""
+    """Divide rows into spans to evaluate together; each is in one group, which is named."""
     groups = np.array([path.split(b"/")[1].decode() for path in paths.tolist()])
     bounds = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), len(groups)]
     spans = []
@@ -182,16 +182,16 @@ def _spans(paths: NDArray[Any]) -> list[tuple[str, slice]]:
 
 
 class EnsembleCalculator(Calculator):
-    """The mean of an ensemble; its largest deviation of a force (eV/Å) is the result ``deviation``.
+    """The mean of an ensemble; the result ``deviation`` is its largest deviation of a force (eV/Å).
 
     Parameters
     ----------
-    run : directory of ``scimill atoms train``.
-    members : which of its members; all if not given.
+    run : run directory of ``scimill atoms train``.
+    members : numbers of the members to use; all if not given.
 
     """
 
-    implemented_properties = ["energy", "forces", "deviation"]  # noqa: RUF012  (as ASE has it)
+    implemented_properties = ["energy", "forces", "deviation"]  # noqa: RUF012  (as in ASE)
 
     def __init__(self, run: str | Path, members: Sequence[int] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -206,7 +206,7 @@ class EnsembleCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         geometry = {"coordinates": atoms.positions, "cell": atoms.cell, "pbc": atoms.pbc}
         rows = {name: np.asarray(values)[None] for name, values in geometry.items()}
-        energies, forces = predict_known(self._models, atoms.numbers, rows)
+        energies, forces = predict_formula(self._models, atoms.numbers, rows)
         self.results = {
             "energy": float(energies.mean()),
             "forces": forces.mean(axis=0)[0],
@@ -215,5 +215,5 @@ class EnsembleCalculator(Calculator):
 
 
 def members_of(run: str | Path) -> list[EnsembleCalculator]:
-    """Each member of an ensemble as a calculator: a committee for `Database.ase_evaluate_unused_data`."""
+    """Load each member as a calculator: a committee for `Database.ase_evaluate_unused_data`."""
     return [EnsembleCalculator(run, [member]) for member in range(len(load_ensemble(Path(run))))]

@@ -1,4 +1,4 @@
-"""What each member of an ensemble trains and validates on: its strided window of the structures, as caches cut them."""
+"""The structures on which each member trains and validates: strided windows, divided as for caches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scimill.atoms.database import caches
 from scimill.atoms.database.batch import Columns
-from scimill.atoms.database.caches import PARTS, Cut, Selection
+from scimill.atoms.database.caches import PARTS, Selection, SplitRule
 from scimill.atoms.database.database import Database
 from scimill.atoms.database.reductions import RowsOf
 from scimill.atoms.kernels import windows
@@ -20,19 +20,19 @@ from scimill.config import with_values
 from scimill.errors import ConfigError, InputError
 
 NOTHING, TRAINS, VALIDATES = range(3)
-"""Roles: what a member does with a structure."""
+"""Roles: how a member uses a structure."""
 ROLE_OF = dict(zip(PARTS, (TRAINS, VALIDATES), strict=True))
 USE_OF = dict(zip(PARTS, ("train on", "validate on"), strict=True))
 LABELS = ["coordinates", "cell", "pbc", "energy", "forces", "uid"]
 
 
 @dataclass(frozen=True)
-class Sets:
-    """Structures and what they are for.
+class TrainingSets:
+    """Structures and their role for each member.
 
     Parameters
     ----------
-    rows : columns of structures that have energy and forces, padded to the largest.
+    rows : columns of structures with energy and forces, padded to the largest structure.
     roles : of each structure for each member, shape (rows, members), uint8.
 
     """
@@ -41,11 +41,11 @@ class Sets:
     roles: NDArray[np.uint8]
 
     def require_filled(self, parts: tuple[str, ...]) -> None:
-        """Refuse sets of which a member's is empty.
+        """Check that no member has an empty set.
 
         Raises
         ------
-        ConfigError : one is.
+        ConfigError : a set is empty.
 
         """
         for part in parts:
@@ -53,53 +53,60 @@ class Sets:
             if len(empty):
                 count, use = len(self.roles), USE_OF[part]
                 raise ConfigError(
-                    f"of {count:,} structures with energy and forces member {empty[0]} has none to {use}",
-                    remedy="select more of them, or give other shares",
+                    f"member {empty[0]} has no structures to {use}; with energy and forces: {count:,}",
+                    remedy="select more structures, or change the shares",
                 )
 
 
-def choose(config: AtomsTrainConfig, database: Database) -> tuple[AtomsTrainConfig, Sets]:
-    """Choose what members train on; return the configuration too, with the reduction that the caches are made of.
+def choose_sets(config: AtomsTrainConfig, database: Database) -> tuple[AtomsTrainConfig, TrainingSets]:
+    """Choose the members' sets; return them, and the configuration with the caches' reduction.
 
     Raises
     ------
-    ConfigError : a member has nothing to train on, or nothing to validate on though it should.
-    InputError : no structures with labels, no such caches, or caches of another database.
+    ConfigError : a member has nothing to train on, or nothing to validate on although it should.
+    InputError : no structures with labels, no such caches, or caches from another database.
 
     """
     if config.caches is not None:
-        return _cached(config, database, Path(config.caches))
-    rows, places, chosen = labelled(database.select(config.reduction, iteration=config.iteration))
+        return _sets_from_caches(config, database, Path(config.caches))
+    rows, places, chosen = select_labelled(database.select(config.reduction, iteration=config.iteration))
     shares = (1 - config.validation_share - config.test_share, config.validation_share)
-    cut = Cut(*shares, config.members, config.seed)
-    order = windows.ranks_of(id_hash(chosen.ids[places], config.seed))
-    sets = Sets(rows, np.stack([_roles(order, cut, member) for member in range(config.members)], axis=1))
+    rule = SplitRule(*shares, config.members, config.seed)
+    order = windows.places_of(id_hash(chosen.ids[places], config.seed))
+    sets = TrainingSets(rows, np.stack([_roles(order, rule, member) for member in range(config.members)], axis=1))
     sets.require_filled(PARTS if config.validation_share else PARTS[:1])
     return config, sets
 
 
-def _roles(order: NDArray[np.int64], cut: Cut, member: int) -> NDArray[np.uint8]:
-    trains, validates = windows.split(order, cut.n_caches, member, cut.train_fraction, cut.valid_fraction)
+def _roles(order: NDArray[np.int64], rule: SplitRule, member: int) -> NDArray[np.uint8]:
+    trains, validates = windows.split(order, rule.n_caches, member, rule.train_fraction, rule.valid_fraction)
     return np.select([trains, validates], [np.uint8(TRAINS), np.uint8(VALIDATES)], np.uint8(NOTHING))
 
 
-def _cached(config: AtomsTrainConfig, database: Database, folder: Path) -> tuple[AtomsTrainConfig, Sets]:
+def _sets_from_caches(
+    config: AtomsTrainConfig, database: Database, folder: Path
+) -> tuple[AtomsTrainConfig, TrainingSets]:
     about, members = caches.read_index(folder, database.snapshot)
     if config.reduction not in (None, about["reduction"]) or config.iteration not in (None, about["iteration"]):
-        made_of = f"reduction {about['reduction']}, iteration {about['iteration']}"
-        raise ConfigError(f"the caches are of {made_of}", where=str(folder), remedy="leave out --reduction")
+        made_from = f"reduction {about['reduction']}, iteration {about['iteration']}"
+        raise ConfigError(
+            f"the caches were made from {made_from}", where=str(folder), remedy="omit --reduction and --iteration"
+        )
     if config.members > len(members):
-        raise ConfigError(f"members = {config.members}", where=str(folder), allowed=f"at most its {len(members)}")
+        raise ConfigError(
+            f"members = {config.members} exceeds the number of caches", where=str(folder),
+            allowed=f"at most {len(members)}",
+        )  # fmt: skip
     roles = _roles_of(members[: config.members], database.groups)
     used = {group: np.flatnonzero(values.any(axis=1)) for group, values in roles.items()}
-    rows, places, chosen = labelled(Selection(database.snapshot, None, "train", False, rows=used))
-    sets = Sets(rows, np.concatenate([roles[group][used[group]] for group in chosen.groups])[places])
+    rows, places, chosen = select_labelled(Selection(database.snapshot, None, "train", False, rows=used))
+    sets = TrainingSets(rows, np.concatenate([roles[group][used[group]] for group in chosen.groups])[places])
     sets.require_filled(PARTS if about["valid_fraction"] else PARTS[:1])
     return with_values(config, reduction=about["reduction"], iteration=about["iteration"]), sets
 
 
 def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[str, NDArray[np.uint8]]:
-    """Roles of all rows of the groups that are in any set."""
+    """Return the roles of all rows, for groups that occur in a set."""
     named = {group for member in members for part in PARTS for group in member[part]}
     roles = {group: np.full((groups[group], len(members)), NOTHING, dtype=np.uint8) for group in named}
     for number, member in enumerate(members):
@@ -109,12 +116,12 @@ def _roles_of(members: list[dict[str, RowsOf]], groups: dict[str, int]) -> dict[
     return roles
 
 
-def labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
-    """Structures that have energy and forces, padded to the largest, in the order of a hash of their ids.
+def select_labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
+    """Select structures with energy and forces, padded to the largest, ordered by a hash of their ids.
 
     Returns
     -------
-    Their columns, the place of each among the selected, and what was selected.
+    Their columns, the place of each in the selection, and the selection itself.
 
     Raises
     ------
@@ -122,22 +129,22 @@ def labelled(chosen: Selection) -> tuple[Columns, NDArray[np.int64], Selection]:
 
     """
     most_atoms = max((len(species_of(group)) for group in chosen.groups), default=0)
-    parts = [_padded(group, columns, most_atoms) for group, columns in chosen.blocks(LABELS)]
+    parts = [_pad(group, columns, most_atoms) for group, columns in chosen.blocks(LABELS)]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    known = _known(joined) if parts else np.zeros(0, bool)
+    known = _has_labels(joined) if parts else np.zeros(0, bool)
     if not known.any():
-        raise InputError("no structures with energy and forces are selected", remedy="name another reduction")
+        raise InputError("the selection has no structures with energy and forces", remedy="choose another reduction")
     places = np.flatnonzero(known)
     places = places[np.argsort(id_hash(chosen.ids[places], 0), kind="stable")]
     return {name: values[places] for name, values in joined.items()}, places, chosen
 
 
-def _known(rows: Columns) -> NDArray[np.bool_]:
+def _has_labels(rows: Columns) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.isfinite(rows["energy"]) & np.isfinite(rows["forces"]).all(axis=(1, 2))
     return found
 
 
-def _padded(group: str, columns: Columns, most_atoms: int) -> Columns:
+def _pad(group: str, columns: Columns, most_atoms: int) -> Columns:
     rows, atoms = columns["coordinates"].shape[:2]
     made: Columns = {name: columns[name] for name in ("cell", "pbc", "energy")}
     made["species"] = np.zeros((rows, most_atoms), dtype=np.uint8)
@@ -148,12 +155,12 @@ def _padded(group: str, columns: Columns, most_atoms: int) -> Columns:
     return made
 
 
-def in_blocks(sets: Sets, block_size: int) -> Columns:
-    """Order structures into blocks, of which each is for one thing only; where one is not full, there are no atoms.
+def arrange_in_blocks(sets: TrainingSets, block_size: int) -> Columns:
+    """Arrange structures in blocks with the same roles; pad blocks with rows without atoms.
 
     Returns
     -------
-    The columns, and ``roles``.
+    The columns, including ``roles``.
 
     """
     kinds, kind_of = np.unique(sets.roles, axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Training of an ensemble of potentials on what a reduction selects."""
+"""Train an ensemble of potentials on the structures that a reduction selects."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from scimill.atoms import CAMPAIGN
 from scimill.atoms.database.batch import Columns
 from scimill.atoms.database.database import Database
 from scimill.atoms.kernels.composition import element_counts
-from scimill.atoms.kernels.neighbours import most, neighbours
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours
 from scimill.atoms.learning.network import FIELDS, PotentialSpec, PotentialTask
-from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, choose, in_blocks
+from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, arrange_in_blocks, choose_sets
 from scimill.atoms.params import AtomsTrainConfig
 from scimill.files import check_directory, storage_errors
 from scimill.parallel.world import Stop, World
@@ -28,32 +28,32 @@ from scimill.training.ranks import Ranks
 from scimill.training.run import stopped, train_among
 
 DATA = "structures.h5"
-MEMBER_SEEDS = 1000  # seeds between two ensembles: member m of seed s has the seed s · 1000 + m
+MEMBER_SEEDS = 1000  # member m of an ensemble with seed s has seed s · 1000 + m
 
 
 def member_folder(run: Path, member: int) -> Path:
-    """Run directory of a member, in that of its ensemble."""
+    """Return the run directory of a member, inside that of the ensemble."""
     return run / f"member-{member}"
 
 
 def train_ensemble(config: AtomsTrainConfig, database: Database, directory: RunDirectory, world: World) -> int:
-    """Train all members; collective. Return how many were trained now.
+    """Train all members; collective. Return how many were trained by this call.
 
-    The ranks are divided into teams, as many as there are members if there are enough ranks. A team trains its members
-    one after the other. Members differ in their first weights, and in their strided windows of the structures.
+    The ranks form one team per member, or fewer teams if there are not enough ranks. A team trains its members one
+    after the other. Members differ in their initial weights and in their strided windows of the structures.
 
     Raises
     ------
-    ConfigError, InputError : see `sets.choose`.
-    Stopped : before the end; ``resume`` goes on.
+    ConfigError, InputError : see `sets.choose_sets`.
+    Stopped : before the end; ``resume`` continues.
 
     """
     with world.together():
-        config, sets = choose(config, database)
+        config, sets = choose_sets(config, database)
     world.on_root(_make_folders, directory.path, config.members)
     store = directory.path / DATA
     write_structures(
-        config, in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
+        config, arrange_in_blocks(sets, config.block_size), Output(store, directory.resume, directory.overwrite), world
     )
     teams = min(config.members, world.size)
     with Ranks(world, world.teams(teams)) as ranks:
@@ -85,7 +85,7 @@ def _train_members(
 
 
 def _make_folders(folder: Path, members: int) -> None:
-    """Make the folders of all members, so that one that is not trained yet shows."""
+    """Make the folders of all members, so that untrained members are visible."""
     if not folder.exists():
         check_directory(folder)
     with storage_errors(folder, "preparing the run directory"):
@@ -94,7 +94,7 @@ def _make_folders(folder: Path, members: int) -> None:
 
 
 def write_structures(config: AtomsTrainConfig, rows: Columns, output: Output, world: World) -> None:
-    """Write the store that is trained on; collective."""
+    """Write the store to train on; collective."""
     atoms = rows["species"].shape[1]
     fields = (
         Field("species", "uint8", "1", "atomic numbers, 0 for padding", (atoms,)),
@@ -115,11 +115,11 @@ def write_structures(config: AtomsTrainConfig, rows: Columns, output: Output, wo
 
 
 class MemberTask(PotentialTask):
-    """Training of a member, on blocks of its own.
+    """Training of one member on its own blocks.
 
     Parameters
     ----------
-    split : which blocks are for what.
+    split : blocks for training, validation and neither.
     spec, seed, counts : see `PotentialTask`.
 
     """
@@ -130,7 +130,7 @@ class MemberTask(PotentialTask):
 
 
 def task_maker(config: AtomsTrainConfig, member: int) -> Callable[[Reader], MemberTask]:
-    """Return what makes the task of a member from the store."""
+    """Return a function that makes a member's task from the store."""
 
     def make(reader: Reader) -> MemberTask:
         rows = read_structures(reader)
@@ -147,13 +147,13 @@ def task_maker(config: AtomsTrainConfig, member: int) -> Callable[[Reader], Memb
 
 
 def read_structures(reader: Reader) -> Columns:
-    """All rows of the store, of which those without atoms are none."""
+    """Read all rows of the store, including padding rows without atoms."""
     blocks = range(reader.layout.blocks)
     return {name: np.concatenate([reader.rows(block, name) for block in blocks]) for name in FIELDS}
 
 
 def make_spec(config: AtomsTrainConfig, rows: Columns) -> PotentialSpec:
-    """What a potential is made from, of the data that it is trained on."""
+    """Make the specification of a potential from its training data."""
     elements = np.unique(rows["species"][rows["species"] > 0])
     counts = np.array([element_counts(species, elements) for species in rows["species"]])
     return PotentialSpec(
@@ -162,7 +162,7 @@ def make_spec(config: AtomsTrainConfig, rows: Columns) -> PotentialSpec:
         config.cutoff,
         config.radial,
         config.hidden,
-        max(most(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
+        max(max_neighbours(neighbours(*_structure(rows, row), config.cutoff)) for row in range(len(counts))),
         config.energy_scale,
         config.force_scale,
     )
@@ -174,5 +174,5 @@ def _structure(rows: Columns, row: int) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def atomic_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Energy of an atom of each element, eV: least squares, of the least norm where they are not determined."""
+    """Fit the energy of an atom of each element, eV: least squares, least norm if not determined."""
     return np.asarray(np.linalg.lstsq(counts, energies, rcond=None)[0], dtype=np.float64)

@@ -1,1 +1,1 @@
-"""A dataset of plain files: its plan, its ledger, and how it is written, verified and cloned."""
+"""Datasets of plain files: plan, ledger, writing, verifying and cloning."""

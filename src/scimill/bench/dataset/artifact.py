@@ -17,13 +17,13 @@ CAMPAIGN = "bench"
 
 
 class DatasetArtifact(BlockArtifact):
-    """A directory of files in foreign formats, with a manifest and a ledger; finished or not."""
+    """A directory of files in other programs' formats, with a manifest and a ledger; finished or not."""
 
     kind = "dataset"
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
-        """Whether a directory holds a ledger, or a manifest with a checksum of its own."""
+        """Whether a directory holds a ledger, or a manifest that contains its own checksum."""
         try:
             manifest = path / MANIFEST
             return (path / FOLDER).is_dir() or (manifest.is_file() and b"manifest_crc32c" in manifest.read_bytes())
@@ -36,45 +36,47 @@ class DatasetArtifact(BlockArtifact):
 
     @property
     def manifest(self) -> DatasetManifest:
-        """The manifest of a finished dataset: workload, format, sizes, files with their checksums."""
+        """Manifest of a finished dataset: workload, format, sizes, files with their checksums."""
         return DatasetManifest.read(self.path)
 
     @property
     def files(self) -> list[Path]:
-        """The files of a finished dataset."""
+        """Files of a finished dataset."""
         return [self.path / entry.name for entry in self.manifest.files]
 
     def describe_completeness(self) -> str:
-        """Return `COMPLETE`, or how many blocks are to do."""
+        """Return `COMPLETE`, or how many blocks are missing."""
         if not self._is_part:
             DatasetManifest.read(self.path)
             return COMPLETE
-        begun = PendingWrite.read(self.path)
-        return f"unfinished: {begun.blocks - len(self.sums()):,} of {begun.blocks:,} blocks to do"
+        blocks = PendingWrite.read(self.path).blocks
+        return f"unfinished: {blocks - len(self.sums()):,} of {blocks:,} blocks to do"
 
     def verify(self, world: World) -> Findings:
         """Check every byte of every file; the ranks share the blocks."""
         report = verify(self.path, world)
-        size, files = report.manifest.size, len(report.manifest.files)
-        return Findings(f"{self.path}: sound; {size:,} bytes in {files:,} files", report.problems)
+        size, count = report.manifest.size, len(report.manifest.files)
+        files = "1 file" if count == 1 else f"{count:,} files"
+        return Findings(f"{self.path}: sound; {size:,} bytes in {files}", report.problems)
 
     def inspect(self) -> str:
-        """Describe the manifest, or what an unfinished one was begun with."""
+        """Describe the manifest, or the configuration of an unfinished dataset."""
         if self._is_part:
             config = PendingWrite.read(self.path).config
             lines = [f"{self.path}: {self.describe_completeness()}"]
         else:
-            made = self.manifest
-            config = made.config
+            manifest = self.manifest
+            config = manifest.config
             lines = [
-                f"{self.path}: {made.workload}, {made.format}; {made.size:,} bytes, {made.records:,} records",
+                f"{self.path}: {manifest.workload}, {manifest.format};"
+                f" {manifest.size:,} bytes, {manifest.records:,} records",
                 *(f"  {name:<16} {value}" for name, value in self.provenance.items() if name != "config"),
-                *(f"{e.name}  {e.size:,} bytes, {e.records:,} records, CRC-32C {e.crc32c:08x}" for e in made.files),
+                *(f"{e.name}  {e.size:,} bytes, {e.records:,} records, CRC-32C {e.crc32c:08x}" for e in manifest.files),
             ]
         return "\n".join([*lines, "configuration:", *("  " + line for line in config.splitlines())])
 
     def identity(self) -> str:
-        """Digest of the files' names, sizes and checksums; of an unfinished one, of what it was begun with."""
+        """Digest of the files' names, sizes and checksums; if unfinished, of the configuration."""
         if self._is_part:
             return hashlib.sha256(PendingWrite.read(self.path).config.encode()).hexdigest()
         rows = [f"{e.name} {e.size} {e.records} {e.crc32c}" for e in self.manifest.files]
@@ -83,22 +85,26 @@ class DatasetArtifact(BlockArtifact):
     # ---- repair ----
 
     def recipe(self) -> Recipe:
-        """What made it; only what was scaled has an input."""
+        """Return the recipe that made the dataset; only scaled datasets have an input."""
         config = PendingWrite.read(self.path).config if self._is_part else self.manifest.config
         maker = "scale" if "input" in parse_yaml(config, "the stored configuration").values else "generate"
         return Recipe(CAMPAIGN, maker, config)
 
     def find_damage(self, world: World) -> Damage:
-        """Say which blocks and files are damaged."""
+        """Find the damaged blocks and files."""
         report = verify(self.path, world)
         count = plan_of(report.manifest).blocks
         lost = [describe_numbers("block", report.damaged)] if report.damaged else []
-        lost += [f"file {name}" for name in report.wrong]
+        lost += [f"file {name}" for name in report.wrong_files]
         if report.problems and not lost:
             lost = [report.problems[0]]
-        strange = f"files are there that do not belong to it, such as {report.strange[0]}" if report.strange else ""
+        obstacle = (
+            f"it contains files that do not belong to it, such as {report.unexpected_files[0]}"
+            if report.unexpected_files
+            else ""
+        )
         whole = f"{count - len(report.damaged):,} of {count:,} blocks in files of the right size"
-        return Damage(", ".join(lost), whole, strange)
+        return Damage(", ".join(lost), whole, obstacle)
 
     def sums(self) -> Mapping[int, int]:
         """Checksums of all blocks that have a sound row in the ledger."""
@@ -110,26 +116,29 @@ class DatasetArtifact(BlockArtifact):
         return {block: int(rows["crc32c"][block]) for block in range(blocks) if is_done(block, rows[block])}
 
     def prepare_part(self) -> None:
-        """Make an unfinished one of it: what resuming needs is in the finished one, or follows from the manifest."""
-        made = self.manifest
-        blocks = plan_of(made).blocks
+        """Turn a finished dataset into an unfinished one; the manifest has all that resuming needs."""
+        manifest = self.manifest
+        blocks = plan_of(manifest).blocks
         (self.path / FOLDER).mkdir(exist_ok=True)
-        begun = PendingWrite(CAMPAIGN, made.algorithm, str(made.made["scimill_version"]), made.config, blocks)
+        version = str(manifest.made["scimill_version"])
+        pending = PendingWrite(CAMPAIGN, manifest.algorithm, version, manifest.config, blocks)
         try:
-            is_sound = PendingWrite.read(self.path) == begun
+            is_sound = PendingWrite.read(self.path) == pending
         except StorageError:
             is_sound = False
         if not is_sound:
-            begun.write(self.path)
-        Ledger(self.path, blocks).create()  # at its full length, if it is short; rows that are there stay
+            pending.write(self.path)
+        Ledger(self.path, blocks).create()  # extends a truncated ledger to its full length and keeps its rows
         super().prepare_part()
 
     # ---- in Python ----
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What the manifest says of its making, with the configuration; of an unfinished one, the record of the run."""
+        """How the dataset was made, and its configuration; if unfinished, the record of the run."""
         if self._is_part:
             return dataclasses.asdict(PendingWrite.read(self.path))
-        made = self.manifest
-        return {**made.made, "seed": made.seed, "algorithm": made.algorithm, "config": made.config}
+        manifest = self.manifest
+        return {
+            **manifest.made, "seed": manifest.seed, "algorithm": manifest.algorithm, "config": manifest.config,
+        }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which pieces of an input a scaled dataset consists of, how each one changes, and a description of the result."""
+"""Choose the pieces of an input for a scaled dataset and how each one changes; describe the result."""
 
 import functools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from scimill import config as configuration
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.pieces import Change, Changes
-from scimill.bench.dataset.plan import fit_count, too_small
+from scimill.bench.dataset.plan import fit_count, too_small_error
 from scimill.bench.formats.source import ScannedDataset
 from scimill.bench.kernels.counter import low_half, stream_key, word
 from scimill.bench.kernels.perturbation import happens
@@ -17,12 +17,12 @@ from scimill.bench.params import ScaleConfig
 from scimill.parallel.streams import block_stream
 from scimill.store.checksums import crc32c
 
-STREAM = 90  # random stream of the first part's choice and changes; the next part has the next one
-PIECES = 2**40  # more than a part has: words of a stream for each pass over all pieces
+STREAM = 90  # random stream for the choice and changes in the first part; each later part uses the next stream
+PIECES = 2**40  # words of a stream for each pass over all pieces; more than any part has pieces
 
 
 def choose(config: ScaleConfig, source: ScannedDataset) -> list[Picks]:
-    """Choose pieces of each part: the training part, which is the first, to meet the size, the others in proportion."""
+    """Choose pieces of each part: of the first (training) to meet the size, of the others in proportion."""
     request = config.size
     ratio = request / source.total([part.size for part in source.parts])
     others = [pick_share(config, source, number, ratio) for number in range(1, len(source.parts))]
@@ -30,14 +30,14 @@ def choose(config: ScaleConfig, source: ScannedDataset) -> list[Picks]:
     if source.unit > 1:
         least = source.total([1, *sizes])
         if request < least:
-            raise too_small(request, least, source.record)
+            raise too_small_error(request, least, source.record)
         count = fit_count(lambda n: source.total([n, *sizes]), request, config.fit, source.record, source.unit)
     else:
         count = request - source.total([0, *sizes])
     first = pick_part(config, source, 0, count, config.fit) if count > 0 else None
     if first is None or not len(first.piece):
-        smallest = int(source.lengths(0, 0)[0])  # the first record, as an example
-        raise too_small(request, source.total([smallest, *sizes]), source.record)
+        smallest = int(source.lengths(0, 0)[0])  # the first record serves as an example
+        raise too_small_error(request, source.total([smallest, *sizes]), source.record)
     return [first, *others]
 
 
@@ -56,8 +56,8 @@ def pick_part(config: ScaleConfig, source: ScannedDataset, part: int, request: i
     return pick(source.parts[part].pieces, request, fit, shuffled, random, functools.partial(source.lengths, part))
 
 
-def changes(config: ScaleConfig) -> Changes:
-    """Return the function that gives the change of each pick."""
+def make_changes(config: ScaleConfig) -> Changes:
+    """Return the function that computes how each pick changes."""
     keys: dict[int, np.uint64] = {}
 
     def change(part: int, picks: Picks, index: int) -> Change:
@@ -76,7 +76,7 @@ def changes(config: ScaleConfig) -> Changes:
 
 
 def fingerprint(source: ScannedDataset) -> str:
-    """Checksum of the names, sizes and times of an input's files, which tells whether it has changed."""
+    """Checksum of the names, sizes and times of an input's files; it shows whether the input has changed."""
     crc = 0
     for part in source.parts:
         for path in part.files:
@@ -86,7 +86,7 @@ def fingerprint(source: ScannedDataset) -> str:
 
 
 def describe_difference(config: ScaleConfig, identity: str, stored: str) -> str:
-    """Compare a stored configuration and input with these; see `config.explainer`."""
+    """Describe how a stored configuration and input differ from these; see `config.explainer`."""
     was = configuration.parse_yaml(stored, "the stored configuration").values.get("input")
     if str(was) != identity:
         return "the input is a different dataset, or has changed"
@@ -94,26 +94,26 @@ def describe_difference(config: ScaleConfig, identity: str, stored: str) -> str:
 
 
 def duplicate_share(config: ScaleConfig, picks: Sequence[Picks]) -> float:
-    """Share of the bytes that are unchanged copies of records elsewhere in the dataset."""
-    change = changes(config)
+    """Share of the bytes in unchanged copies of records that occur elsewhere in the dataset."""
+    change = make_changes(config)
     copied = 0
-    for part, taken in enumerate(picks):
-        again = np.flatnonzero(taken.times)
-        if config.mode == "perturb":  # a dataset of many pieces is only searched where some are copies
+    for part, part_picks in enumerate(picks):
+        again = np.flatnonzero(part_picks.times)
+        if config.mode == "perturb":  # search many pieces only if some of them are copies
             again = again if config.duplicates else again[:0]
-            again = np.array([i for i in again.tolist() if change(part, taken, i).is_copy], dtype=np.int64)
-        copied += int(taken.size[again].sum())
-    return copied / sum(taken.total for taken in picks)
+            again = np.array([i for i in again.tolist() if change(part, part_picks, i).is_copy], dtype=np.int64)
+        copied += int(part_picks.size[again].sum())
+    return copied / sum(part_picks.total for part_picks in picks)
 
 
 def describe_scaled(config: ScaleConfig, source: ScannedDataset, picks: Sequence[Picks], size: int) -> str:
-    """Describe a scaled dataset of `size` bytes: records, bytes, duplicates, and the share of each part."""
+    """Describe a scaled dataset of `size` bytes: records, bytes, share of duplicates and of each part."""
     before = source.total([part.size for part in source.parts])
-    records = sum(int(taken.records.sum()) for taken in picks)
-    text = f"{records:,} records, {size:,} bytes ({size / before:.4g} times the input)"
+    records = sum(int(part_picks.records.sum()) for part_picks in picks)
+    text = f"{records:,} record{'' if records == 1 else 's'}, {size:,} bytes ({size / before:.4g} times the input)"
     text += f", {duplicate_share(config, picks):.2%} duplicates"
     if len(picks) > 1:
-        total = sum(taken.total for taken in picks)
+        total = sum(part_picks.total for part_picks in picks)
         each = zip(source.parts, picks, strict=True)
-        text += "; " + ", ".join(f"{part.name} {taken.total / total:.2%}" for part, taken in each)
+        text += "; " + ", ".join(f"{part.name} {part_picks.total / total:.2%}" for part, part_picks in each)
     return text

@@ -1,7 +1,7 @@
-"""Writing a dataset of plain files as a store is written: lay down, then move bytes, then rename.
+"""Writing a dataset of plain files the way a store is written: allocate, then write blocks, then rename.
 
-The directory is ``NAME.part`` until every block is done. Rank 0 makes it, all ranks lay down the files at their full
-size, then each rank writes its blocks' bytes and rows of the ledger on its own. The manifest is written last.
+The directory is called ``NAME.part`` until every block is done. Rank 0 makes it, and all ranks allocate the files at
+full size. Then each rank writes its own blocks and their rows of the ledger. The manifest is written last.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ Finish = Callable[[tuple[Entry, ...]], DatasetManifest]
 
 @dataclasses.dataclass(frozen=True)
 class BlockBytes:
-    """A block's bytes in a work buffer: `view` of it, to be given back as `buffer` when they are written."""
+    """A block's bytes: `view` of the work buffer `buffer`, which is given back after the write."""
 
     span: Span
     view: Bytes
@@ -45,25 +45,25 @@ class BlockBytes:
 
 
 class Buffers:
-    """The work buffers of a rank: one, or two where a block is made while the other one is written."""
+    """The work buffers of a rank: one, or two if one block is made while another is written."""
 
     def __init__(self, block_size: int, count: int) -> None:
         self._free = [work_buffer(block_size) for _ in range(count)]
         self._writing: list[tuple[Future[None], Bytes]] = []
 
     def take(self) -> Bytes:
-        """Return a free buffer, waiting for the oldest write where there is none; a failed write is raised here."""
+        """Return a free buffer, waiting for the oldest write if necessary; raise the error of a failed write."""
         if not self._free:
             future, buffer = self._writing.pop(0)
             future.result()
             self._free.append(buffer)
         return self._free.pop()
 
-    def lend(self, buffer: Bytes, future: "Future[None]") -> None:
-        """Leave a buffer to a write."""
+    def give_back_after(self, buffer: Bytes, future: "Future[None]") -> None:
+        """Give a buffer back once a write is finished."""
         self._writing.append((future, buffer))
 
-    def give(self, buffer: Bytes) -> None:
+    def give_back(self, buffer: Bytes) -> None:
         """Give a buffer back."""
         self._free.append(buffer)
 
@@ -76,7 +76,7 @@ class Buffers:
 
 
 class DirectoryWriter:
-    """A directory that has been laid down; each rank writes its blocks. Made by `open_directory`.
+    """A directory of allocated files, in which each rank writes its blocks. Made by `open_directory`.
 
     It satisfies `store.blocks.BlockWriter`; its rows are bytes.
     """
@@ -98,7 +98,7 @@ class DirectoryWriter:
         return self.plan.size
 
     def rows_done(self) -> int:
-        """Bytes of all blocks that are done."""
+        """Bytes of all finished blocks."""
         done = int(np.count_nonzero(self._ledger.rows()["state"] == DONE))
         return min(self.plan.size, done * self.plan.block_size)
 
@@ -111,13 +111,13 @@ class DirectoryWriter:
         return BlockBytes(span, buffer[MARGIN : MARGIN + span.stop - span.start], parts, buffer)
 
     def write(self, block: int, data: BlockBytes, started: float) -> None:
-        """Write a block: its bytes, then its row. A failure may be raised by a later call."""
+        """Write a block: its bytes, then its row. A later call may raise the error."""
         del started
         if self._thread is None:
             self._write(block, data)
-            self._buffers.give(data.buffer)
+            self._buffers.give_back(data.buffer)
         else:
-            self._buffers.lend(data.buffer, self._thread.submit(self._write, block, data))
+            self._buffers.give_back_after(data.buffer, self._thread.submit(self._write, block, data))
 
     def _write(self, block: int, data: BlockBytes) -> None:
         path = self._path(data.span)
@@ -129,7 +129,7 @@ class DirectoryWriter:
         return self._output.part / self.plan.files[span.number].name
 
     def _open(self, span: Span) -> AlignedFile:
-        """Return the file of a block, closing the one before: a rank's blocks come in the order of the files."""
+        """Open the file of a block and close the previous one; a rank's blocks are in the order of the files."""
         if self._file is None or self._file[0] != span.number:
             self._close()
             self._file = span.number, AlignedFile(self._path(span), direct=self._direct)
@@ -137,12 +137,12 @@ class DirectoryWriter:
 
     def _close(self) -> None:
         if self._file is not None:
-            with storage_errors(self._output.part, "bringing a file to the disk"):
+            with storage_errors(self._output.part, "flushing a file to disk"):
                 self._file[1].close()
             self._file = None
 
     def check_done(self, stop: Stop) -> None:
-        """Find the blocks that are still to do; done ones are read and compared with their checksums. Collective."""
+        """Find the blocks still to be written; check finished ones against their checksums. Collective."""
         rows = self._world.broadcast(self._ledger.rows() if self._world.is_root else None)
         assert rows is not None
         done = np.flatnonzero(rows["state"] == DONE)
@@ -163,7 +163,10 @@ class DirectoryWriter:
             self._world.fail(Stopped(f"stopped by {reason} while verifying finished blocks", remedy=RESUME))
         damaged = np.array(sorted(b for part in self._world.gather_all(mine) for b in part), dtype=np.int64)
         if damaged.size and self._world.is_root:
-            say(f"{damaged.size} blocks do not match their checksums and are written again")
+            if damaged.size == 1:
+                say("1 block does not match its checksum and is rewritten")
+            else:
+                say(f"{damaged.size} blocks do not match their checksums and are rewritten")
         self.pending = np.union1d(np.flatnonzero(rows["state"] != DONE), damaged)
 
     def _stored_checksum(self, block: int) -> int:
@@ -176,7 +179,7 @@ class DirectoryWriter:
         self._buffers.wait()
 
     def finish(self) -> bool:
-        """When every block is done, write the manifest and give the directory its name."""
+        """If every block is done, write the manifest and give the directory its final name."""
         self.flush()
         if self._thread is not None:
             self._thread.shutdown()
@@ -193,18 +196,18 @@ class DirectoryWriter:
         return complete
 
     def _patch(self, number: int, rows: NDArray[np.void]) -> None:
-        """Write what of a file is only known now, and the checksums of the blocks that it changes."""
+        """Write the bytes of a file that are known only now, and update the checksums of their blocks."""
         file, first = self.plan.files[number], int(self.plan.first_blocks[number])
         parts = rows["parts"][first : int(self.plan.first_blocks[number + 1])]
         path = self._output.part / file.name
         for offset, content in file.patches(self.plan.block_size, parts):
-            with storage_errors(path, "writing what is known last"), path.open("r+b") as stream:
-                for start, piece in _pieces(offset, content, self.plan.block_size):
+            with storage_errors(path, "writing the file's checksums"), path.open("r+b") as stream:
+                for start, piece in _split_at_blocks(offset, content, self.plan.block_size):
                     stream.seek(start)
                     stream.write(piece)
                 stream.flush()
                 os.fsync(stream.fileno())
-                for start, _ in _pieces(offset, content, self.plan.block_size):
+                for start, _ in _split_at_blocks(offset, content, self.plan.block_size):
                     block = first + start // self.plan.block_size
                     self._ledger.write(block, self._stored_checksum(block), tuple(rows["parts"][block].tolist()))
 
@@ -213,13 +216,13 @@ class DirectoryWriter:
 
 
 def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
-    """Write the manifest, then give the directory its name, in place of an old dataset."""
+    """Write the manifest, then give the directory its final name, replacing an old dataset."""
     part, path = output.part, output.path
     ledger = Ledger(part, plan.blocks)
     sync(ledger.path)
-    made = finish(ledger.entries(plan))
-    if not _is_described(part, made):
-        made.write(part)
+    manifest = finish(ledger.entries(plan))
+    if not _has_manifest(part, manifest):
+        manifest.write(part)
     replaced = path.with_name(path.name + ".replaced")
     with storage_errors(path, "replacing the old dataset"):
         if (path / MANIFEST).exists():
@@ -228,17 +231,17 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _is_described(part: Path, made: DatasetManifest) -> bool:
-    """Whether the manifest is there already, as in a dataset that was finished once and is being repaired."""
+def _has_manifest(part: Path, manifest: DatasetManifest) -> bool:
+    """Whether the manifest exists already, as in a finished dataset under repair."""
     try:
         stored = DatasetManifest.read(part)
     except ScimillError:
         return False
-    return dataclasses.replace(stored, made=made.made) == made
+    return dataclasses.replace(stored, made=manifest.made) == manifest
 
 
-def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:
-    """Cut bytes at the borders of blocks."""
+def _split_at_blocks(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int, bytes]]:
+    """Split bytes at block boundaries."""
     while content:
         room = block_size - offset % block_size
         yield offset, content[:room]
@@ -246,7 +249,7 @@ def _pieces(offset: int, content: bytes, block_size: int) -> Iterator[tuple[int,
 
 
 def stored_checksum(path: Path, start: int, stop: int) -> int:
-    """CRC-32C of bytes [start, stop) of a file, or of as many as there are."""
+    """Compute the CRC-32C of bytes [start, stop) of a file, or of as many as it has."""
     crc, step = 0, 1 << 22
     with path.open("rb", buffering=0) as file:
         file.seek(start)
@@ -256,27 +259,27 @@ def stored_checksum(path: Path, start: int, stop: int) -> int:
     return int(crc)
 
 
-# ---- laying down ------------------------------------------------------------------------------------------------
+# ---- allocating -------------------------------------------------------------------------------------------------
 
 
 def open_directory(
     world: World, output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe, stop: Stop,
     finish: Finish, *, direct: bool,
 ) -> DirectoryWriter | None:  # fmt: skip
-    """Lay down a directory, or find what is done of one; collective. Return None where it is complete already.
+    """Allocate a dataset, or open an unfinished one; collective. Return None if it is already complete.
 
     Parameters
     ----------
-    world, output, plan : the ranks, the place, the content.
-    pending : the record of this write, which is stored for ``--resume``.
-    describe_difference : describes how a stored configuration differs; empty where it does not.
-    stop : asked while done blocks are being checked.
+    world, output, plan : the ranks, the output, the content.
+    pending : the record of this write, stored for ``--resume``.
+    describe_difference : describes how a stored configuration differs; empty if it does not.
+    stop : checked while finished blocks are verified.
     finish : makes the manifest from the files' entries.
-    direct : whether to write past the page cache where the file system takes it.
+    direct : whether to bypass the page cache if the file system supports it.
 
     Raises
     ------
-    ConfigError : what is there was started with another configuration.
+    ConfigError : the existing dataset was started with a different configuration.
     StorageError : the output exists, is not a dataset, cannot be written, or the disk is too small.
 
     """
@@ -284,7 +287,7 @@ def open_directory(
     if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return None
     direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))
-    _lay_down_files(world, output, plan, claim)
+    _allocate_files(world, output, plan, claim)
     writer = DirectoryWriter(world, output, plan, claim, finish, direct=direct)
     writer.check_done(stop)
     return writer
@@ -294,13 +297,13 @@ def prepare(
     output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe, claim: Claim, *,
     takes_space: bool = True,
 ) -> bool:  # fmt: skip
-    """Check what is there, and make the directory with an empty ledger where there is none; False if complete.
+    """Check the output, and make its directory with an empty ledger if there is none; False if complete.
 
     Parameters
     ----------
     output, plan, pending, describe_difference : see `open_directory`.
-    claim : that of the output; taken where there is something to do.
-    takes_space : whether the files need space of their own.
+    claim : the claim on the output; kept if there is something to write.
+    takes_space : whether the files need disk space; clones do not.
 
     Raises
     ------
@@ -311,17 +314,17 @@ def prepare(
     with storage_errors(output.lock, "locking the output"):
         claim.acquire()
     try:
-        to_do = _is_to_do(output, plan, pending, describe_difference)
-        if to_do and takes_space:
+        needs_writing = _needs_writing(output, plan, pending, describe_difference)
+        if needs_writing and takes_space:
             check_space(output.part, plan)
-        if to_do and not output.part.exists():
+        if needs_writing and not output.part.exists():
             _make_directory(output, plan, pending)
     except ScimillError:
         claim.release()
         raise
-    if not to_do:
+    if not needs_writing:
         claim.release()
-    return to_do
+    return needs_writing
 
 
 def check_place(output: Output) -> None:
@@ -329,30 +332,31 @@ def check_place(output: Output) -> None:
     path = output.path
     check_directory(output.lock)
     if path.exists() and not path.is_dir():
-        raise StorageError("the output is a file", where=str(path), allowed="a directory, which is made")
+        raise StorageError("the output is a file", where=str(path), allowed="a directory; scimill creates it")
     if path.is_dir() and path.is_mount():
-        raise StorageError("the output is a mount point", where=str(path), remedy="name a directory in it")
-    with storage_errors(path, "looking at the output"):
+        raise StorageError("the output is a mount point", where=str(path), remedy="choose a directory inside it")
+    with storage_errors(path, "reading the output directory"):
         if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).exists():
-            raise StorageError("the output holds other data", where=str(path), remedy="name another output")
+            raise StorageError("the output holds other data", where=str(path), remedy="choose another output")
 
 
-def _is_to_do(output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe) -> bool:
+def _needs_writing(output: Output, plan: DatasetPlan, pending: PendingWrite, describe_difference: Describe) -> bool:
     if output.resume and output.part.exists():
         stored = PendingWrite.read(output.part)
-        _check_same(stored, pending, describe_difference, output.part)
+        _check_same_config(stored, pending, describe_difference, output.part)
     elif output.resume and (output.path / MANIFEST).exists():
-        made = DatasetManifest.read(output.path)
-        there = PendingWrite("bench", made.algorithm, str(made.made["scimill_version"]), made.config, plan.blocks)
-        _check_same(there, pending, describe_difference, output.path)
+        manifest = DatasetManifest.read(output.path)
+        version = str(manifest.made["scimill_version"])
+        stored = PendingWrite("bench", manifest.algorithm, version, manifest.config, plan.blocks)
+        _check_same_config(stored, pending, describe_difference, output.path)
         return False
     else:
-        _make_way(output)
+        _clear_output(output)
     return True
 
 
-def _make_way(output: Output) -> None:
-    """Remove an unfinished run where it may be; refuse what may not be replaced."""
+def _clear_output(output: Output) -> None:
+    """Remove an unfinished run if that is allowed; refuse to replace anything else."""
     if not output.overwrite:
         if (output.path / MANIFEST).exists() or output.part.exists():
             check_absent(output)
@@ -363,13 +367,13 @@ def _make_way(output: Output) -> None:
 
 
 def check_space(part: Path, plan: DatasetPlan) -> None:
-    """Refuse a dataset that is larger than what is free, not counting what is there of it."""
-    there = sum(path.stat().st_blocks * 512 for path in part.rglob("*") if path.is_file())
+    """Refuse a dataset larger than the free space plus what an unfinished run already occupies."""
+    occupied = sum(path.stat().st_blocks * 512 for path in part.rglob("*") if path.is_file())
     largest = max(file.size for file in plan.files)
-    check_free(part, plan.size - there)
+    check_free(part, plan.size - occupied)
     limit = os.pathconf(part.parent, "PC_FILESIZEBITS")
     if largest >= 1 << (limit - 1):
-        raise StorageError(f"the file system takes no files of {largest} bytes", where=str(part.parent))
+        raise StorageError(f"the file system cannot hold a file of {largest:,} bytes", where=str(part.parent))
 
 
 def _make_directory(output: Output, plan: DatasetPlan, pending: PendingWrite) -> None:
@@ -382,33 +386,33 @@ def _make_directory(output: Output, plan: DatasetPlan, pending: PendingWrite) ->
     rename(output.new, output.part)
 
 
-def _check_same(stored: PendingWrite, pending: PendingWrite, describe_difference: Describe, path: Path) -> None:
+def _check_same_config(stored: PendingWrite, pending: PendingWrite, describe_difference: Describe, path: Path) -> None:
     difference = describe_difference(stored.config)
     if stored.campaign != pending.campaign:
-        difference = f"by {stored.campaign}, not {pending.campaign}"
+        difference = f"campaign was {stored.campaign}, is {pending.campaign}"
     elif not difference and stored.algorithm != pending.algorithm:
-        difference = f"algorithm {stored.algorithm} of scimill {stored.scimill_version}, not {pending.algorithm}"
+        difference = f"algorithm was {stored.algorithm} (scimill {stored.scimill_version}), is {pending.algorithm}"
     elif not difference and stored.blocks != pending.blocks:
-        difference = "other blocks"
+        difference = f"number of blocks was {stored.blocks}, is {pending.blocks}"
     if difference:
         raise ConfigError(
-            f"the dataset was started with another configuration: {difference}", where=str(path),
-            remedy="resume with the first configuration, or give --overwrite",
+            f"the dataset was started with a different configuration: {difference}", where=str(path),
+            remedy="resume with the original configuration, or use --overwrite",
         )  # fmt: skip
 
 
-def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Claim) -> None:
-    """Make all files at their full size, each rank its share; all ranks fail together where one cannot."""
+def _allocate_files(world: World, output: Output, plan: DatasetPlan, claim: Claim) -> None:
+    """Make all files at full size, each rank its share; if one rank fails, all fail together."""
     failure: ScimillError | None = None
     reserved = True
     try:
         if not (output.part / FOLDER).is_dir():
             raise StorageError(
-                f"host {socket.gethostname()} does not see the output", where=str(output.part),
+                f"host {socket.gethostname()} cannot see the output", where=str(output.part),
                 remedy="write to a file system that all hosts share",
             )  # fmt: skip
         for number in share(np.arange(len(plan.files)), world.rank, world.size).tolist():
-            reserved &= _lay_down(output.part, plan.files[number])
+            reserved &= _allocate(output.part, plan.files[number])
     except ScimillError as error:
         failure = error
     found = [error for error in world.gather_all(failure) if error is not None]
@@ -416,10 +420,10 @@ def _lay_down_files(world: World, output: Output, plan: DatasetPlan, claim: Clai
         claim.release()
         world.fail(found[0])
     if not all(world.gather_all(reserved)) and world.is_root:
-        say("this file system reserves no space: a disk that fills up is found while writing")
+        say("this file system cannot reserve space: if the disk fills up, the run fails while writing")
 
 
-def _lay_down(part: Path, file: DataFile) -> bool:
+def _allocate(part: Path, file: DataFile) -> bool:
     path = part / file.name
     with storage_errors(path, "reserving space"):
         path.parent.mkdir(exist_ok=True)
@@ -429,13 +433,13 @@ def _lay_down(part: Path, file: DataFile) -> bool:
 def make_manifest(
     workload: str, form: str, seed: int, plan: DatasetPlan, text: str, files: tuple[Entry, ...]
 ) -> DatasetManifest:
-    """Describe a finished dataset, and what it was made on.
+    """Make the manifest of a finished dataset, with the date, host and version that made it.
 
     Parameters
     ----------
-    workload, form, seed : its workload, format and seed.
-    plan, text : its content, and the configuration that it was made by.
-    files : its files.
+    workload, form, seed : workload, format and seed.
+    plan, text : content, and the configuration as YAML.
+    files : entries of its files.
 
     """
     made: dict[str, str | int] = {

@@ -1,7 +1,7 @@
-"""The ledger and the manifest of a dataset: which blocks are done, and what the finished files are.
+"""Ledger and manifest of a dataset: which blocks are done, and what the finished files are.
 
-A row of the ledger is written by one call after its block's bytes, so a block that is marked done is complete at any
-instant. The manifest is written last.
+A row of the ledger is written in a single call, after the bytes of its block. So a block marked as done is always
+complete. The manifest is written last.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from scimill.store.checksums import crc32c, join_all_checksums
 
 FORMAT = 1
 FOLDER, LEDGER, RUN, MANIFEST = ".scimill", "ledger", "run.json", "manifest.json"
-DONE = 255  # as in the store: no single flipped bit makes a pending block a done one
-PARTS = 3  # numbers that a file may keep for its patches, see `plan.DataFile.parts`
+DONE = 255  # as in the store: no single flipped bit turns a pending block into a done one
+PARTS = 3  # numbers per block that a file may keep for its patches, see `plan.DataFile.parts`
 ROW = np.dtype(
     [("crc32c", "<u4"), ("parts", "<u4", PARTS), ("row_crc32c", "<u4"), ("state", "u1"), ("reserved", "u1", 11)]
 )
@@ -40,19 +40,19 @@ class Entry:
 
 
 class Ledger:
-    """The rows of all blocks, in a file of its own; each rank writes those of its blocks."""
+    """A file with one row per block; each rank writes the rows of its blocks."""
 
     def __init__(self, folder: Path, blocks: int) -> None:
         self.path = folder / FOLDER / LEDGER
         self._blocks = blocks
 
     def create(self) -> None:
-        """Make the file, all blocks pending."""
+        """Make the file, with all blocks pending."""
         self.path.touch()
         os.truncate(self.path, self._blocks * ROW.itemsize)
 
     def rows(self) -> Rows:
-        """All rows; what is missing of the file is pending."""
+        """Read all rows; rows missing from a truncated file count as pending."""
         rows = np.zeros(self._blocks, dtype=ROW)
         stored = np.fromfile(self.path, dtype=ROW, count=self._blocks)
         rows[: len(stored)] = stored
@@ -71,26 +71,26 @@ class Ledger:
             os.close(descriptor)
 
     def entries(self, plan: DatasetPlan) -> tuple[Entry, ...]:
-        """All files with their checksums."""
+        """Return all files with their checksums."""
         rows = self.rows()
         sums = (file_checksum(plan, number, rows) for number in range(len(plan.files)))
         return tuple(Entry(file.name, file.size, file.records, crc) for file, crc in zip(plan.files, sums, strict=True))
 
 
 def row_checksum(block: int, row: Rows) -> int:
-    """CRC-32C of a row: of the block's number, its checksum, its parts and its state."""
+    """Compute the CRC-32C of a row: block number, checksum, parts and state."""
     content = np.int64(block).tobytes() + row["crc32c"].tobytes() + row["parts"].tobytes() + row["state"].tobytes()
     return int(crc32c(content))
 
 
 def is_done(block: int, row: Rows) -> bool:
-    """Whether a row marks its block as done and is itself sound."""
+    """Whether a row marks its block as done and is itself undamaged."""
     return bool(row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row))
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetManifest:
-    """What a finished dataset is: its configuration, its files, and how it was made."""
+    """Description of a finished dataset: its configuration, its files, and how it was made."""
 
     workload: str
     format: str
@@ -104,7 +104,7 @@ class DatasetManifest:
     made: dict[str, str | int]
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the dataset, with a checksum of its own."""
+        """Write the manifest into the folder of the dataset, with its own checksum."""
         values = {"format_version": FORMAT, **dataclasses.asdict(self)}
         values["manifest_crc32c"] = _own_checksum(values)
         with replacing(folder / MANIFEST, "manifest") as part:
@@ -112,7 +112,7 @@ class DatasetManifest:
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetManifest":
-        """Read it back.
+        """Read the manifest of a dataset.
 
         Raises
         ------
@@ -134,7 +134,8 @@ class DatasetManifest:
             if checksum != _own_checksum(values):
                 raise _damaged(path)
             if version != FORMAT:
-                raise InputError(f"a manifest of format {version}", where=str(path), allowed=f"format {FORMAT}")
+                what = f"the manifest has format version {version}"
+                raise InputError(what, where=str(path), allowed=f"format version {FORMAT}")
             del values["format_version"]
             return cls(**{**values, "files": tuple(Entry(**entry) for entry in values["files"])})
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -146,11 +147,11 @@ def _own_checksum(values: dict[str, Any]) -> int:
 
 
 def _damaged(path: Path) -> StorageError:
-    return StorageError("the manifest is damaged", where=str(path), remedy="generate the dataset again")
+    return StorageError("the manifest is damaged", where=str(path), remedy="regenerate the dataset")
 
 
 def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
-    """CRC-32C of a file, joined from those of its blocks."""
+    """Compute the CRC-32C of a file from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
     return join_all_checksums(zip(rows["crc32c"][blocks.start : blocks.stop].tolist(), sizes, strict=True))
@@ -167,22 +168,22 @@ class PendingWrite:
     blocks: int
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the dataset."""
+        """Write the record into the folder of the dataset."""
         with replacing(folder / FOLDER / RUN, "record of the run") as part:
             part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "PendingWrite":
-        """Read it back.
+        """Read the record of an unfinished dataset.
 
         Raises
         ------
-        StorageError : it is missing or damaged: the folder is not ours.
+        StorageError : it is missing or damaged, so scimill did not make the folder.
         """
         path = folder / FOLDER / RUN
         try:
             with storage_errors(path, "reading the record of the run"):
                 return cls(**json.loads(path.read_text("utf-8")))
         except (ValueError, TypeError, StorageError):
-            what = "the directory is not a dataset that scimill has started"
-            raise StorageError(what, where=str(folder), remedy="name another output, or remove it") from None
+            what = "the directory is not an unfinished dataset of scimill"
+            raise StorageError(what, where=str(folder), remedy="choose another output, or remove it") from None

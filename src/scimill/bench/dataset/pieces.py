@@ -1,4 +1,4 @@
-"""A segment of a file that consists of pieces of another dataset."""
+"""Segments of a file made from pieces of another dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Change:
 
     Attributes
     ----------
-    key : of the random words of this piece and time; `NO_KEY` where it is copied unchanged.
-    shuffled : only put its records into another order.
+    key : key of the random words for this repetition of the piece; `NO_KEY` if it is copied unchanged.
+    shuffled : whether only the order of its records changes.
     noise : largest change of an intensity, as a share of the range of intensities.
     repeat : share of values that repeat others, which makes the data compressible.
 
@@ -36,22 +36,22 @@ class Change:
 
     @property
     def is_copy(self) -> bool:
-        """Whether nothing is changed."""
+        """Whether the piece stays unchanged."""
         return bool(self.key == NO_KEY)
 
     def order(self, count: int) -> Integers:
-        """Random order of so many records."""
+        """Draw a random order of `count` records."""
         return np.random.default_rng(int(self.key)).permutation(count)
 
 
 Changes = Callable[[int, Picks, int], Change]
-"""changes(part, picks, index) returns how one pick is changed."""
+"""changes(part, picks, index) returns how one pick changes."""
 
 
 def pick_reader(
     read: Callable[[int, int, Change, Integers | None], Content], changes: Changes
 ) -> Callable[[int, Picks, int], Content]:
-    """Return the function that reads a pick, from one that reads a piece (part, piece, change, records)."""
+    """Turn a function that reads a piece (part, piece, change, records) into one that reads a pick."""
 
     def read_pick(part: int, picks: Picks, index: int) -> Content:
         cut = picks.cut if index == len(picks.piece) - 1 else None
@@ -61,12 +61,12 @@ def pick_reader(
 
 
 class PickedBytes:
-    """A segment of picked pieces, one after the other.
+    """A segment that consists of picked pieces, one after the other.
 
     Parameters
     ----------
     part : number of the part that the picks belong to.
-    picks : what to take.
+    picks : the pieces to take.
     read : read(part, picks, index) reads one pick; see `pick_reader`.
     unit : bytes per unit of `Picks.size`.
 
@@ -78,11 +78,11 @@ class PickedBytes:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Number of bytes."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
+        """Put bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         number, position = int(np.searchsorted(self._ends, start, side="right")), start
         while position < stop:
             first, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
@@ -96,12 +96,12 @@ class PickedBytes:
 
 @dataclass(frozen=True)
 class SegmentRange:
-    """A range of another segment's bytes, as a segment."""
+    """A segment that is a range of bytes of another segment."""
 
-    of: FileSegment
+    segment: FileSegment
     first: int
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
-        self.of.fill(self.first + start, self.first + stop, work, at)
+        """Put bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
+        self.segment.fill(self.first + start, self.first + stop, work, at)

@@ -1,8 +1,8 @@
-"""The plan of a dataset: which files, which records in them, which bytes where, before anything is written.
+"""The plan of a dataset: its files, their records and the place of every byte, before anything is written.
 
-A file is a row of segments. A segment can make any range of its bytes by itself, so the blocks of a file can be made
-by any rank, in any order, and again. Everything that handles datasets (`size`, `generate`, `verify`, `scale`) works
-on a `DatasetPlan` and knows no format.
+A file is a sequence of segments. A segment can make any range of its bytes independently, so any rank can make the
+blocks of a file, in any order, and repeat them. All code that handles datasets (`size`, `generate`, `verify`, `scale`)
+works on a `DatasetPlan` and does not depend on the format.
 """
 
 import dataclasses
@@ -21,26 +21,26 @@ from scimill.store.direct import Bytes, aligned
 
 Fit = Literal["at-least", "at-most", "nearest"]
 
-MARGIN = 8192  # bytes around a block in a work buffer: whole records are made, which reach beyond the block's ends
+MARGIN = 8192  # bytes around a block in a work buffer: only whole records are made, and they extend past its ends
 
 
 def work_buffer(block_size: int) -> Bytes:
-    """Return memory for a block with a `MARGIN` on both sides; both begin at a page."""
+    """Allocate memory for a block with a `MARGIN` on both sides; memory and block start at a page boundary."""
     return aligned(block_size + 2 * MARGIN)
 
 
 class FileSegment(Protocol):
-    """A range of a file whose bytes are made by one rule."""
+    """A range of a file, all of whose bytes are made in the same way."""
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Number of bytes."""
         ...
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; it may overwrite up to `MARGIN` bytes around them.
+        """Put bytes [start, stop) at work[at:]; up to `MARGIN` bytes around them may be overwritten.
 
-        It may touch bytes before `at` only where start > 0, that is, where nothing else stands there.
+        Bytes before `at` may be overwritten only if start > 0: otherwise they belong to the segment before.
         """
         ...
 
@@ -53,23 +53,23 @@ class KnownBytes:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Number of bytes."""
         return len(self.content)
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]."""
+        """Put bytes [start, stop) at work[at:]."""
         work[at : at + stop - start] = np.frombuffer(self.content[start:stop], dtype=np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedLengthRecords:
-    """Records of one length.
+    """A segment of records that all have the same length.
 
     Parameters
     ----------
     size : bytes of the segment; the last record may be cut.
     record_bytes : bytes of a record.
-    encode : called as encode(out, first, count), writes `count` records from the segment's record `first` on into the
+    encode : encode(out, first, count) writes `count` records, starting at the segment's record `first`, into the
         bytes `out`, whose address is a multiple of 8.
 
     """
@@ -79,26 +79,26 @@ class FixedLengthRecords:
     encode: Callable[[Bytes, int, int], None]
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:], by making the whole records that cover them."""
+        """Put bytes [start, stop) at work[at:], by making the whole records that cover them."""
         first, last = start // self.record_bytes, -(-stop // self.record_bytes)
         place, length = at - (start - first * self.record_bytes), (last - first) * self.record_bytes
         out = work[place : place + length]
         if out.ctypes.data % 8 == 0:
             self.encode(out, first, last - first)
-        else:  # as pages of parquet lie; a copy costs far less than making the records byte by byte
-            apart = np.empty(length, dtype=np.uint8)
-            self.encode(apart, first, last - first)
-            out[:] = apart
+        else:  # e.g. pages of parquet; a copy costs far less than making the records byte by byte
+            aligned_out = np.empty(length, dtype=np.uint8)
+            self.encode(aligned_out, first, last - first)
+            out[:] = aligned_out
 
 
 @dataclasses.dataclass(frozen=True)
 class SizeOnly:
-    """A segment of known size whose bytes are never needed, as when sizes are planned or files are verified."""
+    """A segment of known size whose bytes are never needed, e.g. when sizes are planned or files are verified."""
 
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Refuse."""
+        """Raise an error: there are no bytes."""
         raise NotImplementedError
 
 
@@ -109,9 +109,9 @@ class DataFile:
     Parameters
     ----------
     name : its name in the dataset's directory.
-    records : how many records it holds.
+    records : number of records.
     segments : its content.
-    is_held_out : whether the trainer evaluates on its records, and does not train on them.
+    is_held_out : whether the trainer evaluates on its records instead of training on them.
 
     """
 
@@ -127,11 +127,11 @@ class DataFile:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Number of bytes."""
         return self.offsets[-1]
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put its bytes [start, stop) at work[at:]; see `FileSegment.fill`."""
+        """Put bytes [start, stop) at work[at:]; see `FileSegment.fill`."""
         number = bisect_right(self.offsets, start) - 1
         position = start
         while position < stop:
@@ -142,19 +142,19 @@ class DataFile:
             position, number = upto, number + 1
 
     def parts(self, start: int, stop: int, work: Bytes, at: int) -> tuple[int, ...]:
-        """What the ledger keeps of a block for `patches`, beside its checksum; at most three 32-bit numbers."""
+        """Return what the ledger keeps of a block for `patches`: at most three 32-bit numbers."""
         del start, stop, work, at
         return ()
 
     def patches(self, block_size: int, parts: NDArray[np.uint32]) -> list[tuple[int, bytes]]:
-        """Bytes (offset, content) that are only known when all others are, from the parts of all its blocks."""
+        """Return bytes (offset, content) that depend on all others, from the parts of all blocks."""
         del block_size, parts
         return []
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A block: bytes [start, stop) of a file, which is `number` in the plan."""
+    """A block: bytes [start, stop) of file `number` of the plan."""
 
     number: int
     start: int
@@ -163,14 +163,14 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetPlan:
-    """All files of a dataset, cut into blocks of `block_size` bytes (the last one of a file may be shorter)."""
+    """All files of a dataset, cut into blocks of `block_size` bytes; the last block of a file may be shorter."""
 
     files: tuple[DataFile, ...]
     block_size: int
 
     @cached_property
     def first_blocks(self) -> NDArray[np.int64]:
-        """Number of the first block of each file, and the number of all blocks."""
+        """Number of the first block of each file, followed by the number of all blocks."""
         blocks = [-(-file.size // self.block_size) for file in self.files]
         return np.concatenate([[0], np.cumsum(blocks, dtype=np.int64)]).astype(np.int64)
 
@@ -181,21 +181,21 @@ class DatasetPlan:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total bytes of all files."""
         return sum(file.size for file in self.files)
 
     @cached_property
     def records(self) -> int:
-        """Records of all files."""
+        """Total number of records."""
         return sum(file.records for file in self.files)
 
     @property
     def training(self) -> int:
-        """Number of records that are trained on."""
+        """Number of training records."""
         return sum(file.records for file in self.files if not file.is_held_out)
 
     def span(self, block: int) -> Span:
-        """Where a block lies."""
+        """Return the file and bytes of a block."""
         number = int(np.searchsorted(self.first_blocks, block, side="right")) - 1
         start = (block - int(self.first_blocks[number])) * self.block_size
         return Span(number, start, min(start + self.block_size, self.files[number].size))
@@ -204,15 +204,15 @@ class DatasetPlan:
 def fit_count(
     total: Callable[[int], int], request: int, fit: Fit, what: str, step: int, guess: int | None = None
 ) -> int:
-    """Find how many records a request holds, at least one.
+    """Find how many records fit a request, at least one.
 
     Parameters
     ----------
-    total : bytes of a dataset of so many records; it grows with them.
+    total : total(count) is the size in bytes of a dataset of `count` records; it grows with `count`.
     request, fit : wanted bytes, and on which side of them to end.
     what : name of a record, for the message.
     step : typical bytes of a record.
-    guess : the count from which the search begins; the request over a record's bytes if not given.
+    guess : count at which the search starts; by default an estimate from the typical bytes of a record.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def fit_count(
     """
     least = total(1)
     if request < least:
-        raise too_small(request, least, what)
+        raise too_small_error(request, least, what)
     low = max(1, (request - least) // step) if guess is None else guess
     reach = 1
     while total(low) > request:
@@ -236,20 +236,20 @@ def fit_count(
 
 
 def takes_next(below: int, above: int, request: int, fit: Fit) -> bool:
-    """Whether to take the record that leads from below <= request to above > request."""
+    """Whether to add the record that increases the size from below <= request to above > request."""
     if fit == "nearest":
         return above - request < request - below
     return fit == "at-least" and below < request
 
 
-def too_small(request: int, least: int, what: str) -> ConfigError:
+def too_small_error(request: int, least: int, what: str) -> ConfigError:
     """Return the error for a request smaller than one record."""
     return ConfigError(
-        f"{human(request)} is less than the smallest dataset of these parameters: one {what}",
+        f"{human(request)} is less than the smallest dataset with these parameters: one {what}",
         where="size", allowed=f"at least {least} bytes",
     )  # fmt: skip
 
 
-def shares(count: int, most: int) -> Sequence[int]:
-    """Records of each file, where every file but the last has `most`."""
+def records_per_file(count: int, most: int) -> Sequence[int]:
+    """Number of records of each file; every file but the last has `most`."""
     return [most] * (count // most) + ([count % most] if count % most else [])

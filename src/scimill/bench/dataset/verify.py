@@ -1,4 +1,4 @@
-"""Verifying a dataset: every byte of every file against its manifest and ledger, the blocks shared by all ranks."""
+"""Verifying a dataset: compare every byte of every file with the manifest and the ledger, on all ranks."""
 
 import dataclasses
 from pathlib import Path
@@ -17,22 +17,23 @@ from scimill.parallel.world import World
 
 @dataclasses.dataclass(frozen=True)
 class DatasetReport:
-    """What verifying has found. `problems` holds one line each, in the order of the files.
+    """Result of verifying a dataset.
 
     Parameters
     ----------
-    manifest, problems : the manifest, and what differs from it.
-    damaged : blocks whose bytes or rows in the ledger are not those that were written.
-    wrong : files that are missing or of another size.
-    strange : what does not belong to the dataset.
+    manifest : the manifest.
+    problems : one line for each difference from the manifest or the ledger.
+    damaged : blocks with changed bytes or a changed row in the ledger.
+    wrong_files : files that are missing or have the wrong size.
+    unexpected_files : files that do not belong to the dataset.
 
     """
 
     manifest: DatasetManifest
     problems: tuple[str, ...]
     damaged: tuple[int, ...] = ()
-    wrong: tuple[str, ...] = ()
-    strange: tuple[str, ...] = ()
+    wrong_files: tuple[str, ...] = ()
+    unexpected_files: tuple[str, ...] = ()
 
 
 def verify(folder: Path, world: World) -> DatasetReport:
@@ -47,8 +48,9 @@ def verify(folder: Path, world: World) -> DatasetReport:
     manifest = world.on_root(_read, folder)
     plan = plan_of(manifest)
     ledger = world.on_root(_read_ledger, folder, plan)
-    wrong, strange = world.on_root(_wrong_files, folder, manifest), world.on_root(_strange_files, folder, manifest)
-    problems = [*wrong.values(), *strange.values(), *_wrong_sums(manifest, plan, ledger)]
+    wrong = world.on_root(_describe_wrong_files, folder, manifest)
+    unexpected = world.on_root(_describe_unexpected_files, folder, manifest)
+    problems = [*wrong.values(), *unexpected.values(), *_describe_wrong_checksums(manifest, plan, ledger)]
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []
     progress = Progress(plan.blocks, unit="blocks", what="verify", enabled=world.is_root)
@@ -62,12 +64,12 @@ def verify(folder: Path, world: World) -> DatasetReport:
     found = sorted(pair for part in world.gather_all(mine) for pair in part)
     damaged = tuple(block for block, _ in found)
     return DatasetReport(
-        manifest, (*problems, *(problem for _, problem in found)), damaged, tuple(wrong), tuple(strange)
+        manifest, (*problems, *(problem for _, problem in found)), damaged, tuple(wrong), tuple(unexpected)
     )
 
 
 def plan_of(manifest: DatasetManifest) -> DatasetPlan:
-    """Return the blocks of a finished dataset; its bytes cannot be made of this."""
+    """Return the files and blocks of a finished dataset as a plan that cannot make bytes."""
     return DatasetPlan(
         tuple(DataFile(e.name, e.records, (SizeOnly(e.size),)) for e in manifest.files), manifest.block_size
     )
@@ -75,24 +77,25 @@ def plan_of(manifest: DatasetManifest) -> DatasetPlan:
 
 def _read(folder: Path) -> DatasetManifest:
     if folder.is_file():
-        raise InputError("a file, not a dataset", where=str(folder), remedy=f"of a store: scimill verify {folder}")
+        remedy = f"to verify a store, run scimill verify {folder}"
+        raise InputError("this is a file, not a dataset directory", where=str(folder), remedy=remedy)
     if not folder.is_dir():
-        raise InputError("no such directory", where=str(folder), allowed="a dataset of scimill bench")
+        raise InputError("no such directory", where=str(folder), allowed="a dataset made by scimill bench")
     if folder.suffix == ".part":
-        raise InputError("the dataset is unfinished", where=str(folder), remedy="generate with --resume")
+        raise InputError("the dataset is unfinished", where=str(folder), remedy="rerun generate with --resume")
     return DatasetManifest.read(folder)
 
 
 def _read_ledger(folder: Path, plan: DatasetPlan) -> Rows:
-    """Return the ledger; empty rows where it cannot be read."""
+    """Read the ledger; return empty rows if it cannot be read."""
     try:
         return Ledger(folder, plan.blocks).rows()
     except OSError:
         return np.zeros(plan.blocks, dtype=ROW)
 
 
-def _wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
-    """Return what is wrong with files as a whole, by name: missing, or of another length."""
+def _describe_wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
+    """Describe files that are missing or have the wrong size, by name."""
     problems = {}
     for entry in manifest.files:
         path = folder / entry.name
@@ -103,23 +106,23 @@ def _wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
     return problems
 
 
-def _strange_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
-    """Return what lies in the folder and does not belong there, by name."""
+def _describe_unexpected_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
+    """Describe files in the folder that do not belong to the dataset, by name."""
     known = {entry.name for entry in manifest.files} | {MANIFEST, FOLDER}
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in known)
-    return {name: f"{name}: does not belong to the dataset" for name in strange}
+    unexpected = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    return {name: f"{name}: does not belong to the dataset" for name in unexpected}
 
 
-def _wrong_sums(manifest: DatasetManifest, plan: DatasetPlan, rows: Rows) -> list[str]:
+def _describe_wrong_checksums(manifest: DatasetManifest, plan: DatasetPlan, rows: Rows) -> list[str]:
     return [
-        f"{entry.name}: the ledger's checksums do not give that of the manifest"
+        f"{entry.name}: the checksums in the ledger and in the manifest differ"
         for number, entry in enumerate(manifest.files)
         if file_checksum(plan, number, rows) != entry.crc32c
     ]
 
 
 def _describe_damage(folder: Path, plan: DatasetPlan, ledger: Rows, block: int) -> str:
-    """Describe how a block differs from what was written; empty where it does not."""
+    """Describe how a block differs from what was written; empty if it does not."""
     if not is_done(block, ledger[block]):
         return "have a damaged row in the ledger"
     span = plan.span(block)

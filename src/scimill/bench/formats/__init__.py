@@ -1,1 +1,1 @@
-"""The formats of the datasets: what each file holds, byte for byte, and how it is read back."""
+"""The formats of the datasets: the content of each file, byte for byte, and how it is read back."""

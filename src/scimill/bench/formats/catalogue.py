@@ -1,4 +1,4 @@
-"""Which module plans and which one reads the files of a workload in a format."""
+"""The modules that plan and read the files of each workload and format."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from scimill.parallel.world import World
 
 FORMATS: Mapping[tuple[str, str], tuple[str, str, str]] = MappingProxyType(
     {
-        # (workload, format): module with `make_plan`, module that reads, and the reader's name in it
+        # (workload, format): module with `make_plan`, reader module, name of the reader in that module
         ("imseg", "npy"): ("imseg_npy.write", "imseg_npy.read", ""),
         ("bert", "tfrecord"): ("bert_tfrecord.write", "bert_tfrecord.read", ""),
         ("dlrm", "bin"): ("dlrm_bin.write", "dlrm_bin.read", ""),
@@ -24,7 +24,7 @@ FORMATS: Mapping[tuple[str, str], tuple[str, str, str]] = MappingProxyType(
 
 
 def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
-    """Plan a dataset of plain files of `request` bytes; collective. The same on any number of ranks.
+    """Plan a dataset of plain files of `request` bytes; collective. Independent of the number of ranks.
 
     Raises
     ------
@@ -36,13 +36,13 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
 
 
 def reader(workload: str, form: str) -> Any:
-    """Reader of a workload's files in a format: an object with ``PATTERNS``, ``find`` and ``scan``."""
+    """Return the reader of a workload's files in a format: an object with ``PATTERNS``, ``find`` and ``scan``."""
     _, module, name = FORMATS[workload, form]
     return getattr(_load(module), name) if name else _load(module)
 
 
 def readers(workload: str) -> dict[str, Any]:
-    """Readers of a workload's files by format; see `reader`."""
+    """Return the readers of a workload's files by format; see `reader`."""
     return {form: reader(of, form) for of, form in FORMATS if of == workload}
 
 

@@ -1,4 +1,4 @@
-"""Rows of dlrm: the distributions of a configuration, and columns of its rows as bytes."""
+"""Rows of dlrm: the distributions of their values, and columns of rows as bytes."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -13,18 +13,18 @@ from scimill.bench.kernels.counter import stream_key
 from scimill.bench.params import PlanConfig
 from scimill.store.direct import Bytes
 
-ROWS = 20  # stream
-TILE_ROWS = 64  # 30 KB for all columns, which stay in the first cache
+ROWS = 20  # random stream
+TILE_ROWS = 64  # 30 KB for all columns, which fit in the L1 cache
 LABEL, DENSE, SPARSE = (0, 1), (1, 1 + INTEGERS), (1 + INTEGERS, 1 + INTEGERS + CATEGORIES)
 """Columns [begin, end) of a row."""
 ALL = (0, SPARSE[1])
 NAMES = ("label", *(f"int_{i}" for i in range(INTEGERS)), *(f"cat_{i}" for i in range(CATEGORIES)))
-"""Of the columns, in tables."""
+"""Names of the columns in tables."""
 
 
 @cache
 def distribution(ids: str, missing: float, *, is_text: bool = False) -> Distribution:
-    """Distribution of a configuration's values; text has integers of its own range and 32-bit hashes as categories."""
+    """Return the distribution of values; text has its own range of integers and 32-bit hashes as categories."""
     text_range = clicks.TEXT_RANGE if ids == "uniform" else clicks.RARE_RANGE
     integers = text_range if is_text else clicks.INTEGER_RANGE
     categories = [2**32] * CATEGORIES if is_text and ids == "uniform" else clicks.COUNTS
@@ -34,18 +34,18 @@ def distribution(ids: str, missing: float, *, is_text: bool = False) -> Distribu
 
 @cache
 def key(seed: int) -> np.uint64:
-    """Key of the rows' stream."""
+    """Key of the random stream of the rows."""
     return stream_key(seed, CAMPAIGN.number, ROWS)
 
 
 def columns(config: PlanConfig, dtype: str, span: tuple[int, int], first: int, count: int) -> FixedLengthRecords:
-    """Return `count` rows from `first` on of the columns of a span as a segment, each row after the other."""
+    """Return a segment of `count` rows, starting at row `first`, with the columns of a span; row by row."""
     width, item = span[1] - span[0], np.dtype(dtype).itemsize
     return FixedLengthRecords(count * width * item, width * item, encoder(config, dtype, span, first))
 
 
 def encoder(config: PlanConfig, dtype: str, span: tuple[int, int], first: int) -> Callable[[Bytes, int, int], None]:
-    """Return the function that makes rows of a segment which begins with row `first`; see `plan.FixedLengthRecords`."""
+    """Return the function that makes the rows of a segment that starts at row `first`; see `FixedLengthRecords`."""
     return partial(_encode, key(config.seed), distribution(config.ids, config.missing), dtype, span, first)
 
 
@@ -54,7 +54,7 @@ def _encode(
     out: Bytes, begin: int, count: int,
 ) -> None:  # fmt: skip
     if values.is_skewed or values.missing:
-        clicks.rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
+        clicks.fill_rows(out.view(dtype).reshape(count, span[1] - span[0]), stream, first + begin, span[0], values)
     elif np.dtype(dtype) == np.int32 and span[0] % 2 == span[1] % 2 == 0:
         clicks.uniform_pairs(out.view(np.uint64), stream, first + begin, _tile(span, tuple(values.ranges), True))
     else:

@@ -7,14 +7,14 @@ import numpy as np
 
 
 def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """Header of an array in C order, as `numpy.save` writes it; its length is a multiple of 64."""
+    """Make the header of an array in C order, as `numpy.save` writes it; its length is a multiple of 64."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read shape, whether the array is in Fortran order, and dtype; the file then stands at the first value.
+    """Read shape, whether the array is in Fortran order, and dtype; move to the first value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What all inputs have in common: defects, parts, pieces and their scan."""
+"""Code shared by all inputs: defects, parts, pieces and their scan."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -21,15 +21,15 @@ from scimill.store.direct import Bytes
 T = TypeVar("T")
 Integers = NDArray[np.int64]
 
-PIECE_BYTES = 2**20  # of a large dataset; small ones have smaller pieces, so that a choice of them is a fair one
-FEWEST_PIECES = 256
-LEAST_RECORDS = 16  # of a piece
+PIECE_BYTES = 2**20  # in large datasets; smaller ones have smaller pieces, so that a random choice stays fair
+MIN_PIECES = 256
+MIN_RECORDS = 16  # per piece
 SHOWN_DEFECTS = 20
 
 
 @dataclass(frozen=True)
 class Defect:
-    """Something wrong with one file of a dataset."""
+    """A defect of one file of a dataset."""
 
     file: str
     what: str
@@ -40,15 +40,15 @@ class Defect:
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """One part of a dataset; scaling keeps its share of the whole.
+    """One part of a dataset; scaling preserves its share of the whole.
 
     Attributes
     ----------
     name : "training" or "evaluation".
     files : its files.
-    pieces : their records, piece by piece.
+    pieces : their records, grouped into pieces.
     capacities : size of each file, in the unit of `Pieces.size`.
-    grows : whether it may hold more than it does.
+    grows : whether scaling may enlarge it.
 
     """
 
@@ -60,7 +60,7 @@ class DatasetPart:
 
     @property
     def size(self) -> int:
-        """Size of all its pieces."""
+        """Total size of its pieces."""
         return int(self.pieces.size.sum())
 
 
@@ -70,9 +70,9 @@ class ScannedDataset(Protocol):
     Attributes
     ----------
     format : its format.
-    record : what a record of it is called.
-    unit : bytes of the unit of `Pieces.size`.
-    parts : its parts, none of them empty, the one for training first.
+    record : the word for one of its records.
+    unit : bytes per unit of `Pieces.size`.
+    parts : its parts, none of them empty, the training part first.
 
     """
 
@@ -82,21 +82,21 @@ class ScannedDataset(Protocol):
     parts: Sequence[DatasetPart]
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """Size of each record of a piece, in the unit of `Pieces.size`."""
+        """Return the size of each record of a piece, in the unit of `Pieces.size`."""
         ...
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of a dataset whose parts have these sizes, all files and companions."""
+        """Return the bytes of a dataset whose parts have these sizes, with all files and companions."""
         ...
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """Files of a dataset that consists of these picks of each part."""
+        """Return the files of a dataset that consists of these picks of each part."""
         ...
 
 
 @dataclass(frozen=True)
 class FileScan:
-    """Result of scanning one file, or a range of one: pieces by columns (offset, size, records), and defects."""
+    """Result of scanning a file or a range of it: pieces as columns (offset, size, records), and defects."""
 
     offset: list[int] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
@@ -110,8 +110,8 @@ class FileScan:
         self.records.append(records)
 
     def add_rows(self, rows: int, row_bytes: int, step: int = 1) -> None:
-        """Cut `rows` rows into pieces, of a multiple of `step` rows where that many fit; sizes are counted in rows."""
-        count = max(LEAST_RECORDS, min(rows // FEWEST_PIECES, PIECE_BYTES // row_bytes))
+        """Cut `rows` rows into pieces, of a multiple of `step` rows if possible; sizes are in rows."""
+        count = max(MIN_RECORDS, min(rows // MIN_PIECES, PIECE_BYTES // row_bytes))
         count = count // step * step if count >= step else count
         for first in range(0, rows, count):
             here = min(count, rows - first)
@@ -119,7 +119,7 @@ class FileScan:
 
 
 def make_part(name: str, files: Sequence[Path], scans: Sequence[FileScan], *, grows: bool = True) -> DatasetPart:
-    """Return the part that consists of some files, from the scan of each."""
+    """Make the part that consists of these files, from the scan of each."""
     counts = np.array([len(scan.offset) for scan in scans], dtype=np.int64)
     columns = [
         np.array([value for scan in scans for value in getattr(scan, column)], dtype=np.int64)
@@ -131,11 +131,11 @@ def make_part(name: str, files: Sequence[Path], scans: Sequence[FileScan], *, gr
 
 
 def run_in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Run tasks on all ranks, every size-th on each, and return all results on all; collective.
+    """Share tasks among the ranks, and return all results on every rank; collective.
 
     Raises
     ------
-    ScimillError : what a task has raised, on all ranks.
+    ScimillError : the error of a task, on all ranks.
 
     """
     mine: list[T] = []
@@ -156,11 +156,11 @@ def run_in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def report_defects(defects: Iterable[Defect], folder: Path, world: World, skip: bool) -> None:
-    """Report all defects at once; refuse the input unless damaged files are skipped.
+    """Report all defects at once; refuse the input unless `skip` is set.
 
     Raises
     ------
-    InputError : there are some.
+    InputError : there are defects, and `skip` is not set.
 
     """
     found = list(defects)
@@ -173,7 +173,7 @@ def report_defects(defects: Iterable[Defect], folder: Path, world: World, skip: 
             say(f"and {len(found) - SHOWN_DEFECTS} more")
     if not skip:
         many = f"{len(found)} defects" if len(found) > 1 else "a defect"
-        remedy = "fix these files, or give --skip-damaged to use the others"
+        remedy = "fix these files, or use --skip-damaged to leave them out"
         world.fail(InputError(f"the dataset has {many}: {found[0]}", where=str(folder), remedy=remedy))
 
 
@@ -182,21 +182,21 @@ def usable_parts(parts: Sequence[DatasetPart], folder: Path, world: World) -> li
 
     Raises
     ------
-    InputError : there is none to train with.
+    InputError : there is no training file.
 
     """
     found = [part for part in parts if len(part.pieces)]
     if not found or found[0].name != "training":
-        world.fail(InputError("no undamaged file to train with", where=str(folder)))
+        world.fail(InputError("no undamaged training file", where=str(folder)))
     return found
 
 
 def read_bytes(path: Path, offset: int, size: int) -> Bytes:
-    """Read a range of a file into memory that may be changed.
+    """Read a range of a file into writable memory.
 
     Raises
     ------
-    InputError : the file has become shorter, or cannot be read.
+    InputError : the file cannot be read, or is shorter than expected.
 
     """
     out = np.empty(size, dtype=np.uint8)
@@ -211,5 +211,5 @@ def read_bytes(path: Path, offset: int, size: int) -> Bytes:
     except OSError as error:
         raise InputError(f"cannot read the input: {error.strerror}", where=str(path)) from None
     if done < size:
-        raise InputError("the input became shorter while it was read", where=str(path))
+        raise InputError("the input became shorter while being read", where=str(path))
     return out

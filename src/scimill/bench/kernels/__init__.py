@@ -1,1 +1,1 @@
-"""Values of the workloads, and measures of similarity: pure functions of arrays."""
+"""Values of the workloads and measures of similarity, as pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""Rows of the click logs that dlrm reads: a label, 13 integer features, 26 categories. Two columns per random word."""
+"""Rows of dlrm click logs: a label, 13 integers and 26 categories; two columns per random word."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ COUNTS = (
     10000000, 38985, 17278, 7418, 20242, 3, 7120, 1543, 63, 9999978, 2642264, 397262, 10, 2208, 11931, 155, 4, 976,
     14, 10000000, 9832963, 10000000, 573162, 12969, 108, 36,
 )  # fmt: skip
-"""Values of each category of Criteo Terabyte with max_ind_range 10 million, from the original generator."""
+"""Number of values of each category in Criteo Terabyte, max_ind_range 10 million, from the original generator."""
 TEXT_RANGE = 1001  # integers in text are 0 to 1000 in the original generator
-RARE_RANGE = 65536  # range of skewed integers in text, most of which are small
+RARE_RANGE = 65536  # range of skewed integers in text; most of them are small
 
 _LOW16 = np.uint64(0xFFFF)
 _ZERO = np.uint64(0)
@@ -28,9 +28,9 @@ class Distribution(NamedTuple):
 
     Parameters
     ----------
-    ranges : uint64, shape (40,); a value is in [0, range).
-    is_skewed : whether small values are frequent: u⁸ · range.
-    missing : of 65536 values of a feature, so many are missing.
+    ranges : uint64, shape (40,); values are in [0, range).
+    is_skewed : whether small values are frequent: u⁸ · range for a uniform u.
+    missing : number of missing values per 65536 values of a feature.
 
     """
 
@@ -40,16 +40,16 @@ class Distribution(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Where the values of some rows come from, one row after the other; the same for the rows that follow.
+    """Word and range of each value of some rows; the same tile serves the following rows.
 
-    Loops over a tile are long enough for wide vectors, which those over a row's columns are not.
+    Loops over a tile are long enough to vectorise; loops over the columns of one row are not.
 
     Parameters
     ----------
-    words : uint32, the random word of each value, or of each pair of values, counted from that of the first row.
-    halves : uint32, 0 where a value is made of the lower half of its word, 32 where of the upper; empty for pairs.
-    ranges : uint32, a value is in [0, range); shape (1, values), or (2, pairs): those of lower and of upper halves.
-    rows : how many.
+    words : uint32, the random word of each value or pair of values, counted from the first row's first word.
+    halves : uint32, 0 for a value from the lower half of its word, 32 for the upper half; empty for pairs.
+    ranges : uint32, values are in [0, range); shape (1, values), or (2, pairs) for lower and upper halves.
+    rows : number of rows.
 
     """
 
@@ -60,13 +60,13 @@ class Tile(NamedTuple):
 
 
 def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -> Tile:
-    """Return the tile of so many rows of columns from `begin` on.
+    """Return the tile of the columns from `begin` on of some rows.
 
     Parameters
     ----------
-    ranges : of these columns, below 2^32.
-    begin, rows : the first column, and how many rows.
-    in_pairs : for `uniform_pairs`; both columns of each word must be among them.
+    ranges : ranges of these columns, below 2^32.
+    begin, rows : first column and number of rows.
+    in_pairs : whether the tile is for `uniform_pairs`; then the columns must include both of each word.
 
     """
     columns = begin + np.arange(len(ranges))
@@ -79,7 +79,7 @@ def tile(ranges: NDArray[np.uint64], begin: int, rows: int, *, in_pairs: bool) -
 
 @njit(cache=True, nogil=True)
 def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Tile) -> None:
-    """Fill `out`, flat and of any type, with the values of rows from `first` on, uniform and none missing."""
+    """Fill `out`, flat and of any type, with uniform values of rows from `first` on, none missing."""
     ranges, length = tile.ranges[0], len(tile.words)
     base = np.uint64(first) * WORDS
     for start in range(0, len(out), length):
@@ -91,7 +91,7 @@ def uniform_values(out: NDArray[np.number], key: np.uint64, first: int, tile: Ti
 
 @njit(cache=True, nogil=True)
 def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Tile) -> None:
-    """Fill `out`, flat, with what `uniform_values` makes of a type of 32 bits, two values at once."""
+    """Fill `out`, flat, with the values of `uniform_values` for a 32-bit type, two at a time."""
     low, high = tile.ranges[0], tile.ranges[1]
     length, base = len(tile.words), np.uint64(first) * WORDS
     for start in range(0, len(out), length):
@@ -103,8 +103,8 @@ def uniform_pairs(out: NDArray[np.uint64], key: np.uint64, first: int, tile: Til
 
 
 @njit(cache=True, nogil=True)
-def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, distribution: Distribution) -> None:
-    """Fill `out`, shape (rows, columns) of any type, with columns from `begin` on of rows from `first` on."""
+def fill_rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, distribution: Distribution) -> None:
+    """Fill `out`, shape (rows, columns), with rows from `first` and columns from `begin` on."""
     count, width = out.shape
     bits = np.empty(COLUMNS, dtype=np.uint64)
     for i in range(count):
@@ -115,7 +115,7 @@ def rows(out: NDArray[np.number], key: np.uint64, first: int, begin: int, distri
 
 @njit(inline="always")
 def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int, high: int) -> None:
-    """Fill the bits of columns 2·low to 2·high - 1 of a row."""
+    """Draw the random bits of columns 2·low to 2·high - 1 of a row."""
     base = row * WORDS
     for j in range(low, high):
         random = word(key, base + np.uint64(j))
@@ -125,7 +125,7 @@ def _row_bits(bits: NDArray[np.uint64], key: np.uint64, row: np.uint64, low: int
 
 @njit(inline="always")
 def _draw_value(bits: np.uint64, column: int, distribution: Distribution) -> np.uint64:
-    """Value of a column where the distribution is skewed or values are missing; a missing one is 0."""
+    """Return the value of a column if values may be skewed or missing; a missing one is 0."""
     drawn = eighth_power(bits) if distribution.is_skewed and column > 0 else bits
     is_missing = column > 0 and (bits & _LOW16) < distribution.missing
     return _ZERO if is_missing else below(drawn, distribution.ranges[column])

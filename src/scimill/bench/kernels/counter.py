@@ -1,8 +1,8 @@
-"""Counter-based random words: the i-th word of a stream is a function of (key, i), so any rank makes any record.
+"""Counter-based random words: word i of a stream depends on (key, i) only, for any rank.
 
 The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, with Stafford's variant 13 of the finaliser), whose
-i-th output is a hash of key + (i + 1) · the odd golden ratio. Integers in a range are made by multiply-shift
-(Lemire 2019): without a branch, equal on all processors, with a bias below range / 2^32.
+i-th output is a hash of key + (i + 1) · the odd golden ratio. Integers in a range are drawn by multiply-shift
+(Lemire 2019), which has no branch, is the same on all processors, and has a bias below range / 2^32.
 """
 
 from typing import Any
@@ -46,13 +46,13 @@ def below(bits: np.uint64, count: np.uint64) -> np.uint64:
 
 @njit(inline="always")
 def index_below(bits: np.uint64, count: Any) -> Any:
-    """Return the same as `below` as a signed number, for arithmetic with indices; an int64."""
+    """Return the value of `below` as an int64, for arithmetic with indices."""
     return np.int64((bits * np.uint64(count)) >> HALF)
 
 
 @njit(inline="always")
 def cubed(bits: np.uint64) -> np.uint64:
-    """Return u³ for a uniform u, both as 32-bit fractions: a distribution whose density falls as u^(-2/3)."""
+    """Return u³ for a uniform u, both as 32-bit fractions; its density falls as x^(-2/3)."""
     return (((bits * bits) >> HALF) * bits) >> HALF
 
 
@@ -63,26 +63,26 @@ def _fill(out: NDArray[np.uint64], key: np.uint64, first: np.uint64) -> None:
 
 
 def words(key: np.uint64, first: int, count: int) -> list[int]:
-    """Words of a stream as Python's numbers, for what is drawn once per file and not per record."""
+    """Return words of a stream as Python integers, for values drawn once per file, not per record."""
     out = np.empty(count, dtype=np.uint64)
     _fill(out, key, np.uint64(first))
     return [int(random) for random in out]
 
 
 def within(limits: tuple[int, int], random: int) -> int:
-    """Return a whole number of a range, both ends allowed, from the lower 32 bits of a word."""
+    """Return a whole number in a range, both ends included, from the lower 32 bits of a word."""
     return limits[0] + (((random & 0xFFFFFFFF) * (limits[1] - limits[0] + 1)) >> 32)
 
 
 @njit(inline="always")
 def eighth_power(bits: np.uint64) -> np.uint64:
-    """Return u⁸ for a uniform u, both as 32-bit fractions: the smallest of 10^7 values is an eighth of all."""
+    """Return u⁸ for a uniform u, both 32-bit fractions; the smallest of 10^7 values has a share of 1/8."""
     for _ in range(3):
         bits = (bits * bits) >> HALF
     return bits
 
 
 def stream_key(seed: int, campaign: int, stream: int) -> np.uint64:
-    """Key of a stream; streams of one seed are unrelated."""
+    """Return the key of a stream; streams of one seed are independent."""
     sequence = np.random.SeedSequence(seed, spawn_key=(campaign, stream))
     return np.uint64(sequence.generate_state(1, np.uint64)[0])

@@ -1,8 +1,7 @@
-"""Values resampled from the same distribution: they make a copied record another record of the same length.
+"""Resampling from the same distribution: a copied record becomes another one of the same length.
 
-Rows are perturbed by rolling each column by a number of rows of its own: every column keeps exactly its values, so its
-distribution, its missing values and, in text, its bytes; the relation between columns is lost. Images get noise, the
-tokens of a record change places.
+Each column of a table is rolled by its own number of rows. So every column keeps exactly its values, missing ones
+included, and its bytes in text; the relation between columns is lost. Images get noise, and tokens are shuffled.
 """
 
 import numpy as np
@@ -11,33 +10,33 @@ from numpy.typing import NDArray
 
 from scimill.bench.kernels.counter import below, high_half, low_half, word
 
-FIELDS = 40  # of a row of dlrm: label, 13 integers, 26 categories
+FIELDS = 40  # per dlrm row: label, 13 integers, 26 categories
 TAB, NEWLINE = 9, 10
-LEAST_TOKEN = 128  # of BERT's vocabulary: below are padding, [CLS], [SEP], [MASK] and unused ones
+LEAST_TOKEN = 128  # smaller tokens of BERT's vocabulary are padding, [CLS], [SEP], [MASK] or unused
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
-_RUN = 16  # voxels that are repeated together
+_RUN = 16  # voxels in a run that repeats its first voxel
 _ONE = np.uint64(1)
 
 
 @njit(inline="always")
 def happens(bits: np.uint64, share: float) -> bool:
-    """Whether something of this probability happens, from 32 random bits."""
+    """Return true with a given probability, from 32 random bits."""
     return float(bits) < share * 4294967296.0
 
 
 @njit(cache=True, nogil=True)
-def noisy(
+def add_noise(
     out: NDArray[np.float32], key: np.uint64, first: np.uint64, low: float, high: float, reach: float, repeat: float
 ) -> None:
-    """Add noise to the voxels `out`; the first one is voxel `first` of its image.
+    """Add noise to the voxels `out`, which start at voxel `first` of the image.
 
     Parameters
     ----------
-    low, high : intensities at which the image was clipped; these stay.
-    reach : largest noise; it is uniform.
-    repeat : share of the runs of 16 voxels that repeat their first one.
+    low, high : intensities at which the image was clipped; clipped voxels stay unchanged.
+    reach : largest change; the noise is uniform.
+    repeat : share of the runs of 16 voxels that repeat their first voxel.
 
     """
     for i in range(len(out)):
@@ -59,14 +58,14 @@ def noisy(
 def roll_columns(
     out: NDArray[np.generic], rows: NDArray[np.generic], shifts: Integers, key: np.uint64, repeat: float
 ) -> None:
-    """Roll each column by its number of rows; a share of the rows repeats the one above.
+    """Roll each column by its own number of rows; a share of the rows repeats the row above.
 
     Parameters
     ----------
     out, rows : shape (n, columns).
-    turns : shape (columns,), each in [0, n).
-    key : of the choice of rows that repeat.
-    repeat : their share.
+    shifts : shape (columns,), each in [0, n).
+    key : stream that chooses the repeated rows.
+    repeat : share of the rows that repeat the row above.
 
     """
     n, columns = rows.shape
@@ -79,12 +78,12 @@ def roll_columns(
 
 @njit(cache=True, nogil=True)
 def field_ends(lines: Bytes, ends: Integers) -> bool:
-    """Find where each field of whole lines ends; false where a line has not `FIELDS` of them.
+    """Find where each field of complete lines ends; return false if a line does not have `FIELDS` fields.
 
     Parameters
     ----------
     lines : text that ends with a newline.
-    ends : shape (lines · FIELDS,); gets the places of tabs and newlines.
+    ends : shape (lines · FIELDS,); filled with the positions of tabs and newlines.
 
     """
     found = 0
@@ -100,13 +99,16 @@ def field_ends(lines: Bytes, ends: Integers) -> bool:
 
 @njit(cache=True, nogil=True)
 def roll_fields(out: Bytes, lines: Bytes, ends: Integers, shifts: Integers, key: np.uint64, repeat: float) -> None:
-    """Roll each column of tab-separated lines; of a share of the rows, fields as long as those above repeat them.
+    """Roll each column of tab-separated lines by its own number of lines.
+
+    In a share of the lines, each field as long as the field above repeats it.
 
     Parameters
     ----------
-    out, lines : as many bytes.
+    out, lines : arrays of the same size.
     ends : see `field_ends`.
-    turns : shape (FIELDS,), each in [0, number of lines).
+    shifts : shape (FIELDS,), each in [0, number of lines).
+    key, repeat : see `roll_columns`.
 
     """
     n, at = len(ends) // FIELDS, 0
@@ -133,8 +135,8 @@ def roll_fields(out: Bytes, lines: Bytes, ends: Integers, shifts: Integers, key:
 
 @njit(inline="always")
 def _is_field(text: Bytes, begin: int, length: int) -> bool:
-    """Whether no field ends within these bytes."""
-    for k in range(length):  # noqa: SIM110  (numba compiles no generator)
+    """Return whether no field ends within these bytes."""
+    for k in range(length):  # noqa: SIM110  (numba cannot compile generators)
         if text[begin + k] <= NEWLINE:
             return False
     return True
@@ -142,13 +144,13 @@ def _is_field(text: Bytes, begin: int, length: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def shuffle_tokens(tokens: Integers, fixed: Integers, key: np.uint64, is_sorted: bool) -> None:
-    """Put the tokens of a record into another order, in place (Fisher and Yates); special ones keep their places.
+    """Shuffle the tokens of a record in place (Fisher and Yates); special tokens keep their places.
 
     Parameters
     ----------
-    tokens : numbers of tokens, shape (n,); those below `LEAST_TOKEN` are special or padding.
-    fixed : places that keep their tokens too, since others refer to them.
-    is_sorted : put them into ascending order instead, which is easier to compress.
+    tokens : token ids, shape (n,); those below `LEAST_TOKEN` are special or padding.
+    fixed : other places that keep their tokens, because other features refer to them.
+    is_sorted : sort the tokens in ascending order instead, which compresses better.
 
     """
     free = tokens >= LEAST_TOKEN
@@ -165,13 +167,13 @@ def shuffle_tokens(tokens: Integers, fixed: Integers, key: np.uint64, is_sorted:
         tokens[first], tokens[second] = tokens[second], tokens[first]
 
 
-def draws(key: np.uint64, first: int, limits: Integers) -> Integers:
-    """Whole numbers below each of the limits, from the words `first`, `first` + 1, … of a stream."""
-    return _draws(key, np.uint64(first), limits)
+def draw_integers(key: np.uint64, first: int, limits: Integers) -> Integers:
+    """Draw a whole number below each of the limits, from the words `first`, `first` + 1, … of a stream."""
+    return _draw_integers(key, np.uint64(first), limits)
 
 
 @njit(cache=True)
-def _draws(key: np.uint64, first: np.uint64, limits: Integers) -> Integers:
+def _draw_integers(key: np.uint64, first: np.uint64, limits: Integers) -> Integers:
     numbers = np.empty(len(limits), dtype=np.int64)
     for i in range(len(limits)):
         numbers[i] = below(low_half(word(key, first + np.uint64(i))), np.uint64(limits[i]))

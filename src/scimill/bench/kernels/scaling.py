@@ -1,7 +1,7 @@
-"""Which pieces of a dataset make one of another size: all of them so many times, and a fair choice for the rest.
+"""Choosing the pieces of a scaled dataset: all pieces several times, then a fair choice.
 
-A piece is a row of records that lie together in a file. Each pass over the dataset takes every piece once; the last
-pass takes some, each with the same probability, and of one of them some records.
+A piece is a run of consecutive records in a file. Each pass over the dataset takes every piece once. The last pass
+takes some pieces, each with the same probability, and only some records of one of them.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Lengths = Callable[[int], Integers]
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one part (training, evaluation) of a dataset, in their order; all arrays of shape (n,).
+    """The pieces of one part (training or evaluation) of a dataset, in order; arrays of shape (n,).
 
     Attributes
     ----------
     file : number of the file.
-    offset : first byte, or row, in the file.
+    offset : first byte or row in the file.
     size : bytes.
     records : number of records.
 
@@ -38,14 +38,14 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Picks:
-    """What a scaled part consists of, in order; shape (m,).
+    """The pieces that make a scaled part, in order; arrays of shape (m,).
 
     Attributes
     ----------
-    piece : which piece.
-    times : how many times it has been taken before; 0 for the first.
-    size, records : its bytes and records here.
-    cut : the records taken of the last one, ascending; None where that is whole.
+    piece : index of the piece.
+    times : how often the piece was taken before.
+    size, records : bytes and records taken of the piece.
+    cut : the records taken of the last piece, ascending; None if it is taken whole.
 
     """
 
@@ -57,16 +57,16 @@ class Picks:
 
     @property
     def total(self) -> int:
-        """Bytes."""
+        """Bytes of all pieces."""
         return int(self.size.sum())
 
 
-def fill_up(sizes: Integers, request: int, random: np.random.Generator) -> tuple[Integers, int, int]:
-    """Choose things in random order until the next one does not fit.
+def choose_until_full(sizes: Integers, request: int, random: np.random.Generator) -> tuple[Integers, int, int]:
+    """Choose items in random order until the next one does not fit.
 
     Returns
     -------
-    Those that fit, in their own order; the next one, -1 where there is none or nothing is left; what is left.
+    The chosen items, ascending; the next one, or -1 if there is none or no space is left; the space left.
     """
     order = random.permutation(len(sizes))
     fits = int(np.searchsorted(np.cumsum(sizes[order]), request, side="right"))
@@ -74,48 +74,50 @@ def fill_up(sizes: Integers, request: int, random: np.random.Generator) -> tuple
     return np.sort(order[:fits]), int(order[fits]) if fits < len(order) and rest else -1, rest
 
 
-def fair_records(lengths: Integers, rest: int, fit: str, random: np.random.Generator) -> Integers:
-    """Choose records of the given lengths for what is left; see `rounds_up` for the last one."""
-    chosen, following, left = fill_up(lengths, rest, random)
+def choose_records(lengths: Integers, rest: int, fit: str, random: np.random.Generator) -> Integers:
+    """Choose records of the given lengths for the space left; `rounds_up` decides on the last one."""
+    chosen, following, left = choose_until_full(lengths, rest, random)
     if following >= 0 and rounds_up(left, int(lengths[following]), fit):
         return np.sort(np.append(chosen, following))
     return chosen
 
 
 def rounds_up(rest: int, size: int, fit: str) -> bool:
-    """Whether to take one more thing of a size into a rest that is smaller than it."""
+    """Return whether to take one more item of a size that exceeds the space left."""
     return rest > 0 and (fit == "at-least" or (fit == "nearest" and size - rest < rest))
 
 
-def passes(pieces: Pieces, count: int, shuffled: bool, random: np.random.Generator) -> tuple[Integers, Integers]:
-    """All pieces `count` times: (piece, times). Where shuffled, all but the first pass are in random order."""
-    orders = [random.permutation(len(pieces)) if shuffled and n else np.arange(len(pieces)) for n in range(count)]
+def repeat_pieces(
+    pieces: Pieces, count: int, is_shuffled: bool, random: np.random.Generator
+) -> tuple[Integers, Integers]:
+    """Return (piece, times) for `count` passes over all pieces; shuffling spares the first pass."""
+    orders = [random.permutation(len(pieces)) if is_shuffled and n else np.arange(len(pieces)) for n in range(count)]
     piece = np.concatenate([np.empty(0, dtype=np.int64), *orders])
     return piece, np.repeat(np.arange(count, dtype=np.int64), len(pieces))
 
 
 def pick(
-    pieces: Pieces, request: int, fit: str, shuffled: bool, random: np.random.Generator, lengths: Lengths
+    pieces: Pieces, request: int, fit: str, is_shuffled: bool, random: np.random.Generator, lengths: Lengths
 ) -> Picks:
-    """Take all pieces as often as they fit into a request, and a fair choice of them for what is left.
+    """Take all pieces as often as they fit into a request, then a fair choice for the space left.
 
     Parameters
     ----------
-    pieces : of one part.
-    request, fit : wanted size, in the unit of the pieces, and on which side of it to end.
-    shuffled : whether all passes but the first are in random order.
-    random : where the choice comes from.
-    lengths : lengths(piece) are the sizes of its records.
+    pieces : the pieces of one part.
+    request, fit : requested size, in the unit of the pieces' sizes, and how the result may differ from it.
+    is_shuffled : whether all passes except the first are in random order.
+    random : generator for the choice.
+    lengths : lengths(piece) returns the sizes of its records.
 
     """
     count, rest = divmod(request, int(pieces.size.sum()))
-    full = passes(pieces, count, shuffled, random)
-    last, following, left = fill_up(pieces.size, rest, random)
+    full = repeat_pieces(pieces, count, is_shuffled, random)
+    last, following, left = choose_until_full(pieces.size, rest, random)
     piece, times = np.concatenate([full[0], last]), np.concatenate([full[1], np.full(len(last), count)])
     cut = None
     if following >= 0:
         sizes = lengths(following)
-        cut = fair_records(sizes, left, fit, random)
+        cut = choose_records(sizes, left, fit, random)
     if cut is None or not len(cut):
         return Picks(piece, times, pieces.size[piece], pieces.records[piece])
     return Picks(
@@ -128,14 +130,14 @@ def pick(
 
 
 def slice_picks(picks: Picks, chosen: slice) -> Picks:
-    """Some of the picks, one after the other; only the last of all is cut."""
+    """Return consecutive picks; only the last of all may be cut."""
     columns = (column[chosen] for column in (picks.piece, picks.times, picks.size, picks.records))
     piece, times, size, records = columns
     return Picks(piece, times, size, records, picks.cut if chosen.stop == len(picks.piece) else None)
 
 
 def split_into_files(picks: Picks, capacities: Integers) -> list[slice]:
-    """Cut picks into files: each is full when it holds as much as the source's file whose turn it is."""
+    """Split picks into files as large as the source's files, in turn."""
     bounds, start, number = [], 0, 0
     ends = np.cumsum(picks.size)
     while start < len(ends):

@@ -1,8 +1,8 @@
-"""Training instances of BERT as tf.train.Example records: what they hold, how long they are, their bytes.
+"""BERT training instances as tf.train.Example records: their contents, lengths and bytes.
 
 A record is a protocol buffer framed as TFRecord: length (u64), its masked CRC (u32), data, masked CRC of the data.
-The data are a map of seven features; keys are in alphabetical order, as the deterministic serialisation of protocol
-buffers has them. Numbers are packed varints (protobuf.dev/programming-guides/encoding).
+The data are a map of seven features with keys in alphabetical order, as in the deterministic serialisation of protocol
+buffers. Numbers are packed varints (protobuf.dev/programming-guides/encoding).
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -16,9 +16,9 @@ from scimill.bench.kernels.counter import cubed, high_half, index_below, low_hal
 TOKENS, MASKED = 512, 76  # lengths of the features: max_seq_length and max_predictions_per_seq of the trainer
 VOCABULARY = 30_522  # BERT base and large, uncased
 CLS, SEP, MASK = 101, 102, 103  # tokens of that vocabulary
-FIRST_WORD = 1000  # tokens below are of no words
-FRAME = 16  # bytes of a record that are no data
-MOST_BYTES = 4096  # more than any record has: 3 · 512 + 512 + 512 + 3 · 76 + 2 · 76 + 4 · 76 + headers
+FIRST_WORD = 1000  # smaller tokens are not words
+FRAME = 16  # bytes of a record besides its data
+MOST_BYTES = 4096  # exceeds every record: 3 · 512 + 512 + 512 + 3 · 76 + 2 · 76 + 4 · 76 + headers
 
 _WORDS = np.uint64(320)  # per record: 2 for its shape, 38 for its masked positions, 24 spare, 256 for its tokens
 _POSITIONS, _IDS = np.uint64(2), np.uint64(64)
@@ -31,7 +31,7 @@ _NAMES = (
 _KEYS = np.frombuffer(b"".join(_NAMES), dtype=np.uint8).copy()
 _STARTS = np.cumsum([0, *(len(name) for name in _NAMES)])
 _INPUT_IDS, _INPUT_MASK, _MASKED_IDS, _MASKED_POSITIONS, _MASKED_WEIGHTS, _LABELS, _SEGMENTS = range(7)
-_BYTES_TAG, _VALUE_TAG = 0x0A, 0x12  # field 1 and field 2, of length-delimited content
+_BYTES_TAG, _VALUE_TAG = 0x0A, 0x12  # fields 1 and 2, length-delimited
 _INT64_LIST, _FLOAT_LIST = 0x1A, 0x12  # fields 3 and 2 of tf.train.Feature
 _MASK_DELTA = 0xA282EAD8  # of TFRecord's masked CRC: tensorflow/core/lib/hash/crc32c.h
 
@@ -42,7 +42,7 @@ Crc = TypeVar("Crc", int, NDArray[np.uint64])
 
 
 class Shape(NamedTuple):
-    """Numbers of an instance: tokens, tokens of the first sentence, masked tokens, and the label."""
+    """Numbers of tokens, first-sentence tokens and masked tokens of an instance, and its label."""
 
     length: int
     first: int
@@ -52,14 +52,14 @@ class Shape(NamedTuple):
 
 @njit(inline="always")
 def _half(key: np.uint64, base: np.uint64, number: int) -> np.uint64:
-    """32-bit half `number` of the words from `base` on."""
+    """Return the 32-bit half `number` of the words from `base` on."""
     place = np.uint64(number)
     return low_half(word(key, base + (place >> np.uint64(1))) >> ((place & np.uint64(1)) << np.uint64(5)))
 
 
 @njit(nogil=True)
 def _draw_random(key: np.uint64, base: np.uint64, ids: Array, positions: Array, truths: Array) -> Shape:
-    """Draw an instance as the original generator does: nothing has an order, and nothing is masked."""
+    """Draw an instance as the original generator does: tokens in random order, none replaced by [MASK]."""
     random = word(key, base)
     length = index_below(low_half(random), TOKENS)
     first = index_below(high_half(random), length)
@@ -76,16 +76,16 @@ def _draw_random(key: np.uint64, base: np.uint64, ids: Array, positions: Array, 
 
 @njit(inline="always")
 def _frequent(bits: np.uint64) -> Any:
-    """Draw a word: frequent ones have small numbers."""
+    """Draw a word; frequent words have small numbers."""
     return FIRST_WORD + index_below(cubed(bits), VOCABULARY - FIRST_WORD)
 
 
 @njit(nogil=True)
 def _draw_sentences(key: np.uint64, base: np.uint64, ids: Array, positions: Array, truths: Array) -> Shape:
-    """Draw [CLS] A [SEP] B [SEP], masked as BERT's pre-training data (Devlin et al. 2019, section 3.1)."""
+    """Draw [CLS] A [SEP] B [SEP], masked as in BERT's pre-training data (Devlin et al. 2019, section 3.1)."""
     random = word(key, base)
     bits = low_half(random)
-    # The mean of u and u² gives records of 2.5 kB on average, as the real set has them.
+    # The mean of u and u² gives records of 2.5 kB on average, as in the real set.
     length = 8 + index_below((bits + ((bits * bits) >> np.uint64(32))) >> np.uint64(1), TOKENS - 7)
     first = 3 + index_below(high_half(random), length - 5)
     masked = min(np.int64(MASKED), max(np.int64(1), (length * 15 + 50) // 100))
@@ -101,7 +101,7 @@ def _draw_sentences(key: np.uint64, base: np.uint64, ids: Array, positions: Arra
 
 @njit(nogil=True)
 def _mask(key: np.uint64, base: np.uint64, shape: Shape, ids: Array, positions: Array, truths: Array) -> None:
-    """Choose a token of each of `masked` equal ranges; 8 of 10 become [MASK], 1 another word."""
+    """Choose one token in each of `masked` equal ranges; of 10, 8 become [MASK] and 1 another word."""
     shown, tokens, share = np.empty(MASKED, np.int64), shape.length - 2, 1.0 / shape.masked
     for i in range(shape.masked):
         bits = _half(key, base, i)
@@ -130,7 +130,7 @@ def _varint_size(value: int) -> int:
 
 @njit(inline="always")
 def _entry_size(feature: int, packed: int) -> int:
-    """Bytes of a feature's entry of the map without its own tag and length, from those of its packed values."""
+    """Return the bytes of a feature's map entry, without tag and length, given those of its packed values."""
     values = 1 + _varint_size(packed) + packed
     content = 1 + _varint_size(values) + values
     return 2 + int(_STARTS[feature + 1] - _STARTS[feature]) + 1 + _varint_size(content) + content
@@ -143,7 +143,7 @@ def _whole_entry_size(feature: int, packed: int) -> int:
 
 
 class PackedSizes(NamedTuple):
-    """Bytes of the packed values that vary."""
+    """Bytes of the packed values whose size varies."""
 
     ids: int
     truths: int
@@ -163,7 +163,7 @@ def _packed_sizes(shape: Shape, ids: Array, positions: Array, truths: Array) -> 
 
 @njit(nogil=True)
 def _features_size(packed: PackedSizes) -> int:
-    """Bytes of all entries."""
+    """Return the bytes of all entries."""
     return (
         _whole_entry_size(_INPUT_IDS, packed.ids)
         + _whole_entry_size(_INPUT_MASK, TOKENS)
@@ -177,7 +177,7 @@ def _features_size(packed: PackedSizes) -> int:
 
 @njit(cache=True, nogil=True)
 def lengths(out: Array, key: np.uint64, first: int, is_random: bool) -> None:
-    """Fill `out` with the bytes of framed records from `first` on."""
+    """Fill `out` with the lengths in bytes of the framed records from `first` on."""
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
     for i in range(len(out)):
         base = (np.uint64(first) + np.uint64(i)) * _WORDS
@@ -195,7 +195,7 @@ def _put_number(out: Raw, place: np.uint64, value: np.uint64, size: int) -> None
 
 @njit(inline="always")
 def _varint(value: np.uint32) -> np.uint32:
-    """Varint of a number below 2^21 in the lower three bytes, the number of its bytes in the fourth."""
+    """Return the varint of a number below 2^21 in the lower three bytes, and its length in the fourth."""
     second, third = value >> np.uint32(7), value >> np.uint32(14)
     has_second, has_third = np.uint32(second > 0), np.uint32(third > 0)
     text = (value & np.uint32(127)) | (has_second << np.uint32(7)) | ((second & np.uint32(127)) << np.uint32(8))
@@ -205,7 +205,7 @@ def _varint(value: np.uint32) -> np.uint32:
 
 @njit(inline="always")
 def _put_varint(out: Raw, place: np.uint64, varint: np.uint64) -> np.uint64:
-    """Write what `_varint` has made, all four bytes of it; the next one is written over those that do not belong."""
+    """Write all four bytes of a `_varint` result; the next value overwrites the bytes beyond its length."""
     _put_number(out, place, varint, 4)
     return place + (varint >> np.uint64(24))
 
@@ -241,7 +241,7 @@ def _put_bytes(out: Raw, place: np.uint64, count: int, value: int) -> np.uint64:
 
 @njit(nogil=True)
 def _varints(out: Varints, values: Array, count: int) -> None:
-    """Make varints of numbers; apart from writing them, as a loop without branches becomes one of wide vectors."""
+    """Convert numbers to varints, separately from writing them, so that the compiler vectorises the loop."""
     for i in range(count):
         out[i] = _varint(np.uint32(values[i]))
 
@@ -280,20 +280,20 @@ def encode(
     out: Raw, at: int, limit: int, key: np.uint64, first: int, last: int, is_random: bool,
     length_crcs: NDArray[np.uint32], starts: Array,
 ) -> int:  # fmt: skip
-    """Write records from `first` on, but not `last`, at out[at:], until one ends at or beyond `limit`.
+    """Write the records `first` to `last` - 1 at out[at:], until one ends at or beyond `limit`.
 
-    The CRC of the data is left to `put_checksums`.
+    `put_checksums` writes the CRCs of the data.
 
     Parameters
     ----------
-    out, at, limit : where to.
-    key, first, last, is_random : which records.
+    out, at, limit : where to write.
+    key, first, last, is_random : which records to write.
     length_crcs : masked CRC of every length below `MOST_BYTES`.
     starts : int64, filled with the first byte of each record and the end of the last one.
 
     Returns
     -------
-    Number of records.
+    Number of records written.
     """
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
     varints = np.empty((3, TOKENS), np.uint32)
@@ -318,7 +318,7 @@ def encode(
 
 
 class Features(NamedTuple):
-    """Features of instances as arrays, each of shape (instances, ...), as the HDF5 files have them."""
+    """Features of instances as arrays of shape (instances, ...), as in the HDF5 files."""
 
     input_ids: NDArray[np.int32]
     input_mask: NDArray[np.int8]
@@ -330,7 +330,7 @@ class Features(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def fill(out: Features, key: np.uint64, first: int, is_random: bool) -> None:
-    """Fill the features of instances from `first` on."""
+    """Fill `out` with the features of the instances from `first` on."""
     ids, positions, truths = np.empty(TOKENS + 1, np.int64), np.empty(MASKED, np.int64), np.empty(MASKED, np.int64)
     for i in range(len(out.input_ids)):
         base = (np.uint64(first) + np.uint64(i)) * _WORDS
@@ -347,13 +347,13 @@ def fill(out: Features, key: np.uint64, first: int, is_random: bool) -> None:
 
 @njit(cache=True, nogil=True)
 def put_checksums(out: Raw, starts: Array, crcs: NDArray[np.uint32], count: int) -> None:
-    """Write the masked CRCs of records' data into their last four bytes."""
+    """Write the masked CRC of each record's data into the record's last four bytes."""
     for i in range(count):
         _put_number(out, np.uint64(starts[i + 1] - 4), np.uint64(crcs[i]), 4)
 
 
 def masked(crc: Crc) -> Crc:
-    """Mask a CRC-32C, or an array of them, as TFRecord stores it: rotated right by 15 bits, plus a constant."""
+    """Mask a CRC-32C, or an array of them, for TFRecord: rotate right by 15 bits, add a constant."""
     rotated: Any = (crc >> 15) | (crc << 17)
     result: Crc = (rotated + _MASK_DELTA) & 0xFFFFFFFF
     return result

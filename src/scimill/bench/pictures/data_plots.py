@@ -1,4 +1,4 @@
-"""Two datasets side by side, or one beside its distribution, as PNG files."""
+"""Pictures of two datasets, or of a dataset and the distribution it should have, as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.similarity import SimilarityPart, overall
+from scimill.bench.kernels.similarity import SimilarityPart, overall_similarity
 from scimill.bench.pictures.trace_plots import COLOURS, draw_parts
-from scimill.bench.similarity.samples import NAMES, DatasetSample
+from scimill.bench.similarity.samples import COLUMNS, DatasetSample
 from scimill.pictures import SIZE, STYLE, make_folder, save
 
-Named = tuple[str, DatasetSample]
-FEW = 12  # distinct values that get a bar each
-SPREAD = 1000.0  # ratio of the largest to the median value from which on an axis is logarithmic
+NamedSample = tuple[str, DatasetSample]
+MOST_BARS = 12  # with no more distinct values than this, each gets a bar
+LOG_SCALE_RATIO = 1000.0  # an axis is logarithmic if the largest value exceeds the median by this ratio
 
 
-def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Path) -> None:
+def plot_pair(a: NamedSample, b: NamedSample, parts: Mapping[str, SimilarityPart], path: Path) -> None:
     """Draw two datasets and the parts of their similarity.
 
     Raises
@@ -31,8 +31,8 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Pat
     with mpl.rc_context(STYLE):
         figure = Figure(SIZE)
         panels = figure.subplots(2, 4).flat
-        value = overall(list(parts.values()))
-        figure.suptitle(f"{a[0]} and {b[0]}. Similarity {value:.3f} (scimill's metric)")
+        value = overall_similarity(list(parts.values()))
+        figure.suptitle(f"{a[0]} and {b[0]} (similarity {value:.3f} by scimill's own metric)")
         draw_parts(panels[0], parts)
         draw_sizes(panels[1], panels[2], (a, b))
         fields = [name for name in a[1].fields if name in b[1].fields]
@@ -45,8 +45,8 @@ def plot_pair(a: Named, b: Named, parts: Mapping[str, SimilarityPart], path: Pat
         save(figure, path)
 
 
-def plot_data(data: Named, reference: Named, folder: Path) -> list[Path]:
-    """Draw a dataset beside its distribution: sizes.png and values.png.
+def plot_data(data: NamedSample, reference: NamedSample, folder: Path) -> list[Path]:
+    """Draw a dataset and the distribution it should have: sizes.png and values.png.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def plot_data(data: Named, reference: Named, folder: Path) -> list[Path]:
     make_folder(folder)
     with mpl.rc_context(STYLE):
         sizes = Figure(SIZE)
-        sizes.suptitle(f"Sizes: {data[0]} ({data[1].form}) beside {reference[0]}")
+        sizes.suptitle(f"File and record sizes of {data[0]} ({data[1].form}) compared with {reference[0]}")
         left, right = sizes.subplots(1, 2)
         draw_sizes(left, right, (data, reference))
         pictures = {"sizes.png": sizes, "values.png": draw_values(data, reference)}
@@ -65,12 +65,12 @@ def plot_data(data: Named, reference: Named, folder: Path) -> list[Path]:
     return [folder / name for name in pictures]
 
 
-def draw_values(data: Named, reference: Named) -> Figure:
-    """Histograms of all fields."""
+def draw_values(data: NamedSample, reference: NamedSample) -> Figure:
+    """Draw histograms of all fields."""
     names = list(data[1].fields)
-    rows, columns = (5, 8) if len(names) == len(NAMES) else (2, -(-len(names) // 2))
+    rows, columns = (5, 8) if len(names) == len(COLUMNS) else (2, -(-len(names) // 2))
     figure = Figure(SIZE)
-    figure.suptitle(f"Values: {data[0]} ({data[1].form}) beside {reference[0]}")
+    figure.suptitle(f"Values of {data[0]} ({data[1].form}) compared with {reference[0]}")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(panels.flat, names, strict=False):
         draw_field(axes, name, (data, reference), is_small=rows > 2)
@@ -81,25 +81,29 @@ def draw_values(data: Named, reference: Named) -> Figure:
     return figure
 
 
-def draw_sizes(files: Axes, records: Axes, pair: Sequence[Named]) -> None:
-    """Histograms of the bytes of files and of records."""
-    _draw(files, [np.concatenate(list(sample.sizes.values())) for _, sample in pair], is_logarithmic=True)
-    _draw(records, [sample.records for _, sample in pair], is_logarithmic=False)
-    files.set(xlabel="bytes of a file", ylabel="share")
-    records.set(xlabel="bytes of a record", ylabel="share")
+def draw_sizes(files: Axes, records: Axes, pair: Sequence[NamedSample]) -> None:
+    """Draw histograms of the sizes of files and of records."""
+    _draw_histograms(files, [np.concatenate(list(sample.sizes.values())) for _, sample in pair], is_logarithmic=True)
+    _draw_histograms(records, [sample.records for _, sample in pair], is_logarithmic=False)
+    files.set(xlabel="file size (bytes)", ylabel="share of files")
+    records.set(xlabel="record size (bytes)", ylabel="share of records")
     files.legend([name for name, _ in pair])
 
 
-def draw_field(axes: Axes, name: str, pair: Sequence[Named], *, is_small: bool = False) -> None:
-    """Histogram of one field, or a bar for each of a few values."""
+def draw_field(axes: Axes, name: str, pair: Sequence[NamedSample], *, is_small: bool = False) -> None:
+    """Draw histograms of one field, with a bar per value if there are few distinct values."""
     values = [sample.fields[name] for _, sample in pair if name in sample.fields]
     present = [value[~np.isnan(value)] for value in values]
     missing = [1 - len(some) / len(every) for some, every in zip(present, values, strict=True)]
     everything = np.concatenate(present).astype(float)
     middle = np.median(np.abs(everything)) if everything.size else 0
-    is_logarithmic = bool(everything.size and everything.min() >= 0 and everything.max() > SPREAD * max(1.0, middle))
-    _draw(axes, [np.maximum(some, 1) if is_logarithmic else some for some in present], is_logarithmic=is_logarithmic)
-    text = f"{name}, missing {missing[0]:.0%}" if missing[0] else name
+    is_logarithmic = bool(
+        everything.size and everything.min() >= 0 and everything.max() > LOG_SCALE_RATIO * max(1.0, middle)
+    )
+    _draw_histograms(
+        axes, [np.maximum(some, 1) if is_logarithmic else some for some in present], is_logarithmic=is_logarithmic
+    )
+    text = f"{name} ({missing[0]:.0%} missing)" if missing[0] else name
     axes.set_title(text, fontsize=8) if is_small else axes.set_xlabel(text)
     axes.set_yticks([])
     if is_small:
@@ -107,13 +111,13 @@ def draw_field(axes: Axes, name: str, pair: Sequence[Named], *, is_small: bool =
         axes.xaxis.get_offset_text().set_fontsize(7)
 
 
-def _draw(axes: Axes, samples: Sequence[NDArray[Any]], *, is_logarithmic: bool) -> None:
-    """Steps of shares, the second sample over the first, filled one."""
+def _draw_histograms(axes: Axes, samples: Sequence[NDArray[Any]], *, is_logarithmic: bool) -> None:
+    """Draw histograms of shares: the first sample filled, the second as a line over it."""
     everything = np.concatenate(samples)
     if not everything.size:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center")
         return
-    bins = _bins(everything, is_logarithmic)
+    bins = _bin_edges(everything, is_logarithmic)
     for sample, colour, is_filled in zip(samples, COLOURS, (True, False), strict=False):
         share = np.histogram(sample, bins)[0] / max(1, len(sample))
         axes.stairs(share, bins, color=colour, fill=is_filled, alpha=0.6 if is_filled else 1, linewidth=1.5)
@@ -122,13 +126,13 @@ def _draw(axes: Axes, samples: Sequence[NDArray[Any]], *, is_logarithmic: bool) 
     axes.set_ylim(0, None)
 
 
-def _bins(values: NDArray[Any], is_logarithmic: bool) -> NDArray[np.float64]:
-    """Edges of bins: around each value where they are few, else evenly over their range."""
+def _bin_edges(values: NDArray[Any], is_logarithmic: bool) -> NDArray[np.float64]:
+    """Return bin edges: around each value if there are few, else evenly over their range."""
     values = values.astype(float)
     distinct = np.unique(values[:100_000])
     if is_logarithmic:
         return np.geomspace(max(values.min(), 0.5) / 1.3, values.max() * 1.3 + 1, 49)
-    if len(distinct) <= FEW:
+    if len(distinct) <= MOST_BARS:
         steps = np.diff(distinct).min() if len(distinct) > 1 else max(1.0, abs(float(distinct[0])) / 10)
         edges = np.concatenate([distinct - 0.4 * steps, distinct + 0.4 * steps])
         return np.unique(np.concatenate([edges, [values.min() - steps, values.max() + steps]]))

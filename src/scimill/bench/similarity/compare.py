@@ -1,12 +1,12 @@
-"""Comparing two traces, or two datasets: read both, compare them, describe the result."""
+"""Comparing two traces or two datasets: read both, compare them, describe the result."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.kernels.similarity import SimilarityPart, Trace, compare_traces, localities, overall
+from scimill.bench.kernels.similarity import SimilarityPart, Trace, compare_traces, localities, overall_similarity
 from scimill.bench.params import SimilarityConfig
-from scimill.bench.similarity.contents import Texture, compare_data, texture
+from scimill.bench.similarity.contents import Redundancy, compare_data, measure_redundancy
 from scimill.bench.similarity.samples import DatasetSample, is_store, list_files, take_sample
 from scimill.bench.traces.formats import is_trace, read_trace
 from scimill.errors import InputError
@@ -14,17 +14,17 @@ from scimill.files import check_picture
 from scimill.parallel.report import human
 from scimill.parallel.streams import campaign_stream
 
-SHOWN = 8  # most details of a part that are shown
-OUR_OWN = "scimill's own metric, see docs/bench.md"
+MOST_DETAILS = 8  # a part with more details shows only its value
+METRIC_NOTE = "scimill's own metric, see docs/bench.md"
 
 
 def describe_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
-    """Compare A and B and draw them; return a description of the parts.
+    """Compare A and B, draw them if asked, and describe the parts of their similarity.
 
     Raises
     ------
     InputError : one of them is missing, damaged, or has nothing to compare.
-    ConfigError : the picture is not a .png.
+    ConfigError : the picture's name does not end in .png.
     StorageError : the picture cannot be written.
 
     """
@@ -50,7 +50,7 @@ def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, pictur
             continue
         if other.is_dir() or is_store(other):
             raise InputError("a trace and a dataset cannot be compared", where=f"{path} and {other}")
-        read_trace(path, config.time_unit, config.only)  # raises the reason why it is not a trace
+        read_trace(path, config.time_unit, config.only)  # raises an error that says why it is not a trace
     seen = [sample_dataset(config, path) for path in (a, b)]
     parts = compare_data(*seen)
     if picture:
@@ -60,35 +60,36 @@ def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, pictur
     return describe_parts(parts, *(_describe_sample(*one) for one in seen))
 
 
-def sample_dataset(config: SimilarityConfig, folder: Path) -> tuple[DatasetSample, Texture]:
-    """Sample a dataset at random places, the same for the same dataset."""
+def sample_dataset(config: SimilarityConfig, folder: Path) -> tuple[DatasetSample, Redundancy]:
+    """Sample a dataset at random places, which are the same in every call."""
     files = list_files(folder)
     random = campaign_stream(config.seed, CAMPAIGN.number)
-    return take_sample(files, random, str(folder)), texture(files, random)
+    return take_sample(files, random, str(folder)), measure_redundancy(files, random)
 
 
-def _describe_sample(sample: DatasetSample, of: Texture) -> str:
+def _describe_sample(sample: DatasetSample, redundancy: Redundancy) -> str:
     """Describe a dataset in one line."""
     kinds = ", ".join(f"{len(sizes):,} {kind}" for kind, sizes in sample.sizes.items())
     size = sum(int(sizes.sum()) for sizes in sample.sizes.values())
     return (
-        f"{sample.form}, {human(size)} ({kinds}); zlib leaves {of.compressed:.1%}, {of.duplicates:.1%} duplicate blocks"
+        f"{sample.form}, {human(size)} ({kinds}); compressed by zlib to {redundancy.compressed:.1%}, "
+        f"{redundancy.duplicates:.1%} duplicate blocks"
     )
 
 
 def describe_parts(parts: Mapping[str, SimilarityPart], *sides: str) -> str:
     """Describe the similarity, its parts, and what was compared."""
-    rows = [f"similarity {overall(list(parts.values())):.4f}  ({OUR_OWN})"]
+    rows = [f"similarity {overall_similarity(list(parts.values())):.4f}  ({METRIC_NOTE})"]
     rows += [f"  {name:<12}{_describe_part(part)}" for name, part in parts.items()]
     return "\n".join([*rows, *(f"  {side}: {text}" for side, text in zip("AB", sides, strict=False))])
 
 
 def _describe_part(part: SimilarityPart) -> str:
-    """Describe a part: its value, and those of its details where there are several."""
+    """Describe a part: its value, and its details if there are several."""
     if part.value is None:
-        return "not recorded by both"
+        return "not compared"
     several = ", ".join(f"{name} {value:.4f}" for name, value in part.details.items())
-    return f"{part.value:.4f}" + (f"  {several}" if 1 < len(part.details) <= SHOWN else "")
+    return f"{part.value:.4f}" + (f"  {several}" if 1 < len(part.details) <= MOST_DETAILS else "")
 
 
 def _describe_trace(trace: Trace) -> str:
@@ -97,4 +98,4 @@ def _describe_trace(trace: Trace) -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
     total = sum(localities(trace).values())
     places = ", ".join(f"{count / total:.1%} {name}" for name, count in localities(trace).items()) if total else ""
-    return f"{counts} in {seconds:.4g} s" + (f"; {places}" if places else "")
+    return f"{counts} in {seconds:.4g} s" + (f"; transfers: {places}" if places else "")

@@ -1,4 +1,4 @@
-"""Similarity of two datasets: files, records, values and bytes. The metric is our own; docs/bench.md defines it."""
+"""Similarity of two datasets in files, records, values and bytes; docs/bench.md defines our metric."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.bench.kernels.similarity import SIZE_SCALE, SimilarityPart, by_kind, divergence, largest_difference
+from scimill.bench.kernels.similarity import SIZE_SCALE, SimilarityPart, compare_by_kind, divergence, largest_difference
 from scimill.bench.similarity.samples import DatasetSample, Random, Readable
 from scimill.store.checksums import crc32c
 
 Sizes = Mapping[str, NDArray[np.int64]]
 
-PAGE = 4096  # bytes: the blocks that stores which share equal ones compare
-PAGES = 1 << 15  # pages that are compared: 128 MiB
-SPAN = 1 << 16  # bytes that are compressed together
-SPANS = 64
+PAGE = 4096  # bytes; storage systems that share equal blocks compare blocks of this size
+PAGES = 1 << 15  # pages to compare: 128 MiB
+SPAN = 1 << 16  # bytes to compress at once
+SPANS = 64  # spans to compress
 
 
 @dataclass(frozen=True)
-class Texture:
-    """What a store that compresses, or shares equal blocks, makes of a dataset.
+class Redundancy:
+    """How much a dataset shrinks on storage that compresses or shares equal blocks.
 
     Attributes
     ----------
-    compressed : size after zlib at level 1, as a share.
-    duplicates : share of the 4 KiB blocks that are equal to an earlier one.
+    compressed : size after zlib at level 1, as a share of the size before.
+    duplicates : share of the 4 KiB blocks that equal an earlier one.
 
     """
 
@@ -34,13 +34,13 @@ class Texture:
     duplicates: float
 
 
-def texture(files: Sequence[Readable], random: Random) -> Texture:
+def measure_redundancy(files: Sequence[Readable], random: Random) -> Redundancy:
     """Compress and compare blocks at random places.
 
-    The blocks that are compared are those at the same offsets of all files, so that copies of files are found.
+    Blocks are compared at the same offsets of all files, so that copies of files are found.
     """
     sizes = np.array([file.size for file in files], dtype=np.int64)
-    return Texture(_compressed(files, sizes, random), _duplicates(files, sizes, random))
+    return Redundancy(_compressed(files, sizes, random), _duplicates(files, sizes, random))
 
 
 def _compressed(files: Sequence[Readable], sizes: np.ndarray, random: Random) -> float:
@@ -66,29 +66,29 @@ def _duplicates(files: Sequence[Readable], sizes: np.ndarray, random: Random) ->
     return 1.0 - len(seen) / count if count else 0.0
 
 
-def compare_data(a: tuple[DatasetSample, Texture], b: tuple[DatasetSample, Texture]) -> dict[str, SimilarityPart]:
+def compare_data(a: tuple[DatasetSample, Redundancy], b: tuple[DatasetSample, Redundancy]) -> dict[str, SimilarityPart]:
     """Compare two datasets part by part."""
-    samples, textures = (a[0], b[0]), (a[1], b[1])
+    samples, redundancies = (a[0], b[0]), (a[1], b[1])
     shares = [{kind: float(sizes.sum()) for kind, sizes in sample.sizes.items()} for sample in samples]
-    sizes = _several(samples[0].sizes, samples[1].sizes)
+    sizes = _drop_single_files(samples[0].sizes, samples[1].sizes)
     return {
         "names": SimilarityPart(1.0 - divergence(*shares)),
-        "files": by_kind(*sizes, scale=SIZE_SCALE),
-        "records": by_kind({"record": samples[0].records}, {"record": samples[1].records}, SIZE_SCALE),
+        "files": compare_by_kind(*sizes, scale=SIZE_SCALE),
+        "records": compare_by_kind({"record": samples[0].records}, {"record": samples[1].records}, SIZE_SCALE),
         "values": compare_fields(samples[0].fields, samples[1].fields),
-        "compression": SimilarityPart(1.0 - abs(textures[0].compressed - textures[1].compressed)),
-        "duplicates": SimilarityPart(1.0 - abs(textures[0].duplicates - textures[1].duplicates)),
+        "compression": SimilarityPart(1.0 - abs(redundancies[0].compressed - redundancies[1].compressed)),
+        "duplicates": SimilarityPart(1.0 - abs(redundancies[0].duplicates - redundancies[1].duplicates)),
     }
 
 
-def _several(a: Sizes, b: Sizes) -> tuple[Sizes, Sizes]:
-    """Leave out the kinds of which each dataset has one file: its size is that of the dataset, not a distribution."""
+def _drop_single_files(a: Sizes, b: Sizes) -> tuple[Sizes, Sizes]:
+    """Leave out kinds with one file in each dataset: its size is the dataset's size, not a distribution."""
     kinds = [kind for kind in {**a, **b} if len(a.get(kind, ())) != 1 or len(b.get(kind, ())) != 1]
     return {kind: a[kind] for kind in kinds if kind in a}, {kind: b[kind] for kind in kinds if kind in b}
 
 
 def compare_fields(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> SimilarityPart:
-    """Mean over all fields of 1 - the largest difference of their distributions; a field of one side only counts 0."""
+    """Compare fields by 1 - their Kolmogorov-Smirnov distance; a field that only one side has counts 0."""
     details = {
         name: 1.0 - largest_difference(a[name], b[name]) if name in a and name in b else 0.0
         for name in [*a, *(name for name in b if name not in a)]

@@ -1,4 +1,4 @@
-"""Samples of datasets: their files, records and values; from files on a disk or from planned ones."""
+"""Sampling the files, records and values of datasets, on a disk or only planned."""
 
 import io
 import re
@@ -22,23 +22,23 @@ from scimill.bench.similarity import store_samples
 from scimill.errors import InputError
 from scimill.store.direct import Bytes
 
-LARGEST_USER_BLOCK = 1 << 20  # bytes that are searched
+LARGEST_USER_BLOCK = 1 << 20  # bytes to search for the HDF5 signature
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-PLACES = 48  # where values are read
+PLACES = 48  # random places at which values are read
 ROWS_PER_PLACE = 256
-GROUPS = 4  # row groups of parquet files
+GROUPS = 4  # row groups to read from parquet files
 VOXELS_PER_PLACE = 1 << 15
 TEXT_PER_PLACE = 1 << 16  # bytes
 RECORDS_PER_PLACE = 1 << 19  # bytes
-NAMES = ("label", *(f"integer {i + 1}" for i in range(13)), *(f"category {i + 1}" for i in range(26)))
-"""Columns of a row of dlrm."""
+COLUMNS = ("label", *(f"integer {i + 1}" for i in range(13)), *(f"category {i + 1}" for i in range(26)))
+"""Columns of a dlrm row."""
 
 Values = NDArray[Any]
 Random = np.random.Generator
 
 
 class Readable(Protocol):
-    """A file whose ranges can be read."""
+    """A file of which ranges can be read."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class OnDisk:
+class DiskFile:
     """A file on a disk."""
 
     path: Path
@@ -73,13 +73,13 @@ class OnDisk:
 
 
 @dataclass(frozen=True)
-class StoreFile(OnDisk):
-    """A store, HDF5, whatever its name."""
+class StoreFile(DiskFile):
+    """A store (HDF5), under any file name."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that has been planned only; what is read of it is made."""
+    """A file that is only planned; reading a range generates it."""
 
     file: DataFile
 
@@ -94,18 +94,18 @@ class PlannedFile:
         return self.file.size
 
     def read(self, offset: int, size: int) -> Bytes:
-        """Make a range that lies within it."""
+        """Generate a range that lies within it."""
         work = np.zeros(size + 2 * MARGIN, dtype=np.uint8)
         self.file.fill(offset, offset + size, work, MARGIN)
         return work[MARGIN : MARGIN + size].copy()
 
 
 class ReadableStream(io.RawIOBase):
-    """A readable as a file object, for libraries."""
+    """A `Readable` as a file object, for libraries."""
 
-    def __init__(self, of: Readable) -> None:
+    def __init__(self, file: Readable) -> None:
         super().__init__()
-        self._of, self._at = of, 0
+        self._file, self._at = file, 0
 
     def readable(self) -> bool:
         """Yes."""
@@ -116,28 +116,28 @@ class ReadableStream(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._of.size}[whence]
+        """Move to a position and return it."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer what fits."""
-        count = max(0, min(len(buffer), self._of.size - self._at))
-        buffer[:count] = self._of.read(self._at, count).data
+        """Read as many bytes as the buffer holds or the file has left; return their number."""
+        count = max(0, min(len(buffer), self._file.size - self._at))
+        buffer[:count] = self._file.read(self._at, count).data
         self._at += count
         return count
 
 
 @dataclass(frozen=True)
 class DatasetSample:
-    """Sample of a dataset.
+    """A sample of a dataset.
 
     Attributes
     ----------
-    form : its workload and format.
+    form : workload and format, such as "dlrm npz".
     sizes : bytes of the files, by the pattern of their names.
     records : bytes of the sampled records.
-    fields : values by field, missing ones NaN.
+    fields : values by field; missing values are NaN.
 
     """
 
@@ -148,11 +148,11 @@ class DatasetSample:
 
 
 def list_files(folder: Path) -> list[Readable]:
-    """Files of a dataset, by name; hidden ones and the manifest do not belong to it.
+    """List the files of a dataset by name, without hidden files and the manifest.
 
     Raises
     ------
-    InputError : not a directory, or nothing in it.
+    InputError : the path is missing, neither a directory nor a store, or empty.
 
     """
     if is_store(folder):
@@ -160,14 +160,17 @@ def list_files(folder: Path) -> list[Readable]:
     if not folder.is_dir():
         raise InputError("no such dataset" if not folder.exists() else "not a directory", where=str(folder))
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    found: list[Readable] = [OnDisk(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
+    found: list[Readable] = [DiskFile(path, path.stat().st_size) for path in paths if path.name != MANIFEST]
     if not found:
         raise InputError("the dataset is empty", where=str(folder))
     return found
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file is HDF5: its signature stands at byte 0 or, behind a user block, at a power of two from 512 on."""
+    """Return whether a file is HDF5.
+
+    Its signature is at byte 0 or, after a user block, at 512 bytes or a larger power of two.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -177,17 +180,17 @@ def is_store(path: Path) -> bool:
 
 
 def take_sample(files: Sequence[Readable], random: Random, where: str) -> DatasetSample:
-    """Read values at random places.
+    """Sample a dataset at random places.
 
     Raises
     ------
-    InputError : no files of a format that is known, or damaged ones.
+    InputError : the files are damaged, or of no known format.
 
     """
     if isinstance(files[0], StoreFile):
-        sizes = {"store": np.array([files[0].size])}  # whatever its name: that is the user's choice
-        return DatasetSample("store hdf5", sizes, *store_samples.on_disk(files[0].path, random))
-    for form, (pattern, sampler) in FORMS.items():
+        sizes = {"store": np.array([files[0].size])}  # not by name, which the user has chosen
+        return DatasetSample("store hdf5", sizes, *store_samples.sample_store(files[0].path, random))
+    for form, (pattern, sampler) in SAMPLERS.items():
         chosen = [file for file in files if re.fullmatch(pattern, file.name)]
         if chosen:
             try:
@@ -195,11 +198,11 @@ def take_sample(files: Sequence[Readable], random: Random, where: str) -> Datase
             except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
                 raise InputError(f"damaged {form} data: {error}", where=where) from None
             return DatasetSample(form, sizes_by_kind(files), records, fields)
-    raise InputError("no files of a known format", where=where, allowed=", ".join(FORMS))
+    raise InputError("no files of a known format", where=where, allowed=", ".join(SAMPLERS))
 
 
 def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
-    """Sizes of files whose names differ in numbers only, by that pattern."""
+    """Group the sizes of files whose names differ only in numbers; "#" stands for a number."""
     found: dict[str, list[int]] = {}
     for file in files:
         found.setdefault(re.sub(r"\d+", "#", file.name), []).append(file.size)
@@ -209,8 +212,8 @@ def sizes_by_kind(files: Sequence[Readable]) -> dict[str, NDArray[np.int64]]:
 SampledFields = store_samples.SampledFields
 
 
-def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
-    """Random places (number, offset) where `length` begins, likelier in what is larger."""
+def _random_starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int, int]]:
+    """Choose random places (file number, offset) for ranges of `length`, in proportion to the files' sizes."""
     weights = np.array(sizes, dtype=float)
     chosen = np.sort(random.choice(len(sizes), PLACES, p=weights / weights.sum()))
     return [(int(i), int(random.integers(0, max(1, sizes[i] - length + 1)))) for i in chosen]
@@ -220,14 +223,14 @@ def _starts(sizes: Sequence[int], length: int, random: Random) -> list[tuple[int
 
 
 def sample_cases(images: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Intensities and labels at random places, shapes of all cases."""
+    """Sample intensities and labels at random places, and the shapes of all cases."""
     names = {file.name: file for file in files}
     arrays = [(image, *_header(image)) for image in images]
     shapes = np.array([shape for _, shape, _ in arrays])
     labels = [names[image.name.replace("_x.npy", "_y.npy")] for image in images]
     voxels = [int(shape.prod()) for shape in shapes]
     intensities, classes = [], []
-    for number, first in _starts(voxels, VOXELS_PER_PLACE, random):
+    for number, first in _random_starts(voxels, VOXELS_PER_PLACE, random):
         image, _, offset = arrays[number]
         count = min(VOXELS_PER_PLACE, voxels[number] - first)
         intensities.append(image.read(offset + 4 * first, 4 * count).view("<f4"))
@@ -238,7 +241,7 @@ def sample_cases(images: Sequence[Readable], files: Sequence[Readable], random: 
 
 
 def _header(file: Readable) -> tuple[tuple[int, ...], int]:
-    """Shape of a .npy file, and where its values begin."""
+    """Return the shape of a .npy file and the offset of its values."""
     stream = io.BytesIO(file.read(0, min(file.size, 4096)).tobytes())
     return read_npy_header(stream)[0], stream.tell()
 
@@ -246,23 +249,23 @@ def _header(file: Readable) -> tuple[tuple[int, ...], int]:
 # ---- dlrm -------------------------------------------------------------------------------------------------------
 
 
-def _table(rows: Values) -> dict[str, Values]:
-    return dict(zip(NAMES, rows.T, strict=True))
+def _by_column(rows: Values) -> dict[str, Values]:
+    return dict(zip(COLUMNS, rows.T, strict=True))
 
 
 def sample_rows(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Rows of .bin files at random places."""
+    """Sample rows of .bin files at random places."""
     del files
     counts = [file.size // 160 for file in chosen]
     rows = [
         chosen[number].read(160 * first, 160 * min(ROWS_PER_PLACE, counts[number] - first)).view("<i4").reshape(-1, 40)
-        for number, first in _starts(counts, ROWS_PER_PLACE, random)
+        for number, first in _random_starts(counts, ROWS_PER_PLACE, random)
     ]
-    return np.array([160]), _table(np.concatenate(rows))
+    return np.array([160]), _by_column(np.concatenate(rows))
 
 
 def sample_archives(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Rows of a few .npz files at random places."""
+    """Sample the first rows of a few random .npz files."""
     del files
     few = [chosen[i] for i in np.sort(random.choice(len(chosen), min(4, len(chosen)), replace=False))]
     tables = []
@@ -271,13 +274,13 @@ def sample_archives(chosen: Sequence[Readable], files: Sequence[Readable], rando
         with zipfile.ZipFile(ReadableStream(file)) as archive:
             for stream in NPZ:
                 with _member(file, archive, f"{stream.name}.npy") as member:
-                    arrays[stream.name] = _some_rows(member, stream.width)
+                    arrays[stream.name] = _first_rows(member, stream.width)
         tables.append(np.hstack([arrays[name] for name in ("y", "X_int", "X_cat")]))
-    return np.array([320]), _table(np.concatenate(tables))
+    return np.array([320]), _by_column(np.concatenate(tables))
 
 
 def _member(file: Readable, archive: zipfile.ZipFile, name: str) -> Any:
-    """Open a member; one that is stored past the archive's checksums, which a planned file does not know yet."""
+    """Open a member; bypass the checksum of an uncompressed one, which a planned file does not know yet."""
     entry = archive.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED:
         return archive.open(entry)
@@ -287,8 +290,8 @@ def _member(file: Readable, archive: zipfile.ZipFile, name: str) -> Any:
     return stream
 
 
-def _some_rows(member: Any, width: int) -> Values:
-    """The first rows of an array in an archive, which can only be read in order where it is compressed."""
+def _first_rows(member: Any, width: int) -> Values:
+    """Read the first rows of an array in an archive; a compressed one can only be read from its beginning."""
     shape, _, dtype = read_npy_header(member)
     count = min(shape[0], PLACES * ROWS_PER_PLACE)
     content = member.read(count * width * dtype.itemsize)
@@ -296,22 +299,22 @@ def _some_rows(member: Any, width: int) -> Values:
 
 
 def sample_triplets(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Rows of .npy triplets at random places."""
+    """Sample rows of .npy triplets at random places."""
     names = {file.name: file for file in files}
     counts = [next(iter(_header(file)[0]), 0) for file in chosen]
     tables = []
-    for number, first in _starts(counts, ROWS_PER_PLACE, random):
+    for number, first in _random_starts(counts, ROWS_PER_PLACE, random):
         count, columns = min(ROWS_PER_PLACE, counts[number] - first), []
         for name, dtype, width in (("labels", "<i4", 1), ("dense", "<f4", 13), ("sparse", "<i4", 26)):
             file = names[chosen[number].name.replace("_dense", f"_{name}")]
             start = _header(file)[1] + first * width * 4
             columns.append(file.read(start, count * width * 4).view(dtype).reshape(count, width))
         tables.append(np.hstack(columns))
-    return np.array([160]), _table(np.concatenate(tables))
+    return np.array([160]), _by_column(np.concatenate(tables))
 
 
 def sample_tables(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Rows of a few row groups of parquet files."""
+    """Sample rows of a few row groups of parquet files."""
     del files
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -322,27 +325,27 @@ def sample_tables(chosen: Sequence[Readable], files: Sequence[Readable], random:
             group = int(random.integers(0, file.num_row_groups))
             batch = next(file.iter_batches(PLACES * ROWS_PER_PLACE, row_groups=[group], use_threads=False))
             tables.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1))
-    return np.array([160]), _table(np.concatenate(tables))
+    return np.array([160]), _by_column(np.concatenate(tables))
 
 
 def sample_lines(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Lines of text at random places."""
+    """Sample lines of text at random places."""
     del files
     rows, lengths = [], []
-    for number, first in _starts([file.size for file in chosen], TEXT_PER_PLACE, random):
+    for number, first in _random_starts([file.size for file in chosen], TEXT_PER_PLACE, random):
         file = chosen[number]
         text = file.read(first, min(TEXT_PER_PLACE, file.size - first)).tobytes()
         begin = text.index(b"\n") + 1 if first else 0
         lines = text[begin : text.rindex(b"\n")].split(b"\n")
         lengths += [len(line) + 1 for line in lines]
-        rows += [_numbers(line.split(b"\t")) for line in lines]
-    return np.array(lengths), _table(np.array(rows))
+        rows += [_parse_fields(line.split(b"\t")) for line in lines]
+    return np.array(lengths), _by_column(np.array(rows))
 
 
-def _numbers(words: Sequence[bytes]) -> list[float]:
-    """Values of a line; NaN where one is missing."""
+def _parse_fields(words: Sequence[bytes]) -> list[float]:
+    """Return the values of a line; a missing one is NaN."""
     if len(words) != FIELDS:
-        raise ValueError(f"a line of {len(words)} fields")
+        raise ValueError(f"a line has {len(words)} fields, not {FIELDS}")
     return [float(int(word, 16 if i > 13 else 10)) if word else np.nan for i, word in enumerate(words)]
 
 
@@ -350,7 +353,7 @@ def _numbers(words: Sequence[bytes]) -> list[float]:
 
 
 def sample_records(chosen: Sequence[Readable], files: Sequence[Readable], random: Random) -> SampledFields:
-    """Records at the beginning of some files, which is where their frames are known."""
+    """Sample records at the beginning of some files: frames can only be followed from there."""
     del files
     training = [file for file in chosen if file.name.startswith("part")] or list(chosen)
     few = [training[i] for i in np.sort(random.choice(len(training), min(PLACES, len(training)), replace=False))]
@@ -363,17 +366,17 @@ def sample_records(chosen: Sequence[Readable], files: Sequence[Readable], random
             length = int.from_bytes(content[at : at + 8].tobytes(), "little")
             if at + length + 16 > len(content):
                 break
-            for name, values in features(content[at + 12 : at + 12 + length]).items():
+            for name, values in _example_features(content[at + 12 : at + 12 + length]).items():
                 fields.setdefault(name, []).append(values)
             lengths.append(length + 16)
             at += length + 16
     if not lengths:
-        raise ValueError("no whole record")
+        raise ValueError("no complete record")
     return np.array(lengths), {name: np.concatenate(values) for name, values in fields.items()}
 
 
-def features(data: Bytes) -> dict[str, Values]:
-    """What is compared of a record: tokens, and how many there are, are masked and belong to the first sentence."""
+def _example_features(data: Bytes) -> dict[str, Values]:
+    """Return tokens and label of a record, and its numbers of all, masked and first-sentence tokens."""
     spans = np.empty((7, 2), dtype=np.int64)
     reason = find_features(data, 0, len(data), spans)
     if reason:
@@ -388,8 +391,8 @@ def features(data: Bytes) -> dict[str, Values]:
 
 
 Sampler = Callable[[Sequence[Readable], Sequence[Readable], Random], SampledFields]
-FORMS: dict[str, tuple[str, Sampler]] = {
-    # workload and format: (pattern of the names, how its values are read)
+SAMPLERS: dict[str, tuple[str, Sampler]] = {
+    # workload and format: (pattern of the file names, function that reads the values)
     "imseg npy": (r".*_x\.npy", sample_cases),
     "bert tfrecord": (r"(part|eval).*", sample_records),
     "dlrm text": (r"train\.txt", sample_lines),

@@ -1,4 +1,4 @@
-"""Samples of stores, of a file on a disk or of a planned one: values of some blocks, shapes of all cases."""
+"""Sampling stores, on a disk or only planned: values of some blocks, shapes of all cases."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,22 +16,22 @@ from scimill.bench.params import PlanConfig
 from scimill.store.layout import Layout
 from scimill.store.reader import Reader
 
-BLOCKS = 16  # most blocks of a sample
-VALUES = 1 << 15  # of a field in a block
+BLOCKS = 16  # most blocks in a sample
+VALUES = 1 << 15  # most values of a field per block
 
 Values = NDArray[Any]
 Rows = Callable[[int, str], Values]
 Shape = tuple[int, int, int]
 SampledFields = tuple[NDArray[np.int64], dict[str, Values]]
-"""Bytes of the records, values by field; a field of several columns counts as a whole."""
+"""Bytes of the records, and values by field; a field of several columns counts as one."""
 
 
-def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
+def sample_store(path: Path, random: np.random.Generator) -> SampledFields:
     """Sample a finished store.
 
     Raises
     ------
-    InputError : no store, or an unfinished one.
+    InputError : the file is not a store, or an unfinished one.
     StorageError : its structure is damaged.
 
     """
@@ -42,8 +42,8 @@ def on_disk(path: Path, random: np.random.Generator) -> SampledFields:
         return _sample_blocks(reader.layout, reader.rows, shapes, random)
 
 
-def planned(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
-    """Sample a store that would have `request` bytes of data, of which only these blocks are made."""
+def sample_plan(config: PlanConfig, request: int, random: np.random.Generator) -> SampledFields:
+    """Sample a planned store of `request` bytes of data; only the sampled blocks are generated."""
     plan = make_store_plan(config, request)
     block_data = lru_cache(maxsize=1)(plan.make)
     is_imseg = config.workload == "imseg"
@@ -52,11 +52,11 @@ def planned(config: PlanConfig, request: int, random: np.random.Generator) -> Sa
 
 
 def _sample_blocks(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: np.random.Generator) -> SampledFields:
-    """Sample some blocks, one after the other."""
+    """Sample the values of some random blocks."""
     fields: dict[str, list[Values]] = {field.name: [] for field in layout.fields}
     for block in np.unique(random.integers(0, layout.blocks, BLOCKS)).tolist():
         for name, values in fields.items():
-            values.append(_thinned(rows(block, name), random))
+            values.append(_thin(rows(block, name), random))
     found = {name: np.concatenate(values) for name, values in fields.items()}
     row_bytes = sum(field.row_bytes for field in layout.fields)
     if not shapes:
@@ -65,7 +65,7 @@ def _sample_blocks(layout: Layout, rows: Rows, shapes: Sequence[Shape], random: 
     return row_bytes * edges.prod(axis=1), {**found, "depth": edges[:, 0], "width": edges[:, 2]}
 
 
-def _thinned(rows: Values, random: np.random.Generator) -> Values:
-    """Some values of some rows, which are in memory that is used again."""
+def _thin(rows: Values, random: np.random.Generator) -> Values:
+    """Return a copy of at most `VALUES` of the values; their memory is reused."""
     values: Values = rows.reshape(-1)
     return values.copy() if values.size <= VALUES else random.choice(values, VALUES)

@@ -1,1 +1,1 @@
-"""I/O traces: recording, reading and writing them."""
+"""Recording, reading and writing I/O traces."""

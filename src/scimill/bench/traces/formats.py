@@ -1,4 +1,4 @@
-"""Reading I/O traces (CSV, strace and Darshan's DXT, recognised by their content), and writing CSV."""
+"""Reading I/O traces (CSV, strace or Darshan's DXT, recognised by content) and writing CSV traces."""
 
 import csv
 import fnmatch
@@ -16,7 +16,7 @@ from scimill.errors import InputError
 
 COLUMNS = ("start", "end", "type", "offset", "bytes", "file")
 NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
-LARGEST = 10**15  # bytes; tracers record failed calls as more than this (an error code read as unsigned)
+LARGEST = 10**15  # bytes; tracers record failed calls as larger sizes (an error code read as unsigned)
 MOST_KINDS = 256
 KINDS = {
     "openat": "open", "openat2": "open", "open": "open", "creat": "open",
@@ -24,14 +24,14 @@ KINDS = {
     "write": "write", "pwrite64": "write", "pwrite": "write", "writev": "write", "pwritev": "write",
     "pwritev2": "write", "bior": "block_read", "biow": "block_write",
 }  # fmt: skip
-"""Our name of each operation; another keeps its own."""
+"""Our names for operations; all others keep their own."""
 NO_FILES = ("/dev/", "/proc/", "/sys/", "/run/")
-HEAD = 1 << 16  # bytes by which the kind of a file is recognised
+HEAD = 1 << 16  # bytes read to recognise the format of a file
 
 
 @dataclass
 class Events:
-    """Operations as they are read, one list per column of `COLUMNS`; times in ns."""
+    """Operations in the order in which they are read, one list per column of `COLUMNS`; times in ns."""
 
     start: list[int] = field(default_factory=list)
     end: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Events:
         self.file.append(file)
 
     def write(self, path: Path, only: str) -> int:
-        """Write those of files that match a pattern as a CSV trace; return how many."""
+        """Write the operations on files that match a pattern as a CSV trace; return their number."""
         matches = {name: fnmatch.fnmatchcase(name, only) for name in set(self.file)}
         columns = zip(self.start, self.end, self.kind, self.offset, self.size, self.file, strict=True)
         rows = sorted(row for row in columns if matches[row[-1]])
@@ -61,21 +61,21 @@ class Events:
         return len(rows)
 
     def trace(self, path: Path, only: str) -> Trace:
-        """Make the trace of all that were added."""
-        names, kind = _numbered(self.kind)
-        files, file = _numbered(self.file)
+        """Make a trace of the operations on files that match a pattern; see `make_trace`."""
+        names, kind = _encode(self.kind)
+        files, file = _encode(self.file)
         numbers = (np.array(column, dtype=np.int64) for column in (self.start, self.end, self.offset, self.size))
-        return finished(path, only, names, kind, files, file, *numbers)
+        return make_trace(path, only, names, kind, files, file, *numbers)
 
 
-def _numbered(words: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Distinct words, and the number of each."""
+def _encode(words: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct words, and for each word its index among them."""
     numbers: dict[str, int] = {}
     codes = [numbers.setdefault(word, len(numbers)) for word in words]
     return list(numbers), np.array(codes, dtype=np.int64)
 
 
-def finished(
+def make_trace(
     path: Path,
     only: str,
     names: Sequence[str],
@@ -87,22 +87,24 @@ def finished(
     offset: NDArray[np.int64],
     size: NDArray[np.int64],
 ) -> Trace:
-    """Check columns, drop failed operations and those of other files, and put them in order.
+    """Check the columns, drop failed operations and other files, and sort the rest by start time.
 
     Raises
     ------
-    InputError : an operation ends before it starts, there are too many kinds, or none is left.
+    InputError : an operation ends before it starts, there are too many kinds, or no operation is left.
 
     """
     if len(names) > MOST_KINDS:
-        raise InputError(f"more than {MOST_KINDS} kinds of operation", where=str(path), remedy="is column 3 the type?")
+        raise InputError(
+            f"more than {MOST_KINDS} kinds of operation", where=str(path), remedy="check that column 3 is the type"
+        )
     backward = np.flatnonzero(end < start)
     if backward.size:
         raise InputError(f"operation {backward[0] + 1} ends before it starts", where=str(path))
     wanted = np.array([fnmatch.fnmatchcase(name, only) for name in files] + [only == "*"])
     keep = np.flatnonzero(wanted[file] & (size <= LARGEST))
     if not keep.size:
-        raise InputError("the trace holds no operation", where=str(path), remedy="check the trace, and --only")
+        raise InputError("the trace holds no operations", where=str(path), remedy="check the trace and --only")
     order = keep[np.argsort(start[keep], kind="stable")]
     merged = sorted({KINDS.get(name.lower(), name.lower()) for name in names})
     renamed = np.array([merged.index(KINDS.get(name.lower(), name.lower())) for name in names], dtype=np.int64)
@@ -111,18 +113,18 @@ def finished(
 
 
 def read_trace(path: Path, time_unit: str = "ns", only: str = "*") -> Trace:
-    """Read a trace, whatever its format.
+    """Read a trace in any of the known formats.
 
     Parameters
     ----------
     path : a CSV file ``start,end,type[,offset,bytes,file]`` with or without these names as its first line, the output
-        of ``strace -f -ttt -T -y``, or that of ``darshan-dxt-parser``.
+        of ``strace -f -ttt -T -y``, or the output of ``darshan-dxt-parser``.
     time_unit : unit of the times of a CSV file.
-    only : pattern of the paths that count.
+    only : pattern of the paths to keep.
 
     Raises
     ------
-    InputError : no file, no trace, damaged, or without any operation that counts.
+    InputError : the file is missing, damaged, not a trace, or without operations on matching paths.
 
     """
     form = recognise(path)
@@ -138,12 +140,12 @@ def read_lines(path: Path, reader: "Strace | Dxt") -> Events:
 
     Raises
     ------
-    InputError : a line that does not belong into it.
+    InputError : a line is not in the format of the trace.
 
     """
-    with _opened(path) as file:
+    with _open_text(path) as file:
         for number, line in enumerate(file, 1):
-            reader.line(line, f"{path}, line {number}")
+            reader.read_line(line, f"{path}, line {number}")
     return reader.events
 
 
@@ -153,7 +155,7 @@ def is_trace(path: Path) -> bool:
 
 
 def recognise(path: Path) -> str:
-    """Recognise csv, strace or dxt by the first lines; otherwise return what is allowed, as text."""
+    """Return "csv", "strace" or "dxt" from the first lines; otherwise a text that says what is allowed."""
     try:
         with path.open("rb") as file:
             lines = file.read(HEAD).decode("utf-8", "replace").splitlines()
@@ -162,15 +164,17 @@ def recognise(path: Path) -> str:
     if any(line.startswith("# DXT,") for line in lines):
         return "dxt"
     if any(line.startswith("# darshan log version") for line in lines):
-        return "the output of darshan-dxt-parser; counters alone hold no operations (set DXT_ENABLE_IO_TRACE=1)"
+        return (
+            "the output of darshan-dxt-parser, of a run with DXT_ENABLE_IO_TRACE=1 (counters alone hold no operations)"
+        )
     if any(_STRACE.match(line) for line in lines[:50]):
         return "strace"
     if lines and _CSV.match(lines[0].strip().lower()):
         return "csv"
-    return "CSV start,end,type[,offset,bytes,file]; strace -f -ttt -T -y; darshan-dxt-parser"
+    return "CSV start,end,type[,offset,bytes,file]; output of strace -f -ttt -T -y or of darshan-dxt-parser"
 
 
-def _opened(path: Path) -> IO[str]:
+def _open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8", errors="replace")
 
 
@@ -180,15 +184,15 @@ _CSV = re.compile(r"(start,end,type\b|[\d.]+,[\d.]+,[a-z]\w*(,|$))")
 
 
 def _read_csv(path: Path, time_unit: str, only: str) -> Trace:
-    """Read a CSV trace; a column that is missing is unknown, and so is an empty field."""
+    """Read a CSV trace; missing columns and empty fields are unknown."""
     table = _csv_table(path, time_unit)
     kind, file = (table[name].combine_chunks().dictionary_encode() for name in ("type", "file"))
     start, end = _nanoseconds(table, time_unit)
-    numbers = (_numbers(table[name], UNKNOWN) for name in ("offset", "bytes"))
+    numbers = (_to_int64(table[name], UNKNOWN) for name in ("offset", "bytes"))
     names = [str(name) for name in kind.dictionary.to_pylist()]
     files = [str(name) for name in file.dictionary.to_pylist()]
-    codes = (_numbers(kind.indices, 0), files, _numbers(file.indices, UNKNOWN))
-    return finished(path, only, names, *codes, start, end, *numbers)
+    codes = (_to_int64(kind.indices, 0), files, _to_int64(file.indices, UNKNOWN))
+    return make_trace(path, only, names, *codes, start, end, *numbers)
 
 
 def _csv_table(path: Path, time_unit: str) -> Any:
@@ -196,13 +200,13 @@ def _csv_table(path: Path, time_unit: str) -> Any:
 
     Raises
     ------
-    InputError : a line that is not an operation.
+    InputError : a line is not an operation.
 
     """
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    with _opened(path) as file:
+    with _open_text(path) as file:
         first = file.readline().strip().lower().split(",")
     header = first if first[:3] == list(COLUMNS[:3]) else list(COLUMNS[: len(first)])
     time = pa.int64() if time_unit == "ns" else pa.float64()
@@ -217,12 +221,12 @@ def _csv_table(path: Path, time_unit: str) -> Any:
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"damaged CSV trace: {error}", where=str(path), allowed=",".join(COLUMNS)) from None
     if any(table[name].null_count for name in COLUMNS[:3]):
-        raise InputError("a line without start, end or type", where=str(path), allowed=",".join(COLUMNS))
+        raise InputError("a line has no start, end or type", where=str(path), allowed=",".join(COLUMNS))
     return table
 
 
 def _nanoseconds(table: Any, unit: str) -> list[NDArray[np.int64]]:
-    """Start and end in ns; from the first start on where they are fractions, to keep their digits."""
+    """Return start and end in ns; fractions count from the first start, to keep their digits."""
     columns = [table[name].to_numpy() for name in ("start", "end")]
     if unit == "ns":
         return [column.astype(np.int64) for column in columns]
@@ -230,8 +234,8 @@ def _nanoseconds(table: Any, unit: str) -> list[NDArray[np.int64]]:
     return [np.rint((column - zero) * NANOSECONDS[unit]).astype(np.int64) for column in columns]
 
 
-def _numbers(column: Any, missing: int) -> NDArray[np.int64]:
-    """Column as int64, with `missing` where it is empty."""
+def _to_int64(column: Any, missing: int) -> NDArray[np.int64]:
+    """Convert a column to int64, with `missing` for empty fields."""
     values: NDArray[np.int64] = column.fill_null(missing).to_numpy().astype(np.int64)
     return values
 
@@ -249,7 +253,7 @@ CALLS = (*(name for name in KINDS if name not in ("pread", "pwrite", "bior", "bi
 
 
 class Descriptors:
-    """Which threads share descriptors, and how far each file is read; their operations."""
+    """Which threads share file descriptors, and the position in each file; collects the operations."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -257,22 +261,22 @@ class Descriptors:
         self._position: dict[tuple[str, str, str], int] = {}
 
     def owner(self, process: str) -> str:
-        """The process or thread whose descriptors one uses."""
+        """Return the process or thread whose descriptors a process uses."""
         return self._owner.get(process, process)
 
-    def moved(
+    def note_call(
         self, process: str, name: str, times: tuple[int, int], of: tuple[str, str], result: int, offset: int
     ) -> None:
-        """Note an open, a transfer or a seek that succeeded, and where in the file it is.
+        """Note a successful open, transfer or seek, and the new position in the file.
 
         Parameters
         ----------
-        process : that called.
-        name : of the call.
-        times : its start and end in ns.
+        process : the process that made the call.
+        name : name of the call.
+        times : start and end in ns.
         of : descriptor and path.
-        result : bytes, or where a seek went.
-        offset : of calls that take one, see `_OFFSETS`.
+        result : bytes transferred, or the position after a seek.
+        offset : offset of the calls in `_OFFSETS`.
 
         """
         key, kind = (self.owner(process), *of), KINDS.get(name)
@@ -289,7 +293,7 @@ class Descriptors:
             self.events.add(*times, kind, at, result, of[1])
 
     def fork(self, parent: str, child: str, shares: bool) -> None:
-        """Let a thread share its parent's descriptors; a process has copies that stand where the parent's do."""
+        """Let a thread share its parent's descriptors, or give a process copies at the same positions."""
         owner = self.owner(parent)
         if shares:
             self._owner[child] = owner
@@ -300,25 +304,25 @@ class Descriptors:
 
 
 class Strace(Descriptors):
-    """State of reading an strace output: also the calls that have not finished."""
+    """Reader of strace output; also keeps the calls that have not finished."""
 
     def __init__(self) -> None:
         super().__init__()
         self._unfinished: dict[str, tuple[str, str]] = {}
 
-    def line(self, line: str, where: str) -> None:
-        """Take one line of the output.
+    def read_line(self, line: str, where: str) -> None:
+        """Read one line of the output.
 
         Raises
         ------
-        InputError : it has no times, or is not a line of strace.
+        InputError : the line has no time, or is not from strace.
 
         """
         match = _STRACE.match(line)
         if match is None:
             if line.startswith(("strace: ", "\n")):
                 return
-            raise InputError("not a line of strace -f -ttt -T -y", where=where)
+            raise InputError("not a line of strace -f -ttt -T -y output", where=where)
         process, time, text = match[1] or "", match[2], match[3]
         if text.endswith("<unfinished ...>"):
             self._unfinished[process] = (time, text.removesuffix("<unfinished ...>"))
@@ -329,38 +333,38 @@ class Strace(Descriptors):
             text = head + resumed[2]
         call = _CALL.match(text)
         if call:
-            self._call(process, time, call)
+            self._finish_call(process, time, call)
 
-    def _call(self, process: str, time: str, call: re.Match[str]) -> None:
-        """Note a finished call that succeeded."""
+    def _finish_call(self, process: str, time: str, call: re.Match[str]) -> None:
+        """Note a finished call if it succeeded."""
         name, arguments, result = call[1], call[2], int(call[3])
         if result < 0:
             return
         if name in _FORKS:
             self.fork(process, str(result), "CLONE_FILES" in arguments or name == "vfork")
         elif KINDS.get(name) == "open":
-            self._transfer(process, time, call, (call[3], call[4] or ""))
+            self._note_transfer(process, time, call, (call[3], call[4] or ""))
         elif descriptor := _DESCRIPTOR.match(arguments):
-            self._transfer(process, time, call, (descriptor[1], descriptor[2]))
+            self._note_transfer(process, time, call, (descriptor[1], descriptor[2]))
 
-    def _transfer(self, process: str, time: str, call: re.Match[str], of: tuple[str, str]) -> None:
-        """Note what a call did to a file."""
+    def _note_transfer(self, process: str, time: str, call: re.Match[str], of: tuple[str, str]) -> None:
+        """Note what a call did to a file, unless it is one of `NO_FILES`."""
         if not of[1].startswith("/") or of[1].startswith(NO_FILES):
             return
         start = _seconds(time)
         times = (start, start + _seconds(call[5] or "0"))
-        offset = int(_last_numbers(call[2], call[1])) if call[1] in _OFFSETS else 0
-        self.moved(process, call[1], times, of, int(call[3]), offset)
+        offset = int(_find_offset(call[2], call[1])) if call[1] in _OFFSETS else 0
+        self.note_call(process, call[1], times, of, int(call[3]), offset)
 
 
-def _last_numbers(arguments: str, name: str) -> str:
-    """Offset among a call's arguments: the last one, but for the calls that have flags after it."""
+def _find_offset(arguments: str, name: str) -> str:
+    """Return the offset argument of a call: the last one, or the one before the flags."""
     words = arguments.rsplit(", ", 2)
     return words[-2] if name.endswith("v2") else words[-1]
 
 
 def _seconds(text: str) -> int:
-    """Nanoseconds of a decimal number of seconds, exactly."""
+    """Convert a decimal number of seconds to nanoseconds, exactly."""
     whole, _, fraction = text.partition(".")
     return int(whole) * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)
 
@@ -372,28 +376,28 @@ _DXT_ROW = re.compile(r" *(X_\w+) +-?\d+ +(read|write) +\d+ +(\d+) +(\d+) +([\d.
 
 
 class Dxt:
-    """State of reading the output of ``darshan-dxt-parser``. MPI-IO's rows are left out: POSIX's repeat them."""
+    """Reader of ``darshan-dxt-parser`` output. MPI-IO's rows are left out: POSIX's repeat them."""
 
     def __init__(self) -> None:
         self.events = Events()
         self._file = ""
 
-    def line(self, line: str, where: str) -> None:
-        """Take one line of the output.
+    def read_line(self, line: str, where: str) -> None:
+        """Read one line of the output.
 
         Raises
         ------
-        InputError : a row that is not an operation.
+        InputError : a row is not an operation.
 
         """
-        named = _DXT_FILE.match(line)
-        if named:
-            self._file = named[1].strip()
+        header = _DXT_FILE.match(line)
+        if header:
+            self._file = header[1].strip()
         if line.startswith("#") or not line.strip():
             return
         row = _DXT_ROW.match(line)
         if row is None:
-            raise InputError("not a row of darshan-dxt-parser", where=where)
+            raise InputError("not a row of darshan-dxt-parser output", where=where)
         if row[1] != "X_MPIIO":
             times = (_seconds(row[5]), _seconds(row[6]))
             self.events.add(*times, row[2], int(row[3]), int(row[4]), self._file)

@@ -1,4 +1,4 @@
-"""Record what a command reads and writes, by strace."""
+"""Record the reads and writes of a command with strace."""
 
 import os
 import shutil
@@ -13,18 +13,19 @@ from scimill.errors import ConfigError, InputError
 from scimill.files import check_directory, replacing
 from scimill.store.output import Output, check_absent
 
-REMEDY = (
-    "apt-get install strace, or load its module; or use any tracer that writes CSV start,end,type,offset,bytes,file"
+INSTALL_STRACE = (
+    "install strace (apt-get install strace, or load its module), or use another tracer that writes CSV "
+    "start,end,type,offset,bytes,file"
 )
 
 
 def record(config: TraceConfig, output: Path, command: Sequence[str], overwrite: bool) -> int:
-    """Run a command and write its operations to a CSV trace; return how many they are.
+    """Run a command and write its operations to a CSV trace; return their number.
 
     Raises
     ------
     ConfigError : strace is not installed, or there is no such command.
-    InputError : the command failed, or strace may not watch it. What was recorded of a failed command is kept.
+    InputError : the command failed, in which case the trace so far is kept, or strace may not trace it.
     StorageError : the output exists or cannot be written.
 
     """
@@ -32,34 +33,36 @@ def record(config: TraceConfig, output: Path, command: Sequence[str], overwrite:
     if not overwrite:
         check_absent(Output(output))
     if shutil.which("strace") is None:
-        raise ConfigError("strace is not installed", where="PATH", remedy=REMEDY)
+        raise ConfigError("strace is not installed", where="PATH", remedy=INSTALL_STRACE)
     if shutil.which(command[0]) is None:
-        raise ConfigError(f"no such command: {command[0]}", where="what follows --")
+        raise ConfigError(f"no such command: {command[0]}", where="the command after --")
     with replacing(output, "trace") as part:
         raw = part.with_name(f"{part.name}.strace")
         try:
-            code, events = by_strace(raw, command)
+            code, events = trace_command(raw, command)
         finally:
             raw.unlink(missing_ok=True)
         if not events.kind:
-            raise InputError(f"strace recorded nothing (exit code {code})", where=command[0], remedy="see above")
+            raise InputError(
+                f"strace recorded nothing (exit code {code})", where=command[0], remedy="see the messages above"
+            )
         count = events.write(part, config.only)
     if code:
-        what = f"the command failed with exit code {code}; what it did until then is kept"
+        what = f"the command failed with exit code {code}; its trace so far is kept"
         raise InputError(what, where=" ".join(command), remedy=f"see {output}")
     return count
 
 
 def strace_command() -> list[str]:
-    """Return the strace command line that records what `traces.Strace` reads."""
+    """Return the strace command whose output `Strace` reads."""
     calls = "trace=" + ",".join(f"?{name}" for name in CALLS)
     return ["strace", "-f", "-ttt", "-T", "-y", "-s", "0", "-e", calls, "-e", "signal=none"]
 
 
-def run(words: Sequence[str]) -> int:
-    """Run strace and return its exit code; Ctrl-C is passed on to the command, so that what was recorded is kept.
+def run_interruptible(words: Sequence[str]) -> int:
+    """Run strace and return its exit code; pass Ctrl-C on to the command, so that its trace is kept.
 
-    Both are in a process group of their own: strace does not hear the signal, and ends when the command does.
+    Both are in a process group of their own: strace does not get the signal, and ends when the command does.
     """
     with subprocess.Popen(words, process_group=0) as process:
         while True:
@@ -69,7 +72,7 @@ def run(words: Sequence[str]) -> int:
                 os.killpg(process.pid, signal.SIGINT)
 
 
-def by_strace(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
-    """Run a command under strace; return its exit code and its operations."""
-    code = run([*strace_command(), "-o", str(raw), "--", *command])
+def trace_command(raw: Path, command: Sequence[str]) -> tuple[int, Events]:
+    """Run a command under strace; return its exit code and operations."""
+    code = run_interruptible([*strace_command(), "-o", str(raw), "--", *command])
     return code, read_lines(raw, Strace()) if raw.exists() else Events()

@@ -1,1 +1,1 @@
-"""Files of other programs: headerless records, and the workbook of weird droplets."""
+"""Exchange files: the original generator's headerless records, and the workbook of weird droplets."""

@@ -1,7 +1,7 @@
-"""The original's files: headerless records of nine little-endian float32, to a store and back.
+"""Import and export the original generator's files: headerless records of nine little-endian float32.
 
-The nine are, in the order of `fields.UNITS`, the six inputs, time, radius and temperature. All ranks share the work;
-every record's place is known beforehand.
+A record holds the six inputs, time, radius and temperature, in the order of `fields.UNITS`. All ranks share the import,
+since the position of every record is known beforehand.
 """
 
 from collections.abc import Callable
@@ -31,15 +31,15 @@ Records = NDArray[np.float32]
 
 
 def count_records(path: Path) -> int:
-    """Number of records of a file.
+    """Count the records of a file.
 
     Raises
     ------
-    InputError : it cannot be read, is empty, or holds a part of a record.
+    InputError : it cannot be read, is empty, or ends within a record.
     """
     try:
         if path.is_dir():
-            raise InputError("a directory, not a file of records", where=str(path))
+            raise InputError("expected a file of records, got a directory", where=str(path))
         size = path.stat().st_size
         with path.open("rb"):
             pass
@@ -47,7 +47,7 @@ def count_records(path: Path) -> int:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
     if size == 0 or size % RECORD_BYTES:
         raise InputError(
-            f"{size} bytes are no whole number of records",
+            f"the file size, {size:,}, is not a multiple of the record size" if size else "the file is empty",
             where=str(path),
             allowed=f"a multiple of {RECORD_BYTES} bytes",
         )
@@ -55,7 +55,7 @@ def count_records(path: Path) -> int:
 
 
 def count_all(config: DropletsImportConfig) -> int:
-    """Number of records of all files; raises as `count_records`."""
+    """Count the records of all files; raises the errors of `count_records`."""
     return sum(count_records(Path(name)) for name in config.files)
 
 
@@ -63,9 +63,9 @@ def count_all(config: DropletsImportConfig) -> int:
 
 
 def import_files(config: DropletsImportConfig, output: Output, world: World) -> bool:
-    """Make a store of files of records; collective. Return False where it was complete already.
+    """Make a store from files of records; collective. Return False if it was already complete.
 
-    Records whose result is weird are kept and carry their classes, as with ``--keep-weird``.
+    Weird records are kept and flagged with their classes, as with ``--keep-weird``.
 
     Raises
     ------
@@ -73,19 +73,19 @@ def import_files(config: DropletsImportConfig, output: Output, world: World) -> 
     ScimillError : see `store.writer.open_writer`.
     """
     counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
-    layout = fields.layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
+    layout = fields.make_layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
     make_block = _importer(config, counts, layout)
     return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
 
 
 def describe_import(config: DropletsImportConfig, output: Output, count: int) -> str:
-    """Say what importing would do, for ``--dry-run``; see `campaign.describe_plan`."""
-    layout = fields.layout(count, config.block_size, 1, {}, weird_capacity=None)
-    return describe_plan(output, layout, {"records": f"{count:,} of {len(config.files)} files"})
+    """Describe what an import would do, for ``--dry-run``; see `campaign.describe_plan`."""
+    layout = fields.make_layout(count, config.block_size, 1, {}, weird_capacity=None)
+    return describe_plan(output, layout, {"records": f"{count:,}, input files: {len(config.files)}"})
 
 
 def remake(config: str, output: Output, world: World) -> bool:
-    """Import by a stored configuration; see `import_files`."""
+    """Import from a stored configuration; see `import_files`."""
     return import_files(from_stored(DropletsImportConfig, config), output, world)
 
 
@@ -104,20 +104,20 @@ def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -
         columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, records.T, strict=True))
         radius, temperature = records[:, -2:-1], records[:, -1:]
         classes = weird.classify(radius, temperature, np.zeros(radius.shape, dtype=np.uint8), limits)
-        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.counts(classes)}
+        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.count_classes(classes)}
         return BlockData(columns | {"weird": classes[:, 0]}, ledger=ledger)
 
     return make
 
 
 def _read(path: Path, first: int, count: int) -> Records:
-    """Read records of a file by their place in it."""
+    """Read some records of a file, by position."""
     try:
         values = np.fromfile(path, dtype="<f4", count=count * len(COLUMNS), offset=first * RECORD_BYTES)
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
     if values.size != count * len(COLUMNS):
-        raise InputError("the file became shorter while it was read", where=str(path))
+        raise InputError("the file was truncated while it was read", where=str(path))
     return values.reshape(count, len(COLUMNS))
 
 
@@ -125,13 +125,13 @@ def _read(path: Path, first: int, count: int) -> Records:
 
 
 def export_file(store: Path, output: Output) -> int:
-    """Write a store's sample as one file of records; return their number. One process does it.
+    """Write a store's sample to one file of records, on one process; return their number.
 
-    A droplet with several times becomes that many records.
+    A droplet has one record per time.
 
     Raises
     ------
-    InputError : no store of droplets, or unfinished.
+    InputError : not a store of droplets, or unfinished.
     StorageError : the output exists, or cannot be written.
     """
     with Reader.open(store) as reader:
@@ -145,7 +145,7 @@ def export_file(store: Path, output: Output) -> int:
 
 
 def _records(reader: Reader, block: int) -> Records:
-    """Records of a block, shape (rows · samples, 9)."""
+    """Read the records of a block, shape (rows · samples, 9)."""
     columns = [reader.rows(block, name) for name in COLUMNS]
     shape = columns[-1].shape
     spread = [column if column.shape == shape else np.repeat(column, shape[-1]).reshape(shape) for column in columns]

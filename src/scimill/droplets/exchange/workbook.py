@@ -1,7 +1,7 @@
-"""The workbook of weird droplets: counts of all, and of each class a capped, unbiased sample.
+"""The workbook of weird droplets: counts of all, and a capped, unbiased sample of each class.
 
-Sheets and columns are those of the original generator, which users' own tools read. Here every record is what was
-drawn and what came of it; the original's were overwritten by their replacements before they were written.
+Sheets and columns are those of the original generator, so existing tools can read them. Every record holds a weird
+droplet and its result; the original generator overwrote them with their replacements before writing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from scimill import config as configuration
 from scimill.droplets import CAMPAIGN
 from scimill.droplets.fields import OUTPUTS
 from scimill.droplets.kernels.sampling import INPUTS
-from scimill.droplets.kernels.weird import BITS, CLASSES, of_droplets
+from scimill.droplets.kernels.weird import BITS, CLASSES, droplet_classes
 from scimill.files import check_workbook, replacing
 from scimill.parallel.streams import campaign_stream
 from scimill.store.reader import Reader
@@ -35,10 +35,10 @@ INPUT_COLUMNS = {
     "rhoa": "air_density",
     "t_final": "time",
 }
-"""The original's column names and the fields that they hold."""
+"""The original generator's column names, and the fields that they hold."""
 
 OUTPUT_COLUMNS = INPUT_COLUMNS | {"radius": "radius", "temperature": "temperature"}
-FLAG = "--weird"  # which names the workbook
+FLAG = "--weird"  # names the workbook
 LIMITS = ("accepted_radius", "accepted_temperature", "tolerance", "max_steps", "dry_radius", "seed", "sampling")
 
 ERRORS = {
@@ -50,13 +50,13 @@ ERRORS = {
 
 
 def write(store: Path, path: Path, most_rows: int) -> None:
-    """Write the workbook of a finished store, replacing one that is there.
+    """Write the workbook of a finished store; replaces an existing workbook.
 
     Parameters
     ----------
     store : a store of droplets.
-    path : the .xlsx to write.
-    most_rows : most rows per class.
+    path : the .xlsx file to write.
+    most_rows : maximum number of rows per class.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def write(store: Path, path: Path, most_rows: int) -> None:
 
 @contextmanager
 def _open_book() -> "Iterator[Workbook]":
-    """A workbook whose sheets go to temporary files; after a failure they are closed without a word."""
-    from openpyxl import Workbook  # 0.2 s, which the ranks that write no workbook need not wait
+    """Open a workbook whose sheets are temporary files; after a failure, close them silently."""
+    from openpyxl import Workbook  # takes 0.2 s, which only the rank that writes a workbook should spend
 
     book = Workbook(write_only=True)
     try:
@@ -85,7 +85,7 @@ def _open_book() -> "Iterator[Workbook]":
 
 
 def _write_class(reader: Reader, book: "Workbook", name: str, most_rows: int) -> int:
-    """Write a class's sheet; return its number of rows."""
+    """Write the sheet of a class; return its number of rows."""
     sheet = book.create_sheet(name)
     is_input = name.startswith("inputs-")
     columns = INPUT_COLUMNS if is_input else OUTPUT_COLUMNS
@@ -99,7 +99,7 @@ def _write_class(reader: Reader, book: "Workbook", name: str, most_rows: int) ->
 
 
 def _sample(reader: Reader, name: str, most_rows: int) -> Iterator[Records]:
-    """Yield at most `most_rows` records of a class, every one as likely as the others."""
+    """Yield at most `most_rows` records of a class, all with the same probability."""
     stored = np.array([np.count_nonzero(_classes(reader, block) & BITS[name]) for block in _weird_blocks(reader, name)])
     stream = campaign_stream(int(reader.provenance["seed"]), CAMPAIGN.number)
     total = int(stored.sum())
@@ -114,28 +114,28 @@ def _sample(reader: Reader, name: str, most_rows: int) -> Iterator[Records]:
 
 
 def _weird_blocks(reader: Reader, name: str) -> list[int]:
-    """Blocks that have any record of a class, by the ledger."""
+    """Find the blocks with records of a class, from the ledger."""
     return np.flatnonzero(reader.column("weird_by_class")[:, CLASSES.index(name)]).tolist()
 
 
 def _classes(reader: Reader, block: int) -> NDArray[np.uint16]:
-    """Classes of a block's weird droplets."""
+    """Read the classes of a block's weird droplets."""
     if reader.layout.tables:
         stored: NDArray[np.uint16] = reader.table_rows(block, reader.layout.tables[0], "classes")
         return stored
-    classes = of_droplets(_flags(reader, block))
+    classes = droplet_classes(_flags(reader, block))
     found: NDArray[np.uint16] = classes[classes != 0]
     return found
 
 
 def _flags(reader: Reader, block: int) -> NDArray[np.uint16]:
-    """Classes of all of a block's results, shape (rows, samples)."""
+    """Read the classes of all results of a block, shape (rows, samples)."""
     flags: NDArray[np.uint16] = reader.rows(block, "weird")
     return flags.reshape(len(flags), -1)
 
 
 def weird_records(reader: Reader, block: int) -> Records:
-    """The weird droplets of a block, each at its first weird time: the fields of the original and ``classes``."""
+    """Read the weird droplets of a block, each at its first weird time: all fields, and ``classes``."""
     names = (*INPUTS, *OUTPUTS)
     if reader.layout.tables:
         table = reader.layout.tables[0]
@@ -145,11 +145,11 @@ def weird_records(reader: Reader, block: int) -> Records:
     first = (flags[droplets] != 0).argmax(axis=1)
     records = {name: reader.rows(block, name)[droplets] for name in INPUTS}
     records |= {name: reader.rows(block, name).reshape(flags.shape)[droplets, first] for name in OUTPUTS}
-    return records | {"classes": of_droplets(flags[droplets])}
+    return records | {"classes": droplet_classes(flags[droplets])}
 
 
 def _write_summary(reader: Reader, book: "Workbook", written: Mapping[str, int]) -> None:
-    """Write the counts, shares, limits and seed, and what was left out."""
+    """Write counts, shares, limits and seed, and the number of records left out."""
     sheet = book.create_sheet("summary", 0)
     drawn = int(reader.column("attempts").sum())
     totals = reader.column("weird_by_class").sum(axis=0, dtype=np.int64)

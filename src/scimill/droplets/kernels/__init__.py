@@ -1,1 +1,1 @@
-"""The physics of droplets, their sampling and integration: pure functions of arrays."""
+"""Droplet physics, sampling and integration, as pure functions of arrays."""

@@ -1,9 +1,9 @@
 """The fast integrator: Rodas5P in (u = r², T) for many droplets, compiled.
 
 WIDTH droplets advance together, one adaptive step each per sweep, in arrays ("lanes") that the compiler turns into
-vector instructions. A lane whose droplet is finished takes the next droplet at once, so that none waits for the
-slowest. Inside a sweep there is no branch: what would be one is a selection, and the exponential is a polynomial.
-The tests hold it against the same method in numpy, written to be read: `tests/droplets_reference.py`.
+vector instructions. When a lane's droplet is finished, the lane takes the next droplet at once, so no lane waits for
+the slowest. A sweep has no branches: it selects values instead, and the exponential is a polynomial. The tests compare
+it with a readable numpy version of the same method, `tests/droplets_reference.py`.
 """
 
 import math
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.kernels.rodas5p import GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
 
-WIDTH = 64  # lanes: 8 vectors of 8 doubles hide the latency of division and square root; measured 16 to 128
+WIDTH = 64  # lanes: 8 vectors of 8 doubles hide the latency of division and square root; fastest of 16 to 128
 
 DONE, DRIED, TOO_MANY_STEPS, STEP_TOO_SMALL, INVALID, NOT_FINITE, RUNNING = range(7)
-"""How the integration of one droplet ended."""
+"""How the integration of a droplet ended."""
 
 SMALLEST_U, SMALLEST_T = 1e-40, 1.0  # m², K: a trial point beyond them is rejected
-FIRST_STEP = 1e-2  # of the conduction time u/(bρ)
-SHORTEST_STEP = 1e-10  # of the conduction time; below it rounding rules
+FIRST_STEP = 1e-2  # fraction of the conduction time u/(bρ)
+SHORTEST_STEP = 1e-10  # fraction of the conduction time; rounding dominates shorter steps
 
 ((A21,), (A31, A32), (A41, A42, A43), (A51, A52, A53, A54), (A61, A62, A63, A64, A65)) = A
 ((C21,), (C31, C32), (C41, C42, C43), (C51, C52, C53, C54), (C61, C62, C63, C64, C65),
@@ -33,13 +33,13 @@ SHORTEST_STEP = 1e-10  # of the conduction time; below it rounding rules
 # Rows of the lane array: the state of each lane, then the air around its droplet.
 U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE, COOLING, AIR, ROWS = range(13)
 
-# The compiled kernel is kept by this file's content alone. Whoever changes what it is compiled from puts the new
-# checksum here (a test compares), so that the old kernel is not taken for the new one.
-COMPILED_FROM = {"rodas5p.py": "c1f570f9a553ac3a", "physics.py": "576f340790f7555b"}
+# The cache of the compiled kernel only notices changes of this file. After changing a file that the kernel is compiled
+# from, enter its new checksum here (a test compares), or the outdated kernel stays in use.
+COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "00c250fb660743fa"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Neither "nnan" nor "ninf": a trial step may overflow, and must then be seen to have failed.
+# Neither "nnan" nor "ninf": a trial step may overflow, and the overflow must be detected.
 FAST = {"contract", "nsz", "reassoc", "arcp"}
 inlined = njit(fastmath=FAST, error_model="numpy", inline="always")
 
@@ -47,7 +47,7 @@ Array = NDArray[np.float64]
 
 
 class Air(NamedTuple):
-    """What surrounds a droplet, as the equations use it."""
+    """The air and solute terms that the equations use for a droplet."""
 
     vapour: float  # RH e/Tf
     pressure: float  # e
@@ -68,10 +68,11 @@ class Inverse(NamedTuple):
 
 @inlined
 def exponential(x: float) -> float:
-    """exp(x), held beyond x = ±64: error 2e-14 for x <= 0 (absolute), |x| <= 8 (relative); Taylor, squared six times.
+    """Compute exp(x), constant beyond x = ±64, by a Taylor polynomial that is squared six times.
 
-    More does not count: the exponential is compared with numbers near 1, and exponents above 8 occur in trial points
-    only. The polynomial is summed in pairs (Estrin), since what a sweep waits for is the chain of dependent operations.
+    The error is 2e-14, absolute for x <= 0 and relative for |x| <= 8. That is enough: the result is compared with
+    numbers near 1, and exponents above 8 occur at trial points only. The polynomial is summed in pairs (Estrin), since
+    the chain of dependent operations limits the speed of a sweep.
     """
     y = min(max(x, -64.0), 64.0) * (1.0 / 64.0)
     y2 = y * y
@@ -90,7 +91,7 @@ def exponential(x: float) -> float:
 
 @inlined
 def powers(u: float, T: float) -> tuple[float, float, float, float]:
-    """1/(rT), 1/r, 1/T and 1/u; a trial point outside the physical domain is moved to its edge."""
+    """Return 1/(rT), 1/r, 1/T and 1/u; trial points outside the physical domain are moved to its edge."""
     u = max(u, SMALLEST_U)
     inverse_u = 1.0 / u
     inverse_T = 1.0 / max(T, SMALLEST_T)
@@ -100,7 +101,7 @@ def powers(u: float, T: float) -> tuple[float, float, float, float]:
 
 @inlined
 def slopes(u: float, T: float, air: Air, k: Constants) -> tuple[float, float]:
-    """du/dt and dT/dt (`physics`)."""
+    """Return du/dt and dT/dt (`physics`)."""
     w, inverse_r, inverse_T, inverse_u = powers(u, T)
     E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - air.solute * inverse_r * inverse_u
     aG = k.growth * (air.vapour - air.pressure * inverse_T * exponential(E))
@@ -109,7 +110,7 @@ def slopes(u: float, T: float, air: Air, k: Constants) -> tuple[float, float]:
 
 @inlined
 def jacobian(u: float, T: float, air: Air, k: Constants) -> tuple[float, float, float, float, float, float]:
-    """du/dt, dT/dt, and the derivatives of both by u and T."""
+    """Return du/dt, dT/dt, and the derivatives of both by u and T."""
     w, inverse_r, inverse_T, inverse_u = powers(u, T)
     salt = air.solute * inverse_r * inverse_u
     E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - salt
@@ -130,7 +131,7 @@ def jacobian(u: float, T: float, air: Air, k: Constants) -> tuple[float, float, 
 
 @inlined
 def invert(d: float, Juu: float, JuT: float, JTu: float, JTT: float) -> Inverse:
-    """Inverse of d/γ − J."""
+    """Return the inverse of d/γ − J."""
     muu = d * (1.0 / GAMMA) - Juu
     mTT = d * (1.0 / GAMMA) - JTT
     s = 1.0 / (muu * mTT - JuT * JTu)
@@ -139,7 +140,7 @@ def invert(d: float, Juu: float, JuT: float, JTu: float, JTT: float) -> Inverse:
 
 @inlined
 def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Air, k: Constants) -> tuple[float, float]:
-    """One stage: m · (f(u, T) + c)."""
+    """Evaluate one stage: m · (f(u, T) + c)."""
     f, g = slopes(u, T, air, k)
     f += cu
     g += cT
@@ -148,7 +149,7 @@ def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Air, k: Con
 
 @inlined
 def step(u: float, T: float, h: float, air: Air, k: Constants) -> tuple[float, float, float, float]:
-    """One trial step of Rodas5P: new u, new T, and the two error estimates (module `rodas5p`)."""
+    """Make a trial step of Rodas5P: new u, new T, and the error estimates of both (module `rodas5p`)."""
     d = 1.0 / h
     f, g, Juu, JuT, JTu, JTT = jacobian(u, T, air, k)
     m = invert(d, Juu, JuT, JTu, JTT)
@@ -179,7 +180,7 @@ def step(u: float, T: float, h: float, air: Air, k: Constants) -> tuple[float, f
 
 @inlined
 def squared_error(u: float, T: float, un: float, Tn: float, eu: float, eT: float, tolerance: float) -> float:
-    """Mean squared relative error in units of the tolerance; huge where the step left the physical domain."""
+    """Return the mean squared relative error in units of the tolerance; huge outside the physical domain."""
     outside = (un <= SMALLEST_U) | (Tn <= SMALLEST_T)
     q = eu * eu / (u * max(un, SMALLEST_U)) + eT * eT / (T * T)
     return 1e30 if outside else 0.5 * q / (tolerance * tolerance)
@@ -187,14 +188,14 @@ def squared_error(u: float, T: float, un: float, Tn: float, eu: float, eT: float
 
 @inlined
 def step_factor(q: float) -> float:
-    """SAFETY · q^(−3/32), within limits, by square roots."""
+    """Return SAFETY · q^(−3/32), clipped to its limits; uses square roots only."""
     p = math.sqrt(math.sqrt(math.sqrt(math.sqrt(math.sqrt(min(max(q, 1e-20), 1e20))))))
     return min(max(SAFETY / (p * p * p), SMALLEST_FACTOR), LARGEST_FACTOR)
 
 
 @njit(fastmath=FAST, error_model="numpy")
 def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Constants) -> None:
-    """Advance every lane by one trial step, accepted where its error is below the tolerance."""
+    """Advance every lane by one trial step, accepted if its error is within the tolerance."""
     for i in range(WIDTH):
         air = Air(lanes[VAPOUR, i], lanes[PRESSURE, i], lanes[INVERSE_AIR, i], lanes[SOLUTE, i], lanes[COOLING, i],
                   lanes[AIR, i])  # fmt: skip
@@ -206,7 +207,7 @@ def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Con
         proposed = h * step_factor(q)
         u = un if accepted else u
         left = left - h if accepted else left
-        # A step cut short to land on an output time says little about the next one: keep what was wanted.
+        # A step cut short to land on an output time says little about the next step: keep the step size.
         proposed = max(proposed, wanted) if accepted and h < wanted else proposed
         steps = lanes[STEPS, i] + 1.0
         lanes[U, i] = u
@@ -220,7 +221,7 @@ def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Con
 
 @njit(error_model="numpy")
 def is_valid(r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, times: Array) -> bool:
-    """Whether the inputs are physical and the output times ascend from zero or later."""
+    """Check that the inputs are physical and the output times non-negative and ascending."""
     positive = 0.0 < r < 1.0 and SMALLEST_T < T < 1e4 and SMALLEST_T < Tf < 1e4 and 0.0 < rho < 1e4 and 0.0 < e < 1e12
     ordered = times[0] >= 0.0 and times[-1] < 1e30 and bool(np.all(times[1:] >= times[:-1]))
     return positive and 0.0 <= S < 1e3 and 0.0 <= RH < 1e3 and ordered
@@ -247,7 +248,7 @@ def load(
 
 @njit(error_model="numpy")
 def advance(lanes: Array, i: int, s: int, times: Array, radius: Array, temperature: Array) -> int:
-    """Store the samples that lane i has reached, and return the index of the next."""
+    """Store the samples that lane i has reached; return the index of the next one."""
     while s < len(times) and lanes[LEFT, i] <= 0.0:
         radius[s] = math.sqrt(lanes[U, i])
         temperature[s] = lanes[TEMPERATURE, i]
@@ -259,7 +260,7 @@ def advance(lanes: Array, i: int, s: int, times: Array, radius: Array, temperatu
 
 @njit(error_model="numpy")
 def ending(lanes: Array, i: int, max_steps: float, floor: float) -> int:
-    """How the droplet in lane i ended, or RUNNING."""
+    """Return how the droplet in lane i ended, or RUNNING."""
     if not (0.0 < lanes[U, i] < 1e4 and 0.0 < lanes[TEMPERATURE, i] < 1e9):
         return NOT_FINITE
     if lanes[U, i] <= floor * floor:
@@ -270,10 +271,10 @@ def ending(lanes: Array, i: int, max_steps: float, floor: float) -> int:
 
 
 def cached(function: F) -> F:
-    """Compile when first called and keep the result, where any directory for it can be written."""
+    """Compile on the first call, and cache the result on disk if a cache directory is writable."""
     try:
         compiled = njit(cache=True, error_model="numpy", nogil=True)(function)
-    except RuntimeError:  # a read-only installation without a home directory
+    except RuntimeError:  # read-only installation and no home directory
         compiled = njit(error_model="numpy", nogil=True)(function)
     return cast(F, compiled)
 
@@ -284,7 +285,7 @@ def _integrate(
     tolerance: float, max_steps: float, floor: float, radius: Array, temperature: Array, status: NDArray[np.uint8],
 ) -> None:  # fmt: skip
     samples = times.shape[1]
-    lanes = np.ones((ROWS, WIDTH))  # an idle lane computes too, on harmless ones
+    lanes = np.ones((ROWS, WIDTH))  # idle lanes compute, too; ones are harmless
     droplet = np.full(WIDTH, -1)
     sample = np.zeros(WIDTH, dtype=np.int64)
     given, busy = 0, 0
@@ -334,22 +335,22 @@ def integrate(
 
     Parameters
     ----------
-    r, T, S, Tf, RH, rho, e : float64, shape (n,); their initial state and the air around them, e at Tf.
+    r, T, S, Tf, RH, rho, e : float64, shape (n,); initial state and surrounding air, e at Tf.
     times : float64, shape (n, samples), ascending along the samples, s.
     k : combined constants.
     tolerance : relative error allowed per step, of u and of T.
-    max_steps : trial steps after which a droplet is given up.
-    floor : radius (m) at which a droplet has dried; it keeps its last state from then on.
+    max_steps : maximum number of trial steps per droplet.
+    floor : radius (m) at which a droplet counts as dry; it then keeps its last state.
 
     Returns
     -------
-    radius, temperature : float64, shape (n, samples); NaN where the inputs are invalid.
-    status : uint8, shape (n, samples); DONE where the sample was reached, else why the droplet ended before it:
+    radius, temperature : float64, shape (n, samples); NaN if the inputs are invalid.
+    status : uint8, shape (n, samples); DONE if the sample was reached, otherwise why the droplet ended before it:
         DRIED, TOO_MANY_STEPS, STEP_TOO_SMALL, INVALID or NOT_FINITE.
 
     """
     radius, temperature = np.empty_like(times), np.empty_like(times)
     status = np.empty(times.shape, dtype=np.uint8)
-    # Positional, and always of these types: every other signature would be compiled anew.
+    # Positional arguments of fixed types: any other signature would be compiled again.
     _integrate(r, T, S, Tf, RH, rho, e, times, k, tolerance, float(max_steps), floor, radius, temperature, status)
     return radius, temperature, status

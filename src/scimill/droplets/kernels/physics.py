@@ -1,4 +1,4 @@
-"""Condensation and heat exchange of a single droplet in air of given state.
+"""Condensation and heat exchange of a single droplet in air of a given state.
 
 The unknowns are the droplet's radius r (m) and temperature T (K). With the vapour excess
 
@@ -11,7 +11,7 @@ Richter 2016, Int. J. Multiphase Flow) read, in u = r²:
     dT/dt = [ℓ a G − b ρ (T − Tf)]/u
 
 Tf air temperature (K), RH relative humidity, ρ air density (kg/m³), e saturation vapour pressure at Tf (Pa), S solute
-term (kg). In u the first equation has no 1/r, and a negative radius cannot be met.
+term (kg). In u the first equation has no 1/r, and the radius cannot become negative.
 """
 
 import math
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 class Constants(NamedTuple):
-    """The constants that the equations combine to; see `combine`."""
+    """Combined constants of the equations; see `combine`."""
 
     growth: float
     """a = Sh ν Mw/(2 Sc ρw Ru), m² K/(Pa s)"""
@@ -55,7 +55,7 @@ def combine(
     surface_tension: float,
     latent_heat: float,
 ) -> Constants:
-    """Combine physical constants (SI units) into those that the equations contain."""
+    """Combine physical constants (SI units) into those of the equations."""
     return Constants(
         growth=sherwood * air_viscosity * water_molar_mass / (2 * schmidt * water_density * gas_constant),
         conduction=3
@@ -71,15 +71,15 @@ def combine(
 
 
 def saturation_pressure(T: Array, e0: float, a: float, b: float) -> Array:
-    """Saturation vapour pressure over water, Pa: e0·exp[a (T − 273.15)/(b + T − 273.15)].
+    """Compute the saturation vapour pressure over water, Pa: e0·exp[a (T − 273.15)/(b + T − 273.15)].
 
-    The Magnus form; with e0 = 610.94 Pa, a = 17.6257, b = 243.04 K it is Alduchov & Eskridge 1996, J. Appl. Meteor. 35.
+    Magnus form; e0 = 610.94 Pa, a = 17.6257 and b = 243.04 K are from Alduchov & Eskridge 1996, J. Appl. Meteor. 35.
     """
     celsius = T - 273.15
     return e0 * np.exp(a * celsius / (b + celsius))
 
 
 def vapour_excess(r: Array, T: Array, S: Array, Tf: Array, RH: Array, e: Array, k: Constants) -> Array:
-    """G of the module's equations, Pa/K: positive where the droplet grows."""
+    """Compute G of the module's equations, Pa/K: positive if the droplet grows."""
     exponent = k.clapeyron * (1 / Tf - 1 / T) + k.kelvin / (r * T) - k.raoult * S / r**3
     return RH * e / Tf - e / T * np.exp(np.clip(exponent, -690.0, 690.0))

@@ -8,7 +8,7 @@ In the transformed variables of Hairer & Wanner (Solving ODEs II, IV.7), for an 
     (I/(h γ) − J) kᵢ = f(y + Σⱼ Aᵢⱼ kⱼ) + Σⱼ (Cᵢⱼ/h) kⱼ
     y_new = y + Σⱼ A₆ⱼ kⱼ + k₆ + k₇ + k₈,     error estimate = k₈
 
-Stages 7 and 8 start from the last stage's point plus its k, so A has rows for stages 2 to 6 only.
+Stages 7 and 8 start from the previous stage's point plus its k, so A has rows for stages 2 to 6 only.
 """
 
 GAMMA = 0.21193756319429014
@@ -49,6 +49,6 @@ C = (
 """Rows of C for stages 2 to 8."""
 
 SAFETY = 0.9
-"""The step factor is SAFETY · q^(−3/32), q the mean squared scaled error: between −1/(2·5) of the textbooks and the
-−1/(2·6) of a smoother control, and five square roots are all it takes."""
+"""The step factor is SAFETY · q^(−3/32), where q is the mean squared scaled error. The exponent lies between −1/(2·5)
+of the textbooks and −1/(2·6) of a smoother control, and needs five square roots only."""
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.1, 6.0

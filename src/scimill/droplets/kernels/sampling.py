@@ -1,8 +1,8 @@
-"""Random droplets: their initial state, the air around them and the times at which they are looked at.
+"""Random droplets: initial state, surrounding air and output times.
 
-Each coordinate is uniform, or log-uniform where it spans decades, on its range. The six inputs may instead follow a
-scrambled Sobol sequence (Sobol 1967; Owen 1998), which fills the ranges more evenly; times and redrawn droplets are
-always random, as a point of the sequence that gives a weird droplet can only be left out.
+Each coordinate is uniform on its range, or log-uniform if the range spans decades. The six inputs may instead follow a
+scrambled Sobol sequence (Sobol 1967; Owen 1998), which fills the ranges more evenly. Times and resampled droplets are
+always random: a point of the sequence that gives a weird droplet can only be skipped.
 """
 
 import warnings
@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 INPUTS = ("initial_radius", "initial_temperature", "salinity", "air_temperature", "relative_humidity", "air_density")
-SOBOL_BITS = 32  # scipy's sequence cannot be entered half-way where it has more
+SOBOL_BITS = 32  # with more bits, scipy cannot start in the middle of the sequence
 SOBOL_LENGTH = 1 << SOBOL_BITS
 
 
 class Ranges(NamedTuple):
-    """Ranges of the inputs (SI units) and of time (s), and how salt and temperature depend on the others."""
+    """Ranges of the inputs (SI units) and of time (s), and how salinity and temperature depend on other inputs."""
 
     radius: tuple[float, float]
     temperature: tuple[float, float]
@@ -31,7 +31,7 @@ class Ranges(NamedTuple):
     air_density: tuple[float, float]
     time: tuple[float, float]
     most_salt_per_volume: float | None
-    """kg/m³ of the stored salinity: the upper end of its range where it is lower than that of the range"""
+    """stored salinity per droplet volume, kg/m³: limits salinity where it is below the end of the range"""
 
 
 def _linear(x: Array, bounds: tuple[float, float]) -> Array:
@@ -45,8 +45,8 @@ def _logarithmic(x: Array, low: float, high: float | Array) -> Array:
 def inputs(x: Array, ranges: Ranges) -> Single:
     """Map points of the unit cube, shape (n, 6), to droplets, float32 of shape (6, n), in the order of INPUTS.
 
-    Salinity is log-uniform up to its range's end, or up to what the droplet's volume may hold: the initial radius is
-    rounded to float32 first, so that the stored droplet keeps the cap.
+    Salinity is log-uniform up to the end of its range, or up to the cap for the droplet's volume. The cap uses the
+    radius rounded to float32, so that the stored droplet respects it.
     """
     out = np.empty((6, len(x)), dtype=np.float32)
     out[0] = _logarithmic(x[:, 0], *ranges.radius)
@@ -68,28 +68,28 @@ def _most_salt(radius: Array, ranges: Ranges) -> float | Array:
 
 
 def times(stream: np.random.Generator, n: int, samples: int, ranges: Ranges) -> Single:
-    """Log-uniform times, float32 of shape (n, samples), ascending along the samples."""
+    """Draw log-uniform times, float32 of shape (n, samples), ascending along the samples."""
     drawn: Single = _logarithmic(stream.random((n, samples)), *ranges.time).astype(np.float32)
     drawn.sort(axis=1)
     return drawn
 
 
 class Sobol:
-    """Points of one scrambled Sobol sequence, by their place in it; places are asked for in ascending order."""
+    """Points of one scrambled Sobol sequence, by index; fastest in ascending order."""
 
     def __init__(self, stream: np.random.Generator) -> None:
-        from scipy.stats import qmc  # it takes longer to import than all else that --help needs
+        from scipy.stats import qmc  # slower to import than everything else that --help needs
 
         self._engine = qmc.Sobol(len(INPUTS), scramble=True, bits=SOBOL_BITS, rng=stream)
 
     def points(self, first: int, n: int) -> Array:
-        """Points first … first + n − 1, float64 of shape (n, 6)."""
+        """Return points first … first + n − 1, float64 of shape (n, 6)."""
         if first < self._engine.num_generated:
             self._engine.reset()
         if first > self._engine.num_generated:
             self._engine.fast_forward(first - self._engine.num_generated)
         with warnings.catch_warnings():
-            # scipy warns that less than a power of two is drawn; the sequence goes on in the next block.
+            # scipy warns unless a power of two is drawn; here the next block continues the sequence.
             warnings.simplefilter("ignore", UserWarning)
             points: Array = self._engine.random(n)
         return points

@@ -1,4 +1,4 @@
-"""From stored inputs to stored outputs: float32 droplets in, float64 in between, float32 out."""
+"""Solve stored droplets: float32 inputs and outputs, float64 in between."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ Single = NDArray[np.float32]
 
 
 class SolverSettings(NamedTuple):
-    """Everything but the droplets that a result depends on."""
+    """Everything that a result depends on, apart from the droplet itself."""
 
     constants: Constants
     saturation: tuple[float, float, float]
@@ -25,28 +25,28 @@ class SolverSettings(NamedTuple):
     """m"""
 
 
-def solve(model: SolverSettings, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
+def solve(settings: SolverSettings, droplets: Single, times: Single) -> tuple[Single, Single, NDArray[np.uint8]]:
     """Integrate droplets to their output times.
 
     Parameters
     ----------
-    model : constants and accuracy.
+    settings : constants and accuracy.
     droplets : float32, shape (6, n), in the order of `sampling.INPUTS`.
     times : float32, shape (n, samples), s.
 
     Returns
     -------
     radius (m), temperature (K) : float32, shape (n, samples).
-    status : uint8, shape (n, samples); as of `lanes.integrate`.
+    status : uint8, shape (n, samples); see `lanes.integrate`.
 
     """
-    # The kernel is compiled for contiguous arrays, and selecting rows makes others.
+    # The kernel is compiled for contiguous arrays; selecting rows gives arrays that are not.
     r, T, salinity, Tf, RH, rho = droplets.astype(np.float64, order="C")
     precise = times.astype(np.float64, order="C")
-    with np.errstate(all="ignore"):  # the status reports what is unphysical
-        e = saturation_pressure(Tf, *model.saturation)
+    with np.errstate(all="ignore"):  # the status reports unphysical droplets
+        e = saturation_pressure(Tf, *settings.saturation)
         radius, temperature, status = lanes.integrate(
-            r, T, model.solute_per_salinity * salinity, Tf, RH, rho, e, precise, model.constants,
-            tolerance=model.tolerance, max_steps=model.max_steps, floor=model.dry_radius,
+            r, T, settings.solute_per_salinity * salinity, Tf, RH, rho, e, precise, settings.constants,
+            tolerance=settings.tolerance, max_steps=settings.max_steps, floor=settings.dry_radius,
         )  # fmt: skip
         return radius.astype(np.float32), temperature.astype(np.float32), status

@@ -1,7 +1,7 @@
-"""Weird droplets: results outside what a cloud droplet can be, by class.
+"""Weird droplets: classes of results that no cloud droplet can have.
 
-The classes, their names and their rules are those of the original generator, whose lists users know; ``dried`` is new.
-A droplet may be in several classes, so a record holds one bit per class.
+The classes, their names and their rules are those of the original generator, which users know; ``dried`` is new.
+A droplet may be in several classes, so a record has one bit per class.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ _ENDINGS = {
 
 
 class Limits(NamedTuple):
-    """What is accepted: radius in m, temperature in K, limits included."""
+    """Accepted results: radius in m, temperature in K, limits included."""
 
     radius: tuple[float, float]
     temperature: tuple[float, float]
@@ -46,19 +46,19 @@ class Limits(NamedTuple):
 def classify(
     radius: NDArray[np.float32], temperature: NDArray[np.float32], status: NDArray[np.uint8], limits: Limits
 ) -> NDArray[np.uint16]:
-    """Classes of each record, shape (n, samples), 0 where it is accepted.
+    """Determine the classes of each record, shape (n, samples); 0 if it is accepted.
 
     Parameters
     ----------
-    radius, temperature : the values as stored (float32), shape (n, samples).
-    status : how the integration ended, shape (n, samples).
+    radius, temperature : values as stored (float32), shape (n, samples).
+    status : how the integration ended (`lanes`), shape (n, samples).
     limits : the accepted values.
 
     """
     ended = np.zeros(max(_ENDINGS) + 1, dtype=np.uint16)
     for code, name in _ENDINGS.items():
         ended[code] = BITS[name]
-    # The limits are rounded to float32 too, so that a stored value equal to a limit is accepted.
+    # The limits are rounded to float32, too, so that a stored value equal to a limit is accepted.
     (r_low, r_high), (T_low, T_high) = np.array(limits, dtype=np.float32)
     classes = ended[status]
     for name, condition in (
@@ -74,12 +74,12 @@ def classify(
     return classes
 
 
-def of_droplets(classes: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Classes of each droplet, shape (n,): those of any of its times, shape (n, samples)."""
+def droplet_classes(classes: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Combine the classes of all times of a droplet, shape (n, samples), into those of the droplet, shape (n,)."""
     any_time: NDArray[np.uint16] = np.bitwise_or.reduce(classes, axis=1)
     return any_time
 
 
-def counts(classes: NDArray[np.uint16]) -> NDArray[np.uint32]:
-    """Number of records in each class."""
+def count_classes(classes: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Count the records in each class."""
     return np.array([np.count_nonzero(classes & bit) for bit in BITS.values()], dtype=np.uint32)

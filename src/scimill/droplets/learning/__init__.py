@@ -1,1 +1,1 @@
-"""The network that replaces the integration: its definition, training, score and export."""
+"""The network that replaces the integration: definition, training, score and export."""

@@ -1,4 +1,4 @@
-"""Trained networks for other programs."""
+"""Export trained networks to other programs."""
 
 import json
 import math
@@ -22,21 +22,22 @@ def export(model_path: Path, path: Path, form: str, *, precision: str, zero: boo
 
     Parameters
     ----------
-    model_path : a run directory or a model's file.
+    model_path : a run directory or a model file.
     path : the file to write.
     form : "torchscript", "onnx" or "fortran".
-    precision : "float64", or "float32" for a network that is twice as fast and differs by some 1e-5.
-    zero : whether to write a network without weights, for tests of the wiring.
-    overwrite : whether to replace a file that is there.
+    precision : "float64", or "float32" for a network that is twice as fast and differs by about 1e-5.
+    zero : whether to set all weights to zero, to test the calling program.
+    overwrite : whether to replace an existing file.
 
     Returns
     -------
-    What it is, in words.
+    A description of the exported network.
 
     Raises
     ------
-    InputError : no model.
-    StorageError : it exists, or cannot be written.
+    ConfigError : the file name is not a valid name of a Fortran module.
+    InputError : not a model.
+    StorageError : the file exists, or cannot be written.
 
     """
     check_target(path, overwrite=overwrite)
@@ -47,7 +48,8 @@ def export(model_path: Path, path: Path, form: str, *, precision: str, zero: boo
     if precision == "float32":
         model.float()
     _write(model, path, form, about)
-    return f"{form} of a {'zero ' if zero else ''}network {model.spec.network} ({about['trained on']})"
+    kind = f"{model.spec.network} network" + (" with zero weights" if zero else "")
+    return f"{kind} as {form}, trained on {about['trained on']}"
 
 
 def _write(model: DropletNetwork, path: Path, form: str, about: Mapping[str, str]) -> None:
@@ -56,13 +58,13 @@ def _write(model: DropletNetwork, path: Path, form: str, about: Mapping[str, str
     elif form == "onnx":
         to_onnx(model, example(model), path, about, NAMES)
     else:
-        text = fortran.write(model, path, path.stem.replace("-", "_"), about)
+        text = fortran.make_module(model, path, path.stem.replace("-", "_"), about)
         with replacing(path, "module") as part:
             part.write_text(text, "ascii")
 
 
 def _about(content: Mapping[str, Any], zero: bool) -> dict[str, str]:
-    """Where a model comes from, by title."""
+    """Describe the origin of a model, by title."""
     store, position = content["store"], content["position"]
     loss = position["best_loss"]
     return {

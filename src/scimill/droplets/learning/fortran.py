@@ -1,4 +1,4 @@
-"""The network as a Fortran 2008 module that needs nothing else."""
+"""Write the network as a self-contained Fortran 2008 module."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,32 +22,33 @@ from scimill.droplets.learning.network import (
 from scimill.errors import ConfigError
 from scimill.version import __version__
 
-PER_LINE = 4  # numbers in a line of at most 132 characters
-PER_PART = 512  # numbers in a statement, of which Fortran 2008 allows 255 continuation lines
+PER_LINE = 4  # numbers per line; a line has at most 132 characters
+PER_PART = 512  # numbers per statement; Fortran 2008 allows 255 continuation lines
 LIMITS = {
     "sharpness": SHARPNESS, "spread": SPREAD, "largest_exponent": LARGEST_EXPONENT, "smallest_solute": SMALLEST_SOLUTE,
 }  # fmt: skip
 NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)
 
 
-def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
-    """Return the text of the module.
+def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
+    """Make the source code of the module.
 
     Parameters
     ----------
     model : the network.
-    path : where it will go, for messages.
+    path : the file to write, for messages.
     module : name of the module.
-    provenance : where the model comes from, by title.
+    provenance : origin of the model, by title.
 
     Raises
     ------
-    ConfigError : no name that Fortran allows, or one that the module uses itself.
+    ConfigError : the name is not allowed in Fortran, or is used inside the module.
 
     """
     if not NAME.fullmatch(module):
-        allowed = "letters, digits and _, at most 63, beginning with a letter"
-        raise ConfigError(f"{module!r} is no name of a Fortran module", where=str(path), allowed=allowed)
+        allowed = "at most 63 letters, digits and _, starting with a letter"
+        what = f"'{module}' is not a valid name of a Fortran module"
+        raise ConfigError(what, where=str(path), allowed=allowed, remedy="choose another file name")
     layers = weights(model)
     centre, half_width, units = scaling(model)
     text = _environment().get_template("network.f90.j2").render(
@@ -64,13 +65,14 @@ def write(model: DropletNetwork, path: Path, module: str, provenance: Mapping[st
         layers=[_layer(number, *layer) for number, layer in enumerate(layers, 1)],
     )  # fmt: skip
     code = re.sub(r'!.*|".*"', "", text)
-    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # beside its first and its last line
-        raise ConfigError(f"the module uses the name {module} itself", where=str(path), remedy="name another file")
+    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # first and last line of the module
+        what = f"the name {module} is already used inside the module"
+        raise ConfigError(what, where=str(path), remedy="choose another file name")
     return text
 
 
 def _layer(number: int, weight: Any, bias: Any) -> dict[str, Any]:
-    """What the template needs of a layer; weight (outputs, inputs), which is Fortran's (inputs, outputs)."""
+    """Prepare a layer for the template; weight (outputs, inputs) is (inputs, outputs) in Fortran."""
     outputs, inputs = weight.shape
     return {
         "number": number, "inputs": inputs, "outputs": outputs,
@@ -79,7 +81,7 @@ def _layer(number: int, weight: Any, bias: Any) -> dict[str, Any]:
 
 
 def _parts(name: str, values: Any) -> list[dict[str, Any]]:
-    """Cut an array into statements of bearable length."""
+    """Split an array into statements that Fortran accepts."""
     parts = enumerate(_cut(values.reshape(-1).tolist(), PER_PART), 1)
     return [{"name": f"{name}_{index}", "numbers": numbers} for index, numbers in parts]
 
@@ -93,12 +95,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _real(value: float, kind: str = "wp") -> str:
-    """Write a literal of 17 significant digits, which is enough for float64 to come back as it was."""
+    """Write a literal of 17 significant digits, enough to restore float64 exactly."""
     return f"{value:.16e}_{kind}"
 
 
 def _rows(values: Sequence[float], kind: str) -> str:
-    """Write the inside of an array constructor, some numbers to a line."""
+    """Write the elements of an array constructor, several per line."""
     lines = [", ".join(_real(value, kind) for value in part) for part in _cut(values, PER_LINE)]
     return ", &\n".join(f"    {line}" for line in lines)
 
@@ -113,15 +115,15 @@ def _folded(names: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """One line of ASCII without what ends a text in Fortran."""
+    """Make one line of ASCII without double quotes, which end a Fortran string."""
     return " ".join(text.split()).encode("ascii", "replace").decode().replace('"', "'")
 
 
 def _comment(text: str) -> str:
-    """Cut a line to fit into Fortran's 132 columns."""
+    """Truncate a comment to fit into Fortran's 132 columns."""
     return _ascii(text)[:118]
 
 
 def _text(text: str) -> str:
-    """Write a text of any length as a constant."""
+    """Write a string constant of any length."""
     return " // &\n".join(f'    "{part}"' for part in _cut(text, 100))

@@ -1,4 +1,4 @@
-"""Trained networks from their files."""
+"""Load trained networks from files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +14,15 @@ def load_model(path: Path) -> tuple[DropletNetwork, Mapping[str, Any]]:
 
     Parameters
     ----------
-    path : a run directory, of which the best model is taken, or a model's file.
+    path : a run directory (its best model is loaded), or a model file.
 
     Returns
     -------
-    The network, computing in float64, and what its file says of where it comes from.
+    The network in float64, and the content of its file, including its origin.
 
     Raises
     ------
-    InputError : no model, damaged, or of another campaign.
+    InputError : not a model, damaged, or of another campaign.
 
     """
     _, content = read_model(path, CAMPAIGN.name)

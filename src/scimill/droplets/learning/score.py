@@ -1,4 +1,4 @@
-"""How well a network does: its errors against the exact droplets of a store."""
+"""Score a network: summarise its errors on the exact droplets of a store."""
 
 import json
 from collections.abc import Mapping
@@ -30,18 +30,17 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
 
     Parameters
     ----------
-    model_path : a run directory or a model's file.
-    store : droplets with the physics that the network was trained with. Of the store that it was trained on only the
-        blocks that were held out count.
-    folder : if given, where score.json and error maps go.
+    model_path : a run directory or a model file.
+    store : droplets with the physics of the training data. Of the training store itself, only held-out blocks are used.
+    folder : if given, folder for score.json and error maps.
 
     Returns
     -------
-    A table in words.
+    A table as text.
 
     Raises
     ------
-    InputError : no model, no store of droplets, damaged, or of other physics.
+    InputError : not a model, not a store of droplets, damaged, or with different physics.
     StorageError : the folder cannot be written.
 
     """
@@ -72,31 +71,29 @@ def _require_same_physics(spec: DropletNetworkSpec, reader: Reader) -> None:
     )  # fmt: skip
     if not np.allclose(ours, theirs, rtol=1e-12, atol=0):
         raise InputError(
-            "the store's physical constants, or its kind of salinity, are not those that the network was trained with",
+            "the store's physical constants or salinity kind differ from those of the training data",
             where=str(reader.path),
-            remedy="generate it with the configuration of the training data and another --seed",
+            remedy="generate a store with the configuration of the training data and another --seed",
         )
 
 
 def _blocks(reader: Reader, about: Mapping[str, Any]) -> tuple[list[int], str]:
-    """Blocks to score, and which these are."""
+    """Choose the blocks to score; return them with their description."""
     everything = list(range(reader.layout.blocks))
     if describe_store(reader)["identity"] != about["store"]["identity"]:
         _require_other_droplets(reader, about["store"])
         return everything, reader.path.name
     for part in HELD_OUT:
         if about["split"][part]:
-            return list(
-                about["split"][part]
-            ), f"the {part} blocks of {reader.path.name}, the store that it was trained on"
+            return list(about["split"][part]), f"the {part} blocks of {reader.path.name}, the training store"
     raise InputError(
-        "the network was trained on all of this store", where=str(reader.path),
-        remedy="generate another one with another --seed, or train with --test-share",
+        "the network was trained on all blocks of this store", where=str(reader.path),
+        remedy="generate a store with another --seed, or train with --test-share",
     )  # fmt: skip
 
 
 def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> None:
-    """Refuse a longer or a shorter store of the same random droplets."""
+    """Refuse a store with the same random droplets as the training data, but more or fewer of them."""
     ours = parse_yaml(str(reader.provenance["config"]), str(reader.path)).values
     theirs = parse_yaml(trained_on["config"], "the training data").values
     draws = [
@@ -104,14 +101,14 @@ def _require_other_droplets(reader: Reader, trained_on: Mapping[str, Any]) -> No
     ]
     if "count" in ours and all(ours.get(name) == theirs.get(name) for name in draws):
         raise InputError(
-            "its droplets are those that the network was trained on: only their number differs",
+            "the store has the droplets of the training data; only their number differs",
             where=str(reader.path),
-            remedy="generate it with another --seed",
+            remedy="generate a store with another --seed",
         )
 
 
 def error_measures(errors: Errors) -> dict[str, float]:
-    """Size of the errors by name, and of those of a network that changes nothing."""
+    """Compute error measures by name, also for the baseline that leaves droplets unchanged."""
     radius, temperature = errors.radius.astype(np.float64), errors.temperature.astype(np.float64)
     relative = np.abs(10.0**radius - 1)
     exact = errors.exact.astype(np.float64)
@@ -136,7 +133,7 @@ def _rms(values: NDArray[Any]) -> float:
 
 
 def describe_errors(found: dict[str, float], content: str) -> str:
-    """Write a table for people."""
+    """Describe error measures as a table."""
     p50, p90, p99 = (f"{found[f'relative_radius_error_p{100 * q:g}']:.3%}" for q in QUANTILES)
     unchanged = found["unchanged_radius_rmse"], found["unchanged_temperature_rmse"]
     rows = (
@@ -146,6 +143,6 @@ def describe_errors(found: dict[str, float], content: str) -> str:
                             f"    p99 {found['temperature_error_p99']:.3f}"),
         ("relative radius error", f"median {p50}   p90 {p90}   p99 {p99}"),
         ("NRMSE", f"{found['nrmse']:.6f}"),
-        ("without any change", f"RMSE {unchanged[0]:.3f} and {unchanged[1]:.2f} K"),
+        ("baseline: no change", f"RMSE {unchanged[0]:.3f} (log10 of the radius), {unchanged[1]:.2f} K"),
     )  # fmt: skip
     return "\n".join(f"{name:<22} {text}" for name, text in rows)

@@ -1,4 +1,4 @@
-"""Training of the network that replaces the integration: what the engine is given of droplets."""
+"""Train the network that replaces the integration: prepare the training task from a store."""
 
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ def train_network(config: DropletsTrainConfig, store: Path, directory: RunDirect
 
 
 def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> DropletTask:
-    """Make what is trained on a store; collective.
+    """Make the training task for a store; collective.
 
     Raises
     ------
-    InputError : the store holds no droplets.
+    InputError : not a store of droplets.
     """
     CAMPAIGN.require(reader)
     flagged = is_flagged(reader)
@@ -36,12 +36,12 @@ def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> Drop
 
 
 def is_flagged(reader: Reader) -> bool:
-    """Whether a store keeps weird droplets in its sample, with a flag."""
+    """Check whether a store keeps weird droplets in its sample, with a flag."""
     return any(field.name == FLAG for field in reader.layout.fields)
 
 
 def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
-    """Times of the droplets of each block that are not weird; the ranks share the reading."""
+    """Count the samples of each block, without weird ones; the ranks share the reading."""
     layout = reader.layout
     if not flagged:
         spans = (layout.span(block) for block in range(layout.blocks))
@@ -55,7 +55,7 @@ def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
 
 
 def read_generation(reader: Reader) -> DropletsGenerateConfig:
-    """Ranges and physics of a store; an import does not know its own, and is taken to have the defaults."""
+    """Read the ranges and physics of a store; imported stores do not record them, so defaults are assumed."""
     stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
     known = configuration.parameters_of(DropletsGenerateConfig)
     values: dict[str, Any] = {"count": reader.layout.rows}
@@ -64,12 +64,7 @@ def read_generation(reader: Reader) -> DropletsGenerateConfig:
 
 
 def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> DropletNetworkSpec:
-    """What the network is made from.
-
-    Raises
-    ------
-    ConfigError : an input does not vary in the data, so nothing could be learnt of it.
-    """
+    """Make the specification of the network from the training parameters and the data's configuration."""
     drawn = arguments.ranges(data)
     return DropletNetworkSpec(
         network=config.network,
@@ -86,7 +81,7 @@ def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> Drop
 
 
 def _ranges(drawn: Ranges) -> tuple[tuple[float, float], ...]:
-    """Range of each input of the model."""
+    """Return the range of each input of the model."""
     temperature = drawn.temperature
     if drawn.temperature_offset is not None:
         low, high = ((air + off) for air, off in zip(drawn.air_temperature, drawn.temperature_offset, strict=True))

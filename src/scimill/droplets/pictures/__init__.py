@@ -1,1 +1,1 @@
-"""Pictures of droplets, of their outcomes and of a network's errors, as PNG files."""
+"""Pictures of droplets, their outcomes, and a network's errors, as PNG files."""

@@ -1,4 +1,4 @@
-"""Error maps of a network: where, over radius, time and humidity, it errs by how much."""
+"""Maps of a network's errors over radius, time and humidity."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PLANES = (("initial_radius", "time"), ("initial_radius", "relative_humidity"), (
 LABELS = {"initial_radius": "initial radius (m)", "time": "time (s)", "relative_humidity": "relative humidity"}
 LOGARITHMIC = ("initial_radius", "time")
 BINS = 48
-FEWEST = 4  # droplets in a cell that is drawn
+FEWEST = 4  # droplets; cells with fewer are left blank
 
 
 def plot(errors: Errors, folder: Path) -> Path:
@@ -28,7 +28,7 @@ def plot(errors: Errors, folder: Path) -> Path:
 
 
 def draw(errors: Errors) -> Figure:
-    """Make the figure."""
+    """Draw the error maps as a figure."""
     figure = Figure(SIZE)
     rows = (("RMSE of log10 of the radius", errors.radius), ("RMSE of the temperature (K)", errors.temperature))
     axes = figure.subplots(2, len(PLANES), squeeze=False)
@@ -44,14 +44,14 @@ def draw(errors: Errors) -> Figure:
             panel.set_xscale("log" if plane[0] in LOGARITHMIC else "linear")
             panel.set_yscale("log" if plane[1] in LOGARITHMIC else "linear")
         figure.colorbar(mesh, ax=axes[row, :], label=title, extend="both")
-    figure.suptitle(f"Errors of the network over {len(errors.radius):,} droplets of {errors.content}")
+    figure.suptitle(f"Network errors: {errors.content} (droplets: {len(errors.radius):,})")
     return figure
 
 
 def rms_map(
     errors: Errors, values: NDArray[np.float32], plane: tuple[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Edges of the cells along both axes, and the RMS of the values in each; NaN where there are too few."""
+    """Return the cell edges along both axes, and the RMS of the values per cell; NaN if there are too few."""
     x, y = (errors.inputs[:, MODEL_INPUTS.index(name)].astype(np.float64) for name in plane)
     edges = [_edges(plane[0], x), _edges(plane[1], y)]
     total, *_ = np.histogram2d(x, y, bins=edges, weights=values.astype(np.float64) ** 2)

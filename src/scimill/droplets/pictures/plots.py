@@ -1,4 +1,4 @@
-"""Pictures of droplets as PNG files: what a store holds, and one droplet along time. Each picture is a slide."""
+"""Plot a store of droplets, or one droplet over time, as PNG files in slide format."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ from scimill.droplets.pictures.outcomes import (
     PLANES,
     Array,
     Grid,
+    compute_outcomes,
     describe_outcome,
     edges,
     map_outcome,
-    outcomes,
-    redraw,
+    recompute_trajectories,
     relative_density,
     resolution,
     share_of_class,
@@ -43,7 +43,7 @@ from scimill.droplets.pictures.population import (
     read_group,
     read_sample,
 )
-from scimill.droplets.solve import Trajectory, facts
+from scimill.droplets.solve import Trajectory, describe_facts
 from scimill.files import check_directory
 from scimill.pictures import SIZE, STYLE, make_folder, save
 from scimill.store.reader import Reader
@@ -53,12 +53,12 @@ SHARE, SIGNED, ORDERED = "magma_r", "coolwarm", "viridis"  # perceptually unifor
 
 
 def plot_store(store: Path, folder: Path) -> list[Path]:
-    """Draw a store of droplets.
+    """Plot a store of droplets.
 
     Parameters
     ----------
     store : a store, complete or still being written.
-    folder : where the pictures go; it is made if the directory that it lies in exists.
+    folder : folder for the pictures; created if its parent exists.
 
     Returns
     -------
@@ -66,21 +66,21 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
 
     Raises
     ------
-    InputError : no store of droplets, or nothing in it.
-    StorageError : the folder is missing, or cannot be written.
+    InputError : not a store of droplets, or without a finished block.
+    StorageError : the folder's parent is missing, or the folder cannot be written.
 
     """
     with Reader.open(store) as reader:
         CAMPAIGN.require(reader)
         make_folder(folder)
-        labels, model = axis_labels(reader), arguments.model(read_config(reader))
+        labels, settings = axis_labels(reader), arguments.solver_settings(read_config(reader))
         sample, counts, group = read_sample(reader), read_counts(reader), read_group(reader)
     with mpl.rc_context(STYLE):
         figures = {
             "inputs.png": draw_inputs(sample, labels),
-            "outcomes.png": draw_outcomes(sample, labels, model),
+            "outcomes.png": draw_outcomes(sample, labels, settings),
             "weird.png": draw_weird(sample, labels, counts),
-            "trajectories.png": draw_trajectories(group, model, labels),
+            "trajectories.png": draw_trajectories(group, settings, labels),
         }
         for name, figure in figures.items():
             save(figure, folder / name)
@@ -88,7 +88,7 @@ def plot_store(store: Path, folder: Path) -> list[Path]:
 
 
 def plot_trajectory(trajectory: Trajectory, path: Path) -> None:
-    """Draw one droplet along time, with what theory says of it.
+    """Plot one droplet over time, with its theoretical values.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def plot_trajectory(trajectory: Trajectory, path: Path) -> None:
 
 
 def axis_labels(reader: Reader) -> dict[str, str]:
-    """Names of the fields with the units that the store states."""
+    """Make axis labels of all fields, with the units of the store."""
     kind = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration").values
     names = {name: name.replace("_", " ") for name in UNITS}
     names["salinity"] = {"salt-mass": "salt mass", "solute-term": "solute term"}.get(str(kind.get("salinity_kind")), "")
@@ -110,7 +110,7 @@ def axis_labels(reader: Reader) -> dict[str, str]:
 
 
 def _scale(axes: Axes, x: str, y: str = "") -> None:
-    """Give an axis decades where its field spans them."""
+    """Make an axis logarithmic if its field spans decades."""
     if x in LOGARITHMIC:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
@@ -122,9 +122,9 @@ def _scale(axes: Axes, x: str, y: str = "") -> None:
 
 
 def draw_inputs(sample: DropletSample, labels: Mapping[str, str]) -> Figure:
-    """Histograms of the inputs and of time, accepted and weird."""
+    """Draw histograms of the inputs and of time, for accepted and weird droplets."""
     figure = Figure(SIZE)
-    figure.suptitle(f"What was drawn: {sample.content}")
+    figure.suptitle(f"Sampled inputs: {sample.content}")
     panels = figure.subplots(2, 4)
     kinds = {"accepted": (sample.accepted, ACCEPTED, True), "weird": (sample.weird, WEIRD, False)}
     for name, axes in zip(DRAWN_INPUTS, panels.flat, strict=False):
@@ -136,22 +136,22 @@ def draw_inputs(sample: DropletSample, labels: Mapping[str, str]) -> Figure:
         _scale(axes, name)
         axes.set(xlabel=labels[name], ylim=(0, None), xlim=(bins[0], bins[-1]))
     for axes in panels[:, 0]:
-        axes.set_ylabel("density (1: even on this axis)")
+        axes.set_ylabel("density relative to uniform")
     drawn = max(1.0, sample.accepted.droplets + sample.weird.droplets)
     patches = [
         Patch(facecolor=colour, alpha=0.6 if is_filled else 1, label=f"{name}: {population.droplets / drawn:.2%}")
         for name, (population, colour, is_filled) in kinds.items()
     ]
     panels[1, 3].set_axis_off()
-    panels[1, 3].legend(handles=patches, loc="center", fontsize=13, title="of what was drawn")
+    panels[1, 3].legend(handles=patches, loc="center", fontsize=13, title="share of sampled droplets")
     return figure
 
 
-def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solver.SolverSettings) -> Figure:
-    """Maps of what becomes of the accepted droplets, over the initial radius, the humidity and the salinity."""
+def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], settings: solver.SolverSettings) -> Figure:
+    """Draw maps of the accepted droplets' outcomes, over initial radius, humidity and salinity."""
     figure, values = Figure(SIZE), sample.accepted.values
-    figure.suptitle(f"What became of them: {sample.content}, accepted ones (hatched: none)")
-    drawn = outcomes(values, model)
+    figure.suptitle(f"Outcomes of accepted droplets: {sample.content} (hatched: no data)")
+    drawn = compute_outcomes(values, settings)
     panels = figure.subplots(len(PLANES), len(drawn), sharex=True, sharey="row")
     grids = [plane_grid(sample, plane) for plane in PLANES]
     for column, outcome in zip(panels.T, drawn, strict=True):
@@ -159,7 +159,7 @@ def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solve
             map_outcome(outcome, grid.cells(*(values[axis] for axis in plane)), grid.shape)
             for grid, plane in zip(grids, PLANES, strict=True)
         ]
-        norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_reach(maps))
+        norm = Normalize(0, 1) if outcome.is_share else CenteredNorm(halfrange=_half_range(maps))
         for axes, grid, plane, cells in zip(column, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE if outcome.is_share else SIGNED)
         column[0].set_title(f"{outcome.title}\n{describe_outcome(outcome)}")
@@ -174,14 +174,14 @@ def draw_outcomes(sample: DropletSample, labels: Mapping[str, str], model: solve
 
 
 def plane_grid(sample: DropletSample, plane: tuple[str, str]) -> Grid:
-    """The cells of a map of all records, accepted and weird."""
+    """Choose the cells of a map of all records, accepted and weird."""
     kinds = (sample.accepted.values, sample.weird.values)
     count = resolution(len(sample.accepted.values["time"]))
     return Grid(*(edges(axis, [values[axis] for values in kinds], count) for axis in plane))
 
 
-def _reach(maps: Sequence[Array]) -> float:
-    """Half range of a colour scale that leaves out the outermost cells, which noise would otherwise set."""
+def _half_range(maps: Sequence[Array]) -> float:
+    """Return half the range of a colour scale; it leaves out the most extreme cells, which are noisy."""
     sizes = np.abs(np.concatenate([cells[np.isfinite(cells)] for cells in maps]))
     return float(np.quantile(sizes, 0.98)) or 1.0 if sizes.size else 1.0
 
@@ -189,17 +189,17 @@ def _reach(maps: Sequence[Array]) -> float:
 def _draw_map(
     axes: Axes, grid: Grid, plane: tuple[str, str], cells: Array, norm: Normalize, colours: str
 ) -> ScalarMappable:
-    axes.patch.set(facecolor="white", edgecolor=FAINT, hatch="////")  # seen where a cell is empty
+    axes.patch.set(facecolor="white", edgecolor=FAINT, hatch="////")  # visible in empty cells
     mesh = axes.pcolormesh(grid.x, grid.y, cells, norm=norm, cmap=colours)
     _scale(axes, *plane)
     return mesh
 
 
 def draw_weird(sample: DropletSample, labels: Mapping[str, str], counts: Counts) -> Figure:
-    """Counts of the classes in the whole store, and where the two most frequent ones lie."""
+    """Draw the counts of all classes, and maps of the two most frequent ones."""
     figure = Figure(SIZE)
     share = sample.weird.droplets / max(1.0, sample.accepted.droplets + sample.weird.droplets)
-    figure.suptitle(f"Weird: {share:.2%} of {counts.drawn:,} droplets drawn\nmaps of {sample.content}")
+    figure.suptitle(f"Weird droplets: {share:.2%} of {counts.drawn:,} sampled\nmaps: {sample.content}")
     bars, maps = cast(Any, figure.subfigures(1, 2, width_ratios=(2, 3)))
     _draw_classes(bars.subplots(), counts)
     order = np.argsort(-counts.by_class, kind="stable")
@@ -211,12 +211,12 @@ def draw_weird(sample: DropletSample, labels: Mapping[str, str], counts: Counts)
 
 
 def _draw_classes(axes: Axes, counts: Counts) -> None:
-    """A bar for each class, on a logarithmic axis on which a single droplet can be seen."""
+    """Draw a bar for each class, on a logarithmic axis that shows even a single droplet."""
     shares = counts.by_class / max(1, counts.drawn)
     lowest = min(0.5 / max(1, counts.drawn), 1e-3)
     names = [name.split("-")[-1].replace("_", " ") for name in CLASSES]
     axes.barh(names, np.maximum(shares - lowest, 0), left=lowest, color=WEIRD, height=0.6)
-    axes.set(xscale="log", xlim=(lowest, 1), xlabel="share of the droplets drawn")
+    axes.set(xscale="log", xlim=(lowest, 1), xlabel="share of sampled droplets")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.invert_yaxis()
     texts = [f"{n:,}  ({share:.2%})" if n else "none" for n, share in zip(counts.by_class, shares, strict=True)]
@@ -234,21 +234,21 @@ def _draw_weird_maps(panels: Any, sample: DropletSample, labels: Mapping[str, st
         for axes, grid, plane, cells in zip(row, grids, PLANES, maps, strict=True):
             mesh = _draw_map(axes, grid, plane, cells, norm, SHARE)
             axes.set(ylabel=labels[plane[1]], title=name.split("-")[-1].replace("_", " "))
-        bar = row[0].figure.colorbar(mesh, ax=row.tolist(), label="share here")
+        bar = row[0].figure.colorbar(mesh, ax=row.tolist(), label="share in cell")
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     for axes, plane in zip(panels[-1], PLANES, strict=True):
         axes.set_xlabel(labels[plane[0]])
 
 
-def draw_trajectories(group: DropletGroup, model: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
-    """Droplets of a store along time, integrated again, with their stored points."""
+def draw_trajectories(group: DropletGroup, settings: solver.SolverSettings, labels: Mapping[str, str]) -> Figure:
+    """Draw recomputed trajectories of droplets of a store, with their stored points."""
     figure = Figure(SIZE)
     if not len(group.times):
-        figure.suptitle("No accepted droplets to integrate again")
+        figure.suptitle("No accepted droplets to plot")
         return figure
-    again = redraw(model, group)
+    again = recompute_trajectories(settings, group)
     figure.suptitle(
-        f"{len(group.times)} droplets integrated again, with their stored points (circles)\n"
+        f"Recomputed trajectories (lines) and stored points (circles), droplets shown: {len(group.times)}\n"
         f"largest relative deviation: radius {again.radius_deviation:.1g}, "
         f"temperature {again.temperature_deviation:.1g}"
     )
@@ -275,9 +275,9 @@ def _norm(radii: NDArray[np.float32]) -> Normalize:
 
 
 def draw_trajectory(trajectory: Trajectory) -> Figure:
-    """One droplet along time, with the radii and temperatures that theory knows."""
-    figure, theory, known = Figure(SIZE), trajectory.theory, facts(trajectory)
-    figure.suptitle(f"Droplet of {known['droplet']}\nin air of {known['air']}: {known['ending']}")
+    """Draw one droplet over time, with the radii and temperatures from theory."""
+    figure, theory, known = Figure(SIZE), trajectory.theory, describe_facts(trajectory)
+    figure.suptitle(f"Droplet: {known['droplet']}\nair: {known['air']}; integration: {known['ending']}")
     radius, temperature = figure.subplots(1, 2)
     radius.plot(trajectory.times, trajectory.radius, color=ACCEPTED, linewidth=2.5)
     _reference(radius, theory.equilibrium_radius, "equilibrium radius", "--")
@@ -291,7 +291,7 @@ def draw_trajectory(trajectory: Trajectory) -> Figure:
         axes.margins(x=0)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.axvline(theory.conduction_time, color=FAINT, linewidth=6, zorder=0, label="conduction time")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # above, where no line runs
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # above the axes, clear of the lines
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Some droplets of a store, however large, within bounded memory: what its pictures are drawn from."""
+"""Read the droplets that pictures show from a store of any size, within bounded memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from scimill.errors import InputError
 from scimill.store.layout import DONE
 from scimill.store.reader import Reader
 
-MOST_RECORDS = 500_000  # drawn of a store
-MOST_BLOCKS = 256  # read of a store
+MOST_RECORDS = 500_000  # to plot
+MOST_BLOCKS = 256  # to read
 DRAWN_INPUTS = (*INPUTS, "time")
 LOGARITHMIC = {"initial_radius", "salinity", "time", "radius"}
 LINES = 12  # trajectories in a picture
-CANDIDATES = 4096  # droplets among which they are chosen
+CANDIDATES = 4096  # droplets to choose them from
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -30,53 +30,53 @@ class Population(NamedTuple):
     values: Values
     """every field and ``classes``; one value per record, inputs repeated for a droplet with several times"""
     weight: float
-    """how many of the droplets drawn in the blocks read stand behind each record"""
+    """number of sampled droplets, in the blocks that were read, that each record represents"""
 
     @property
     def droplets(self) -> float:
-        """How many of the droplets drawn in the blocks read are of this kind."""
+        """Estimate the number of sampled droplets of this kind in the blocks that were read."""
         return self.weight * len(self.values["time"])
 
 
 class DropletSample(NamedTuple):
-    """What is drawn of a store."""
+    """Records of a store to plot."""
 
     accepted: Population
     weird: Population
     content: str
-    """how many droplets of how many these are, in words"""
+    """how many droplets these are, of how many, as text"""
 
 
 class Counts(NamedTuple):
-    """What the ledger of a whole store counts."""
+    """Counts of a whole store, from its ledger."""
 
     drawn: int
-    """droplets"""
+    """sampled droplets"""
     by_class: NDArray[np.int64]
-    """weird ones among them, in the order of CLASSES; one may be of several classes"""
+    """weird ones among them, in the order of CLASSES; a droplet may be in several classes"""
 
 
 class DropletGroup(NamedTuple):
     """Some droplets of a store, each with all its stored points."""
 
     inputs: NDArray[np.float32]
-    """as `solver.solve` takes them, shape (6, n)"""
+    """inputs of `solver.solve`, shape (6, n)"""
     times: NDArray[np.float32]
-    """s, shape (n, samples); so are radius (m) and temperature (K)"""
+    """s, shape (n, samples), as for radius (m) and temperature (K)"""
     radius: NDArray[np.float32]
     temperature: NDArray[np.float32]
 
 
 def read_sample(reader: Reader, most: int = MOST_RECORDS) -> DropletSample:
-    """Read about `most` records, evenly over the finished blocks; which ones is random, but the same each time.
+    """Read about `most` records, evenly over the finished blocks; random, but the same in every call.
 
-    Records that have no place on logarithmic axes, or no finite state, are left out, which `content` then says.
+    Records that are not finite, or not positive on a logarithmic axis, are left out; `content` then says so.
     """
     blocks = finished_blocks(reader)
     rows = sum(reader.layout.rows_in(block) for block in blocks)
     samples = samples_per_droplet(reader)
     share = min(1.0, most / (rows * samples))
-    read = _joined(_sample_rows(reader, block, share) for block in blocks)
+    read = _concatenate(_sample_rows(reader, block, share) for block in blocks)
     drawn = _drawable(read)
     weight, flagged = rows / max(1, drawn["classes"].size), drawn["classes"] != 0
     accepted, weird = Population(select(drawn, ~flagged), weight), Population(select(drawn, flagged), weight)
@@ -85,17 +85,15 @@ def read_sample(reader: Reader, most: int = MOST_RECORDS) -> DropletSample:
     content = f"{read['time'].size // samples:,} of {reader.layout.rows:,} droplets"
     content += f", {samples} times each" if samples > 1 else ""
     missing = read["time"].size - drawn["time"].size
-    return DropletSample(
-        accepted, weird, content + (f", without {missing:,} records that are not finite" if missing else "")
-    )
+    return DropletSample(accepted, weird, content + (f", invalid records left out: {missing:,}" if missing else ""))
 
 
 def finished_blocks(reader: Reader, most: int = MOST_BLOCKS) -> list[int]:
-    """Choose at most so many finished blocks, evenly over the store; also of one that is still being written.
+    """Choose at most `most` finished blocks, evenly over a store, which may still be incomplete.
 
     Raises
     ------
-    InputError : there is none.
+    InputError : no block is finished.
 
     """
     done = np.flatnonzero(reader.column("state") == DONE)
@@ -106,7 +104,7 @@ def finished_blocks(reader: Reader, most: int = MOST_BLOCKS) -> list[int]:
 
 
 def _sample_rows(reader: Reader, block: int, share: float) -> Values:
-    """A share of a block's records. At random, as every k-th point of a Sobol sequence would be no fair sample."""
+    """Read a random share of a block's records; every k-th point of a Sobol sequence would be a biased sample."""
     n = reader.layout.rows_in(block)
     rows = _choose(n, share, block)
     values = {name: reader.rows(block, name)[rows] for name in UNITS}
@@ -117,7 +115,7 @@ def _sample_rows(reader: Reader, block: int, share: float) -> Values:
 
 
 def _read_replaced(reader: Reader, blocks: Sequence[int], rows: int, share: float) -> Population:
-    """Read a share of the weird records of a store in which weird droplets were drawn again."""
+    """Read a share of the weird records of a store whose weird droplets were resampled."""
     table = reader.layout.tables[0]
     pieces = []
     for block in blocks:
@@ -125,24 +123,24 @@ def _read_replaced(reader: Reader, blocks: Sequence[int], rows: int, share: floa
         chosen = _choose(len(classes), share, block)
         piece = {name: reader.table_rows(block, table, name)[chosen] for name in UNITS}
         pieces.append(piece | {"classes": classes[chosen]})
-    values = _drawable(_joined(pieces))
-    drawn_again = int(reader.column("attempts")[blocks].sum(dtype=np.int64)) - rows
-    return Population(values, drawn_again / max(1, values["time"].size))
+    values = _drawable(_concatenate(pieces))
+    replaced = int(reader.column("attempts")[blocks].sum(dtype=np.int64)) - rows
+    return Population(values, replaced / max(1, values["time"].size))
 
 
 def _choose(n: int, share: float, seed: int) -> NDArray[np.int64]:
-    """Choose a share of n rows; at least one if there is any."""
+    """Choose a random share of n rows, at least one if there are any."""
     count = min(n, max(1, round(share * n)))
     return np.sort(np.random.default_rng(seed).choice(n, count, replace=False)) if n else np.empty(0, np.int64)
 
 
-def _joined(pieces: Iterable[Values]) -> Values:
+def _concatenate(pieces: Iterable[Values]) -> Values:
     pieces = list(pieces)
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def select(values: Values, where: NDArray[Any]) -> Values:
-    """Some of the records, by mask or place."""
+    """Select records by mask or index."""
     return {name: column[where] for name, column in values.items()}
 
 
@@ -154,7 +152,7 @@ def _drawable(values: Values) -> Values:
 
 
 def read_counts(reader: Reader) -> Counts:
-    """Read what the ledger counts, of all finished blocks."""
+    """Read the counts of all finished blocks from the ledger."""
     done = reader.column("state") == DONE
     drawn = int(reader.column("attempts")[done].sum(dtype=np.int64))
     by_class = reader.column("weird_by_class")[done].sum(axis=0, dtype=np.int64)
@@ -162,7 +160,7 @@ def read_counts(reader: Reader) -> Counts:
 
 
 def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
-    """Read some accepted droplets, evenly over the initial radius."""
+    """Read some accepted droplets, evenly distributed over the initial radius."""
     block = finished_blocks(reader, 1)[0]
     rows = slice(0, CANDIDATES)
     names = ("time", "radius", "temperature")
@@ -178,7 +176,7 @@ def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
 
 
 def read_config(reader: Reader) -> SolveConfig:
-    """The physics of a store; an import does not know its own, and is taken to have the defaults."""
+    """Read the physics of a store; imported stores do not record it, so defaults are assumed."""
     stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
     known = configuration.parameters_of(SolveConfig)
     values = {name: value for name, value in stored.values.items() if name in known}

@@ -1,1 +1,1 @@
-"""The nodes' files: finding, naming, indexing and decoding them, and writing pairs as loose files."""
+"""Files of the nodes: find, name, index and decode them, and write pairs as loose files."""

@@ -1,4 +1,4 @@
-"""Reading a pair's files: pixels of the optical image, temperatures; what is wrong with a file, in words."""
+"""Decode the files of a pair: optical images and temperatures."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,18 +7,19 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from scimill.parallel.report import describe_count
 from scimill.sky.kernels import celsius
 from scimill.sky.kernels.camera import Box
 from scimill.sky.kernels.resample import shrink
 
-DUAL = 2.5  # width / height beyond which a JPG holds both cameras' images, the optical one on the left
-HEADER_LINES = 16  # most lines before the blank one
-SMALLEST = 8  # pixels, sides of an image below which it is none
-LARGEST = 1 << 14
+SIDE_BY_SIDE_ASPECT = 2.5  # width / height above which a JPG holds both images, the optical one on the left
+HEADER_LINES = 16  # most lines before the temperatures
+SMALLEST = 8  # pixels, shortest side of an image
+LARGEST = 1 << 14  # pixels, longest side of a thermal image
 
 
 class UnreadableFile(Exception):
-    """A file cannot be read; its text says why."""
+    """A file cannot be read; the message says why."""
 
 
 class Thermal(NamedTuple):
@@ -27,7 +28,7 @@ class Thermal(NamedTuple):
     celsius: NDArray[np.float64]
     """°C, (rows, columns)"""
     counts: NDArray[np.uint16] | None
-    """the same as counts of 0.04 K, where it is made of such"""
+    """counts of 0.04 K; None if the temperatures are not whole counts"""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -35,7 +36,7 @@ def read_bytes(path: Path) -> bytes:
 
     Raises
     ------
-    Damaged : it cannot be read, or is empty.
+    UnreadableFile : it cannot be read, or is empty.
 
     """
     try:
@@ -48,11 +49,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_rgb(content: bytes) -> tuple[int, int]:
-    """Rows and columns of the optical image of a JPG, of which every byte is decoded.
+    """Decode a JPG completely, and return rows and columns of its optical image.
 
     Raises
     ------
-    Damaged : it is truncated, or no JPG.
+    UnreadableFile : it is truncated, too small, or not a JPG.
 
     """
     image = _decode(content, (0, 0), smallest=True)
@@ -63,17 +64,17 @@ def check_rgb(content: bytes) -> tuple[int, int]:
 
 
 def jpg_shape(content: bytes) -> tuple[int, int]:
-    """Rows and columns of a JPG, by its header."""
+    """Read rows and columns of a JPG from its header."""
     try:
         rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
     except ValueError as error:
-        raise UnreadableFile(f"no JPG: {_words(error)}") from None
+        raise UnreadableFile(f"not a JPG: {_describe_error(error)}") from None
     return int(rows), int(columns)
 
 
 def optical_columns(rows: int, columns: int) -> int:
-    """Columns of the optical image in a JPG, which may hold the thermal one beside it."""
-    return columns // 2 if columns > DUAL * rows else columns
+    """Return the columns of the optical image in a JPG, which may have the thermal image beside it."""
+    return columns // 2 if columns > SIDE_BY_SIDE_ASPECT * rows else columns
 
 
 def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -> NDArray[np.uint8]:
@@ -83,24 +84,24 @@ def _decode(content: bytes, least: tuple[int, int], *, smallest: bool = False) -
             content, min_height=least[0], min_width=least[1], min_factor=factor
         )
     except ValueError as error:
-        raise UnreadableFile(f"a damaged JPG: {_words(error)}") from None
+        raise UnreadableFile(f"damaged JPG: {_describe_error(error)}") from None
     return image
 
 
-def _words(error: ValueError) -> str:
+def _describe_error(error: ValueError) -> str:
     return " ".join(str(error).split())
 
 
 def read_rgb(content: bytes, box: Box, shape: tuple[int, int], *, fast: bool) -> NDArray[np.uint8]:
-    """Part of the optical image, averaged over areas.
+    """Decode a part of the optical image, averaged over areas.
 
     Parameters
     ----------
     content : a JPG.
     box : the part, as shares of the optical image.
     shape : rows and columns of the result.
-    fast : whether the JPG may be decoded at a half, a quarter or an eighth of its size, as far as the result's size
-        allows. It then differs by less than one of 255 in the mean.
+    fast : whether to decode the JPG at 1/2, 1/4 or 1/8 of its size where the size of the result allows it. Pixels then
+        differ by less than 1 of 255 on average.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def read_rgb(content: bytes, box: Box, shape: tuple[int, int], *, fast: bool) ->
 
     Raises
     ------
-    Damaged : it cannot be decoded.
+    UnreadableFile : it cannot be decoded.
 
     """
     left, top, right, bottom = box
@@ -127,31 +128,31 @@ def read_rgb(content: bytes, box: Box, shape: tuple[int, int], *, fast: bool) ->
 
 
 def read_thermal(content: bytes) -> Thermal:
-    """Temperatures of a file.
+    """Parse the temperatures of a file.
 
     Raises
     ------
-    Damaged : a row is short, a value is missing or not finite, the size is not what the header says.
+    UnreadableFile : a row is short, a value is missing or not finite, or the size differs from the header.
 
     """
     header, body = _split(content)
     shape = _shape(header, body)
     values = np.empty(shape, dtype=np.float64)
     problem, row = celsius.parse(np.frombuffer(body, dtype=np.uint8), values)
-    if problem == celsius.SHORT and not _lines_left(body, row):
-        raise UnreadableFile(f"{row} rows, but its header says {shape[0]}")
+    if problem == celsius.TOO_SHORT and not _has_row(body, row):
+        raise UnreadableFile(f"{describe_count(row, 'row')}, but its header says {shape[0]}")
     if problem:
         raise UnreadableFile(f"{celsius.PROBLEMS[problem]}, in row {row + 1}")
     return Thermal(values, celsius.counts(values))
 
 
-def _lines_left(body: bytes, row: int) -> bool:
-    """Whether a row is there at all."""
+def _has_row(body: bytes, row: int) -> bool:
+    """Return whether a row exists at all."""
     return len(body.rstrip().split(b"\n")) > row
 
 
 def _split(content: bytes) -> tuple[dict[str, str], bytes]:
-    """Header by key, and the rows of numbers."""
+    """Split a file into its header, by key, and the rows of numbers."""
     header: dict[str, str] = {}
     rest = content
     for _ in range(HEADER_LINES):
@@ -164,7 +165,7 @@ def _split(content: bytes) -> tuple[dict[str, str], bytes]:
             return header, rest
         header[key.strip().lower()] = value.strip()
         rest = after
-    raise UnreadableFile("no temperatures after its header")
+    raise UnreadableFile("no temperatures after the header")
 
 
 def _shape(header: dict[str, str], body: bytes) -> tuple[int, int]:
@@ -174,5 +175,7 @@ def _shape(header: dict[str, str], body: bytes) -> tuple[int, int]:
         rows = len(body.rstrip().split(b"\n"))
         columns = len(body.partition(b"\n")[0].rstrip(b"; \r").split(b";"))
     if not (SMALLEST <= rows <= LARGEST and SMALLEST <= columns <= LARGEST):
-        raise UnreadableFile(f"no thermal image: {rows} rows of {columns} values")
+        raise UnreadableFile(
+            f"not a thermal image: {describe_count(rows, 'row')} of {describe_count(columns, 'value')}"
+        )
     return rows, columns

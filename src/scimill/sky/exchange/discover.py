@@ -1,4 +1,4 @@
-"""Finding a deployment's files: below a folder, in the layout of a training set, or in saved metadata."""
+"""Find the files of a deployment: in a folder, in a training set, or named by saved metadata."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ IGNORED, MISSING, UNKNOWN, DAMAGED, ORPHAN, DUPLICATE = (
     "ignored", "missing", "unknown node", "damaged", "orphan", "duplicate",
 )  # fmt: skip
 KINDS = (DAMAGED, ORPHAN, DUPLICATE, MISSING, UNKNOWN, IGNORED)
-"""What may become of a file that is in no pair, the worst first."""
+"""Reasons why a file is in no pair, the worst first."""
 
 
 class ImageFile(NamedTuple):
@@ -37,36 +37,37 @@ class FileFinding(NamedTuple):
     detail: str
 
 
-Found = Iterator[ImageFile | FileFinding]
+Discoveries = Iterator[ImageFile | FileFinding]
 
 
 def discover(source: Path, nodes: Nodes, folder: Path | None) -> list[ImageFile | FileFinding]:
-    """Find all files, and what is no image of a known node.
+    """Find all images of known nodes, and report all other files.
 
     Parameters
     ----------
-    source : a folder, one that holds (or is) ``train`` with ``pairs`` in it, or metadata (.ndjson, .json, .csv, .gz).
+    source : a folder, a training set (``train`` with ``pairs`` in it, or its parent), or metadata (.ndjson, .json,
+        .csv, .gz).
     nodes : the known nodes.
-    folder : where the files of the metadata are; beside it if not given.
+    folder : the folder of the files that the metadata names; the folder of the metadata if not given.
 
     Raises
     ------
-    InputError : it is not there, or none of these.
+    InputError : it does not exist, or is none of these.
 
     """
     if source.is_dir():
         base = source / "train" if (source / "train/pairs").is_dir() else source
-        return list(_training(base, nodes) if (base / "pairs").is_dir() else _tree(source, nodes))
+        return list(_find_training_files(base, nodes) if (base / "pairs").is_dir() else _find_in_tree(source, nodes))
     if not source.is_file():
-        raise InputError("there is no such file or directory", where=str(source))
+        raise InputError("no such file or directory", where=str(source))
     below = folder or source.parent
     if not below.is_dir():
-        raise InputError("there is no such directory", where=str(below))
-    return list(_metadata(source, nodes, below))
+        raise InputError("no such directory", where=str(below))
+    return list(_find_by_metadata(source, nodes, below))
 
 
-def _tree(folder: Path, nodes: Nodes) -> Found:
-    """Files of a downloaded tree, which lie somewhere below a folder with the node's id or name."""
+def _find_in_tree(folder: Path, nodes: Nodes) -> Discoveries:
+    """Find files of a downloaded tree, where some folder above each file has the node's id or name."""
     for path in files_below(folder):
         frame = names.read(path.name)
         if isinstance(frame, str):
@@ -74,34 +75,34 @@ def _tree(folder: Path, nodes: Nodes) -> Found:
             continue
         parts = path.relative_to(folder).parts[-2::-1]
         vsn = next((known for part in (*parts, folder.name) if (known := nodes.vsn(part))), None)
-        yield ImageFile(path, vsn, frame) if vsn else FileFinding(path, UNKNOWN, _who(parts))
+        yield ImageFile(path, vsn, frame) if vsn else FileFinding(path, UNKNOWN, _describe_unknown(parts))
 
 
-def _who(parts: tuple[str, ...]) -> str:
+def _describe_unknown(parts: tuple[str, ...]) -> str:
     named = next((part for part in parts if names.NODE_ID.match(part) or names.VSN.match(part)), None)
-    return f"{named} is not in the table of nodes" if named else "no folder above it names a node"
+    return f"{named} is not in the table of nodes" if named else "no folder above it is named after a node"
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted."""
+    """List all files below a folder, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 # ---- train/{rgb,thermal,pairs} ----------------------------------------------------------------------------------
 
 
-def _training(base: Path, nodes: Nodes) -> Found:
+def _find_training_files(base: Path, nodes: Nodes) -> Discoveries:
     used: set[Path] = set()
     for text in files_below(base / "pairs"):
         vsn = nodes.vsn(text.parent.name)
-        paths = _named_by(text, base)
+        paths = _read_pair_text(text, base)
         used |= {path.resolve() for path in paths}
         if not paths:
-            yield FileFinding(text, DAMAGED, "a pair is two lines: a JPG and a CSV")
+            yield FileFinding(text, DAMAGED, "expected two lines: a JPG and a CSV")
         elif vsn is None:
             yield FileFinding(text, UNKNOWN, f"{text.parent.name} is not in the table of nodes")
         else:
-            yield from _named_pair(text, paths, vsn)
+            yield from _check_named_pair(text, paths, vsn)
     for folder in ("rgb", "thermal"):
         for path in files_below(base / folder):
             if path.resolve() not in used:
@@ -111,8 +112,8 @@ def _training(base: Path, nodes: Nodes) -> Found:
                 yield FileFinding(path, ORPHAN if is_image else IGNORED, detail)
 
 
-def _named_by(text: Path, base: Path) -> list[Path]:
-    """Files that a text in pairs/ names: absolute, or relative to rgb/ or rgb/processed/, and to thermal/."""
+def _read_pair_text(text: Path, base: Path) -> list[Path]:
+    """Read the two paths in a file of pairs/: absolute, or relative to rgb/ or rgb/processed/, and to thermal/."""
     try:
         lines = text.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
@@ -127,12 +128,12 @@ def _named_by(text: Path, base: Path) -> list[Path]:
     return found
 
 
-def _named_pair(text: Path, paths: list[Path], vsn: str) -> Found:
+def _check_named_pair(text: Path, paths: list[Path], vsn: str) -> Discoveries:
     frames = [names.read(path.name) for path in paths]
     times = {frame.time for frame in frames if isinstance(frame, Frame)}
     for path, frame in zip(paths, frames, strict=True):
         if not path.is_file():
-            yield FileFinding(path, MISSING, f"{text.name} names it")
+            yield FileFinding(path, MISSING, f"{text.name} names it, but it does not exist")
         elif isinstance(frame, str):
             yield FileFinding(path, IGNORED, frame)
         elif len(times) > 1:
@@ -145,7 +146,7 @@ def _named_pair(text: Path, paths: list[Path], vsn: str) -> Found:
 
 
 class UploadRecord(NamedTuple):
-    """A row of the archive's answer to a query."""
+    """One uploaded file in the metadata."""
 
     time: int
     url: str
@@ -153,12 +154,12 @@ class UploadRecord(NamedTuple):
     position: str
 
 
-def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
-    there = {path.name: path for path in reversed(files_below(below))}
+def _find_by_metadata(source: Path, nodes: Nodes, below: Path) -> Discoveries:
+    by_name = {path.name: path for path in reversed(files_below(below))}
     for record in read_metadata(source):
         tail = PurePosixPath(urlsplit(record.url).path)
         path = next((p for n in range(len(tail.parts)) if (p := below.joinpath(*tail.parts[n + 1 :])).is_file()), None)
-        path = path or there.get(tail.name)
+        path = path or by_name.get(tail.name)
         frame = names.read(tail.name)
         vsn = nodes.vsn(record.node)
         if isinstance(frame, str):
@@ -166,18 +167,18 @@ def _metadata(source: Path, nodes: Nodes, below: Path) -> Found:
         elif vsn is None:
             yield FileFinding(path or below / tail.name, UNKNOWN, f"{record.node} is not in the table of nodes")
         elif path is None:
-            yield FileFinding(below / tail.name, MISSING, "the metadata names it")
+            yield FileFinding(below / tail.name, MISSING, "the metadata names it, but it does not exist")
         else:
-            position = frame.position or (int(record.position) if record.position.isdecimal() else names.NOWHERE)
+            position = frame.position or (int(record.position) if record.position.isdecimal() else names.NO_PRESET)
             yield ImageFile(path, vsn, frame._replace(time=record.time, position=position))
 
 
 def read_metadata(source: Path) -> list[UploadRecord]:
-    """Uploads that saved metadata name: NDJSON as the archive answers, or the CSV of the client's table.
+    """Read the uploads in saved metadata: NDJSON as the archive returns it, or the client's table as CSV.
 
     Raises
     ------
-    InputError : neither.
+    InputError : it is neither.
 
     """
     is_zipped = source.suffix == ".gz"
@@ -191,14 +192,24 @@ def read_metadata(source: Path) -> list[UploadRecord]:
             return [_record(row) for row in rows if row["name"] == "upload"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         allowed = "NDJSON or CSV of uploads, with timestamp, name, value and meta.node"
-        what = f"no metadata of uploads: {type(error).__name__}: {error}"
+        what = f"not metadata of uploads: {_describe_error(error)}"
         raise InputError(what, where=str(source), allowed=allowed) from None
+
+
+def _describe_error(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return str(error) if isinstance(error, ValueError) else "not a table of uploads"
 
 
 def _flat(record: dict[str, object]) -> dict[str, str]:
     meta = record["meta"]
     if not isinstance(meta, dict):
-        raise TypeError("meta is no mapping")
+        raise TypeError("meta is not a mapping")
     return {name: str(record[name]) for name in ("timestamp", "name", "value")} | {
         f"meta.{key}": str(value) for key, value in meta.items()
     }

@@ -1,4 +1,4 @@
-"""The index of pairs: a CSV file with one row per pair, in the order of time."""
+"""The index of pairs: a CSV file with one row per pair, in order of time."""
 
 import csv
 import dataclasses
@@ -9,19 +9,19 @@ from typing import Any
 
 from scimill.errors import InputError
 from scimill.files import replacing
-from scimill.sky.exchange.nodes import read_time, write_time
+from scimill.sky.exchange.nodes import parse_number, read_time, write_time
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two images of one instant."""
+    """Two images taken at one instant."""
 
     time: int
     """ns since 1970-01-01 UTC"""
     vsn: str
     position: int
     pointing: str
-    """compass code of where the camera looked, such as "SWS"; empty if unknown"""
+    """compass code of the direction of view, such as "SWS"; empty if unknown"""
     sun_elevation: float
     latitude: float
     longitude: float
@@ -36,12 +36,12 @@ class Pair:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Pair))
-WHOLE = ("height", "width", "position")
-"""Ends of the names of columns with whole numbers."""
+INTEGER_SUFFIXES = ("height", "width", "position")
+"""Endings of the names of integer columns."""
 
 
 def write_index(pairs: Sequence[Pair], path: Path) -> None:
-    """Write an index, replacing one that is there; paths become relative to its folder."""
+    """Write an index, replacing an existing one; paths become relative to its folder."""
     with replacing(path, "index") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -61,21 +61,19 @@ def read_index(path: Path) -> list[Pair]:
 
     Raises
     ------
-    InputError : not there, no index, or it has no pairs.
+    InputError : it does not exist, is not an index, or has no pairs.
 
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise InputError("this is no index of pairs", where=str(path), remedy="make one with scimill sky pair")
+                raise InputError("not an index of pairs", where=str(path), remedy="make one with scimill sky pair")
             pairs = [_from_row(row, path, number) for number, row in enumerate(reader, 2)]
     except OSError as error:
         raise InputError(f"cannot read the index: {error.strerror}", where=str(path)) from None
     except (UnicodeDecodeError, csv.Error):
-        raise InputError(
-            "this is no index of pairs", where=str(path), remedy="make one with scimill sky pair"
-        ) from None
+        raise InputError("not an index of pairs", where=str(path), remedy="make one with scimill sky pair") from None
     if not pairs:
         raise InputError("the index has no pairs", where=str(path))
     return pairs
@@ -83,11 +81,14 @@ def read_index(path: Path) -> list[Pair]:
 
 def _from_row(row: dict[str, str], path: Path, number: int) -> Pair:
     try:
-        values: dict[str, Any] = {name: int(row[name]) for name in COLUMNS if name.endswith(WHOLE)}
-        values |= {name: float(row[name]) for name in ("sun_elevation", "latitude", "longitude")}
+        values: dict[str, Any] = {
+            name: parse_number(row, name, int) for name in COLUMNS if name.endswith(INTEGER_SUFFIXES)
+        }
+        values |= {name: parse_number(row, name, float) for name in ("sun_elevation", "latitude", "longitude")}
         return Pair(
             time=read_time(row["time"]), vsn=row["vsn"], pointing=row["pointing"], is_counts=row["is_counts"] == "1",
             rgb=path.parent / row["rgb"], thermal=path.parent / row["thermal"], **values,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
-        raise InputError(f"no row of an index of pairs: {error}", where=f"{path}, line {number}") from None
+        reason = str(error) if isinstance(error, ValueError) else "columns are missing"
+        raise InputError(f"not a row of an index of pairs: {reason}", where=f"{path}, line {number}") from None

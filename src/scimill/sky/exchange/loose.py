@@ -1,4 +1,4 @@
-"""Loose files as the nodes write them."""
+"""Write loose files as the nodes write them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ HEADER = (
 
 
 def thermal_text(image: NDArray[Any]) -> bytes:
-    """A thermal image as the nodes write it; counts lose nothing, °C keep six significant digits."""
+    """Format a thermal image as the nodes do: counts without loss, °C with six significant digits."""
     values, inverse = np.unique(image, return_inverse=True)
     degrees = celsius.to_celsius(values) if image.dtype == np.uint16 else values
     words = np.array([f"{value:.6g}" for value in degrees.tolist()])[inverse].reshape(image.shape)
@@ -24,8 +24,8 @@ def thermal_text(image: NDArray[Any]) -> bytes:
     return (HEADER.format(*image.shape) + rows + "\n").encode()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that a killed run leaves none by halves; folders above it are made."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, even if the run is killed; make the folders above it."""
     with storage_errors(path, "writing a loose file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Pairs of a store: some of them for a picture, all of them as loose files."""
+"""Read pairs from a store: some for a picture, or all of them to export as loose files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from scimill.files import check_free, storage_errors
 from scimill.parallel.world import World
 from scimill.sky import fields
 from scimill.sky.exchange import names
-from scimill.sky.exchange.loose import thermal_text, write
+from scimill.sky.exchange.loose import thermal_text, write_file
 from scimill.store.reader import Reader
 
 QUALITY = 95  # of exported JPG files
@@ -27,7 +27,7 @@ def open_pairs(path: Path) -> Reader:
 
     Raises
     ------
-    InputError : it is none, or unfinished.
+    InputError : it is not a store of pairs, or is unfinished.
 
     """
     reader = Reader.open(path)
@@ -37,7 +37,7 @@ def open_pairs(path: Path) -> Reader:
 
 
 def read_rows(reader: Reader, wanted: NDArray[np.int64]) -> PairRows:
-    """All fields of some rows, in their order."""
+    """Read all fields of the given rows, in the given order."""
     block_rows = reader.layout.block_rows
     parts = []
     for row in wanted.tolist():
@@ -47,7 +47,7 @@ def read_rows(reader: Reader, wanted: NDArray[np.int64]) -> PairRows:
 
 
 def export_pairs(store: Path, folder: Path, world: World, *, overwrite: bool) -> int:
-    """Write all whole pairs as loose files, in the layout train/{rgb,thermal,pairs}; collective.
+    """Write all undamaged pairs as loose files, in the layout train/{rgb,thermal,pairs}; collective.
 
     Returns
     -------
@@ -55,8 +55,8 @@ def export_pairs(store: Path, folder: Path, world: World, *, overwrite: bool) ->
 
     Raises
     ------
-    InputError : no such store.
-    StorageError : the folder exists, or cannot be written.
+    InputError : the store does not exist or is not a store of pairs.
+    StorageError : the folder is not empty without `overwrite`, or cannot be written.
 
     """
     world.on_root(_prepare_folder, store, folder, overwrite)
@@ -73,8 +73,8 @@ def export_pairs(store: Path, folder: Path, world: World, *, overwrite: bool) ->
 def _prepare_folder(store: Path, folder: Path, overwrite: bool) -> None:
     with open_pairs(store) as reader, storage_errors(folder, "preparing the folder"):
         if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not overwrite)):
-            remedy = "name another, or give --overwrite to write into it"
-            raise StorageError("the output exists", where=str(folder), remedy=remedy)
+            remedy = "choose another name, or use --overwrite to write into it"
+            raise StorageError("the output already exists", where=str(folder), remedy=remedy)
         if not folder.parent.is_dir():
             remedy = f"mkdir -p {folder.parent}"
             raise StorageError("the output's directory does not exist", where=str(folder.parent), remedy=remedy)
@@ -90,13 +90,13 @@ def _export(pair: dict[str, Any], folder: Path) -> None:
     rgb = Path("processed", node, names.rgb(time, pair["rgb"].shape[:2], position))
     thermal = Path(node, names.thermal(time, pair["thermal"].shape, position))
     image = simplejpeg.encode_jpeg(np.ascontiguousarray(pair["rgb"]), quality=QUALITY)
-    write(folder / "train/rgb" / rgb, image)
-    write(folder / "train/thermal" / thermal, thermal_text(pair["thermal"]))
-    write(folder / "train/pairs" / node / f"{time}.txt", f"{rgb}\n{thermal}\n".encode())
+    write_file(folder / "train/rgb" / rgb, image)
+    write_file(folder / "train/thermal" / thermal, thermal_text(pair["thermal"]))
+    write_file(folder / "train/pairs" / node / f"{time}.txt", f"{rgb}\n{thermal}\n".encode())
 
 
-def spread(reader: Reader, count: int) -> NDArray[np.int64]:
-    """Rows of whole pairs, evenly over the store, at most `count`."""
+def pick_rows(reader: Reader, count: int) -> NDArray[np.int64]:
+    """Pick at most `count` rows of undamaged pairs, evenly over the store."""
     whole = np.flatnonzero(np.concatenate(list(_status(reader))) == 0)
     chosen: NDArray[np.int64] = whole[np.unique(np.linspace(0, len(whole) - 1, count).round().astype(np.int64))]
     return chosen

@@ -1,4 +1,4 @@
-"""The result of pairing as an Excel workbook: a count_files, the pairs, and every file that is in none."""
+"""Write the result of pairing as an Excel workbook: a summary, the pairs, and every file that is in no pair."""
 
 import dataclasses
 from pathlib import Path
@@ -15,14 +15,14 @@ MOST_ROWS = 1_000_000  # a sheet holds 1 048 576
 
 
 def write_workbook(pairing: Pairing, path: Path) -> None:
-    """Write the workbook, replacing one that is there."""
+    """Write the workbook, replacing an existing one."""
     book = Workbook(write_only=True)
     overview = book.create_sheet("summary")
     overview.append(["kind", "number"])
     for row in count_files(pairing):
         overview.append(list(row))
     if max(len(pairing.pairs), len(pairing.findings)) > MOST_ROWS:
-        overview.append([f"only the first {MOST_ROWS:,} rows are in the other sheets"])
+        overview.append([f"the other sheets have only the first {MOST_ROWS:,} rows"])
     findings = book.create_sheet("files in no pair")
     findings.append(list(FileFinding._fields))
     for finding in pairing.findings[:MOST_ROWS]:

@@ -1,6 +1,6 @@
-"""Temperatures as the nodes write them: text of 0.04 K counts, read without rounding twice.
+"""Temperatures as the nodes write them: text of 0.04 K counts, read without double rounding.
 
-A count n of the camera is 0.04 n - 273.15 °C. The text has at most six significant digits, which is exact for counts.
+A camera count n is 0.04 n - 273.15 °C. The text has at most six significant digits, enough to recover every count.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 STEP = 0.04  # K per count ("resolution;high" of the camera)
 ZERO = -273.15  # °C of count 0
-TOLERANCE = 2e-3  # K; larger deviations from a count are no rounding of six digits
-NUMBERS, SHORT, LONG, BLANK, NOT_FINITE, NO_NUMBER = range(6)
+TOLERANCE = 2e-3  # K; rounding to six digits explains smaller deviations from a count, not larger ones
+VALID, TOO_SHORT, TOO_LONG, BLANK, NOT_FINITE, NOT_A_NUMBER = range(6)
 PROBLEMS = (
     "", "a row has too few values", "more rows or values than the header says", "a value is blank",
-    "a value is not finite", "a value is no number",
+    "a value is not finite", "a value is not a number",
 )  # fmt: skip
-"""What is wrong with a text, by its code."""
+"""Descriptions of the codes."""
 
-_MOST_DIGITS = 18  # that an int64 holds
+_MOST_DIGITS = 18  # as many as always fit an int64
 
 
 @njit(cache=True)
 def parse(text: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[int, int]:
-    """Read rows of numbers between semicolons.
+    """Parse rows of numbers separated by semicolons.
 
-    One loop on purpose: cut into functions for sign, digits and power it took 2.4 times as long.
+    One loop on purpose: split into functions for sign, digits and exponent, it took 2.4 times as long.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def parse(text: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[int, in
 
     Returns
     -------
-    A code of `PROBLEMS`, and the row (from 0) where it was found.
+    Index into `PROBLEMS`, and the row (from 0) with the problem.
 
     """
     rows, columns = values.shape
     at, end = 0, len(text)
     for row in range(rows):
         if at >= end:
-            return SHORT, row
+            return TOO_SHORT, row
         for column in range(columns):
             mantissa, digits, exponent, sign, seen = 0, 0, 0, 1.0, False
             if at < end and (text[at] == 45 or text[at] == 43):
@@ -79,35 +79,35 @@ def parse(text: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[int, in
             is_end = at >= end or text[at] == 10
             if not seen:
                 if is_end and column > 0:
-                    return SHORT, row
+                    return TOO_SHORT, row
                 if is_end or text[at] == 59:
                     return BLANK, row
                 letter = text[at] | 32
-                return (NOT_FINITE if letter == 110 or letter == 105 else NO_NUMBER), row
+                return (NOT_FINITE if letter == 110 or letter == 105 else NOT_A_NUMBER), row
             if not is_end and text[at] != 59:
-                return NO_NUMBER, row
+                return NOT_A_NUMBER, row
             magnitude = mantissa * 10.0**exponent if exponent >= 0 else mantissa / 10.0**-exponent
             values[row, column] = sign * magnitude
             if column < columns - 1:
                 if is_end:
-                    return SHORT, row
+                    return TOO_SHORT, row
                 at += 1
         if at < end and text[at] == 59:
-            at += 1  # a semicolon after the last value
+            at += 1  # trailing semicolon
         while at < end and (text[at] == 32 or text[at] == 13):
             at += 1
         if at < end and text[at] != 10:
-            return LONG, row
+            return TOO_LONG, row
         at += 1
     while at < end:
         if text[at] != 10 and text[at] != 13 and text[at] != 32:
-            return LONG, rows
+            return TOO_LONG, rows
         at += 1
-    return NUMBERS, 0
+    return VALID, 0
 
 
 def counts(celsius: NDArray[Any]) -> NDArray[np.uint16] | None:
-    """Counts of temperatures in °C, or None where they are no counts."""
+    """Convert °C to counts; None if any temperature is not a whole count."""
     exact = np.rint((celsius - ZERO) / STEP)
     if exact.min() < 0 or exact.max() > np.iinfo(np.uint16).max:
         return None
@@ -117,11 +117,11 @@ def counts(celsius: NDArray[Any]) -> NDArray[np.uint16] | None:
 
 
 def to_celsius(number: NDArray[Any]) -> NDArray[np.float64]:
-    """Temperatures of counts, °C."""
+    """Convert counts to °C."""
     celsius: NDArray[np.float64] = number.astype(np.float64) / 25.0 + ZERO
     return celsius
 
 
-def degrees(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Stored thermal images, counts or °C, as °C."""
+def stored_to_celsius(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert stored thermal images, counts or °C, to °C."""
     return (to_celsius(stored) if stored.dtype == np.uint16 else stored).astype(np.float32)

@@ -1,9 +1,10 @@
-"""A sky that both cameras see: one layer of clouds that the wind carries, in colour and in thermal infrared.
+"""A synthetic sky for both cameras: one cloud layer, moved by the wind, in colour and thermal infrared.
 
-The cloud field has a power spectrum k^-3; it is cut at the quantile that gives the wanted cover, and what is above has
-optical depth 6 (f - threshold)^1.2. The clear sky's temperature is T_air - 8 K - 95 K exp(-0.45 / sin e) at elevation
-e: near that of the air at the horizon, some -60 °C for dry air at the zenith. The figures are chosen to look like
-published frames of the nodes (-53 to +6 °C); they are not a radiative transfer.
+The cloud field f has a power spectrum k^-3. Its threshold is the quantile that gives the wanted cover; above it the
+optical depth is 6 (f - threshold)^1.2. At elevation e, the clear sky's temperature is
+T_air - 8 K - 95 K exp(-0.45 / sin e): close to the air temperature at the horizon, about -60 °C for dry air at the
+zenith. The numbers are chosen to look like published frames of the nodes (-53 to +6 °C); this is not a radiative
+transfer model.
 """
 
 import math
@@ -16,31 +17,31 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 EXTENT = 24_000.0  # m, side of the periodic field
-LAPSE = 8.0  # K/km between the ground and the clouds' base
+LAPSE = 8.0  # K/km between the ground and the cloud base
 NOISE = 0.07  # K, noise of the thermal camera
-ABSORPTION = 1.2  # emissivity of a cloud is 1 - exp(-1.2 optical depth)
-LOWEST = 0.03  # sine of the elevation below which the layer is not followed
+ABSORPTION = 1.2  # a cloud's emissivity is 1 - exp(-ABSORPTION · optical depth)
+LOWEST = 0.03  # sine of the elevation below which clouds are not traced
 
 
 class Sky(NamedTuple):
-    """What a camera sees at one instant."""
+    """The sky at one instant."""
 
     cover: float
     """share of the sky that is cloudy"""
     threshold: float
     """value of the field above which there is cloud"""
     base: float
-    """m above the camera"""
+    """cloud base, m above the camera"""
     air: float
-    """°C"""
+    """air temperature, °C"""
     sun: tuple[float, float]
     """azimuth and elevation, degrees"""
     shift: tuple[float, float]
-    """m to the east and north by which the field has moved"""
+    """displacement of the field to the east and north, m"""
 
 
 def cloud_field(stream: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """A periodic random field of unit variance, (size, size), whose power spectrum is k^-3."""
+    """Make a periodic random field of unit variance, (size, size), with power spectrum k^-3."""
     k = np.hypot(np.fft.fftfreq(size, 1 / size)[:, None], np.fft.rfftfreq(size, 1 / size)[None, :])
     k[0, 0] = np.inf
     spectrum = np.fft.rfft2(stream.standard_normal((size, size))) * k**-1.5
@@ -51,7 +52,7 @@ def cloud_field(stream: np.random.Generator, size: int) -> NDArray[np.float32]:
 
 @njit(cache=True)
 def _depth(field: NDArray[np.float32], east: float, north: float, threshold: float) -> float:
-    """Optical depth of the layer at a point in m, between the field's points linearly."""
+    """Interpolate the optical depth of the layer linearly at a point, in m."""
     size = field.shape[0]
     x, y = (east / EXTENT) % 1.0 * size, (north / EXTENT) % 1.0 * size
     i, j = math.floor(y), math.floor(x)
@@ -68,7 +69,7 @@ def _depth(field: NDArray[np.float32], east: float, north: float, threshold: flo
 def depths(
     field: NDArray[np.float32], axes: Array, x: Array, y: Array, base: float, shift: Array, threshold: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sine of the elevation and optical depth of each pixel, (rows, columns).
+    """Compute the sine of the elevation and the optical depth of each pixel, (rows, columns) each.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def depths(
 
 
 def temperature(sine: NDArray[np.float32], depth: NDArray[np.float32], sky: Sky) -> NDArray[np.float32]:
-    """Brightness temperature, °C, of pixels at a sine of the elevation and an optical depth."""
+    """Compute the brightness temperature, °C, of pixels from the results of `depths`."""
     clear = sky.air - 8.0 - 95.0 * np.exp(-0.45 / np.maximum(sine, LOWEST))
     cloud = sky.air - LAPSE * sky.base / 1000.0
     emissivity = 1.0 - np.exp(-ABSORPTION * depth)
@@ -102,20 +103,20 @@ def temperature(sine: NDArray[np.float32], depth: NDArray[np.float32], sky: Sky)
 
 
 def daylight(elevation: float) -> float:
-    """Brightness of the sky by the sun's elevation in degrees: 1 by day, 0.03 in the glow of a night's camera."""
+    """Compute the brightness of the sky from the sun's elevation in degrees: 1 by day, 0.03 at night."""
     return 0.03 + 0.97 / (1.0 + math.exp(-(elevation + 3.0) / 2.5))
 
 
 def colour(
     sine: NDArray[np.float32], depth: NDArray[np.float32], glow: NDArray[np.float32], sky: Sky
 ) -> NDArray[np.float32]:
-    """Red, green and blue from 0 to 1, (rows, columns, 3).
+    """Compute red, green and blue from 0 to 1, (rows, columns, 3).
 
     Parameters
     ----------
     sine, depth : of each pixel, from `depths`.
     glow : cosine of the angle to the sun.
-    sky : what is seen.
+    sky : the sky.
     """
     height = np.clip(sine, 0.0, 1.0)[..., None]
     clear = (1 - height) * np.array([0.70, 0.80, 0.92], np.float32) + height * np.array([0.15, 0.32, 0.68], np.float32)
@@ -131,7 +132,7 @@ def colour(
 
 
 def glow(axes: Array, x: Array, y: Array, sun: tuple[float, float]) -> NDArray[np.float32]:
-    """Cosine of the angle between each pixel and the sun, (rows, columns)."""
+    """Compute the cosine of the angle between each pixel and the sun, (rows, columns)."""
     azimuth, elevation = np.radians(sun[0]), np.radians(sun[1])
     towards = np.array([np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth), np.sin(elevation)])
     forward, right, up = axes @ towards

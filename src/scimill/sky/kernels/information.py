@@ -1,7 +1,7 @@
-"""Mutual information of two images of one scene, and the box of one in the other at which it is largest.
+"""Mutual information of two images of one scene, and the box that maximises it.
 
 Viola and Wells 1997 (doi:10.1023/A:1007958904918): images of different cameras need not look alike, only predict each
-other. Values are replaced by their ranks, so that no camera's scale matters.
+other. Values are replaced by their ranks, so the scale of a camera does not matter.
 """
 
 from collections.abc import Sequence
@@ -12,34 +12,34 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-Ranks = NDArray[np.float32]
+RankImage = NDArray[np.float32]
 Edges = tuple[float, float, float, float]
 
-BINS = 16  # of the joint histogram, along each side
-CENTRES = np.linspace(0.35, 0.65, 7)  # of the first boxes, as shares of the image
+BINS = 16  # per side of the joint histogram
+CENTRES = np.linspace(0.35, 0.65, 7)  # of the starting boxes, as shares of the image
 WIDTHS = np.linspace(0.45, 0.95, 6)
-ASPECTS = (1.15, 1.33)  # width / height of the first boxes, in pixels
-BEST = 6  # first boxes from which the search goes on
-TOLERANCE = 1e-4  # of the image's size
+ASPECTS = (1.15, 1.33)  # width / height of the starting boxes, in pixels
+BEST = 6  # starting boxes that are refined
+TOLERANCE = 1e-4  # as a share of the image
 
 
-def ranks(values: NDArray[Any]) -> Ranks:
-    """Ranks of an image's values from 0 to below `BINS`, of its shape; equal values have their mean rank."""
+def rank_values(values: NDArray[Any]) -> RankImage:
+    """Replace values by their ranks, scaled to 0 ≤ rank < `BINS`; equal values get their mean rank."""
     flat, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2
-    scaled: Ranks = (middle / values.size * BINS).astype(np.float32)[inverse].reshape(values.shape)
+    scaled: RankImage = (middle / values.size * BINS).astype(np.float32)[inverse].reshape(values.shape)
     del flat
     return scaled
 
 
 @njit(cache=True)
-def information(image: Ranks, inner: Ranks, left: float, top: float, right: float, bottom: float) -> float:
-    """Mutual information of an image's box and another image, nats.
+def information(image: RankImage, inner: RankImage, left: float, top: float, right: float, bottom: float) -> float:
+    """Compute the mutual information, in nats, of `inner` and a box of `image`.
 
     Parameters
     ----------
     image, inner : ranks, (rows, columns) each.
-    left, top, right, bottom : where the inner image lies, as shares of the outer one; inside it.
+    left, top, right, bottom : the box, as shares of `image`; inside it.
     """
     rows, columns = inner.shape
     height, width = image.shape
@@ -65,22 +65,22 @@ def information(image: Ranks, inner: Ranks, left: float, top: float, right: floa
     return total
 
 
-def mean_information(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> float:
-    """Mean over pairs of images with the same box; 0 for a box that is not inside the image."""
+def mean_information(pairs: Sequence[tuple[RankImage, RankImage]], edges: Edges) -> float:
+    """Average `information` over pairs of images; 0 for a box outside the image."""
     left, top, right, bottom = edges
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         return 0.0
     return float(np.mean([information(image, inner, left, top, right, bottom) for image, inner in pairs]))
 
 
-def find_box(pairs: Sequence[tuple[Ranks, Ranks]]) -> tuple[Edges, float]:
-    """The box of largest mean mutual information, and that.
+def find_box(pairs: Sequence[tuple[RankImage, RankImage]]) -> tuple[Edges, float]:
+    """Find the box with the largest mean mutual information; return both.
 
-    A grid of boxes comes first, on every other pixel; from the best the simplex method of Nelder and Mead goes on.
+    A grid of boxes is tried on every other pixel; the Nelder-Mead simplex method refines the best ones.
 
     Parameters
     ----------
-    pairs : ranks of outer and inner images; all outer ones have the same shape.
+    pairs : ranks of outer and inner images; all outer images have the same shape.
     """
     coarse = [(image, np.ascontiguousarray(inner[::2, ::2])) for image, inner in pairs]
     height, width = pairs[0][0].shape
@@ -90,7 +90,7 @@ def find_box(pairs: Sequence[tuple[Ranks, Ranks]]) -> tuple[Edges, float]:
 
 
 def _grid(shape: float) -> list[Edges]:
-    """First boxes; shape: width / height of the image."""
+    """Return the starting boxes; shape: width / height of the image."""
     found = []
     for w in WIDTHS:
         for aspect in ASPECTS:
@@ -100,7 +100,7 @@ def _grid(shape: float) -> list[Edges]:
     return [edges for edges in found if min(edges) >= 0 and max(edges) <= 1]
 
 
-def _refine(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> tuple[Edges, float]:
+def _refine(pairs: Sequence[tuple[RankImage, RankImage]], edges: Edges) -> tuple[Edges, float]:
     start = np.array(edges)
     simplex = np.vstack([start, *(np.clip(start + 0.03 * step, 0, 1) for step in np.array(STEPS))])
     result = minimize(
@@ -112,4 +112,4 @@ def _refine(pairs: Sequence[tuple[Ranks, Ranks]], edges: Edges) -> tuple[Edges, 
 
 
 STEPS = ((1, 0, 1, 0), (0, 1, 0, 1), (-1, -1, 1, 1), (-1, 1, 1, -1))
-"""Changes of a box that make the first simplex: to the right, down, larger, wider."""
+"""Changes of a box that span the first simplex: right, down, larger, wider."""

@@ -1,4 +1,4 @@
-"""Images by areas: each new pixel is the mean of what it covers."""
+"""Resampling by areas: each new pixel is the mean of the area that it covers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @njit(cache=True)
 def _edges(first: float, last: float, count: int, size: int) -> Any:
-    """First and last old pixel of each new one, and the share of these two that it covers."""
+    """Return the first and last source pixel of each new pixel, and its share of these two."""
     low, high = np.empty(count, np.int64), np.empty(count, np.int64)
     begin, finish = np.empty(count, np.float32), np.empty(count, np.float32)
     for i in range(count):
@@ -24,13 +24,13 @@ def _edges(first: float, last: float, count: int, size: int) -> Any:
 
 @njit(cache=True, fastmath=True)
 def shrink(image: NDArray[Any], left: float, top: float, right: float, bottom: float, out: NDArray[Any]) -> None:
-    """Fill an image with the means of a part of another one.
+    """Resample a part of an image into another one.
 
     Parameters
     ----------
     image : (rows, columns, channels), contiguous.
     left, top, right, bottom : the part, in pixels from the image's corner; inside the image.
-    out : (new rows, new columns, channels); whole numbers are rounded to the nearest.
+    out : (new rows, new columns, channels), filled; integers are rounded to the nearest.
     """
     rows, columns, channels = out.shape
     y_low, y_high, y_begin, y_finish = _edges(top, bottom, rows, image.shape[0])
@@ -66,5 +66,5 @@ def shrink(image: NDArray[Any], left: float, top: float, right: float, bottom: f
 
 @njit(cache=True, inline="always")
 def _stored(value: Any, out: NDArray[Any]) -> Any:
-    """Round to the nearest where the numbers are whole."""
+    """Prepare a value for storing: integers are rounded to the nearest."""
     return value + np.float32(0.5) if out.itemsize < 4 else value

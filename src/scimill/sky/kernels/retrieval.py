@@ -1,7 +1,6 @@
-"""How well embeddings of two cameras predict each other and the sky: recall, neighbours, ridge regression, rank.
+"""Measures of embeddings: recall across cameras, probes of the sky, effective rank.
 
-Recall of a pair among many separates a good pair of networks from two that agree on nothing: networks trained on
-shuffled pairs have features of full rank too.
+Only recall shows whether two networks agree: networks trained on shuffled pairs have features of full rank too.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RANK_OFFSET = 1e-7  # added to the shares of the singular values, as in the published formula
-PENALTIES = np.logspace(-4, 4, 17)  # of ridge regression, per sample, for features of unit variance
-CHUNK = 2048  # rows of a matrix of similarities at a time
+RANK_OFFSET = 1e-7  # added to the normalised singular values, as in the published formula
+PENALTIES = np.logspace(-4, 4, 17)  # tried in ridge regression, per sample, for features of unit variance
+CHUNK = 2048  # rows of the similarity matrix at a time
 
 
 class Recall(NamedTuple):
@@ -24,24 +23,23 @@ class Recall(NamedTuple):
     candidates: int
 
     def over_chance(self, k: int) -> float:
-        """How many times that of a random order; k: 1 or 5."""
+        """Return the ratio to the recall of a random order; k: 1 or 5."""
         return (self.at_1 if k == 1 else self.at_5) * self.candidates / min(k, self.candidates)
 
 
-def unit(vectors: NDArray[Any]) -> Array:
-    """Vectors of length 1, (n, d); zero ones stay as they are."""
+def unit_vectors(vectors: NDArray[Any]) -> Array:
+    """Scale vectors, (n, d), to length 1; zero vectors stay zero."""
     exact = vectors.astype(np.float64)
     scaled: Array = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), np.finfo(float).tiny)
     return scaled
 
 
 def recall(queries: NDArray[Any], candidates: NDArray[Any]) -> Recall:
-    """Recall by the cosine of the angle; row i of the queries belongs to row i of the candidates, (n, d) each.
+    """Compute recall by cosine similarity; row i of the queries belongs to row i of the candidates, (n, d) each.
 
-    Candidates that are exactly as similar as the right one count half of themselves before it, so that embeddings which
-    are all the same have the recall of chance.
+    Candidates that tie with the right one share its place equally, so identical embeddings have the recall of chance.
     """
-    q, c = unit(queries), unit(candidates)
+    q, c = unit_vectors(queries), unit_vectors(candidates)
     hits = np.zeros(2)
     for first in range(0, len(q), CHUNK):
         similar = q[first : first + CHUNK] @ c.T
@@ -54,12 +52,12 @@ def recall(queries: NDArray[Any], candidates: NDArray[Any]) -> Recall:
 
 
 def neighbours(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any], k: int = 20) -> Array:
-    """Mean label of the k most similar known features, weighted by their similarity; (m,)."""
+    """Predict labels, (m,), as the mean over the k most similar known features, weighted by similarity."""
     k = min(k, len(known))
-    base, target = unit(known), np.asarray(labels, dtype=float)
+    base, target = unit_vectors(known), np.asarray(labels, dtype=float)
     found = []
     for first in range(0, len(wanted), CHUNK):
-        similar = unit(wanted[first : first + CHUNK]) @ base.T
+        similar = unit_vectors(wanted[first : first + CHUNK]) @ base.T
         nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
         weights = np.exp((np.take_along_axis(similar, nearest, 1) - 1) / 0.1)
         found.append((weights * target[nearest]).sum(1) / weights.sum(1))
@@ -67,7 +65,7 @@ def neighbours(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any], 
 
 
 def ridge(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any]) -> Array:
-    """Labels that ridge regression predicts, (m,); its penalty is that of the least generalised cross-validation."""
+    """Predict labels, (m,), by ridge regression; generalised cross-validation chooses the penalty."""
     x, y = known.astype(np.float64), np.asarray(labels, dtype=float)
     mean, deviation = x.mean(0), x.std(0)
     deviation[deviation == 0] = 1.0
@@ -86,19 +84,22 @@ def ridge(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any]) -> Ar
     return predicted
 
 
-def explained(predicted: NDArray[Any], true: NDArray[Any]) -> float:
-    """Share of the variance that is explained, R²; below 0 for predictions that are worse than the mean."""
+def r_squared(predicted: NDArray[Any], true: NDArray[Any]) -> float:
+    """Compute R², the explained share of the variance; negative for predictions worse than the mean."""
     spread = float(((true - true.mean()) ** 2).sum())
     return 1 - float(((predicted - true) ** 2).sum()) / spread if spread else float("nan")
 
 
 def spectrum(features: NDArray[Any]) -> Array:
-    """Singular values of features as they are, (n, d), falling."""
+    """Return the singular values of features, (n, d), not centred; in descending order."""
     values: Array = np.linalg.svd(features.astype(np.float64), compute_uv=False)
     return values
 
 
 def effective_rank(values: Array) -> float:
-    """RankMe of singular values: exp of the entropy of their shares (Garrido et al. 2023, arXiv:2210.02885)."""
+    """Compute RankMe from singular values: exp of the entropy of their shares.
+
+    Garrido et al. 2023, arXiv:2210.02885.
+    """
     shares = values / values.sum() + RANK_OFFSET
     return float(np.exp(-(shares * np.log(shares)).sum()))

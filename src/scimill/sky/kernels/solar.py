@@ -1,4 +1,4 @@
-"""Elevation of the sun, by the low-precision formulas of the Astronomical Almanac (0.01 degrees from 1950 to 2050)."""
+"""Elevation of the sun by the low-precision formulas of the Astronomical Almanac: 0.01 degrees, 1950 to 2050."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ J2000 = 10_957.5  # days from 1970-01-01 to 2000-01-01 12:00
 
 
 def elevation(time: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
-    """Geometric elevation of the sun's centre, without refraction.
+    """Compute the geometric elevation of the sun's centre, without refraction.
 
     Parameters
     ----------
@@ -19,11 +19,11 @@ def elevation(time: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> NDA
 
     Returns
     -------
-    Degrees, of the arguments' common shape.
+    Degrees, in the broadcast shape of the arguments.
 
     """
     ticks = np.asarray(time, dtype=np.int64)
-    day, rest = np.divmod(ticks, NANOSECONDS_PER_DAY)  # float64 has no room for days and nanoseconds
+    day, rest = np.divmod(ticks, NANOSECONDS_PER_DAY)  # float64 cannot hold days to the nanosecond
     n = (day - J2000) + rest / NANOSECONDS_PER_DAY
     right_ascension, declination = position(n)
     sidereal = 280.46062 + 360.98564737 * n
@@ -35,7 +35,7 @@ def elevation(time: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> NDA
 
 
 def position(n: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Right ascension and declination of the sun, radians; n: days since J2000."""
+    """Compute right ascension and declination of the sun, radians; n: days since J2000."""
     anomaly = np.radians(357.528 + 0.9856003 * n)
     longitude = np.radians(280.460 + 0.9856474 * n + 1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
     obliquity = np.radians(23.439 - 4e-7 * n)

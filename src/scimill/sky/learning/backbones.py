@@ -1,8 +1,8 @@
-"""Networks that make features of images: residual networks and vision transformers, for any number of channels.
+"""Backbones, which compute features of images: residual networks and vision transformers.
 
-ResNet: He et al. 2016, arXiv:1512.03385, with the last scale of each block zero at first (Goyal et al. 2017,
+ResNet: He et al. 2016, arXiv:1512.03385, with the last scale of each block initially zero (Goyal et al. 2017,
 arXiv:1706.02677). ViT: Dosovitskiy et al. 2021, arXiv:2010.11929, sizes of Touvron et al. 2021, arXiv:2012.12877, with
-fixed sinusoidal positions in two dimensions, so that images of any size will do; the feature is the patches' mean.
+fixed sinusoidal positions in two dimensions, so images of any size work; the features are the mean over the patches.
 """
 
 import math
@@ -27,12 +27,12 @@ TRANSFORMERS = {
     "vit-small": (384, 6, 12),
     "vit-base": (768, 12, 12),
 }
-EXPANSION = 4  # of a bottleneck's channels, of a transformer's hidden layer
+EXPANSION = 4  # of the channels of a bottleneck, and of the hidden layer of a transformer
 PERIOD = 10_000.0  # longest wavelength of the positions, in patches
 
 
 def make_backbone(name: str, channels: int, width: int = 64, patch: int = 16) -> "ResNet | Transformer":
-    """Make a backbone by its name.
+    """Make a backbone by name.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Conv
 
 
 class ResidualBlock(nn.Module):
-    """A residual block of two 3 x 3 convolutions, or of a bottleneck.
+    """A residual block of two 3 x 3 convolutions, or a bottleneck.
 
     Parameters
     ----------
-    before, width, stride : channels that come in, channels inside, stride.
-    bottleneck : whether it is one.
+    before, width, stride : channels of the input, channels inside, stride.
+    bottleneck : whether to make a bottleneck.
 
     """
 
@@ -81,7 +81,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(_convolution(before, after, 1, stride), BatchNorm(after))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the body finds."""
+        """Add the body to the shortcut."""
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
@@ -90,8 +90,8 @@ class ResNet(nn.Module):
 
     Parameters
     ----------
-    blocks, bottleneck : of each stage, and whether they are bottlenecks.
-    channels, width : of the images, and of the first stage.
+    blocks, bottleneck : number of blocks of each stage, and whether they are bottlenecks.
+    channels, width : channels of the images, and of the first stage.
 
     """
 
@@ -109,17 +109,17 @@ class ResNet(nn.Module):
         self.features = before
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features, (n, features), of images (n, channels, rows, columns)."""
+        """Compute features, (n, features), of images (n, channels, rows, columns)."""
         features: Tensor = self.body(images).mean((2, 3))
         return features
 
 
 class TransformerLayer(nn.Module):
-    """A transformer's layer, normalised before attention and before the hidden layer.
+    """A transformer layer, normalised before attention and before the hidden layer.
 
     Parameters
     ----------
-    width, heads : of the attention.
+    width, heads : channels of a patch, and number of attention heads.
 
     """
 
@@ -131,7 +131,7 @@ class TransformerLayer(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step of all patches, (n, patches, width)."""
+        """Apply the layer to all patches, (n, patches, width)."""
         n, patches, width = x.shape
         parts = self.query(self.first(x)).reshape(n, patches, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
@@ -146,8 +146,8 @@ class Transformer(nn.Module):
 
     Parameters
     ----------
-    width, heads, depth : of its layers.
-    channels, patch : of the images, and the side of a patch in pixels.
+    width, heads, depth : width and heads of its layers, and their number.
+    channels, patch : channels of the images, and the side of a patch in pixels.
 
     """
 
@@ -159,7 +159,7 @@ class Transformer(nn.Module):
         self.features = width
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features, (n, features), of images (n, channels, rows, columns) of at least one patch."""
+        """Compute features, (n, features), of images (n, channels, rows, columns) of at least one patch."""
         patches = self.embed(images)
         _, width, rows, columns = patches.shape
         x = patches.flatten(2).transpose(1, 2) + positions(rows, columns, width).to(patches)
@@ -170,7 +170,10 @@ class Transformer(nn.Module):
 
 
 def positions(rows: int, columns: int, width: int) -> Tensor:
-    """Sines and cosines of the row and the column of each patch, (rows · columns, width); width: a multiple of 4."""
+    """Compute sines and cosines of each patch's row and column, (rows · columns, width).
+
+    The width must be a multiple of 4.
+    """
     rates = torch.exp(-math.log(PERIOD) * torch.arange(width // 4) / (width // 4))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [axis.reshape(-1, 1) * rates for axis in (y, x)]
@@ -178,11 +181,11 @@ def positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 class Projector(nn.Sequential):
-    """Linear layers, each but the last with batch normalisation and ReLU behind it; the last has no bias.
+    """Linear layers; batch normalisation and ReLU follow all but the last, which has no bias.
 
     Parameters
     ----------
-    features, widths : what comes in, and the outputs of each layer.
+    features, widths : inputs of the first layer, and outputs of each layer.
 
     """
 

@@ -1,7 +1,7 @@
 """Batch normalisation over the samples of all ranks.
 
-PyTorch's own knows no Horovod, Horovod's knows no CPU. With statistics of each rank alone a network would depend on the
-number of ranks.
+PyTorch's own does not work with Horovod, and Horovod's does not run on CPUs. With the statistics of each rank alone, a
+network would depend on the number of ranks.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ MOMENTUM = 0.1  # of the running statistics, as in PyTorch
 class BatchNorm(nn.Module):
     """Batch normalisation of the second axis, with scale and shift.
 
-    Its sum over the ranks is set by `join`; without one the samples of this process are all.
+    It normalises over the samples of this process, or of all ranks after `join`.
 
     Parameters
     ----------
     channels : length of the second axis.
-    scale : first value of all scales.
+    scale : initial value of all scales.
 
     """
 
@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
         self.sum: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise, x: (n, channels, …)."""
+        """Normalise x, (n, channels, …)."""
         if not self.training:
             return functional.batch_norm(
                 x, self.running_mean, self.running_variance, self.weight, self.bias, eps=self.epsilon
@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
         wide = x if x.dtype == torch.float64 else x.float()
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        # Sums of squares lose their digits where the mean is large: sum the deviations from the running mean.
+        # With a large mean, a sum of squares loses digits; sums of deviations from the running mean do not.
         start = self.running_mean.reshape(shape).to(wide.dtype)
         deviation = wide - start
         count = wide.new_full((1,), x.numel() // max(1, x.shape[1]))
@@ -70,14 +70,14 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, n: Tensor) -> None:
-        """Move the running statistics; mean: of the deviation from the running one."""
+        """Update the running statistics; mean: of the deviation from the running mean."""
         self.running_mean += MOMENTUM * mean.to(self.running_mean.dtype)
         unbiased = variance * n / (n - 1).clamp_min(1)
         self.running_variance.lerp_(unbiased.to(self.running_variance.dtype), MOMENTUM)
 
 
 def join(model: nn.Module, sum_: Callable[[Tensor], Tensor] | None) -> None:
-    """Let all layers of a model sum over the ranks."""
+    """Make all layers of a model sum over the ranks."""
     for module in model.modules():
         if isinstance(module, BatchNorm):
             module.sum = sum_

@@ -1,4 +1,4 @@
-"""Features and embeddings of all pairs of a store, by trained networks, into a store of their own."""
+"""Compute features and embeddings of all pairs of a store with trained networks, into a new store."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,11 +26,11 @@ EMBED = "embed"
 COPIED = ("time", "node", "position", "sun_elevation", "status")
 TRAIN, VALIDATION, TEST, OTHER_NODE, OTHER_STORE = range(5)
 ROLES = ("train", "validation", "test", "other node", "other store")
-"""What training knew of a pair."""
+"""How training used a pair."""
 
 
 def layout(model: SkyNetwork, source: Layout) -> Layout:
-    """Structure of a store of embeddings."""
+    """Make the layout of a store of embeddings."""
     named = {field.name: field for field in source.fields}
     made = [
         Field(name, "float32", "1", f"{kind} of the {camera} image", (width,))
@@ -47,11 +47,11 @@ MEANINGS = (
 
 
 def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Output, world: World) -> bool:
-    """Embed all pairs of a store; collective. Return False where it was done already.
+    """Embed all pairs of a store; collective. Return False if the output was already complete.
 
     Raises
     ------
-    InputError : no such model or store.
+    InputError : the model or the store does not exist, or is of another kind.
     ScimillError : see `store.writer.open_writer`.
 
     """
@@ -61,18 +61,18 @@ def embed_store(config: EmbedConfig, model_path: Path, store: Path, output: Outp
             fields.require_sky(reader)
             reader.require_complete()
             model, content, identity = load_model(model_path)
-            plan = _identified(config, identity, describe_store(reader)["identity"])
+            plan = _with_identities(config, identity, describe_store(reader)["identity"])
         made = layout(model, reader.layout)
         make_block = _block_maker(model, content, plan, reader)
         return CAMPAIGN.fill(plan, made, make_block, output, world, maker=EMBED, unit="pairs")
 
 
-def _identified(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
-    """Complete the configuration by what it is about; a given identity must be that."""
+def _with_identities(config: EmbedConfig, model: str, store: str) -> EmbedConfig:
+    """Add the identities of model and store to the configuration; given ones must match."""
     found = {"model_identity": model, "store_identity": store}
     for name, value in found.items():
         if getattr(config, name) not in ("", value):
-            raise ConfigError(f"{name} is {value}", where=f"flag --{name.replace('_', '-')}")
+            raise ConfigError(f"{name} does not match: it is {value}", where=f"flag --{name.replace('_', '-')}")
     return configuration.with_values(config, **found)
 
 
@@ -97,7 +97,7 @@ def _block_maker(
 
 
 def describe_embedding(model_path: Path, store: Path, output: Output) -> str:
-    """Say what embedding would do, for ``--dry-run``; see `campaign.describe_plan`."""
+    """Describe what embedding would do, for ``--dry-run``; see `campaign.describe_plan`."""
     model = load_model(model_path).model
     with Reader.open(store) as reader:
         fields.require_sky(reader)

@@ -1,4 +1,4 @@
-"""Judging trained networks by embeddings of pairs that training has not seen; probes are fitted to those it has."""
+"""Evaluate embeddings of pairs that training has not seen; probes are fitted to the training pairs."""
 
 import csv
 import json
@@ -23,13 +23,18 @@ from scimill.store.reader import Reader
 
 CAMERAS = ("rgb", "thermal")
 COLORS = {"rgb": "#31688e", "thermal": "#d1495b"}
-FEWEST = 8  # pairs below which a split is not judged
+CAMERA_NAMES = {"rgb": "colour", "thermal": "thermal"}
+AXIS_LABELS = {
+    "sun elevation": "sun elevation (°)", "cover": "cloud cover (fraction)", "cloud_base": "cloud base height (m)",
+    "air_temperature": "air temperature (°C)",
+}  # fmt: skip
+FEWEST = 8  # pairs; smaller sets are not evaluated
 
 Columns = dict[str, NDArray[Any]]
 
 
 class Probe(NamedTuple):
-    """How well a label follows from features of one camera: R² of both probes, and what ridge regression predicts."""
+    """How well features of one camera predict a label: R² of both probes, and the ridge regression's predictions."""
 
     neighbours: float
     ridge: float
@@ -37,29 +42,31 @@ class Probe(NamedTuple):
     true: NDArray[np.float64]
 
 
-class Judgement(NamedTuple):
-    """All that is found of one set of pairs."""
+class SetResult(NamedTuple):
+    """The measures of one set of pairs."""
 
     name: str
     pairs: int
     to_thermal: Recall
-    """of a colour image's thermal one"""
+    """recall of the thermal image of a colour image"""
     to_rgb: Recall
+    """recall of the colour image of a thermal image"""
     rank: Mapping[str, float]
     """RankMe of each camera's features"""
     deviation: Mapping[str, float]
-    """mean over the dimensions of the embeddings' standard deviation"""
+    """standard deviation of each camera's embeddings, mean over the dimensions"""
     spectrum: Mapping[str, NDArray[np.float64]]
+    """singular values of each camera's features"""
     probes: Mapping[str, Mapping[str, Probe]]
     """by label and camera"""
 
 
 def read_embeddings(path: Path) -> Columns:
-    """All whole pairs of a store of embeddings.
+    """Read all undamaged pairs of a store of embeddings.
 
     Raises
     ------
-    InputError : no such store.
+    InputError : it does not exist, or is not a store of embeddings.
 
     """
     with Reader.open(path) as reader:
@@ -71,11 +78,13 @@ def read_embeddings(path: Path) -> Columns:
 
 
 def read_truth(path: Path, columns: Columns) -> dict[str, NDArray[np.float64]]:
-    """Labels of each pair from a CSV file with ``timestamp`` (ns) and ``vsn``: all its other columns that are numbers.
+    """Read the labels of each pair from a CSV file with ``timestamp`` (ns) and ``vsn``.
+
+    The labels are all other columns except ``position`` and ``sun_elevation``; they must be numbers.
 
     Raises
     ------
-    InputError : no such file, or it does not know a pair.
+    InputError : the file does not exist or lacks a pair, or a label is not a number.
 
     """
     try:
@@ -87,20 +96,30 @@ def read_truth(path: Path, columns: Columns) -> dict[str, NDArray[np.float64]]:
     except OSError as error:
         raise InputError(f"cannot read the labels: {error.strerror}", where=str(path)) from None
     except (KeyError, ValueError, TypeError, IndexError, csv.Error) as error:
-        what = f"no labels of these pairs: {type(error).__name__} {error}"
-        raise InputError(what, where=str(path), allowed="CSV with timestamp (ns), vsn and a row per pair") from None
+        what = f"cannot label these pairs: {_describe_error(error)}"
+        allowed = "CSV with timestamp (ns), vsn and a row per pair"
+        raise InputError(what, where=str(path), allowed=allowed) from None
 
 
-def judge(
+def _describe_error(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        key = error.args[0]
+        return f"no row for timestamp {key[0]}, vsn {key[1]}" if isinstance(key, tuple) else f"column {key} is missing"
+    if isinstance(error, UnicodeDecodeError | csv.Error):
+        return "not CSV text"
+    return "the store has no pairs" if isinstance(error, IndexError) else "a value is not a number"
+
+
+def evaluate_set(
     name: str, columns: Columns, labels: Columns, known: NDArray[np.bool_], chosen: NDArray[np.bool_]
-) -> Judgement:
-    """Judge some pairs.
+) -> SetResult:
+    """Evaluate one set of pairs.
 
     Parameters
     ----------
-    name : of the set.
-    columns, labels : of all pairs.
-    known, chosen : pairs that probes are fitted to, and those that are judged.
+    name : name of the set.
+    columns, labels : embeddings and labels of all pairs.
+    known, chosen : which pairs the probes are fitted to, and which are evaluated.
 
     """
     part = {key: values[chosen] for key, values in columns.items()}
@@ -114,7 +133,7 @@ def judge(
         for label, values in labels.items()
         if known.any()
     }
-    return Judgement(
+    return SetResult(
         name=name,
         pairs=int(chosen.sum()),
         to_thermal=retrieval.recall(part["rgb_embedding"], part["thermal_embedding"]),
@@ -128,16 +147,16 @@ def judge(
 
 def _probe(known: NDArray[Any], labels: NDArray[Any], wanted: NDArray[Any], true: NDArray[Any]) -> Probe:
     near, line = retrieval.neighbours(known, labels, wanted), retrieval.ridge(known, labels, wanted)
-    return Probe(retrieval.explained(near, true), retrieval.explained(line, true), line, true)
+    return Probe(retrieval.r_squared(near, true), retrieval.r_squared(line, true), line, true)
 
 
-def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
-    """Judge each set of pairs that training has not seen: stretches of time, nodes, or all of another store.
+def evaluate(path: Path, truth: Path | None) -> list[SetResult]:
+    """Evaluate each set of pairs that training has not seen: held-out periods or nodes, or another store.
 
     Raises
     ------
-    InputError : no such store or labels.
-    ConfigError : fewer pairs than can be judged.
+    InputError : the store or the labels cannot be read.
+    ConfigError : every set is too small.
 
     """
     columns = read_embeddings(path)
@@ -149,44 +168,46 @@ def evaluate(path: Path, truth: Path | None) -> list[Judgement]:
     sets = {
         embed.ROLES[code]: role == code for code in (embed.TEST, embed.VALIDATION, embed.OTHER_NODE, embed.OTHER_STORE)
     }
-    found = [judge(name, columns, labels, known, chosen) for name, chosen in sets.items() if chosen.sum() >= FEWEST]
+    found = [
+        evaluate_set(name, columns, labels, known, chosen) for name, chosen in sets.items() if chosen.sum() >= FEWEST
+    ]
     if not found:
         raise ConfigError(
-            f"no set has {FEWEST} pairs that training has not seen", where=str(path),
+            f"no set has at least {FEWEST} pairs that training has not seen", where=str(path),
             remedy="train with a larger --test-share, or embed another store",
         )  # fmt: skip
     return found
 
 
 def describe_evaluation(path: Path, truth: Path | None, folder: Path | None) -> str:
-    """Judge, write the files if a folder is given, and describe the result; see `evaluate` and `write`."""
+    """Evaluate, write the files if a folder is given, and describe the results."""
     found = evaluate(path, truth)
     if folder:
-        write(found, folder)
-    return describe_judgements(found)
+        write_evaluation(found, folder)
+    return describe_results(found)
 
 
-def describe_judgements(found: list[Judgement]) -> str:
-    """Describe what was found, one paragraph per set."""
+def describe_results(found: list[SetResult]) -> str:
+    """Describe the results, one paragraph per set."""
     lines = []
     for j in found:
         lines.append(f"{j.name}: {j.pairs:,} pairs, chance R@1 {1 / j.pairs:.4f}")
         for words, r in (("rgb to thermal", j.to_thermal), ("thermal to rgb", j.to_rgb)):
             times = f"{r.over_chance(1):.3g} and {r.over_chance(5):.3g} times chance"
             lines.append(f"  {words:<16}R@1 {r.at_1:.4f}  R@5 {r.at_5:.4f}  ({times})")
-        lines += [f"  {c:<16}RankMe {j.rank[c]:.1f}  deviation {j.deviation[c]:.3f}" for c in CAMERAS]
+        lines += [f"  {c:<16}RankMe {j.rank[c]:.1f}  standard deviation {j.deviation[c]:.3f}" for c in CAMERAS]
         for label, probes in j.probes.items():
             words = "; ".join(f"{camera} {p.neighbours:.2f}, {p.ridge:.2f}" for camera, p in probes.items())
             lines.append(f"  R² of {label} (neighbours, ridge): {words}")
     return "\n".join(lines)
 
 
-def write(found: list[Judgement], folder: Path) -> list[Path]:
+def write_evaluation(found: list[SetResult], folder: Path) -> list[Path]:
     """Write evaluation.json and evaluation.png.
 
     Raises
     ------
-    StorageError : they cannot be written.
+    StorageError : a file cannot be written.
 
     """
     make_folder(folder)
@@ -198,7 +219,7 @@ def write(found: list[Judgement], folder: Path) -> list[Path]:
     return paths
 
 
-def _plain(j: Judgement) -> dict[str, Any]:
+def _plain(j: SetResult) -> dict[str, Any]:
     recalls = {"rgb_to_thermal": j.to_thermal._asdict(), "thermal_to_rgb": j.to_rgb._asdict()}
     probes = {
         label: {camera: {"neighbours": p.neighbours, "ridge": p.ridge} for camera, p in both.items()}
@@ -210,40 +231,42 @@ def _plain(j: Judgement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw(j: Judgement) -> Figure:
-    """Make the figure: recall beside chance, the spectrum of the features, and a probe per label."""
+def draw(j: SetResult) -> Figure:
+    """Draw recall beside chance, the spectrum of the features, and a probe per label."""
     figure = Figure(SIZE)
     labels = list(j.probes)[:4]
     grid = figure.subplots(2, 3).ravel()
     _draw_recall(grid[0], j)
     for camera in CAMERAS:
         values = j.spectrum[camera]
-        grid[1].plot(np.arange(1, len(values) + 1), values / values[0], color=COLORS[camera], label=camera)
-    grid[1].set(title="singular values of the features", xlabel="number", yscale="log", xscale="log")
-    grid[1].legend()
+        grid[1].plot(np.arange(1, len(values) + 1), values / values[0], color=COLORS[camera])
+    grid[1].set(title="Singular values of the features", xlabel="index", ylabel="share of the largest",
+                yscale="log", xscale="log")  # fmt: skip
     for axes, label in zip(grid[2:], labels, strict=False):
         _draw_probe(axes, label, j.probes[label])
     for axes in grid[2 + len(labels) :]:
         axes.set_axis_off()
-    figure.suptitle(f"{j.name}: {j.pairs:,} pairs that training has not seen")
+    figure.suptitle(f"{j.pairs:,} pairs that training has not seen (set: {j.name})")
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def _draw_recall(axes: Axes, j: Judgement) -> None:
-    for number, (name, r) in enumerate((("rgb → thermal", j.to_thermal), ("thermal → rgb", j.to_rgb))):
-        axes.bar(np.arange(2) + 0.4 * number, [r.at_1, r.at_5], 0.38, color=COLORS[CAMERAS[number]], label=name)
+def _draw_recall(axes: Axes, j: SetResult) -> None:
+    for number, (camera, r) in enumerate(zip(CAMERAS, (j.to_thermal, j.to_rgb), strict=True)):
+        at = np.arange(2) + 0.4 * number
+        axes.bar(at, [r.at_1, r.at_5], 0.38, color=COLORS[camera], label=f"from {CAMERA_NAMES[camera]} images")
     for number, k in enumerate((1, 5)):
         chance = k / j.pairs
         axes.hlines(chance, number - 0.25, number + 0.65, color="black", ls=":", label="" if number else "chance")
-    axes.set_xticks(np.arange(2) + 0.2, ["R@1", "R@5"])
-    axes.set(title="recall of the other image of a pair", ylabel="share of the pairs")
-    axes.legend()
+    axes.set_xticks(np.arange(2) + 0.2, ["most similar\n(R@1)", "among five most similar\n(R@5)"])
+    axes.set(title="Recall of the other image of a pair", ylabel="share of pairs")
 
 
 def _draw_probe(axes: Axes, label: str, probes: Mapping[str, Probe]) -> None:
     for camera, probe in probes.items():
-        axes.plot(probe.true, probe.predicted, ".", ms=3, color=COLORS[camera], label=f"{camera}, R² {probe.ridge:.2f}")
+        axes.plot(probe.true, probe.predicted, ".", ms=3, color=COLORS[camera])
     low, high = min(p.true.min() for p in probes.values()), max(p.true.max() for p in probes.values())
     axes.plot([low, high], [low, high], color="black", lw=0.8)
-    axes.set(title=f"{label}, ridge regression", xlabel="true", ylabel="predicted")
-    axes.legend()
+    quality = ", ".join(f"{probe.ridge:.2f} ({CAMERA_NAMES[camera]})" for camera, probe in probes.items())
+    name = AXIS_LABELS.get(label, label)
+    axes.set(title=f"Ridge regression\nR² {quality}", xlabel=f"true {name}", ylabel=f"predicted {name}")

@@ -1,4 +1,4 @@
-"""Trained networks from their files."""
+"""Load trained networks."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from scimill.training.checkpoint import read_model
 
 
 class TrainedModel(NamedTuple):
-    """Trained branches, what their file says of where they come from, and a checksum of the file."""
+    """Trained branches, the content of their file, and a checksum of the file."""
 
     model: SkyNetwork
     about: Mapping[str, Any]
@@ -19,11 +19,11 @@ class TrainedModel(NamedTuple):
 
 
 def load_model(path: Path) -> TrainedModel:
-    """Read trained branches from a run directory, of which the best model is taken, or a model's file.
+    """Load trained branches from a run directory (its best model) or a model file.
 
     Raises
     ------
-    InputError : no model, damaged, or of another campaign.
+    InputError : the model does not exist, is damaged, or is of another campaign.
 
     """
     file, content = read_model(path, CAMPAIGN.name)

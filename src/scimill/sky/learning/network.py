@@ -1,7 +1,7 @@
-"""Two branches, one for each camera, that learn to give a pair the same embedding (VICReg with unshared weights).
+"""Two branches, one for each camera, that learn to give a pair the same embedding (VICReg with separate weights).
 
-Each branch is a backbone and a projector. Both images of a pair show one field of view, so a random crop, flip and
-rotation is the same for both; colours and temperatures are varied for each by itself.
+Each branch is a backbone and a projector. Both images of a pair show one field of view, so random crop, flip and
+rotation are the same for both; colours and temperatures are varied independently.
 """
 
 import dataclasses
@@ -16,44 +16,44 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scimill.sky import CAMPAIGN
-from scimill.sky.kernels.celsius import degrees
+from scimill.sky.kernels.celsius import stored_to_celsius
 from scimill.sky.learning import batchnorm
 from scimill.sky.learning.backbones import Projector, make_backbone
 from scimill.sky.learning.vicreg import TERMS, Gather, Weights, vicreg
 from scimill.training.ranks import Ranks
 
-CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the original
-LUMA = (0.299, 0.587, 0.114)  # of a grey that replaces colours, ITU-R BT.601
+CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in the original code
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT.601
 WHITE = 255.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training pairs are varied; each number is the largest change, 0 for none."""
+    """Random changes of training pairs; each number is the largest change unless stated otherwise, 0 for none."""
 
     crop: tuple[float, float]
-    """least and greatest share of the area that a crop keeps"""
+    """smallest and largest share of the area that a crop keeps"""
     rotation: float
     """degrees"""
     flip: float
-    """probability of a mirror image"""
+    """probability of mirroring left to right"""
     vertical_flip: float
-    """probability of an image upside down, which no sky is but at the zenith"""
+    """probability of turning images upside down, realistic only at the zenith"""
     brightness: float
     contrast: float
     saturation: float
     noise: float
-    """of white"""
+    """standard deviation; 1 is white"""
     thermal_offset: float
     """K"""
     thermal_gain: float
     thermal_noise: float
-    """K"""
+    """standard deviation, K"""
 
 
 @dataclasses.dataclass(frozen=True)
 class BranchesSpec:
-    """All that the networks are made from, but their weights."""
+    """The architecture of the networks, and the normalisation of temperatures."""
 
     rgb_backbone: str
     thermal_backbone: str
@@ -63,19 +63,19 @@ class BranchesSpec:
     thermal_patch: int
     projector: tuple[int, ...]
     rgb_shape: tuple[int, int]
-    """rows and columns that the backbone is given"""
+    """rows and columns of the backbone's input"""
     thermal_shape: tuple[int, int]
     thermal_mean: float
-    """°C, of the training data; so is the deviation"""
+    """of the training data, °C; likewise the standard deviation"""
     thermal_deviation: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts, for files."""
+        """Convert to plain numbers and texts, for files."""
         return {"campaign": CAMPAIGN.name, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BranchesSpec":
-        """Read back what `to_dict` wrote."""
+        """Restore a specification from the result of `to_dict`."""
         known: dict[str, Any] = {field.name: values[field.name] for field in dataclasses.fields(cls)}
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         return cls(**{**known, **lists})
@@ -88,7 +88,7 @@ class Branch(nn.Module):
     ----------
     backbone, width, patch, channels : see `sky.learning.backbones.make_backbone`.
     projector : widths of the projector's layers.
-    mean, deviation : of each channel.
+    mean, deviation : mean and standard deviation of each channel.
 
     """
 
@@ -106,7 +106,7 @@ class Branch(nn.Module):
         self.projector = Projector(self.backbone.features, projector)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and embedding of images, (n, channels, rows, columns), in the units of the mean."""
+        """Compute features and embeddings of images, (n, channels, rows, columns), in the units of the mean."""
         features = self.backbone((images - self.mean) / self.deviation)
         return features, self.projector(features)
 
@@ -116,7 +116,7 @@ class SkyNetwork(nn.Module):
 
     Parameters
     ----------
-    spec : what they are made from.
+    spec : their architecture.
 
     """
 
@@ -133,15 +133,15 @@ class SkyNetwork(nn.Module):
 
 
 class SkyTask:
-    """Training of both branches on pairs.
+    """Training of both branches on pairs, as a task of the training engine.
 
     Parameters
     ----------
-    spec, seed : what the networks are made from, and the seed of their first weights.
-    weights, augmentation : of the loss, and of the pairs.
-    counts : whole pairs of each block of the store, of the nodes that are learnt from.
-    groups : stretch of time of each block.
-    held_out : nodes that are not learnt from.
+    spec, seed : architecture of the networks, and seed of their initial weights.
+    weights, augmentation : weights of the loss, and augmentation of the pairs.
+    counts : for each block of the store, number of undamaged pairs of nodes that are not held out.
+    groups : number of the period of each block.
+    held_out : nodes that training never sees.
 
     """
 
@@ -162,24 +162,24 @@ class SkyTask:
         self._gather = Gather()
 
     def join(self, ranks: Ranks) -> None:
-        """Let the loss and the normalisations sum over the ranks."""
+        """Make the loss and the batch normalisations sum over the ranks."""
         if ranks.size > 1:
             self._gather = Gather(ranks.rank, ranks.size, ranks.sum)
             batchnorm.join(self.model, ranks.sum)
 
     def samples(self, block: int) -> int:
-        """How many samples a block has."""
+        """Return the number of samples of a block."""
         return self._counts[block]
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Images of whole pairs: uint8 (n, 3, rows, columns), and °C (n, 1, rows, columns)."""
+        """Return the images of usable pairs: uint8 (n, 3, rows, columns), and °C (n, 1, rows, columns)."""
         kept = rows["status"] == 0
         if self._held_out:
             kept = kept & ~np.isin(rows["node"], self._held_out)
-        return images_of(rows["rgb"][kept], rows["thermal"][kept])
+        return to_tensors(rows["rgb"][kept], rows["thermal"][kept])
 
     def augment(self, tensors: tuple[Tensor, ...], stream: np.random.Generator) -> tuple[Tensor, ...]:
-        """Vary pairs: the same field of view of both images, other colours and temperatures."""
+        """Vary pairs: one new field of view for both images, and independent colours and temperatures."""
         rgb, thermal = tensors
         if not len(rgb):
             return tensors
@@ -190,29 +190,29 @@ class SkyTask:
         )
 
     def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Sum of each term of the loss over this rank's samples, such that all ranks' sums are that of the batch."""
+        """Return this rank's part of each loss term; the sum over the ranks is the term times the batch size."""
         dtype = next(self.model.parameters()).dtype
-        rgb, thermal = (images.to(dtype) for images in plain(tensors[0], tensors[1], self._spec))
+        rgb, thermal = (images.to(dtype) for images in to_inputs(tensors[0], tensors[1], self._spec))
         first, second = self.model.rgb(rgb)[1], self.model.thermal(thermal)[1]
         gather = self._gather if self.model.training else Gather()
         terms, samples = vicreg(first, second, self._weights, gather)
         return terms * samples
 
 
-def images_of(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Tensors of stored images: uint8 (n, 3, rows, columns), and °C as float32 (n, 1, rows, columns)."""
+def to_tensors(rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Convert stored images to tensors: uint8 (n, 3, rows, columns), and float32 °C (n, 1, rows, columns)."""
     colours = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)))
-    return colours, torch.from_numpy(degrees(thermal))[:, None]
+    return colours, torch.from_numpy(stored_to_celsius(thermal))[:, None]
 
 
-def plain(rgb: Tensor, thermal: Tensor, spec: BranchesSpec) -> tuple[Tensor, Tensor]:
-    """Images as the backbones are given them: from stored ones, or those that `SkyTask.augment` has made."""
+def to_inputs(rgb: Tensor, thermal: Tensor, spec: BranchesSpec) -> tuple[Tensor, Tensor]:
+    """Convert stored images, or those from `SkyTask.augment`, to inputs of the branches."""
     colours = rgb.float() / WHITE if rgb.dtype == torch.uint8 else rgb
-    return resized(colours, spec.rgb_shape), resized(thermal, spec.thermal_shape)
+    return resize(colours, spec.rgb_shape), resize(thermal, spec.thermal_shape)
 
 
-def resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Images of another size."""
+def resize(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Resize images; empty batches and images of the right size need no interpolation."""
     if tuple(images.shape[2:]) == shape:
         return images
     if not len(images):
@@ -227,7 +227,7 @@ def joint_views(
     rgb: Tensor, thermal: Tensor, shapes: tuple[tuple[int, int], tuple[int, int]], how: Augmentation,
     stream: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """One random part of the field of view per pair, of both images, brought to the shapes."""
+    """Cut one random part of the field of view per pair out of both images, resized to the shapes."""
     theta = random_views(len(rgb), rgb.shape[3] / rgb.shape[2], how, stream).to(rgb.dtype)
     views = []
     for images, shape in zip((rgb, thermal), shapes, strict=True):
@@ -237,7 +237,7 @@ def joint_views(
 
 
 def random_views(n: int, aspect: float, how: Augmentation, stream: np.random.Generator) -> Tensor:
-    """Affine maps, (n, 2, 3), from a view's coordinates to those of the whole image, both from -1 to 1."""
+    """Make affine maps, (n, 2, 3), from a view's coordinates to the whole image's, both from -1 to 1."""
     scale = np.sqrt(stream.uniform(*how.crop, n))
     angle = np.radians(how.rotation) * stream.uniform(-1, 1, n)
     mirror = np.where(stream.random(n) < how.flip, -1.0, 1.0)
@@ -256,7 +256,7 @@ def _factors(n: int, most: float, stream: np.random.Generator) -> Tensor:
 
 
 def vary_colours(images: Tensor, how: Augmentation, stream: np.random.Generator) -> Tensor:
-    """Vary brightness, contrast and saturation, and add noise; images from 0 to 1."""
+    """Vary brightness, contrast and saturation, and add noise; images range from 0 to 1."""
     n = len(images)
     brightness, contrast, saturation = (
         _factors(n, most, stream) for most in (how.brightness, how.contrast, how.saturation)
@@ -269,7 +269,7 @@ def vary_colours(images: Tensor, how: Augmentation, stream: np.random.Generator)
 
 
 def vary_temperatures(images: Tensor, how: Augmentation, stream: np.random.Generator) -> Tensor:
-    """Vary the offset and the gain of temperatures, and add noise; °C."""
+    """Vary offset and gain of temperatures, in °C, and add noise."""
     n = len(images)
     offset = how.thermal_offset * torch.from_numpy(stream.uniform(-1, 1, (n, 1, 1, 1))).float()
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -285,7 +285,7 @@ def _normal(like: Tensor, stream: np.random.Generator) -> Tensor:
 
 
 def load_network(values: Mapping[str, Any], state: Mapping[str, Any]) -> SkyNetwork:
-    """Make a trained network again from what a model's file holds."""
+    """Rebuild a trained network from the content of a model file."""
     model = SkyNetwork(BranchesSpec.from_dict(values))
     model.load_state_dict(dict(state))
     return model.eval()
@@ -295,7 +295,7 @@ EMBEDDINGS = ("rgb_features", "rgb_embedding", "thermal_features", "thermal_embe
 
 
 def widths(model: SkyNetwork) -> dict[str, int]:
-    """Width of each of `EMBEDDINGS`."""
+    """Return the width of each of `EMBEDDINGS`."""
     sizes = [
         size for branch in (model.rgb, model.thermal) for size in (branch.backbone.features, model.spec.projector[-1])
     ]
@@ -303,14 +303,14 @@ def widths(model: SkyNetwork) -> dict[str, int]:
 
 
 def set_threads(threads: int) -> None:
-    """Compute with so many threads."""
+    """Set the number of threads of PyTorch."""
     torch.set_num_threads(threads)
 
 
 def embed(model: SkyNetwork, rgb: NDArray[np.uint8], thermal: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-    """Features and embeddings of stored images by both branches, (n, width) each."""
+    """Compute features and embeddings of stored images with both branches, (n, width) each."""
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
-        colours, temperatures = (images.to(dtype) for images in plain(*images_of(rgb, thermal), model.spec))
+        colours, temperatures = (images.to(dtype) for images in to_inputs(*to_tensors(rgb, thermal), model.spec))
         results = (*model.rgb(colours), *model.thermal(temperatures))
     return {name: values.float().numpy() for name, values in zip(EMBEDDINGS, results, strict=True)}

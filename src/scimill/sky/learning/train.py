@@ -1,4 +1,4 @@
-"""Training of the two branches: what the engine is given of a store of pairs."""
+"""Train the two branches on a store of pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,24 +23,24 @@ def train_network(config: SkyTrainConfig, store: Path, directory: RunDirectory, 
     """Train on a store of pairs; see `scimill.training.run.train`."""
     if world.is_root:
         floor = config.covariance * noise_floor(config.batch_size, config.projector[-1])
-        say(f"the covariance term of {config.batch_size} pairs with independent dimensions is {floor:.3g}")
+        say(f"covariance term of {config.batch_size} pairs with independent dimensions: {floor:.3g}")
     return train(lambda reader: make_task(config, reader), store, directory, config, world)
 
 
 def make_task(config: SkyTrainConfig, reader: Reader) -> SkyTask:
-    """Make what is trained on a store; the same on all ranks.
+    """Make the training task of a store; the same on all ranks.
 
     Raises
     ------
-    InputError : the store holds no pairs, or none that are whole and of other nodes than those held out.
-    ConfigError : a node to be held out is not in the store.
+    InputError : it is not a store of pairs, or no pair is usable (undamaged, and of a node that is not held out).
+    ConfigError : a node to hold out is not in the store.
 
     """
     fields.require_sky(reader)
     held_out = split_names(config.held_out_nodes)
     counts, groups = count_pairs(reader, held_out), time_groups(reader, config.time_block)
     if not sum(counts):
-        raise InputError("no whole pair to learn from", where=str(reader.path))
+        raise InputError("no usable pair: all are damaged or of held-out nodes", where=str(reader.path))
     how = Augmentation(
         config.crop, config.rotation, config.flip, config.vertical_flip, config.brightness, config.contrast,
         config.saturation, config.noise, config.thermal_offset, config.thermal_gain, config.thermal_noise,
@@ -50,12 +50,12 @@ def make_task(config: SkyTrainConfig, reader: Reader) -> SkyTask:
 
 
 def split_names(text: str) -> list[str]:
-    """Names between commas."""
+    """Split names at commas, and convert them to upper case."""
     return [name.strip().upper() for name in text.split(",") if name.strip()]
 
 
 def count_pairs(reader: Reader, held_out: Sequence[str]) -> list[int]:
-    """Whole pairs of each block that are not of nodes held out."""
+    """Count the usable pairs of each block: undamaged, and of nodes that are not held out."""
     known, counts = set(), []
     for block in range(reader.layout.blocks):
         nodes = np.char.decode(reader.rows(block, "node"), "ascii")
@@ -69,13 +69,16 @@ def count_pairs(reader: Reader, held_out: Sequence[str]) -> list[int]:
 
 
 def time_groups(reader: Reader, seconds: float) -> list[int]:
-    """Stretch of time in which each block begins; stretches are held out as a whole, since neighbours are alike."""
+    """Return the number of the period in which each block begins.
+
+    A period is held out as a whole, because pairs close in time are almost the same.
+    """
     firsts = [int(reader.rows(block, "time")[0]) for block in range(reader.layout.blocks)]
     return [(first - firsts[0]) // round(seconds * NANOSECONDS) for first in firsts]
 
 
 def make_spec(config: SkyTrainConfig, reader: Reader) -> BranchesSpec:
-    """What the networks are made from: sizes that are not given are those of the store."""
+    """Make the architecture of the networks; sizes that are not given are those of the store."""
     stored = {name: fields.field(reader.layout, name).shape for name in ("rgb", "thermal")}
     moments = fields.thermal_moments(reader)
     return BranchesSpec(
@@ -97,8 +100,8 @@ def _shape(given: tuple[int, ...] | None, stored: tuple[int, ...], backbone: str
     rows, columns = given or stored[:2]
     if backbone.startswith("vit") and (rows % patch or columns % patch):
         raise ConfigError(
-            f"images of {rows} x {columns} are no whole patches of {patch}",
+            f"images of {rows} x {columns} pixels do not divide into patches of {patch} x {patch}",
             where="rgb_shape, thermal_shape, rgb_patch, thermal_patch",
-            remedy="give a shape that is",
+            remedy="give rows and columns that are multiples of the patch",
         )
     return rows, columns

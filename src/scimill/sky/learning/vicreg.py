@@ -7,7 +7,7 @@ For embeddings Z, Z' of n pairs, (n, d), with centred columns:
   v(Z) + v(Z'), or half of it: the published code halves it, the paper's formula does not;
 - covariance, c(Z) = Σ of the squared off-diagonal entries of ZᵀZ/(n - 1), divided by d; the loss has c(Z) + c(Z').
 
-Σ over i ≠ j of (ZᵀZ)ᵢⱼ² is ‖ZZᵀ‖² - Σᵢ(Σₖ zₖᵢ²)²: where n < d the matrix ZZᵀ is the smaller one, and exactly as good.
+Σ over i ≠ j of (ZᵀZ)ᵢⱼ² is ‖ZZᵀ‖² - Σᵢ(Σₖ zₖᵢ²)². If n < d, ZZᵀ is the smaller matrix, and the result is the same.
 """
 
 from collections.abc import Callable
@@ -20,32 +20,32 @@ EPSILON = 1e-4  # added to the variance under the root, as in the published code
 TERMS = ("invariance", "variance", "covariance")
 
 Sum = Callable[[Tensor], Tensor]
-"""Sum over all ranks, differentiable, every rank's gradient being the sum of all ranks' gradients."""
+"""Differentiable sum over all ranks; its gradient is the sum of the gradients of all ranks."""
 
 
 class Weights(NamedTuple):
-    """Weights of the terms, and their convention."""
+    """Weights of the terms, and the convention for the variance."""
 
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
     variance_half: bool = True
-    """whether the variance term is the mean of both branches (published code), not their sum (paper)"""
+    """whether the variance term is the mean of both branches (published code) instead of their sum (paper)"""
 
 
 def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") -> tuple[Tensor, int]:
-    """Share of each weighted term that is this rank's; the sums over the ranks are the terms of the whole batch.
+    """Compute this rank's share of each weighted term; the sum over the ranks is the term of the batch.
 
     Parameters
     ----------
     first, second : embeddings of this rank's samples by both branches, (rows, d); it may have none.
-    weights : of the terms.
+    weights : weights of the terms.
     gather : collects the rows of all ranks.
 
     Returns
     -------
-    The terms, (3,), in the order of `TERMS`, in float32 or float64, zero for a batch of fewer than two samples; and how
-    many samples all ranks have.
+    The terms, (3,), in the order of `TERMS`, in float32 or float64, zero for a batch of fewer than two samples; and the
+    number of samples over all ranks.
 
     """
     first, second = (z if z.dtype == torch.float64 else z.float() for z in (first, second))
@@ -56,7 +56,7 @@ def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") ->
         if len(both) < 2:
             return 0 * torch.stack((invariance, first.sum(), second.sum())), len(both)
         branches = [part - part.mean(0) for part in torch.split(both, width, dim=1)]
-        # Every rank has all rows: what all compute alike counts for its share.
+        # Every rank has all rows and computes the same value, so each counts 1 / size of it.
         variance = torch.stack([hinge(z) for z in branches]).sum() / gather.size
         covariance = torch.stack([off_diagonal(z, own, gather.size) for z in branches]).sum()
         halved = 0.5 if weights.variance_half else 1.0
@@ -69,18 +69,18 @@ def vicreg(first: Tensor, second: Tensor, weights: Weights, gather: "Gather") ->
 
 
 def hinge(centred: Tensor) -> Tensor:
-    """Mean over the columns of what the standard deviation lacks of 1; centred: (n, d), n > 1."""
+    """Average the shortfall of the standard deviation from 1 over the columns; centred: (n, d), n > 1."""
     variance = centred.square().sum(0) / (len(centred) - 1)
     return torch.relu(1 - (variance + EPSILON).sqrt()).mean()
 
 
 def off_diagonal(centred: Tensor, own: slice, size: int) -> Tensor:
-    """Share of a rank of the squared off-diagonal covariances' sum divided by d.
+    """Compute a rank's share of the sum of squared off-diagonal covariances, divided by d.
 
     Parameters
     ----------
     centred : (n, d), n > 1.
-    own, size : the rows that are this rank's, and how many ranks there are.
+    own, size : the rows of this rank, and the number of ranks.
 
     """
     n, d = centred.shape
@@ -90,19 +90,19 @@ def off_diagonal(centred: Tensor, own: slice, size: int) -> Tensor:
 
 
 def noise_floor(samples: int, width: int) -> float:
-    """What the covariance term of both branches is for independent columns of unit variance: 2 (d - 1)/(n - 1)."""
+    """Return the covariance term of both branches for independent unit-variance columns: 2 (d - 1)/(n - 1)."""
     return 2 * (width - 1) / (samples - 1)
 
 
 class Gather:
     """Collects the rows of all ranks, in the order of the ranks; differentiable.
 
-    Rows are put into a matrix that is zero elsewhere, and these matrices are summed: the gradient of a sum is exact,
-    which that of Horovod's allgather is not (it averages).
+    Each rank puts its rows into a matrix that is zero elsewhere, and these matrices are summed. The gradient of a sum
+    is exact; the gradient of Horovod's allgather is not, because it averages.
 
     Parameters
     ----------
-    rank, size : this rank, and how many there are.
+    rank, size : this rank, and the number of ranks.
     sum_ : sum over all ranks.
 
     """
@@ -111,7 +111,7 @@ class Gather:
         self.rank, self.size, self._sum = rank, size, sum_
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, slice]:
-        """Rows of all ranks, (all rows, d), and which of them are this rank's."""
+        """Return the rows of all ranks, (all rows, d), and the slice of this rank's rows."""
         if self._sum is None or self.size == 1:
             return rows, slice(0, len(rows))
         counts = rows.new_zeros(self.size)

@@ -1,1 +1,1 @@
-"""Pictures of sky pairs and of what networks make of them, as PNG files."""
+"""Pictures of sky pairs, as PNG files."""

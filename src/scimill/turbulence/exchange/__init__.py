@@ -1,1 +1,1 @@
-"""Files of other programs: initial states from them, datasets for them."""
+"""Files of other programs: read initial states from them, write datasets for them."""

@@ -1,4 +1,4 @@
-"""Stores of snapshots or of corrections as files of other projects' layouts. One process writes them."""
+"""Export of stores of snapshots or corrections to the layouts of other projects. One process writes the files."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from scimill.turbulence.corrections import CHANNELS, STATE, Corrections, is_corr
 from scimill.turbulence.exchange import layouts
 from scimill.turbulence.exchange.layouts import Trajectories
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.pairs import Irregular, interval_of
+from scimill.turbulence.kernels.pairs import IrregularTimes, interval_of
 from scimill.turbulence.kernels.solver import potential
 from scimill.turbulence.snapshots import Snapshots
 from scimill.turbulence.sources import FineRun
@@ -26,28 +26,29 @@ FORMATS = ("well", "pdebench", "hw2d", "netcdf")
 
 
 def export(store: Path, output: Output, form: str, member: int) -> list[Path]:
-    """Write a store in another layout; return the files.
+    """Write a store in another layout; return the paths of the files.
 
     Parameters
     ----------
-    store : of snapshots or of corrections.
-    output : the file; for "netcdf" the folder that the files go to.
+    store : store of snapshots or corrections.
+    output : the file; for "netcdf" the directory of the files.
     form : one of `FORMATS`.
-    member : the one that hw2d's file holds.
+    member : member to export to hw2d.
 
     Raises
     ------
-    InputError : no such store, unfinished, or its times or equations are not those of the layout.
+    InputError : missing, not a store, unfinished, or with times or equations that the layout does not support.
     ConfigError : no such member.
-    StorageError : the output exists, or cannot be written; or the store is damaged.
+    StorageError : the output exists or cannot be written, or the store is damaged.
     """
     with open_runs(store) as (runs, physics):
         if form == "netcdf":
             return _netcdf(runs, store, output)
         if form == "hw2d":
             if not 0 <= member < runs.members:
-                raise ConfigError(f"no member {member}", where="flag --member", allowed=f"0 to {runs.members - 1}")
-            _require(runs, has_corrections=False, store=store)
+                allowed = f"0 to {runs.members - 1}"
+                raise ConfigError(f"no such member: {member}", where="flag --member", allowed=allowed)
+            _require(runs, form, has_corrections=False, store=store)
             content = layouts.hw2d(runs, member, hw2d_parameters(physics, store))
         else:
             content = {"well": layouts.well, "pdebench": layouts.pdebench}[form](runs)
@@ -56,8 +57,8 @@ def export(store: Path, output: Output, form: str, member: int) -> list[Path]:
 
 
 def _netcdf(runs: Trajectories, store: Path, output: Output) -> list[Path]:
-    """Write the two files of each member, numbered from 1 as the original's are."""
-    _require(runs, has_corrections=True, store=store)
+    """Write the two files of each member, numbered from 1 as in the original."""
+    _require(runs, "netcdf", has_corrections=True, store=store)
     make_folder(output.path)
     paths = []
     for member in range(runs.members):
@@ -69,11 +70,13 @@ def _netcdf(runs: Trajectories, store: Path, output: Output) -> list[Path]:
     return paths
 
 
-def _require(runs: Trajectories, *, has_corrections: bool, store: Path) -> None:
-    """Refuse a store of the kind that a layout is not for."""
+def _require(runs: Trajectories, form: str, *, has_corrections: bool, store: Path) -> None:
+    """Refuse a store that a layout does not support."""
     if (set(runs.fields) > set(STATE)) != has_corrections:
-        allowed = "what turbulence corrections makes" if has_corrections else "what simulate and coarsen make"
-        raise InputError("this layout is not for such a store", where=str(store), allowed=allowed)
+        held = "snapshots" if has_corrections else "corrections"
+        makers = "corrections" if has_corrections else "simulate, coarsen or rollout"
+        allowed = f"a store made by turbulence {makers}"
+        raise InputError(f"{form} does not support stores of {held}", where=str(store), allowed=allowed)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -86,14 +89,14 @@ def open_runs(store: Path) -> Iterator[tuple[Trajectories, FlowPhysics]]:
         reader.require_complete()
         if is_corrections(reader):
             pairs = Corrections(reader)
-            yield of_corrections(pairs), pairs.physics
+            yield trajectories_of_corrections(pairs), pairs.physics
         else:
             fine = FineRun(Snapshots(reader), -np.inf)
-            yield of_snapshots(fine), fine.snapshots.physics
+            yield trajectories_of_snapshots(fine), fine.snapshots.physics
 
 
-def of_snapshots(fine: FineRun) -> Trajectories:
-    """Trajectories of density, vorticity, and the potential that follows."""
+def trajectories_of_snapshots(fine: FineRun) -> Trajectories:
+    """Return trajectories of density, vorticity and the potential computed from it."""
 
     def read(index: int) -> Mapping[str, Any]:
         density, vorticity = fine.state(index)
@@ -103,8 +106,8 @@ def of_snapshots(fine: FineRun) -> Trajectories:
     return _trajectories(fine.snapshots.reader, fine.snapshots.physics, fine.times, fine.members, STATE, read)
 
 
-def of_corrections(pairs: Corrections) -> Trajectories:
-    """Trajectories of the states after a coarse step, and their corrections."""
+def trajectories_of_corrections(pairs: Corrections) -> Trajectories:
+    """Return trajectories of the states after a coarse step, and their corrections."""
     return _trajectories(pairs.reader, pairs.physics, pairs.times, pairs.members, CHANNELS, pairs.rows)
 
 
@@ -112,15 +115,16 @@ def _trajectories(
     reader: Reader, physics: FlowPhysics, times: Any, members: Any, names: tuple[str, ...],
     read: Callable[[int], Mapping[str, Any]],
 ) -> Trajectories:  # fmt: skip
-    """Put rows that are sorted by member and time into trajectories."""
+    """Arrange rows sorted by member and time as trajectories."""
     try:
         interval_of(times, members)
-    except Irregular as error:
-        raise InputError(f"no evenly spaced trajectories: {error}", where=str(reader.path)) from None
+    except IrregularTimes as error:
+        raise InputError(f"the snapshots are not evenly spaced: {error}", where=str(reader.path)) from None
     runs = int(members.max()) + 1
     by_member = times.reshape(runs, -1)
     if np.abs(by_member - by_member[0]).max() > 1e-6 * np.ptp(by_member):
-        raise InputError("the members are of other times", where=str(reader.path), remedy="simulate them together")
+        what = "the members have snapshots at different times"
+        raise InputError(what, where=str(reader.path), remedy="simulate them in one run")
     parameters = {name: float(value) for name, value in vars(physics).items()}
     points = next(field.shape[0] for field in reader.layout.fields if field.name == "density")
     count = by_member.shape[1]
@@ -131,16 +135,16 @@ def _trajectories(
 
 
 def hw2d_parameters(physics: FlowPhysics, store: Path) -> dict[str, Any]:
-    """Parameters of the equations by hw2d's names.
+    """Return the parameters of the equations by their names in hw2d.
 
     Raises
     ------
-    InputError : hw2d has no such equations.
+    InputError : hw2d does not support these equations.
     """
     diffusions = (physics.density_diffusion, physics.vorticity_diffusion)
     if physics.modified or diffusions[0] != diffusions[1] or (diffusions[0] and physics.hyperviscosity):
-        allowed = "the original equations, with one diffusion or hyperviscosity of both fields"
-        raise InputError("hw2d cannot go on with these equations", where=str(store), allowed=allowed)
+        allowed = "the original equations, with the same diffusion or hyperviscosity for both fields"
+        raise InputError("hw2d does not support these equations", where=str(store), allowed=allowed)
     is_diffusive = diffusions[0] > 0
     return {
         "c1": physics.alpha,

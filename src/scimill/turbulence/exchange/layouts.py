@@ -1,6 +1,6 @@
-"""Layouts in which other projects expect turbulence: The Well, PDEBench, hw2d, and SiMLInt's pairs of NetCDF files.
+"""Layouts that other projects expect: The Well, PDEBench, hw2d, and the pairs of NetCDF files of SiMLInt.
 
-Each function describes a file (`store.foreign.Content`) of `Trajectories`; nothing is written here.
+Each function describes a file (`store.foreign.Content`) with `Trajectories`; this module writes nothing.
 """
 
 import dataclasses
@@ -16,26 +16,26 @@ from scimill.store.foreign import Content, Dataset, Piece
 Array = NDArray[np.floating]
 
 GUARDS = 2
-"""Cells that BOUT++ adds on either side along x; SiMLInt's reader cuts them off."""
+"""Cells that BOUT++ adds on either side along x; the reader of SiMLInt cuts them off."""
 HW2D_CHUNK = 100
-"""Snapshots per chunk of hw2d's files."""
+"""Snapshots per chunk in files of hw2d."""
 HW2D_NAMES = {"density": "density", "vorticity": "omega", "potential": "phi"}
 SIMLINT_NAMES = {"density": "n", "vorticity": "vort", "potential": "phi"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Trajectories:
-    """Runs of one physics on one grid, with snapshots at the same, evenly spaced times.
+    """Runs with the same physics and grid, and snapshots at the same evenly spaced times.
 
     Parameters
     ----------
-    name : what a data set of them is called.
-    points, box : points in each direction, length of the periodic box in ρs.
-    parameters : of the equations, by name.
+    name : name of the dataset.
+    points, box : points along each side, side of the periodic box in ρs.
+    parameters : parameters of the equations, by name.
     times : float64, shape (snapshots,).
     members : number of runs.
-    fields : names of the fields, "potential" among them.
-    read : returns the fields, each of shape (x, y), of a member at a snapshot's index.
+    fields : names of the fields, including "potential".
+    read : returns the fields, each of shape (x, y), given the member and the index of the snapshot.
 
     """
 
@@ -50,7 +50,7 @@ class Trajectories:
 
     @property
     def coordinates(self) -> NDArray[np.float64]:
-        """Places of the points along either axis, in ρs."""
+        """Coordinates of the points along either axis, in ρs."""
         return np.arange(self.points, dtype=np.float64) * (self.box / self.points)
 
     def all(self) -> Iterator[tuple[int, int, Mapping[str, Array]]]:
@@ -61,7 +61,7 @@ class Trajectories:
 
 
 def velocity(potential: Array, box: float) -> Array:
-    """E×B velocity (−∂φ/∂y, ∂φ/∂x), shape (x, y, 2), by Fourier derivatives; the Nyquist mode has none."""
+    """Return the E×B velocity (−∂φ/∂y, ∂φ/∂x), shape (x, y, 2), by Fourier derivatives without the Nyquist mode."""
     n, m = potential.shape
     modes = scipy.fft.rfft2(potential)
     kx = 2 * np.pi / box * np.fft.fftfreq(n, 1 / n)
@@ -76,7 +76,7 @@ def velocity(potential: Array, box: float) -> Array:
 
 
 def well(runs: Trajectories) -> Content:
-    """Layout of The Well (polymathic-ai.org/the_well/data_format): fields, E×B velocity, scalars, boundaries."""
+    """Describe The Well's layout (polymathic-ai.org/the_well/data_format): fields, velocity, scalars, boundaries."""
     shape = (runs.members, len(runs.times), runs.points, runs.points)
     varying = {"sample_varying": True, "time_varying": True, "dim_varying": np.array([True, True])}
     fixed = {"sample_varying": False, "time_varying": False}
@@ -137,7 +137,7 @@ def _well_attributes(runs: Trajectories) -> dict[str, dict[str, Any]]:
 
 
 def pdebench(runs: Trajectories) -> Content:
-    """PDEBench's layout of one group per trajectory: ``0000/data`` (t, x, y, channel) and ``0000/grid/{t,x,y}``."""
+    """Describe PDEBench's layout, a group per trajectory: ``0000/data`` (t, x, y, channel), ``0000/grid/{t,x,y}``."""
     groups = [f"{member:04d}" for member in range(runs.members)]
     shape = (len(runs.times), runs.points, runs.points, len(runs.fields))
     datasets = {f"{group}/data": Dataset(shape, "float32", {"channels": list(runs.fields)}) for group in groups}
@@ -160,12 +160,12 @@ def pdebench(runs: Trajectories) -> Content:
 
 
 def hw2d(runs: Trajectories, member: int, attributes: Mapping[str, Any]) -> Content:
-    """File of hw2d of one run, which hw2d can go on with: fields over (time, y, x).
+    """Describe a file of one run that hw2d can continue: fields over (time, y, x).
 
     Parameters
     ----------
-    runs, member : the runs, and which of them.
-    attributes : hw2d's names of the equations' parameters.
+    runs, member : the runs, and the number of the one to export.
+    attributes : parameters of the equations by their names in hw2d.
     """
     count, n = len(runs.times), runs.points
     chunks = (min(HW2D_CHUNK, count), n, n)
@@ -177,7 +177,7 @@ def hw2d(runs: Trajectories, member: int, attributes: Mapping[str, Any]) -> Cont
 
     def pieces() -> Iterator[Piece]:
         yield "time", ..., runs.times[:, None]
-        for first in range(0, count, HW2D_CHUNK):  # whole chunks, which are compressed once
+        for first in range(0, count, HW2D_CHUNK):  # whole chunks, so each is compressed once
             states = [runs.read(member, index) for index in range(first, min(first + HW2D_CHUNK, count))]
             for name, theirs in HW2D_NAMES.items():
                 yield theirs, slice(first, first + len(states)), np.stack([state[name].T for state in states])
@@ -192,17 +192,17 @@ def hw2d(runs: Trajectories, member: int, attributes: Mapping[str, Any]) -> Cont
 
 
 def simlint(runs: Trajectories, member: int, *, is_truth: bool) -> Content:
-    """One of the two NetCDF files per trajectory that SiMLInt trains on: ``gt_traj_k.nc`` or ``sim_traj_k.nc``.
+    """Describe one of SiMLInt's two NetCDF files per trajectory: ``gt_traj_k.nc`` or ``sim_traj_k.nc``.
 
-    SiMLInt's reader drops the first entry of the second file, and then takes entries of equal number for a pair. Its
-    own files had lost the first truth already, so that it paired each truth with a later coarse step. Here the first
-    entry repeats the second one, and the pairs are right. BOUT++'s x points the other way.
+    SiMLInt's reader drops the first entry of the second file and then pairs entries by number. SiMLInt's own files
+    had already lost the first truth, so each truth was paired with a later coarse step. Here the first entry repeats
+    the second one, so the pairs are right. The x axis of BOUT++ points the other way.
 
     Parameters
     ----------
     runs : trajectories of correction pairs, with the fields and the corrections.
-    member : which of them.
-    is_truth : whether to write the truths (coarse step + correction), or the coarse steps.
+    member : number of the trajectory.
+    is_truth : describe the truths (coarse step + correction) rather than the coarse steps.
     """
     lead = 0 if is_truth else 1
     count, n = len(runs.times) + lead, runs.points
@@ -226,5 +226,5 @@ def simlint(runs: Trajectories, member: int, *, is_truth: bool) -> Content:
 
 
 def bout(field: Array) -> Array:
-    """Field as BOUT++ has it: x the other way round, and periodic guard cells; shape (n + 4, n)."""
+    """Return a field as BOUT++ stores it: x reversed, with periodic guard cells; shape (n + 4, n)."""
     return np.pad(field[::-1], ((GUARDS, GUARDS), (0, 0)), mode="wrap")

@@ -1,7 +1,7 @@
 """The second-order scheme: Arakawa's bracket, central differences, an exact Poisson equation.
 
-One pass over the grid makes the rates of both fields and at once their next stage. Source: Arakawa, J. Comput. Phys. 1
-(1966) 119, equation 46 (J1 + J2 + J3)/3, which keeps energy and enstrophy.
+One pass over the grid computes the rates of both fields and their next stage. Source: Arakawa, J. Comput. Phys. 1
+(1966) 119, equation 46 (J1 + J2 + J3)/3, which conserves energy and enstrophy.
 """
 
 import math
@@ -29,8 +29,8 @@ class Arakawa:
 
     Attributes
     ----------
-    slabs : which rows and columns the rank has.
-    symbols : the derivatives at its modes.
+    slabs : rows and columns of the rank.
+    symbols : symbols of the derivatives at its modes.
 
     """
 
@@ -45,7 +45,7 @@ class Arakawa:
             inverse = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0)
         self._poisson = (inverse / points**2).astype(dtype)
         self._exchange = Exchange(self.slabs, 1, np.result_type(dtype, np.complex64))
-        shape = (2, self.slabs.height + 2, points + 2)  # a row and a column more on each side
+        shape = (2, self.slabs.height + 2, points + 2)  # one extra row and column on each side
         self._state, self._one, self._two, self._total = (np.zeros(shape, dtype) for _ in range(4))
         self._phi, self._hyper = (
             np.zeros(shape[1:], dtype),
@@ -61,30 +61,30 @@ class Arakawa:
     # ---- to and from the grid ---------------------------------------------------------------------------------
 
     def load(self, density: Grid, vorticity: Grid) -> None:
-        """Begin from the fields of own rows. Collective."""
+        """Load the fields of own rows. Collective."""
         self._state[0, 1:-1, 1:-1], self._state[1, 1:-1, 1:-1] = density, vorticity
         means = np.concatenate(self.team.gather_all(density.mean(axis=1, dtype=np.float64)))
         self._mean = 0.0 if self.physics.modified else float(means.mean())
-        self.touched()
+        self.invalidate()
 
     def add(self, density: Grid, vorticity: Grid) -> None:
         """Add increments of own rows. Collective."""
         own = self.fields()
         self.load(own[0] + density, own[1] + vorticity)
 
-    def touched(self) -> None:
-        """Forget what was prepared for a state that has been changed. Collective."""
+    def invalidate(self) -> None:
+        """Refresh the borders and discard cached values after the state has changed. Collective."""
         for field in self._state:
             self._wrap(field)
         self._speed = None
 
     def fields(self) -> tuple[Grid, Grid]:
-        """Density and vorticity of own rows, shape (rows, points)."""
+        """Return density and vorticity of own rows, shape (rows, points)."""
         density, vorticity = np.ascontiguousarray(self._state[:, 1:-1, 1:-1])
         return density, vorticity
 
     def potential(self) -> Grid:
-        """Potential of own rows, shape (rows, points). Collective."""
+        """Return the potential of own rows, shape (rows, points). Collective."""
         self.speed()
         return np.ascontiguousarray(self._phi[1:-1, 1:-1])
 
@@ -95,7 +95,7 @@ class Arakawa:
         self.team.pass_around(field[1], field[-1], -1)
 
     def _solve(self, vorticity: Grid) -> None:
-        """Set the potential from a vorticity with borders. Collective."""
+        """Compute the potential from a vorticity with borders. Collective."""
         exchange = self._exchange
         for batch in self.slabs.row_batches:
             rows = slice(batch.start + 1, batch.stop + 1)
@@ -113,7 +113,7 @@ class Arakawa:
         self._wrap(self._phi)
 
     def modes(self) -> Modes:
-        """Own modes of density and vorticity, shape (2, own ky, kx). Collective."""
+        """Return own modes of density and vorticity, shape (2, own ky, kx). Collective."""
         return np.array([self._modes_of(field) for field in self._state])
 
     def _modes_of(self, field: Grid) -> Modes:
@@ -130,14 +130,14 @@ class Arakawa:
         return modes
 
     def stiffness(self) -> float:
-        """Greatest rate of the linear part that a step must resolve to be stable."""
+        """Return the largest rate of the linear part, which limits a stable step."""
         p, lowest = self.physics, self.physics.wave_number(1)
         return float(p.alpha * (1 + lowest**-2) + max(damping(p, 8 / self._spacing**2)))
 
     # ---- rates and steps --------------------------------------------------------------------------------------
 
     def speed(self) -> float:
-        """Greatest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
+        """Return the largest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
         if self._speed is None:
             self._solve(self._state[1])
             fastest = float(_fastest(self._phi)) / (2 * self._spacing**2)
@@ -146,7 +146,7 @@ class Arakawa:
         return self._speed
 
     def rate(self) -> Modes:
-        """Own modes of the rates of change of density and vorticity, shape (2, own ky, kx). Collective."""
+        """Return own modes of the rates of change of density and vorticity, shape (2, own ky, kx). Collective."""
         self.speed()
         zero = np.zeros_like(self._state)
         self._stage(self._state, zero, zero, self._one, self._two, 1.0, 0.0)
@@ -157,21 +157,21 @@ class Arakawa:
         self.speed()
         h, state, one, two, total = length, self._state, self._one, self._two, self._total
         self._stage(state, state, state, one, total, h / 2, h / 6)
-        self._next(one)
+        self._prepare_stage(one)
         self._stage(one, state, total, two, total, h / 2, h / 3)
-        self._next(two)
+        self._prepare_stage(two)
         self._stage(two, state, total, one, total, h, h / 3)
-        self._next(one)
+        self._prepare_stage(one)
         self._stage(one, total, total, two, state, 0.0, h / 6)
-        self.touched()
+        self.invalidate()
 
-    def _next(self, stage: Grid) -> None:
+    def _prepare_stage(self, stage: Grid) -> None:
         for field in stage:
             self._wrap(field)
         self._solve(stage[1])
 
     def _stage(self, at: Grid, base: Grid, sums: Grid, out: Grid, total: Grid, part: float, share: float) -> None:
-        """Set out = base + part · rate and total = sums + share · rate, with the rate at `at` and its potential."""
+        """Set out = base + part · rate and total = sums + share · rate, with the rate of `at` and its potential."""
         p, kind = self.physics, self.dtype.type
         if self._is_hyperviscous:
             self._apply_hyperviscosity(at)
@@ -184,7 +184,7 @@ class Arakawa:
         _advance(self._phi, at, base, sums, out, total, self._hyper, p.modified, *d, *(kind(x) for x in numbers))
 
     def _apply_hyperviscosity(self, at: Grid) -> None:
-        """Set the hyperviscous rate by repeated Laplacians. Collective."""
+        """Compute the hyperviscous rate by repeated Laplacians. Collective."""
         p = self.physics
         for field, target in zip(at, self._hyper, strict=True):
             source = field
@@ -215,7 +215,7 @@ def _laplacian(field, out, scale):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz"})
 def _fastest(phi):  # type: ignore[no-untyped-def]
-    """Return the greatest sum of a point's potential differences along x and y, over two spacings each."""
+    """Return the largest |Δx φ| + |Δy φ| of a point, with differences over two spacings."""
     fastest = phi.dtype.type(0)
     for i in range(1, phi.shape[0] - 1):
         for j in range(1, phi.shape[1] - 1):
@@ -237,14 +237,14 @@ def _advance(  # type: ignore[no-untyped-def]
 ):
     """Add a rate to two fields; see `Arakawa._stage`. Every array has a border of one."""
     four = phi.dtype.type(4)
-    rate = np.empty((2, phi.shape[1]), phi.dtype)  # the compiler knows that it overlaps nothing, and uses wide vectors
+    rate = np.empty((2, phi.shape[1]), phi.dtype)  # known not to overlap, so the compiler uses wide vectors
     for i in range(1, phi.shape[0] - 1):
         pm, p0, pp = phi[i - 1], phi[i], phi[i + 1]
         nm, n0, np_ = at[0, i - 1], at[0, i], at[0, i + 1]
         wm, w0, wp = at[1, i - 1], at[1, i], at[1, i + 1]
         offset = -_mean_difference(p0, n0) if modified else mean
         for j in range(1, phi.shape[1] - 1):
-            # What Arakawa's bracket takes each neighbour of a field times.
+            # Coefficients of the neighbours of a field in Arakawa's bracket.
             east = p0[j - 1] + pp[j - 1] - p0[j + 1] - pp[j + 1]
             west = p0[j + 1] + pm[j + 1] - p0[j - 1] - pm[j - 1]
             north = pp[j] + pp[j + 1] - pm[j] - pm[j + 1]

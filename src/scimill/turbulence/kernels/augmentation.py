@@ -1,7 +1,7 @@
-"""What maps a solution of the Hasegawa–Wakatani equations to another one, for more training data from the same runs.
+"""Symmetries of the Hasegawa–Wakatani equations, which give more training data from the same runs.
 
-The box is periodic and homogeneous, so any shift is exact, by whole cells also on the grid. The one exact reflection is
-x → −x with all fields negated. The background gradient breaks the others: y → −y, or a rotation, gives no solution.
+The box is periodic and homogeneous, so any shift maps solutions to solutions; on the grid, any shift by whole cells.
+The only exact reflection is x → −x with all fields negated. The background gradient breaks y → −y and rotations.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def shift(fields: Fields, x: int, y: int) -> Fields:
 def reflect(fields: Fields) -> Fields:
     """Reflect fields, shape (..., x, y), at x = 0 and negate them; a new array.
 
-    The point 0 stays, the others change places: point i goes to n − i.
+    Point 0 stays; point i moves to n − i.
     """
     return -np.roll(fields[..., ::-1, :], 1, axis=-2)
 
@@ -29,11 +29,11 @@ def augment(fields: Fields, stream: np.random.Generator) -> Fields:
     Parameters
     ----------
     fields : shape (samples, channels, x, y); the channels are fields of one state and its corrections.
-    stream : random stream; each sample takes two shifts and one coin from it.
+    stream : random stream; each sample draws two shifts and one coin toss.
 
     Returns
     -------
-    Fields : a new array of the same shape and type.
+    Fields : a new array of the same shape and dtype.
     """
     samples, _, nx, ny = fields.shape
     made = np.empty_like(fields)

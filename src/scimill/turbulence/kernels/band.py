@@ -1,4 +1,4 @@
-"""A band of wavenumbers, on slabs: what of a correction lies in it."""
+"""Limit corrections to a band of wavenumbers, on slabs."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,12 @@ Grid = NDArray[np.floating]
 
 
 class Band:
-    """The part of two fields on own rows whose wavenumbers lie in a band and that the dealiased grid resolves.
+    """Limits two fields on own rows to a band of wavenumbers and to the 2/3 cutoff.
 
     Parameters
     ----------
     physics, points : the box and its grid points along each side.
-    band : least and greatest wavenumber, in units of 2π/box, ends included.
+    band : smallest and largest wavenumber, inclusive, in units of 2π/box.
     team : the ranks that share the fields.
 
     """
@@ -24,11 +24,11 @@ class Band:
     def __init__(self, physics: FlowPhysics, points: int, band: tuple[float, float], team: Team) -> None:
         self._modes = Spectral(physics, points, np.dtype(np.float64), team)
         wavenumber = np.sqrt(self._modes.symbols.k2) / physics.wave_number(1)
-        rounding = 1e-9  # of the wavenumber, a quotient; a band's ends are often whole numbers
+        rounding = 1e-9  # the wavenumber is a quotient, and the ends of a band are often whole numbers
         self._outside = (wavenumber < band[0] - rounding) | (wavenumber > band[1] + rounding)
 
     def __call__(self, density: Grid, vorticity: Grid) -> tuple[Grid, Grid]:
-        """Limit two fields of own rows; of zeros it gives zeros. Collective."""
+        """Limit two fields of own rows; zeros give zeros. Collective."""
         self._modes.load(density, vorticity)
         self._modes.state[:, self._outside] = 0
         return self._modes.fields()

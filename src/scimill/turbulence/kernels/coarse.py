@@ -1,7 +1,7 @@
 """Fields on a coarser grid of the same periodic box.
 
-The points of the coarse grid are every `factor`-th point of the fine one, in both directions. All three ways to make a
-coarse field keep the places of its points, so that nothing moves by a part of a cell.
+The points of the coarse grid are every `factor`-th point of the fine grid in both directions. All three methods keep
+the positions of these points, so nothing moves by a fraction of a cell.
 """
 
 import numpy as np
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 Field = NDArray[np.float64]
 
 METHODS = ("spectral", "mean", "sample")
-"""Ways to make a coarse field."""
+"""Methods to make a coarse field."""
 
 
 def coarsen(field: Field, factor: int, method: str) -> Field:
-    """Field on the coarse grid.
+    """Put a field on the coarse grid.
 
     Parameters
     ----------
     field : float64, shape (..., n, n), periodic; the factor divides n.
     factor : fine cells per coarse cell, in each direction.
     method : "spectral" keeps the Fourier modes that the coarse grid resolves, so nothing is aliased; "mean" averages
-        over the coarse cell around each point; "sample" takes the values at the points, and aliases what is finer.
+        over the coarse cell around each point; "sample" takes the values at the points and aliases finer modes.
 
     Returns
     -------
@@ -34,14 +34,14 @@ def coarsen(field: Field, factor: int, method: str) -> Field:
     """
     if field.shape[-1] % factor or field.shape[-2] % factor:
         raise ValueError(f"{factor} does not divide a grid of {field.shape[-2]} x {field.shape[-1]} points")
-    return {"spectral": truncated, "mean": averaged, "sample": sampled}[_known(method)](field, factor)
+    return {"spectral": truncate, "mean": average, "sample": sample}[_check_method(method)](field, factor)
 
 
 def coarsen_state(density: Field, vorticity: Field, factor: int, method: str) -> tuple[Field, Field]:
-    """State on the coarse grid, of which a potential can be had.
+    """Put a state on the coarse grid, with a vorticity that has a potential.
 
-    The mean of the vorticity is that of a Laplacian in a periodic box, zero. Sampling does not keep it so, and it is
-    taken out.
+    Vorticity is a Laplacian in a periodic box, so its mean is zero. Sampling does not preserve this, so the mean is
+    subtracted.
 
     Parameters
     ----------
@@ -52,18 +52,18 @@ def coarsen_state(density: Field, vorticity: Field, factor: int, method: str) ->
     return coarsen(density, factor, method), coarse - coarse.mean(axis=(-2, -1), keepdims=True)
 
 
-def _known(method: str) -> str:
+def _check_method(method: str) -> str:
     if method not in METHODS:
-        raise ValueError(f"{method!r} is none of {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}; allowed: {', '.join(METHODS)}")
     return method
 
 
-def truncated(field: Field, factor: int) -> Field:
-    """Field of the Fourier modes below the coarse grid's Nyquist mode, which is left out: its phase is not resolved."""
+def truncate(field: Field, factor: int) -> Field:
+    """Keep the Fourier modes below the Nyquist mode of the coarse grid, whose phase is not resolved."""
     if factor == 1:
         return field.copy()
     fine, coarse = field.shape[-2:], tuple(n // factor for n in field.shape[-2:])
-    rows, columns = (-(-n // 2) for n in coarse)  # modes 0 .. below Nyquist
+    rows, columns = (-(-n // 2) for n in coarse)  # modes from 0 to below Nyquist
     modes = scipy.fft.rfft2(field)
     kept = np.zeros((*field.shape[:-2], coarse[0], coarse[1] // 2 + 1), dtype=modes.dtype)
     kept[..., :rows, :columns] = modes[..., :rows, :columns]
@@ -74,17 +74,17 @@ def truncated(field: Field, factor: int) -> Field:
     return result
 
 
-def averaged(field: Field, factor: int) -> Field:
-    """Means over the cells around the coarse points, by the trapezoidal rule where a cell's edges lie on fine points.
+def average(field: Field, factor: int) -> Field:
+    """Average over the cells centred on coarse points; trapezoidal rule if cell edges lie on fine points.
 
-    A mean over the fine points from a coarse point on would be that of a place half a coarse cell away.
+    The mean over the fine points that start at a coarse point would belong to a place half a coarse cell away.
     """
     for axis in (-2, -1):
-        field = _averaged_along(field, factor, axis)
+        field = _average_along(field, factor, axis)
     return field
 
 
-def _averaged_along(field: Field, factor: int, axis: int) -> Field:
+def _average_along(field: Field, factor: int, axis: int) -> Field:
     reach = factor // 2
     points = np.arange(0, field.shape[axis], factor)
     total = np.zeros_like(np.take(field, points, axis))
@@ -95,6 +95,6 @@ def _averaged_along(field: Field, factor: int, axis: int) -> Field:
     return total / factor
 
 
-def sampled(field: Field, factor: int) -> Field:
-    """Values at the coarse points."""
+def sample(field: Field, factor: int) -> Field:
+    """Take the values at the coarse points."""
     return np.array(field[..., ::factor, ::factor])

@@ -1,12 +1,12 @@
-"""What a state of turbulence is measured by: fluxes, energies, what dissipates them, budgets and spectra.
+"""Diagnostics of a state: fluxes, energies, their dissipation, budgets and spectra.
 
-Box means, from the modes, with the derivatives of the scheme that made them:
+Box means are computed from the modes, with the derivatives of the scheme that made the state:
 
     Γn = −⟨n ∂φ/∂y⟩    Γc = α⟨(φ̃ − ñ)²⟩    E = ½⟨n² + |∇φ|²⟩    U = ½⟨(n − ω)²⟩
     dE/dt = κ Γn − Γc − D_E,    dU/dt = κ Γn − D_U
 
-Source: Camargo, Biskamp and Scott, Phys. Plasmas 2 (1995) 48. With one wave number of diffusion for both fields and
-κ = 1 these are the balances that hw2d checks.
+Source: Camargo, Biskamp and Scott, Phys. Plasmas 2 (1995) 48. With the same diffusion for both fields and κ = 1 these
+are the balances that hw2d checks.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ SCALARS = {
     "energy_rate": "dE/dt of the right-hand side",
     "enstrophy_rate": "dU/dt of the right-hand side",
 }
-"""Names and meanings of the box means, in the order in which `of_modes` returns them."""
+"""Names and meanings of the box means, in the order in which `box_means` returns them."""
 
 SPECTRA = {
     "density_spectrum": "½⟨n²⟩ by shell of wave numbers",
@@ -47,21 +47,21 @@ SPECTRA = {
 
 @dataclasses.dataclass(frozen=True)
 class Means:
-    """Box means of one state by the names of `SCALARS`, and what is left of the budgets."""
+    """Box means of one state by the names in `SCALARS`, and the residuals of the budgets."""
 
     values: dict[str, float]
     energy_residual: float
     enstrophy_residual: float
 
 
-def of_modes(physics: FlowPhysics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
-    """Measure a state. Collective.
+def box_means(physics: FlowPhysics, symbols: Symbols, modes: Modes, rate: Modes, team: Team) -> Means:
+    """Compute the box means of a state. Collective.
 
     Parameters
     ----------
-    physics, symbols : the equations, and the derivatives at own modes.
+    physics, symbols : the equations, and the symbols of the derivatives at own modes.
     modes, rate : own modes of density and vorticity and of their rates of change, shape (2, own ky, kx).
-    team : the ranks; the sums are over whole columns in the order of ky, the same on any number of ranks.
+    team : the ranks; sums are over whole columns in order of ky, so they are the same on any number of ranks.
 
     """
     columns = np.zeros((len(SCALARS), modes.shape[1]))
@@ -110,12 +110,12 @@ def _add_means(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _product(a, b):  # type: ignore[no-untyped-def]
-    """Real part of conj(a) b: what a mode contributes to the box mean of a product of real fields."""
+    """Return the real part of conj(a) b: the contribution of a mode to the box mean of a product of real fields."""
     return a.real * b.real + a.imag * b.imag
 
 
 def spectra(physics: FlowPhysics, symbols: Symbols, modes: Modes, shells: int, team: Team) -> Numbers:
-    """Spectra by shell |k| = m · 2π/box, m − ½ ≤ … < m + ½, shape (number of spectra, shells). Collective."""
+    """Return spectra by shell |k| = m · 2π/box, m − ½ ≤ … < m + ½, shape (number of spectra, shells). Collective."""
     columns = np.zeros((modes.shape[1], len(SPECTRA), shells))
     _add_spectra(modes, symbols.ky, symbols.k2, symbols.weight, physics.wave_number(1), columns)
     gathered: Numbers = np.concatenate(team.gather_all(columns)).sum(axis=0)

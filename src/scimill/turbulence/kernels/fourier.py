@@ -1,7 +1,7 @@
 """One-dimensional Fourier transforms of batches of rows, by FFTW.
 
-The plans are FFTW's estimates for a batch of fixed size, stride and alignment. They depend on the grid only, neither on
-timings nor on the number of ranks, and so do the last bits of what they give. This module alone imports pyfftw.
+FFTW estimates its plans for batches of fixed size, stride and alignment. So the plans, and the last bits of the
+results, depend on the grid only, not on timings or the number of ranks. Only this module imports pyfftw.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 import pyfftw
 from numpy.typing import DTypeLike, NDArray
 
-LINE = 64  # bytes of a cache line: successive rows begin one line off a power of two, in other sets of the cache
+LINE = 64  # bytes of a cache line: rows are offset by one line, so they lie in different sets of the cache
 
 Buffer = NDArray[np.complexfloating]
 Reals = NDArray[np.floating]
@@ -19,12 +19,12 @@ Execute = Callable[[], object]
 
 
 def rows_per_batch(points: int) -> int:
-    """Rows that are transformed at once: few enough that seven fields of them stay in a core's second-level cache."""
+    """Return the rows per transform: few enough that seven fields of them fit in the second-level cache of a core."""
     return max(4, min(16, 8192 // points))
 
 
 def buffer(rows: int, length: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Zeroed rows, each beginning at its own place in the cache; shape (rows, at least length)."""
+    """Return zeroed rows that start in different sets of the cache; shape (rows, at least length)."""
     per_line = LINE // np.dtype(dtype).itemsize
     pitch = (length + per_line - 1) // per_line * per_line + per_line
     made: NDArray[Any] = pyfftw.zeros_aligned((rows, pitch), dtype=dtype, n=LINE)
@@ -32,14 +32,14 @@ def buffer(rows: int, length: int, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def transforms(first: Buffer | Reals, second: Buffer, points: int) -> tuple[Execute, Execute]:
-    """Plan the transforms of the rows of one buffer into those of another, and back; neither is divided by `points`.
+    """Plan the transforms of the rows of one buffer into those of another, and back; neither divides by `points`.
 
-    Each destroys its source: in place, or with the source kept, FFTW's estimates are up to twice as slow.
+    Each transform destroys its source: estimated plans that keep it, or work in place, are up to twice as slow.
 
     Parameters
     ----------
     first : `points` values in each row, complex or real.
-    second : their modes in each row: `points`, or points/2 + 1 of real values.
+    second : modes in each row: `points`, or points/2 + 1 if the values are real.
 
     """
     modes = points if np.iscomplexobj(first) else points // 2 + 1

@@ -1,4 +1,4 @@
-"""Fields with halos: what a slab's neighbourhood holds, as deep as a network looks, on any number of ranks."""
+"""Fields with halos as wide as the receptive radius of a network, on any number of ranks."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ Indices = NDArray[np.int64]
 
 
 class Halos:
-    """The exchange that surrounds slabs of a periodic box with their neighbours' rows.
+    """Surrounds slabs of a periodic box with the rows of their neighbours.
 
     Parameters
     ----------
-    rows : first and last + 1 row of this rank's slab, which may be empty.
+    rows : first row of the slab of this rank and one past the last; the slab may be empty.
     points : rows of the box.
-    radius : rows and columns to add on each side; it may be larger than a slab.
+    radius : rows and columns to add on each side; may exceed the height of a slab.
     team : the ranks.
 
     """
@@ -26,7 +26,7 @@ class Halos:
         self._team, self._radius = team, radius
         spans = team.gather_all(rows)
         owner = np.concatenate([np.full(stop - start, rank) for rank, (start, stop) in enumerate(spans)])
-        needed = [_around(start, stop, points, radius) for start, stop in spans]
+        needed = [_neighbour_rows(start, stop, points, radius) for start, stop in spans]
         sent = [wanted[owner[wanted] == team.rank] - rows[0] for wanted in needed]
         self._sent, self._send_counts = np.concatenate(sent), np.array([len(part) for part in sent])
         sources = owner[needed[team.rank]]
@@ -48,8 +48,8 @@ class Halos:
         return np.pad(with_rows, ((0, 0), (0, 0), (r, r)), mode="wrap")
 
 
-def _around(start: int, stop: int, points: int, radius: int) -> Indices:
-    """Rows above a slab and rows below it; none of an empty one."""
+def _neighbour_rows(start: int, stop: int, points: int, radius: int) -> Indices:
+    """Return the rows above and below a slab; none for an empty slab."""
     if start == stop:
         return np.empty(0, np.int64)
     return np.concatenate([np.arange(start - radius, start), np.arange(stop, stop + radius)]) % points

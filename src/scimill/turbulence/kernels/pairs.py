@@ -1,4 +1,4 @@
-"""Which snapshots of a fine run make a pair: the state before a coarse step, and the truth after it."""
+"""Pairs of snapshots of a fine run: the state before a coarse step, and the truth after it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-REGULAR = 1e-6
-"""Largest relative deviation of an interval from the others: output times are sums, which round."""
+INTERVAL_TOLERANCE = 1e-6
+"""Largest relative deviation between intervals: output times are sums, which round."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SnapshotPair:
-    """Rows of the fine run's snapshots before and after a coarse step, and the time of the second."""
+    """Rows of the snapshots before and after a coarse step, and the time of the second."""
 
     member: int
     before: int
@@ -20,12 +20,12 @@ class SnapshotPair:
     time: float
 
 
-class Irregular(ValueError):
-    """The snapshots do not follow each other at one interval."""
+class IrregularTimes(ValueError):
+    """The snapshots are not evenly spaced in time."""
 
 
 def interval_of(times: NDArray[np.float64], members: NDArray[np.integer]) -> float:
-    """Time between the snapshots of every member.
+    """Return the time between snapshots, the same in all members.
 
     Parameters
     ----------
@@ -33,28 +33,28 @@ def interval_of(times: NDArray[np.float64], members: NDArray[np.integer]) -> flo
 
     Raises
     ------
-    Irregular : the intervals differ, or no member has two snapshots.
+    IrregularTimes : the intervals differ, or no member has two snapshots.
     """
     steps = np.concatenate([np.diff(times[rows]) for _, rows in _by_member(times, members)])
     if not steps.size:
-        raise Irregular("no member has two snapshots")
+        raise IrregularTimes("no member has two snapshots")
     interval = float(np.median(steps))
-    if interval <= 0 or np.abs(steps - interval).max() > REGULAR * interval:
-        raise Irregular(f"the intervals between snapshots go from {steps.min():g} to {steps.max():g}")
+    if interval <= 0 or np.abs(steps - interval).max() > INTERVAL_TOLERANCE * interval:
+        raise IrregularTimes(f"the intervals between snapshots range from {steps.min():g} to {steps.max():g}")
     return interval
 
 
 def pair_up(times: NDArray[np.float64], members: NDArray[np.integer], steps: int) -> list[SnapshotPair]:
-    """Pairs of every member, one after the other in time: each begins with the truth that the one before ends with.
+    """Return the consecutive pairs of every member: each begins with the truth at the end of the previous pair.
 
     Parameters
     ----------
     times, members : of each row, shape (rows,).
-    steps : snapshots from the first of a pair to the second.
+    steps : snapshot intervals between the two snapshots of a pair.
 
     Returns
     -------
-    list of SnapshotPair, member by member; snapshots that are left over at the end are in none.
+    list of SnapshotPair, member by member; leftover snapshots at the end are in no pair.
     """
     return [
         SnapshotPair(member, int(before), int(after), float(times[after]))
@@ -64,7 +64,7 @@ def pair_up(times: NDArray[np.float64], members: NDArray[np.integer], steps: int
 
 
 def _by_member(times: NDArray[np.float64], members: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield each member with its rows in the order of time."""
+    """Yield each member with its rows in order of time."""
     for member in np.unique(members):
         rows = np.flatnonzero(members == member)
         yield int(member), rows[np.argsort(times[rows], kind="stable")]

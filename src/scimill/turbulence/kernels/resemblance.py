@@ -1,7 +1,7 @@
-"""How alike two states are, on grids that need not be the same: errors, correlations, fluxes, spectra.
+"""Comparison of states on grids that may differ: errors, correlations, fluxes, spectra.
 
-States are compared on the modes that both dealiased grids resolve. Source of the horizon as a measure: Kochkov et al.,
-PNAS 118 (2021) e2101784118, who take the time at which the vorticities' correlation falls below 0.95.
+States are compared on the modes that both dealiased grids resolve. The horizon as a measure is from Kochkov et al.,
+PNAS 118 (2021) e2101784118, who use the time at which the correlation of the vorticities falls below 0.95.
 """
 
 from typing import NamedTuple
@@ -16,18 +16,19 @@ Grid = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 
 
-class Likeness(NamedTuple):
-    """How alike a state is to the truth."""
+class Agreement(NamedTuple):
+    """Agreement of a state with the truth."""
 
     density_error: float
     """root mean square of the difference, relative to that of the truth"""
     vorticity_error: float
+    """as density_error"""
     correlation: float
-    """of the vorticities"""
+    """correlation of the vorticities"""
 
 
-def resampled(field: Grid, points: int) -> Numbers:
-    """Field, shape (..., n, n), on another grid of the same box: what both dealiased grids resolve of it."""
+def resample(field: Grid, points: int) -> Numbers:
+    """Put a field, shape (..., n, n), on another grid of the same box, with the modes that both grids resolve."""
     n = field.shape[-1]
     m = min(highest_mode(n), highest_mode(points))
     modes = scipy.fft.rfft2(field.astype(np.float64))
@@ -38,11 +39,11 @@ def resampled(field: Grid, points: int) -> Numbers:
     return made
 
 
-def likeness(state: Numbers, truth: Numbers) -> Likeness:
+def measure_agreement(state: Numbers, truth: Numbers) -> Agreement:
     """Compare density and vorticity, shape (2, x, y), with the truth on the same grid."""
     density, vorticity = (_error(*pair) for pair in zip(state, truth, strict=True))
     ours, theirs = (field - field.mean() for field in (state[1], truth[1]))
-    return Likeness(density, vorticity, float((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())))
+    return Agreement(density, vorticity, float((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum())))
 
 
 def _error(field: Numbers, truth: Numbers) -> float:
@@ -50,9 +51,9 @@ def _error(field: Numbers, truth: Numbers) -> float:
 
 
 def horizon(times: Numbers, correlations: Numbers, threshold: float) -> float:
-    """Time at which a correlation, 1 at time 0, falls below a threshold; the last time where it does not.
+    """Return the time at which a correlation, 1 at time 0, falls below a threshold; the last time if it never does.
 
-    Between two times it is taken to be linear. What is no number, of a run that has broken down, is below.
+    The correlation is interpolated linearly. NaN, from a run that has diverged, counts as below the threshold.
     """
     below = ~(correlations >= threshold)
     if not below.any():
@@ -67,11 +68,11 @@ def horizon(times: Numbers, correlations: Numbers, threshold: float) -> float:
 
 
 def flux(state: Numbers, box: float) -> float:
-    """Particle flux Γn = −⟨n ∂φ/∂y⟩ of density and vorticity, shape (2, x, y)."""
+    """Return the particle flux Γn = −⟨n ∂φ/∂y⟩ of density and vorticity, shape (2, x, y)."""
     points = state.shape[-1]
     k = 2 * np.pi / box * scipy.fft.fftfreq(points, 1 / points)
     ky = k[: points // 2 + 1].copy()
-    ky[-1] = 0  # Nyquist's mode has no derivative
+    ky[-1] = 0  # the Nyquist mode has no derivative
     k2 = k[:, None] ** 2 + k[None, : points // 2 + 1] ** 2
     k2[0, 0] = 1
     slope = -1j * ky * scipy.fft.rfft2(state[1]) / k2
@@ -80,7 +81,7 @@ def flux(state: Numbers, box: float) -> float:
 
 
 def spectrum(vorticity: Numbers) -> Numbers:
-    """½⟨ω²⟩ by shell of wavenumbers m − ½ … m + ½, in units of 2π/box, m = 0 … points/2 − 1."""
+    """Return ½⟨ω²⟩ by shell of wavenumbers m − ½ … m + ½, in units of 2π/box, m = 0 … points/2 − 1."""
     points = vorticity.shape[-1]
     modes = scipy.fft.rfft2(vorticity) / points**2
     weight = np.full(points // 2 + 1, 2.0)

@@ -1,7 +1,7 @@
-"""A field cut into slabs: along x in physical space, along ky in between, and the exchange of one for the other.
+"""Fields cut into slabs, along x on the grid and along ky in Fourier space, and the exchange between the two.
 
-Batches of rows are dealt to ranks whole. What is computed together is therefore the same on any number of ranks, and
-so are its last bits.
+Each rank has whole batches of rows. So the same rows are transformed together on any number of ranks, and the last bits
+of the results are the same.
 """
 
 import dataclasses
@@ -18,30 +18,30 @@ Indices = NDArray[np.int64]
 
 
 class Team(Protocol):
-    """The ranks that share a field, as `parallel.world.World` is one."""
+    """The ranks that share a field, such as a `parallel.world.World`."""
 
     rank: int
     size: int
 
     def gather_all(self, value: Any) -> list[Any]:
-        """Return all ranks' values on all ranks."""
+        """Return the values of all ranks on all ranks."""
 
     def all_to_all(
         self, send: NDArray[Any], send_counts: Sequence[int], receive: NDArray[Any], receive_counts: Sequence[int]
     ) -> None:
-        """Send the successive parts of one array to the ranks in turn, and receive theirs."""
+        """Send successive parts of an array to the ranks in order, and receive their parts."""
 
     def pass_around(self, send: NDArray[Any], receive: NDArray[Any], step: int) -> None:
-        """Send an array to the rank `step` further on in the ring, and receive one from as far behind."""
+        """Send an array to the rank `step` ahead in the ring, and receive one from the rank `step` behind."""
 
 
-class Alone:
-    """A team of one."""
+class SingleRankTeam:
+    """A team of one rank."""
 
     rank, size = 0, 1
 
     def gather_all(self, value: Any) -> list[Any]:
-        """Return the one value."""
+        """Return the value of the only rank."""
         return [value]
 
     def all_to_all(
@@ -56,37 +56,37 @@ class Alone:
 
 
 def split(count: int, batch: int, size: int) -> Indices:
-    """First of each rank's items, and the end: whole batches of `count` items, dealt as evenly as they can be."""
+    """Return the first item of each rank, and the end: whole batches of `count` items, spread as evenly as possible."""
     batches = -(-count // batch)
     return np.minimum(np.arange(size + 1) * batches // size * batch, count)
 
 
-def most_ranks(points: int) -> int:
-    """Most ranks that a field can be dealt to: each has a batch of rows."""
+def max_ranks(points: int) -> int:
+    """Return the largest number of ranks that can share a field: each needs a batch of rows."""
     return -(-points // rows_per_batch(points))
 
 
 @dataclasses.dataclass(frozen=True)
 class SlabBatch:
-    """Rows `start` to `stop` of a slab, which are transformed together."""
+    """Rows `start` to `stop` of a slab, transformed together."""
 
     start: int
     stop: int
 
 
 class Slabs:
-    """Which rows and columns of a field a rank has.
+    """The rows and columns of a field that a rank has.
 
     Parameters
     ----------
-    points : grid points along x and along y.
-    modes : modes along y that are kept.
+    points : grid points along each side.
+    modes : number of modes kept along y.
     team : the ranks.
 
     Attributes
     ----------
-    rows, columns : the rank's first and last + 1 row (x) and mode (ky).
-    row_batches, column_batches : what is transformed at once, counted from the slab's first row or column.
+    rows, columns : first row (x) and mode (ky) of the rank, and one past the last.
+    row_batches, column_batches : batches to transform, counted from the first row or column of the slab.
 
     """
 
@@ -113,14 +113,15 @@ class Slabs:
 
 
 class Exchange:
-    """Transforms of some fields between the modes of own columns and the grid of own rows.
+    """Transforms fields between the modes of own columns and the grid of own rows.
 
-    Towards the grid: fill `columns` for each batch and call `columns_out`, then `to_rows`, then call `rows_in` for each
-    batch and use `grid`. Back: fill `grid` and call `rows_out`, then `to_columns`, then `columns_in` and use `columns`.
+    To the grid: for each batch fill `columns` and call `columns_out`; call `to_rows`; for each batch call `rows_in` and
+    use `grid`. Back: for each batch fill `grid` and call `rows_out`; call `to_columns`; for each batch call
+    `columns_in` and use `columns`.
 
     Parameters
     ----------
-    slabs : who has what.
+    slabs : rows and columns of the ranks.
     fields : number of fields.
     dtype : complex type of a mode.
 
@@ -144,13 +145,13 @@ class Exchange:
         self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points)
 
     def columns_out(self, batch: SlabBatch) -> None:
-        """Transform a batch of columns along x and lay it down."""
+        """Transform a batch of columns along x and pack it for the exchange."""
         self._x_inverse()
-        _put_columns(self._lines, self._by_columns, *self._columns_of(batch))
+        _pack_columns(self._lines, self._by_columns, *self._columns_of(batch))
 
     def columns_in(self, batch: SlabBatch) -> None:
-        """Take up a batch of columns and transform it along x."""
-        _take_columns(self._lines, self._by_columns, *self._columns_of(batch))
+        """Unpack a batch of columns and transform it along x."""
+        _unpack_columns(self._lines, self._by_columns, *self._columns_of(batch))
         self._x_forward()
 
     def _columns_of(self, batch: SlabBatch) -> tuple[object, ...]:
@@ -158,13 +159,13 @@ class Exchange:
         return s.x, s.width, self._fields, s.batch, batch.start, batch.stop
 
     def rows_out(self, batch: SlabBatch) -> None:
-        """Transform a batch of rows along y and lay its kept modes down."""
+        """Transform a batch of rows along y and pack its kept modes for the exchange."""
         self._y_forward()
-        _put_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        _pack_rows(self._rows, self._by_rows, *self._rows_of(batch))
 
     def rows_in(self, batch: SlabBatch) -> None:
-        """Take up a batch of rows, whose other modes become zero, and transform it along y."""
-        _take_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        """Unpack a batch of rows, set its other modes to zero, and transform it along y."""
+        _unpack_rows(self._rows, self._by_rows, *self._rows_of(batch))
         self._y_inverse()
 
     def _rows_of(self, batch: SlabBatch) -> tuple[object, ...]:
@@ -186,14 +187,14 @@ class Exchange:
             s.team.all_to_all(self._by_rows, here, self._by_columns, there)
 
     def _counts(self) -> tuple[list[int], list[int]]:
-        """Numbers that are exchanged with each rank: of own columns, and of own rows."""
+        """Return how many numbers are exchanged with each rank, from own columns and from own rows."""
         s = self._slabs
         by_columns, by_rows = np.diff(s.x) * s.width, np.diff(s.ky) * s.height
         return (self._fields * by_columns).tolist(), (self._fields * by_rows).tolist()
 
 
 @numba.njit(cache=True)
-def _put_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _pack_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(x) - 1):
         first, height = x[rank], x[rank + 1] - x[rank]
         for field in range(fields):
@@ -204,7 +205,7 @@ def _put_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # 
 
 
 @numba.njit(cache=True)
-def _take_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _unpack_columns(columns, by_columns, x, width, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(x) - 1):
         first, height = x[rank], x[rank + 1] - x[rank]
         for field in range(fields):
@@ -215,7 +216,7 @@ def _take_columns(columns, by_columns, x, width, fields, pitch, start, stop):  #
 
 
 @numba.njit(cache=True)
-def _put_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _pack_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(ky) - 1):
         first, width = ky[rank], ky[rank + 1] - ky[rank]
         for field in range(fields):
@@ -226,7 +227,7 @@ def _put_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: i
 
 
 @numba.njit(cache=True)
-def _take_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _unpack_rows(rows, by_rows, ky, height, fields, pitch, start, stop):  # type: ignore[no-untyped-def]
     for rank in range(len(ky) - 1):
         first, width = ky[rank], ky[rank + 1] - ky[rank]
         for field in range(fields):

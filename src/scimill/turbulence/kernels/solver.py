@@ -1,4 +1,4 @@
-"""The solver: a state on a grid and its way through time, by either scheme, on any number of ranks."""
+"""The solver: advances a state in time with either scheme, on any number of ranks."""
 
 import math
 from typing import Literal
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.arakawa import Arakawa
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.slabs import Alone, Team
+from scimill.turbulence.kernels.slabs import SingleRankTeam, Team
 from scimill.turbulence.kernels.spectral import Spectral
-from scimill.turbulence.kernels.stepping import Pace
+from scimill.turbulence.kernels.stepping import StepControl
 
 Grid = NDArray[np.floating]
 
 SCHEMES: dict[str, type[Spectral | Arakawa]] = {"spectral": Spectral, "arakawa": Arakawa}
-RK4_REACH = 2.78  # RK4 is stable for λh from −2.78 on the real axis, and to ±2.83 on the imaginary one
+RK4_REACH = 2.78  # RK4 is stable for λh down to −2.78 on the real axis and up to ±2.83 on the imaginary axis
 STABILITY = {"spectral": RK4_REACH * 3 / (2 * math.pi), "arakawa": RK4_REACH}
-"""Courant number (|u| + |v|) · step / spacing above which RK4 is unstable: the largest wave number that is kept is 2π/3
-per spacing, that of a central difference 1."""
+"""Courant number (|u| + |v|) · step / spacing above which RK4 is unstable. The largest wavenumber is 2π/3 per spacing
+with the 2/3 cutoff, and 1 for a central difference."""
 
 
-class Diverged(ArithmeticError):
-    """A step gave values that are no numbers, or would be longer than the scheme is stable for.
+class DivergenceError(ArithmeticError):
+    """A step gave NaN or infinite values, or would be too long to be stable.
 
     Attributes
     ----------
-    step, time : number of steps that were taken, and the time that they reached.
+    step, time : number of steps taken, and the time reached.
 
     """
 
@@ -37,7 +37,7 @@ class Diverged(ArithmeticError):
 
 
 class FlowSolver:
-    """A state of density and vorticity, and its way through time.
+    """Advances a state of density and vorticity in time.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ class FlowSolver:
     scheme : "spectral" or "arakawa".
     precision : "float64" or "float32".
     team : the ranks that share the fields, such as `parallel.world.World`; None for this rank alone.
-    courant, longest_step : Courant number and longest step of steps that are chosen.
+    courant, longest_step : limits of the steps that `advance` chooses.
 
     Attributes
     ----------
     time : time of the state.
     steps : number of steps taken.
-    rows : first and last + 1 row (x) of this rank's slab.
+    rows : first row (x) of the slab of this rank, and one past the last.
 
     """
 
@@ -68,7 +68,7 @@ class FlowSolver:
         longest_step: float = math.inf,
     ) -> None:
         self.physics, self.points = physics, points
-        self._team: Team = team or Alone()
+        self._team: Team = team or SingleRankTeam()
         self._scheme = SCHEMES[scheme](physics, points, np.dtype(precision), self._team)
         self._limit, self._courant, self._longest = STABILITY[scheme], courant, longest_step
         self._stiffness = self._scheme.stiffness()
@@ -76,104 +76,104 @@ class FlowSolver:
         self.time, self.steps, self.last_step = 0.0, 0, 0.0
 
     def load(self, density: Grid, vorticity: Grid, time: float = 0.0) -> None:
-        """Begin from density and vorticity on own rows, each of shape (own rows, points). Collective.
+        """Load density and vorticity on own rows, each of shape (own rows, points). Collective.
 
-        The spectral scheme drops modes above two thirds of the grid's.
+        The spectral scheme drops modes above the 2/3 cutoff.
         """
         self._scheme.load(density, vorticity)
         self.time, self.last_step = time, 0.0
 
     def fields(self) -> tuple[Grid, Grid]:
-        """Density and vorticity on own rows, each of shape (own rows, points). Collective."""
+        """Return density and vorticity on own rows, each of shape (own rows, points). Collective."""
         return self._scheme.fields()
 
     def potential(self) -> Grid:
-        """Potential on own rows, shape (own rows, points), its box mean 0. Collective."""
+        """Return the potential on own rows, shape (own rows, points), with box mean 0. Collective."""
         return self._scheme.potential()
 
     def speed(self) -> float:
-        """Greatest |u| + |v| of the whole field, in grid spacings per unit time. Collective.
+        """Return the largest |u| + |v| of the whole field, in grid spacings per unit time. Collective.
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers.
+        DivergenceError : the state has NaN or infinite values.
         """
         local = self._scheme.speed()
         if not math.isfinite(local):
-            raise Diverged("values that are no numbers", self.steps, self.time)
+            raise DivergenceError("NaN or infinite values", self.steps, self.time)
         fastest: float = max(self._team.gather_all(local))
         return fastest
 
     def diagnose(self) -> diagnostics.Means:
-        """Box means of the state: fluxes, energies, dissipation, budgets. Collective."""
+        """Return box means of the state: fluxes, energies, dissipation, budgets. Collective."""
         scheme = self._scheme
-        return diagnostics.of_modes(self.physics, scheme.symbols, scheme.modes(), scheme.rate(), self._team)
+        return diagnostics.box_means(self.physics, scheme.symbols, scheme.modes(), scheme.rate(), self._team)
 
     def spectra(self) -> NDArray[np.float64]:
-        """Spectra of the state by shell of wave numbers, shape (4, points/2), see `diagnostics.SPECTRA`. Collective."""
+        """Return spectra of the state by shell, shape (4, points/2); see `diagnostics.SPECTRA`. Collective."""
         scheme = self._scheme
         return diagnostics.spectra(self.physics, scheme.symbols, scheme.modes(), self.points // 2, self._team)
 
     def step(self, length: float) -> None:
-        """Take one step of RK4, whatever its length. Collective."""
+        """Take one step of RK4 without checking its length. Collective."""
         self._scheme.step(length)
         self.time += length
         self.steps += 1
         self.last_step = length
 
     def advance(self, duration: float, step: float | None = None) -> None:
-        """Advance by a duration in steps of equal length, which end exactly there. Collective.
+        """Advance by a duration in steps of equal length that end exactly there. Collective.
 
         Parameters
         ----------
-        duration : how long.
-        step : longest step, kept whatever the flow does; chosen by the Courant number where None.
+        duration : time to advance.
+        step : longest step, whatever the flow; chosen by the Courant number if None.
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers, or a given step is too long for the flow.
+        DivergenceError : the state has NaN or infinite values, or the given step is too long to be stable.
         """
         end = self.time + duration
         longest = min(self._longest, 0.9 * RK4_REACH / self._stiffness) if self._stiffness else self._longest
-        pace = Pace(duration, step, self._courant, longest, self._limit)
+        control = StepControl(duration, step, self._courant, longest, self._limit)
         done = duration <= 0
         while not done:
             speed = self.speed()
-            length = pace.next(speed)
+            length = control.next(speed)
             self._check(length, speed)
             self.step(length)
-            done = pace.taken()
+            done = control.count_step()
         self.time = end
 
     def _check(self, length: float, speed: float) -> None:
-        """Refuse a step for which RK4 is not stable."""
+        """Refuse a step that is too long for RK4 to be stable."""
         limits = self._stable(speed)
         if length > min(limits):
-            cause = "the flow" if limits[0] < limits[1] else "the linear terms"
-            what = f"a step of {length:.4g} is too long: {cause} would need {min(limits):.4g} or less,"
-            raise Diverged(what, self.steps, self.time)
+            cause = "the flow allows" if limits[0] < limits[1] else "the linear terms allow"
+            what = f"a step of {length:.4g} is too long ({cause} at most {min(limits):.4g})"
+            raise DivergenceError(what, self.steps, self.time)
 
     def _stable(self, speed: float) -> tuple[float, float]:
-        """Longest steps for which RK4 is stable, with the flow and with the linear terms."""
+        """Return the longest steps for which RK4 is stable, with the flow and with the linear terms."""
         by_flow = self._limit / speed if speed else math.inf
         return by_flow, RK4_REACH / self._stiffness if self._stiffness else math.inf
 
     def longest_stable_step(self) -> float:
-        """Longest step for which RK4 is stable from this state; infinite where nothing limits it. Collective.
+        """Return the longest step for which RK4 is stable from this state; infinite if nothing limits it. Collective.
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers.
+        DivergenceError : the state has NaN or infinite values.
         """
         return min(self._stable(self.speed()))
 
     def add(self, density: Grid, vorticity: Grid) -> None:
-        """Add increments on own rows to the state; where they are zero no bit of it changes. Collective."""
+        """Add increments on own rows to the state; zero increments change no bit of it. Collective."""
         self._scheme.add(density, vorticity)
 
 
 def potential(vorticity: Grid, box: float) -> Grid:
-    """Potential of a whole field of vorticity (…, points, points), ∇²φ = ω with box mean 0."""
+    """Return the potential of a whole field of vorticity (…, points, points): ∇²φ = ω, box mean 0."""
     points = vorticity.shape[-1]
     k = np.fft.fftfreq(points, box / points / (2 * np.pi))
     k2 = k[:, None] ** 2 + np.abs(k[: points // 2 + 1]) ** 2

@@ -1,12 +1,12 @@
-"""The spectral scheme: exact derivatives, products on the grid, modes above two thirds of the grid's left out.
+"""The spectral scheme: exact derivatives, products on the grid, modes above the 2/3 cutoff dropped.
 
-A right-hand side takes seven transforms: velocity (u, v) = (−∂φ/∂y, ∂φ/∂x) and density to the grid, the products un,
-vn, uv and v² − u² back, since
+A right-hand side takes seven transforms: velocity (u, v) = (−∂φ/∂y, ∂φ/∂x) and density to the grid, then the products
+un, vn, uv and v² − u² back, since
 
     [φ, n] = ∂x(un) + ∂y(vn),    [φ, ω] = (∂xx − ∂yy)(uv) + ∂xy(v² − u²).
 
-They are made batch by batch, so that neither the velocity nor the products are ever in memory as a whole. The
-truncation is that of Orszag, J. Atmos. Sci. 28 (1971) 1074: products of what is kept are exact in what is kept.
+They are computed batch by batch, so the whole velocity and the whole products are never in memory. The truncation is
+that of Orszag, J. Atmos. Sci. 28 (1971) 1074: products of the kept modes are exact in the kept modes.
 """
 
 import math
@@ -27,7 +27,7 @@ Grid = NDArray[np.floating]
 
 
 def highest_mode(points: int) -> int:
-    """Highest mode that is kept: three times it is below the number of points."""
+    """Return the highest kept mode: the largest one below a third of the points (the 2/3 cutoff)."""
     return (points - 1) // 3
 
 
@@ -42,8 +42,8 @@ class Spectral:
 
     Attributes
     ----------
-    slabs : which rows and columns the rank has.
-    symbols : the derivatives at its modes.
+    slabs : rows and columns of the rank.
+    symbols : symbols of the derivatives at its modes.
     state : its modes of density and vorticity, shape (2, own ky, kx); kx is 0 … highest, −highest … −1.
 
     """
@@ -70,7 +70,7 @@ class Spectral:
     # ---- to and from the grid ---------------------------------------------------------------------------------
 
     def _place(self, batch: SlabBatch) -> tuple[int, ...]:
-        """Where the modes of a batch of columns are in its buffer and in the state."""
+        """Return the position of the modes of a batch of columns in its buffer and in the state."""
         return self.highest, self.points, self.slabs.batch, batch.start, batch.stop
 
     @cached_property
@@ -78,7 +78,7 @@ class Spectral:
         return Exchange(self.slabs, 2, self.state.dtype)
 
     def load(self, density: Grid, vorticity: Grid) -> None:
-        """Begin from the fields of own rows; modes that the scheme leaves out are dropped. Collective."""
+        """Load the fields of own rows and drop modes above the 2/3 cutoff. Collective."""
         pair, b = self._pair, self.slabs.batch
         for batch in self.slabs.row_batches:
             rows = batch.stop - batch.start
@@ -88,21 +88,21 @@ class Spectral:
         pair.to_columns()
         for batch in self.slabs.column_batches:
             pair.columns_in(batch)
-            _keep(pair.columns, self.state, *self._place(batch))
+            _gather_modes(pair.columns, self.state, *self._place(batch))
         self.state *= self.dtype.type(self.points**-2.0)
         self._speed = None
 
     def add(self, density: Grid, vorticity: Grid) -> None:
-        """Add increments of own rows, in Fourier space: going to the grid and back would round. Collective."""
+        """Add increments of own rows, in Fourier space since transforming the state would round it. Collective."""
         state = self.state.copy()
         self.load(density, vorticity)
         self.state += state
 
     def grid_of(self, modes: Modes) -> tuple[Grid, Grid]:
-        """Values of two fields in own rows, from their own modes (2, own ky, kx). Collective."""
+        """Return the values of two fields on own rows, from their own modes (2, own ky, kx). Collective."""
         pair, b = self._pair, self.slabs.batch
         for batch in self.slabs.column_batches:
-            _spread(modes, pair.columns, *self._place(batch))
+            _scatter_modes(modes, pair.columns, *self._place(batch))
             pair.columns_out(batch)
         pair.to_rows()
         first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
@@ -116,32 +116,32 @@ class Spectral:
         return first, second
 
     def fields(self) -> tuple[Grid, Grid]:
-        """Density and vorticity of own rows, shape (rows, points). Collective."""
+        """Return density and vorticity of own rows, shape (rows, points). Collective."""
         return self.grid_of(self.state)
 
     def potential(self) -> Grid:
-        """Potential of own rows, shape (rows, points). Collective."""
+        """Return the potential of own rows, shape (rows, points). Collective."""
         phi: Modes = self._poisson * self.state[1]
         return self.grid_of(np.array([phi, phi]))[0]
 
     def modes(self) -> Modes:
-        """Own modes of density and vorticity, shape (2, own ky, kx)."""
+        """Return own modes of density and vorticity, shape (2, own ky, kx)."""
         return self.state
 
     def stiffness(self) -> float:
-        """Greatest rate of the linear part that a step must resolve to be stable: none, it is exact."""
+        """Return the largest rate of the linear part that limits a stable step: 0, since the linear part is exact."""
         return 0.0
 
     # ---- rates and steps --------------------------------------------------------------------------------------
 
     def speed(self) -> float:
-        """Greatest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
+        """Return the largest |u| + |v| of own rows, in grid spacings per unit time. Collective."""
         if self._speed is None:
             self._speed = self._to_products(self.state) * self.points / self.physics.box
         return self._speed
 
     def _to_products(self, state: Modes) -> float:
-        """Bring a state to the grid, multiply, and bring the products back to columns; return the greatest speed."""
+        """Transform a state to the grid, multiply, and transform the products back; return the largest speed."""
         flow, products, b = self._flow, self._products, self.slabs.batch
         for batch in self.slabs.column_batches:
             _fill_flow(state, *self._constants, flow.columns, *self._place(batch))
@@ -151,14 +151,14 @@ class Spectral:
         for batch in self.slabs.row_batches:
             flow.rows_in(batch)
             fastest = max(fastest, float(_multiply(flow.grid, products.grid, self.points, b, batch.stop - batch.start)))
-            if not math.isfinite(flow.grid[0, 0]):  # what is no number in one mode is none anywhere on the grid
+            if not math.isfinite(flow.grid[0, 0]):  # NaN in one mode is NaN everywhere on the grid
                 fastest = math.nan
             products.rows_out(batch)
         products.to_columns()
         return fastest
 
     def _rates(self) -> Iterator[tuple[int, int]]:
-        """Set `_rate` to the rate of change by the nonlinear part of each batch of own columns; yield its ends."""
+        """Set `_rate` to the rate of the nonlinear part, one batch of own columns at a time; yield its ends."""
         products = self._products
         for batch in self.slabs.column_batches:
             products.columns_in(batch)
@@ -167,7 +167,7 @@ class Spectral:
             yield batch.start, batch.stop
 
     def rate(self) -> Modes:
-        """Rate of change of the own modes, shape (2, own ky, kx). Collective."""
+        """Return the rate of change of own modes, shape (2, own ky, kx). Collective."""
         self.speed()
         rate: Modes = np.einsum("ab...,b...->a...", linear_operator(self.physics, self.symbols), self.state)
         for start, stop in self._rates():
@@ -195,7 +195,7 @@ class Spectral:
         self._speed = None
 
     def _factor(self, length: float) -> Modes:
-        """Integrating factor of half a step; made anew where the step's length changes."""
+        """Return the integrating factor of half a step; recomputed only if the length of the step changes."""
         if self._propagator[0] != length:
             factor = propagator(self.physics, self.symbols, length / 2)
             self._propagator = (length, factor.astype(self.state.dtype))
@@ -212,29 +212,29 @@ def _fill_flow(state, poisson, kx, ky, columns, highest, points, pitch, start, s
             phi[j] = inverse[j] * w[j]
         u, v, density = columns[b], columns[pitch + b], columns[2 * pitch + b]
         for first, last, shift in ((0, highest + 1, 0), (highest + 1, len(kx), points - len(kx))):
-            _turn(phi[first:last], -k, u[first + shift : last + shift])
-            _turn_each(phi[first:last], kx[first:last], v[first + shift : last + shift])
+            _multiply_by_ik(phi[first:last], -k, u[first + shift : last + shift])
+            _multiply_each_by_ik(phi[first:last], kx[first:last], v[first + shift : last + shift])
             density[first + shift : last + shift] = n[first:last]
         for row in (u, v, density):
             row[highest + 1 : points - highest] = 0
 
 
 @numba.njit(cache=True)
-def _turn(modes, k, out):  # type: ignore[no-untyped-def]
+def _multiply_by_ik(modes, k, out):  # type: ignore[no-untyped-def]
     """Set out = i k modes."""
     for j in range(len(modes)):
         out[j] = complex(-k * modes[j].imag, k * modes[j].real)
 
 
 @numba.njit(cache=True)
-def _turn_each(modes, k, out):  # type: ignore[no-untyped-def]
+def _multiply_each_by_ik(modes, k, out):  # type: ignore[no-untyped-def]
     """Set out = i k modes, with a k for each mode."""
     for j in range(len(modes)):
         out[j] = complex(-k[j] * modes[j].imag, k[j] * modes[j].real)
 
 
 @numba.njit(cache=True)
-def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+def _scatter_modes(modes, columns, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
     """Fill columns of two fields from their modes."""
     for field in range(2):
         for b in range(stop - start):
@@ -245,8 +245,8 @@ def _spread(modes, columns, highest, points, pitch, start, stop):  # type: ignor
 
 
 @numba.njit(cache=True)
-def _keep(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
-    """Take the kept modes of two fields from their columns."""
+def _gather_modes(columns, modes, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
+    """Copy the kept modes of two fields from their columns."""
     for field in range(2):
         for b in range(stop - start):
             row, own = columns[field * pitch + b], modes[field, start + b]
@@ -256,7 +256,7 @@ def _keep(columns, modes, highest, points, pitch, start, stop):  # type: ignore[
 
 @numba.njit(cache=True)
 def _multiply(grid, out, points, pitch, rows):  # type: ignore[no-untyped-def]
-    """Fill un, vn, uv and v² − u² from u, v and n; return the greatest |u| + |v|."""
+    """Fill un, vn, uv and v² − u² from u, v and n; return the largest |u| + |v|."""
     fastest = np.zeros(points, grid.dtype)
     for b in range(rows):
         u, v, n = grid[b, :points], grid[pitch + b, :points], grid[2 * pitch + b, :points]
@@ -277,7 +277,7 @@ def _multiply(grid, out, points, pitch, rows):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _tendency(products, kx, ky, rate, highest, points, pitch, start, stop):  # type: ignore[no-untyped-def]
-    """Rate of n and ω from the products' modes, which are points² too large."""
+    """Compute the rates of n and ω from the modes of the products, which are points² too large."""
     scale = kx.dtype.type(1) / kx.dtype.type(points * points)
     for b in range(stop - start):
         k = ky[start + b]

@@ -1,6 +1,6 @@
-"""The classical Runge–Kutta method of order four, its linear part exact, and the choice of the step.
+"""The classical fourth-order Runge–Kutta method with an exact linear part, and the choice of the step.
 
-With E = exp(L h/2) the integrating factor gives, from rates a, b, c, d of the nonlinear part at the four stages,
+With the integrating factor E = exp(L h/2) and rates a, b, c, d of the nonlinear part at the four stages,
 
     u = E y,  stage 2 = u + h/2 E a,  stage 3 = u + h/2 b,  stage 4 = E(u + h c),  y' = E²y + h/6 (E²a + 2E(b + c) + d).
 
@@ -13,16 +13,17 @@ import math
 import numba
 import numpy as np
 
-LANDING = 1e-9  # relative: an interval that is this little longer than a whole number of steps takes no further step
+INTERVAL_ROUNDING = 1e-9
+"""Relative excess of an interval over a whole number of steps that adds no further step."""
 
 
-# Each kernel treats columns `start` to `stop` of arrays (2, columns, modes); `rate` begins at `start`. Their innermost
-# loops are short and of few arrays, or the compiler would not use wide vectors.
+# Each kernel processes columns `start` to `stop` of arrays (2, columns, modes); `rate` begins at `start`. The innermost
+# loops are short and use few arrays; otherwise the compiler would not use wide vectors.
 
 
 @numba.njit(cache=True)
 def first(state, rate, e, half, sixth, total, stage, start, stop):  # type: ignore[no-untyped-def]
-    """Stage 1: state, total and stage from the rate; e is E, shape (2, 2, columns, modes)."""
+    """Stage 1: set state, total and stage from the rate; e is E, shape (2, 2, columns, modes)."""
     u, r = np.empty((2, 2, state.shape[2]), state.dtype)
     for i in range(start, stop):
         for f in range(2):
@@ -78,20 +79,20 @@ def _scaled_sum(base, factor, rate, out):  # type: ignore[no-untyped-def]
 
 
 @dataclasses.dataclass
-class Pace:
-    """Steps that are left of an interval, all of one length; shortened when the flow has become too fast for it.
+class StepControl:
+    """Chooses the steps of an interval: all of equal length, shortened if the flow becomes too fast.
 
     Parameters
     ----------
-    left : time to the end of the interval.
-    step : fixed length of a step, or None for the longest that Courant's number allows.
-    courant : Courant number that is aimed at.
-    longest : longest step.
-    stable : Courant number up to which a step is stable.
+    remaining : time to the end of the interval.
+    step : longest step, or None to let the Courant number set it.
+    courant : target Courant number.
+    longest : longest step that the Courant number may set.
+    stable : largest Courant number of a stable step.
 
     """
 
-    left: float
+    remaining: float
     step: float | None
     courant: float
     longest: float
@@ -100,23 +101,23 @@ class Pace:
     _count: int = 0
 
     def next(self, speed: float) -> float:
-        """Length of the next step, where the fastest flow crosses `speed` grid spacings per unit time.
+        """Return the length of the next step, given the largest speed in grid spacings per unit time.
 
-        A step is kept as long as it is stable and its Courant number at most a fifth above the aim: what depends on
-        its length need not be made anew at each step.
+        The length stays the same while the step is stable and its Courant number exceeds the target by at most a
+        fifth, so the integrating factor need not be recomputed at each step.
         """
-        if self._count == 0 or (self.step is None and speed * self._length > self._kept_up_to):
+        if self._count == 0 or (self.step is None and speed * self._length > self._courant_limit):
             limit = self.step or min(self.longest, self.courant / speed if speed > 0 else math.inf)
-            self._count = max(1, math.ceil(self.left / limit * (1 - LANDING)))
-            self._length = self.left / self._count
+            self._count = max(1, math.ceil(self.remaining / limit * (1 - INTERVAL_ROUNDING)))
+            self._length = self.remaining / self._count
         return self._length
 
     @property
-    def _kept_up_to(self) -> float:
+    def _courant_limit(self) -> float:
         return min(1.2 * self.courant, self.stable)
 
-    def taken(self) -> bool:
-        """Count a step; return whether the interval has ended."""
+    def count_step(self) -> bool:
+        """Count a finished step; return whether the interval has ended."""
         self._count -= 1
-        self.left -= self._length
+        self.remaining -= self._length
         return self._count == 0

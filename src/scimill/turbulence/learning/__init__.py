@@ -1,1 +1,1 @@
-"""The network that corrects coarse steps: its definition, training, export, and the runs that it corrects."""
+"""The network that corrects coarse steps: definition, training, export and corrected runs."""

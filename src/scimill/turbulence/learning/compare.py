@@ -1,8 +1,8 @@
-"""Whether a correction helps: corrected and uncorrected coarse runs, and a finer run of equal cost, beside the truth.
+"""Does a correction help? Compare corrected, uncorrected and finer runs with the truth.
 
-The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The costs are CPU
-time of the stepping, inference included. The finer run has the largest grid whose cost per unit of time is not above
-that of the corrected run: the baseline that a correction must beat.
+The truth is a fine run that the model was not trained on, filtered to what the coarse grid resolves. The cost is the
+CPU time of stepping, including inference. The finer run has the largest grid that costs no more per unit of time than
+the corrected run: the baseline that a correction must beat.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from scimill.files import replacing
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
 from scimill.pictures import make_folder
-from scimill.turbulence.kernels.resemblance import flux, likeness, resampled, spectrum
-from scimill.turbulence.kernels.solver import Diverged, FlowSolver
+from scimill.turbulence.kernels.resemblance import flux, measure_agreement, resample, spectrum
+from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.learning.comparison import (
     CORRECTED,
     DIVERGED,
     FINER,
     RUNS,
     UNCORRECTED,
-    Averaged,
     Comparison,
-    Followed,
     Numbers,
+    RunAverages,
     Start,
+    TrackedRun,
 )
 from scimill.turbulence.learning.models import Correction, open_correction
 from scimill.turbulence.learning.network import CorrectionNetworkSpec
@@ -43,10 +43,10 @@ from scimill.turbulence.params import CompareConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 T = TypeVar("T")
-MEASURED = 10
-"""Coarse steps that a cost is measured over."""
+MEASURED_STEPS = 10
+"""Coarse steps over which a cost is measured."""
 COST_STARTS = 4
-"""Starts that a cost is measured from."""
+"""Starts from which a cost is measured."""
 COST_CUTOFF = 1.5
 """Cost, relative to the limit, above which no larger grid is tried."""
 COURANT = 1.0
@@ -55,46 +55,46 @@ COURANT = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class CandidateRun:
-    """One way to run: a solver, and how it takes a coarse step's time."""
+    """A run to compare: a solver, and its longest step."""
 
     name: str
     solver: FlowSolver
     step: float | None
-    """longest step; chosen by the Courant number where None"""
+    """longest step; follows from the Courant number if None"""
 
     def load(self, state: Numbers) -> None:
-        """Begin from density and vorticity on any grid, shape (2, x, y)."""
-        self.solver.load(*resampled(state, self.solver.points))
+        """Start from density and vorticity on any grid, shape (2, x, y)."""
+        self.solver.load(*resample(state, self.solver.points))
 
     def advance(self, duration: float) -> float:
-        """Advance, and return the CPU time that it took."""
+        """Advance, and return the CPU time in seconds."""
         started = time.process_time()
         self.solver.advance(duration, self.step)
         return time.process_time() - started
 
     def state(self, points: int) -> Numbers:
-        """Density and vorticity on a grid, shape (2, points, points)."""
-        return resampled(np.stack(self.solver.fields()), points)
+        """Return density and vorticity on a grid, shape (2, points, points)."""
+        return resample(np.stack(self.solver.fields()), points)
 
 
 def compare(config: CompareConfig, truth: Path, folder: Path, world: World) -> str:
-    """Compare, and write errors.csv, summary.csv, statistics.csv and pictures; collective.
+    """Compare the runs and write errors.csv, summary.csv, statistics.csv and pictures; collective.
 
     Parameters
     ----------
     config : the model, and what to compare.
     truth : a fine run that the model was not trained on.
-    folder : where tables and pictures go.
+    folder : directory for tables and pictures.
     world : the ranks, which share the starts.
 
     Returns
     -------
-    The table of the summary.
+    The summary as a table.
 
     Raises
     ------
-    InputError : no model, no run, of other physics, too coarse or too short.
-    ConfigError : the times do not fit.
+    InputError : the model or the truth is missing, or the truth has other physics, is too coarse or too short.
+    ConfigError : the snapshots of the truth do not match the duration or the coarse step.
     """
     world.on_root(make_folder, folder)
     with world.together():
@@ -111,42 +111,43 @@ def compare(config: CompareConfig, truth: Path, folder: Path, world: World) -> s
 
 
 class Truth:
-    """The fine run, as the coarse grid resolves it.
+    """The fine run, filtered to what the coarse grid resolves.
 
     Parameters
     ----------
     store : its snapshots.
-    spec : of the model.
+    spec : spec of the model.
 
     Raises
     ------
-    InputError : it is no finer than the coarse grid.
-    ConfigError : its snapshots do not lie on coarse steps.
+    InputError : its grid is coarser than the coarse grid.
+    ConfigError : the time between its snapshots is not a multiple of the coarse step.
     """
 
     def __init__(self, store: Snapshots, spec: CorrectionNetworkSpec) -> None:
         self.store, self.spec = store, spec
         if store.points < spec.points:
-            allowed = f"{spec.points} points or more on each side"
-            raise InputError(f"a run of {store.points} points", where=str(store.reader.path), allowed=allowed)
+            allowed = f"at least {spec.points} points along each side"
+            what = f"the truth has only {store.points} points along each side"
+            raise InputError(what, where=str(store.reader.path), allowed=allowed)
         self.interval = float(np.diff(store.times[0]).mean())
         self.steps = round(self.interval / spec.step)
         if not self.steps or not np.isclose(self.steps * spec.step, self.interval, rtol=1e-6):
             raise ConfigError(
-                f"snapshots every {self.interval:g} do not lie on coarse steps of {spec.step:g}",
-                where=str(store.reader.path), allowed="a multiple of the coarse step",
+                f"the snapshot interval {self.interval:g} is not a multiple of the coarse step {spec.step:g}",
+                where=str(store.reader.path), remedy="simulate a truth with a matching --interval",
             )  # fmt: skip
 
-    def whole(self, start: Start) -> Numbers:
-        """Density and vorticity as they are, shape (2, x, y)."""
+    def unfiltered(self, start: Start) -> Numbers:
+        """Return density and vorticity on the grid of the truth, shape (2, x, y)."""
         return np.stack(self.store.read(start.snapshot, start.member)).astype(np.float64)
 
     def filtered(self, start: Start) -> Numbers:
-        """What the coarse grid resolves of them."""
-        return resampled(self.whole(start), self.spec.points)
+        """Return density and vorticity filtered to the coarse grid, shape (2, points, points)."""
+        return resample(self.unfiltered(start), self.spec.points)
 
     def starts(self, count: int, frames: int) -> list[Start]:
-        """Return starts that are followed by `frames` snapshots, evenly over members and time.
+        """Return starts that have `frames` later snapshots, evenly spread over members and time.
 
         Raises
         ------
@@ -155,8 +156,9 @@ class Truth:
         last = self.store.count - 1 - frames
         if last < 0:
             raise InputError(
-                f"the run has {self.store.count - 1} snapshots after the first, fewer than the {frames} to be followed",
-                where=str(self.store.reader.path), remedy="give a smaller --duration, or simulate for longer",
+                f"the comparison needs {frames} snapshots after the first, but the truth has {self.store.count - 1}",
+                where=str(self.store.reader.path),
+                remedy="reduce --duration or --statistics, or simulate a longer truth",
             )  # fmt: skip
         members = self.store.members
         per_member = -(-count // members)
@@ -169,52 +171,52 @@ def _measure(config: CompareConfig, truth: Truth, correction: Correction, world:
     with world.together():
         if not frames:
             raise ConfigError(
-                f"duration {config.duration:g} is below the interval of the snapshots, {truth.interval:g}"
+                f"--duration {config.duration:g} is shorter than the snapshot interval of the truth, {truth.interval:g}"
             )
         starts = truth.starts(config.starts, frames)
         truth.starts(1, lasting)
-    runs = _runs(truth, correction, starts, world)
+    runs = _make_runs(truth, correction, starts, world)
     with contextlib.closing(Progress(len(starts), unit="starts", what="compare", enabled=world.is_root)) as progress:
-        followed = _shared(lambda start: _follow(runs, truth, start, frames), starts, world, progress)
+        followed = _share_work(lambda start: _track(runs, truth, start, frames), starts, world, progress)
     members = [Start(member, 0) for member in range(truth.store.members)] if lasting else []
     with contextlib.closing(
         Progress(len(members), unit="members", what="statistics", enabled=world.is_root)
     ) as progress:
-        averaged = _shared(lambda start: _average(runs, truth, start, lasting), members, world, progress)
+        averaged = _share_work(lambda start: _average(runs, truth, start, lasting), members, world, progress)
     return Comparison(
         correction.spec, {run.name: run.solver.points for run in runs},
         truth.interval * np.arange(1.0, frames + 1), starts,
         {run.name: [each[run.name] for each in followed] for run in runs},
         {name: [each[name] for each in averaged] for name in ("truth", *RUNS)} if averaged else {},
         truth.interval, config.correlation, truth.store.points,
-        world.on_root(lambda: _cost(_finer(truth, truth.store.points), truth, starts)),
+        world.on_root(lambda: _cost(_finer_run(truth, truth.store.points), truth, starts)),
     )  # fmt: skip
 
 
-def _runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
-    """Make all ways to run; the finer one's grid is chosen on rank 0. Collective."""
+def _make_runs(truth: Truth, correction: Correction, starts: Sequence[Start], world: World) -> list[CandidateRun]:
+    """Make all runs to compare; rank 0 chooses the grid of the finer one. Collective."""
     spec = truth.spec
     equations = physics(dict(spec.physics))
     plain = FlowSolver(equations, spec.points, spec.scheme)  # type: ignore[arg-type]
     uncorrected = CandidateRun(UNCORRECTED, plain, spec.step / spec.substeps)
     corrected = CandidateRun(CORRECTED, CorrectedSolver(spec, correction.model), None)
-    points = world.on_root(_equal_cost, corrected, truth, starts)
-    return [uncorrected, corrected, _finer(truth, points)]
+    points = world.on_root(_find_equal_cost_grid, corrected, truth, starts)
+    return [uncorrected, corrected, _finer_run(truth, points)]
 
 
-def _finer(truth: Truth, points: int) -> CandidateRun:
+def _finer_run(truth: Truth, points: int) -> CandidateRun:
     solver = FlowSolver(physics(dict(truth.spec.physics)), points, "spectral", courant=COURANT)
     return CandidateRun(FINER, solver, None)
 
 
-def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
-    """Find the largest grid on which a run costs no more than the corrected one, between its grid and the truth's."""
+def _find_equal_cost_grid(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
+    """Return the points of the largest grid, up to that of the truth, that costs no more than the corrected run."""
     coarse = truth.spec.points
     limit = _cost(corrected, truth, starts)
     grids = [n for n in range(coarse + 2, truth.store.points + 1, 2) if next_fast_len(n, real=True) == n]
     chosen = min([*grids, truth.store.points])
     for points in grids:
-        cost = _cost(_finer(truth, points), truth, starts)
+        cost = _cost(_finer_run(truth, points), truth, starts)
         if cost <= limit:
             chosen = points
         if cost > COST_CUTOFF * limit:
@@ -223,20 +225,20 @@ def _equal_cost(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) 
 
 
 def _cost(run: CandidateRun, truth: Truth, starts: Sequence[Start]) -> float:
-    """CPU seconds per unit of time, over some of the starts: a faster flow takes shorter steps."""
-    duration, some = MEASURED * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
+    """Return CPU seconds per unit of time, averaged over some starts: a faster flow needs shorter steps."""
+    duration, some = MEASURED_STEPS * truth.spec.step, starts[:: -(-len(starts) // COST_STARTS)]
     costs = []
-    for start in (starts[0], *some):  # the first one compiles
-        run.load(truth.whole(start))
+    for start in (starts[0], *some):  # the first run compiles
+        run.load(truth.unfiltered(start))
         try:
             costs.append(run.advance(duration) / duration)
-        except Diverged:
+        except DivergenceError:
             costs.append(float("inf"))
     return float(np.mean(costs[1:]))
 
 
-def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, progress: Progress) -> list[T]:
-    """Do the work of all items, every size-th on this rank, and return all results on all ranks. Collective."""
+def _share_work(work: Callable[[Start], T], items: Sequence[Start], world: World, progress: Progress) -> list[T]:
+    """Share the work on all items among the ranks; return all results on all ranks. Collective."""
     mine: list[T] = []
     for item in items[world.rank :: world.size]:
         mine.append(work(item))
@@ -248,83 +250,83 @@ def _shared(work: Callable[[Start], T], items: Sequence[Start], world: World, pr
 
 
 def _states(run: CandidateRun, truth: Truth, start: Start, frames: int) -> Iterator[tuple[Numbers | None, float]]:
-    """Run from a start; yield the state at each snapshot's time, None once it has broken down, and its CPU time."""
-    run.load(truth.whole(start) if run.name == FINER else truth.filtered(start))
+    """Run from a start; yield the state at each snapshot time (None after it has diverged) and its CPU time."""
+    run.load(truth.unfiltered(start) if run.name == FINER else truth.filtered(start))
     try:
         for frame in range(frames):
             cpu = run.advance(truth.interval)
             state = run.state(truth.spec.points)
             if not np.isfinite(state).all():
-                raise Diverged("values that are no numbers", run.solver.steps, frame * truth.interval)
+                raise DivergenceError("NaN or infinite values", run.solver.steps, frame * truth.interval)
             yield state, cpu
-    except Diverged:
+    except DivergenceError:
         while True:
             yield None, 0.0
 
 
-def _follow(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Followed]:
-    """Errors of all runs from a start."""
+def _track(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, TrackedRun]:
+    """Measure the errors of all runs from a start."""
     found = {}
     for run in runs:
-        alike, cpu = [], 0.0
+        agreements, cpu = [], 0.0
         states = _states(run, truth, start, frames)
         for frame in range(1, frames + 1):
             state, seconds = next(states)
             there = truth.filtered(Start(start.member, start.snapshot + frame))
-            alike.append(DIVERGED if state is None else likeness(state, there))
+            agreements.append(DIVERGED if state is None else measure_agreement(state, there))
             cpu += seconds
-        found[run.name] = Followed(alike, cpu)
+        found[run.name] = TrackedRun(agreements, cpu)
     return found
 
 
-def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, Averaged]:
-    """Fluxes and spectra of the truth and all runs, from a start on."""
+def _average(runs: Sequence[CandidateRun], truth: Truth, start: Start, frames: int) -> dict[str, RunAverages]:
+    """Average fluxes and spectra of the truth and of all runs from a start."""
     there = (truth.filtered(Start(start.member, start.snapshot + frame)) for frame in range(1, frames + 1))
-    found = {"truth": _averaged(there, truth.spec.box)}
+    found = {"truth": _average_states(there, truth.spec.box)}
     for run in runs:
         states = (state for _, (state, _) in zip(range(frames), _states(run, truth, start, frames), strict=False))
-        found[run.name] = _averaged(states, truth.spec.box)
+        found[run.name] = _average_states(states, truth.spec.box)
     return found
 
 
-def _averaged(states: Iterator[Numbers | None], box: float) -> Averaged:
+def _average_states(states: Iterator[Numbers | None], box: float) -> RunAverages:
     fluxes, spectra = [], []
     for state in states:
         fluxes.append(np.nan if state is None else flux(state, box))
         if state is not None:
             spectra.append(spectrum(state[1]))
-    return Averaged(fluxes, np.mean(spectra, axis=0) if spectra else np.zeros(1))
+    return RunAverages(fluxes, np.mean(spectra, axis=0) if spectra else np.zeros(1))
 
 
-# ---- what is written --------------------------------------------------------------------------------------------
+# ---- tables ------------------------------------------------------------------------------------------------------
 
-HEAD = (
+SUMMARY_COLUMNS = (
     "run", "points", "cpu_seconds_per_time", "time", "density_error", "vorticity_error", "vorticity_error_spread",
     "last_vorticity_error", "horizon", "horizon_spread", "flux", "flux_of_truth",
 )  # fmt: skip
-MOMENT = 2.0  # time at which the table has the errors
+SUMMARY_TIME = 2.0  # time of the errors in the summary
 
 
 def _write(found: Comparison, folder: Path) -> str:
     from scimill.turbulence.pictures import comparison_plots
 
-    _write_csv(folder / "errors.csv", ERRORS, _error_rows(found))
-    _write_csv(folder / "summary.csv", HEAD, summary_rows(found))
+    _write_csv(folder / "errors.csv", ERROR_COLUMNS, _error_rows(found))
+    _write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(found))
     if found.averaged:
-        _write_csv(folder / "statistics.csv", STATISTICS, _statistic_rows(found))
+        _write_csv(folder / "statistics.csv", STATISTICS_COLUMNS, _statistic_rows(found))
     comparison_plots.plot(found, folder)
     return describe_comparison(found)
 
 
-ERRORS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
-STATISTICS = ("run", "member", "time", "flux")
+ERROR_COLUMNS = ("run", "start", "member", "snapshot", "time", "density_error", "vorticity_error", "correlation")
+STATISTICS_COLUMNS = ("run", "member", "time", "flux")
 
 
 def _error_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
     for run in RUNS:
         for number, (start, each) in enumerate(zip(found.starts, found.followed[run], strict=True)):
-            for moment, alike in zip(found.times, each.alike, strict=True):
-                yield (run, number, start.member, start.snapshot, float(moment), *alike)
+            for moment, agreement in zip(found.times, each.agreements, strict=True):
+                yield (run, number, start.member, start.snapshot, float(moment), *agreement)
 
 
 def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
@@ -335,8 +337,8 @@ def _statistic_rows(found: Comparison) -> Iterator[tuple[object, ...]]:
 
 
 def summary_rows(found: Comparison) -> list[Any]:
-    """Rows of the summary, under `HEAD`."""
-    at = int(np.argmin(np.abs(found.times - MOMENT)))
+    """Return the rows of the summary, with columns `SUMMARY_COLUMNS`."""
+    at = int(np.argmin(np.abs(found.times - SUMMARY_TIME)))
     rows = []
     for run in RUNS:
         measures, horizons = found.measures(run), found.horizons(run)
@@ -359,25 +361,25 @@ def _write_csv(path: Path, head: Sequence[str], rows: Iterable[tuple[object, ...
 
 
 def describe_comparison(found: Comparison) -> str:
-    """Write the summary as a table."""
+    """Describe the summary as a table."""
     rows = summary_rows(found)
     moment, end = rows[0][3], float(found.times[-1])
     lines = [
-        f"{len(found.starts)} starts; truth {found.truth_points}², {found.truth_cost:.3g} CPU s per time, "
+        f"starts: {len(found.starts)}; truth: {found.truth_points}², {found.truth_cost:.3g} CPU s per unit of time, "
         f"filtered to {found.spec.points}²",
         f"{'run':<12}{'grid':>6}{'CPU s/time':>12}{f'error n t={moment:.3g}':>16}{f'error ω t={moment:.3g}':>22}"
         f"{f't={end:.3g}':>9}{f'horizon (ω ≥ {found.threshold:g})':>22}"
-        + (f"{'Γn':>9}{'of truth':>10}" if found.averaged else ""),
+        + (f"{'Γn':>9}{'/ truth':>10}" if found.averaged else ""),
     ]
-    for run, points, cost, _, density, error, spread, last, reach, reach_spread, mean, truth in rows:
+    for run, points, cost, _, density, error, spread, last, horizon, horizon_spread, mean, truth in rows:
         lines.append(
             f"{run:<12}{f'{points}²':>6}{cost:>12.3g}{density:>16.3g}{f'{error:.3f} ± {spread:.3f}':>22}{last:>9.3f}"
-            f"{f'{reach:.2f} ± {reach_spread:.2f}':>22}"
+            f"{f'{horizon:.2f} ± {horizon_spread:.2f}':>22}"
             + (f"{mean:>9.4f}{mean / truth:>10.3f}" if found.averaged else "")
         )
     base, better, finer = (np.array(row[5:9:3], dtype=float) for row in rows)
     lines.append(
-        f"corrected: error ω {better[0] / base[0]:.2f} x, horizon {better[1] / base[1]:.2f} x of uncorrected; "
-        f"finer of equal cost: {finer[0] / base[0]:.2f} x, {finer[1] / base[1]:.2f} x"
+        f"relative to uncorrected: corrected error ω {better[0] / base[0]:.2f}, horizon {better[1] / base[1]:.2f}; "
+        f"finer error ω {finer[0] / base[0]:.2f}, horizon {finer[1] / base[1]:.2f}"
     )
     return "\n".join(lines)

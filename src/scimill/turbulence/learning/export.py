@@ -1,4 +1,4 @@
-"""Trained corrections for other programs, and for databases."""
+"""Export of trained corrections to other programs and databases."""
 
 import json
 import math
@@ -14,32 +14,32 @@ from scimill.turbulence.learning.redis_model import RedisModel, is_address
 from scimill.version import __version__
 
 NAMES = ("state", "correction")
-FREE = (0, 2, 3)  # axes of any length: states, x, y
+DYNAMIC_AXES = (0, 2, 3)  # axes of any length: states, x, y
 
 
 def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: bool) -> str:
-    """Write a network for another program.
+    """Export a network for another program.
 
-    The input of what is written, (n, 3, x + 2 radius, y + 2 radius), has halos of the receptive radius; the output is
-    (n, 2, x, y), not yet limited to the band. So one file serves slabs of any size.
+    The input of the exported network, (n, 3, x + 2 radius, y + 2 radius), has halos as wide as the receptive radius, so
+    one file works for slabs of any size. The output is (n, 2, x, y), not yet limited to the band.
 
     Parameters
     ----------
-    model_path : a run directory or a model's file.
+    model_path : a run directory or model file.
     output : the file to write, or redis://host:port/key.
     form : "torchscript" or "onnx".
-    zero : whether to write a network without weights, for tests of the wiring.
-    overwrite : whether to replace a file that is there.
+    zero : whether to set all weights to zero, to test a coupling.
+    overwrite : whether to replace an existing file.
 
     Returns
     -------
-    What it is, in words.
+    A description of the exported network.
 
     Raises
     ------
-    InputError : no model, or no database.
-    StorageError : it exists, or cannot be written.
-    ConfigError : a database, but no TorchScript.
+    InputError : the model or the database is missing.
+    StorageError : the output exists or cannot be written.
+    ConfigError : the output is a database, and the format is not TorchScript.
 
     """
     check_format(output, form)
@@ -51,7 +51,7 @@ def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: b
         clear(model)
     _write(model, output, form, about)
     kind = "zero network" if zero else "network"
-    return f"{form} of a {kind} of radius {model.spec.radius} ({about['trained on']})"
+    return f"{kind} as {form}, receptive radius {model.spec.radius}, trained on {about['trained on']}"
 
 
 def _write(model: CorrectionNetwork, output: str, form: str, about: Mapping[str, str]) -> None:
@@ -61,11 +61,11 @@ def _write(model: CorrectionNetwork, output: str, form: str, about: Mapping[str,
     elif form == "torchscript":
         to_torchscript(model, example(model), Path(output), about)
     else:
-        to_onnx(model, example(model), Path(output), about, NAMES, FREE)
+        to_onnx(model, example(model), Path(output), about, NAMES, DYNAMIC_AXES)
 
 
 def _about(content: Mapping[str, Any], *, zero: bool) -> dict[str, str]:
-    """Where a model comes from, by title; its spec is what a run checks it by."""
+    """Describe the origin of a model, by title; runs check the model by its spec."""
     store, position = content["store"], content["position"]
     loss = position["best_loss"]
     return {

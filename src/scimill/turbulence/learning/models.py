@@ -1,4 +1,4 @@
-"""Correction models from wherever they are: a run, an exported file, a database."""
+"""Correction models from a run directory, an exported file or a database."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from scimill.turbulence.learning import redis_model
 from scimill.turbulence.learning.network import CorrectionNetwork, CorrectionNetworkSpec
 from scimill.turbulence.learning.redis_model import RedisModel
 
-SPEC = "network"  # title under which an exported model has its spec
+SPEC = "network"  # title of the spec in an exported model
 
 
 def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
@@ -24,15 +24,15 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
 
     Parameters
     ----------
-    path : a run directory, of which the best model is taken, or a model's file.
+    path : a run directory, whose best model is read, or a model file.
 
     Returns
     -------
-    The network, and what its file says of where it comes from.
+    The network, and the content of its file.
 
     Raises
     ------
-    InputError : no model, damaged, or of another campaign.
+    InputError : missing, not a model, damaged, or of another campaign.
 
     """
     file, content = read_model(path, CAMPAIGN.name)
@@ -43,15 +43,15 @@ def load_network(path: Path) -> tuple[CorrectionNetwork, Mapping[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Correction:
-    """A correction model, opened for a run."""
+    """A correction model that is open for a run."""
 
     model: InferenceModel
     spec: CorrectionNetworkSpec
     identity: str
-    """digest of what it computes with; of a database's model of where that comes from"""
+    """SHA-256 of the model file; for a model in a database, of the description of its origin"""
 
     def close(self) -> None:
-        """End what it has begun: a database's client."""
+        """Close the client of a database, if there is one."""
         if isinstance(self.model, RedisModel):
             self.model.close()
 
@@ -61,13 +61,13 @@ def open_correction(name: str, rank: int = 0) -> Correction:
 
     Parameters
     ----------
-    name : a run directory, its model.pt, a file of ``scimill turbulence export``, or redis://host:port/key.
-    rank : whose tensors a database gets.
+    name : a run directory, its model.pt, a file written by ``scimill turbulence export``, or redis://host:port/key.
+    rank : the rank, which names its tensors in a database.
 
     Raises
     ------
-    InputError : no model, damaged, or of another campaign.
-    ConfigError : what it needs is not installed.
+    InputError : missing, not a model, damaged, or of another campaign.
+    ConfigError : a package that it needs is not installed.
     """
     if redis_model.is_address(name):
         database = RedisModel(name, rank).open()
@@ -90,26 +90,27 @@ def _is_run(path: Path) -> bool:
 
 
 def read_spec(about: Mapping[str, str], name: str) -> CorrectionNetworkSpec:
-    """Return the spec of an exported model, from what it says of itself."""
+    """Return the spec of an exported model from its description."""
     try:
         values = json.loads(about[SPEC])
     except (KeyError, ValueError):
-        allowed = "one of scimill turbulence export"
-        raise InputError("the model does not say what it was trained on", where=name, allowed=allowed) from None
+        allowed = "a model written by scimill turbulence export"
+        raise InputError("the model has no record of its training conditions", where=name, allowed=allowed) from None
     return _spec(values, name)
 
 
 def _spec(values: Mapping[str, Any], where: str) -> CorrectionNetworkSpec:
     if not isinstance(values, Mapping) or values.get("campaign") != CAMPAIGN.name:
-        campaign = values.get("campaign", "another kind") if isinstance(values, Mapping) else "another kind"
-        raise InputError(f"a model of {campaign}", where=where, allowed="one of scimill turbulence train or export")
+        campaign = values.get("campaign", "unknown") if isinstance(values, Mapping) else "unknown"
+        allowed = "a model written by scimill turbulence train or export"
+        raise InputError(f"this is not a turbulence model; its campaign is {campaign}", where=where, allowed=allowed)
     try:
         return CorrectionNetworkSpec.from_dict(values)
     except (KeyError, TypeError):
-        raise InputError("the model's description is not complete", where=where) from None
+        raise InputError("the description of the model is incomplete", where=where) from None
 
 
 def check_format(output: str, form: str) -> None:
-    """Refuse what cannot be put into a database."""
+    """Refuse a format that a database cannot run."""
     if redis_model.is_address(output) and form != "torchscript":
-        raise ConfigError("RedisAI executes TorchScript", where=f"--format {form}", allowed="torchscript")
+        raise ConfigError(f"RedisAI cannot run {form} models", where="flag --format", allowed="torchscript")

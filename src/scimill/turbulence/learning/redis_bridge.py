@@ -1,7 +1,7 @@
-"""The client of a Redis database, in a process of its own: SmartRedis needs numpy 1, all else here needs numpy 2.
+"""Client of a Redis database in a separate process: SmartRedis needs numpy 1, scimill needs numpy 2.
 
-It is run as a script with SmartRedis on PYTHONPATH and knows nothing of scimill. A request is a line of JSON, with the
-sizes of the arrays of float32 or bytes that follow it; so is an answer. See `redis_model`.
+Run as a script with SmartRedis on PYTHONPATH; it does not import scimill. Each request and each answer is a line of
+JSON with the number of bytes (float32 values or other data) that follow it. See `redis_model`.
 """
 
 import json
@@ -14,20 +14,20 @@ from smartredis import Client
 
 
 def serve(client: Any, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until there are none."""
+    """Answer requests until the input ends."""
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["bytes"])
         try:
             reply, payload = answer(client, request, data)
-        except Exception as error:  # whatever it is, the rank reports it
+        except Exception as error:  # any error: the rank reports it
             reply, payload = {"error": str(error).strip().splitlines()[-1]}, b""
         answers.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         answers.flush()
 
 
 def answer(client: Any, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Do what is asked for."""
+    """Carry out one request; return the answer and the bytes that follow it."""
     key, action = request["key"], request["action"]
     if action == "store":
         client.set_model(key, data, "TORCH", "CPU")
@@ -44,9 +44,9 @@ def answer(client: Any, request: dict[str, Any], data: bytes) -> tuple[dict[str,
 
 
 def main() -> None:
-    """Connect to the address that is given, and serve."""
+    """Connect to the given address and serve requests."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the library prints is no answer
+    os.dup2(2, 1)  # keep what the library prints out of the answers
     try:
         client = Client(len(sys.argv) > 2, address=sys.argv[1], logger_name="scimill")
     except Exception as error:

@@ -1,8 +1,8 @@
-"""Models in a Redis database with RedisAI, as SmartSim starts one beside a simulation: redis://host:port/key.
+"""Models in a Redis database with RedisAI, such as SmartSim starts beside a simulation: redis://host:port/key.
 
-Each rank has a client of its own, the real SmartRedis one, in a process beside it, since SmartRedis needs another
-numpy. The keys of its tensors end with its number, so that no rank writes over another's. The model itself has the key
-that the address names; beside it `key.about` says where it comes from.
+Each rank has its own SmartRedis client in a separate process, since SmartRedis needs another numpy. The keys of its
+tensors end with the rank, so ranks never overwrite each other's tensors. The model is stored under the key in the
+address, and the description of its origin under `key.about`.
 """
 
 import json
@@ -22,38 +22,38 @@ from scimill.training.inference import Single
 
 SCHEME = "redis://"
 BRIDGE = Path(__file__).with_name("redis_bridge.py")
-PACKAGES = "SCIMILL_SMARTREDIS"
-"""Variable that names the folder of SmartRedis and its numpy; the environment's folder smartredis if it is not set."""
-QUIET = {
+PACKAGES_VARIABLE = "SCIMILL_SMARTREDIS"
+"""Variable with the folder of SmartRedis and its numpy; the folder smartredis of the environment if not set."""
+CLIENT_ENVIRONMENT = {
     "SR_LOG_FILE": os.devnull, "SR_LOG_LEVEL": "QUIET",
-    "SR_CONN_TIMEOUT": "5", "SR_CONN_INTERVAL": "100",  # s, ms: how long, and how often, to ask for the database
+    "SR_CONN_TIMEOUT": "5", "SR_CONN_INTERVAL": "100",  # s, ms: how long and how often to try to connect
     "SR_CMD_TIMEOUT": "60000",  # ms
 }  # fmt: skip
-"""Environment of the client, where the user has not set these variables."""
+"""Environment of the client, unless the user has set these variables."""
 
 
 def is_address(text: str) -> bool:
-    """Whether a model is in a database."""
+    """Return whether a model is named by an address in a database."""
     return text.startswith(SCHEME)
 
 
 def packages() -> Path:
-    """Folder of SmartRedis and its numpy."""
-    return Path(os.environ.get(PACKAGES, Path(sys.prefix) / "smartredis"))
+    """Return the folder of SmartRedis and its numpy."""
+    return Path(os.environ.get(PACKAGES_VARIABLE, Path(sys.prefix) / "smartredis"))
 
 
 class RedisModel:
-    """A model in a database; a context manager. Usable as an `inference.InferenceModel`.
+    """A model in a database, usable as an `inference.InferenceModel`; a context manager.
 
     Parameters
     ----------
     address : redis://host:port/key.
-    rank : whose tensors these are.
+    rank : the rank, which names its tensors.
 
     Raises
     ------
-    ConfigError : no address, or SmartRedis is not installed.
-    InputError : there is no such database.
+    ConfigError : the address is invalid, or SmartRedis is not installed.
+    InputError : the database does not respond.
 
     """
 
@@ -62,40 +62,40 @@ class RedisModel:
         parts = urlsplit(address)
         self._key = parts.path.lstrip("/")
         if not (parts.hostname and _port(address) and self._key):
-            raise ConfigError("no address of a model", where=address, allowed="redis://host:port/key")
+            raise ConfigError("invalid address of a model", where=address, allowed="redis://host:port/key")
         folder = packages()
         if not (folder / "smartredis").is_dir():
-            remedy = f"scripts/setup.sh --with-smartredis, or name its folder in {PACKAGES}"
+            remedy = f"run scripts/setup.sh --with-smartredis, or set {PACKAGES_VARIABLE} to its folder"
             raise ConfigError("SmartRedis is not installed", where=str(folder), remedy=remedy)
         self._process = subprocess.Popen(
             [sys.executable, str(BRIDGE), f"{parts.hostname}:{parts.port}"],
-            env={**QUIET, **os.environ, "PYTHONPATH": str(folder)},
+            env={**CLIENT_ENVIRONMENT, **os.environ, "PYTHONPATH": str(folder)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.about: Mapping[str, str] = {}
         self._receive(InputError)
 
     def open(self) -> Self:
-        """Read where the model comes from.
+        """Read the description of the model.
 
         Raises
         ------
-        InputError : there is no such model.
+        InputError : the database has no such model.
         """
         reply, _ = self._ask({"action": "open"}, b"", InputError)
         if not reply["about"]:
             self.close()
-            remedy = "scimill turbulence export RUN ADDRESS --format torchscript"
+            remedy = "run scimill turbulence export RUN ADDRESS --format torchscript"
             raise InputError("the database has no such model", where=self.address, remedy=remedy)
         self.about = json.loads(reply["about"])
         return self
 
     def store(self, script: bytes, about: Mapping[str, str]) -> None:
-        """Put a program of TorchScript there."""
+        """Store a TorchScript model and its description in the database."""
         self._ask({"action": "store", "about": json.dumps(dict(about))}, script, InputError)
 
     def __call__(self, inputs: Single) -> Single:
-        """Have the database compute."""
+        """Compute the outputs of the model in the database."""
         request = {"action": "run", "shape": inputs.shape, "rank": self._rank}
         reply, data = self._ask(request, np.ascontiguousarray(inputs).tobytes(), NumericalError)
         return np.frombuffer(data, np.float32).reshape(reply["shape"])
@@ -109,25 +109,25 @@ class RedisModel:
             self._process.stdin.write(line + b"\n" + data)
             self._process.stdin.flush()
         except OSError:
-            raise self._failed("its client has ended", failure) from None
+            raise self._close_with_error("its client has stopped", failure) from None
         return self._receive(failure)
 
     def _receive(self, failure: type[InputError | NumericalError]) -> tuple[dict[str, Any], bytes]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise self._failed("its client has ended", failure)
+            raise self._close_with_error("its client has stopped", failure)
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise self._failed(reply["error"], failure)
+            raise self._close_with_error(reply["error"], failure)
         return reply, self._process.stdout.read(reply["bytes"])
 
-    def _failed(self, why: str, failure: type[InputError | NumericalError]) -> InputError | NumericalError:
+    def _close_with_error(self, why: str, failure: type[InputError | NumericalError]) -> InputError | NumericalError:
         self.close()
-        return failure(f"the database does not answer: {why}", where=self.address)
+        return failure(f"the request to the database failed: {why}", where=self.address)
 
     def close(self) -> None:
-        """End the client."""
+        """Stop the client."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe and not pipe.closed:
                 try:

@@ -1,4 +1,4 @@
-"""Corrected runs: the coarse solver, and after each of its steps what the model says it lacks."""
+"""Corrected runs: the coarse solver, with a correction by the model after each coarse step."""
 
 import dataclasses
 from pathlib import Path
@@ -26,11 +26,11 @@ Grid = NDArray[np.floating]
 
 
 class CorrectedSolver(FlowSolver):
-    """A solver whose coarse steps are corrected.
+    """A solver that corrects the state after each coarse step.
 
     Parameters
     ----------
-    spec, model : the coarse step, and what corrects it.
+    spec, model : definition of the coarse step, and the model that corrects it.
     precision, team : see `FlowSolver`.
 
     """
@@ -45,16 +45,16 @@ class CorrectedSolver(FlowSolver):
         self._halos = Halos(self.rows, spec.points, spec.radius, self._team)
 
     def advance(self, duration: float, step: float | None = None) -> None:
-        """Advance by coarse steps, each of them corrected. Collective.
+        """Advance by coarse steps, with a correction after each. Collective.
 
         Parameters
         ----------
-        duration : how long, a multiple of the coarse step.
-        step : as the coarse step has it, whatever is given.
+        duration : time to advance, a multiple of the coarse step.
+        step : ignored; the coarse step sets the step.
 
         Raises
         ------
-        Diverged : the state holds values that are no numbers, or the coarse step is too long for the flow.
+        DivergenceError : the state has NaN or infinite values, or the coarse step is too long for the flow.
         """
         spec = self._spec
         for _ in range(round(duration / spec.step)):
@@ -62,7 +62,7 @@ class CorrectedSolver(FlowSolver):
             self.correct()
 
     def correct(self) -> None:
-        """Add the correction of the state to it. Collective."""
+        """Add the correction to the state. Collective."""
         density, vorticity = self.fields()
         state = np.stack([density, vorticity, self.potential()]).astype(np.float32)
         around = self._halos.surround(state)
@@ -76,12 +76,12 @@ class CorrectedSolver(FlowSolver):
 
 
 def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
-    """Run into a store as `simulate` makes it; collective. Return False where it was complete already.
+    """Make a corrected run in a store like that of `simulate`; collective. Return False if it was already complete.
 
     Raises
     ------
-    InputError : no model, damaged; or its grid, physics, variables or coarse step are not those asked for.
-    Stopped : before the walltime or on a signal; run again with ``resume``.
+    InputError : the model is missing or damaged, or its grid, physics, variables or coarse step do not match.
+    Stopped : before the walltime or on a signal; rerun with ``resume``.
     ScimillError : see `simulate.simulate`.
     """
     record = world.on_root(make_record, config)
@@ -98,14 +98,14 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
 
 
 def describe_rollout(config: RolloutConfig, output: Output, ranks: int) -> str:
-    """Say what a corrected run would do, for ``--dry-run``, after checking the model and the snapshot."""
+    """Check the model and the snapshot and describe what a corrected run would do, for ``--dry-run``."""
     record = make_record(config)
     model = {"model": f"{config.model}, correcting every {record.coarse_step:g}"}
     return simulation.describe_simulation(record, output, ranks, model)
 
 
 def make_record(config: RolloutConfig) -> RolloutRecord:
-    """Return what a store of a corrected run says that it was made by: all of `simulate`, and the model.
+    """Return the configuration to store with a corrected run: that of `simulate`, and the model.
 
     Raises
     ------
@@ -129,45 +129,46 @@ def make_record(config: RolloutConfig) -> RolloutRecord:
 
 
 def check_step(spec: CorrectionNetworkSpec, coarse_step: float | None, model: str) -> None:
-    """Refuse a model of another coarse step than the user wants.
+    """Refuse a model whose coarse step is not the requested one.
 
     Raises
     ------
-    InputError : it is one.
+    InputError : the coarse steps differ.
     """
     if coarse_step is not None and not np.isclose(coarse_step, spec.step, rtol=1e-9):
         what = f"the model corrects coarse steps of {spec.step:g}, not of {coarse_step:g}"
-        raise InputError(what, where=model, remedy="leave --coarse-step away, or train another model")
+        raise InputError(what, where=model, remedy="omit --coarse-step, or train another model")
 
 
 def check_physics(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> None:
-    """Refuse a model of other variables than ours, or of other parameters than those of the snapshots.
+    """Refuse a model with other variables than ours, or with other physics than the snapshots.
 
     Raises
     ------
-    InputError : it is one.
+    InputError : the variables or the physics differ.
     """
     if spec.variables != VARIABLES:
-        what = f"the model is of {', '.join(spec.variables)}"
+        what = f"the model uses the variables {', '.join(spec.variables)}"
         raise InputError(what, where=model, allowed=", ".join(VARIABLES))
     ours = dataclasses.asdict(store.physics)
     different = [name for name, value in spec.physics.items() if ours.get(name) != value]
     if different:
         what = "; ".join(f"{name} was {spec.physics[name]}, is {ours.get(name)}" for name in different)
-        raise InputError(f"the model was trained on other parameters: {what}", where=f"{model}; {store.reader.path}")
+        what = f"the model was trained with different parameters: {what}"
+        raise InputError(what, where=f"{model}; {store.reader.path}")
 
 
 def check_grid(spec: CorrectionNetworkSpec, store: Snapshots, model: str) -> None:
-    """Refuse snapshots of another grid than the model's.
+    """Refuse snapshots on another grid than that of the model.
 
     Raises
     ------
-    InputError : they are.
+    InputError : the grids differ.
     """
     if (store.points, store.physics.box) != (spec.points, spec.box):
         here, there = (f"{n} x {n} points on a box of {box:g}, spacing {box / n:g}"
                        for n, box in ((store.points, store.physics.box), (spec.points, spec.box)))  # fmt: skip
         raise InputError(
-            f"the model was trained on another grid than {here}", where=f"{model}; {store.reader.path}", allowed=there,
-            remedy="scimill turbulence coarsen makes one grid of another",
+            f"the model was trained on another grid, not {here}", where=f"{model}; {store.reader.path}", allowed=there,
+            remedy="make a store on the grid of the model with scimill turbulence coarsen",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Training of the network that corrects coarse steps: what the engine is given of turbulence."""
+"""Training of the network that corrects coarse steps: the task for the training engine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
 from scimill.turbulence.corrections import CoarseStep, Corrections
-from scimill.turbulence.kernels.solver import Diverged
+from scimill.turbulence.kernels.solver import DivergenceError
 from scimill.turbulence.learning.models import load_network
 from scimill.turbulence.learning.network import (
     CORRECTIONS,
@@ -25,10 +25,10 @@ from scimill.turbulence.learning.network import (
 )
 from scimill.turbulence.params import TurbulenceTrainConfig
 
-MEASURED = 64
-"""Pairs, over the whole store, that the scale of the corrections within the band is taken from."""
-DEFINING = ("points", "box", "step", "substeps", "scheme", "physics")
-"""What two specs must agree on for weights of one to be of use to the other."""
+MEASURED_PAIRS = 64
+"""Pairs, spread over the store, from which the scale of the corrections within the band is measured."""
+COARSE_STEP_FIELDS = ("points", "box", "step", "substeps", "scheme", "physics")
+"""Fields that must be equal in two specs before weights can be reused."""
 
 
 def train_network(config: TurbulenceTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
@@ -37,11 +37,11 @@ def train_network(config: TurbulenceTrainConfig, store: Path, directory: RunDire
 
 
 def make_task(config: TurbulenceTrainConfig, reader: Reader, world: World) -> CorrectionTask:
-    """Make what is trained on a store; collective.
+    """Make the training task for a store; collective.
 
     Raises
     ------
-    InputError : no store of corrections; or the first weights are of another coarse step or network.
+    InputError : not a store of corrections, or the initial weights are for another coarse step or network.
     """
     data = Corrections(reader)
     spec, weights = make_spec(config, data, world), None
@@ -56,7 +56,7 @@ def make_task(config: TurbulenceTrainConfig, reader: Reader, world: World) -> Co
 
 
 def make_spec(config: TurbulenceTrainConfig, data: Corrections, world: World) -> CorrectionNetworkSpec:
-    """What the network is made from; collective."""
+    """Return the definition of the network for a store; collective."""
     band = (config.lowest_mode, float(data.points) if config.highest_mode is None else config.highest_mode)
     return CorrectionNetworkSpec(
         hidden=config.hidden,
@@ -74,13 +74,13 @@ def make_spec(config: TurbulenceTrainConfig, data: Corrections, world: World) ->
 
 
 def measure(data: Corrections, band: tuple[float, float], world: World) -> tuple[float, ...]:
-    """Root mean square of each correction within the band; the ranks share the reading. Collective.
+    """Return the root mean square of each correction within the band; the ranks share the reading. Collective.
 
     Raises
     ------
     InputError : there is no correction in the band.
     """
-    chosen = np.unique(np.linspace(0, len(data) - 1, MEASURED).astype(int))
+    chosen = np.unique(np.linspace(0, len(data) - 1, MEASURED_PAIRS).astype(int))
     inside = in_band(data.points, band)
     mine = [_squares(data.rows(pair), inside) for pair in chosen[world.rank :: world.size].tolist()]
     shared = np.zeros((len(chosen), len(CORRECTIONS)))
@@ -89,39 +89,41 @@ def measure(data: Corrections, band: tuple[float, float], world: World) -> tuple
     scales = np.sqrt(shared.mean(axis=0))
     if not np.all(scales > 0):
         where = f"modes {band[0]:g} to {band[1]:g} of {data.reader.path}"
-        raise InputError("there is nothing to correct", where=where, remedy="give another --lowest-mode")
+        raise InputError("all corrections are zero in this band", where=where, remedy="choose another --lowest-mode")
     return tuple(scales.tolist())
 
 
 def _squares(rows: Mapping[str, NDArray[Any]], inside: NDArray[np.bool_]) -> list[float]:
-    """Mean square of each correction of a pair within the band."""
+    """Return the mean square of each correction of a pair within the band."""
     fields = [rows[name].astype(np.float64) for name in CORRECTIONS]
     limited = [np.fft.irfft2(np.fft.rfft2(field) * inside, s=field.shape) for field in fields]
     return [float((field**2).mean()) for field in limited]
 
 
 def _require_same(stored: CorrectionNetworkSpec, asked: CorrectionNetworkSpec, where: str) -> None:
-    """Refuse first weights that were trained on something else, or are of another network."""
+    """Refuse initial weights of another network or another coarse step."""
     names = [
-        name for name in (*DEFINING, "hidden", "activation", "band") if getattr(stored, name) != getattr(asked, name)
+        name
+        for name in (*COARSE_STEP_FIELDS, "hidden", "activation", "band")
+        if getattr(stored, name) != getattr(asked, name)
     ]
     if names:
         what = "; ".join(f"{name} was {getattr(stored, name)}, is {getattr(asked, name)}" for name in names)
-        raise InputError(f"these weights are of another network: {what}", where=where)
+        raise InputError(f"the weights belong to a different network: {what}", where=where)
 
 
 def make_advance(data: Corrections) -> Advance:
-    """Return the coarse step of a store of corrections, from any state.
+    """Return the function that makes the coarse step of a store of corrections, from any state.
 
-    It raises `NumericalError` where the step is not stable.
+    That function raises `NumericalError` if the step is unstable.
     """
     step = CoarseStep(data.physics, data.points, data.scheme, data.duration, data.substeps)
 
     def advance(state: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
             return np.stack(step.advance((state[0], state[1])))
-        except Diverged as error:
-            remedy = "train one step for longer before unrolling, or unroll fewer steps"
-            raise NumericalError(f"a corrected state cannot be advanced: {error}", remedy=remedy) from None
+        except DivergenceError as error:
+            remedy = "train longer with --unroll 1 first, or use a smaller --unroll"
+            raise NumericalError(f"the coarse step fails from a corrected state: {error}", remedy=remedy) from None
 
     return advance

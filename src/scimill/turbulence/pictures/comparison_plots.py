@@ -1,4 +1,4 @@
-"""Pictures of a comparison of runs: errors along time, fluxes and spectra."""
+"""Pictures of a comparison of runs: errors over time, fluxes and spectra."""
 
 from pathlib import Path
 
@@ -11,29 +11,32 @@ from scimill.turbulence.learning.comparison import Comparison
 from scimill.turbulence.pictures.drawing import Curve, draw_spectra, draw_traces
 
 ROUNDING = 1e-12
-"""Share of the largest shell below which one holds rounding only."""
+"""Shells below this share of the largest one contain only rounding errors."""
 MEASURES = ("relative error of n", "relative error of ω", "correlation of ω")
 
 
 def plot(found: Comparison, folder: Path) -> None:
-    """Draw errors.png and, where there are statistics, flux.png and spectra.png.
+    """Draw errors.png and, if there are statistics, flux.png and spectra.png.
 
     Raises
     ------
-    StorageError : they cannot be written.
+    StorageError : a picture cannot be written.
     """
     with mpl.rc_context(STYLE):
-        title = f"Runs of {found.spec.points}² beside the filtered truth, {len(found.starts)} starts"
+        starts = len(found.starts)
+        from_starts = f"{starts} {'start' if starts == 1 else 'starts'}"
+        title = f"Runs compared with the truth filtered to {found.spec.points}², {from_starts}"
         save(
             draw_traces({name: _errors(found, number) for number, name in enumerate(MEASURES)}, title),
             folder / "errors.png",
         )
         if found.averaged:
-            title = f"Fluxes and spectra over {len(found.averaged['truth'])} members"
+            members = len(found.averaged["truth"])
+            title = f"Fluxes and spectra, mean over {members} {'member' if members == 1 else 'members'}"
             save(draw_traces({"particle flux Γn": _fluxes(found)}, title), folder / "flux.png")
             k = 2 * np.pi / found.spec.box
-            limits = {"least corrected": k * found.spec.band[0], "dealiased": k * highest_mode(found.spec.points)}
-            save(draw_spectra({"½⟨ω²⟩ by shell": _spectra(found)}, title, limits), folder / "spectra.png")
+            limits = {"smallest corrected": k * found.spec.band[0], "2/3 cutoff": k * highest_mode(found.spec.points)}
+            save(draw_spectra({"enstrophy ½⟨ω²⟩ per shell": _spectra(found)}, title, limits), folder / "spectra.png")
 
 
 def _label(found: Comparison, run: str) -> str:
@@ -41,16 +44,16 @@ def _label(found: Comparison, run: str) -> str:
 
 
 def _errors(found: Comparison, measure: int) -> list[Curve]:
-    """Mean over the starts, within the range of the middle half of them."""
+    """Return the mean over the starts of each run, with the range of the middle half of them."""
     curves = []
     for run in found.followed:
         values = found.measures(run)[:, :, measure]
-        label = f"{_label(found, run)}: {found.cost(run):.2g} CPU s per time"
+        label = f"{_label(found, run)}, {found.cost(run):.2g} CPU s per Lₙ/cs"
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         curves.append(Curve(label, found.times, values.mean(0), low, high))
     if measure == len(MEASURES) - 1:
         level = np.full(len(found.times), found.threshold)
-        curves.append(Curve(f"{found.threshold:g}", found.times, level, is_reference=True))
+        curves.append(Curve(f"end of horizon, {found.threshold:g}", found.times, level, is_reference=True))
     return curves
 
 
@@ -59,7 +62,7 @@ def _fluxes(found: Comparison) -> list[Curve]:
     for run, members in found.averaged.items():
         values = np.array([each.flux for each in members])
         times = found.interval * np.arange(1, values.shape[1] + 1)
-        label = f"{_label(found, run)}: mean {values.mean():.3f}"
+        label = f"{_label(found, run)}, mean {values.mean():.3f}"
         curves.append(Curve(label, times, values.mean(0), is_reference=run == "truth"))
     return curves
 

@@ -1,4 +1,4 @@
-"""Figures of turbulence, from arrays: fields, time traces, spectra, an animation. Each picture is a slide."""
+"""Figures of turbulence from arrays: fields, time traces, spectra, an animation. Each picture fits a slide."""
 
 import contextlib
 import dataclasses
@@ -24,11 +24,11 @@ Array = NDArray[np.floating]
 SIGNED = "RdBu_r"
 LINES = ("#31688e", "#d1495b", "#edae49", "#66a182", "#8d96a3")
 FAINT = "#dddddd"
-OUTERMOST = 0.998  # share of the points within a colour scale, so that a few peaks do not make the rest pale
+COLOUR_QUANTILE = 0.998  # share of the points within the colour scale, so a few peaks do not make the rest pale
 FRAME_SIZE, FRAME_DPI = (12.0, 4.1), 80  # inches, dots per inch of an animation
 FRAMES_PER_SECOND = 12
 DECADES = 1e3
-"""Ratio of values from which on an axis of time traces is logarithmic."""
+"""Ratio of values above which the axis of a time trace is logarithmic."""
 
 LABELS = {
     "density": "density n",
@@ -40,7 +40,7 @@ LABELS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
+class FieldFrame:
     """Fields at one time, each of shape (x, y)."""
 
     time: float
@@ -49,7 +49,7 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A line of a diagram, with the range that it wanders in where there is one."""
+    """A line of a diagram, with its range of variation if it has one."""
 
     label: str
     x: Array
@@ -59,10 +59,10 @@ class Curve:
     is_reference: bool = False
 
 
-def reach(values: Iterable[Array]) -> float:
-    """Half range of a signed colour scale; 1 where all is zero."""
+def half_range(values: Iterable[Array]) -> float:
+    """Return half the range of a signed colour scale; 1 if all values are zero."""
     sizes = np.concatenate([np.abs(array).ravel() for array in values])
-    return float(np.quantile(sizes, OUTERMOST)) or 1.0
+    return float(np.quantile(sizes, COLOUR_QUANTILE)) or 1.0
 
 
 def _show(axes: Axes, field: Array, box: float, half: float) -> AxesImage:
@@ -79,27 +79,27 @@ def _show(axes: Axes, field: Array, box: float, half: float) -> AxesImage:
     )
 
 
-def draw_fields(moments: Sequence[Moment], box: float, title: str) -> Figure:
-    """Fields in rows, times in columns; a row has one colour scale."""
+def draw_fields(frames: Sequence[FieldFrame], box: float, title: str) -> Figure:
+    """Draw fields in rows and times in columns; each row has one colour scale."""
     figure = Figure(SIZE)
     figure.suptitle(title)
-    names = list(moments[0].fields)
-    panels = figure.subplots(len(names), len(moments), squeeze=False, sharex=True, sharey=True)
+    names = list(frames[0].fields)
+    panels = figure.subplots(len(names), len(frames), squeeze=False, sharex=True, sharey=True)
     for row, name in zip(panels, names, strict=True):
-        half = reach(moment.fields[name] for moment in moments)
-        for axes, moment in zip(row, moments, strict=True):
-            image = _show(axes, moment.fields[name], box, half)
+        half = half_range(frame.fields[name] for frame in frames)
+        for axes, frame in zip(row, frames, strict=True):
+            image = _show(axes, frame.fields[name], box, half)
         row[0].set_ylabel("y / ρs")
         figure.colorbar(image, ax=row.tolist(), label=LABELS[name], extend="both", aspect=12, pad=0.015)
-    for axes, moment in zip(panels[0], moments, strict=True):
-        axes.set_title(f"t = {moment.time:.6g}")
+    for axes, frame in zip(panels[0], frames, strict=True):
+        axes.set_title(f"t = {frame.time:.6g} Lₙ/cs")
     for axes in panels[-1]:
         axes.set_xlabel("x / ρs")
     return figure
 
 
 def draw_traces(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
-    """Quantities along time, one below the other; a name in `panels` is the label of its axis."""
+    """Draw quantities over time, one panel below the other; the names in `panels` are the axis labels."""
     figure = Figure(SIZE)
     figure.suptitle(title)
     for axes, (label, curves) in zip(
@@ -110,19 +110,19 @@ def draw_traces(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
         if (bottom := _bottom_of_decades(curves)) is not None:
             axes.set(yscale="log", ylim=(bottom, None))
         axes.margins(x=0)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside, where no line runs
-    axes.set_xlabel("time · cs/Lₙ")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # outside the axes, so it hides no line
+    axes.set_xlabel("time / (Lₙ/cs)")
     return figure
 
 
 def draw_spectra(panels: Mapping[str, Sequence[Curve]], title: str, limits: Mapping[str, float]) -> Figure:
-    """Spectra over the wave number, side by side.
+    """Draw spectra over the wavenumber, side by side.
 
     Parameters
     ----------
     panels : curves by the label of their axis.
-    title : of the picture.
-    limits : wave numbers to mark, by their meaning.
+    title : title of the picture.
+    limits : wavenumbers to mark, by their meaning.
     """
     figure = Figure(SIZE)
     figure.suptitle(title)
@@ -131,14 +131,14 @@ def draw_spectra(panels: Mapping[str, Sequence[Curve]], title: str, limits: Mapp
     ):
         _draw_curves(axes, curves)
         is_signed = any(curve.y.size and curve.y.min() < -1e-3 * curve.y.max() for curve in curves)
-        axes.set(xscale="log", xlabel="wave number k · ρs", ylabel=label)
+        axes.set(xscale="log", xlabel="wavenumber k · ρs", ylabel=label)
         for (meaning, k), style in zip(limits.items(), ("--", ":", "-.", "-"), strict=False):
             axes.axvline(k, color="#666666", linestyle=style, linewidth=1.2, label=meaning)
         if not is_signed:
             axes.set_yscale("log")
             _leave_out_rounding(axes, curves)
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # above, where no line runs
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # outside the axes, so it hides no line
     return figure
 
 
@@ -153,9 +153,9 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _bottom_of_decades(curves: Sequence[Curve]) -> float | None:
-    """Bottom of a logarithmic axis, where values are positive and small ones would not be seen on a linear one.
+    """Return the bottom of a logarithmic axis, or None if a linear axis shows the values well enough.
 
-    Single values that are far below all others, such as the first of a run, are left out.
+    Outliers far below all other values, such as the first value of a run, are ignored.
     """
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
     if not values.size or values.min() <= 0:
@@ -165,7 +165,7 @@ def _bottom_of_decades(curves: Sequence[Curve]) -> float | None:
 
 
 def _leave_out_rounding(axes: Axes, curves: Sequence[Curve]) -> None:
-    """End a logarithmic axis a few decades above rounding, where a spectrum falls off to nothing."""
+    """Limit a logarithmic axis so that a spectrum that falls to rounding level does not stretch it."""
     tops = [float(curve.y.max()) for curve in curves if curve.y.size and curve.y.max() > 0]
     if tops:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], max(tops) * 1e-14))
@@ -176,27 +176,29 @@ def check_animation(kind: str) -> None:
 
     Raises
     ------
-    ConfigError : MP4, and there is no ffmpeg.
+    ConfigError : an MP4 is asked for, and ffmpeg is missing.
     """
     if kind == "mp4" and not FFMpegWriter.isAvailable():
         raise ConfigError(
-            "an MP4 needs ffmpeg, which is not on PATH", where="--animation mp4", remedy="install it, or take gif"
+            "an MP4 needs ffmpeg, which is not on PATH",
+            where="flag --animation",
+            remedy="install ffmpeg, or use --animation gif",
         )
 
 
-def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, path: Path) -> None:
-    """Write the fields along time as an animation; its kind is the file's ending.
+def animate(frames: Iterable[FieldFrame], halves: Mapping[str, float], box: float, path: Path) -> None:
+    """Write an animation of the fields over time; the suffix of the file determines its format.
 
     Parameters
     ----------
-    moments : in their order; all have the same fields. They are taken one by one.
-    halves : half range of each field's colour scale.
-    box : length of the box.
+    frames : in order of time, read one by one; all have the same fields.
+    halves : half the range of the colour scale of each field.
+    box : side of the box.
     path : ends in .gif or .mp4.
 
     Raises
     ------
-    StorageError : it cannot be written.
+    StorageError : the animation cannot be written.
     """
     figure = Figure(FRAME_SIZE)
     panels = figure.subplots(1, len(halves), squeeze=False)[0]
@@ -205,20 +207,20 @@ def animate(moments: Iterable[Moment], halves: Mapping[str, float], box: float, 
         images[name] = _show(axes, np.zeros((2, 2)), box, half)
         axes.set(title=LABELS[name], xticks=[], yticks=[])
         figure.colorbar(ScalarMappable(CenteredNorm(halfrange=half), SIGNED), ax=axes, shrink=0.8, extend="both")
-    heading = figure.suptitle("t = 0")
+    heading = figure.suptitle("t = 0 Lₙ/cs")
     with replacing(path, "animation") as part, _named(part, path.suffix) as working:
         writer = _writer(path.suffix)
         with writer.saving(figure, str(working), FRAME_DPI):
-            for moment in moments:
+            for frame in frames:
                 for name, image in images.items():
-                    image.set_data(moment.fields[name].T)
-                heading.set_text(f"t = {moment.time:.2f}")
+                    image.set_data(frame.fields[name].T)
+                heading.set_text(f"t = {frame.time:.2f} Lₙ/cs")
                 writer.grab_frame()
 
 
 @contextlib.contextmanager
 def _named(part: Path, suffix: str) -> Iterator[Path]:
-    """Yield a name with the ending from which a writer knows the kind of its file; what is written becomes `part`."""
+    """Yield a path with the suffix that tells a writer its format; then rename that file to `part`."""
     working = part.with_name(part.name + suffix)
     try:
         yield working

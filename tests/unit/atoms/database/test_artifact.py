@@ -1,4 +1,4 @@
-"""The database as an artifact: what verify finds, and that repair keeps every record that is whole."""
+"""The database as an artifact: verify finds damage, and repair keeps every whole record."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def add(database, count, first=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five structures that are compressed, and twenty that are not."""
+    """Five compressed and twenty uncompressed structures."""
     with Database(tmp_path / "db", write=True) as database:
         add(database, 5)
         database.compress_dataset()
@@ -58,7 +58,7 @@ def test_every_record_but_the_damaged_one_is_kept(folder, record):
     flip(path, int(journal.index.offsets[record]) + 3)
     journal.close()
     artifact = scimill.open(folder)
-    assert "are damaged; 19 records are whole" in artifact.verify(ALONE).problems[0]
+    assert "readable: 19 whole records" in artifact.verify(ALONE).problems[0]
     assert "Set_aside" in artifact.repair(ALONE)
     assert artifact.verify(ALONE).problems == ()
     assert len(list((folder / "Set_aside").iterdir())) == 1
@@ -83,7 +83,7 @@ def test_records_behind_a_lost_header_keep_their_own(tmp_path):
         writer.append(b"second", bytes([10 + number]))
     writer.append(b"third", b"x")
     writer.close()
-    flip(path, lost + 22)  # in the header that belongs to the second kind
+    flip(path, lost + 22)  # in the header of the second kind
     found = salvage(path)
     assert found.records == [(b"first", bytes([number])) for number in range(3)] + [(b"third", b"x")]
     assert found.is_damaged
@@ -97,9 +97,9 @@ def test_a_damaged_geometry_is_found_and_named(folder):
         place = file["H2O/coordinates"].id.get_offset()
     flip(segment, place + 6)
     artifact = scimill.open(folder)
-    assert "1 of 5 structures do not match" in artifact.verify(ALONE).problems[0]
+    assert "wrong geometry hash: 1 of 5 structures" in artifact.verify(ALONE).problems[0]
     before = segment.read_bytes()
-    with pytest.raises(StorageError, match="cannot be repaired"):
+    with pytest.raises(StorageError, match="cannot repair"):
         artifact.repair(ALONE)
     assert segment.read_bytes() == before
 

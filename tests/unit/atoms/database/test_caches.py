@@ -1,4 +1,4 @@
-"""Reductions and caches: what is selected, what is written, and that every format comes back as it was."""
+"""Reductions and caches: what they select and write, and that every format can be read back unchanged."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A database of 30 crystals of six compositions, 4 of them test data, and 3 that are not compressed."""
+    """A database of 30 crystals of six compositions, 4 of them test data, and 3 uncompressed ones."""
     folder = tmp_path_factory.mktemp("filled")
     structures = metals(33)
     for number in (0, 7, 8, 20):
@@ -66,14 +66,14 @@ def test_wrong_reductions_are_refused(filled, tmp_path):
     with Database(tmp_path / "db") as database:
         group = next(iter(database.groups))
         for arguments, error, message in (
-            ({"name": "half", "fraction": 0.1}, InputError, "there is a reduction"),
-            ({"name": "a/b", "fraction": 0.1}, ConfigError, "no name"),
+            ({"name": "half", "fraction": 0.1}, InputError, "already exists"),
+            ({"name": "a/b", "fraction": 0.1}, ConfigError, "invalid reduction name"),
             ({"name": "a"}, ConfigError, "fraction, a number or a mask"),
-            ({"name": "a", "number": 27}, ConfigError, "cannot be drawn"),
-            ({"name": "a", "fraction": 1.5}, ConfigError, "cannot be drawn"),
-            ({"name": "a", "mask": {group: [1] * 99}}, InputError, "a mask of shape"),
-            ({"name": "a", "mask": {group: [-2]}}, InputError, "a mask of shape"),
-            ({"name": "a", "mask": {"Qq": [1]}}, InputError, "a mask of shape"),
+            ({"name": "a", "number": 27}, ConfigError, "cannot draw"),
+            ({"name": "a", "fraction": 1.5}, ConfigError, "cannot draw"),
+            ({"name": "a", "mask": {group: [1] * 99}}, InputError, "the mask has shape"),
+            ({"name": "a", "mask": {group: [-2]}}, InputError, "the mask has shape"),
+            ({"name": "a", "mask": {"Qq": [1]}}, InputError, "the mask has shape"),
         ):
             with pytest.raises(error, match=message):
                 database.create_reduction(**arguments)
@@ -106,7 +106,7 @@ def test_every_index_is_recovered_after_later_compressions(tmp_path_factory, cou
         for name, (values, chosen) in expected.items():
             reduction = database.reduction(name)
             for group, rows in database.groups.items():
-                index = reduction.of(group, rows)
+                index = reduction.index_for(group, rows)
                 known = values.get(group, np.zeros(0))
                 assert np.array_equal(index[: len(known)], known)
                 assert not index[len(known) :].any()
@@ -130,7 +130,7 @@ def test_every_format_comes_back(database, tmp_path, form):
     name = {"h5": "set.h5", "npz": "set.npz", "npy": "set", "extxyz": "set.xyz", "ase-db": "set.db"}[form]
     chosen = database.select(None, select="all", use_uncompressed_data=True)
     assert caches.export(chosen, tmp_path / name, form, overwrite=False) == 33
-    with pytest.raises(StorageError, match="the output exists"):
+    with pytest.raises(StorageError, match="the output already exists"):
         caches.export(chosen, tmp_path / name, form, overwrite=False)
     assert caches.export(chosen, tmp_path / name, form, overwrite=True) == 33
     with opened(tmp_path / "again") as again:
@@ -141,7 +141,7 @@ def test_every_format_comes_back(database, tmp_path, form):
 
 
 def compare(here: Database, there: Database, tolerance: float) -> None:
-    """Structures by id: the same labels; missing stays missing."""
+    """Compare structures by id: the labels are equal, and missing ones stay missing."""
     first, second = rows_by_id(here), rows_by_id(there)
     assert first.keys() == second.keys()
     for uid, (group, row) in first.items():
@@ -204,7 +204,7 @@ def test_the_manifest_says_what_the_caches_are(database, tmp_path):
 def test_an_output_is_replaced_only_where_that_is_said(database, tmp_path):
     arguments = (tmp_path / "out", "half", *CUT)
     database.build_strided_train_cache(*arguments)
-    with pytest.raises(StorageError, match="the output exists"):
+    with pytest.raises(StorageError, match="the output already exists"):
         database.build_strided_train_cache(*arguments)
     database.build_strided_train_cache(*arguments, format="npy", overwrite=True)
     assert {path.name for path in (tmp_path / "out" / "member-0").iterdir()} == {"train", "valid"}
@@ -214,7 +214,7 @@ def test_an_output_is_replaced_only_where_that_is_said(database, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("half", 0.8, 0.3), ConfigError, "add to at most 1"),
+        (("half", 0.8, 0.3), ConfigError, "add up to at most 1"),
         (("half", -0.1, 0.3), ConfigError, "fractions of at least 0"),
         (("half", 0.5, 0.3, 0), ConfigError, "n_caches = 0"),
         (("half", 0.5, 0.3, 2, False, "zarr"), ConfigError, "unknown format"),
@@ -228,7 +228,7 @@ def test_wrong_caches_are_refused(database, tmp_path, arguments, error, message)
 
 
 def test_nothing_selected_is_said(database, tmp_path):
-    with pytest.raises(InputError, match="no structures are selected"):
+    with pytest.raises(InputError, match="selects no structures"):
         database.build_strided_train_cache(tmp_path / "out", "half", 0.5, 0.5, select="anomalous")
     with pytest.raises(ConfigError, match="need a directory"):
         database.build_strided_train_cache(None, "half", 0.5, 0.5)

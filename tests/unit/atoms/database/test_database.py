@@ -1,4 +1,4 @@
-"""The database: what goes in comes out, in its order, before and after compressions; what is wrong is refused."""
+"""The database: structures are read back unchanged and in order, and wrong ones are refused."""
 
 import os
 
@@ -19,7 +19,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 def add_atoms(database, structures):
     """Add ASE structures; return their ids."""
     properties = Properties({"magmom": "net_magmom:1:system:1"})
-    for column in properties.users:
+    for column in properties.user_columns:
         database.define(column.name, column.units, column.of, column.shape)
     found = []
     for atoms in structures:
@@ -146,7 +146,7 @@ def test_readers_go_on_while_a_writer_adds_and_compresses(tmp_path):
             assert {uid: after[uid] for uid in before} == before
 
 
-def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
+def test_a_second_writer_is_refused_and_the_message_names_the_first(tmp_path):
     with opened(tmp_path / "db"), pytest.raises(StorageError, match=f"process {os.getpid()} on "):
         Database(tmp_path / "db", write=True)
     Database(tmp_path / "db", write=True).close()
@@ -182,7 +182,7 @@ def test_duplicates_are_kept_skipped_or_refused(tmp_path):
     assert again("skip") == (2, [])
     assert again("skip") == (0, [])
     assert again("keep") == (3, [2, 3])
-    with pytest.raises(InputError, match="geometries are there already"):
+    with pytest.raises(InputError, match="already in the database: 3 geometries"):
         again("refuse")
 
 
@@ -195,17 +195,17 @@ STRUCTURE = {"species": ["Al", "O"], "coordinates": np.arange(6.0).reshape(2, 3)
         ({"species": ["Al", "Qq"]}, "unknown element 'Qq'"),
         ({"species": [13, 0]}, "unknown element 0"),
         ({"species": [13, 119]}, "unknown element"),
-        ({"species": [], "coordinates": np.zeros((0, 3))}, "a structure of"),
+        ({"species": [], "coordinates": np.zeros((0, 3))}, "wrong shape of species"),
         ({"coordinates": np.zeros((3, 3))}, "shape"),
-        ({"coordinates": [[0, 0, np.nan], [1, 1, 1]]}, "not finite"),
-        ({"coordinates": [["a", 0, 0], [1, 1, 1]]}, "no numbers"),
+        ({"coordinates": [[0, 0, np.nan], [1, 1, 1]]}, "NaN or infinity in coordinates"),
+        ({"coordinates": [["a", 0, 0], [1, 1, 1]]}, "expected numbers in coordinates"),
         ({"cell": np.zeros(3)}, "shape"),
-        ({"energy": np.nan}, "NaN or infinite"),
-        ({"energy": "low"}, "no number"),
+        ({"energy": np.nan}, "NaN or infinity in energy"),
+        ({"energy": "low"}, "expected a number for energy"),
         ({"forces": np.zeros((3, 3))}, "shape"),
         ({"gap": 1.0}, "unknown property 'gap'"),
-        ({"uid": "x" * 33}, "ids of up to 33 bytes"),
-        ({"uid": "first"}, "'first' is there already"),
+        ({"uid": "x" * 33}, "1 id of up to 33 bytes"),
+        ({"uid": "first"}, "'first' already exists"),
         ({"config_type": "x" * 65}, "longer than 64 bytes"),
     ],
 )
@@ -221,18 +221,18 @@ def test_a_wrong_structure_is_refused_and_nothing_changes(tmp_path, change, mess
 def test_nan_is_missing_where_that_is_said(tmp_path):
     with opened(tmp_path / "db", admission=Admission(missing=True)) as database:
         database.add(**STRUCTURE, energy=np.nan)
-        with pytest.raises(InputError, match="infinite"):
+        with pytest.raises(InputError, match="infinity"):
             database.add(**STRUCTURE, energy=np.inf)
 
 
 def test_a_property_has_one_unit(tmp_path):
     with opened(tmp_path / "db") as database:
         database.define("gap", "eV")
-        with pytest.raises(InputError, match="gap is there already"):
+        with pytest.raises(InputError, match="gap is already defined"):
             database.define("gap", "Hartree")
-        with pytest.raises(InputError, match="coordinates is there already"):
+        with pytest.raises(InputError, match="coordinates is already defined"):
             database.define("coordinates", "Å")
-        with pytest.raises(ConfigError, match="no name"):
+        with pytest.raises(ConfigError, match="invalid property name"):
             database.define("band gap", "eV")
 
 
@@ -240,9 +240,9 @@ def test_a_property_has_one_unit(tmp_path):
     ("properties", "message"),
     [
         ({"e": "energy:furlong"}, "unknown unit"),
-        ({"e": "energy:Å"}, "no unit of"),
-        ({"e": "energy:eV", "f": "energy:Hartree"}, "two properties are energy"),
-        ({"e": "gap"}, "no complete declaration"),
+        ({"e": "energy:Å"}, "different dimensions"),
+        ({"e": "energy:eV", "f": "energy:Hartree"}, "two properties map to the column energy"),
+        ({"e": "gap"}, "nor a complete declaration"),
     ],
 )
 def test_wrong_maps_of_properties_are_refused(properties, message):
@@ -251,11 +251,11 @@ def test_wrong_maps_of_properties_are_refused(properties, message):
 
 
 def test_what_is_no_database_is_said(tmp_path):
-    with pytest.raises(InputError, match="no database"):
+    with pytest.raises(InputError, match="no atoms database"):
         Database(tmp_path / "none")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
-    with pytest.raises(StorageError, match="no database"):
+    with pytest.raises(StorageError, match="not a database"):
         Database(tmp_path / "other", write=True)
     with pytest.raises(StorageError, match="does not exist"):
         Database(tmp_path / "a" / "b", write=True)

@@ -1,4 +1,4 @@
-"""Journals: whatever happens to the end of the file, the whole records before it are read."""
+"""Journals: whatever happens to the end of the file, all whole records before it are read."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Importing other programs' files: what they hold arrives, what is wrong with them is said."""
+"""Importing files of other programs: all contents arrive, and errors are reported."""
 
 import ase.io
 import h5py
@@ -54,7 +54,7 @@ def test_what_ase_has_written_arrives(tmp_path, name, write):
             assert np.isfinite(database.read(group, ["forces"])["forces"]).all()
 
 
-def test_alf_files_arrive_in_the_units_that_are_told(tmp_path):
+def test_alf_files_arrive_in_the_given_units(tmp_path):
     stream = np.random.default_rng(1)
     with h5py.File(tmp_path / "data-0000.h5", "w") as file:
         for name, symbols in (("H02_O01", ["H", "H", "O"]), ("Al28", ["Al"] * 28)):
@@ -129,14 +129,14 @@ GOOD = '2\nProperties=species:S:1:pos:R:3 energy={} pbc="F F F"\nH 0 0 0\nH 0 0 
     ("text", "message"),
     [
         ("", "no structures"),
-        ("hello\n", "frame 0 begins with b'hello"),
-        (GOOD.format(1) + "2\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", "frame 1 is cut short"),
+        ("hello\n", "frame 0 begins with 'hello'"),
+        (GOOD.format(1) + "2\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", "frame 1 is incomplete"),
         (GOOD.format(1) + GOOD.format(2).replace("H 0 0 1", "H 0 0"), "frame 1: "),
         (GOOD.format(1) + GOOD.format(2).replace("H 0 0 1", "Qq 0 0 1"), "frame 1: "),
-        (GOOD.format(1) + GOOD.format("nan"), "energy is NaN"),
-        (GOOD.format('1 uid="x"') + GOOD.format('2 uid="x"'), "id 'x' is there already"),
-        (GOOD.format(1).replace("H 0 0 1", "H 0 0 nan"), "coordinates that are not finite"),
-        ("0\nProperties=species:S:1:pos:R:3\n", "a structure of"),
+        (GOOD.format(1) + GOOD.format("nan"), "NaN or infinity in energy"),
+        (GOOD.format('1 uid="x"') + GOOD.format('2 uid="x"'), "id 'x' already exists"),
+        (GOOD.format(1).replace("H 0 0 1", "H 0 0 nan"), "NaN or infinity in coordinates"),
+        ("0\nProperties=species:S:1:pos:R:3\n", "wrong shape of species"),
     ],
 )
 def test_a_broken_file_is_refused_and_nothing_is_imported(tmp_path, text, message):
@@ -159,10 +159,10 @@ def state(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: g.create_dataset("cell", data=np.zeros((2, 3, 3))), "cell has shape (2, 3, 3), for 3 structures"),
-        (lambda g: g.pop("coordinates"), "has shape (3,), for 0 structures"),
-        (lambda g: (g.pop("coordinates"), g.pop("energy")), "an empty group"),
-        (lambda g: g.pop("species"), "cannot be read"),
+        (lambda g: g.create_dataset("cell", data=np.zeros((2, 3, 3))), "cell has shape (2, 3, 3) for 3 structures"),
+        (lambda g: g.pop("coordinates"), "has shape (3,) for 0 structures"),
+        (lambda g: (g.pop("coordinates"), g.pop("energy")), "the group is empty"),
+        (lambda g: g.pop("species"), "cannot read the file"),
     ],
 )
 def test_a_broken_alf_file_is_refused(tmp_path, change, message):
@@ -186,7 +186,7 @@ def test_noise_is_refused(tmp_path, name):
 
 def test_unknown_and_missing_files_are_refused(tmp_path):
     (tmp_path / "a.doc").touch()
-    for name, message in (("a.doc", "unknown format"), ("none.xyz", "no such file")):
+    for name, message in (("a.doc", "unknown file format"), ("none.xyz", "no such file")):
         with pytest.raises(InputError, match=message):
             bring(tmp_path / "db", tmp_path / name)
 

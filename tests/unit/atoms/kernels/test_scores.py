@@ -1,4 +1,4 @@
-"""Scores and choices, against their definitions."""
+"""Scores and choices, compared with their definitions."""
 
 import numpy as np
 import pytest

@@ -1,11 +1,11 @@
-"""The rules by which rows are cut into the sets of an ensemble."""
+"""The rules that divide rows into the sets of an ensemble."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scimill.atoms.kernels.windows import ranks_of, split
+from scimill.atoms.kernels.windows import places_of, split
 
 FRACTIONS = st.integers(0, 20).flatmap(
     lambda v: st.tuples(st.just(v / 20), st.integers(0, 20 - v).map(lambda t: t / 20))
@@ -14,7 +14,7 @@ HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=60).map(lambda values: np.
 
 
 def sets(hashes, members, train, valid):
-    ranks = ranks_of(hashes)
+    ranks = places_of(hashes)
     return [split(ranks, members, member, train, valid) for member in range(members)]
 
 

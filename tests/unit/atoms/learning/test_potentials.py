@@ -1,4 +1,4 @@
-"""The potential and its ensemble: neighbours as ASE finds them, forces that are gradients, members that differ."""
+"""The potential and its ensemble: same neighbours as in ASE, forces are gradients, members differ."""
 
 import dataclasses
 import shutil
@@ -19,7 +19,7 @@ from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
 from scimill.atoms.kernels.composition import species_of
-from scimill.atoms.kernels.neighbours import most, neighbours, padded
+from scimill.atoms.kernels.neighbours import max_neighbours, neighbours, padded
 from scimill.atoms.learning.network import Potential, PotentialSpec, predict
 from scimill.atoms.learning.potentials import Ensemble, EnsembleCalculator, evaluate_cache, load_ensemble, members_of
 from scimill.atoms.learning.train import train_ensemble
@@ -38,7 +38,7 @@ SPEC = PotentialSpec((13, 29), (-1.0, 2.0), 4.0, 6, (8, 8), 99, 0.01, 0.1)
 def test_neighbours_are_those_of_ase(seed, pbc, atoms):
     stream = np.random.default_rng(seed)
     cell = np.diag(stream.uniform(2, 6, 3)) + stream.uniform(-1, 1, (3, 3))
-    positions = stream.uniform(-2, 2, (atoms, 3)) @ cell  # some have left the cell
+    positions = stream.uniform(-2, 2, (atoms, 3)) @ cell  # some are outside of the cell
     structure = ase.Atoms("H" * atoms, positions, cell=cell, pbc=pbc)
     i, j, d = neighbor_list("ijd", structure, 3.5)
     first, second, offsets = neighbours(positions, cell, np.array(pbc), 3.5)
@@ -49,14 +49,14 @@ def test_neighbours_are_those_of_ase(seed, pbc, atoms):
 def test_neighbours_side_by_side():
     positions = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1.2, 0], [9, 9, 9]])
     found = neighbours(positions, np.zeros((3, 3)), np.zeros(3), 1.3)
-    assert most(found) == 2
+    assert max_neighbours(found) == 2
     indices, vectors = padded(found, 4, 3)
     assert [sorted(row) for row in indices.tolist()] == [[-1, 1, 2], [-1, -1, 0], [-1, -1, 0], [-1, -1, -1]]
     assert not vectors.any()
 
 
 def structure(seed=1):
-    """Two aluminium and two copper atoms in a skewed cell, and two places for padding."""
+    """Two aluminium and two copper atoms in a skewed cell, and two padding atoms."""
     stream = np.random.default_rng(seed)
     cell = np.diag([4.0, 4.5, 5.0]) + stream.uniform(-0.3, 0.3, (3, 3))
     coordinates = np.zeros((1, 6, 3))
@@ -66,7 +66,7 @@ def structure(seed=1):
 
 
 def single(model, rows):
-    """Energies and forces by one model."""
+    """Predict energies and forces with one model."""
     energies, forces = predict([model], rows)
     return energies[0], forces[0]
 
@@ -206,7 +206,7 @@ def test_many_at_once_have_the_numbers_of_one_by_one(run, filled, tmp_path):
             require_same(cached, expected)
         done = database.update_data_reductions("few", cached.predicted, cached.true, 0.5, score="deviation")
         assert (done.iteration, done.added) == (1, 10)
-        with pytest.raises(InputError, match="not of the unused structures of iteration 1"):
+        with pytest.raises(InputError, match="do not match the unused structures of iteration 1"):
             database.update_data_reductions("few", cached.predicted, cached.true, 0.5, score="deviation")
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_cache_of_all_structures_is_refused(run, filled, tmp_path):
     with Database(filled) as database:
         database.build_strided_train_cache(tmp_path / "cut", "r", 0.5, 0.5, 1, select="unused", format="npz")
         database.build_strided_train_cache(tmp_path / "all", "r", 1, 0, 1, select="unused", format="npz")
-    with pytest.raises(InputError, match="not one of all structures"):
+    with pytest.raises(InputError, match="does not hold all selected structures"):
         evaluate_cache(run, tmp_path / "cut")
     file = tmp_path / "all/member-0/train.npz"
     file.write_bytes(file.read_bytes()[:200])
@@ -247,7 +247,7 @@ def test_what_is_no_cache_of_all_structures_is_refused(run, filled, tmp_path):
 def test_one_calculator_is_no_committee(filled, tmp_path):
     with Database(shutil.copytree(filled, tmp_path / "db")) as database:
         found = database.ase_evaluate_unused_data("emt", "r")
-        with pytest.raises(InputError, match="one calculator is no committee"):
+        with pytest.raises(InputError, match="a committee needs two calculators"):
             database.update_data_reductions("r", found.predicted, found.true, 0.5, score="deviation")
 
 
@@ -286,7 +286,10 @@ def test_a_learning_curve_is_drawn_of_the_errors_on_test_data(run, filled, tmp_p
     assert point.forces == pytest.approx(1e3 * (squares / count) ** 0.5, rel=1e-6)
     assert (point.kind, point.iteration, point.trained) == ("r", 0, 24)
     points = [point, dataclasses.replace(point, forces=3 * point.forces)]
-    assert plots.averages(points, "forces")[1:] == ([pytest.approx(2 * point.forces)], [pytest.approx(point.forces)])
+    assert plots.average_by_iteration(points, "forces")[1:] == (
+        [pytest.approx(2 * point.forces)],
+        [pytest.approx(point.forces)],
+    )
     assert plots.describe_points(points).splitlines()[1].split()[:3] == ["r", "0", "24"]
     path = plots.plot_learning(points, tmp_path / "pictures")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

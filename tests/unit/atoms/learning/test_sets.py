@@ -1,4 +1,4 @@
-"""What members train and validate on: exactly the sets of caches, and disjoint windows without them."""
+"""Members train and validate on exactly the sets of their caches, or on strided windows without caches."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from scimill.atoms.database.database import Database
 from scimill.atoms.exchange import ingest
 from scimill.atoms.exchange.properties import Properties
 from scimill.atoms.exchange.serial_ase import ase
-from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, Sets, choose, in_blocks
+from scimill.atoms.learning.sets import NOTHING, TRAINS, VALIDATES, TrainingSets, arrange_in_blocks, choose_sets
 from scimill.atoms.learning.train import DATA, train_ensemble
 from scimill.atoms.params import AtomsTrainConfig
 from scimill.config import Layer, build
@@ -27,7 +27,7 @@ ROLES = {"train": TRAINS, "valid": VALIDATES}
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """Metals, of which one in eight has no forces."""
+    """Metals; one in eight has no energy or forces."""
     folder = tmp_path_factory.mktemp("filled")
     structures = metals(40)
     for atoms in structures[::8]:
@@ -81,12 +81,12 @@ def test_members_train_on_the_sets_of_their_caches(database, filled, tmp_path):
 
 
 def test_without_caches_members_have_strided_windows(database):
-    _, sets = choose(config(members=4, validation_share=0.25, test_share=0.25), database)
+    _, sets = choose_sets(config(members=4, validation_share=0.25, test_share=0.25), database)
     assert len(sets.roles) == 35
     assert ((sets.roles == VALIDATES).sum(axis=1) == 1).all()  # disjoint, and everything
     assert set((sets.roles == TRAINS).sum(axis=0)) <= {17, 18}
     assert set((sets.roles == NOTHING).sum(axis=0)) <= {8, 9, 10}
-    _, again = choose(config(members=4, validation_share=0.25, test_share=0.25), database)
+    _, again = choose_sets(config(members=4, validation_share=0.25, test_share=0.25), database)
     assert np.array_equal(again.roles, sets.roles)
 
 
@@ -96,7 +96,7 @@ def test_blocks_are_for_one_thing_each_and_hold_every_structure_once(roles, size
     numbers = np.arange(1, len(roles) + 1)
     if not roles.any():
         roles[0] = TRAINS
-    made = in_blocks(Sets({"energy": numbers.astype(float), "species": numbers[:, None]}, roles), size)
+    made = arrange_in_blocks(TrainingSets({"energy": numbers.astype(float), "species": numbers[:, None]}, roles), size)
     assert len(made["energy"]) % size == 0
     real = made["species"][:, 0] > 0
     assert sorted(made["species"][real, 0]) == numbers[roles.any(axis=1)].tolist()
@@ -109,29 +109,29 @@ def test_blocks_are_for_one_thing_each_and_hold_every_structure_once(roles, size
 
 def test_what_members_cannot_be_trained_on_is_said(database, filled, tmp_path):
     caches = shutil.copytree(filled / "caches", tmp_path / "caches")
-    with pytest.raises(ConfigError, match="reduction r, iteration 0"):
-        choose(config(caches=str(caches), reduction="other"), database)
+    with pytest.raises(ConfigError, match="made from reduction r, iteration 0"):
+        choose_sets(config(caches=str(caches), reduction="other"), database)
     with pytest.raises(ConfigError, match="members = 4"):
-        choose(config(caches=str(caches), members=4), database)
-    with pytest.raises(ConfigError, match="member 0 has none to validate on"):
-        choose(config(validation_share=0.01), database)
+        choose_sets(config(caches=str(caches), members=4), database)
+    with pytest.raises(ConfigError, match="member 0 has no structures to validate on"):
+        choose_sets(config(validation_share=0.01), database)
     with pytest.raises(InputError, match="no caches"):
-        choose(config(caches=str(tmp_path)), database)
+        choose_sets(config(caches=str(tmp_path)), database)
     with opened(tmp_path / "db") as other:
         ingest.import_files(other, [filled / "metals.xyz"], Properties())
         other.compress_dataset()
         other.add(["Al"], [[0, 0, 0]], energy=1.0, forces=[[0, 0, 0]])
         other.compress_dataset()
-        assert choose(config(caches=str(caches)), other)[1].roles.any()  # the same structures: the ids say so
+        assert choose_sets(config(caches=str(caches)), other)[1].roles.any()  # the same structures: the ids say so
     with opened(tmp_path / "bare") as other:
         other.add(["Al"], [[0, 0, 0]], energy=1.0, forces=[[0, 0, 0]])
         other.compress_dataset()
-        with pytest.raises(InputError, match="of another database"):
-            choose(config(caches=str(caches)), other)
+        with pytest.raises(InputError, match="from another database"):
+            choose_sets(config(caches=str(caches)), other)
     database.build_strided_train_cache(tmp_path / "npz", "r", 0.5, 0.2, 3, format="npz")
-    with pytest.raises(InputError, match="caches of format npz"):
-        choose(config(caches=str(tmp_path / "npz")), database)
+    with pytest.raises(InputError, match="the caches have format npz"):
+        choose_sets(config(caches=str(tmp_path / "npz")), database)
     damaged = caches / "member-1/train.npz"
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
-        choose(config(caches=str(caches)), database)
+        choose_sets(config(caches=str(caches)), database)

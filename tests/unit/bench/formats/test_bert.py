@@ -1,4 +1,4 @@
-"""Datasets of bert: TFRecord framing, protocol buffers and their contents, against protobuf and another CRC-32C."""
+"""Datasets of bert: framing, protocol buffers and contents, checked with protobuf and another CRC-32C."""
 
 import functools
 import struct
@@ -78,7 +78,7 @@ def masked_crc(content: bytes) -> int:
 
 @functools.cache
 def records(path: Path) -> list[bytes]:
-    """Data of the records of a TFRecord file, which must end with the last one."""
+    """Read the data of all records of a TFRecord file; the file must end with the last record."""
     content, place, found = path.read_bytes(), 0, []
     while place < len(content):
         length, length_crc = struct.unpack_from("<QI", content, place)
@@ -125,7 +125,7 @@ def test_files_have_their_names_and_their_numbers_of_instances(data_set: tuple[s
     assert evaluation / (sum(counts) + evaluation) == pytest.approx(0.02, abs=0.005)
 
 
-def test_every_instance_is_one_that_the_trainer_takes(data_set: tuple[str, Path]) -> None:
+def test_the_trainer_accepts_every_instance(data_set: tuple[str, Path]) -> None:
     for data in records(data_set[1] / "part-00000-of-00500"):
         features = parse(data)
         assert {name: len(values) for name, values in features.items()} == LENGTHS
@@ -187,7 +187,7 @@ def test_random_instances_are_the_words_of_splitmix64(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("distribution", "mean"), [("random", 2655), ("sentences", 2497)])
-def test_records_have_the_length_of_the_set_that_they_stand_for(distribution: str, mean: float) -> None:
+def test_records_have_the_mean_length_of_the_original_dataset(distribution: str, mean: float) -> None:
     plan = catalogue.make_plan(configure(sequences=distribution), 20_000_000, World(None))
     assert plan.size / plan.records == pytest.approx(mean, rel=0.01)
 

@@ -1,4 +1,4 @@
-"""Datasets of dlrm: what their readers find in them, row by row the same in every format."""
+"""Datasets of dlrm: what their readers find, with the same rows in every format."""
 
 import re
 import zipfile
@@ -31,7 +31,7 @@ def configure(**values: Any) -> BenchGenerateConfig:
 
 
 def make(folder: Path, **values: Any) -> Path:
-    """Generate a dataset, of about 7000 rows unless told otherwise."""
+    """Generate a dataset, of about 7000 rows by default."""
     generate.generate(configure(**values), Output(folder / "set"), World(None))
     return folder / "set"
 
@@ -140,7 +140,7 @@ def test_parquet_of_several_row_groups_is_read(tmp_path: Path) -> None:
     file.fill(0, file.size, content, MARGIN)
     found = pq.read_table(pa.BufferReader(content[MARGIN : MARGIN + file.size].tobytes()))
     expected = np.empty((5, 40), dtype=np.int32)
-    clicks.rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.distribution("uniform", 0.0))
+    clicks.fill_rows(expected, dlrm.key(1), parquet.GROUP_ROWS, 0, dlrm.distribution("uniform", 0.0))
     for column, name in enumerate(found.column_names):
         np.testing.assert_array_equal(found[name].to_numpy()[-5:], expected[:, column])
 

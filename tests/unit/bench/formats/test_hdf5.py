@@ -1,4 +1,4 @@
-"""The workloads as HDF5: the same values as in the plain formats, read with h5py alone; sizes that agree."""
+"""The workloads as HDF5: the same values as in the plain formats, read with h5py only, and the same sizes."""
 
 import re
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_voxels_of_imseg_are_those_of_npy(tmp_path: Path, labels: str) -> None:
         for case, first, shape in zip(*table.values(), strict=True):
             expected = np.load(folder / f"case_{case:05}_x.npy")
             if shape.tolist() != list(expected.shape[1:]):
-                assert case == table["case"][-1]  # it is shaped to fit, and the headers of npy take space
+                assert case == table["case"][-1]  # shaped to fit, and the headers of npy take space
                 continue
             rows = slice(int(first), int(first) + int(shape.prod()))
             np.testing.assert_array_equal(file["image"][rows].reshape(shape), expected[0])
@@ -92,7 +92,7 @@ def test_records_that_are_held_out_make_no_steps(workload: str) -> None:
     values = {"workload": workload, "steps": 60, "batch_size": 1 if workload == "imseg" else 100}
     config = build(SizeConfig, [Layer("test", values)])
     _, planned = sizing.find_size(config, World(None))
-    cases = "00|03|05|06|12|24|34|41|44|49|52|56|61|65|66|70|76|78|80|84|86|87|92"  # of the trainer's list
+    cases = "00|03|05|06|12|24|34|41|44|49|52|56|61|65|66|70|76|78|80|84|86|87|92"  # from the trainer's list
     held_out = {"bert": "eval_10k", "dlrm": r".*_test\.bin", "imseg": rf"case_000({cases})_.*"}
     records = {file.name: file.records for file in planned.files}
     training = sum(count for name, count in records.items() if not re.fullmatch(held_out[workload], name))
@@ -107,7 +107,7 @@ def test_the_rules_ask_for_five_times_the_memory_and_500_steps() -> None:
         assert planned.size >= request
         return planned.size, planned.records
 
-    # 2 clients of 64 GiB, as MLPerf Storage's rules reckon
+    # 2 clients of 64 GiB, as in the rules of MLPerf Storage
     assert size(hosts=2, memory="64GiB")[0] - 5 * 2 * 2**36 < 160
     assert size(accelerators=8, batch_size=2048)[1] - 500 * 8 * 2048 < 10
     assert "500 training samples for 500 steps" in sizing.describe_size(

@@ -1,4 +1,4 @@
-"""Datasets of imseg: what numpy reads of them, their exact sizes, their words against an independent SplitMix64."""
+"""Datasets of imseg: readable by numpy, of exact size, and equal to an independent SplitMix64."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_voxels_are_the_words_of_splitmix64() -> None:
 
 
 def test_splitmix64_gives_the_published_words() -> None:
-    # Of the reference implementation (Vigna, prng.di.unimi.it/splitmix64.c) for the seed 1234567.
+    # From the reference implementation (Vigna, prng.di.unimi.it/splitmix64.c) for the seed 1234567.
     assert splitmix64(1234567, 0, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 

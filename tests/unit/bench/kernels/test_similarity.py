@@ -1,4 +1,4 @@
-"""The similarity of traces: what its number promises, and that its parts see what they are for."""
+"""The similarity of traces: properties of the number, and that each part detects its kind of difference."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from scimill.bench.kernels.similarity import (
     divergence,
     extents,
     localities,
-    octaves,
-    overall,
+    octave_distance,
+    overall_similarity,
 )
 
 NAMES = ("block_read", "open", "read", "write")
@@ -21,7 +21,7 @@ OPEN, READ = 1, 2
 
 
 def compared(a: Trace, b: Trace, *, time: bool = True) -> float:
-    return overall(list(compare_traces(a, b, time).values()))
+    return overall_similarity(list(compare_traces(a, b, time).values()))
 
 
 def trace(rows: list[tuple[int, ...]]) -> Trace:
@@ -116,8 +116,8 @@ def test_octaves_agree_with_scipy():
 
     random = np.random.default_rng(1)
     a, b = random.lognormal(10, 1, 20_480), random.lognormal(11, 2, 20_480)
-    assert octaves(a, b) == pytest.approx(wasserstein_distance(np.log2(a), np.log2(b)), rel=0.02)
-    assert octaves(a, a * 8) == pytest.approx(3, rel=1e-9)
+    assert octave_distance(a, b) == pytest.approx(wasserstein_distance(np.log2(a), np.log2(b)), rel=0.02)
+    assert octave_distance(a, a * 8) == pytest.approx(3, rel=1e-9)
 
 
 def test_localities_and_extents():

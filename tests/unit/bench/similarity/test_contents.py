@@ -13,10 +13,10 @@ from scimill.bench.kernels.similarity import largest_difference
 from scimill.bench.params import BenchGenerateConfig, SimilarityConfig
 from scimill.bench.similarity import reference
 from scimill.bench.similarity.compare import describe_similarity
-from scimill.bench.similarity.contents import texture
+from scimill.bench.similarity.contents import measure_redundancy
 from scimill.bench.similarity.reference import plot
 from scimill.bench.similarity.samples import list_files, take_sample
-from scimill.bench.similarity.store_samples import on_disk, planned
+from scimill.bench.similarity.store_samples import sample_plan, sample_store
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
 from scimill.parallel.world import Stop, World
@@ -39,7 +39,7 @@ def sets(tmp_path_factory):
 
 @pytest.fixture
 def small_pictures(monkeypatch):
-    """Draw fewer pixels, beside less of the distribution that is planned."""
+    """Draw fewer pixels, and plan less data for the reference."""
     monkeypatch.setattr("scimill.pictures.DPI", SMALL_DPI)
     monkeypatch.setattr(reference, "SIZES", {"imseg hdf5": 5 * 10**9})
     monkeypatch.setattr(reference, "USUAL_SIZE", 10**8)
@@ -60,7 +60,7 @@ def test_same_distribution_other_seed(sets):
     assert compared(sets / "npy-1", sets / "bin-1")["similarity"] <= 0.7
 
 
-def test_a_picture_takes_the_place_of_nothing_else(tmp_path):
+def test_a_picture_never_overwrites_another_file(tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text("0,1,READ\n")
     with pytest.raises(ConfigError, match=r"the picture's name must end in \.png"):
@@ -77,11 +77,11 @@ def make_store(path, workload):
 
 
 @pytest.mark.parametrize("workload", ["imseg", "bert", "dlrm"])
-def test_what_is_seen_of_a_planned_store_is_what_is_written(tmp_path, workload):
-    """A picture's reference values come from plans, never written."""
+def test_a_planned_store_is_sampled_as_the_written_one(tmp_path, workload):
+    """A picture's reference values come from plans that are not written."""
     config = make_store(tmp_path / "a.store", workload)
-    seen = on_disk(tmp_path / "a.store", np.random.default_rng(1))
-    distribution = planned(config, 10**9, np.random.default_rng(2))
+    seen = sample_store(tmp_path / "a.store", np.random.default_rng(1))
+    distribution = sample_plan(config, 10**9, np.random.default_rng(2))
     for name in distribution[1]:
         is_edge = name in ("depth", "width")  # of two cases
         assert largest_difference(seen[1][name], distribution[1][name]) < (1 if is_edge else 0.02), name
@@ -102,7 +102,7 @@ def test_a_store_of_no_workload_is_not_drawn(tmp_path):
     run_blocks(
         alone, writer, lambda _: BlockData({"radius": np.ones(4, np.float32)}), Stop(alone), what="make", unit="rows"
     )
-    with pytest.raises(InputError, match="not a store of a workload"):
+    with pytest.raises(InputError, match="the store does not hold the data of a workload"):
         plot(tmp_path / "a.h5", tmp_path / "pictures", None)
     assert not (tmp_path / "pictures").exists()
 
@@ -121,7 +121,7 @@ def test_copies_are_found_by_their_blocks(sets, tmp_path):
     for path in list(folder.glob("day_0_*")):
         shutil.copy(path, folder / path.name.replace("day_0", "day_9"))
     random = np.random.default_rng(1)
-    before, after = (texture(list_files(place), random).duplicates for place in (sets / "npy-1", folder))
+    before, after = (measure_redundancy(list_files(place), random).duplicates for place in (sets / "npy-1", folder))
     assert before < 0.05
     assert 0.15 < after < 0.3
 
@@ -136,8 +136,8 @@ def test_largest_difference_agrees_with_scipy():
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_is_seen_of_a_planned_set_is_what_is_written(sets, kind):
-    """A picture's reference values come from plans, never written; here the same set is read from disk."""
+def test_a_planned_dataset_is_sampled_as_the_written_one(sets, kind):
+    """A picture's reference values come from plans that are not written; here the same set is read from disk."""
     from scimill.bench.dataset.ledger import DatasetManifest
     from scimill.bench.formats import catalogue
     from scimill.bench.similarity.samples import PlannedFile
@@ -158,7 +158,7 @@ def test_pictures(sets, tmp_path, small_pictures):
     assert_drawn(plot(sets / "bert-1", tmp_path / "pictures", None))
 
 
-def test_what_is_no_data_set_is_told(sets, tmp_path):
+def test_a_path_that_is_not_a_dataset_is_refused(sets, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("hello")

@@ -1,4 +1,4 @@
-"""Reading traces: the CSV of the tracers, real strace output, Darshan's DXT, and what is none of them."""
+"""Reading traces: CSV, strace output, Darshan's DXT, and files that are not traces."""
 
 import pytest
 
@@ -71,13 +71,13 @@ def test_darshan(tmp_path):
         ("start,end,type\n1,2,READ\n5,4,READ\n", "operation 2 ends before it starts"),
         ("start,end,type\n1,x,READ\n", "damaged CSV trace"),
         ("start,end,type\n1,2\n", "damaged CSV trace"),
-        ("start,end,type\n1,,READ\n", "a line without start, end or type"),
+        ("start,end,type\n1,,READ\n", "a line has no start, end or type"),
         ("1,2,READ,0,5,/a\n1,2,READ,0,99999999999999999999999,/a\n", "damaged CSV trace"),
         ('12 1795633526.688021 read(3</a>, ""..., 5) = 5 <0.1>\ngarbage\n', "not a line of strace"),
         (DXT + "X_POSIX 0 garbage\n", "not a row of darshan-dxt-parser"),
     ],
 )
-def test_what_is_no_trace_is_told(tmp_path, content, message):
+def test_a_file_that_is_not_a_trace_is_refused(tmp_path, content, message):
     path = tmp_path / "trace"
     path.write_text(content)
     with pytest.raises(InputError, match=message) as caught:
@@ -86,7 +86,7 @@ def test_what_is_no_trace_is_told(tmp_path, content, message):
     assert len(str(caught.value).splitlines()) <= 4
 
 
-def test_a_missing_trace_is_told(tmp_path):
+def test_a_missing_trace_is_reported(tmp_path):
     with pytest.raises(InputError, match="cannot read the trace: No such file"):
         read_trace(tmp_path / "none")
 

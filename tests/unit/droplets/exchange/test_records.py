@@ -1,4 +1,4 @@
-"""Import and export of the original's records, and the copies that repack makes."""
+"""Import and export of the original generator's records, and copies made by repack."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,14 +75,14 @@ def test_imported_weird_records_carry_their_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 35, 37, 36 * 5 + 4])
-def test_a_part_of_a_record_is_refused(tmp_path: Path, size: int) -> None:
+def test_a_partial_record_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.data").write_bytes(bytes(size))
-    with pytest.raises(InputError, match="no whole number of records"):
+    with pytest.raises(InputError, match="not a multiple of the record size" if size else "the file is empty"):
         records.import_files(import_config(tmp_path / "a.data"), Output(tmp_path / "s.h5"), ALONE)
     assert not list(tmp_path.glob("s.h5*"))
 
 
-def test_export_does_not_replace_a_file_unless_told_to(store: Path, tmp_path: Path) -> None:
+def test_export_replaces_a_file_only_with_overwrite(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.data").write_text("precious")
     with pytest.raises(StorageError, match="exists"):
         records.export_file(store, Output(tmp_path / "a.data"))
@@ -105,7 +105,7 @@ def test_a_repacked_store_holds_the_same_and_is_verified(store: Path, tmp_path: 
     assert verify(copy, ALONE).problems == ()
 
 
-def test_inspect_tells_origin_datasets_ledger_and_configuration(store: Path) -> None:
+def test_inspect_shows_origin_datasets_ledger_and_configuration(store: Path) -> None:
     text = inspect(store)
     for part in ("campaign         droplets", "radius", "float32", "blocks: 3 of 3 done", "  samples: 2", "attempts: "):
         assert part in text

@@ -21,7 +21,7 @@ ALONE = World(None)
 HOT, SMALL = "outputs-temperature_too_large", "outputs-radius_too_small"
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["redrawn", "kept"])
+@pytest.fixture(scope="module", params=[False, True], ids=["resampled", "kept"])
 def store(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -56,7 +56,7 @@ def test_sheets_columns_and_counts_are_the_known_ones(store: Path, tmp_path: Pat
     assert len(hot) - 1 == counts(store)[HOT]
 
 
-def test_every_row_is_of_its_class(store: Path, tmp_path: Path) -> None:
+def test_every_row_belongs_to_its_class(store: Path, tmp_path: Path) -> None:
     workbook.write(store, tmp_path / "w.xlsx", most_rows=100_000)
     hot = np.array(rows(tmp_path / "w.xlsx", HOT)[1:], dtype=float)
     small = np.array(rows(tmp_path / "w.xlsx", SMALL)[1:], dtype=float)
@@ -64,7 +64,7 @@ def test_every_row_is_of_its_class(store: Path, tmp_path: Path) -> None:
     assert (small[:, 7] < 0.97e-8).all()
 
 
-def test_the_summary_says_shares_and_what_was_left_out(store: Path, tmp_path: Path) -> None:
+def test_the_summary_has_shares_and_the_number_left_out(store: Path, tmp_path: Path) -> None:
     workbook.write(store, tmp_path / "w.xlsx", most_rows=50)
     summary = {row[0]: row[1:] for row in rows(tmp_path / "w.xlsx", "summary") if row}
     total = counts(store)[HOT]
@@ -76,7 +76,7 @@ def test_the_summary_says_shares_and_what_was_left_out(store: Path, tmp_path: Pa
     assert summary["accepted_temperature"][:2] == (264.81, 319.3)
 
 
-def test_the_sample_comes_from_all_blocks_alike(store: Path) -> None:
+def test_the_sample_comes_evenly_from_all_blocks(store: Path) -> None:
     with Reader.open(store) as reader:
         everything = [r["temperature"] for r in workbook._sample(reader, HOT, 10**6)]
         sample = np.concatenate([r["temperature"] for r in workbook._sample(reader, HOT, 100)])
@@ -84,14 +84,14 @@ def test_the_sample_comes_from_all_blocks_alike(store: Path) -> None:
     whole = np.concatenate(everything)
     assert len(sample) == 100
     assert np.isin(sample, whole).all()
-    # Places of 100 of n without replacement: their mean is (n − 1)/2 with this standard deviation.
+    # Positions of 100 out of n without replacement: their mean is (n − 1)/2 with this standard deviation.
     places = np.flatnonzero(np.isin(whole, sample))
     n = len(whole)
     deviation = np.sqrt((n + 1) * (n - 100) / (12 * 100))
     assert abs(places.mean() - (n - 1) / 2) < 4 * deviation
 
 
-def test_a_workbook_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+def test_a_workbook_that_cannot_be_written_is_refused_in_advance(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="xlsx"):
         check_workbook(tmp_path / "weird.csv", "--weird")
     with pytest.raises(StorageError, match="does not exist"):

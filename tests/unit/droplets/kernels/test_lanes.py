@@ -14,9 +14,9 @@ PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
 
 @pytest.fixture
 def several(preset, configure, draw):
-    """A preset's model, 700 of its droplets and their times."""
+    """Return a preset's solver settings, 700 of its droplets, and their times."""
     config = configure(preset, seed=5)
-    return arguments.model(config), *draw(config, 700)
+    return arguments.solver_settings(config), *draw(config, 700)
 
 
 def as_columns(*droplets):
@@ -48,13 +48,13 @@ def test_a_dried_droplet_keeps_its_last_state_at_all_later_times(integrate):
     assert status[0].tolist() == [lanes.DONE] * 2 + [lanes.DRIED] * 3
 
 
-def test_floor_is_where_a_droplet_dries(integrate):
+def test_floor_is_the_radius_at_which_a_droplet_dries(integrate):
     salty = (1e-8, 290.0, 1e-22, 290.0, 0.6, 1.0)  # settles at 3e-9 m
     assert integrate(salty, 1.0, floor=2.5e-9)[2].tolist() == [[lanes.DONE]]
     assert integrate(salty, 1.0, floor=3.5e-9)[2].tolist() == [[lanes.DRIED]]
 
 
-def test_at_time_zero_a_droplet_is_what_it_was(integrate):
+def test_at_time_zero_a_droplet_is_in_its_initial_state(integrate):
     radius, temperature, status = integrate(as_columns(GROWING, PURE_IN_DRY_AIR), [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     np.testing.assert_allclose(radius[:, :2], 1e-6, rtol=1e-15)
     np.testing.assert_array_equal(temperature[:, :2], 290.0)
@@ -70,7 +70,7 @@ def test_at_time_zero_a_droplet_is_what_it_was(integrate):
         for value in (np.nan, np.inf, -np.inf, -1.0, *([0.0] if column in (0, 1, 3, 5) else []), 1e6)
     ],
 )
-def test_unphysical_inputs_are_invalid_and_harm_no_neighbour(column, value, integrate):
+def test_unphysical_inputs_are_invalid_and_do_not_affect_neighbours(column, value, integrate):
     wrong = list(GROWING)
     wrong[column] = value
     with np.errstate(all="ignore"):
@@ -108,24 +108,24 @@ def test_too_many_steps_end_an_integration(integrate):
         ((1e-3, 310.0, 1e-8, 273.0, 0.55, 0.8), 1e4),
     ],
 )
-def test_extreme_droplets_arrive(droplet, t, integrate):
+def test_extreme_droplets_reach_their_time(droplet, t, integrate):
     radius, temperature, status = integrate(droplet, t, tolerance=1e-8, floor=1e-10, max_steps=2000)
     assert status[:, -1].tolist() == [lanes.DONE]
     assert 1e-10 < radius[0, 0] < 1e-2
     assert 200 < temperature[0, 0] < 500
 
 
-def test_no_droplets_are_no_trouble(configure):
-    model = arguments.model(configure())
+def test_zero_droplets_are_allowed(configure):
+    model = arguments.solver_settings(configure())
     radius, temperature, status = solver.solve(model, np.empty((6, 0), np.float32), np.empty((0, 3), np.float32))
     assert radius.shape == temperature.shape == (0, 3)
     assert status.shape == (0, 3)
 
 
-# ---- many at once are as one at a time --------------------------------------------------------------------------
+# ---- many at once equal one at a time ---------------------------------------------------------------------------
 
 
-def test_results_do_not_depend_on_order_or_company(several):
+def test_results_do_not_depend_on_order_or_on_other_droplets(several):
     model, droplets, times = several
     radius, temperature, status = solver.solve(model, droplets, times)
     order = np.random.default_rng(1).permutation(len(times))
@@ -136,7 +136,7 @@ def test_results_do_not_depend_on_order_or_company(several):
         np.testing.assert_array_equal(again[2], status[chosen])
 
 
-def test_memory_order_of_droplets_neither_changes_results_nor_compiles_anew(several, monkeypatch):
+def test_memory_order_of_droplets_neither_changes_results_nor_recompiles(several, monkeypatch):
     model, droplets, times = several
     expected = solver.solve(model, droplets, times)
     compiled, contiguous = lanes._integrate, []
@@ -148,12 +148,12 @@ def test_memory_order_of_droplets_neither_changes_results_nor_compiles_anew(seve
     monkeypatch.setattr(lanes, "_integrate", watched)
     found = solver.solve(model, np.asfortranarray(droplets), times)
     assert len(contiguous) == 11
-    assert all(contiguous)  # an array of another memory layout is another signature, compiled on every rank
+    assert all(contiguous)  # another memory layout is another signature, which every rank would compile
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_many_times_are_separate_integrations(several, integrate):
+def test_many_times_equal_separate_integrations(several, integrate):
     model, droplets, _ = several
     columns = droplets.astype(float)
     columns[2] *= model.solute_per_salinity
@@ -177,7 +177,7 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
     np.testing.assert_array_equal(single[1], temperature.astype(np.float32))
 
 
-def test_the_exponential_keeps_the_accuracy_that_it_states():
+def test_the_exponential_has_the_documented_accuracy():
     exponential = njit(lambda x: lanes.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
     x = np.linspace(-64, 8, 20_001)
     ours, exact = np.array([exponential(value) for value in x]), np.exp(x)
@@ -187,6 +187,6 @@ def test_the_exponential_keeps_the_accuracy_that_it_states():
 
 
 @pytest.mark.parametrize("name", lanes.COMPILED_FROM)
-def test_a_change_of_what_the_kernel_is_compiled_from_is_seen_by_its_cache(name):
+def test_checksums_of_the_kernels_sources_are_up_to_date(name):
     source = Path(lanes.__file__).with_name(name).read_bytes()
     assert lanes.COMPILED_FROM[name] == hashlib.sha256(source).hexdigest()[:16], "see the comment at COMPILED_FROM"

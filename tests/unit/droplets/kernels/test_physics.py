@@ -23,18 +23,18 @@ def test_constants_combine_to_the_published_numbers(constants):
 
 @pytest.fixture
 def state(saturation):
-    """Droplets of all sizes, some salty: y = (u, T) and what surrounds them, each with 200 columns."""
+    """Return droplets of all sizes, some salty: y = (u, T) and their surroundings, each with 200 columns."""
     stream = np.random.default_rng(3)
     r, Tf = 10 ** stream.uniform(-8, -3, 200), stream.uniform(273, 310, 200)
     S = (
         10 ** stream.uniform(-3, 0.3, 200) * r**3 * 4e3
-    )  # solute terms about 1, so that salt, curvature and heat all tell
+    )  # solute terms about 1, so that salt, curvature and heat all matter
     y = np.stack([r**2, Tf + stream.uniform(-3, 3, 200)])
     return y, np.stack([S, Tf, stream.uniform(0.5, 1.1, 200), stream.uniform(0.8, 1.3, 200), saturation(Tf)])
 
 
 def by_differences(y, droplets, k, unknown):
-    """Derivatives of the slopes by one unknown, from central differences of order four."""
+    """Compute derivatives of the slopes by one unknown, from central differences of order four."""
     h = np.zeros_like(y)
     h[unknown] = 1e-3 * y[0] if unknown == 0 else 0.05
 
@@ -51,7 +51,7 @@ def test_jacobian_is_the_derivative_of_the_slopes(state, constants):
         np.testing.assert_allclose(J[:, unknown], by_differences(y, droplets, constants, unknown), rtol=1e-7)
 
 
-def test_slopes_and_jacobian_of_the_lanes_are_those_of_the_reference(state, constants):
+def test_slopes_and_jacobian_of_the_lanes_equal_the_reference(state, constants):
     y, (S, Tf, RH, rho, e) = state
     cooling = constants.conduction * rho
     air = lanes.Air(RH * e / Tf, e, constants.clapeyron / Tf, constants.raoult * S, cooling, cooling * Tf)

@@ -1,7 +1,7 @@
-"""The coefficients of Rodas5P against the algebraic conditions that make a Rosenbrock method what it claims to be.
+"""The coefficients of Rodas5P satisfy the algebraic conditions for its order and stability.
 
-Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.7: with each rooted tree t goes the condition
-Σᵢ bᵢ Φᵢ(t) = 1/γ(t), in which a vertex with one child stands for β = α + Γ and one with more for α.
+Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.7: each rooted tree t gives the condition
+Σᵢ bᵢ Φᵢ(t) = 1/γ(t), in which a vertex with one child stands for β = α + Γ and one with more children for α.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ EMBEDDED = np.array([*A[-1], 1.0, 1.0, 0.0]) @ GAMMAS
 
 
 def trees(order: int) -> set[Tree]:
-    """All rooted trees with `order` vertices, subtrees in sorted order."""
+    """Return all rooted trees with `order` vertices, subtrees in sorted order."""
     if order == 1:
         return {()}
     grown = {larger for tree in trees(order - 1) for larger in with_a_leaf_more(tree)}
@@ -63,7 +63,7 @@ def elementary_weight(tree: Tree) -> np.ndarray:
     return np.prod([matrix @ elementary_weight(subtree) for subtree in tree] or [np.ones(STAGES)], axis=0)
 
 
-def test_trees_are_all_there():
+def test_all_trees_are_found():
     assert [len(trees(order)) for order in range(1, 6)] == [1, 1, 2, 4, 9]
 
 

@@ -9,7 +9,7 @@ from scimill.droplets.params import solute_per_salinity
 from scimill.parallel.streams import block_stream, campaign_stream
 
 MANY = 20_000
-LEAST_P = 1e-3  # the seeds are fixed, so that a test passes always or never
+LEAST_P = 1e-3  # the seeds are fixed, so a test passes always or never
 
 
 def is_uniform(values, low, high):
@@ -26,14 +26,14 @@ def config(preset, configure):
 
 @pytest.fixture
 def drawn(config, draw):
-    """Float32 inputs by name, and times, of many droplets."""
+    """Return float32 inputs by name, and times, of many droplets."""
     droplets, times = draw(config, MANY)
     assert droplets.dtype == times.dtype == np.float32
     return dict(zip(INPUTS, droplets.astype(float), strict=True)), times.astype(float)
 
 
 @pytest.mark.parametrize("name", ["initial_radius", "salinity", "time"])
-def test_what_spans_decades_is_log_uniform(name, drawn, config):
+def test_inputs_that_span_decades_are_log_uniform(name, drawn, config):
     inputs, times = drawn
     values = {**inputs, "time": times[:, 0]}[name]
     low, high = getattr(config, f"{name.removeprefix('initial_')}_range")
@@ -46,7 +46,7 @@ def test_the_other_inputs_are_uniform(name, drawn, config):
     assert is_uniform(drawn[0][name], *getattr(config, f"{name}_range"))
 
 
-def test_initial_temperature_is_uniform_or_near_the_air(drawn, config):
+def test_initial_temperature_is_uniform_or_near_the_air_temperature(drawn, config):
     inputs, _ = drawn
     if config.temperature_offset_range is None:
         assert is_uniform(inputs["initial_temperature"], *config.temperature_range)
@@ -85,7 +85,7 @@ def test_a_range_of_one_value_gives_that_value(configure, draw):
 
 
 @pytest.mark.parametrize("cap", [0.01, 1.0, 30.0])
-def test_stored_values_keep_the_salinity_cap(cap, preset, configure, draw):
+def test_stored_values_respect_the_salinity_cap(cap, preset, configure, draw):
     config = configure(preset, salinity_cap=cap, salinity_range="1e-25:1e-8")
     (r, _, salinity, *_), _ = draw(config, MANY)
     water = config.water_density * 4 / 3 * np.pi * r.astype(float) ** 3
@@ -95,7 +95,7 @@ def test_stored_values_keep_the_salinity_cap(cap, preset, configure, draw):
     assert salinity.min() >= np.float32(1e-25)
 
 
-def test_the_cap_belongs_to_the_stored_radius(configure):
+def test_the_cap_uses_the_stored_radius(configure):
     points = np.random.default_rng(1).random((1000, 6))
     points[:, 2] = 1.0
     config = configure("ntlp-2026", salinity_cap=1.0, salinity_range="1e-25:1")
@@ -148,7 +148,7 @@ def sobol(seed=1):
     return Sobol(campaign_stream(seed, CAMPAIGN.number))
 
 
-def test_sobol_points_do_not_depend_on_how_they_are_asked_for():
+def test_sobol_points_do_not_depend_on_how_they_are_requested():
     whole = sobol().points(0, 1000)
     pieces = sobol()
     np.testing.assert_array_equal(pieces.points(0, 1), whole[:1])
@@ -158,7 +158,7 @@ def test_sobol_points_do_not_depend_on_how_they_are_asked_for():
     np.testing.assert_array_equal(sobol().points(640, 64), whole[640:704])
 
 
-def test_sobol_goes_back_and_begins_again():
+def test_sobol_can_go_back_and_start_again():
     sequence = sobol()
     first = sequence.points(0, 200)
     np.testing.assert_array_equal(sequence.points(100, 50), first[100:150])

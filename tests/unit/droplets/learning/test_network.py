@@ -1,6 +1,6 @@
-"""The droplet network: its features and base against formulas written out here, its precision, its preparation of data.
+"""The droplet network: features and base compared with formulas written out here, precision, preparation of data.
 
-The constants below are those of the equations as published, not the product's; the time constants are analytic.
+The constants below are those of the published equations, not scimill's; the time constants are analytic.
 """
 
 import itertools
@@ -38,7 +38,7 @@ Configure = Callable[..., DropletsGenerateConfig]
 
 @pytest.fixture
 def specify(configure: Configure) -> Callable[..., DropletNetworkSpec]:
-    """Make a specification from training parameters, for data of a preset and values that win over it."""
+    """Make a specification from training parameters, for data of a preset and values that override it."""
 
     def make(preset: str = "classic", data: dict[str, Any] | None = None, **values: Any) -> DropletNetworkSpec:
         return make_spec(build(DropletsTrainConfig, [Layer("test", values)]), configure(preset, **(data or {})))
@@ -52,7 +52,7 @@ def spec(request: pytest.FixtureRequest, specify: Callable[..., DropletNetworkSp
 
 
 def droplets(spec: DropletNetworkSpec, n: int, seed: int = 1) -> np.ndarray:
-    """Random droplets of the ranges, (n, 7)."""
+    """Draw random droplets from the ranges, (n, 7)."""
     x = np.random.default_rng(seed).uniform(size=(n, len(MODEL_INPUTS)))
     for column, (low, high) in enumerate(spec.ranges):
         if column in LOGARITHMIC:
@@ -67,19 +67,19 @@ def saturation(Tf: np.ndarray) -> np.ndarray:
 
 
 def release(Tf: np.ndarray) -> np.ndarray:
-    """d of the module's text."""
+    """Compute d of the docstring of `network`."""
     return LATENT * GROWTH * saturation(Tf) / Tf**2 * (CLAPEYRON / Tf - 1)
 
 
 def scaled_time(x: np.ndarray) -> np.ndarray:
-    """θ of the module's text."""
+    """Compute θ of the docstring of `network`."""
     r, _, _, Tf, _, rho, t = x.T
     share = CONDUCTION * rho / (CONDUCTION * rho + release(Tf))
     return 2 * GROWTH * saturation(Tf) / Tf * share * t / r**2
 
 
 def residual_features(x: np.ndarray, solute_per_salinity: float = 0.6) -> np.ndarray:
-    """Features of the residual network before they are brought to -1 … 1."""
+    """Compute the features of the residual network before they are scaled to -1 … 1."""
     r, T, salinity, Tf, RH, rho, _ = x.T
     time, solute = scaled_time(x), RAOULT * solute_per_salinity * salinity / r**3
     first = RH - np.exp(KELVIN / (r * T) - solute)
@@ -95,7 +95,7 @@ def features(model: DropletNetwork, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("preset", "solute"), [("classic", 0.6), ("ntlp-2026", 1.0)])
-def test_features_of_the_residual_network_are_those_of_its_text(
+def test_features_of_the_residual_network_are_the_documented_ones(
     preset: str, solute: float, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(preset, network="residual")
@@ -113,7 +113,7 @@ def test_features_of_the_residual_network_are_those_of_its_text(
 def test_features_of_the_plain_network_have_the_published_normalisation(
     specify: Callable[..., DropletNetworkSpec],
 ) -> None:
-    """x̂ = (x − middle)/(half width), of log10 for radius and salt; the time goes in as seconds."""
+    """x̂ = (x − centre)/(half width), of log10 for radius and salt; time is in seconds."""
     spec = specify(network="plain")
     x = droplets(spec, 1000)
     r, T, salinity, Tf, RH, rho, t = x.T
@@ -123,16 +123,16 @@ def test_features_of_the_plain_network_have_the_published_normalisation(
     model = DropletNetwork(spec)
     np.testing.assert_allclose(features(model, x), expected, rtol=1e-12, atol=1e-12)
     outcome = torch.tensor([[1e-8, 273.0], [1e-3, 310.0], [10**-5.5, 291.5]], dtype=torch.float64)
-    wanted = model.normalised(torch.from_numpy(x[:3]), outcome)
+    wanted = model.targets(torch.from_numpy(x[:3]), outcome)
     np.testing.assert_allclose(wanted.numpy(), [[-1, -1], [1, 1], [0, 0]], atol=1e-12)
 
 
-def test_a_droplet_of_positive_drift_grows(
+def test_a_droplet_with_positive_drift_grows(
     specify: Callable[..., DropletNetworkSpec], integrate: Callable[..., Any]
 ) -> None:
     x = droplets(specify(network="residual"), 400)
-    x[:, 1] = x[:, 3]  # as warm as the air, where the first supersaturation is that of the drift
-    x[:, 6] = 1e-4 * x[:, 0] ** 2 / (CONDUCTION * x[:, 5])  # before its temperature has changed
+    x[:, 1] = x[:, 3]  # as warm as the air, where the initial supersaturation is that of the drift
+    x[:, 6] = 1e-4 * x[:, 0] ** 2 / (CONDUCTION * x[:, 5])  # before the temperature has changed
     drift = np.sinh(6 * features(DropletNetwork(specify(network="residual")), x)[:, 8]) / 3
     r, T, salinity, Tf, RH, rho, t = x.T
     S = 0.6 * salinity
@@ -151,12 +151,12 @@ def constants_of_the_text() -> Constants:
 def test_scaled_time_is_the_growth_of_a_large_droplet_at_its_quasi_steady_temperature(
     specify: Callable[..., DropletNetworkSpec], integrate: Callable[..., Any]
 ) -> None:
-    """The linearised K is the rate of growth of r² per supersaturation, where that is small."""
+    """The linearised K is the growth rate of r² per unit of supersaturation, if that is small."""
     r, Tf, RH, rho, t = 1e-4, 285.0, 1.001, 1.2, 100.0
     x = np.array([[r, Tf, 1e-22, Tf, RH, rho, t]])
     change = np.sinh(6 * features(DropletNetwork(specify(network="residual")), x)[0, 7]) / 3  # of r²/r0²
     radius, _, _ = integrate([[r], [Tf], [0.6e-22], [Tf], [RH], [rho]], t)
-    kelvin = KELVIN / (r * Tf)  # the curvature's part of the supersaturation
+    kelvin = KELVIN / (r * Tf)  # contribution of curvature to the supersaturation
     assert (radius[0, 0] / r) ** 2 - 1 == pytest.approx(change * (1 - kelvin / 0.001), rel=0.01)
 
 
@@ -168,12 +168,12 @@ def test_scaled_time_is_the_growth_of_a_large_droplet_at_its_quasi_steady_temper
      {"radius_range": (1e-6, 1e-6), "salinity_range": (1e-18, 1e-18)}],
     ids=", ".join,
 )  # fmt: skip
-def test_a_range_of_no_width_gives_features_of_finite_size(
+def test_a_range_of_zero_width_gives_finite_features(
     network: str, data: dict[str, Any], specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(network=network, hidden=[4], data=data)
     model = DropletNetwork(spec).double()
-    x = droplets(spec, 100).astype(np.float32).astype(float)  # as stored, so off the range by its rounding
+    x = droplets(spec, 100).astype(np.float32).astype(float)  # as stored, so rounding may take it out of range
     found = features(model, x)
     assert np.all(np.isfinite(found))
     assert np.all(np.abs(found[:, [0, 1, 2, 3, 4, 5]]) <= 1 + 1e-4)
@@ -181,7 +181,7 @@ def test_a_range_of_no_width_gives_features_of_finite_size(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_droplets_whose_salt_attracts_no_water_have_features_of_finite_size(
+def test_droplets_whose_salt_attracts_no_water_have_finite_features(
     network: str, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     spec = specify(network=network, data={"hygroscopicity": 0.0})
@@ -192,7 +192,7 @@ def test_droplets_whose_salt_attracts_no_water_have_features_of_finite_size(
 
 
 @pytest.mark.parametrize(("radius", "relaxation"), RELAXATION.items())
-def test_base_temperature_relaxes_as_the_analytic_solution(
+def test_base_temperature_relaxes_like_the_analytic_solution(
     radius: float, relaxation: float, specify: Callable[..., DropletNetworkSpec]
 ) -> None:
     times = relaxation * np.array([0, 0.1, 1, 3, 700, 1e12])
@@ -224,7 +224,7 @@ def test_base_of_the_plain_network_is_the_middle_of_the_ranges(specify: Callable
 
 
 class Fixed(torch.nn.Module):
-    """A network that gives what it is told."""
+    """A network with fixed outputs."""
 
     def __init__(self, outputs: torch.Tensor) -> None:
         super().__init__()
@@ -234,12 +234,12 @@ class Fixed(torch.nn.Module):
         return self.outputs
 
 
-def test_the_wanted_output_gives_the_exact_droplet_back(spec: DropletNetworkSpec) -> None:
+def test_the_target_output_restores_the_exact_droplet(spec: DropletNetworkSpec) -> None:
     x = droplets(spec, 200)
     radius = 10 ** np.random.default_rng(2).uniform(-8, -3, 200)
     outcome = np.stack([radius, np.random.default_rng(3).uniform(265, 319, 200)], 1)
     model = DropletNetwork(spec)
-    model.body = Fixed(model.normalised(torch.from_numpy(x), torch.from_numpy(outcome)))  # type: ignore[assignment]
+    model.body = Fixed(model.targets(torch.from_numpy(x), torch.from_numpy(outcome)))  # type: ignore[assignment]
     np.testing.assert_allclose(predict(model, x), outcome, rtol=1e-13)
 
 
@@ -253,7 +253,7 @@ def test_presets_have_2434_parameters(preset: str, configure: Configure) -> None
         assert [weight.shape for weight, _ in weights(model)] == [(32, 7), (32, 32), (32, 32), (2, 32)]
 
 
-def test_single_precision_droplets_give_single_precision_of_the_same_numbers(spec: DropletNetworkSpec) -> None:
+def test_single_precision_inputs_give_the_same_outputs_in_single_precision(spec: DropletNetworkSpec) -> None:
     model = DropletNetwork(spec).double()
     single = torch.from_numpy(droplets(spec, 100).astype(np.float32))
     with torch.no_grad():
@@ -267,7 +267,7 @@ def test_batches_do_not_change_a_prediction(spec: DropletNetworkSpec) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_precision_is_that_of_the_weights_only(spec: DropletNetworkSpec, dtype: torch.dtype) -> None:
+def test_precision_only_changes_the_weights(spec: DropletNetworkSpec, dtype: torch.dtype) -> None:
     model, x = DropletNetwork(spec).double(), torch.from_numpy(droplets(spec, 50))
     before = {name: value.clone() for name, value in model.named_buffers()}
     assert len(before) > 10
@@ -289,7 +289,7 @@ def test_specification_survives_json(spec: DropletNetworkSpec) -> None:
 # ---- training data ----------------------------------------------------------------------------------------------
 
 
-def test_a_droplet_with_several_times_is_as_many_samples(spec: DropletNetworkSpec) -> None:
+def test_a_droplet_gives_one_sample_per_time(spec: DropletNetworkSpec) -> None:
     n, samples = 20, 3
     x, stream = droplets(spec, n).astype(np.float32), np.random.default_rng(4)
     rows = {name: x[:, column] for column, name in enumerate(MODEL_INPUTS)}
@@ -304,12 +304,12 @@ def test_a_droplet_with_several_times_is_as_many_samples(spec: DropletNetworkSpe
         one = torch.tensor([[float(value) for value in inputs]], dtype=torch.float64)
         outcome = torch.tensor([[float(rows[name][row, sample]) for name in task.terms]], dtype=torch.float64)
         torch.testing.assert_close(found[index], task.model.features(one)[0], rtol=1e-13, atol=1e-13)
-        torch.testing.assert_close(wanted[index], task.model.normalised(one, outcome)[0], rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(wanted[index], task.model.targets(one, outcome)[0], rtol=1e-13, atol=1e-13)
     assert len(found) == len(wanted) == n * samples
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_weird_droplets_that_are_kept_are_no_samples(samples: int, spec: DropletNetworkSpec) -> None:
+def test_weird_droplets_that_are_kept_are_not_samples(samples: int, spec: DropletNetworkSpec) -> None:
     n, stream = 30, np.random.default_rng(6)
     shape = (n,) if samples == 1 else (n, samples)
     rows = dict(zip(MODEL_INPUTS, droplets(spec, n).astype(np.float32).T, strict=True))
@@ -346,7 +346,7 @@ def test_losses_are_those_of_the_physical_errors_in_units_of_their_scales(
     np.testing.assert_allclose(task.losses(task.prepare(rows)).detach().numpy(), expected, rtol=1e-9)
 
 
-def test_first_weights_belong_to_the_seed(spec: DropletNetworkSpec) -> None:
+def test_initial_weights_depend_on_the_seed(spec: DropletNetworkSpec) -> None:
     first, again, other = (DropletTask(spec, seed, [1], flagged=False).model.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)

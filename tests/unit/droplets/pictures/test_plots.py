@@ -32,7 +32,7 @@ HOT, SMALL = BITS["outputs-temperature_too_large"], BITS["outputs-radius_too_sma
 
 
 @pytest.fixture(scope="session")
-def mill(tmp_path_factory, configure):
+def make_store(tmp_path_factory, configure):
     """Generate a store of droplets, once for each set of values."""
     folder, made = tmp_path_factory.mktemp("stores"), {}
 
@@ -53,7 +53,7 @@ def low_resolution(monkeypatch):
 
 
 def png_size(path):
-    """Width and height of a PNG file, from its first chunk; the last one must be there too."""
+    """Return width and height of a PNG file, from its first chunk; its last chunk must be present, too."""
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert data[12:16] == b"IHDR"
@@ -68,8 +68,8 @@ def sizes(folder):
 # ---- pictures ---------------------------------------------------------------------------------------------------
 
 
-def test_store_becomes_four_slides_of_one_size(mill, tmp_path):
-    made = plots.plot_store(mill(), tmp_path / "new")
+def test_store_becomes_four_slides_of_one_size(make_store, tmp_path):
+    made = plots.plot_store(make_store(), tmp_path / "new")
     assert made == [tmp_path / "new" / name for name in PICTURES]
     assert sizes(tmp_path / "new") == dict.fromkeys(PICTURES, (2400, 1350))
 
@@ -83,13 +83,13 @@ def test_store_becomes_four_slides_of_one_size(mill, tmp_path):
     ],
     ids=["kept, several times", "one droplet", "ranges of no width, none weird"],
 )
-def test_other_kinds_of_stores_are_drawn(values, mill, tmp_path, low_resolution):
-    plots.plot_store(mill(**values), tmp_path)
+def test_other_kinds_of_stores_are_drawn(values, make_store, tmp_path, low_resolution):
+    plots.plot_store(make_store(**values), tmp_path)
     assert sorted(sizes(tmp_path)) == sorted(PICTURES)
 
 
-def test_imported_records_are_drawn_without_those_that_have_no_place(mill, tmp_path, low_resolution):
-    with Reader.open(mill()) as reader:
+def test_imported_records_are_drawn_without_invalid_ones(make_store, tmp_path, low_resolution):
+    with Reader.open(make_store()) as reader:
         columns = np.stack([reader.rows(0, name) for name in fields.UNITS], axis=1).astype("<f4")
     columns[3, 2], columns[5, 7], columns[9, 8] = 0, np.nan, np.inf
     (tmp_path / "x.data").write_bytes(columns.tobytes())
@@ -97,7 +97,7 @@ def test_imported_records_are_drawn_without_those_that_have_no_place(mill, tmp_p
     records.import_files(DropletsImportConfig(files=(str(tmp_path / "x.data"),)), Output(store), world())
     with Reader.open(store) as reader:
         sample = population.read_sample(reader)
-    assert "without 3 records that are not finite" in sample.content
+    assert "invalid records left out: 3" in sample.content
     assert sample.accepted.values["time"].size + sample.weird.values["time"].size == 4093
     plots.plot_store(store, tmp_path / "drawn")
     assert sorted(sizes(tmp_path / "drawn")) == sorted(PICTURES)
@@ -111,33 +111,33 @@ def test_a_single_droplet_becomes_a_slide(values, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_labels_have_the_units_of_the_store(mill):
-    with Reader.open(mill()) as reader:
+def test_labels_have_the_units_of_the_store(make_store):
+    with Reader.open(make_store()) as reader:
         labels = plots.axis_labels(reader)
         units = {field.name: field.units for field in reader.layout.fields}
     assert labels["initial_radius"] == "initial radius (m)"
     assert labels["salinity"] == "salt mass (kg)"
     assert labels["relative_humidity"] == "relative humidity"
     assert all(f"({units[name].replace('m3', 'm³')})" in label for name, label in labels.items() if units[name] != "1")
-    with Reader.open(mill("ntlp-2026")) as reader:
+    with Reader.open(make_store("ntlp-2026")) as reader:
         assert plots.axis_labels(reader)["salinity"] == "solute term (kg)"
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------
 
 
-def test_missing_directory_is_refused(mill, tmp_path):
+def test_missing_directory_is_refused(make_store, tmp_path):
     with pytest.raises(StorageError, match="does not exist"):
-        plots.plot_store(mill(), tmp_path / "not" / "there")
+        plots.plot_store(make_store(), tmp_path / "not" / "there")
     with pytest.raises(StorageError, match="does not exist"):
         plots.plot_trajectory(solve.trajectory(SolveConfig()), tmp_path / "not" / "there.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_in_place_of_the_folder_is_refused(mill, tmp_path):
+def test_file_in_place_of_the_folder_is_refused(make_store, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError):
-        plots.plot_store(mill(), tmp_path / "file")
+        plots.plot_store(make_store(), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -169,13 +169,13 @@ ULP = 2.0**-23
 
 @pytest.mark.parametrize("preset", ["classic", "ntlp-2026"])
 @pytest.mark.parametrize("values", KINDS.values(), ids=KINDS)
-def test_redrawn_trajectories_pass_through_the_stored_points(preset, values, mill):
-    with Reader.open(mill(preset, **values)) as reader:
+def test_recomputed_trajectories_pass_through_the_stored_points(preset, values, make_store):
+    with Reader.open(make_store(preset, **values)) as reader:
         drawn, many = population.read_group(reader), population.read_group(reader, 400)
-        model = arguments.model(population.read_config(reader))
-    shown = outcomes.redraw(model, drawn)
+        model = arguments.solver_settings(population.read_config(reader))
+    shown = outcomes.recompute_trajectories(model, drawn)
     assert max(shown.radius_deviation, shown.temperature_deviation) <= ULP
-    again = outcomes.redraw(model, many)
+    again = outcomes.recompute_trajectories(model, many)
     at = np.stack([np.searchsorted(line, times) for line, times in zip(again.times, many.times, strict=True)])
     assert np.array_equal(np.take_along_axis(again.times, at, axis=1), many.times)
     off = np.abs(np.take_along_axis(again.radius, at, axis=1) / many.radius.astype(float) - 1)
@@ -186,24 +186,24 @@ def test_redrawn_trajectories_pass_through_the_stored_points(preset, values, mil
     assert again.temperature_deviation <= ULP
 
 
-def test_wrong_stored_points_are_seen(mill):
-    with Reader.open(mill()) as reader:
-        group, model = population.read_group(reader), arguments.model(population.read_config(reader))
+def test_wrong_stored_points_are_detected(make_store):
+    with Reader.open(make_store()) as reader:
+        group, model = population.read_group(reader), arguments.solver_settings(population.read_config(reader))
     wrong = group._replace(radius=group.radius * np.float32(1.001), temperature=group.temperature + 1)
-    again = outcomes.redraw(model, wrong)
+    again = outcomes.recompute_trajectories(model, wrong)
     assert again.radius_deviation == pytest.approx(1e-3, rel=0.01)
     assert again.temperature_deviation > 3e-3
 
 
-def test_constants_of_the_store_are_those_of_its_trajectories(mill):
-    with Reader.open(mill(water_density=1100, tolerance=1e-7)) as reader:
-        group, model = population.read_group(reader), arguments.model(population.read_config(reader))
-    assert outcomes.redraw(model, group).radius_deviation < 1e-6
-    assert outcomes.redraw(arguments.model(SolveConfig()), group).radius_deviation > 1e-4
+def test_trajectories_use_the_constants_of_the_store(make_store):
+    with Reader.open(make_store(water_density=1100, tolerance=1e-7)) as reader:
+        group, model = population.read_group(reader), arguments.solver_settings(population.read_config(reader))
+    assert outcomes.recompute_trajectories(model, group).radius_deviation < 1e-6
+    assert outcomes.recompute_trajectories(arguments.solver_settings(SolveConfig()), group).radius_deviation > 1e-4
 
 
-def test_group_spans_the_initial_radii_and_is_accepted(mill):
-    with Reader.open(mill(keep_weird=True)) as reader:
+def test_group_spans_the_initial_radii_and_is_accepted(make_store):
+    with Reader.open(make_store(keep_weird=True)) as reader:
         group = population.read_group(reader)
     assert group.inputs.shape == (6, population.LINES)
     logs = np.log10(group.inputs[0])
@@ -219,8 +219,8 @@ def whole(reader, name):
 
 
 @pytest.mark.parametrize("values", KINDS.values(), ids=KINDS)
-def test_whole_sample_of_a_small_store_is_the_store(values, mill):
-    with Reader.open(mill(**values)) as reader:
+def test_whole_sample_of_a_small_store_is_the_store(values, make_store):
+    with Reader.open(make_store(**values)) as reader:
         sample, counts = population.read_sample(reader), population.read_counts(reader)
         radius = whole(reader, "radius")
         flags = whole(reader, "weird") if not reader.layout.tables else np.zeros(radius.shape, int)
@@ -238,8 +238,8 @@ def test_whole_sample_of_a_small_store_is_the_store(values, mill):
 
 
 @pytest.mark.parametrize("values", [{}, {"samples": 3}, {"keep_weird": True}], ids=["once", "three times", "kept"])
-def test_large_store_is_sampled_evenly_and_the_same_each_time(values, mill):
-    with Reader.open(mill(**values)) as reader:
+def test_large_store_is_sampled_evenly_and_reproducibly(values, make_store):
+    with Reader.open(make_store(**values)) as reader:
         sample, again = population.read_sample(reader, 3000), population.read_sample(reader, 3000)
         attempts = int(reader.column("attempts").sum())
         blocks = [set(reader.rows(block, "initial_radius").tolist()) for block in range(reader.layout.blocks)]
@@ -253,24 +253,24 @@ def test_large_store_is_sampled_evenly_and_the_same_each_time(values, mill):
     assert sample.accepted.droplets + sample.weird.droplets == pytest.approx(attempts)
 
 
-def test_sample_of_a_sobol_sequence_is_fair(mill):
-    with Reader.open(mill(sampling="sobol", count=16_384, keep_weird=True)) as reader:
+def test_sample_of_a_sobol_sequence_is_unbiased(make_store):
+    with Reader.open(make_store(sampling="sobol", count=16_384, keep_weird=True)) as reader:
         sample = population.read_sample(reader, 4096)
     radius = np.concatenate([kind.values["initial_radius"] for kind in (sample.accepted, sample.weird)])
     heights = outcomes.relative_density(radius, np.geomspace(1e-8, 1e-3, 9))
     assert np.all(np.abs(heights - 1) < 0.15)
 
 
-def test_blocks_are_chosen_evenly(mill):
-    with Reader.open(mill(block_size=512)) as reader:
+def test_blocks_are_chosen_evenly(make_store):
+    with Reader.open(make_store(block_size=512)) as reader:
         assert population.finished_blocks(reader) == list(range(40))
         assert population.finished_blocks(reader, 4) == [0, 13, 26, 39]
         assert population.finished_blocks(reader, 1) == [0]
 
 
-def test_unfinished_store_shows_its_finished_blocks_only(configure, tmp_path):
+def test_unfinished_store_shows_only_its_finished_blocks(configure, tmp_path):
     config = configure(count=1000, block_size=100)
-    layout = fields.generated(config)
+    layout = fields.generation_layout(config)
     output = Output(tmp_path / "x.h5")
     provenance = Provenance("droplets", CAMPAIGN.algorithm, configuration.to_yaml(config), config.seed)
     make = generate.block_maker(config, layout)
@@ -335,7 +335,7 @@ def test_relative_density_is_one_where_values_are_even():
 
 
 def droplets(**columns):
-    """Values of records; what is not given is ordinary."""
+    """Make records; values that are not given are ordinary."""
     ordinary = {
         "initial_radius": 1e-7, "initial_temperature": 290, "salinity": 1e-18, "air_temperature": 293.15,
         "relative_humidity": 0.9, "air_density": 1.0, "time": 1.0, "radius": 1e-7, "temperature": 293.15,
@@ -344,24 +344,26 @@ def droplets(**columns):
     return {name: np.broadcast_to(columns.get(name, value), n).astype(float) for name, value in ordinary.items()}
 
 
-def test_activation_is_passing_the_critical_radius_in_air_beyond_the_critical_humidity():
+def test_droplets_activate_by_passing_the_critical_radius_in_air_above_the_critical_humidity():
     # Facts of this droplet: critical radius 6.319090e-7 m, critical supersaturation 1.135993e-3.
     values = droplets(
         relative_humidity=[1.0011, 1.0012, 1.0012, 1.0012, 0.9],
         initial_radius=[1e-7, 1e-7, 1e-7, 6.4e-7, 1e-7],
         radius=[7e-7, 6.31e-7, 6.33e-7, 7e-7, 1e-7],
     )
-    below, passed = outcomes.activation(values, arguments.model(SolveConfig()))
+    below, passed = outcomes.activation(values, arguments.solver_settings(SolveConfig()))
     assert below.tolist() == [False, True, True, False, False]
     assert passed.tolist() == [True, False, True, True, False]
-    shown = next(o for o in outcomes.outcomes(values, arguments.model(SolveConfig())) if "critical" in o.title)
+    shown = next(
+        o for o in outcomes.compute_outcomes(values, arguments.solver_settings(SolveConfig())) if "critical" in o.title
+    )
     assert np.array_equal(shown.values, [np.nan, 0, 1, np.nan, np.nan], equal_nan=True)
-    assert outcomes.describe_outcome(shown) == "50.0% of the 40.0% that can"
+    assert outcomes.describe_outcome(shown) == "50.0% of eligible (40.0% of all)"
 
 
 def test_outcomes_of_known_droplets():
     values = droplets(radius=[0.99e-8, 1.01e-8, 1e-7, 0.99e-6, 1.01e-6], temperature=[290, 291, 293.15, 300, 293.15])
-    growth, evaporates, grows, _, warmer = outcomes.outcomes(values, arguments.model(SolveConfig()))
+    growth, evaporates, grows, _, warmer = outcomes.compute_outcomes(values, arguments.solver_settings(SolveConfig()))
     assert growth.values == pytest.approx(np.log10([0.099, 0.101, 1, 9.9, 10.1]))
     assert evaporates.values.tolist() == [1, 0, 0, 0, 0]
     assert grows.values.tolist() == [0, 0, 0, 0, 1]
@@ -371,12 +373,12 @@ def test_outcomes_of_known_droplets():
     assert np.isnan(outcomes.map_outcome(growth, cells, (2, 2))[1, 0])
 
 
-def test_outcomes_have_the_shares_that_were_measured_over_all_droplets(mill):
-    with Reader.open(mill(count=100_000, block_size=65_536, keep_weird=True)) as reader:
-        sample, model = population.read_sample(reader), arguments.model(population.read_config(reader))
+def test_outcomes_have_the_shares_that_were_measured_over_all_droplets(make_store):
+    with Reader.open(make_store(count=100_000, block_size=65_536, keep_weird=True)) as reader:
+        sample, model = population.read_sample(reader), arguments.solver_settings(population.read_config(reader))
     kinds = (sample.accepted.values, sample.weird.values)
     values = {name: np.concatenate([kind[name] for kind in kinds]) for name in fields.UNITS}
-    _, evaporates, grows, activated, _ = outcomes.outcomes(values, model)
+    _, evaporates, grows, activated, _ = outcomes.compute_outcomes(values, model)
     can = np.isfinite(activated.values)
     assert evaporates.values.mean() == pytest.approx(0.060, abs=0.004)
     assert grows.values.mean() == pytest.approx(0.168, abs=0.006)

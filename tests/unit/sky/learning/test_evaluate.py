@@ -1,4 +1,4 @@
-"""Of judging: recall, probes and rank are what they are by definition; embeddings are the networks' own."""
+"""Tests of evaluation: recall, probes and rank agree with their definitions; embeddings come from the networks."""
 
 import csv
 import json
@@ -61,16 +61,16 @@ def test_probes_find_what_is_there_and_nothing_where_there_is_nothing():
     label = features @ random(12, seed=3) + 5
     noise = random(400, seed=4)
     for probe in (retrieval.neighbours, retrieval.ridge):
-        assert retrieval.explained(probe(features[:300], label[:300], features[300:]), label[300:]) > 0.4
-        assert retrieval.explained(probe(features[:300], noise[:300], features[300:]), noise[300:]) < 0.1
-    assert retrieval.explained(retrieval.ridge(features[:300], label[:300], features[300:]), label[300:]) > 0.99
+        assert retrieval.r_squared(probe(features[:300], label[:300], features[300:]), label[300:]) > 0.4
+        assert retrieval.r_squared(probe(features[:300], noise[:300], features[300:]), noise[300:]) < 0.1
+    assert retrieval.r_squared(retrieval.ridge(features[:300], label[:300], features[300:]), label[300:]) > 0.99
     wide = random(20, 60)  # more features than samples
     assert np.isfinite(retrieval.ridge(wide, wide[:, 0], wide)).all()
-    assert np.isnan(retrieval.explained(np.ones(3), np.ones(3)))
+    assert np.isnan(retrieval.r_squared(np.ones(3), np.ones(3)))
 
 
 def test_effective_rank_has_the_published_values():
-    # RankMe of an identity, of one direction, of Gaussian numbers
+    # RankMe of an identity matrix, of a single direction, and of Gaussian numbers
     assert retrieval.effective_rank(retrieval.spectrum(np.eye(32))) == pytest.approx(32, abs=0.01)
     assert retrieval.effective_rank(retrieval.spectrum(np.outer(random(100), random(32)))) == pytest.approx(1, abs=1e-3)
     assert retrieval.effective_rank(retrieval.spectrum(random(1000, 32))) == pytest.approx(31.87, abs=0.05)
@@ -81,7 +81,7 @@ def test_effective_rank_has_the_published_values():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A deployment, its store, and a run that has hardly begun."""
+    """A deployment, its stores, and a short training run."""
     folder = tmp_path_factory.mktemp("run")
     small = {"frames": 48, "rgb_height": 32, "thermal_height": 12, "field_size": 128, "interval": 3600}
     make_scene(build(SceneConfig, [Layer("test", small)]), Output(folder / "c"), world())
@@ -145,10 +145,10 @@ def test_sets_that_training_has_not_seen_are_judged(run, tmp_path, monkeypatch):
     recall = retrieval.recall(columns["rgb_embedding"][test], columns["thermal_embedding"][test])
     assert found[0].to_thermal == recall
     assert found[0].deviation["rgb"] == pytest.approx(columns["rgb_embedding"][test].std(0).mean())
-    paths = evaluate.write(found, tmp_path / "pictures")
+    paths = evaluate.write_evaluation(found, tmp_path / "pictures")
     assert [entry["set"] for entry in json.loads(paths[0].read_text())] == [j.name for j in found]
     assert paths[1].stat().st_size > 10_000
-    assert "times chance" in evaluate.describe_judgements(found)
+    assert "times chance" in evaluate.describe_results(found)
 
 
 def test_labels_are_those_of_the_pairs(run, tmp_path):
@@ -159,7 +159,7 @@ def test_labels_are_those_of_the_pairs(run, tmp_path):
     wanted = [known[int(t), n.decode()] for t, n in zip(columns["time"], columns["node"], strict=True)]
     assert labels["cover"].tolist() == wanted
     (tmp_path / "few.csv").write_text("timestamp,vsn,cover\n1,W056,0.5\n")
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="no row for timestamp"):
         evaluate.read_truth(tmp_path / "few.csv", columns)
     with pytest.raises(InputError, match="sky embed"):
         evaluate.read_embeddings(run / "s.h5")
@@ -167,7 +167,7 @@ def test_labels_are_those_of_the_pairs(run, tmp_path):
 
 def test_shuffled_pairs_are_pairs_of_no_instant(run):
     pairs = read_index(run / "i.csv")
-    mixed = prepare.shuffled(pairs, 1)
+    mixed = prepare.shuffle_pairs(pairs, 1)
     assert sorted(p.thermal for p in mixed) == sorted(p.thermal for p in pairs)
     assert [p.rgb for p in mixed] == [p.rgb for p in pairs]
     assert all(one.thermal != other.thermal for one, other in zip(mixed, pairs, strict=True))

@@ -1,4 +1,4 @@
-"""Of the two branches: both images keep one field of view, each is varied by itself, what is held out stays out."""
+"""Tests of the two branches: shared fields of view, independent variations, held-out nodes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def test_both_images_keep_one_field_of_view():
     views = network.joint_views(rgb, thermal, ((60, 80), (60, 80)), GEOMETRY, stream())
     assert (views[0][:, :1] - views[1]).abs().mean() < 0.01
     whole = functional.interpolate(thermal, (60, 80), mode="bilinear", antialias=True)
-    assert (views[1] - whole).abs().mean() > 0.1  # they are other views
+    assert (views[1] - whole).abs().mean() > 0.1  # the views differ from the whole image
 
 
 def test_without_variations_a_view_is_the_whole_image():
@@ -71,7 +71,7 @@ def test_views_stay_inside_and_keep_their_share_of_the_area():
     shares = np.abs(np.linalg.det(theta[:, :, :2]))
     assert shares.min() == pytest.approx(0.2, abs=0.01)
     assert shares.max() == pytest.approx(0.5, abs=0.01)
-    # a rotation is one of the scene, not of its coordinates, which are shorter upward
+    # rotations act on the scene, not on the coordinates, which are scaled by the aspect ratio
     scaled = theta[:, :, :2] * np.array([[1, 4 / 3], [3 / 4, 1]])
     products = np.einsum("nij,nik->njk", scaled, scaled) / shares[:, None, None]
     assert products == pytest.approx(np.broadcast_to(np.eye(2), products.shape), abs=1e-9)
@@ -133,7 +133,7 @@ def test_the_loss_of_a_validation_is_that_of_the_part_alone():
         terms = made.losses(made.prepare({**rows(), "status": np.zeros(4, np.uint8)}))
     assert terms.shape == (3,)
     assert terms.isfinite().all()
-    # all weights of one network are those of another with the same seed
+    # the same seed gives the same weights
     assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), make_task().model.parameters(), strict=True))
 
 
@@ -160,7 +160,7 @@ def test_images_that_are_no_whole_patches_are_refused():
     assert train._shape(None, (48, 64, 3), "vit-tiny", 16) == (48, 64)
     assert train._shape((32, 32), (50, 64, 3), "vit-tiny", 16) == (32, 32)
     assert train._shape(None, (50, 64, 3), "resnet18", 16) == (50, 64)
-    with pytest.raises(ConfigError, match="whole patches"):
+    with pytest.raises(ConfigError, match="do not divide into patches"):
         train._shape(None, (50, 64, 3), "vit-tiny", 16)
     assert train.split_names(" w056, V017 ,") == ["W056", "V017"]
 

@@ -1,4 +1,4 @@
-"""Of VICReg: the loss is that of its formula, on one rank; batch normalisation and networks are what they should be."""
+"""Tests of VICReg on one rank: the loss agrees with its formula; batch normalisation and backbones are correct."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ALONE = Gather()
 
 
 def embeddings(n: int, d: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two correlated sets, of columns with several spreads about 1."""
+    """Two correlated sets of embeddings, with standard deviations from 0.2 to 2.3."""
     random = torch.Generator().manual_seed(seed)
     first, noise = (torch.randn(n, d, dtype=torch.float64, generator=random) for _ in range(2))
     spread = torch.linspace(0.2, 1.6, d, dtype=torch.float64)
@@ -21,7 +21,7 @@ def embeddings(n: int, d: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tenso
 
 
 def by_definition(first: np.ndarray, second: np.ndarray, weights: Weights) -> np.ndarray:
-    """The terms as the paper writes them, with the published code's division by d of the first; numpy, float64."""
+    """The terms as in the paper, but the first divided by d as in the published code; numpy, float64."""
     n, d = first.shape
 
     def v(z: np.ndarray) -> float:
@@ -52,7 +52,7 @@ def test_the_gradient_is_that_of_the_formula(n, d):
     weights = Weights()
     first, second = embeddings(n, d)
     gradients = torch.autograd.grad(vicreg.vicreg(first, second, weights, ALONE)[0].sum(), (first, second))
-    # the same terms of PyTorch's own variance and covariance, of which the whole d x d matrix is kept
+    # the same terms with PyTorch's own variance and covariance, from the whole d x d matrix
     v = [torch.relu(1 - (z.var(0) + 1e-4).sqrt()).mean() for z in (first, second)]
     c = [torch.cov(z.T) for z in (first, second)]
     off = [(matrix - matrix.diag().diag()).square().sum() / d for matrix in c]
@@ -66,7 +66,7 @@ def test_half_precision_is_computed_in_float32():
     first, second = (z.detach().half() * 100 for z in embeddings(8, 512))
     terms, _ = vicreg.vicreg(first, second, Weights(), ALONE)
     assert terms.dtype == torch.float32
-    assert terms.isfinite().all()  # the sums of squares are beyond float16
+    assert terms.isfinite().all()  # the sums of squares exceed the range of float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside, _ = vicreg.vicreg(first, second, Weights(), ALONE)
     assert torch.equal(inside, terms)
@@ -95,7 +95,7 @@ def test_the_noise_floor_is_the_covariance_of_independent_columns():
 def test_batch_normalisation_is_pytorchs(shape):
     kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
     own, theirs = BatchNorm(3).double(), kind(3).double()
-    own.sum = lambda tensor: tensor  # the ranks' way, on one rank
+    own.sum = lambda tensor: tensor  # take the path for several ranks on one rank
     for step in range(3):
         x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step)) * 2 + 5
         pair = [x.clone().requires_grad_() for _ in range(2)]
@@ -157,5 +157,5 @@ def test_a_transformer_knows_where_its_patches_are():
 def test_a_projector_has_no_bias_at_its_end():
     model = backbones.Projector(6, (8, 8, 4))
     assert parameters(model) == 6 * 8 + 8 + 16 + 8 * 8 + 8 + 16 + 8 * 4
-    with torch.device("meta"):  # the published one; its weights would take 600 MB
+    with torch.device("meta"):  # the published projector; its weights would take 600 MB
         assert parameters(backbones.Projector(2048, (8192, 8192, 8192))) == 2048 * 8192 + 2 * 8192 * 8192 + 6 * 8192

@@ -1,4 +1,4 @@
-"""Coarse stores, exports and pictures of real runs; the reflection and the shifts, tried on the solver."""
+"""Coarse stores, exports and pictures of real runs; reflection and shifts, tested with the solver."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def coarsened(run: Path, output: Path, **values: Any) -> Path:
 
 
 def rate(state: np.ndarray, scheme: str, physics: Any) -> np.ndarray:
-    """Right-hand side by a central difference of two tiny steps; its error is the same for a state and its mirror."""
+    """Estimate the right-hand side from two tiny steps; the error is the same for a state and its mirror image."""
     solver, after = FlowSolver(physics, state.shape[-1], scheme), []
     for length in (1e-3, 2e-3):
         solver.load(*state)
@@ -104,7 +104,7 @@ def test_a_run_goes_on_from_a_coarse_state_of_its_own_parameters(run: Path, tmp_
     begun = flow(tmp_path / "on.h5", points=16, from_=str(path), noise_modes=4, snapshots=1)
     with open_snapshots(begun) as store:
         assert store.times[:, 0].tolist() == [1.5, 1.5]
-    with pytest.raises(InputError, match=r"other parameters: kappa was 1.0, is 3.0"):
+    with pytest.raises(InputError, match=r"different parameters: kappa was 1.0, is 3.0"):
         flow(tmp_path / "other.h5", points=16, from_=str(path), noise_modes=4, kappa=3.0)
     with pytest.raises(InputError, match="16 x 16 points, not 32 x 32"):
         flow(tmp_path / "other.h5", from_=str(path))
@@ -166,7 +166,9 @@ def test_an_exported_netcdf_file_begins_a_run_as_bout_files_do(pairs: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("form", "match"), [("netcdf", "not for such a store"), ("hw2d", "no member 5")], ids=["netcdf", "hw2d"]
+    ("form", "match"),
+    [("netcdf", "does not support stores of snapshots"), ("hw2d", "no such member: 5")],
+    ids=["netcdf", "hw2d"],
 )
 def test_what_a_layout_is_not_for(run: Path, tmp_path: Path, form: str, match: str) -> None:
     with pytest.raises((InputError, ConfigError), match=match):
@@ -176,7 +178,7 @@ def test_what_a_layout_is_not_for(run: Path, tmp_path: Path, form: str, match: s
 
 def test_hw2d_has_no_modified_equations(tmp_path: Path) -> None:
     path = flow(tmp_path / "modified.h5", modified=True, snapshots=1)
-    with pytest.raises(InputError, match="hw2d cannot go on with these equations"):
+    with pytest.raises(InputError, match="hw2d does not support these equations"):
         export(path, Output(tmp_path / "a.h5"), "hw2d", 0)
 
 
@@ -197,7 +199,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def is_drawn(path: Path) -> bool:
-    """Whether a picture has its size and more than one colour."""
+    """Return whether a picture has the right size and many colours."""
     with Image.open(path) as picture:
         return picture.size == (400, 225) and len(picture.convert("RGB").getcolors(2**24)) > 100
 
@@ -223,14 +225,14 @@ def test_an_mp4_is_made_by_ffmpeg_or_refused(run: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="an MP4 needs ffmpeg"):
             plots.plot_store(run, tmp_path / "pictures", 0, "mp4")
         assert not (tmp_path / "pictures").exists()
-    moments = [drawing.Moment(float(time), {"density": np.full((8, 8), time)}) for time in range(3)]
+    frames = [drawing.FieldFrame(float(time), {"density": np.full((8, 8), time)}) for time in range(3)]
     with mpl.rc_context({"animation.ffmpeg_path": imageio_ffmpeg.get_ffmpeg_exe()}):
-        drawing.animate(moments, {"density": 1.0}, 25.6, tmp_path / "animation.mp4")
-    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "animation.mp4"))
-    assert frames == len(moments)
+        drawing.animate(frames, {"density": 1.0}, 25.6, tmp_path / "animation.mp4")
+    count, _ = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "animation.mp4"))
+    assert count == len(frames)
     assert [path.name for path in tmp_path.iterdir()] == ["animation.mp4"]
 
 
 def test_a_member_that_is_not_there(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no member 2"):
+    with pytest.raises(ConfigError, match="no such member: 2"):
         plots.plot_store(run, tmp_path / "pictures", 2, "none")

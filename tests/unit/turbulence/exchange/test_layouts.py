@@ -1,4 +1,4 @@
-"""Other projects' layouts: what their own readers ask of a file, and that they find the right values."""
+"""Layouts of other projects: files meet the requirements of their readers, which find the right values."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +139,7 @@ def test_hw2d_file_can_be_continued(runs: Trajectories, tmp_path: Path) -> None:
 
 
 def read_as_simlint(path: Path, name: str) -> np.ndarray:
-    """SiMLInt's reader: guards along x cut off, the unit y taken out."""
+    """Read as SiMLInt does: cut off the guard cells along x, drop the y axis of length 1."""
     with h5netcdf.File(path) as file:
         return np.squeeze(file.variables[name][:, 2:-2, :, :])
 

@@ -1,4 +1,4 @@
-"""Initial states: noise that belongs to its modes, and the fields of other programs' files, with their signs."""
+"""Initial states: noise that depends on its modes only, and fields of other programs' files with the right signs."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from scimill.errors import ConfigError, InputError
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels.solver import potential
 from scimill.turbulence.params import SimulateConfig
-from scimill.turbulence.simulate import solver_of
+from scimill.turbulence.simulate import build_solver
 from scimill.turbulence.snapshots import physics
 
-import h5py  # isort: skip  (after scimill, which sees to it that it starts no MPI)
+import h5py  # isort: skip  (after scimill, which keeps it from starting MPI)
 
 POINTS = 24
 
@@ -57,14 +57,14 @@ def test_own_rows_are_rows_of_the_whole() -> None:
 
 
 def waves() -> tuple[np.ndarray, np.ndarray]:
-    """Density and vorticity of some modes, without symmetry, on (x, z)."""
+    """Return density and vorticity of some modes, without symmetry, on (x, z)."""
     x = 2 * np.pi * np.arange(POINTS) / POINTS
     n = np.sin(x[:, None] + 2 * x) + 0.5 * np.cos(2 * x[:, None] - x) + 0.2 * np.sin(x[:, None] * 3)
     return n, np.cos(2 * x[:, None] + x) + 0.3 * np.sin(x[:, None] + 3 * x) - 0.2 * np.cos(x)
 
 
 def bout_rate(n: np.ndarray, w: np.ndarray, box: float, kappa: float) -> np.ndarray:
-    """Rate of the density as hw.cxx of BOUT++ writes it, but the coupling: −bracket(φ, n) − κ ∂φ/∂z."""
+    """Return the rate of the density as in hw.cxx of BOUT++, without the coupling: −bracket(φ, n) − κ ∂φ/∂z."""
     k = 2 * np.pi * np.fft.fftfreq(POINTS, box / POINTS)
 
     def along(field: np.ndarray, axis: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_a_file_of_bout_is_mirrored_so_that_its_bracket_becomes_ours(dump: bool,
     config = configure(from_=str(path), alpha=0, kappa=1.7, box=25.6)
     density, vorticity, time = initial(config)
     assert time == 12.5
-    solver = solver_of(config)
+    solver = build_solver(config)
     solver.load(density, vorticity)
     rate = np.zeros((POINTS, POINTS // 2 + 1), complex)
     modes, highest = solver._scheme.rate()[0], (POINTS - 1) // 3
@@ -159,12 +159,12 @@ def test_a_file_that_holds_no_such_state_is_refused(make, reason: str, tmp_path:
 def test_a_snapshot_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["density"] = file["omega"] = np.zeros((2, POINTS, POINTS))
-    with pytest.raises(InputError, match="no snapshot 2"):
+    with pytest.raises(InputError, match="no such snapshot: 2"):
         initial(configure(from_=str(tmp_path / "a.h5"), snapshot=2))
 
 
 @pytest.mark.parametrize(
-    ("values", "reason"), [({"points": 25}, "must be even"), ({"noise_modes": 8}, "three times it must be below")]
+    ("values", "reason"), [({"points": 25}, "must be even"), ({"noise_modes": 8}, "must be below a third of points")]
 )
 def test_a_grid_that_cannot_hold_the_state_is_refused(values: dict[str, int], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):

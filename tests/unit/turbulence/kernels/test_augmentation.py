@@ -1,4 +1,4 @@
-"""Shifts and the reflection, on the grid."""
+"""Shifts and the reflection on the grid."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Coarse fields: what the coarse grid resolves is kept exactly, at its place, and nothing else comes in."""
+"""Coarse fields keep what the coarse grid resolves, exactly and in place, and nothing else."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ FINE, BOX = 48, 25.6
 
 
 def waves(points: int, modes: list[tuple[int, int, float]]) -> np.ndarray:
-    """Sum of cosines of (mode in x, mode in y, phase) on a grid of a periodic box."""
+    """Return a sum of cosines, given (mode in x, mode in y, phase), on a grid of a periodic box."""
     x = 2 * np.pi * np.arange(points) / points
     return sum(np.cos(mx * x[:, None] + my * x[None, :] + phase) for mx, my, phase in modes)
 
 
 RESOLVED = [(0, 0, 0.3), (1, 0, 0.1), (0, 2, 0.5), (3, -2, 0.7), (-4, 5, 1.1), (5, 5, 2.0)]
-"""Below the Nyquist mode, 6, of a grid of 12 points."""
+"""Modes below the Nyquist mode, 6, of a grid of 12 points."""
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
@@ -77,5 +77,5 @@ def test_a_factor_that_does_not_divide_is_refused() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match="'median' is none of spectral, mean, sample"):
+    with pytest.raises(ValueError, match="unknown method 'median'; allowed: spectral, mean, sample"):
         coarse.coarsen(np.zeros((FINE, FINE)), 4, "median")

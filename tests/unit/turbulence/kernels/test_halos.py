@@ -1,4 +1,4 @@
-"""Halos of slabs: whatever the slabs are, each is surrounded as a part of the whole periodic field is."""
+"""Halos of slabs: any slab gets the halos that it has as a part of the whole periodic field."""
 
 import threading
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scimill.turbulence.kernels.halos import Halos
-from scimill.turbulence.kernels.slabs import Alone
+from scimill.turbulence.kernels.slabs import SingleRankTeam
 
 POINTS = 12
 
@@ -67,5 +67,5 @@ def test_a_slab_is_surrounded_as_a_part_of_the_whole_is(ends: tuple[int, ...], r
 
 def test_one_rank_needs_no_other() -> None:
     whole = field()
-    found = Halos((0, POINTS), POINTS, 3, Alone()).surround(whole)
+    found = Halos((0, POINTS), POINTS, 3, SingleRankTeam()).surround(whole)
     np.testing.assert_array_equal(found, np.pad(whole, ((0, 0), (3, 3), (3, 3)), mode="wrap"))

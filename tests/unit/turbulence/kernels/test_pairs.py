@@ -1,9 +1,9 @@
-"""Pairs of snapshots: none is dropped, none is off by one."""
+"""Pairs of snapshots: none is missing, none is off by one."""
 
 import numpy as np
 import pytest
 
-from scimill.turbulence.kernels.pairs import Irregular, SnapshotPair, interval_of, pair_up
+from scimill.turbulence.kernels.pairs import IrregularTimes, SnapshotPair, interval_of, pair_up
 
 TIMES = np.repeat(np.arange(7) * 0.1, 2)  # two members, snapshot by snapshot
 MEMBERS = np.tile([0, 1], 7)
@@ -38,9 +38,9 @@ def test_rounding_of_output_times_is_no_irregularity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "told"),
+    ("times", "message"),
     [([0, 0.1, 0.2, 0.4], "from 0.1 to 0.2"), ([0, 0, 0.1, 0.2], "from 0 to 0.1"), ([5], "no member has two")],
 )
-def test_irregular_times_are_told(times: list[float], told: str) -> None:
-    with pytest.raises(Irregular, match=told):
+def test_irregular_times_are_reported(times: list[float], message: str) -> None:
+    with pytest.raises(IrregularTimes, match=message):
         interval_of(np.array(times), np.zeros(len(times), dtype=int))

@@ -1,17 +1,17 @@
-"""Measures of likeness of two states, against what they are by definition."""
+"""Measures of the agreement of two states, compared with their definitions."""
 
 import numpy as np
 import pytest
 
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.resemblance import flux, horizon, likeness, resampled, spectrum
+from scimill.turbulence.kernels.resemblance import flux, horizon, measure_agreement, resample, spectrum
 from scimill.turbulence.kernels.solver import FlowSolver
 
 BOX = 25.6
 
 
 def field(points: int, modes: list[tuple[int, int]], seed: int = 1) -> np.ndarray:
-    """Waves of some modes with random phases, on any grid the same."""
+    """Return waves of some modes with random phases, the same on any grid."""
     phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(modes))
     x = 2 * np.pi * np.arange(points) / points
     return sum(np.cos(a * x[:, None] + b * x[None, :] + p) for (a, b), p in zip(modes, phases, strict=True))
@@ -20,19 +20,19 @@ def field(points: int, modes: list[tuple[int, int]], seed: int = 1) -> np.ndarra
 @pytest.mark.parametrize(("here", "there"), [(48, 24), (24, 48), (36, 48), (24, 24)])
 def test_what_both_grids_resolve_is_kept(here: int, there: int) -> None:
     kept = [(1, 2), (-7, 7), (3, 0), (0, 5), (7, -1)]
-    found = resampled(field(here, kept), there)
+    found = resample(field(here, kept), there)
     np.testing.assert_allclose(found, field(there, kept), atol=1e-12)
 
 
 def test_what_the_coarse_grid_does_not_resolve_is_left_out() -> None:
-    assert np.abs(resampled(field(48, [(8, 0), (2, 9), (-12, 3)]), 24)).max() < 1e-12
+    assert np.abs(resample(field(48, [(8, 0), (2, 9), (-12, 3)]), 24)).max() < 1e-12
 
 
-def test_likeness_is_relative_and_correlation_forgets_the_amplitude() -> None:
+def test_errors_are_relative_and_correlation_ignores_the_amplitude() -> None:
     truth = np.stack([field(24, [(1, 2), (3, 1)]), field(24, [(2, 2), (5, 1)])])
-    alike = likeness(np.stack([1.1 * truth[0], 0.5 * truth[1]]), truth)
-    assert alike == pytest.approx((0.1, 0.5, 1.0))
-    other = likeness(np.stack([truth[0], field(24, [(4, 4)])]), truth)
+    found = measure_agreement(np.stack([1.1 * truth[0], 0.5 * truth[1]]), truth)
+    assert found == pytest.approx((0.1, 0.5, 1.0))
+    other = measure_agreement(np.stack([truth[0], field(24, [(4, 4)])]), truth)
     assert other.correlation == pytest.approx(0, abs=1e-12)
 
 

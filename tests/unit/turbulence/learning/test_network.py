@@ -1,4 +1,4 @@
-"""The network of corrections: halos, the band, what it trains on and with which loss."""
+"""The correction network: halos, the band, training samples and loss."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from scimill.turbulence.learning.network import (
     CorrectionTask,
     clear,
     in_band,
-    limited,
+    limit_to_band,
 )
 
 POINTS = 24
@@ -35,7 +35,7 @@ def states(n: int, seed: int = 1) -> np.ndarray:
 
 
 def test_the_original_has_as_many_weights_as_published_for_three_fields_in_and_two_out() -> None:
-    """185 857 for one field in and one out; 576 for each further input, 577 for each further output."""
+    """185 857 with one input and one output field; 576 per further input, 577 per further output."""
     weights = sum(parameter.numel() for parameter in CorrectionNetwork(ORIGINAL).parameters())
     assert weights == 185_857 + 2 * 576 + 577
     assert ORIGINAL.radius == 7
@@ -46,7 +46,7 @@ def test_a_spec_survives_a_file() -> None:
 
 
 def test_halos_give_any_part_what_the_whole_gives(model: CorrectionNetwork) -> None:
-    """Valid convolutions of a periodic halo are circular ones; a slab with its neighbours' rows gets its part."""
+    """Convolutions with a periodic halo equal circular ones; a slab with the rows of its neighbours gets its part."""
     state, radius = torch.from_numpy(states(1)).double(), SPEC.radius
     assert radius == 3
     scale = torch.tensor(SPEC.output_scale).reshape(1, 2, 1, 1)
@@ -59,7 +59,7 @@ def test_halos_give_any_part_what_the_whole_gives(model: CorrectionNetwork) -> N
 
 
 def test_each_layer_pads_periodically(model: CorrectionNetwork) -> None:
-    """The oracle: circular padding before every layer, as the original has it."""
+    """Compared with circular padding before every layer, as in the original."""
     state = torch.from_numpy(states(2)).double()
     x = state / torch.tensor(SPEC.input_scale).reshape(1, 3, 1, 1)
     for layer in model.body:
@@ -89,7 +89,7 @@ def wave(mx: int, my: int) -> np.ndarray:
 ])  # fmt: skip
 def test_the_band_is_of_wave_numbers(mx: int, my: int, kept: bool) -> None:
     field = torch.from_numpy(wave(mx, my))
-    found = limited(field, torch.from_numpy(in_band(POINTS, SPEC.band)))
+    found = limit_to_band(field, torch.from_numpy(in_band(POINTS, SPEC.band)))
     np.testing.assert_allclose(found, field if kept else 0 * field, atol=1e-14)
 
 
@@ -112,7 +112,7 @@ def test_the_loss_is_that_of_the_band_in_units_of_its_scale() -> None:
         for number, name in enumerate(("density", "vorticity")):
             wanted = torch.from_numpy(rows[f"{name}_correction"]).double() / SPEC.output_scale[number]
             found = task.model.normalised(given)[:, number].double()
-            error = limited(found - wanted, inside)
+            error = limit_to_band(found - wanted, inside)
             torch.testing.assert_close(losses[number].double(), (error**2).mean((1, 2)).sum(), rtol=1e-5, atol=0)
 
 
@@ -131,7 +131,7 @@ def test_samples_end_where_their_member_does() -> None:
 
 
 def test_an_unrolled_sample_goes_on_from_its_own_corrected_states() -> None:
-    """Against a loop written out here, with a solver that halves: what is missing after each step is what counts."""
+    """Compared with a loop written out here, with a solver that halves the state."""
     span, seen = 3, []
 
     def advance(state: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ def test_an_unrolled_sample_goes_on_from_its_own_corrected_states() -> None:
 
 
 def test_augmentation_maps_samples_to_equally_good_ones() -> None:
-    """A shift of inputs and corrections together changes no loss of a network that is the same everywhere."""
+    """Shifting inputs and corrections together does not change the loss, since the network is the same everywhere."""
     task = CorrectionTask(SPEC, 1, [0])
     tensors = task.prepare(pairs(1))
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_augmentation_maps_samples_to_equally_good_ones() -> None:
         differences = [float((task.losses(each) - before).abs().max() / before.max()) for each in moved]
     assert all(not torch.equal(each[0], tensors[0]) for each in moved)
     assert plain.augment(tensors, np.random.default_rng(1)) is tensors
-    assert min(differences) < 1e-5  # shifted only; a reflection is another sample, of another loss
+    assert min(differences) < 1e-5  # shifts only; a reflected sample has another loss
     for each in moved:
         errors = [((wanted - given[:, :2]) ** 2).sum() for given, wanted in (each, tensors)]
         torch.testing.assert_close(*errors)

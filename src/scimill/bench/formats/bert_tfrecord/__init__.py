@@ -1,1 +1,1 @@
-"""TFRecord files of bert."""
+"""TFRecord files for bert."""

@@ -1,4 +1,4 @@
-"""The TFRecord files of bert: framed Examples of seven features."""
+"""Reader of bert's TFRecord files: framed Examples of seven features."""
 
 import mmap
 import struct
@@ -12,7 +12,7 @@ from numba import njit
 from scimill.bench.dataset.pieces import Change, Changes, PickedBytes, pick_reader
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
-from scimill.bench.formats.bert_tfrecord.write import USUAL_FILES
+from scimill.bench.formats.bert_tfrecord.write import ORIGINAL_FILES
 from scimill.bench.formats.source import DatasetPart, Defect, FileScan, Integers
 from scimill.bench.kernels.counter import low_half, word
 from scimill.bench.kernels.perturbation import happens, shuffle_tokens
@@ -23,24 +23,26 @@ from scimill.store.checksums import crc32c
 from scimill.store.direct import Bytes
 
 PATTERNS = "part*, eval*"
-HEADER, FOOTER = 12, 4  # bytes around the data of a record: its length and that one's checksum, the data's checksum
+HEADER, FOOTER = 12, 4  # bytes around the data of a record: length and its checksum before, checksum of the data after
 PIECES_PER_FILE = 256
 FEATURES = (
-    # name, values; each name has a length of its own, by which it is recognised
+    # name, number of values; no two names have the same length, so the length identifies the name
     ("input_ids", 512), ("input_mask", 512), ("segment_ids", 512), ("masked_lm_positions", 76), ("masked_lm_ids", 76),
     ("masked_lm_weights", 76), ("next_sentence_labels", 1),
 )  # fmt: skip
 NAME_LENGTHS = np.array([len(name) for name, _ in FEATURES])
 NAMES = np.frombuffer(b"".join(name.ljust(20).encode() for name, _ in FEATURES), dtype=np.uint8).reshape(-1, 20)
 COUNTS = np.array([count for _, count in FEATURES])
-FLOATS = 5  # the feature that holds floats
-TOKENS, PLACES = 0, 3  # those that hold tokens and the places of masked ones
-REASONS = ("", "is not an Example", "lacks features of bert", "has features of a length that bert does not have")
+FLOATS = 5  # index of the feature that holds floats
+TOKENS, PLACES = 0, 3  # indices of the features that hold tokens and the positions of masked tokens
+REASONS = (
+    "", "is not a tf.train.Example", "lacks features that bert needs", "has features with the wrong number of values",
+)  # fmt: skip
 
 
 @njit(cache=True)
 def _varint(data: Bytes, at: int, stop: int) -> tuple[int, int]:
-    """Read a varint: its value and where it ends; -1 where it does not."""
+    """Read a varint: return its value and end; the end is -1 if the varint is incomplete."""
     value, shift = 0, 0
     while at < stop and shift < 63:
         value |= (int(data[at]) & 127) << shift
@@ -52,8 +54,8 @@ def _varint(data: Bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def _inside(data: Bytes, at: int, stop: int, tag: int) -> tuple[int, int]:
-    """Enter a field of a tag that is written with its length: where its content begins and ends; -1 where not."""
+def _enter_field(data: Bytes, at: int, stop: int, tag: int) -> tuple[int, int]:
+    """Return start and end of the content of a length-delimited field; -1 if there is no such field."""
     if at >= stop or data[at] != tag:
         return -1, -1
     length, begin = _varint(data, at + 1, stop)
@@ -68,35 +70,35 @@ def find_features(data: Bytes, start: int, stop: int, spans: Integers) -> int:
 
     Parameters
     ----------
-    spans : shape (7, 2); gets where the values of each feature begin and end.
+    spans : output, shape (7, 2): start and end of the values of each feature.
 
     Returns
     -------
-    Index into `REASONS`.
+    Index into `REASONS`; 0 if there is no defect.
     """
     spans[:] = -1
-    at, end = _inside(data, start, stop, 10)
+    at, end = _enter_field(data, start, stop, 10)
     if at < 0:
         return 1
     while at < end:
-        entry, entry_end = _inside(data, at, end, 10)
+        entry, entry_end = _enter_field(data, at, end, 10)
         if entry < 0:
             return 1
-        name, name_end = _inside(data, entry, entry_end, 10)
-        feature, feature_end = _inside(data, name_end, entry_end, 18) if name >= 0 else (-1, -1)
+        name, name_end = _enter_field(data, entry, entry_end, 10)
+        feature, feature_end = _enter_field(data, name_end, entry_end, 18) if name >= 0 else (-1, -1)
         if feature < 0:
             return 1
         number = _feature_number(data, name, name_end)
         if number >= 0:
-            values, values_end = _inside(data, feature, feature_end, 18 if number == FLOATS else 26)
-            spans[number, 0], spans[number, 1] = _inside(data, values, values_end, 10) if values >= 0 else (-1, -1)
+            values, values_end = _enter_field(data, feature, feature_end, 18 if number == FLOATS else 26)
+            spans[number, 0], spans[number, 1] = _enter_field(data, values, values_end, 10) if values >= 0 else (-1, -1)
         at = entry_end
-    return _check(data, spans)
+    return _check_features(data, spans)
 
 
 @njit(cache=True)
 def _feature_number(data: Bytes, name: int, name_end: int) -> int:
-    """Return the number of a feature by its name, -1 for none of ours."""
+    """Return the index of a feature from its name; -1 if it is not in `FEATURES`."""
     for number in range(len(NAME_LENGTHS)):
         if NAME_LENGTHS[number] == name_end - name:
             for i in range(name_end - name):
@@ -107,8 +109,8 @@ def _feature_number(data: Bytes, name: int, name_end: int) -> int:
 
 
 @njit(cache=True)
-def _check(data: Bytes, spans: Integers) -> int:
-    """Whether all features are there, with all their values."""
+def _check_features(data: Bytes, spans: Integers) -> int:
+    """Check that all features are present with all their values; return an index into `REASONS`."""
     for number in range(len(spans)):
         begin, end = spans[number, 0], spans[number, 1]
         if begin < 0:
@@ -126,9 +128,9 @@ def _check(data: Bytes, spans: Integers) -> int:
 
 @njit(cache=True, nogil=True)
 def shuffle_records(content: Bytes, starts: Integers, stops: Integers, key: np.uint64, repeat: float) -> None:
-    """Put the tokens of each record content[start:stop] into another order; in a share of the records sort them.
+    """Shuffle the tokens of each record content[start:stop]; in a share of the records sort them instead.
 
-    What is masked, and the originals that the trainer compares with, stay.
+    Masked tokens, and the originals that the trainer compares with, stay unchanged.
     """
     spans = np.empty((7, 2), dtype=np.int64)
     for i in range(len(starts)):
@@ -158,7 +160,7 @@ def decode(data: Bytes, start: int, stop: int, count: int) -> Integers:
 
 @njit(cache=True, nogil=True)
 def encode(data: Bytes, start: int, values: Integers) -> None:
-    """Write varints from data[start] on."""
+    """Write values as varints, starting at data[start]."""
     at = start
     for value in values:
         rest = value
@@ -171,7 +173,7 @@ def encode(data: Bytes, start: int, values: Integers) -> None:
 
 
 def records(content: Bytes) -> tuple[Integers, Integers]:
-    """Where the data of each record begin and end in whole records."""
+    """Return start and end of the data of each record; `content` consists of whole records."""
     starts, at = [], 0
     while at < len(content):
         starts.append(at + HEADER)
@@ -197,47 +199,49 @@ class TfrecordFiles:
         """Read the records of one piece."""
         content = self._content(part, piece)
         if cut is not None:
-            content = _chosen(content, cut)
+            content = _select(content, cut)
         if change.shuffled:
-            content = _chosen(content, change.order(len(records(content)[0])))
+            content = _select(content, change.order(len(records(content)[0])))
         elif not change.is_copy:
             starts, stops = records(content)
             shuffle_records(content, starts, stops, change.key, change.repeat)
-            _sign(content, starts, stops)
+            _write_checksums(content, starts, stops)
         return content
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """Bytes of each record of a piece, with its frame."""
+        """Return the bytes of each record of a piece, including its frame."""
         starts, stops = records(self._content(part, piece))
         return stops - starts + HEADER + FOOTER
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many bytes of records."""
+        """Return the size of a dataset in bytes; files add nothing to their records."""
         return sum(counts)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """Training files ``part-00000-of-00500`` as large as the source's are, and one evaluation file."""
+        """Return training files ``part-00000-of-00500``, … as large as the input's, and one evaluation file."""
         read = pick_reader(self.read, changes)
         found = []
-        for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True)):
+        for number, (part, part_picks) in enumerate(zip(self.parts, picks, strict=True)):
             slices = (
-                split_into_files(taken, part.capacities) if part.name == "training" else [slice(0, len(taken.piece))]
+                split_into_files(part_picks, part.capacities)
+                if part.name == "training"
+                else [slice(0, len(part_picks.piece))]
             )
-            names = [f"part-{i:05}-of-{max(USUAL_FILES, len(slices)):05}" for i in range(len(slices))]
+            names = [f"part-{i:05}-of-{max(ORIGINAL_FILES, len(slices)):05}" for i in range(len(slices))]
             names = names if part.name == "training" else [part.files[0].name]
             for name, chosen in zip(names, slices, strict=True):
-                content = slice_picks(taken, chosen)
+                content = slice_picks(part_picks, chosen)
                 found.append(DataFile(name, int(content.records.sum()), (PickedBytes(number, content, read),)))
         return found
 
 
-def _chosen(content: Bytes, which: Integers) -> Bytes:
-    """Some records, by their numbers, with their frames."""
+def _select(content: Bytes, which: Integers) -> Bytes:
+    """Select records by number, including their frames."""
     starts, stops = records(content)
     return np.concatenate([content[starts[i] - HEADER : stops[i] + FOOTER] for i in which])
 
 
-def _sign(content: Bytes, starts: Integers, stops: Integers) -> None:
+def _write_checksums(content: Bytes, starts: Integers, stops: Integers) -> None:
     """Write the checksum of each record's data."""
     view = content.data
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
@@ -245,16 +249,16 @@ def _sign(content: Bytes, starts: Integers, stops: Integers) -> None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The files of a dataset, those for training first."""
+    """Find the files of a dataset, training files first."""
     return [*sorted(folder.glob("part*")), *sorted(folder.glob("eval*"))]
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> TfrecordFiles:
-    """Check every record of a dataset, a file at a time on each rank; collective.
+    """Check every record of a dataset, one file at a time on each rank; collective.
 
     Raises
     ------
-    InputError : it has defects.
+    InputError : the dataset has defects.
 
     """
     paths = world.on_root(find, folder)
@@ -269,17 +273,17 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> TfrecordFiles:
 
 
 def scan_file(path: Path) -> FileScan:
-    """Check the frame, the checksums and the features of every record of a file."""
+    """Check frame, checksums and features of every record of a file."""
     found, size = FileScan(), path.stat().st_size
     if not size:
-        found.defects.append(Defect(path.name, "empty"))
+        found.defects.append(Defect(path.name, "is empty"))
         return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         content = np.frombuffer(mapped, dtype=np.uint8)
         try:
             _scan(path.name, content, found)
         finally:
-            del content  # or the map cannot be closed
+            del content  # otherwise the map cannot be closed
     return found
 
 
@@ -293,7 +297,7 @@ def _scan(name: str, content: Bytes, found: FileScan) -> None:
         reason = 0 if end < 0 else find_features(content, at + HEADER, end - FOOTER, spans)
         if end < 0 or reason:
             what = "is cut short, or its checksum is wrong" if end < 0 else REASONS[reason]
-            found.defects.append(Defect(name, f"record {number + 1:,}, at byte {at:,}, {what}"))
+            found.defects.append(Defect(name, f"record {number + 1:,} at byte {at:,} {what}"))
             return
         at, count, number = end, count + 1, number + 1
         if at - piece_start >= step or at == len(content):
@@ -302,7 +306,7 @@ def _scan(name: str, content: Bytes, found: FileScan) -> None:
 
 
 def _record_end(view: memoryview, at: int) -> int:
-    """Where a record ends whose checksums are right; -1 where they are not."""
+    """Return the end of a record; -1 if the record is cut short or a checksum is wrong."""
     if at + HEADER + FOOTER > len(view):
         return -1
     length, length_crc = struct.unpack_from("<QI", view, at)

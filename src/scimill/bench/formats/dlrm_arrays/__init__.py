@@ -1,1 +1,1 @@
-"""Arrays of dlrm: .npz archives, .npy triplets, parquet."""
+"""Array files for dlrm: .npz archives, .npy triplets, parquet."""

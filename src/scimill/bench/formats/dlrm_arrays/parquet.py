@@ -1,7 +1,7 @@
-"""Parquet files of dlrm: 40 int32 columns, plain, neither compressed nor encoded.
+"""Parquet files for dlrm: 40 int32 columns with plain encoding, uncompressed.
 
-pyarrow makes a file of zeros, of which only the structure (page headers and footer) is kept. Where the values of each
-column lie follows from the footer, so that any rank can write any range of a file.
+pyarrow makes a file of zeros, and only its structure (page headers and footer) is kept. The footer gives the places of
+the values of each column, so any rank can write any range of a file.
 """
 
 import dataclasses
@@ -12,24 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, shares
+from scimill.bench.dataset.plan import DataFile, DatasetPlan, FileSegment, KnownBytes, fit_count, records_per_file
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.dlrm import NAMES
 from scimill.bench.formats.dlrm_bin.write import ROW_BYTES
 from scimill.bench.params import PlanConfig, block_size_of
 from scimill.parallel.world import World
 
-GROUP_ROWS = 2**18  # rows of a row group: 1 MiB of each column, one page
-ZEROS = 4096  # bytes; only a longer run of zeros is a page of values
+GROUP_ROWS = 2**18  # rows per row group: 1 MiB of each column, one page
+ZEROS = 4096  # bytes; a run of zeros at least this long is a page of values
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """Structure of a file: its bytes, and the column and first row of each run of values between them."""
+    """Structure of a file: its bytes, and the column and rows of each run of values between them."""
 
     structure: tuple[bytes, ...]
     values: tuple[tuple[int, int, int], ...]
-    """(column, first row, number of rows) behind each piece of the structure but the last"""
+    """(column, first row, number of rows) after each piece of the structure but the last"""
 
     @property
     def size(self) -> int:
@@ -38,17 +38,17 @@ class Template:
 
 
 def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
-    """Plan ``day_0.parquet`` and so on; rank 0 asks pyarrow for their structure."""
+    """Plan ``day_0.parquet``, …; rank 0 lets pyarrow make their structure."""
     count, templates = world.on_root(_fit, config, request)
     files = [
         parquet_file(number, rows, templates[rows], partial(_values, config, number * config.rows_per_file))
-        for number, rows in enumerate(shares(count, config.rows_per_file))
+        for number, rows in enumerate(records_per_file(count, config.rows_per_file))
     ]
     return DatasetPlan(tuple(files), block_size_of(config))
 
 
 def _fit(config: PlanConfig, request: int) -> tuple[int, dict[int, Template]]:
-    """Return the number of rows, and the structure of files of each number of rows that occurs."""
+    """Return the number of rows, and the file structure for each number of rows that occurs."""
     most = config.rows_per_file
 
     def total(rows: int) -> int:
@@ -56,10 +56,10 @@ def _fit(config: PlanConfig, request: int) -> tuple[int, dict[int, Template]]:
         return (whole * template(most).size if whole else 0) + (template(rest).size if rest else 0)
 
     guess = 1
-    for _ in range(3):  # the structure has nearly as many bytes for one number of rows as for the next
+    for _ in range(3):  # converges fast: the size of the structure hardly depends on the number of rows
         guess = max(1, guess + (request - total(guess)) // ROW_BYTES)
     count = fit_count(total, request, config.fit, "row", ROW_BYTES, guess)
-    return count, {rows: template(rows) for rows in set(shares(count, most))}
+    return count, {rows: template(rows) for rows in set(records_per_file(count, most))}
 
 
 def _values(config: PlanConfig, start: int, column: int, first: int, rows: int) -> FileSegment:
@@ -69,7 +69,7 @@ def _values(config: PlanConfig, start: int, column: int, first: int, rows: int) 
 def parquet_file(
     number: int, rows: int, structure: Template, content: Callable[[int, int, int], FileSegment]
 ) -> DataFile:
-    """Return a file of this structure; `content` makes the values of (column, first row, number of rows)."""
+    """Make a file of this structure; content(column, first row, number of rows) makes the values."""
     segments: list[FileSegment] = []
     for piece, place in zip(structure.structure, structure.values, strict=False):
         segments += [KnownBytes(piece), content(*place)]
@@ -78,8 +78,8 @@ def parquet_file(
 
 @lru_cache(maxsize=64)
 def template(rows: int) -> Template:
-    """Structure of a file of so many rows."""
-    sink = Sink()
+    """Make the structure of a file of `rows` rows."""
+    sink = SparseFile()
     schema = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in NAMES])
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     options |= {"data_page_size": 2**30, "max_rows_per_page": 2**30}  # a chunk is one page
@@ -88,15 +88,15 @@ def template(rows: int) -> Template:
             zeros = pa.array(np.zeros(min(GROUP_ROWS, rows - first), dtype=np.int32))
             writer.write_table(pa.Table.from_arrays([zeros] * len(NAMES), schema=schema), row_group_size=GROUP_ROWS)
     pieces, values, position = [], [], 0
-    for start, column, row, count in _places(sink):
+    for start, column, row, count in _value_places(sink):
         pieces.append(sink.read(position, start))
         values.append((column, row, count))
         position = start + 4 * count
     return Template((*pieces, sink.read(position, sink.size)), tuple(values))
 
 
-def _places(sink: "Sink") -> Iterator[tuple[int, int, int, int]]:
-    """Where the values of each column of each row group lie: at the end of its chunk, which is one page."""
+def _value_places(sink: "SparseFile") -> Iterator[tuple[int, int, int, int]]:
+    """Yield the place of the values of each column and row group: the end of its chunk, which is one page."""
     metadata, row = pq.read_metadata(pa.PythonFile(sink, mode="r")), 0
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
@@ -106,8 +106,8 @@ def _places(sink: "Sink") -> Iterator[tuple[int, int, int, int]]:
         row += rows
 
 
-class Sink:
-    """A file in memory that remembers no long runs of zeros; what pyarrow needs of one."""
+class SparseFile:
+    """A file in memory that does not store long runs of zeros; it has the methods that pyarrow calls."""
 
     def __init__(self) -> None:
         self.size = self._position = 0
@@ -115,7 +115,7 @@ class Sink:
         self.closed = False
 
     def write(self, content: bytes) -> int:
-        """Append bytes."""
+        """Append bytes; return their number."""
         content = bytes(content)
         if len(content) < ZEROS or content != bytes(len(content)):
             self._pieces.append((self.size, content))
@@ -124,7 +124,7 @@ class Sink:
         return len(content)
 
     def read(self, start: int, stop: int | None = None) -> bytes:
-        """Return bytes [start, stop), or as a file the next `start` of them."""
+        """Return bytes [start, stop); without `stop`, the next `start` bytes, as a file does."""
         if stop is None:
             start, stop = self._position, min(self.size, self._position + start)
             self._position = stop
@@ -136,28 +136,28 @@ class Sink:
         return bytes(found)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move; as files do."""
+        """Move the position, as a file does."""
         self._position = offset + (0, self._position, self.size)[whence]
         return self._position
 
     def tell(self) -> int:
-        """Where it is."""
+        """Return the position."""
         return self._position
 
     def flush(self) -> None:
-        """Do nothing: it is in memory."""
+        """Do nothing: the content is in memory."""
 
     def close(self) -> None:
-        """Do nothing: it is read afterwards."""
+        """Do nothing: the content is read afterwards."""
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Whether the file can be read."""
         return True
 
     def writable(self) -> bool:
-        """Whether it can be written."""
+        """Whether the file can be written."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be moved in."""
+        """Whether the position can be moved."""
         return True

@@ -1,4 +1,4 @@
-"""The files of dlrm that hold arrays: .npz archives, the .npy triplets of DLRMv2, and parquet, column by column."""
+"""Reader of dlrm's array files: .npz archives, the .npy triplets of DLRMv2, and parquet, column by column."""
 
 import re
 import zipfile
@@ -27,14 +27,14 @@ from scimill.store.direct import Bytes
 
 COMPANION = "day_fea_count.npz"
 LOCAL_HEADER = 30  # bytes of a zip file's local header without name and extra field
-LENGTHS_AT = 26  # where in it the lengths of these two stand
+LENGTHS_AT = 26  # place of the lengths of name and extra field in the local header
 
 Rows = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class ColumnGroup:
-    """One array of a dataset: its name, its columns of a row, its type in the output."""
+    """One array of a dataset: its name, the columns of a row that it holds, and its dtype in the output."""
 
     name: str
     span: tuple[int, int]
@@ -42,7 +42,7 @@ class ColumnGroup:
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return self.span[1] - self.span[0]
 
     @property
@@ -58,7 +58,7 @@ NPY = tuple(ColumnGroup(name, span, dtype) for name, dtype, span in ARRAYS)
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array in a file: `offset` of its values, -1 where they are compressed and so read all at once."""
+    """An array in a file: `offset` of its values, or -1 if they are compressed and must be read as a whole."""
 
     path: Path
     member: str
@@ -67,17 +67,17 @@ class StoredArray:
     dtype: str
 
     def rows(self, first: int, count: int) -> Rows:
-        """Rows [first, first + count), shape (count, columns)."""
+        """Read rows [first, first + count); shape (count, columns)."""
         if self.offset < 0:
-            return _whole(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
+            return _load_array(self.path, self.member).reshape(self.shape[0], -1)[first : first + count]
         width = int(np.prod(self.shape[1:], dtype=int)) * np.dtype(self.dtype).itemsize
         content = source.read_bytes(self.path, self.offset + first * width, count * width)
         return content.view(self.dtype).reshape(count, -1)
 
 
 @lru_cache(maxsize=3)
-def _whole(path: Path, member: str) -> Rows:
-    """A compressed array; those of one file are kept."""
+def _load_array(path: Path, member: str) -> Rows:
+    """Read a compressed array; the arrays of one file stay cached."""
     with np.load(path) as archive:
         array: Rows = archive[member]
     return array
@@ -85,12 +85,12 @@ def _whole(path: Path, member: str) -> Rows:
 
 @dataclass(frozen=True)
 class ParquetColumn(StoredArray):
-    """A column of a parquet file; `row_groups` are the first rows of its row groups, and their end."""
+    """A column of a parquet file; `row_groups` holds the first row of each row group, and the end."""
 
     row_groups: tuple[int, ...] = ()
 
     def rows(self, first: int, count: int) -> Rows:
-        """Rows [first, first + count), shape (count, 1)."""
+        """Read rows [first, first + count); shape (count, 1)."""
         low, high = bisect_right(self.row_groups, first) - 1, bisect_left(self.row_groups, first + count)
         found = np.concatenate([_group_column(self.path, group, self.member) for group in range(low, high)])
         return found[first - self.row_groups[low] :][:count].reshape(-1, 1)
@@ -98,7 +98,7 @@ class ParquetColumn(StoredArray):
 
 @lru_cache(maxsize=2 * len(PARQUET))
 def _group_column(path: Path, group: int, name: str) -> Rows:
-    """One column of one row group."""
+    """Read one column of one row group."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -107,18 +107,18 @@ def _group_column(path: Path, group: int, name: str) -> Rows:
 
 
 def read_parquet(path: Path, column: int) -> ParquetColumn:
-    """Read where a column is.
+    """Read the place of a column from the footer.
 
     Raises
     ------
-    ValueError : it is not a parquet file (pyarrow.ArrowInvalid), or does not have 40 columns.
+    ValueError : the file is not a parquet file (pyarrow.ArrowInvalid), or does not have 40 columns.
 
     """
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(path)
     if metadata.num_columns != len(PARQUET):
-        raise ValueError(f"{metadata.num_columns} columns, not {len(PARQUET)}")
+        raise ValueError(f"it has {metadata.num_columns} columns, not {len(PARQUET)}")
     groups = accumulate((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), initial=0)
     field = metadata.schema.to_arrow_schema().field(column)
     dtype = np.dtype(field.type.to_pandas_dtype()).str
@@ -126,11 +126,11 @@ def read_parquet(path: Path, column: int) -> ParquetColumn:
 
 
 def read_array(path: Path, member: str) -> StoredArray:
-    """Read the header of an array: of the .npy file, or of a member of an .npz file.
+    """Read the header of an array: a .npy file, or a member of an .npz file.
 
     Raises
     ------
-    ValueError, KeyError, zipfile.BadZipFile : it is not an array, or there is no such member.
+    ValueError, KeyError, zipfile.BadZipFile : there is no array, or no such member.
 
     """
     if path.suffix == ".npy":
@@ -150,9 +150,9 @@ def read_array(path: Path, member: str) -> StoredArray:
 def _array(path: Path, member: str, file: Any) -> StoredArray:
     shape, is_fortran, dtype = read_npy_header(file)
     if is_fortran:
-        raise ValueError("is in Fortran order")
+        raise ValueError("it is in Fortran order")
     if dtype.hasobject:
-        raise ValueError("holds Python objects")
+        raise ValueError("it holds objects instead of numbers")
     return StoredArray(path, member, file.tell(), shape, dtype.str)
 
 
@@ -181,24 +181,24 @@ class ArrayFiles:
         return np.ascontiguousarray(rows).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """One for each row: sizes are counted in rows."""
+        """Return 1 for each row: sizes are in rows."""
         return np.ones(int(self.parts[part].pieces.records[piece]), dtype=np.int64)
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many rows, with all headers and companions."""
+        """Return the bytes of a dataset of these rows, with all headers and companions."""
         return sum(file.size for file in self._files(sum(counts), None))
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """Files of as many rows as the input's have."""
-        (taken,) = picks
+        """Return files with as many rows as the input's files."""
+        (part_picks,) = picks
         contents = [
-            PickedBytes(0, taken, pick_reader(partial(self.read, group), changes), group.row_bytes)
+            PickedBytes(0, part_picks, pick_reader(partial(self.read, group), changes), group.row_bytes)
             for group in self._groups
         ]
-        return self._files(int(taken.records.sum()), contents)
+        return self._files(int(part_picks.records.sum()), contents)
 
     def _files(self, rows: int, contents: Sequence[PickedBytes] | None) -> list[DataFile]:
-        """The files of so many rows; without contents, to learn their sizes."""
+        """Make the files of a dataset of `rows` rows; without contents they have only sizes."""
         counts, files = self._rows_per_file(rows), []
         starts = accumulate(counts, initial=0)
         for number, (first, count) in enumerate(zip(starts, counts, strict=False)):
@@ -208,11 +208,11 @@ class ArrayFiles:
                 each = zip(contents, sizes, strict=True)
                 segments = [SegmentRange(content, first * size, count * size) for content, size in each]
             files += FILES[self.format](number, count, segments)
-        count_file = [npz.row_counts(counts)] if self.format == "npz" else []
+        count_file = [npz.row_counts_file(counts)] if self.format == "npz" else []
         return [*files, *count_file, *self._companions]
 
     def _rows_per_file(self, rows: int) -> list[int]:
-        """Rows of each file: those of the input's, again and again."""
+        """Rows of each file: those of the input's files, repeated cyclically."""
         most: list[int] = self.parts[0].capacities.tolist()
         counts: list[int] = []
         while rows > 0:
@@ -226,7 +226,7 @@ def _npz_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[
 
 
 def _parquet_files(number: int, rows: int, contents: Sequence[FileSegment]) -> list[DataFile]:
-    from scimill.bench.formats.dlrm_arrays import parquet  # here, as pyarrow takes much memory
+    from scimill.bench.formats.dlrm_arrays import parquet  # here, because pyarrow needs much memory
 
     def content(column: int, first: int, count: int) -> FileSegment:
         return SegmentRange(contents[column], first * 4, count * 4)
@@ -241,7 +241,7 @@ FILES = {"npz": _npz_files, "npy": npy_files, "parquet": _parquet_files}
 def scan_arrays(
     path: Path, groups: Sequence[ColumnGroup], form: str
 ) -> tuple[dict[tuple[Path, str], StoredArray], list[Defect]]:
-    """Read the headers of the arrays of one file, or of one triplet by its first file."""
+    """Read the headers of the arrays of one file, or of one triplet, given by its first file."""
     arrays, defects = {}, []
     for group in groups:
         place = path if form == "npz" else path.with_name(path.name.replace("_dense", f"_{group.name}"))
@@ -260,12 +260,13 @@ def scan_arrays(
                 defects.append(Defect(where, what))
     rows = {array.shape[0] for array in arrays.values() if array.shape}
     if not defects and len(rows) > 1:
-        defects.append(Defect(path.name, f"has arrays of {', '.join(map(str, sorted(rows)))} rows"))
+        counts = ", ".join(map(str, sorted(rows)))
+        defects.append(Defect(path.name, f"has arrays with different numbers of rows: {counts}"))
     return arrays, defects
 
 
 def describe_shape_defect(array: StoredArray, group: ColumnGroup) -> str:
-    """Describe what of an array the trainer would refuse; empty if nothing."""
+    """Describe why the trainer would refuse an array; empty if it would not."""
     kinds = "fi" if group.dtype != "<i4" else "i"
     if np.dtype(array.dtype).kind not in kinds or not np.dtype(array.dtype).isnative:
         return f"has dtype {np.dtype(array.dtype)}"
@@ -278,7 +279,7 @@ def describe_shape_defect(array: StoredArray, group: ColumnGroup) -> str:
 
 
 class ArrayReader:
-    """Finds and scans the files of one format, as the modules of the other formats do."""
+    """Finder and scanner of the files of one format; other formats have modules with the same functions."""
 
     def __init__(self, form: str, pattern: str, groups: Sequence[ColumnGroup]) -> None:
         self.PATTERNS = pattern
@@ -286,7 +287,7 @@ class ArrayReader:
         self._name = re.compile(r"(?:train_)?" + pattern.replace(".", r"\.").replace("*", r"(\d+)"))
 
     def find(self, folder: Path) -> list[Path]:
-        """The files of a dataset, by their number; of a triplet the first one."""
+        """Find the files of a dataset, sorted by number; of a triplet only the first file."""
         found = [(match, path) for path in folder.iterdir() if (match := self._name.fullmatch(path.name))]
         return [path for _, path in sorted(found, key=lambda one: (int(one[0][1]), one[1].name))]
 
@@ -295,15 +296,15 @@ class ArrayReader:
 
         Raises
         ------
-        InputError : it has defects.
+        InputError : the dataset has defects.
 
         """
         scanned = [(path, *scan_arrays(path, self._groups, self._form)) for path in world.on_root(self.find, folder)]
         source.report_defects([defect for _, _, defects in scanned for defect in defects], folder, world, skip_damaged)
         sound = [(path, arrays) for path, arrays, defects in scanned if not defects]
         part = source.make_part("training", [path for path, _ in sound], [_pieces(arrays) for _, arrays in sound])
-        every = {key: array for _, arrays in sound for key, array in arrays.items()}
-        return ArrayFiles(self._form, folder, source.usable_parts([part], folder, world), every)
+        all_arrays = {key: array for _, arrays in sound for key, array in arrays.items()}
+        return ArrayFiles(self._form, folder, source.usable_parts([part], folder, world), all_arrays)
 
 
 def _pieces(arrays: Mapping[tuple[Path, str], StoredArray]) -> FileScan:

@@ -1,1 +1,1 @@
-"""The binary files of dlrm."""
+"""Binary files for dlrm."""

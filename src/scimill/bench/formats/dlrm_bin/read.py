@@ -1,4 +1,4 @@
-"""The binary files of dlrm: rows of 40 int32."""
+"""Reader of dlrm's binary files: rows of 40 int32."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,19 +21,19 @@ from scimill.store.direct import Bytes
 
 Rows = NDArray[Any]
 
-ALIGNED_ROWS = 128  # 20480 bytes, whole pages: unchanged copies lie at multiples of a page again
+ALIGNED_ROWS = 128  # 20480 bytes, whole pages: keeps unchanged copies aligned to pages
 COMPANIONS = ("day_fea_count.npz",)
 PATTERNS = "*.bin"
 
 
 def change_rows(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
-    """Reorder rows, or roll all columns but the first `fixed` by draws from word `seed` on."""
+    """Reorder rows, or roll all columns but the first `fixed`; shifts are drawn starting at word `seed`."""
     n, columns = rows.shape
     if change.is_copy or n < 2:
         return rows
     if change.shuffled:
         return np.ascontiguousarray(rows[change.order(n)])
-    shifts = perturbation.draws(change.key, seed, np.full(columns, n, dtype=np.int64))
+    shifts = perturbation.draw_integers(change.key, seed, np.full(columns, n, dtype=np.int64))
     shifts[:fixed] = 0
     words = np.ascontiguousarray(rows).view({4: np.uint32, 8: np.uint64}[rows.dtype.itemsize])
     out = np.empty_like(words)
@@ -42,7 +42,7 @@ def change_rows(rows: Rows, change: Change, fixed: int, seed: int = 0) -> Rows:
 
 
 class BinaryFiles:
-    """A scanned dataset ``*_train.bin``, ``*_test.bin``, ``*_val.bin``, or one file of another name."""
+    """A scanned dataset ``*_train.bin``, ``*_test.bin``, ``*_val.bin``, or one file with any other name."""
 
     format, record, unit = "bin", "row", ROW_BYTES
 
@@ -64,41 +64,43 @@ class BinaryFiles:
         return np.ascontiguousarray(change_rows(rows, change, fixed=1)).view(np.uint8).reshape(-1)
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """One for each row: sizes are counted in rows."""
+        """Return 1 for each row: sizes are in rows."""
         return np.ones(int(self.parts[part].pieces.records[piece]), dtype=np.int64)
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many rows of each part, and of the companions."""
+        """Return the bytes of a dataset with these rows in each part, including companions."""
         return sum(counts) * ROW_BYTES + sum(file.size for file in self._companions)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """One file for each part, named as it is."""
+        """Return one file for each part, with the name of the input's file."""
         read = pick_reader(self.read, changes)
         found = [
-            DataFile(part.files[0].name, int(taken.records.sum()), (PickedBytes(number, taken, read, ROW_BYTES),))
-            for number, (part, taken) in enumerate(zip(self.parts, picks, strict=True))
+            DataFile(
+                part.files[0].name, int(part_picks.records.sum()), (PickedBytes(number, part_picks, read, ROW_BYTES),)
+            )
+            for number, (part, part_picks) in enumerate(zip(self.parts, picks, strict=True))
         ]
         return [*found, *self._companions]
 
 
 def scan_file(path: Path) -> FileScan:
-    """Cut a file into pieces by its length alone."""
+    """Cut a file into pieces, using only its length."""
     found, size = FileScan(), path.stat().st_size
     rows, rest = divmod(size, ROW_BYTES)
     if rest or not rows:
-        what = f"{size} bytes are not a whole number of {ROW_BYTES}-byte rows" if rest else "empty"
+        what = f"{size} bytes are not a whole number of {ROW_BYTES}-byte rows" if rest else "is empty"
         found.defects.append(Defect(path.name, what))
     found.add_rows(rows, ROW_BYTES, step=ALIGNED_ROWS)
     return found
 
 
 def find(folder: Path) -> list[Path]:
-    """The files of a dataset, those for training first."""
+    """Find the files of a dataset, training files first."""
     return sorted(folder.glob("*.bin"), key=lambda path: (not is_training(path), path.name))
 
 
 def is_training(path: Path) -> bool:
-    """Whether a file is for training: ``…_train.bin``, or one whose name does not say."""
+    """Whether a file is for training: any file but ``…_test.bin`` and ``…_val.bin``."""
     return not path.stem.endswith(("_test", "_val"))
 
 
@@ -107,7 +109,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
 
     Raises
     ------
-    InputError : it has defects.
+    InputError : the dataset has defects.
 
     """
     paths = world.on_root(find, folder)
@@ -115,7 +117,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> BinaryFiles:
     training = [path.name for path, _ in found if is_training(path)]
     defects = [defect for _, scanned in found for defect in scanned.defects]
     if len(training) != 1:
-        defects.append(Defect(", ".join(training) or "*_train.bin", "exactly one file for training is needed"))
+        defects.append(Defect(", ".join(training) or "*_train.bin", "exactly one training file is needed"))
     source.report_defects(defects, folder, world, skip_damaged)
     parts = [
         source.make_part("training" if is_training(path) else "evaluation", [path], [scan])

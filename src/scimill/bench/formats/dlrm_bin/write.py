@@ -1,4 +1,4 @@
-"""The binary format of the dlrm trainer: rows of 40 little-endian int32, no header."""
+"""Writer of the dlrm trainer's binary format: rows of 40 little-endian int32, no header."""
 
 import dataclasses
 import io
@@ -15,35 +15,35 @@ from scimill.parallel.world import World
 ROW_BYTES = 160
 
 
-def companion(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
-    """Return a small .npz file of one array, as the trainer opens it."""
+def companion_file(name: str, key: str, values: NDArray[np.generic]) -> DataFile:
+    """Make a small .npz file of one array, as the trainer expects it."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **{key: values})
     return DataFile(name, 0, (KnownBytes(file.getvalue()),))
 
 
-def feature_counts() -> DataFile:
-    """Return the file of the number of values of each category."""
-    return companion("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
+def feature_counts_file() -> DataFile:
+    """Make the file that holds the number of values of each category."""
+    return companion_file("day_fea_count.npz", "counts", np.array(COUNTS, dtype=np.int32))
 
 
 def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
-    """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the counts of values; or ``preprocessed.bin`` alone."""
+    """Plan ``<stem>_train.bin``, ``<stem>_test.bin`` and the file of value counts; or only ``preprocessed.bin``."""
     del world
-    files = fitted(config, request)
+    files = make_files(config, request)
     return DatasetPlan(files, block_size_of(config))
 
 
-def fitted(config: PlanConfig, request: int) -> tuple[DataFile, ...]:
-    """Files whose bytes are the requested ones."""
+def make_files(config: PlanConfig, request: int) -> tuple[DataFile, ...]:
+    """Make files of the requested total size."""
     if config.binary_name == "preprocessed":
         rows = fit_count(lambda rows: rows * ROW_BYTES, request, config.fit, "row", ROW_BYTES)
         return (_file(config, "preprocessed.bin", 0, rows),)
-    counts = feature_counts()
+    counts = feature_counts_file()
 
-    def total(more: int) -> int:
-        """Bytes with one row for each file at least."""
-        return (more + 1) * ROW_BYTES + counts.size
+    def total(training_rows: int) -> int:
+        """Bytes with these rows for training and one for the test file."""
+        return (training_rows + 1) * ROW_BYTES + counts.size
 
     rows = fit_count(total, request, config.fit, "row each for training and test", ROW_BYTES) + 1
     test = max(1, int(rows * config.evaluation_share))

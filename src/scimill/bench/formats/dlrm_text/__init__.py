@@ -1,1 +1,1 @@
-"""The text file of dlrm."""
+"""Text files for dlrm."""

@@ -1,4 +1,4 @@
-"""The text file of dlrm: lines of a label, 13 integers and 26 categories, separated by tabs."""
+"""Reader of dlrm's text file: lines of a label, 13 integers and 26 categories, separated by tabs."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,18 +19,18 @@ from scimill.parallel.world import World
 from scimill.store.direct import Bytes
 
 PATTERNS = "train.txt"
-LEAST_PIECE = 4096  # bytes
-LONGEST_LINE = 4096  # bytes; a line of 40 fields has at most some 400
+MIN_PIECE_BYTES = 4096
+MAX_LINE_BYTES = 4096  # far more than the roughly 400 bytes that a line of 40 fields can have
 REASONS = (
     "", "does not have 40 fields separated by tabs", "ends in CR LF; convert the file with dos2unix",
-    "has a field that is not a number", "is longer than any line of dlrm",
+    "has a field that is not a number", "is longer than any valid line",
 )  # fmt: skip
 _MINUS, _ZERO, _NINE, _CR = 45, 48, 57, 13
 
 
 @njit(cache=True)
 def line_defect(text: Bytes, start: int, stop: int) -> int:
-    """Find what is wrong with the line text[start:stop], which ends before its newline: index into `REASONS`."""
+    """Check the line text[start:stop], without its newline; return an index into `REASONS`."""
     column = length = 0
     for i in range(start, stop + 1):
         byte = text[i] if i < stop else TAB
@@ -54,18 +54,19 @@ def line_defect(text: Bytes, start: int, stop: int) -> int:
 def cut_lines(
     text: Bytes, origin: int, first: int, stop: int, is_end: bool, step: int, out: Integers
 ) -> tuple[int, int, int, int]:
-    """Find the lines that begin in [first, stop) of a file, piece by piece, and the first one that is wrong.
+    """Find the lines that begin in [first, stop) of a file, piece by piece, and the first wrong one.
 
     Parameters
     ----------
-    text : bytes of the file from `origin` on, reaching one byte before `first`, or beginning with it.
-    is_end : whether the text ends where the file does, so that the last line may lack its newline.
-    step : a piece holds the lines that begin within so many bytes.
-    out : shape (pieces, 3); gets offset, bytes and lines of each.
+    text : bytes of the file starting at `origin`, which is `first` or one byte before it.
+    is_end : whether the text ends at the end of the file, so that the last line may lack its newline.
+    step : a piece holds the lines that begin within `step` bytes.
+    out : output, shape (pieces, 3): offset, bytes and lines of each piece.
 
     Returns
     -------
-    Number of pieces; index into `REASONS`, number (in this range) and number of wrong lines.
+    Number of pieces; for the first wrong line its index into `REASONS` and its number in this range; number of wrong
+    lines.
     """
     pieces, reason, wrong, count, lines = 0, 0, 0, 0, 0
     last = -1
@@ -76,7 +77,7 @@ def cut_lines(
         end = at
         while end < len(text) and text[end] != NEWLINE:
             end += 1
-        is_whole = end - at <= LONGEST_LINE and (end < len(text) or is_end)
+        is_whole = end - at <= MAX_LINE_BYTES and (end < len(text) or is_end)
         found = line_defect(text, at, end) if is_whole else 4
         lines += 1
         if found:
@@ -105,48 +106,48 @@ class TextFile:
         """Read the lines of one piece."""
         text = self._text(part, piece)
         if cut is not None:
-            text = _chosen(text, cut)
+            text = _select(text, cut)
         return change_lines(text, change)
 
     def _text(self, part: int, piece: int) -> Bytes:
         here = self.parts[part]
         path, offset, size = here.files[0], int(here.pieces.offset[piece]), int(here.pieces.size[piece])
-        there = min(size, path.stat().st_size - offset)
-        text = source.read_bytes(path, offset, there)
-        return text if there == size else np.append(text, np.uint8(NEWLINE))
+        stored = min(size, path.stat().st_size - offset)
+        text = source.read_bytes(path, offset, stored)
+        return text if stored == size else np.append(text, np.uint8(NEWLINE))  # the last newline may be missing
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """Bytes of each line of a piece."""
+        """Return the bytes of each line of a piece."""
         return np.diff(np.flatnonzero(self._text(part, piece) == NEWLINE), prepend=-1)
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many bytes of lines."""
+        """Return the size of a dataset in bytes; the file adds nothing to its lines."""
         return sum(counts)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """The one file, named as it is."""
+        """Return one file, with the name of the input's file."""
         read = pick_reader(self.read, changes)
         name = self.parts[0].files[0].name
         return [DataFile(name, int(picks[0].records.sum()), (PickedBytes(0, picks[0], read),))]
 
 
-def _chosen(text: Bytes, lines: Integers) -> Bytes:
-    """Some lines of a text, by their numbers."""
+def _select(text: Bytes, lines: Integers) -> Bytes:
+    """Select lines of a text by number."""
     ends = np.flatnonzero(text == NEWLINE) + 1
     starts = np.concatenate([[0], ends[:-1]])
     return np.concatenate([text[starts[line] : ends[line]] for line in lines])
 
 
 def change_lines(text: Bytes, change: Change) -> Bytes:
-    """Reorder lines, or roll all columns but the label; the number of bytes stays."""
+    """Reorder lines, or roll all columns but the label; the number of bytes stays the same."""
     count = int(np.count_nonzero(text == NEWLINE))
     if change.is_copy or count < 2:
         return text
     if change.shuffled:
-        return _chosen(text, change.order(count))
+        return _select(text, change.order(count))
     ends = np.empty(count * FIELDS, dtype=np.int64)
     perturbation.field_ends(text, ends)
-    shifts = perturbation.draws(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
+    shifts = perturbation.draw_integers(change.key, 0, np.full(FIELDS, count, dtype=np.int64))
     shifts[0] = 0
     out = np.empty_like(text)
     perturbation.roll_fields(out, text, ends, shifts, change.key + np.uint64(1), change.repeat)
@@ -154,7 +155,7 @@ def change_lines(text: Bytes, change: Change) -> Bytes:
 
 
 def find(folder: Path) -> list[Path]:
-    """The file of a dataset."""
+    """Find the file of a dataset."""
     return sorted(folder.glob(PATTERNS))
 
 
@@ -163,7 +164,7 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> TextFile:
 
     Raises
     ------
-    InputError : it has defects.
+    InputError : the dataset has defects.
 
     """
     (path,) = find(folder) or [folder / PATTERNS]
@@ -175,9 +176,9 @@ def scan(folder: Path, skip_damaged: bool, world: World) -> TextFile:
 
 
 def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
-    """Look at every byte of a text file, on all ranks; collective."""
+    """Check every byte of a text file, on all ranks; collective."""
     size = path.stat().st_size
-    step = max(LEAST_PIECE, min(size // source.FEWEST_PIECES, source.PIECE_BYTES))
+    step = max(MIN_PIECE_BYTES, min(size // source.MIN_PIECES, source.PIECE_BYTES))
     span = max(step, source.PIECE_BYTES * 8 // step * step)
     ranges = range(0, size, span)
     found = source.run_in_parallel(
@@ -190,16 +191,16 @@ def scan_lines(path: Path, world: World) -> tuple[DatasetPart, list[Defect]]:
         merged.records.extend(part.records)
         first_defect = first_defect or (f"line {lines + number:,} {REASONS[reason]}" if count else "")
         lines, wrong = lines + sum(part.records), wrong + count
-    defects = [Defect(path.name, f"{first_defect} ({wrong:,} such lines of {lines:,})")] if wrong else []
+    defects = [Defect(path.name, f"{first_defect} ({wrong:,} of {lines:,} lines wrong)")] if wrong else []
     if not lines:
-        defects = [Defect(path.name, "empty")]
+        defects = [Defect(path.name, "is empty")]
     return source.make_part("training", [path], [merged]), defects
 
 
 def _scan_range(path: Path, first: int, stop: int, step: int) -> tuple[FileScan, int, int, int]:
     """Scan the lines that begin in a range of the file."""
     size = path.stat().st_size
-    origin, end = max(0, first - 1), min(size, stop + LONGEST_LINE)
+    origin, end = max(0, first - 1), min(size, stop + MAX_LINE_BYTES)
     text = source.read_bytes(path, origin, end - origin)
     out = np.empty((-(-(stop - first) // step) + 1, 3), dtype=np.int64)
     pieces, reason, number, count = cut_lines(text, origin, first, stop, end == size, step, out)

@@ -1,4 +1,4 @@
-"""The text format of dlrm: ``train.txt``, a line per row, tabs between the fields, nothing where one is missing."""
+"""Writer of dlrm's text format: ``train.txt``, one line per row, fields separated by tabs, missing fields empty."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from scimill.store.direct import Bytes
 
 @dataclasses.dataclass(frozen=True)
 class LineEncoder:
-    """Encodes lines; satisfies `streams.RecordEncoder`."""
+    """Encoder of lines; satisfies `streams.RecordEncoder`."""
 
     key: np.uint64
     distribution: Distribution
@@ -25,7 +25,7 @@ class LineEncoder:
     typical: int = 285
 
     def lengths(self, first: int, count: int) -> Offsets:
-        """Bytes of `count` lines from `first` on."""
+        """Return the bytes of each of `count` lines, starting at `first`."""
         out = np.empty(count, dtype=np.int64)
         lines.lengths(out, self.key, first, self.distribution, self.texts)
         return out
@@ -39,7 +39,9 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     """Plan ``train.txt``."""
     distribution = dlrm.distribution(config.ids, config.missing, is_text=True)
     stream = measure(
-        LineEncoder(dlrm.key(config.seed), distribution, lines.digits(int(distribution.ranges[1]))), request, world
+        LineEncoder(dlrm.key(config.seed), distribution, lines.integer_texts(int(distribution.ranges[1]))),
+        request,
+        world,
     )
     count = stream.fit(request, config.fit, "line")
     return DatasetPlan((DataFile("train.txt", count, (StreamSegment.of(stream, 0, count),)),), block_size_of(config))

@@ -1,4 +1,4 @@
-"""Stores as an input, HDF5 files; here those of bert and dlrm, whose rows are records."""
+"""Stores (HDF5 files) as input; this module reads those of bert and dlrm, whose rows are records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,19 +29,19 @@ from scimill.store.verify import block_damage
 from scimill.store.writer import BlockData
 
 FIRST_COLUMNS = {"label": 0, "dense": 1, "sparse": 1 + INTEGERS}
-"""Column of a row of dlrm with which each of its fields begins."""
+"""First column of each field in a row of dlrm."""
 FIELDS = {
     "dlrm": set(FIRST_COLUMNS),
     "bert": {"input_ids", "masked_lm_positions"},
     "imseg": set(read_cases.FIELDS),
 }
-"""Fields by which the store of a workload is known."""
+"""Fields that identify the store of a workload."""
 
 Rows = NDArray[Any]
 
 
 class StoreRows:
-    """A scanned store; a block is a piece."""
+    """A scanned store; each block is a piece."""
 
     format, record = "hdf5", "row"
 
@@ -52,26 +52,26 @@ class StoreRows:
         self.unit = sum(field.row_bytes for field in self.fields)
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """One for each row: sizes are counted in rows."""
+        """Return 1 for each row: sizes are in rows."""
         return np.ones(int(self.parts[part].pieces.records[piece]), dtype=np.int64)
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many rows."""
+        """Return the bytes of these rows."""
         return sum(counts) * self.unit
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """None: it becomes a store, see `maker`."""
+        """Return no files: the result is a store, see `block_maker`."""
         del picks, changes
         return []
 
     def layout(self, picks: Sequence[Picks]) -> Layout:
-        """Structure of a store of these picks."""
+        """Return the structure of a store of these picks."""
         return Layout(picks[0].total, self._reader.layout.block_rows, self.fields)
 
-    def maker(self, every: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
+    def block_maker(self, all_picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
-        (picks,) = every
-        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(every)
+        (picks,) = all_picks
+        read, ends, layout = pick_reader(self.read, changes), np.cumsum(picks.size), self.layout(all_picks)
         memory = block_memory(layout)
 
         def block_data(block: int) -> BlockData:
@@ -88,7 +88,7 @@ class StoreRows:
         return block_data
 
     def read(self, part: int, piece: int, change: Change, cut: Integers | None) -> Mapping[str, Rows]:
-        """Read one block, changed, by field."""
+        """Read one block and change it; return its rows by field."""
         del part
         rows = {field.name: self._reader.rows(piece, field.name) for field in self.fields}
         if cut is not None:
@@ -109,7 +109,7 @@ Store = StoreRows | StoreCases
 
 
 def change_field(name: str, values: Rows, change: Change) -> Rows:
-    """Rows of a field of dlrm with its columns rolled; the label's are not."""
+    """Roll the columns of a field of dlrm; the label stays."""
     table = values.reshape(len(values), -1)
     first = FIRST_COLUMNS[name]
     return change_rows(table, change, fixed=int(first == 0), seed=first).reshape(values.shape)
@@ -128,7 +128,7 @@ def scan_store(path: Path, workload: str, world: World) -> Store:
 
     Raises
     ------
-    InputError : not a store of the workload, or one with defects.
+    InputError : the file is not a store of the workload, or has defects.
     StorageError : its structure is damaged.
 
     """
@@ -152,12 +152,12 @@ def _check(path: Path, workload: str) -> None:
     with Reader.open(path) as reader:
         reader.require_complete()
         if workload_of(reader.layout) != workload:
-            allowed = f"fields {', '.join(sorted(FIELDS[workload]))}"
+            allowed = f"a store with the fields {', '.join(sorted(FIELDS[workload]))}"
             raise InputError(f"not a store of {workload}", where=str(path), allowed=allowed)
 
 
 def workload_of(layout: Layout) -> str:
-    """Recognise the workload of a store by its fields; empty where it is none of ours."""
+    """Recognise the workload of a store by its fields; return "" if it has none."""
     names = {field.name for field in layout.fields}
     tables = {table.name for table in layout.tables}
     found = [workload for workload, fields in FIELDS.items() if names >= fields]

@@ -1,4 +1,4 @@
-"""The store of imseg, an HDF5 file whose rows are voxels, case after case, as an input."""
+"""The store of imseg as input: an HDF5 file whose rows are voxels, case after case."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from scimill.bench.dataset.pieces import Change, Changes
 from scimill.bench.dataset.plan import DataFile
 from scimill.bench.formats import source
 from scimill.bench.formats.imseg_npy.cases import Case
-from scimill.bench.formats.imseg_npy.read import LEAST_EDGE, add_noise, divided, numbered, slice_shift
+from scimill.bench.formats.imseg_npy.read import MIN_EDGE, add_noise, number_cases, slice_shift, split_cases
 from scimill.bench.formats.source import DatasetPart, FileScan, Integers
 from scimill.bench.kernels.scaling import Picks
 from scimill.errors import InputError
@@ -29,14 +29,14 @@ Rows = NDArray[Any]
 
 @dataclass(frozen=True)
 class StoredCase(Case):
-    """A case of a store, and its first row there."""
+    """A case of a store, and its first row in that store."""
 
     first: int
 
 
 @dataclass(frozen=True)
 class PlacedCase:
-    """A case of the scaled store: its number and first row there, the case that it is made of, and how that changes."""
+    """A case of the scaled store: its number and first row, the original case, and how that changes."""
 
     number: int
     first: int
@@ -45,7 +45,7 @@ class PlacedCase:
 
 
 class StoreCases:
-    """A scanned store; a case is a piece of one record."""
+    """A scanned store; each case is a piece of one record."""
 
     format, record, unit = "hdf5", "case", 1
 
@@ -56,24 +56,24 @@ class StoreCases:
         self.voxel_bytes = sum(field.row_bytes for field in reader.layout.fields)
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """The one case."""
+        """Return the size of the case, the only record of the piece."""
         return self.parts[part].pieces.size[piece : piece + 1]
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many bytes of cases."""
+        """Return the size of the store in bytes; it adds nothing to its cases."""
         return sum(counts)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """None: it becomes a store, see `maker`."""
+        """Return no files: the result is a store, see `block_maker`."""
         del picks, changes
         return []
 
     def layout(self, picks: Sequence[Picks]) -> Layout:
-        """Structure of a store of these picks."""
-        old, rows = self._reader.layout, sum(taken.total for taken in picks) // self.voxel_bytes
+        """Return the structure of a store of these picks."""
+        old, rows = self._reader.layout, sum(part_picks.total for part_picks in picks) // self.voxel_bytes
         return Layout(rows, old.block_rows, old.fields, old.tables)
 
-    def maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
+    def block_maker(self, picks: Sequence[Picks], changes: Changes) -> Callable[[int], BlockData]:
         """Return the function that makes a block of the scaled store."""
         placed, layout = self._placed(picks, changes), self.layout(picks)
         memory = block_memory(layout)
@@ -86,14 +86,14 @@ class StoreCases:
             out = memory(span.stop - span.start)
             fields = {name: np.concatenate([piece[name] for piece in pieces], out=out[name]) for name in FIELDS}
             starting = [case for case in placed[low - 1 : high] if case.first >= span.start]
-            return BlockData(fields, {TABLE: index_of(starting)})
+            return BlockData(fields, {TABLE: case_table(starting)})
 
         return block_data
 
     def _placed(self, picks: Sequence[Picks], changes: Changes) -> list[PlacedCase]:
-        """Cases of the scaled store by their numbers, one behind the other."""
+        """Cases of the scaled store, sorted by number, one after the other."""
         origins = [[self._cases[first] for first in part.pieces.offset.tolist()] for part in self.parts]
-        found = sorted(numbered([[case.number for case in of_part] for of_part in origins], picks))
+        found = sorted(number_cases([[case.number for case in of_part] for of_part in origins], picks))
         placed, row = [], 0
         for number, which, index in found:
             origin = origins[which][int(picks[which].piece[index])]
@@ -102,28 +102,28 @@ class StoreCases:
         return placed
 
     def _read(self, case: PlacedCase, start: int, stop: int) -> dict[str, Rows]:
-        """Voxels of a case that lie in the rows [start, stop) of the scaled store."""
+        """Read the voxels of a case in rows [start, stop) of the scaled store."""
         voxels, depth = case.origin.voxels, case.origin.shape[0]
         first, last = max(start - case.first, 0), min(stop - case.first, voxels)
-        turn = slice_shift(case.change, depth) * (voxels // depth)
-        rows = {name: self._turned(name, case.origin, first + turn, last + turn) for name in FIELDS}
+        shift = slice_shift(case.change, depth) * (voxels // depth)
+        rows = {name: self._read_shifted(name, case.origin, first + shift, last + shift) for name in FIELDS}
         if not case.change.is_copy and not case.change.shuffled:
             add_noise(rows["image"], case.change, first)
         return rows
 
-    def _turned(self, name: str, case: StoredCase, first: int, last: int) -> Rows:
-        """Voxels [first, last) of a case that begins again behind its last one."""
+    def _read_shifted(self, name: str, case: StoredCase, first: int, last: int) -> Rows:
+        """Read voxels [first, last) of a case, wrapping around at its end."""
         data, end = self._reader.file[name], case.first + case.voxels
         low, high = case.first + first, case.first + last
-        before, behind = (
+        before, after = (
             data[min(low, end) : min(high, end)],
             data[max(low, end) - case.voxels : max(high, end) - case.voxels],
         )
-        return np.concatenate([before, behind])
+        return np.concatenate([before, after])
 
 
-def index_of(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
-    """Rows of the table of cases."""
+def case_table(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
+    """Make the rows of the table of cases."""
     return {
         "case": np.array([case.number for case in cases], dtype=np.uint32),
         "first": np.array([case.first for case in cases], dtype=np.int64),
@@ -132,11 +132,11 @@ def index_of(cases: Sequence[PlacedCase]) -> dict[str, Rows]:
 
 
 def cases_of(reader: Reader) -> list[StoredCase]:
-    """Read the table of cases of a store, in their order.
+    """Read the table of cases of a store, in order.
 
     Raises
     ------
-    InputError : there is none, or it does not describe the rows of the store.
+    InputError : the table does not match the rows of the store.
 
     """
     (table,) = [table for table in reader.layout.tables if table.name == TABLE]
@@ -148,15 +148,15 @@ def cases_of(reader: Reader) -> list[StoredCase]:
     found = [StoredCase(number, tuple(shape), first) for number, first, shape in rows]
     ends = np.cumsum([0, *(case.voxels for case in found)]).tolist()
     numbers = {case.number for case in found}
-    is_sound = len(numbers) == len(found) and all(min(case.shape) >= LEAST_EDGE for case in found)
+    is_sound = len(numbers) == len(found) and all(min(case.shape) >= MIN_EDGE for case in found)
     if not is_sound or [case.first for case in found] != ends[:-1] or ends[-1] != reader.layout.rows:
-        allowed = f"one case after the other, each of its own number, edges of at least {LEAST_EDGE}"
-        raise InputError("the table of cases does not fit the voxels", where=str(reader.path), allowed=allowed)
+        allowed = f"consecutive cases with different numbers and edges of at least {MIN_EDGE} voxels"
+        raise InputError("the table of cases does not match the voxels", where=str(reader.path), allowed=allowed)
     return found
 
 
 def scan(reader: Reader, path: Path, world: World) -> StoreCases:
-    """Find the cases of a store whose blocks are sound; collective.
+    """Find the cases of a store whose blocks are undamaged; collective.
 
     Raises
     ------
@@ -164,14 +164,14 @@ def scan(reader: Reader, path: Path, world: World) -> StoreCases:
 
     """
     cases: list[StoredCase] = world.on_root(cases_of, reader)
-    training, evaluation = divided(cases, lambda case: case.number)
+    training, evaluation = split_cases(cases, lambda case: case.number)
     unit = sum(field.row_bytes for field in reader.layout.fields)
     parts = [_part("training", path, training, unit), _part("evaluation", path, evaluation, unit, grows=False)]
     return StoreCases(reader, source.usable_parts(parts, path, world), {case.first: case for case in cases})
 
 
 def _part(name: str, path: Path, cases: Sequence[StoredCase], unit: int, *, grows: bool = True) -> DatasetPart:
-    """Return the part that consists of some cases; the offset of a piece is its first row."""
+    """Make the part that consists of these cases; the offset of a piece is its first row."""
     scanned = FileScan()
     for case in cases:
         scanned.add(case.first, case.voxels * unit, 1)

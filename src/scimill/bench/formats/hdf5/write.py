@@ -1,4 +1,4 @@
-"""The workloads as rows of the parallel store: one HDF5 file, fields beside each other, every row of one length."""
+"""The workloads in the parallel store: one HDF5 file of several fields, all rows of the same length."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from scimill.bench.dataset.plan import fit_count
 from scimill.bench.formats import dlrm
 from scimill.bench.formats.bert_tfrecord.write import TRAINING, instance_encoder
-from scimill.bench.formats.imseg_npy.cases import LEAST_EDGE, Case, fill_image, fill_label, make_cases
+from scimill.bench.formats.imseg_npy.cases import MIN_EDGE, Case, fill_image, fill_label, make_cases
 from scimill.bench.kernels import sequences, volumes
 from scimill.bench.kernels.clicks import CATEGORIES, COUNTS, INTEGER_RANGE, INTEGERS
 from scimill.bench.params import PlanConfig, block_size_of
@@ -24,13 +24,13 @@ Memory = Callable[[int], Arrays]
 
 @dataclasses.dataclass(frozen=True)
 class StorePlan:
-    """A store that is to be made.
+    """The plan of a store.
 
     Parameters
     ----------
     layout : its structure.
     make : returns the content of a block, valid until the second next call.
-    records : cases, instances or rows.
+    records : number of cases, instances or rows.
 
     """
 
@@ -40,12 +40,12 @@ class StorePlan:
 
     @property
     def training(self) -> int:
-        """All of them: what is held out is the reader's choice."""
+        """Number of training records: all, because the reader chooses which to hold out."""
         return self.records
 
     @property
     def size(self) -> int:
-        """Bytes of its fields, which the request is about; ledger and structure come on top."""
+        """Bytes of the fields, which the request counts; ledger and structure are extra."""
         return self.layout.rows * sum(field.row_bytes for field in self.layout.fields)
 
 
@@ -61,14 +61,14 @@ def make_store_plan(config: PlanConfig, request: int) -> StorePlan:
 
 
 def _rows(config: PlanConfig, request: int, fields: tuple[Field, ...], what: str) -> Layout:
-    """Structure of rows of one length."""
+    """Make the structure of a store whose records are single rows."""
     row_bytes = sum(field.row_bytes for field in fields)
     rows = fit_count(lambda count: count * row_bytes, request, config.fit, what, row_bytes)
     return Layout(rows, _block_rows(config, fields), fields)
 
 
 def _block_rows(config: PlanConfig, fields: tuple[Field, ...]) -> int:
-    """Rows of a block: such that its part of every field is whole pages, but for fields of few bytes."""
+    """Rows of a block, chosen so that its part of each field is whole pages; small fields do not count."""
     row_bytes = sum(field.row_bytes for field in fields)
     rows = block_size_of(config) // row_bytes
     large = [field.row_bytes for field in fields if 100 * field.row_bytes > row_bytes]
@@ -126,13 +126,13 @@ def _imseg(config: PlanConfig, request: int) -> StorePlan:
               valid=(float(volumes.LOW), float(volumes.HIGH))),
         Field("label", "uint8", "1", "0 background, 1 kidney, 2 tumour; in the order of image", valid=(0.0, 2.0)),
     )  # fmt: skip
-    block_rows = _block_rows(config, fields)  # which are whole words of labels too
+    block_rows = _block_rows(config, fields)  # a multiple of 8, so a block holds whole words of labels
     case = (
         Field("case", "uint32", "1", "number of the case"),
         Field("first", "int64", "1", "row of its first voxel"),
         Field("shape", "uint32", "1", "depth, height, width", (3,)),
     )
-    table = Table("cases", block_rows // LEAST_EDGE**3 + 1, case)
+    table = Table("cases", block_rows // MIN_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))
     firsts = np.cumsum([0, *(case.voxels for case in cases)])
     return StorePlan(layout, partial(_imseg_block, config, layout, block_memory(layout), cases, firsts), len(cases))
@@ -141,7 +141,7 @@ def _imseg(config: PlanConfig, request: int) -> StorePlan:
 def _imseg_block(
     config: PlanConfig, layout: Layout, memory: Memory, cases: list[Case], firsts: np.ndarray, block: int
 ) -> BlockData:
-    """Return a block's voxels, which may belong to several cases, and the cases that begin in it."""
+    """Make a block's voxels, which may belong to several cases, and the table of the cases that begin in it."""
     span = layout.span(block)
     count = span.stop - span.start
     image, label = memory(count).values()
@@ -159,7 +159,7 @@ def _imseg_block(
 
 
 def _voxels(config: PlanConfig, case: Case, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return image and label of voxels from any one on, by making the whole words that hold them."""
+    """Make image and label of `count` voxels, starting at any one, by making the whole words that hold them."""
     lead = first % 8
     length = -(-(lead + count) // 8) * 8
     image, label = np.empty(length, dtype=np.float32), np.empty(length, dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""The cases of imseg as pairs of .npy files."""
+"""Cases of imseg as pairs of .npy files."""

@@ -1,4 +1,4 @@
-"""Cases of imseg: how many of a size, their shapes, their voxels."""
+"""Cases of imseg: their number, shapes and voxels."""
 
 import dataclasses
 import itertools
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.plan import takes_next, too_small
+from scimill.bench.dataset.plan import takes_next, too_small_error
 from scimill.bench.kernels import volumes
 from scimill.bench.kernels.counter import stream_key, within, words
 from scimill.bench.params import PlanConfig
 from scimill.store.direct import Bytes
 
-SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # streams
-WORDS_PER_CASE = 2**32  # of images and labels: more than any case has
-LEAST_EDGE, MOST_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; for the last case, which is made to fit
+SHAPES, IMAGES, LABELS, ORGANS = 10, 11, 12, 13  # random streams
+WORDS_PER_CASE = 2**32  # words of the streams of images and labels; more than any case needs
+MIN_EDGE, MAX_EDGE = 128, 512  # voxels: the trainer crops patches of 128³; the maximum is for the last case only
 VOXEL_BYTES = 5  # float32 and uint8
 
 EVALUATION = frozenset((
@@ -43,19 +43,19 @@ class Case:
 
 @cache
 def key(seed: int, stream: int) -> np.uint64:
-    """Key of a stream, made once."""
+    """Key of a random stream."""
     return stream_key(seed, CAMPAIGN.number, stream)
 
 
 def fill_image(config: PlanConfig, case: Case, out: NDArray[np.float32], first: int) -> None:
-    """Fill `out` (even length) with the voxels of a case from the even voxel `first` on."""
+    """Fill `out` (even length) with the voxels of a case, starting at voxel `first` (even)."""
     volumes.intensities(out, key(config.seed, IMAGES), np.uint64(case.number * WORDS_PER_CASE + first // 2))
 
 
 def fill_label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
-    """Fill `out` (a multiple of 8 long) with the labels of a case from voxel `first`, a multiple of 8, on."""
+    """Fill `out` with the labels of a case, starting at voxel `first`; length and `first` are multiples of 8."""
     if config.labels == "blobs":
-        organs = volumes.organs(case.shape, key(config.seed, ORGANS), case.number)
+        organs = volumes.make_organs(case.shape, key(config.seed, ORGANS), case.number)
         volumes.blob_labels(out, organs, case.shape[1], case.shape[2], first)
     else:
         start = np.uint64(case.number * WORDS_PER_CASE + first // 8)
@@ -63,35 +63,35 @@ def fill_label(config: PlanConfig, case: Case, out: Bytes, first: int) -> None:
 
 
 def make_cases(config: PlanConfig, request: int, header_bytes: int) -> list[Case]:
-    """Cases whose bytes are the requested ones; the last one is shaped to fit.
+    """Make cases of the requested total size; the last one is shaped to fit.
 
     Parameters
     ----------
-    config, request : the distributions, and the bytes wanted.
-    header_bytes : bytes of a case beside those of its voxels.
+    config, request : the distributions, and the requested bytes.
+    header_bytes : bytes of a case in addition to its voxels.
 
     Raises
     ------
     ConfigError : the request is smaller than a case.
 
     """
-    least = VOXEL_BYTES * LEAST_EDGE**3 + header_bytes
+    least = VOXEL_BYTES * MIN_EDGE**3 + header_bytes
     if request < least:
-        raise too_small(request, least, "case")
+        raise too_small_error(request, least, "case")
     found: list[Case] = []
-    left = request
-    while left > 0:
+    remaining = request
+    while remaining > 0:
         case = Case(len(found), case_shape(config, len(found)))
         size = VOXEL_BYTES * case.voxels + header_bytes
-        if left - size < 2 * least:  # so that the last case is not one of the few shapes near the least
-            return [*found, *_last(config, len(found), left, header_bytes)]
+        if remaining - size < 2 * least:  # few shapes are close to the least size, so keep the last case larger
+            return [*found, *_last_cases(config, len(found), remaining, header_bytes)]
         found.append(case)
-        left -= size
+        remaining -= size
     return found
 
 
 def case_shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
-    """Shape of a case from the configured distribution; all but depth is square."""
+    """Draw the shape of a case from the configured distribution; height equals width."""
     first, second = words(key(config.seed, SHAPES), 2 * number, 2)
     if config.case_sizes == "normal":
         return _shape_of_normal_size(config, first, second)
@@ -100,7 +100,7 @@ def case_shape(config: PlanConfig, number: int) -> tuple[int, int, int]:
 
 
 def _shape_of_normal_size(config: PlanConfig, first: int, second: int) -> tuple[int, int, int]:
-    """Shape of a case of normally distributed size (Box and Muller 1958), of any depth that allows it."""
+    """Draw a shape of normally distributed size (Box and Muller 1958), of any depth that allows this size."""
     u, v = ((first >> 32) + 1) / 2**32, (second >> 32) / 2**32
     normal = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
     voxels = max(1.0, config.case_mean + config.case_deviation * normal) / VOXEL_BYTES
@@ -111,23 +111,23 @@ def _shape_of_normal_size(config: PlanConfig, first: int, second: int) -> tuple[
     return depth, edge, edge
 
 
-def _last(config: PlanConfig, number: int, left: int, header_bytes: int) -> list[Case]:
-    """Return the last case, or two of them, of a shape whose size is the nearest on the asked-for side."""
-    most = VOXEL_BYTES * MOST_EDGE**3 + header_bytes
-    if left <= most:
-        return [Case(number, _shape_of(left - header_bytes, config))]
-    half = Case(number, _shape_of(left // 2 - header_bytes, config))
-    rest = left - VOXEL_BYTES * half.voxels - header_bytes
-    return [half, *_last(config, number + 1, rest, header_bytes)]
+def _last_cases(config: PlanConfig, number: int, remaining: int, header_bytes: int) -> list[Case]:
+    """Return the last case, or several if one cannot be as large, whose size is nearest on the side of `fit`."""
+    most = VOXEL_BYTES * MAX_EDGE**3 + header_bytes
+    if remaining <= most:
+        return [Case(number, _shape_of(remaining - header_bytes, config))]
+    half = Case(number, _shape_of(remaining // 2 - header_bytes, config))
+    rest = remaining - VOXEL_BYTES * half.voxels - header_bytes
+    return [half, *_last_cases(config, number + 1, rest, header_bytes)]
 
 
 def _shape_of(size: int, config: PlanConfig) -> tuple[int, int, int]:
-    """Find the shape of edges 128 to 512 that fits best into `size` bytes of voxels."""
+    """Find the shape with edges of 128 to 512 whose voxels fit `size` bytes best."""
     lower, upper = (-1, (0, 0, 0)), (2**62, (0, 0, 0))
-    edges = np.arange(LEAST_EDGE, MOST_EDGE + 1)
-    for more, depth in itertools.product((0, 1), edges.tolist()):  # one depth at a time takes no memory
-        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), LEAST_EDGE, MOST_EDGE)
-        widths = np.minimum(fitting + more, MOST_EDGE)
+    edges = np.arange(MIN_EDGE, MAX_EDGE + 1)
+    for more, depth in itertools.product((0, 1), edges.tolist()):  # one depth at a time saves memory
+        fitting = np.clip(size // (VOXEL_BYTES * depth * edges), MIN_EDGE, MAX_EDGE)
+        widths = np.minimum(fitting + more, MAX_EDGE)
         sizes = VOXEL_BYTES * depth * edges * widths
         below_, above = np.where(sizes <= size, sizes, -1), np.where(sizes >= size, sizes, 2**62)
         i, j = int(below_.argmax()), int(above.argmin())

@@ -1,4 +1,4 @@
-"""The cases of imseg: pairs of an image and its labels, in NumPy's .npy format."""
+"""Reader of imseg's cases: pairs of an image and its labels, in NumPy's .npy format."""
 
 import re
 from collections import Counter
@@ -28,13 +28,13 @@ Case = TypeVar("Case")
 PATTERNS = "case_*_x.npy, case_*_y.npy"
 SUFFIXES = {"x": "<f4", "y": "|u1"}
 _NAME = re.compile(r"(?:.*_)?(\d{1,9})_x\.npy")
-LEAST_EDGE = 128  # voxels: the trainer crops patches of 128³
-LABELS = 2  # the largest: background, kidney, tumour
+MIN_EDGE = 128  # voxels: the trainer crops patches of 128³
+LABELS = 2  # the largest label: background, kidney, tumour
 
 
 @dataclass(frozen=True)
 class NpyFile:
-    """A file with one array: where its values are."""
+    """The header of a file with one array."""
 
     path: Path
     shape: tuple[int, ...]
@@ -43,12 +43,12 @@ class NpyFile:
 
     @property
     def size(self) -> int:
-        """Bytes of its values."""
+        """Bytes of the array's values."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
 def read_header(path: Path) -> NpyFile | str:
-    """Read the header of a .npy file, or say what is wrong with it."""
+    """Read the header of a .npy file; return a description of the defect if there is one."""
     try:
         with path.open("rb") as file:
             shape, is_fortran, dtype = read_npy_header(file)
@@ -68,12 +68,12 @@ def read_header(path: Path) -> NpyFile | str:
 
 @dataclass(frozen=True)
 class RolledVolume:
-    """The values of an array of shape (1, D, H, W), rolled along depth, with noise where they are intensities.
+    """The values of an array of shape (1, D, H, W), rolled along depth; intensities also get noise.
 
     Attributes
     ----------
     array : the file.
-    change : how it is changed.
+    change : how its values change.
 
     """
 
@@ -82,14 +82,14 @@ class RolledVolume:
 
     @property
     def size(self) -> int:
-        """Bytes of the values."""
+        """Number of bytes."""
         return self.array.size
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Put the bytes [start, stop) of the values at work[at:]; see `plan.FileSegment.fill`."""
+        """Put bytes [start, stop) at work[at:]; see `plan.FileSegment.fill`."""
         position = start
         while position < stop:
-            place_in_file = (position + self._turn) % self.size
+            place_in_file = (position + self._shift) % self.size
             length = min(stop - position, self.size - place_in_file)
             place = at + position - start
             work[place : place + length] = source.read_bytes(
@@ -100,8 +100,8 @@ class RolledVolume:
             self._add_noise(start, work[at : at + stop - start])
 
     @property
-    def _turn(self) -> int:
-        """Bytes by which the values are rolled: a whole number of slices, the same of image and labels."""
+    def _shift(self) -> int:
+        """Bytes by which the values are rolled: the same whole number of slices for image and labels."""
         depth = self.array.shape[1]
         return slice_shift(self.change, depth) * (self.size // depth)
 
@@ -113,17 +113,17 @@ class RolledVolume:
 
 def slice_shift(change: Change, depth: int) -> int:
     """Number of its `depth` slices by which a case is rolled; 0 where it is copied."""
-    return 0 if change.is_copy else 1 + int(perturbation.draws(change.key, 0, np.array([depth - 1]))[0])
+    return 0 if change.is_copy else 1 + int(perturbation.draw_integers(change.key, 0, np.array([depth - 1]))[0])
 
 
 def add_noise(voxels: NDArray[np.float32], change: Change, first: int) -> None:
-    """Perturb intensities in place; the first one is voxel `first` of its case."""
+    """Add noise to intensities in place; the first one is voxel `first` of its case."""
     low, high, reach = float(LOW), float(HIGH), change.noise * float(HIGH - LOW)
-    perturbation.noisy(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
+    perturbation.add_noise(voxels, change.key + np.uint64(1), np.uint64(first), low, high, reach, change.repeat)
 
 
 class CaseFiles:
-    """A scanned dataset of cases ``case_00000_x.npy``, ``case_00000_y.npy``; a case is a piece of one record."""
+    """A scanned dataset of cases ``case_00000_x.npy``, ``case_00000_y.npy``; each case is a piece of one record."""
 
     format, record, unit = "npy", "case", 1
 
@@ -131,117 +131,119 @@ class CaseFiles:
         self.parts, self._arrays = parts, arrays
 
     def lengths(self, part: int, piece: int) -> Integers:
-        """The one case."""
+        """Return the size of the case, the only record of the piece."""
         return self.parts[part].pieces.size[piece : piece + 1]
 
     def total(self, counts: Sequence[int]) -> int:
-        """Bytes of so many bytes of cases."""
+        """Return the size of a dataset in bytes; files add nothing to their cases."""
         return sum(counts)
 
     def files(self, picks: Sequence[Picks], changes: Changes) -> list[DataFile]:
-        """Two files for each case. Cases keep their numbers; what is added follows the last of them."""
+        """Return two files for each case. Cases keep their numbers; added cases get the numbers after the last."""
         found = {
             number: [self._file(path, number, kind, changes(which, picks[which], index)) for kind in SUFFIXES]
-            for number, path, which, index in self._numbered(picks)
+            for number, path, which, index in self._number_cases(picks)
         }
         return [file for number in sorted(found) for file in found[number]]
 
     def origins(self, picks: Sequence[Picks]) -> dict[str, Path]:
-        """The file that each file of these picks would be a copy of, by name."""
+        """Return the input file that each output file would be a copy of, by the output's name."""
         return {
-            f"case_{number:05}_{kind}.npy": partner(path, kind)
-            for number, path, _, _ in self._numbered(picks)
+            f"case_{number:05}_{kind}.npy": case_file(path, kind)
+            for number, path, _, _ in self._number_cases(picks)
             for kind in SUFFIXES
         }
 
-    def _numbered(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
-        """Number and image of each case that is taken, and which pick of which part it is."""
+    def _number_cases(self, picks: Sequence[Picks]) -> Iterator[tuple[int, Path, int, int]]:
+        """Yield number and image of each picked case, its part and the index of its pick."""
         numbers = [[number_of(path) for path in part.files] for part in self.parts]
-        for number, which, index in numbered(numbers, picks):
+        for number, which, index in number_cases(numbers, picks):
             yield number, self.parts[which].files[int(picks[which].piece[index])], which, index
 
     def _file(self, image: Path, number: int, kind: str, change: Change) -> DataFile:
-        array = self._arrays[partner(image, kind)]
+        array = self._arrays[case_file(image, kind)]
         name = f"case_{number:05}_{kind}.npy"
         return DataFile(name, int(kind == "x"), (KnownBytes(array.header), RolledVolume(array, change)))
 
 
-def numbered(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
-    """Give each case that is taken its number: its own, or the next one behind all; with its part and which pick it is.
+def number_cases(numbers: Sequence[Sequence[int]], picks: Sequence[Picks]) -> Iterator[tuple[int, int, int]]:
+    """Yield number, part and index of each pick; repeated cases get new numbers after the last one.
 
     Parameters
     ----------
-    numbers : of the cases of each part.
-    picks : what is taken of each part.
+    numbers : numbers of the cases of each part.
+    picks : picks of each part.
 
     """
     following = max(max(of_part) for of_part in numbers) + 1
-    for which, (of_part, taken) in enumerate(zip(numbers, picks, strict=True)):
-        for index, (piece, times) in enumerate(zip(taken.piece.tolist(), taken.times.tolist(), strict=True)):
+    for which, (of_part, part_picks) in enumerate(zip(numbers, picks, strict=True)):
+        for index, (piece, times) in enumerate(zip(part_picks.piece.tolist(), part_picks.times.tolist(), strict=True)):
             yield of_part[piece] if times == 0 else following, which, index
             following += times > 0
 
 
-def divided(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
-    """Cases for training and for evaluation, which the trainer recognises by their numbers."""
+def split_cases(cases: Sequence[Case], number: Callable[[Case], int]) -> tuple[list[Case], list[Case]]:
+    """Split cases into training and evaluation, which the trainer distinguishes by number."""
     training = [case for case in cases if number(case) not in EVALUATION]
     evaluation = [case for case in cases if number(case) in EVALUATION]
-    if not training:  # all is added to, under numbers that train
+    if not training:  # the evaluation cases are scaled instead; repeated ones get numbers of training cases
         return evaluation, training
     return training, evaluation
 
 
 def find(folder: Path) -> list[Path]:
-    """The images of a dataset, and labels without one, under the name that the image would have."""
+    """Find the images of a dataset; labels without an image appear as the image's expected name."""
     names = {path.name for path in folder.glob("*_x.npy")}
     names |= {path.name.removesuffix("_y.npy") + "_x.npy" for path in folder.glob("*_y.npy")}
     return [folder / name for name in sorted(names)]
 
 
 def scan(folder: Path, skip_damaged: bool, world: World) -> CaseFiles:
-    """Scan a dataset, a case at a time on each rank; collective.
+    """Scan a dataset, one case at a time on each rank; collective.
 
     Raises
     ------
-    InputError : it has defects.
+    InputError : the dataset has defects.
 
     """
     paths = world.on_root(find, folder)
     found = source.run_in_parallel(world, [partial(scan_case, path) for path in paths])
     defects = [defect for _, wrong in found for defect in wrong]
-    source.report_defects([*defects, *repeated(paths)], folder, world, skip_damaged)
+    source.report_defects([*defects, *find_repeated_numbers(paths)], folder, world, skip_damaged)
     sound = [(path, arrays) for path, (arrays, wrong) in zip(paths, found, strict=True) if not wrong]
-    training, evaluation = divided(sound, lambda case: number_of(case[0]))
+    training, evaluation = split_cases(sound, lambda case: number_of(case[0]))
     parts = [_part("training", training), _part("evaluation", evaluation, grows=False)]
     arrays = {array.path: array for _, of_case in sound for array in of_case}
     return CaseFiles(source.usable_parts(parts, folder, world), arrays)
 
 
-def repeated(images: Sequence[Path]) -> list[Defect]:
-    """Cases whose numbers stand in other names too."""
+def find_repeated_numbers(images: Sequence[Path]) -> list[Defect]:
+    """Find cases whose number also occurs in another file name."""
     numbers = Counter(number_of(image) for image in images)
-    return [Defect(image.name, "has the number of another case") for image in images if numbers[number_of(image)] > 1]
+    return [
+        Defect(image.name, "has the same number as another case") for image in images if numbers[number_of(image)] > 1
+    ]
 
 
 def number_of(image: Path) -> int:
-    """Number of a case, as the trainer reads it from the name."""
+    """Return the number of a case, as the trainer reads it from the name; -1 if there is none."""
     match = _NAME.fullmatch(image.name)
     return int(match[1]) if match else -1
 
 
-def partner(image: Path, kind: str) -> Path:
-    """Return the file of the same case of another kind."""
+def case_file(image: Path, kind: str) -> Path:
+    """Return the file of the same case with the suffix `kind`, "x" or "y"."""
     return image.with_name(image.name.removesuffix("_x.npy") + f"_{kind}.npy")
 
 
 def scan_case(image: Path) -> tuple[list[NpyFile], list[Defect]]:
-    """Read the headers of a case, and its labels."""
+    """Read the headers and the labels of a case; return its arrays and defects."""
     arrays: list[NpyFile] = []
     defects: list[Defect] = []
     if not _NAME.fullmatch(image.name):
-        return arrays, [Defect(image.name, "has no number as the next-to-last part of its name")]
+        return arrays, [Defect(image.name, "has no case number before _x in its name")]
     for kind, dtype in SUFFIXES.items():
-        path = partner(image, kind)
+        path = case_file(image, kind)
         array = read_header(path) if path.exists() else "is missing"
         what = array if isinstance(array, str) else describe_array_defect(array, dtype)
         if what:
@@ -249,30 +251,30 @@ def scan_case(image: Path) -> tuple[list[NpyFile], list[Defect]]:
         elif not isinstance(array, str):
             arrays.append(array)
     if not defects and arrays[0].shape != arrays[1].shape:
-        defects.append(Defect(arrays[1].path.name, f"has shape {arrays[1].shape}, the image {arrays[0].shape}"))
+        defects.append(Defect(arrays[1].path.name, f"has shape {arrays[1].shape}, but the image has {arrays[0].shape}"))
     if not defects and (what := describe_label_defect(arrays[1])):
         defects.append(Defect(arrays[1].path.name, what))
     return arrays, defects
 
 
 def describe_array_defect(array: NpyFile, dtype: str) -> str:
-    """Describe what of an array the trainer would refuse; empty if nothing."""
+    """Describe why the trainer would refuse an array; empty if it would not."""
     if array.dtype != dtype:
         return f"has dtype {np.dtype(array.dtype)}, not {np.dtype(dtype)}"
-    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < LEAST_EDGE:
-        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {LEAST_EDGE}"
+    if len(array.shape) != 4 or array.shape[0] != 1 or min(array.shape[1:]) < MIN_EDGE:
+        return f"has shape {array.shape}, not (1, D, H, W) with edges of at least {MIN_EDGE}"
     return ""
 
 
 def describe_label_defect(array: NpyFile) -> str:
-    """Describe what of labels the trainer would refuse; empty if nothing."""
+    """Describe why the trainer would refuse the labels; empty if it would not."""
     largest, step = 0, 1 << 22
     for start in range(0, array.size, step):
         piece = source.read_bytes(array.path, len(array.header) + start, min(step, array.size - start))
         largest = max(largest, int(piece.max()))
     if largest > LABELS:
-        return f"has label {largest}; labels are 0 to {LABELS}"
-    return "" if largest else "has no label but 0"
+        return f"has label {largest}; allowed are 0 to {LABELS}"
+    return "" if largest else "has only label 0"
 
 
 def _part(name: str, cases: Sequence[tuple[Path, Sequence[NpyFile]]], *, grows: bool = True) -> DatasetPart:

@@ -1,4 +1,4 @@
-"""The pairs of image and label that the imseg trainer reads, in NumPy's .npy format."""
+"""Writer of the pairs of image and labels that the imseg trainer reads, in NumPy's .npy format."""
 
 from functools import partial
 
@@ -17,12 +17,12 @@ def make_plan(config: PlanConfig, request: int, world: World) -> DatasetPlan:
     del world
     headers = len(npy_header((1, 1, 1, 1), "f4")) + len(npy_header((1, 1, 1, 1), "u1"))
     cases = make_cases(config, request, headers)
-    files = [file for case in cases for file in pair(config, case)]
+    files = [file for case in cases for file in case_files(config, case)]
     return DatasetPlan(tuple(files), block_size_of(config))
 
 
-def pair(config: PlanConfig, case: Case) -> tuple[DataFile, DataFile]:
-    """Return image and label of a case; the case counts as a record of its image."""
+def case_files(config: PlanConfig, case: Case) -> tuple[DataFile, DataFile]:
+    """Make the image and label files of a case; the image file counts the case as its record."""
     voxels = case.voxels
     image = FixedLengthRecords(4 * voxels, 8, partial(_image, config, case))
     label = FixedLengthRecords(voxels, 8, partial(_label, config, case))
