@@ -81,7 +81,7 @@ class Reductions:
 
         """
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise ConfigError(f"invalid reduction name {name!r}", allowed="letters, digits, _, - and .")
+            raise ConfigError(f"invalid reduction name {name!r}", allowed="letters, digits and the characters . _ -")
         return self._folder / name
 
     def _numbers(self, name: str) -> list[int]:
