@@ -470,7 +470,7 @@ def read_yaml(path: Path) -> Layer:
             raise ConfigError(f"the configuration exceeds {MAX_CONFIG_BYTES} bytes", where=f"file {path}")
         return parse_yaml(text.decode("utf-8"), f"file {path}")
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=f"file {path}") from None
+        raise ConfigError.unreadable("configuration", error, f"file {path}") from None
     except UnicodeDecodeError:
         raise ConfigError("the configuration is not UTF-8 text", where=f"file {path}") from None
 

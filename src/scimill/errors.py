@@ -5,6 +5,7 @@ for any of these; a traceback means a bug in scimill.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class ScimillError(Exception):
@@ -29,6 +30,12 @@ class ScimillError(Exception):
         rows = (("where", self.where), ("allowed", self.allowed), ("do", self.remedy))
         details = "".join(f"\n  {name + ':':<9}{_one_line(text)}" for name, text in rows if text)
         return f"scimill: error: {_one_line(self.what)}{details}"
+
+    @classmethod
+    def unreadable(cls, what: str, error: OSError, where: object) -> Self:
+        """Return the error of an input that the operating system does not read; `what` is what it should be."""
+        missing = isinstance(error, FileNotFoundError)
+        return cls("no such file" if missing else f"cannot read the {what}: {error.strerror}", where=str(where))
 
 
 class ConfigError(ScimillError):

@@ -89,7 +89,8 @@ def test_a_configuration_file_that_cannot_be_read(
     file = tmp_path / "config.yaml"
     if is_folder:
         file.mkdir()
-    assert_refused(generate(output, "--config", file), CONFIG, "cannot read the configuration", str(file))
+    message = "cannot read the configuration" if is_folder else "no such file"
+    assert_refused(generate(output, "--config", file), CONFIG, message, str(file))
 
 
 # ---- output -----------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def of_one_block(store: Path) -> Path:
 
 
 STORES: dict[Callable[[Path], Path], tuple[int, tuple[str, ...]]] = {
-    missing: (INPUT, ("cannot read the file", "no-such.h5")),
+    missing: (INPUT, ("no such file", "no-such.h5")),
     a_folder: (INPUT, ("cannot read the file: Is a directory",)),
     text: (INPUT, ("not a scimill store", "letter.h5")),
     foreign: (INPUT, ("not a scimill store", "foreign.h5")),

@@ -138,7 +138,7 @@ def is_store(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC.encode()
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("file", error, path) from None
 
 
 def read_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:

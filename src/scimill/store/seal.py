@@ -64,7 +64,7 @@ def read_seal(path: Path) -> Seal:
         with path.open("rb") as file:
             raw = file.read(SEAL_BYTES)
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("file", error, path) from None
     if not raw.startswith(MAGIC.encode()):
         raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill wrote")
     *body, checksum, padding = [*raw.split(b"\n", 3), b"", b""][:4]

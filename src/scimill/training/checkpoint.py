@@ -108,14 +108,13 @@ def read_tensors(path: Path, kind: str) -> State:
     """
     try:
         content = _load(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"no such {kind}", where=str(path)) from None
     except OSError as error:
-        raise InputError(f"cannot read the {kind}: {error.strerror}", where=str(path)) from None
-    except DAMAGE as error:
-        raise InputError(f"not a {kind}, or a damaged one: {error}", where=str(path)) from None
+        raise InputError.unreadable(kind, error, path) from None
+    except DAMAGE:
+        content = None
     if not isinstance(content, dict) or content.get("scimill") != kind:
-        raise InputError(f"the file holds tensors, but is not a {kind} of scimill", where=str(path))
+        remedy = "give a run directory or its model.pt" if kind == "model" else ""
+        raise InputError(f"the file is not a {kind} of scimill, or it is damaged", where=str(path), remedy=remedy)
     if content.get("version") != VERSION:
         raise InputError(
             f"the {kind} is version {content.get('version')}", where=str(path), allowed=f"version {VERSION}"

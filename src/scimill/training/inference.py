@@ -73,7 +73,7 @@ def open_model(path: Path) -> InferenceModel:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the model: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("model", error, path) from None
     return _open_torchscript(data, path) if is_torchscript(path) else _open_onnx(data, path)
 
 

@@ -150,7 +150,7 @@ def read_curves(run: Path) -> Curves:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if None not in row.values()]
     except OSError as error:
-        raise InputError(f"cannot read the metrics of a run: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("metrics of a run", error, path) from None
     except (UnicodeDecodeError, csv.Error):
         raise InputError("not the metrics of a run", where=str(path)) from None
     if not rows:

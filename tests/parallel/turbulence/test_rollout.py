@@ -268,7 +268,7 @@ def test_another_coarse_step_is_refused(data: Path, tmp_path: Path) -> None:
 def test_a_damaged_model_and_a_missing_one_are_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes((data / "model.onnx").read_bytes()[:2000])
     refused(rollout(data, tmp_path / "a.h5", tmp_path / "cut.onnx", ranks=2), 3, "the model is damaged")
-    with pytest.raises(InputError, match="cannot read the model"):
+    with pytest.raises(InputError, match="no such file"):
         here(data, tmp_path / "a.h5", tmp_path / "none.onnx")
 
 

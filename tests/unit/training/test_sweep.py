@@ -158,7 +158,7 @@ def test_the_command_exits_with_2_and_one_message(tmp_path: Path) -> None:
     output = tmp_path / "runs"
     result = run_command("droplets", "train", "a.h5", "--output", output, "--sweep", tmp_path / "none", "--trial", 0)
     assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
-    assert "cannot read the configuration" in result.stderr
+    assert "no such file" in result.stderr
     assert not output.exists()
 
 

@@ -1,5 +1,6 @@
 """The database: structures by stoichiometry, appended one by one, compressed to arrays, never lost."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
 from scimill.atoms.kernels.geometry import draw_share
 from scimill.atoms.update import Procedure, Rules, UpdateResult
-from scimill.errors import ConfigError, InputError, StorageError
+from scimill.errors import ConfigError, InputError, ScimillError, StorageError
 from scimill.files import Claim, check_directory, storage_errors
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import Stop, World
@@ -83,6 +84,7 @@ class Database:
         self._ids: SeenValues | None = None
         self._hashes: SeenValues | None = None
         self._definitions: dict[str, Column] = {}
+        self._is_new = False
         if write:
             self.world.on_root(self._open_for_writing, create)
         self.refresh()
@@ -96,10 +98,11 @@ class Database:
         if not self.path.exists():
             check_directory(self.path)
         with storage_errors(self.path, "opening the database"):
-            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_new():
+            if self.path.exists() and not (self.path / MANIFEST).exists() and not self._is_unfinished():
                 raise StorageError(
                     "the directory is not a database", where=str(self.path), remedy="choose another directory"
                 )
+            self._is_new = not self.path.exists()
             self.path.mkdir(exist_ok=True)
             claim = Claim(self.path / "lock")
             claim.acquire()
@@ -110,7 +113,7 @@ class Database:
             DatabaseManifest().write(self.path)
         self._remove_unused(DatabaseManifest.read(self.path))
 
-    def _is_new(self) -> bool:
+    def _is_unfinished(self) -> bool:
         """Whether the directory is empty, or holds only files of an interrupted creation."""
         ours = {"lock", MANIFEST + ".part", COMPRESSED, UNCOMPRESSED, REDUCTIONS}
         return {entry.name for entry in self.path.iterdir()} <= ours
@@ -126,13 +129,30 @@ class Database:
                 if not entry.name.isdecimal() or int(entry.name) < manifest.first:
                     shutil.rmtree(entry)
 
+    def _remove_empty(self) -> bool:
+        """Remove the files of a database that this process has made and that holds nothing; return whether it did."""
+        folders = [self.path / name for name in (COMPRESSED, UNCOMPRESSED, REDUCTIONS)]
+        if self.world.size == 1:  # other ranks may still be writing
+            for part in (self.path / UNCOMPRESSED).glob("*.part"):
+                shutil.rmtree(part)
+        if any(entry for folder in folders for entry in folder.iterdir()):
+            return False
+        for folder in folders:
+            folder.rmdir()
+        (self.path / MANIFEST).unlink()
+        return True
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        is_removed = isinstance(error, ScimillError) and self._is_new and self._remove_empty()
         self.close()
+        if is_removed:
+            with contextlib.suppress(OSError):  # something else is in it
+                self.path.rmdir()
 
     def close(self) -> None:
         """Sync added structures to the disk and release the lock."""

@@ -82,7 +82,7 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # readers of other formats may raise anything
-        raise InputError(f"cannot read the file: {type(error).__name__}: {error}", where=str(path)) from None
+        raise InputError(f"cannot read the file: {error}", where=str(path)) from None
 
 
 def _format(
@@ -138,7 +138,7 @@ def _read_xyz(piece: Piece, properties: Properties) -> Iterator[SourceStructures
             yield from_atoms(atoms, properties)
             frame += 1
     except Exception as error:
-        reason = error.what if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        reason = error.what if isinstance(error, InputError) else f"cannot be read: {error}"
         raise InputError(f"frame {frame}: {reason}", where=str(piece.path)) from None
 
 

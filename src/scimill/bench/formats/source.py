@@ -145,7 +145,7 @@ def run_in_parallel(world: World, tasks: Sequence[Callable[[], T]]) -> list[T]:
     except ScimillError as error:
         failure = error
     except OSError as error:
-        failure = InputError(f"cannot read the input: {error.strerror}", where=str(error.filename))
+        failure = InputError.unreadable("input", error, error.filename)
     failed = [error for error in world.gather_all(failure) if error is not None]
     if failed:
         world.fail(failed[0])
@@ -209,7 +209,7 @@ def read_bytes(path: Path, offset: int, size: int) -> Bytes:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise InputError(f"cannot read the input: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("input", error, path) from None
     if done < size:
         raise InputError("the input became shorter while being read", where=str(path))
     return out

@@ -160,7 +160,7 @@ def recognise(path: Path) -> str:
         with path.open("rb") as file:
             lines = file.read(HEAD).decode("utf-8", "replace").splitlines()
     except OSError as error:
-        raise InputError(f"cannot read the trace: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("trace", error, path) from None
     if any(line.startswith("# DXT,") for line in lines):
         return "dxt"
     if any(line.startswith("# darshan log version") for line in lines):

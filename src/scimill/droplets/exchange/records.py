@@ -44,7 +44,7 @@ def count_records(path: Path) -> int:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("file", error, path) from None
     if size == 0 or size % RECORD_BYTES:
         raise InputError(
             f"the file size, {size:,}, is not a multiple of the record size" if size else "the file is empty",
@@ -115,7 +115,7 @@ def _read(path: Path, first: int, count: int) -> Records:
     try:
         values = np.fromfile(path, dtype="<f4", count=count * len(COLUMNS), offset=first * RECORD_BYTES)
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("file", error, path) from None
     if values.size != count * len(COLUMNS):
         raise InputError("the file was truncated while it was read", where=str(path))
     return values.reshape(count, len(COLUMNS))

@@ -71,7 +71,7 @@ def read_index(path: Path) -> list[Pair]:
                 raise InputError("not an index of pairs", where=str(path), remedy="make one with scimill sky pair")
             pairs = [_from_row(row, path, number) for number, row in enumerate(reader, 2)]
     except OSError as error:
-        raise InputError(f"cannot read the index: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("index", error, path) from None
     except (UnicodeDecodeError, csv.Error):
         raise InputError("not an index of pairs", where=str(path), remedy="make one with scimill sky pair") from None
     if not pairs:

@@ -70,7 +70,7 @@ def read_nodes(path: Path) -> Nodes:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [_row(path, number, row) for number, row in enumerate(csv.DictReader(file), 2)]
     except OSError as error:
-        raise InputError(f"cannot read the table of nodes: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("table of nodes", error, path) from None
     except (UnicodeDecodeError, csv.Error):
         raise InputError("not a table of nodes", where=str(path), allowed="CSV text") from None
     if not rows:

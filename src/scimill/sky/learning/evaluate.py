@@ -94,7 +94,7 @@ def read_truth(path: Path, columns: Columns) -> dict[str, NDArray[np.float64]]:
         names = [name for name in wanted[0] if name not in ("timestamp", "vsn", "position", "sun_elevation")]
         return {name: np.array([float(row[name]) for row in wanted]) for name in names}
     except OSError as error:
-        raise InputError(f"cannot read the labels: {error.strerror}", where=str(path)) from None
+        raise InputError.unreadable("labels", error, path) from None
     except (KeyError, ValueError, TypeError, IndexError, csv.Error) as error:
         what = f"cannot label these pairs: {_describe_error(error)}"
         allowed = "CSV with timestamp (ns), vsn and a row per pair"

@@ -191,6 +191,16 @@ def test_unknown_and_missing_files_are_refused(tmp_path):
             bring(tmp_path / "db", tmp_path / name)
 
 
+def test_a_failed_import_leaves_no_new_database_behind(tmp_path):
+    """But it leaves what it has not made: an empty folder, and files of others."""
+    (tmp_path / "bad.xyz").write_text(GOOD.format(1) + GOOD.format(2).replace("H 0 0 1", "H 0 0"))
+    (tmp_path / "folder").mkdir()
+    for name in ("db", "folder"):
+        with pytest.raises(InputError, match="frame 1"):
+            bring(tmp_path / name, tmp_path / "bad.xyz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.xyz", "folder"]
+
+
 def test_duplicates_are_skipped_across_pieces(tmp_path):
     as_xyz(tmp_path / "a.xyz", metals(8) + metals(10))
     done = bring(tmp_path / "db", tmp_path / "a.xyz", admission=Admission(duplicates="skip"))

@@ -140,7 +140,7 @@ def smaller(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: None, "cannot read the file"),
+        (lambda path: None, "no such file"),
         (lambda path: path.write_bytes(b"text"), "HDF5 cannot read"),
         (damaged, "HDF5 cannot read"),
         (flat, "guard cells"),
