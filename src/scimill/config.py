@@ -372,7 +372,8 @@ def _refusal(error: ValidationError, layers: list[Layer], known: Mapping[str, Pa
         return ConfigError(reason, remedy="see --help for the meaning of each parameter")
     parameter_, given = known[key], first["input"]
     if first["type"] == "missing" and len(first["loc"]) == 1:
-        return ConfigError(f"{key} is required", allowed=parameter_.allowed, remedy=f"give {parameter_.flag}")
+        name = parameter_.flag if any(layer.source == "flags" for layer in layers) else key
+        return ConfigError(f"{name} is required", allowed=parameter_.allowed, remedy=f"give {name}")
     layer = next((layer for layer in reversed(layers) if key in layer.values), None)
     name = parameter_.flag if layer and layer.source == "flags" else key
     if first["type"] == "value_error":

@@ -64,6 +64,9 @@ class Group(click.Group):
         """Run, with click's errors in our form."""
         try:
             return super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return ConfigError.exit_code
         except click.Abort:
             raise KeyboardInterrupt from None
         except click.UsageError as error:
@@ -79,7 +82,8 @@ def usage_error(error: click.UsageError) -> ConfigError:
         near = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
         what = f"no such option: {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
     elif isinstance(error, click.MissingParameter) and error.param:
-        what = f"missing {error.param.human_readable_name}"
+        is_option = isinstance(error.param, click.Option)
+        what = f"missing {error.param.opts[0] if is_option else error.param.human_readable_name}"
     return ConfigError(what, where=path, remedy=f"{path} --help")
 
 

@@ -283,8 +283,8 @@ def test_a_wrong_value_is_reported_with_its_source():
 
 
 def test_what_is_required_is_asked_for_by_its_flag():
-    text = refusal([])
-    assert "count is required" in text
+    text = refusal([Layer("flags", {})])
+    assert "--count is required" in text
     assert "give --count" in text
 
 

@@ -145,7 +145,7 @@ def _draw(source: Path, folder: Path | None) -> list[Path]:
 
         return [plot_run(source, folder or source)]
     if folder is None:
-        raise ConfigError("missing option '--output'", where="scimill droplets plot", remedy="name a directory")
+        raise ConfigError("missing --output", where="scimill droplets plot", remedy="name a directory")
     from scimill.droplets.pictures.plots import plot_store
 
     return plot_store(source, folder)

@@ -200,7 +200,7 @@ def _draw(source: Path, folder: Path | None) -> Path:
         return plot_run(source, folder or source)
     if folder is None:
         raise ConfigError(
-            "missing option '--output'", where="scimill sky plot", remedy="give a directory, e.g. --output pictures"
+            "missing --output", where="scimill sky plot", remedy="give a directory, e.g. --output pictures"
         )
     from scimill.sky.pictures.plots import plot_store
 

@@ -182,7 +182,7 @@ def _draw(source: Path, folder: Path | None, member: int, animation: str) -> lis
 
         return [plot_run(source, folder or source)]
     if folder is None:
-        raise ConfigError("missing option '--output'", where="scimill turbulence plot", remedy="give a directory")
+        raise ConfigError("missing --output", where="scimill turbulence plot", remedy="give a directory")
     from scimill.turbulence.pictures.plots import plot_store
 
     return plot_store(source, folder, member, animation)

@@ -194,7 +194,7 @@ def test_pictures_go_to_folders_only(run: Path, tmp_path: Path) -> None:
 
 def test_plot_of_a_store_needs_a_folder(store: Path, tmp_path: Path) -> None:
     before = list(store.parent.iterdir())
-    with pytest.raises(ConfigError, match="missing option '--output'") as caught:
+    with pytest.raises(ConfigError, match="missing --output") as caught:
         call("plot", store)
     assert caught.value.exit_code == 2
     assert list(store.parent.iterdir()) == before
