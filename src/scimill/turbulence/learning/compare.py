@@ -210,10 +210,10 @@ def _finer_run(truth: Truth, points: int) -> CandidateRun:
 
 
 def _find_equal_cost_grid(corrected: CandidateRun, truth: Truth, starts: Sequence[Start]) -> int:
-    """Return the points of the largest grid, up to that of the truth, that costs no more than the corrected run."""
+    """Return the points of the largest grid below that of the truth that costs no more than the corrected run."""
     coarse = truth.spec.points
     limit = _cost(corrected, truth, starts)
-    grids = [n for n in range(coarse + 2, truth.store.points + 1, 2) if next_fast_len(n, real=True) == n]
+    grids = [n for n in range(coarse + 2, truth.store.points, 2) if next_fast_len(n, real=True) == n]
     chosen = min([*grids, truth.store.points])
     for points in grids:
         cost = _cost(_finer_run(truth, points), truth, starts)
@@ -382,4 +382,6 @@ def describe_comparison(found: Comparison) -> str:
         f"relative to uncorrected: corrected error ω {better[0] / base[0]:.2f}, horizon {better[1] / base[1]:.2f}; "
         f"finer error ω {finer[0] / base[0]:.2f}, horizon {finer[1] / base[1]:.2f}"
     )
+    if found.truth_cost <= found.cost(CORRECTED):
+        lines.append("the truth's own grid costs no more than the corrected run: at this size a correction cannot help")
     return "\n".join(lines)
