@@ -151,7 +151,8 @@ def test_records_that_are_no_whole_number(server: Server, output: Path, tmp_path
     records = tmp_path / "damaged.data"
     records.write_bytes(bytes(size))
     result = server.run("droplets", "import-data", records, output)
-    assert_refused(result, INPUT, f"the file size, {size:,}," if size else "empty", str(records), "a multiple of 36 bytes")
+    message = f"the file size, {size:,}," if size else "empty"
+    assert_refused(result, INPUT, message, str(records), "a multiple of 36 bytes")
     assert list(output.parent.iterdir()) == []
 
 
