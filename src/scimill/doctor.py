@@ -261,7 +261,8 @@ def launcher(_: CheckContext) -> Finding:
     if others and ours:
         remedy = f"put {ours}'s {others[0]} first on PATH, or install scimill with the other MPI"
         return Finding(f"{text}; the library is {ours}", remedy)
-    return Finding(text)
+    broken = [name for name, answer in answers.items() if "error:" in answer]
+    return Finding(text, f"do not use {broken[0]} here, or find out why {broken[0]} --version fails" if broken else "")
 
 
 def single_mpi_library(_: CheckContext) -> Finding:
@@ -513,7 +514,7 @@ def sparse_files(context: CheckContext) -> Finding:
 
 def schedulers(_: CheckContext) -> Finding:
     """Name the schedulers whose tools are on PATH. PBS and Cobalt both call theirs qsub."""
-    names = ["Slurm"] if shutil.which("sbatch") else []
+    names = ["Slurm's commands"] if shutil.which("sbatch") else []
     if shutil.which("qsub"):
         names.append(identify_qsub(_tool_output("qsub", "--version")))
     return Finding(", ".join(names) or "none: start runs with mpirun")
