@@ -270,6 +270,20 @@ def test_a_step_that_ran_with_another_command_is_refused(folder: Path) -> None:
     assert_refused(run(folder), "step generate ran with another command")
 
 
+def test_an_output_made_by_hand_is_taken_over_only_with_the_same_configuration(folder: Path) -> None:
+    write_chain(folder, ONE)
+    succeed("droplets", "generate", folder / "droplets.h5", "--count", 2000)
+    assert states(folder)["generate"] == "to do"
+    refused = run(folder)
+    assert refused.returncode == 2, refused
+    assert "another configuration" in refused.stderr
+    (folder / "droplets.h5").unlink()
+    succeed("droplets", "generate", folder / "droplets.h5", *DROPLETS)
+    before = (folder / "droplets.h5").stat().st_mtime_ns
+    assert run(folder).returncode == 0
+    assert (folder / "droplets.h5").stat().st_mtime_ns == before
+
+
 def test_a_damaged_output_is_not_complete(folder: Path) -> None:
     write_chain(folder, ONE)
     assert run(folder).returncode == 0

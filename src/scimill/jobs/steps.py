@@ -157,9 +157,11 @@ class Steps:
                 f"step {step.name} ran with another command", where=str(paths[0]),
                 remedy=f"restore that command, or remove this output and {self.folder / (unit + '.status')}",
             )  # fmt: skip
-        return self._is_sound(paths, unit, status)
+        # The chain has no record of an output that it did not make: rerun the command, with --resume, which ends at once
+        # if the configuration is the same, and refuses otherwise.
+        return status is not None and self._is_sound(paths, unit, status)
 
-    def _is_sound(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
+    def _is_sound(self, paths: Sequence[Path], unit: str, status: ExitStatus) -> bool:
         """Verify an output, unless it has not changed since it was last verified."""
         found = self._sizes_and_times(paths[:1])
         if self._recorded(unit) == found:
@@ -172,7 +174,7 @@ class Steps:
             self._record(unit, found)
         if verdict.returncode in (0, *DAMAGED):
             return verdict.returncode == 0
-        return status is not None and status.code == 0  # verify cannot run here, e.g. without HDF5
+        return status.code == 0  # verify cannot run here, e.g. without HDF5
 
     def _is_unchanged(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
         """Whether the command succeeded and left files, which cannot be verified, that have not changed.
