@@ -157,8 +157,8 @@ class Steps:
                 f"step {step.name} ran with another command", where=str(paths[0]),
                 remedy=f"restore that command, or remove this output and {self.folder / (unit + '.status')}",
             )  # fmt: skip
-        # The chain has no record of an output that it did not make: rerun the command, with --resume, which ends at once
-        # if the configuration is the same, and refuses otherwise.
+        # The chain has no record of an output that it did not make: rerun the command with --resume, which ends at once
+        # if the configuration is the same, and refuses the output otherwise.
         return status is not None and self._is_sound(paths, unit, status)
 
     def _is_sound(self, paths: Sequence[Path], unit: str, status: ExitStatus) -> bool:
