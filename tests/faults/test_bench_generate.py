@@ -109,7 +109,7 @@ def test_a_dataset_larger_than_the_disk_is_refused_before_it_begins(mount: Mount
 def test_space_is_reserved_so_that_a_disk_cannot_fill_up_while_writing(mount: Mount) -> None:
     disk = mount("8m")
     (disk / "other").write_bytes(bytes(3 << 20))
-    with pytest.raises(StorageError, match="too small"):
+    with pytest.raises(StorageError, match="not enough disk space"):
         make(disk / "set", size="6MB")
     make(disk / "set", size="4MB")
     assert not verify(disk / "set", World(None)).problems
