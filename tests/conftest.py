@@ -108,12 +108,17 @@ SHARED = {
 }
 """Shared resources that are costly to start or unique, and the path prefixes of the tests that use them."""
 
+ALONE = ("tests/docs/test_commands.py", "tests/parallel/test_shipped_chains.py")
+"""Files of a few long tests that share nothing: each test goes to whichever process is free."""
+
 
 class Together(LoadScopeScheduling):
     """Run the tests of a file, or all that share a resource, in one process of scripts/test.sh."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        if path in ALONE:
+            return nodeid
         return next((what for what, paths in SHARED.items() if path.startswith(paths)), path)
 
 
