@@ -29,7 +29,7 @@ def test_a_full_disk_in_compress_is_reported_and_nothing_is_lost(mount: Mount) -
         before = contents(database)
     result = scimill("atoms", "compress", disk / "db")
     assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
-    assert "the disk is" in result.errors[0]
+    assert "not enough disk space" in result.errors[0]
     with Database(disk / "db") as database:
         assert contents(database) == before
     moved = shutil.copytree(disk / "db", disk.with_name("elsewhere"))

@@ -79,7 +79,7 @@ def test_a_killed_run_is_resumed_or_overwritten(xfs: Path, output: Path) -> None
         kill_while_cloning(xfs, output)
         refused = clone(xfs, output)
         assert (refused.returncode, len(refused.errors)) == (4, 1), refused
-        assert "give --resume" in refused.stderr
+        assert "use --resume" in refused.stderr
         result = clone(xfs, output, how)
         assert result.returncode == 0, result
         assert not part.exists()

@@ -53,10 +53,10 @@ def test_the_same_damage_is_found_on_any_number_of_ranks(store: Path) -> None:
         assert "3 problems found" in result.stderr
 
 
-@pytest.mark.parametrize("damage", ["seal", "structure", "cut short"])
+@pytest.mark.parametrize("damage", ["seal", "structure", "truncated"])
 def test_a_damaged_structure_is_reported_once_on_any_number_of_ranks(store: Path, damage: str) -> None:
     raw = bytearray(store.read_bytes())
-    if damage == "cut short":
+    if damage == "truncated":
         del raw[-1]
     else:
         raw[30 if damage == "seal" else 8192 + 9] ^= 1
