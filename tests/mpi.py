@@ -185,7 +185,7 @@ def dataset_hashes(path: Path) -> dict[str, str]:
 
 
 def done_blocks(path: Path) -> list[int]:
-    """Blocks marked done; none if there is no file yet. The file may be being written."""
+    """Blocks marked done; none if there is no file yet. A run may be writing the file."""
     if not path.exists():
         return []
     with h5py.File(path, "r", locking=False) as file:

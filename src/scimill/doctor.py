@@ -25,6 +25,7 @@ import click
 
 from scimill.errors import ConfigError, ScimillError, StorageError
 from scimill.parallel.partition import share
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
 from scimill.plugins import installed
 from scimill.version import __version__
@@ -536,7 +537,7 @@ def processor(_: CheckContext) -> Finding:
     """Count the usable cores, and name the widest vectors that kernels are compiled for."""
     model, vectors = model_and_vectors()
     cores = len(os.sched_getaffinity(0))
-    text = f"{cores} core{'s' if cores > 1 else ''} of {model}, {vectors or 'no wide vectors'}"
+    text = f"{describe_count(cores, 'core')} of {model}, {vectors or 'no wide vectors'}"
     return Finding(text, "" if vectors else "expect a fifth of the speed of a processor with AVX2")
 
 

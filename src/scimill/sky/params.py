@@ -177,7 +177,7 @@ class AugmentationConfig:
     crop: PositiveRange = parameter((0.3, 1.0), "share of the field of view that is kept, the same for both images")
     rotation: Number = parameter(10.0, "largest rotation, the same for both images", unit="degree", ge=0, le=180)
     flip: Number = parameter(0.5, "probability of mirroring both images left to right", ge=0, le=1)
-    vertical_flip: Number = parameter(0.0, "probability of turning both images upside down", ge=0, le=1)
+    vertical_flip: Number = parameter(0.0, "probability of flipping both images vertically", ge=0, le=1)
     brightness: Number = parameter(0.3, "largest relative change of brightness", ge=0, lt=1)
     contrast: Number = parameter(0.3, "largest relative change of contrast", ge=0, lt=1)
     saturation: Number = parameter(0.3, "largest relative change of saturation", ge=0, le=1)

@@ -89,7 +89,7 @@ def find_boxes(config: PrepareConfig, pairs: Sequence[Pair], nodes: Nodes | None
 
     Raises
     ------
-    ConfigError : a node has no box. There is no silent centre crop, because its field of view differs.
+    ConfigError : a node has no box (a centre crop would show another field of view).
 
     """
     if config.crop == "whole":

@@ -105,8 +105,7 @@ class Writer:
             sorted(block for part in self._world.gather_all(mine) for block in part or ()), dtype=np.int64
         )
         if damaged.size and self._world.is_root:
-            verb = "does not match its checksum" if damaged.size == 1 else "do not match their checksums"
-            say(f"{describe_count(damaged.size, 'block')} {verb}: recomputing")
+            say(f"{describe_count(damaged.size, 'block')} with a wrong checksum: recomputing")
         return np.union1d(np.flatnonzero(states != DONE), damaged)
 
     def _find_damaged(self, done: NDArray[np.int64], stop: Stop) -> list[int] | None:

@@ -142,7 +142,7 @@ def read_curves(run: Path) -> Curves:
 
     Raises
     ------
-    InputError : there are no metrics.
+    InputError : the metrics are missing.
 
     """
     path = run / METRICS

@@ -24,7 +24,7 @@ def plot_run(run: Path, folder: Path) -> Path:
 
     Raises
     ------
-    InputError : there are no metrics.
+    InputError : the metrics are missing.
     StorageError : it cannot be written.
 
     """

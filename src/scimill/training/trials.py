@@ -34,7 +34,7 @@ def read_trials(folder: Path) -> tuple[list[Trial], int]:
 
     Raises
     ------
-    InputError : there are no finished trials, or some have no validation loss.
+    InputError : no trial is finished, or some lack a validation loss.
     """
     runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     finished = [run for run in runs if (run / RESULT).exists()]

@@ -58,7 +58,7 @@ class Database:
 
     Raises
     ------
-    InputError : there is no database at this path.
+    InputError : the path is not a database.
     StorageError : another process is writing it, or it cannot be written.
 
     """

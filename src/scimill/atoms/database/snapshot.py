@@ -55,7 +55,7 @@ class DatabaseManifest:
 
         Raises
         ------
-        InputError : there is no database.
+        InputError : the directory is not a database.
         StorageError : the manifest is damaged, or has another format.
 
         """

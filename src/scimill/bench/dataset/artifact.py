@@ -11,6 +11,7 @@ from scimill.bench.dataset.ledger import FOLDER, MANIFEST, DatasetManifest, Ledg
 from scimill.bench.dataset.verify import plan_of, verify
 from scimill.config import parse_yaml
 from scimill.errors import StorageError
+from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 
 CAMPAIGN = "bench"
@@ -56,7 +57,7 @@ class DatasetArtifact(BlockArtifact):
         """Check every byte of every file; the ranks share the blocks."""
         report = verify(self.path, world)
         size, count = report.manifest.size, len(report.manifest.files)
-        files = "1 file" if count == 1 else f"{count:,} files"
+        files = describe_count(count, "file")
         return Findings(f"{self.path}: sound; {size:,} bytes in {files}", report.problems)
 
     def inspect(self) -> str:

@@ -14,6 +14,7 @@ from scimill.bench.kernels.counter import low_half, stream_key, word
 from scimill.bench.kernels.perturbation import happens
 from scimill.bench.kernels.scaling import Picks, pick
 from scimill.bench.params import ScaleConfig
+from scimill.parallel.report import describe_count
 from scimill.parallel.streams import block_stream
 from scimill.store.checksums import crc32c
 
@@ -110,7 +111,7 @@ def describe_scaled(config: ScaleConfig, source: ScannedDataset, picks: Sequence
     """Describe a scaled dataset of `size` bytes: records, bytes, share of duplicates and of each part."""
     before = source.total([part.size for part in source.parts])
     records = sum(int(part_picks.records.sum()) for part_picks in picks)
-    text = f"{records:,} record{'' if records == 1 else 's'}, {size:,} bytes ({size / before:.4g} times the input)"
+    text = f"{describe_count(records, 'record')}, {size:,} bytes ({size / before:.4g} times the input)"
     text += f", {duplicate_share(config, picks):.2%} duplicates"
     if len(picks) > 1:
         total = sum(part_picks.total for part_picks in picks)

@@ -23,7 +23,7 @@ from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
 from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
-from scimill.parallel.report import Progress, say
+from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
 from scimill.store.direct import AlignedFile, Bytes, allocate_file, use_direct
@@ -163,10 +163,7 @@ class DirectoryWriter:
             self._world.fail(Stopped(f"stopped by {reason} while verifying finished blocks", remedy=RESUME))
         damaged = np.array(sorted(b for part in self._world.gather_all(mine) for b in part), dtype=np.int64)
         if damaged.size and self._world.is_root:
-            if damaged.size == 1:
-                say("1 block does not match its checksum and is rewritten")
-            else:
-                say(f"{damaged.size} blocks do not match their checksums and are rewritten")
+            say(f"{describe_count(damaged.size, 'block')} with a wrong checksum: recomputing")
         self.pending = np.union1d(np.flatnonzero(rows["state"] != DONE), damaged)
 
     def _stored_checksum(self, block: int) -> int:

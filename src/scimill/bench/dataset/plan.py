@@ -98,7 +98,7 @@ class SizeOnly:
     size: int
 
     def fill(self, start: int, stop: int, work: Bytes, at: int) -> None:
-        """Raise an error: there are no bytes."""
+        """Raise an error, because the plan has no bytes."""
         raise NotImplementedError
 
 

@@ -38,7 +38,7 @@ class Augmentation:
     flip: float
     """probability of mirroring left to right"""
     vertical_flip: float
-    """probability of turning images upside down, realistic only at the zenith"""
+    """probability of flipping images vertically, realistic only at the zenith"""
     brightness: float
     contrast: float
     saturation: float

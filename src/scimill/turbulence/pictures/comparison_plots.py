@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from scimill.parallel.report import describe_count
 from scimill.pictures import STYLE, save
 from scimill.turbulence.kernels.spectral import highest_mode
 from scimill.turbulence.learning.comparison import Comparison
@@ -24,7 +25,7 @@ def plot(found: Comparison, folder: Path) -> None:
     """
     with mpl.rc_context(STYLE):
         starts = len(found.starts)
-        from_starts = f"{starts} {'start' if starts == 1 else 'starts'}"
+        from_starts = f"{describe_count(starts, 'start')}"
         title = f"Runs compared with the truth filtered to {found.spec.points}², {from_starts}"
         save(
             draw_traces({name: _errors(found, number) for number, name in enumerate(MEASURES)}, title),
@@ -32,7 +33,7 @@ def plot(found: Comparison, folder: Path) -> None:
         )
         if found.averaged:
             members = len(found.averaged["truth"])
-            title = f"Fluxes and spectra, mean over {members} {'member' if members == 1 else 'members'}"
+            title = f"Fluxes and spectra, mean over {describe_count(members, 'member')}"
             save(draw_traces({"particle flux Γn": _fluxes(found)}, title), folder / "flux.png")
             k = 2 * np.pi / found.spec.box
             limits = {"smallest corrected": k * found.spec.band[0], "2/3 cutoff": k * highest_mode(found.spec.points)}

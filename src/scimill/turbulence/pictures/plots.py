@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scimill.errors import ConfigError
+from scimill.parallel.report import describe_count
 from scimill.pictures import STYLE, make_folder, save
 from scimill.store.reader import Reader
 from scimill.turbulence.corrections import CHANGES, STATE, Corrections, is_corrections
@@ -88,7 +89,7 @@ def _of_snapshots(reader: Reader) -> tuple[Trajectories, Figures]:
 def _of_corrections(reader: Reader) -> tuple[Trajectories, Figures]:
     pairs = Corrections(reader)
     runs = trajectories_of_corrections(pairs)
-    substeps = f"{pairs.substeps} {'substep' if pairs.substeps == 1 else 'substeps'}"
+    substeps = f"{describe_count(pairs.substeps, 'substep')}"
     what = f"corrections of coarse steps of {pairs.duration:.4g} Lₙ/cs, {pairs.scheme}, {substeps}"
     title = f"{describe_flow(pairs.physics, pairs.points)}\n{what}"
     figures: dict[str, Callable[[int], Figure]] = {
@@ -194,7 +195,7 @@ def draw_spectra(snapshots: Snapshots, runs: Trajectories, member: int, title: s
     if snapshots.values.get("scheme", "spectral") == "spectral":
         limits["highest mode kept"] = snapshots.physics.wave_number(highest_mode(snapshots.points))
     start, number = runs.times[chosen[0]], len(chosen)
-    snapshots_used = f"{number} {'snapshot' if number == 1 else 'snapshots'} at t ≥ {start:.4g} Lₙ/cs"
+    snapshots_used = f"{describe_count(number, 'snapshot')} at t ≥ {start:.4g} Lₙ/cs"
     about = f"mean of {snapshots_used}; bands contain 80 % of them"
     return drawing.draw_spectra(panels, f"{title}\n{about}", limits)
 
@@ -240,7 +241,7 @@ def draw_correction_spectra(pairs: Corrections, runs: Trajectories, member: int,
         ratios.append(Curve(name, k, np.sqrt(change[shells] / state[shells])))
     panels["amplitude, correction / state"] = ratios
     limits = {"highest mode kept": pairs.physics.wave_number(highest_mode(pairs.points))}
-    averaged_over = f"{len(chosen)} {'pair' if len(chosen) == 1 else 'pairs'}"
+    averaged_over = f"{describe_count(len(chosen), 'pair')}"
     return drawing.draw_spectra(panels, f"{title}; mean of {averaged_over}", limits)
 
 

@@ -74,7 +74,7 @@ def find_features(data: Bytes, start: int, stop: int, spans: Integers) -> int:
 
     Returns
     -------
-    Index into `REASONS`; 0 if there is no defect.
+    Index into `REASONS`; 0 if the record is intact.
     """
     spans[:] = -1
     at, end = _enter_field(data, start, stop, 10)
