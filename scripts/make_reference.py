@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Write the reference pages (docs/reference) from the declarations of commands, parameters, presets and exit codes.
 
-scripts/make_reference.py           after a change of a parameter, a flag or a help text
-scripts/make_reference.py --check   list the pages that are out of date, and exit with 1 if there are any
+Run it after a change of a parameter, a flag or a help text.
 """
 
+import argparse
 import inspect
 import sys
 from collections.abc import Iterator
@@ -135,20 +135,23 @@ def sections(name: str, page: str) -> str:
     return "".join(describe_command(path, found, page) for path, found in commands(f"scimill {name}", command))
 
 
-def main(words: list[str]) -> int:
+def main() -> int:
     """Write the pages, or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
+    is_check = parser.parse_args().check
     made = {FOLDER / f"{name}.md": text for name, text in pages().items()}
     stale = [path for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
-    stale += sorted(set(FOLDER.glob("*.md")) - set(made))
     for path in stale:
-        print(
-            f"docs/reference/{path.name} is out of date: run scripts/make_reference.py" if "--check" in words else path
-        )
-        if "--check" not in words and path in made:
+        print(f"docs/reference/{path.name}: {'out of date, run scripts/make_reference.py' if is_check else 'written'}")
+        if not is_check:
             path.parent.mkdir(exist_ok=True)
             path.write_text(made[path], "utf-8")
-    return 1 if stale and "--check" in words else 0
+    unknown = sorted(set(FOLDER.glob("*.md")) - set(made))
+    for path in unknown:
+        print(f"docs/reference/{path.name}: describes nothing that exists, remove it")
+    return 1 if unknown or (stale and is_check) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
