@@ -5,8 +5,9 @@ import math
 from scimill.bench.dataset.plan import DatasetPlan
 from scimill.bench.formats.hdf5.write import StorePlan
 from scimill.bench.generate import describe_content, make_plan
-from scimill.bench.params import SizeConfig, format_of
+from scimill.bench.params import BenchGenerateConfig, SizeConfig, format_of
 from scimill.campaign import describe_rows
+from scimill.config import Layer, build, parameters_of, plain
 from scimill.parallel.report import human
 from scimill.parallel.world import World
 
@@ -51,5 +52,16 @@ def describe_size(config: SizeConfig, world: World) -> str:
     return describe_rows({
         **describe_content(config, plan),
         "rules": "; ".join(rules),
-        "command": f"scimill bench generate {config.workload} OUTPUT --format {format_of(config)} --size {request}",
+        "command": " ".join(["scimill bench generate", config.workload, "OUTPUT", *_flags(config, request)]),
     })  # fmt: skip
+
+
+def _flags(config: SizeConfig, request: int) -> list[str]:
+    """Return the flags that generate the planned dataset: its format and size, and every value that is no default."""
+    values = {"format": format_of(config), "size": request}
+    usual = plain(build(SizeConfig, [Layer("the defaults", {"workload": config.workload})]))
+    for name, value in plain(config).items():
+        is_content = name in parameters_of(BenchGenerateConfig) and parameters_of(SizeConfig)[name].affects_data
+        if is_content and name not in values and value != usual[name]:
+            values[name] = ":".join(map(str, value)) if isinstance(value, list) else value
+    return [f"{parameters_of(SizeConfig)[name].flag} {value}" for name, value in values.items()]

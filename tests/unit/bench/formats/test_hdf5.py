@@ -123,3 +123,25 @@ def test_presets_are_configurations_of_every_workload(preset: str, workload: str
     assert generate.make_plan(config, config.size, World(None)).size == pytest.approx(1e9, rel=1e-3)
     if preset == "original":
         assert config == build(BenchGenerateConfig, layers[1:])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"workload": "imseg", "case_sizes": "normal", "depth_range": (130, 200), "steps": 2},
+        {"workload": "bert", "seed": 4, "sequences": "sentences", "instances_range": (1000, 1001), "memory": "1MiB"},
+        {"workload": "dlrm", "format": "parquet", "missing": 0.1, "ids": "skewed", "rows_per_file": 1000},
+    ],
+)
+def test_the_command_of_size_generates_what_was_planned(values: dict[str, Any]) -> None:
+    config = build(SizeConfig, [Layer("test", values)])
+    described = sizing.describe_size(config, World(None))
+    words = described.split("scimill bench generate ")[1].split()
+    flags = dict(zip((word[2:].replace("-", "_") for word in words[2::2]), words[3::2], strict=True))
+    printed = build(BenchGenerateConfig, [Layer("flags", {"workload": words[0], **flags})])
+    request, planned = sizing.find_size(config, World(None))
+    assert printed.size == request
+    plan = generate.make_plan(printed, printed.size, World(None))
+    assert generate.describe_content(printed, plan) == generate.describe_content(config, planned)
+    for name in ("seed", "case_sizes", "depth_range", "sequences", "instances_range", "missing", "ids", "rows_per_file"):
+        assert getattr(printed, name) == getattr(config, name)
