@@ -115,14 +115,16 @@ hdf5=none
 mpi="$(mpi_family): $(mpicc -show 2>&1)"
 wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
 
-# Print requirements from setup.cfg: the given extras, or the core requirements for the name "core".
+# Print the requirements of "core" and of extras (setup.cfg), and of dependency groups (pyproject.toml), by name.
 requirements() {
   "$python" - "$@" <<'PY'
-import configparser, sys
+import configparser, pathlib, sys, tomllib
 cfg = configparser.ConfigParser(); cfg.read("setup.cfg")
+found = {"core": cfg["options"]["install_requires"], **cfg["options.extras_require"]}
+found = {name: text.split("\n") for name, text in found.items()}
+found |= tomllib.loads(pathlib.Path("pyproject.toml").read_text())["dependency-groups"]
 for name in sys.argv[1:]:
-    text = cfg["options"]["install_requires"] if name == "core" else cfg["options.extras_require"][name]
-    print("\n".join(line for line in text.split("\n") if line))
+    print("\n".join(filter(None, found[name])))
 PY
 }
 
@@ -140,7 +142,7 @@ build_identity() {
 }
 
 # An environment can be reused if all this is the same, and also the interpreter and this script.
-identity=$({ build_identity; "$python" -VV; cat setup.cfg scripts/setup.sh; } | sha256sum | cut -c1-16)
+identity=$({ build_identity; "$python" -VV; cat setup.cfg pyproject.toml scripts/setup.sh; } | sha256sum | cut -c1-16)
 
 # Build a wheel once for this identity, then install it.
 built() { # name, environment assignments...

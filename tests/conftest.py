@@ -103,7 +103,6 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
 SHARED = {
     "cluster": ("tests/jobs/",),
     "image": ("tests/containers/",),
-    "server": ("tests/faults/test_training_", "tests/faults/test_bad_input.py"),
     "fuzzers": ("tests/faults/test_disk.py", "tests/faults/test_kill.py", "tests/faults/test_random_input.py"),
 }
 """Shared resources that are costly to start or unique, and the path prefixes of the tests that use them."""

@@ -1,17 +1,22 @@
 """Run the real command under the real mpirun; a run that exceeds its outer timeout raises Hang."""
 
+import atexit
 import contextlib
 import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 import mpi4py
 import numpy as np
@@ -19,6 +24,9 @@ import numpy as np
 mpi4py.rc.initialize = False  # h5py imports mpi4py, but the test process is not a rank
 import h5py  # noqa: E402
 
+import forked  # noqa: E402
+
+TESTS = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 SCIMILL = (str(BIN / "scimill"),)
 PEERS = BIN.parent / "peers"  # another MPI and another HDF5, see scripts/setup.sh
@@ -148,6 +156,67 @@ def start(
     return Job([*launcher, *program, *(str(arg) for arg in args)], env or {}, cwd)
 
 
+class Forked:
+    """A running command of one process, forked from one that has imported everything; used like `Job`."""
+
+    def __init__(self, words: Sequence[str], instant: str, cwd: Path | None, env: Mapping[str, str]) -> None:
+        self._command = shlex.join(["scimill", *words]) + (f" [dies: {instant}]" if instant != "never" else "")
+        self._started = time.monotonic()
+        self._outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - `wait` closes them
+        with Path(os.devnull).open() as nothing:
+            streams = (nothing.fileno(), *(file.fileno() for file in self._outputs))
+            request = forked.request_of(words, instant, cwd, env)
+            self._connection, self._pid = forked.connect(forking_process(), request, streams)
+
+    def kill(self, number: int) -> None:
+        kill(self._pid, number)
+
+    def wait(self, timeout: float = TIMEOUT) -> Result:
+        # Closing the connection kills a process that still runs.
+        with self._outputs[0], self._outputs[1], self._connection:
+            self._connection.settimeout(timeout)
+            try:
+                code = forked.number_from(self._connection)
+            except TimeoutError:
+                raise Hang(f"HANG: {self._command}") from None
+            stdout, stderr = (self._read(file) for file in self._outputs)
+        return Result(self._command, code, stdout, stderr, time.monotonic() - self._started)
+
+    @staticmethod
+    def _read(file: IO[bytes]) -> str:
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")
+
+
+@cache
+def forking_process() -> str:
+    """Start the process that forks commands for this test process, and ends with it; return its socket."""
+    folder = tempfile.mkdtemp(prefix="forked-", dir="/tmp")  # the path of a socket must be short
+    atexit.register(shutil.rmtree, folder)
+    path = f"{folder}/socket"
+    process = subprocess.Popen([sys.executable, "-m", "forked", path], cwd=TESTS, stdin=subprocess.PIPE)
+    atexit.register(process.communicate)
+    wait_until(lambda: Path(path).exists() or process.poll() is not None, "the process that forks")
+    return path
+
+
+@cache
+def forking_command() -> Path:
+    """Return a folder with a ``scimill`` that forks, for scripts of jobs; put it first on their PATH."""
+    command = Path(forking_process()).with_name("scimill")
+    words = (sys.executable, "-S", forked.__file__, forking_process())
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    command.chmod(0o755)
+    return command.parent
+
+
+def start_forked(
+    *args: object, instant: str = "never", cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Forked:
+    """Start scimill on one rank; it dies at an instant of `faults.instants`."""
+    return Forked([str(arg) for arg in args], instant, cwd, env or {})
+
+
 def scimill(
     *args: object,
     ranks: int = 1,
@@ -155,8 +224,19 @@ def scimill(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     program: Sequence[str] = SCIMILL,
+    instant: str = "never",
+    dying_rank: int | None = 0,
 ) -> Result:
-    """Run scimill to its end."""
+    """Run scimill to its end, in forked processes (`forked`) unless the program or its modules are others.
+
+    A rank, or each one if `dying_rank` is None, dies at an instant of `faults.instants`.
+    """
+    env = env or {}
+    if program is SCIMILL and "PYTHONPATH" not in env:
+        if ranks == 1:
+            return start_forked(*args, instant=instant, cwd=cwd, env=env).wait(timeout)
+        program = (sys.executable, "-S", forked.__file__, forking_process())
+        env = {**env, forked.INSTANT: f"{'all' if dying_rank is None else dying_rank} {instant}"}
     with start(*args, ranks=ranks, env=env, cwd=cwd, program=program) as job:
         return job.wait(timeout)
 

@@ -14,7 +14,12 @@ def run() -> int:
     """Run the command line on this rank; return its exit code."""
     from scimill.cli import scimill
 
-    return int(scimill.main(prog_name="scimill", standalone_mode=False) or 0)
+    try:
+        return int(scimill.main(prog_name="scimill", standalone_mode=False) or 0)
+    except ModuleNotFoundError as error:
+        from scimill.extras import explain
+
+        raise explain(error) from None
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 import click
 
 from scimill.errors import ConfigError, ScimillError, StorageError
+from scimill.extras import PURPOSES, extras
 from scimill.parallel.partition import share
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
@@ -193,6 +194,18 @@ def campaigns(_: CheckContext) -> Finding:
     names = [plugin.name if plugin.is_own else f"{plugin.name} ({plugin.package})" for plugin in plugins]
     failures = "; ".join(f"{plugin.name} ({plugin.package}): {plugin.failure}" for plugin in plugins if plugin.failure)
     return Finding(f"{', '.join(names)}", f"repair or uninstall {failures}" if failures else "")
+
+
+def optional_packages(_: CheckContext) -> Finding:
+    """Look for the packages of each extra, without importing them."""
+    missing = {extra: [name for name in packages if not _installed(name)] for extra, packages in extras().items()}
+    present = ", ".join(extra for extra, names in missing.items() if not names)
+    remedies = [
+        f"to {PURPOSES[extra]}: pip install 'scimill[{extra}]' ({', '.join(names)})"
+        for extra, names in missing.items()
+        if names
+    ]
+    return Finding(f"installed: {present or 'none'}", "; ".join([*remedies, SETUP] if remedies else ()))
 
 
 def kernel_cache(_: CheckContext) -> Finding:
@@ -553,6 +566,7 @@ def model_and_vectors() -> tuple[str, str]:
 CHECKS: dict[str, Check] = {
     "scimill": versions,
     "campaigns": campaigns,
+    "extras": optional_packages,
     "kernel cache": kernel_cache,
     "processor": processor,
     "mpi": mpi,

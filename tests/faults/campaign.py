@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpi import Hang, Result, block_contents, dataset_hashes, scimill, start, succeed
+from mpi import Hang, Result, block_contents, dataset_hashes, scimill, start
 from mpi import kill as signal_process
 from scimill.errors import ScimillError
 from scimill.parallel.world import World
 from scimill.store.verify import verify
 
-KILLER = (sys.executable, str(Path(__file__).with_name("killer.py")))
 CONFIG = ("--count", 20_000, "--block-size", 512, "--tolerance", 1e-4)
 BLOCKS = 40
 PHASES = ("creation", "opening", "data", "ledger", "rename")
@@ -73,14 +72,16 @@ class Campaign:
 
     def _undisturbed(self) -> tuple[dict[str, str], float]:
         path = self.folder / "undisturbed.h5"
-        result = succeed("droplets", "generate", path, *CONFIG, ranks=2)
+        with start("droplets", "generate", path, *CONFIG, ranks=2) as job:  # as `_kill` does, for the same duration
+            result = job.wait()
+        assert result.returncode == 0, result
         return dataset_hashes(path), result.seconds
 
     def _count_lines(self, ranks: int) -> list[dict[str, int]]:
         """Count the lines that each rank executes in each phase."""
         counts = self.folder / f"lines-of-{ranks}"
         path = self.folder / f"counted-{ranks}.h5"
-        result = scimill("count", counts, "droplets", "generate", path, *CONFIG, ranks=ranks, program=KILLER)
+        result = scimill("droplets", "generate", path, *CONFIG, ranks=ranks, instant=f"lines {counts}", dying_rank=None)
         assert result.returncode == 0, result
         return [json.loads(Path(f"{counts}.{rank}").read_text()) for rank in range(ranks)]
 
@@ -122,7 +123,8 @@ class Campaign:
                 signal_process(victim, signal.SIGKILL)
                 job.wait()
             return ""  # it may have finished first
-        result = scimill(kill.rank, kill.phase, kill.line, *args, ranks=kill.ranks, program=KILLER)
+        instant = f"line {kill.phase} {kill.line}"
+        result = scimill(*args, ranks=kill.ranks, instant=instant, dying_rank=kill.rank)
         return "" if result.returncode else f"nobody was killed: {result}"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from faults import fuzz
-from faults.training_killer import Server
 from mpi import succeed
 from needs import require
 
@@ -68,13 +67,6 @@ def fuzzers_beside(request: pytest.FixtureRequest) -> None:
     """Start them during slow tests of the same process, if their own tests will run."""
     if any("fuzzers" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("fuzzers")
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """A warm process that trains, for tests of one process: importing torch takes longer than their runs."""
-    with Server() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

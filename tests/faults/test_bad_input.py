@@ -1,23 +1,21 @@
 """Mistakes of users: a short message that says where and what to do, its exit code, and nothing written."""
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import pytest
 
 from faults.conftest import Mount
-from faults.training_killer import Server
 from mpi import SERIAL_HDF5, Result, scimill, succeed
+from scimill.extras import extras
 
-Generate = Callable[..., Result]
 CONFIG, INPUT, STORAGE = 2, 3, 4
 SMALL = ("--count", 1000, "--tolerance", 1e-4)
 
 
-@pytest.fixture
-def generate(server: Server) -> Generate:
+def generate(output: Path, *args: object) -> Result:
     """Run the generating command on one rank."""
-    return lambda output, *args: server.run("droplets", "generate", output, *args)
+    return scimill("droplets", "generate", output, *args)
 
 
 def assert_refused(result: Result, code: int, *expected_text: str) -> None:
@@ -27,6 +25,26 @@ def assert_refused(result: Result, code: int, *expected_text: str) -> None:
     assert len(result.stderr.splitlines()) <= 4, result
     for text in expected_text:
         assert text in result.stderr, result
+
+
+NEEDS = {
+    "torch": ("droplets", "train", "droplets.h5", "--output", "run"),
+    "pyfftw": ("turbulence", "simulate", "a.h5", "--preset", "hw2d", "--points", 64, "--snapshots", 1),
+    "pyarrow": ("bench", "generate", "dlrm", "a", "--format", "parquet", "--size", "1MB"),
+    "ase": ("atoms", "demo", "a.xyz", "--count", 2),
+    "simplejpeg": ("sky", "scene", "a", "--frames", 1),
+}
+"""For each extra a package, and a command that needs it."""
+
+
+@pytest.mark.parametrize("package", NEEDS)
+def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path) -> None:
+    extra = next(extra for extra, packages in extras().items() if package in packages)
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('it is not here', name={package!r})\n")
+    succeed("droplets", "generate", tmp_path / "droplets.h5", "--count", 100)
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    result = scimill(*NEEDS[package], env=env, cwd=tmp_path)
+    assert_refused(result, CONFIG, f"this needs {package}", f"pip install 'scimill[{extra}]', or scripts/setup.sh")
 
 
 # ---- configuration ----------------------------------------------------------------------------------------------
@@ -56,7 +74,7 @@ WRONG_FLAGS = {
 
 
 @pytest.mark.parametrize("name", WRONG_FLAGS)
-def test_a_wrong_flag(generate: Generate, output: Path, name: str) -> None:
+def test_a_wrong_flag(output: Path, name: str) -> None:
     flags, expected_text = WRONG_FLAGS[name]
     assert_refused(generate(output, *flags), CONFIG, expected_text)
     assert list(output.parent.iterdir()) == []
@@ -74,7 +92,7 @@ WRONG_FILES = {
 
 
 @pytest.mark.parametrize("name", WRONG_FILES)
-def test_a_wrong_configuration_file(generate: Generate, output: Path, tmp_path: Path, name: str) -> None:
+def test_a_wrong_configuration_file(output: Path, tmp_path: Path, name: str) -> None:
     content, expected_text = WRONG_FILES[name]
     file = tmp_path / "config.yaml"
     file.write_bytes(content)
@@ -83,9 +101,7 @@ def test_a_wrong_configuration_file(generate: Generate, output: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("is_folder", [False, True], ids=["missing", "a-folder"])
-def test_a_configuration_file_that_cannot_be_read(
-    generate: Generate, output: Path, tmp_path: Path, is_folder: bool
-) -> None:
+def test_a_configuration_file_that_cannot_be_read(output: Path, tmp_path: Path, is_folder: bool) -> None:
     file = tmp_path / "config.yaml"
     if is_folder:
         file.mkdir()
@@ -96,24 +112,24 @@ def test_a_configuration_file_that_cannot_be_read(
 # ---- output -----------------------------------------------------------------------------------------------------
 
 
-def test_an_output_that_exists(generate: Generate, output: Path) -> None:
+def test_an_output_that_exists(output: Path) -> None:
     output.write_text("precious")
     assert_refused(generate(output, *SMALL), STORAGE, "the output already exists", str(output), "--overwrite")
     assert output.read_text() == "precious"
 
 
-def test_an_output_that_is_a_folder(generate: Generate, output: Path) -> None:
+def test_an_output_that_is_a_folder(output: Path) -> None:
     output.mkdir()
     assert_refused(generate(output, *SMALL), STORAGE, "the output is a directory", str(output))
 
 
-def test_a_directory_that_is_missing(generate: Generate, output: Path) -> None:
+def test_a_directory_that_is_missing(output: Path) -> None:
     folder = output.parent / "missing"
     assert_refused(generate(folder / "droplets.h5", *SMALL), STORAGE, "does not exist", f"mkdir -p {folder}")
     assert not folder.exists()
 
 
-def test_a_directory_that_is_read_only(generate: Generate, mount: Mount) -> None:
+def test_a_directory_that_is_read_only(mount: Mount) -> None:
     disk = mount("4m")
     mount("4m", "ro")
     assert_refused(generate(disk / "droplets.h5", *SMALL), STORAGE, "cannot be written", str(disk))
@@ -123,9 +139,7 @@ def test_a_directory_that_is_read_only(generate: Generate, mount: Mount) -> None
 
 
 @pytest.mark.parametrize("suffix", ["", ".part"])
-def test_resuming_with_another_configuration_shows_the_difference(
-    generate: Generate, output: Path, suffix: str
-) -> None:
+def test_resuming_with_another_configuration_shows_the_difference(output: Path, suffix: str) -> None:
     succeed("droplets", "generate", output, *SMALL)
     stored = output.rename(output.with_name(output.name + suffix))
     before = stored.read_bytes()
@@ -136,7 +150,7 @@ def test_resuming_with_another_configuration_shows_the_difference(
 
 @pytest.mark.parametrize("suffix", ["", ".part"])
 @pytest.mark.parametrize("content", [b"", b"a letter", bytes(10_000)], ids=["empty", "text", "zeros"])
-def test_resuming_what_is_no_store(generate: Generate, output: Path, suffix: str, content: bytes) -> None:
+def test_resuming_what_is_no_store(output: Path, suffix: str, content: bytes) -> None:
     other = output.with_name(output.name + suffix)
     other.write_bytes(content)
     assert_refused(generate(output, *SMALL, "--resume"), INPUT, "not a scimill store", str(other))
@@ -147,10 +161,10 @@ def test_resuming_what_is_no_store(generate: Generate, output: Path, suffix: str
 
 
 @pytest.mark.parametrize("size", [0, 35, 37, 36 * 1000 - 1])
-def test_records_that_are_no_whole_number(server: Server, output: Path, tmp_path: Path, size: int) -> None:
+def test_records_that_are_no_whole_number(output: Path, tmp_path: Path, size: int) -> None:
     records = tmp_path / "damaged.data"
     records.write_bytes(bytes(size))
-    result = server.run("droplets", "import-data", records, output)
+    result = scimill("droplets", "import-data", records, output)
     message = f"the file size, {size:,}," if size else "empty"
     assert_refused(result, INPUT, message, str(records), "a multiple of 36 bytes")
     assert list(output.parent.iterdir()) == []
@@ -158,26 +172,22 @@ def test_records_that_are_no_whole_number(server: Server, output: Path, tmp_path
 
 @pytest.mark.parametrize("command", [("verify",), ("inspect",), ("droplets", "export-data")], ids=" ".join)
 @pytest.mark.parametrize("kind", ["missing", "a-folder", "text"])
-def test_a_file_that_is_no_store(
-    server: Server, output: Path, tmp_path: Path, command: tuple[str, ...], kind: str
-) -> None:
+def test_a_file_that_is_no_store(output: Path, tmp_path: Path, command: tuple[str, ...], kind: str) -> None:
     file = tmp_path / "file.h5"
     if kind == "a-folder":
         file.mkdir()
     elif kind == "text":
         file.write_text("a letter")
     outputs = (output,) if command[0] == "droplets" else ()
-    assert_refused(server.run(*command, file, *outputs), INPUT, str(file))
+    assert_refused(scimill(*command, file, *outputs), INPUT, str(file))
 
 
 @pytest.mark.parametrize("command", [("repack",), ("droplets", "export-data")], ids=" ".join)
-def test_an_unfinished_store_is_not_taken_for_a_whole_one(
-    server: Server, generate: Generate, output: Path, command: tuple[str, ...]
-) -> None:
+def test_an_unfinished_store_is_not_taken_for_a_whole_one(output: Path, command: tuple[str, ...]) -> None:
     begun = generate(output, *SMALL, "--walltime", "1s", "--walltime-margin", "0.999s")  # it ends at once
     assert begun.returncode == 75, begun
     part, copy = output.with_name(output.name + ".part"), output.with_name("copy")
-    assert_refused(server.run(*command, part, copy), INPUT, "the store is unfinished", str(part), "--resume")
+    assert_refused(scimill(*command, part, copy), INPUT, "the store is unfinished", str(part), "--resume")
     assert not copy.exists()
 
 

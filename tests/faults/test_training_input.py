@@ -13,7 +13,6 @@ import pytest
 from faults.conftest import Mount
 from faults.test_disk import fill
 from faults.test_training_restart import assert_same_end, assert_whole, load, stop_midway, train, written
-from faults.training_killer import Server
 from mpi import Result, done_blocks, scimill, start, succeed, wait_until
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
@@ -50,9 +49,7 @@ def assert_refused(result: Result, code: int, *expected_text: str) -> None:
         assert text in result.stderr, result
 
 
-def run_train(server: Server, ranks: int, store: Path, run: Path, *args: object) -> Result:
-    if ranks == 1:
-        return server.run(*train(store, run, *args), timeout=TIMEOUT)
+def run_train(ranks: int, store: Path, run: Path, *args: object) -> Result:
     return scimill(*train(store, run, *args), ranks=ranks, timeout=TIMEOUT)
 
 
@@ -196,19 +193,17 @@ ON_TWO_RANKS = (damaged_block, damaged_everywhere, with_nan)
     [*((make, 1) for make in STORES), *((make, 2) for make in ON_TWO_RANKS)],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
-def test_a_store_to_learn_nothing_from(
-    store: Path, tmp_path: Path, server: Server, make: Callable[[Path], Path], ranks: int
-) -> None:
+def test_a_store_to_learn_nothing_from(store: Path, tmp_path: Path, make: Callable[[Path], Path], ranks: int) -> None:
     code, expected_text = STORES[make]
-    result = run_train(server, ranks, make(store), tmp_path / "run", *ARGS)
+    result = run_train(ranks, make(store), tmp_path / "run", *ARGS)
     assert_refused(result, code, *expected_text)
     assert not (tmp_path / "run" / "model.pt").exists()
     assert not (tmp_path / "run" / "lock").exists() or ranks > 1
 
 
-def test_a_store_of_one_block_without_validation(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_store_of_one_block_without_validation(store: Path, tmp_path: Path) -> None:
     args = (*ARGS, "--validation-share", 0)
-    result = run_train(server, 1, of_one_block(store), tmp_path / "run", *args)
+    result = run_train(1, of_one_block(store), tmp_path / "run", *args)
     assert result.returncode == 0, result
 
 
@@ -233,9 +228,9 @@ CASES = [*((name, 1) for name in FLAGS), ("batch-larger-than-the-data", 2), ("a-
 
 
 @pytest.mark.parametrize(("name", "ranks"), CASES)
-def test_a_wrong_flag(store: Path, tmp_path: Path, server: Server, name: str, ranks: int) -> None:
+def test_a_wrong_flag(store: Path, tmp_path: Path, name: str, ranks: int) -> None:
     flags, code, expected_text = FLAGS[name]
-    assert_refused(run_train(server, ranks, store, tmp_path / "run", *ARGS, *flags), code, expected_text)
+    assert_refused(run_train(ranks, store, tmp_path / "run", *ARGS, *flags), code, expected_text)
     assert list(tmp_path.rglob("*.pt")) == []
 
 
@@ -246,45 +241,45 @@ DIVERGING = (
 
 
 @pytest.mark.parametrize(("ranks", "interval"), [(1, "10min"), (2, "10min"), (2, "0.02s")])
-def test_a_loss_that_diverges(store: Path, tmp_path: Path, server: Server, ranks: int, interval: str) -> None:
+def test_a_loss_that_diverges(store: Path, tmp_path: Path, ranks: int, interval: str) -> None:
     """Also where a checkpoint, and with it a look at the loss, is due by the clock, which each rank has its own of."""
     args = (*ARGS, *DIVERGING, "--checkpoint-interval", interval)
-    result = run_train(server, ranks, store, tmp_path / "run", *args)
+    result = run_train(ranks, store, tmp_path / "run", *args)
     assert_refused(result, NUMERICAL, "train loss is ", "at step", str(tmp_path / "run"), "--learning-rate")
 
 
 # ---- the output -------------------------------------------------------------------------------------------------
 
 
-def test_an_output_that_is_a_file(store: Path, tmp_path: Path, server: Server) -> None:
+def test_an_output_that_is_a_file(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.write_text("precious")
     for flags in ((), ("--resume",), ("--overwrite",)):
-        assert_refused(run_train(server, 1, store, run, *ARGS, *flags), STORAGE, "is a file", str(run))
+        assert_refused(run_train(1, store, run, *ARGS, *flags), STORAGE, "is a file", str(run))
     assert run.read_text() == "precious"
 
 
-def test_a_directory_that_is_missing(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_directory_that_is_missing(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "missing" / "run"
-    assert_refused(run_train(server, 1, store, run, *ARGS), STORAGE, "does not exist", f"mkdir -p {run.parent}")
+    assert_refused(run_train(1, store, run, *ARGS), STORAGE, "does not exist", f"mkdir -p {run.parent}")
     assert not run.parent.exists()
 
 
 @pytest.mark.parametrize(("is_new", "ranks"), [(True, 1), (True, 2), (False, 1)], ids=["new", "new-2-ranks", "resumed"])
-def test_a_read_only_disk(store: Path, mount: Mount, stopped: Path, server: Server, is_new: bool, ranks: int) -> None:
+def test_a_read_only_disk(store: Path, mount: Mount, stopped: Path, is_new: bool, ranks: int) -> None:
     disk = mount("4m")
     if not is_new:
         shutil.copytree(stopped, disk / "run")
     mount("4m", "ro")
     for flags in ((), ("--resume",), ("--overwrite",))[: 3 if ranks == 1 else 1]:
-        assert_refused(run_train(server, ranks, store, disk / "run", *ARGS, *flags), STORAGE, "cannot be written")
+        assert_refused(run_train(ranks, store, disk / "run", *ARGS, *flags), STORAGE, "cannot be written")
 
 
 @pytest.mark.parametrize("size", [4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64])
-def test_a_disk_of_some_kilobytes(store: Path, mount: Mount, server: Server, size: int) -> None:
+def test_a_disk_of_some_kilobytes(store: Path, mount: Mount, size: int) -> None:
     """Each fills up at a different file of the run."""
     run = mount(f"{size}k") / "run"
-    result = server.run(*train(store, run, *LONG, "--log-steps", 1))
+    result = scimill(*train(store, run, *LONG, "--log-steps", 1))
     assert_refused(result, STORAGE, "the disk is full")
     for path in run.glob("*.pt"):
         assert load(path)
@@ -292,7 +287,7 @@ def test_a_disk_of_some_kilobytes(store: Path, mount: Mount, server: Server, siz
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_disk_that_fills_up(store: Path, mount: Mount, server: Server, ranks: int) -> None:
+def test_a_disk_that_fills_up(store: Path, mount: Mount, ranks: int) -> None:
     run = mount("2m") / "run"
     with start(*train(store, run, *LONG), ranks=ranks) as job:
         wait_until((run / "checkpoint-previous.pt").exists, "two checkpoints")
@@ -303,7 +298,7 @@ def test_a_disk_that_fills_up(store: Path, mount: Mount, server: Server, ranks: 
     assert 0 < steps[0] < steps[-1] or len(steps) == 1
     ballast.unlink()
     args = ("--walltime", "1s", "--walltime-margin", "0.999s")
-    resumed = run_train(server, ranks, store, run, *LONG, "--resume", *args)
+    resumed = run_train(ranks, store, run, *LONG, "--resume", *args)
     assert resumed.returncode == STOPPED, resumed
     assert load(run / "checkpoint.pt")["position"]["step"] == steps[-1] + 1
 
@@ -312,18 +307,18 @@ def test_a_disk_that_fills_up(store: Path, mount: Mount, server: Server, ranks: 
 
 
 @pytest.fixture(scope="module")
-def stopped(store: Path, folder: Path, server: Server) -> Path:
+def stopped(store: Path, folder: Path) -> Path:
     """A run killed before its step 15, with checkpoints at 8 and 12."""
     run = folder / "stopped"
-    assert server.run(*train(store, run, *ARGS), instant="step 15").returncode == -signal.SIGKILL
+    assert scimill(*train(store, run, *ARGS), instant="step 15").returncode == -signal.SIGKILL
     assert [load(run / name)["position"]["step"] for name in ("checkpoint-previous.pt", "checkpoint.pt")] == [8, 12]
     return run
 
 
 @pytest.fixture(scope="module")
-def whole(store: Path, folder: Path, server: Server) -> Path:
+def whole(store: Path, folder: Path) -> Path:
     run = folder / "whole"
-    assert server.run(*train(store, run, *ARGS)).returncode == 0
+    assert scimill(*train(store, run, *ARGS)).returncode == 0
     return run
 
 
@@ -347,32 +342,32 @@ CHANGES: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 @pytest.mark.parametrize(("name", "ranks"), [*((name, 1) for name in CHANGES), ("epochs", 2)])
-def test_resuming_with_another_configuration(store: Path, run: Path, server: Server, name: str, ranks: int) -> None:
+def test_resuming_with_another_configuration(store: Path, run: Path, name: str, ranks: int) -> None:
     flags, expected_text = CHANGES[name]
     before = contents(run)
-    result = run_train(server, ranks, store, run, *ARGS, *flags, "--resume")
+    result = run_train(ranks, store, run, *ARGS, *flags, "--resume")
     assert_refused(result, CONFIG, expected_text, str(run), "--overwrite")
     assert contents(run) == before
 
 
-def test_resuming_with_what_may_change(store: Path, run: Path, whole: Path, server: Server) -> None:
+def test_resuming_with_what_may_change(store: Path, run: Path, whole: Path) -> None:
     args = ("--walltime", "1h", "--log-steps", 5, "--device", "auto", "--in-memory", "--checkpoint-steps", 100)
-    result = run_train(server, 1, store, run, *ARGS, *args, "--checkpoint-interval", "1h", "--resume")
+    result = run_train(1, store, run, *ARGS, *args, "--checkpoint-interval", "1h", "--resume")
     assert result.returncode == 0, result
     assert_same_end(run, whole)
 
 
-def test_resuming_with_another_store(store: Path, run: Path, server: Server) -> None:
+def test_resuming_with_another_store(store: Path, run: Path) -> None:
     other = store.with_name("other.h5")
     succeed("droplets", "generate", other, *GENERATE, "--seed", 2, "--overwrite")
     before = contents(run)
-    result = run_train(server, 1, other, run, *ARGS, "--resume")
+    result = run_train(1, other, run, *ARGS, "--resume")
     assert_refused(result, INPUT, "the run was started on another store", str(run), "--overwrite")
     assert contents(run) == before
 
 
-def test_resuming_with_the_same_store_elsewhere(store: Path, run: Path, whole: Path, server: Server) -> None:
-    result = run_train(server, 1, copy_of(store, "moved.h5"), run, *ARGS, "--resume")
+def test_resuming_with_the_same_store_elsewhere(store: Path, run: Path, whole: Path) -> None:
+    result = run_train(1, copy_of(store, "moved.h5"), run, *ARGS, "--resume")
     assert result.returncode == 0, result
     assert_same_end(run, whole)
 
@@ -387,15 +382,13 @@ OTHERS: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize(("name", "ranks"), [*((name, 1) for name in OTHERS), ("wider", 2)])
-def test_a_checkpoint_of_another_run(
-    store: Path, run: Path, tmp_path: Path, server: Server, name: str, ranks: int
-) -> None:
+def test_a_checkpoint_of_another_run(store: Path, run: Path, tmp_path: Path, name: str, ranks: int) -> None:
     other = tmp_path / "other"
-    assert server.run(*train(store, other, *ARGS, *OTHERS[name]), instant="step 15").returncode == -signal.SIGKILL
+    assert scimill(*train(store, other, *ARGS, *OTHERS[name]), instant="step 15").returncode == -signal.SIGKILL
     for file in ("checkpoint.pt", "checkpoint-previous.pt"):
         shutil.copy(other / file, run / file)
     before = contents(run)
-    result = run_train(server, ranks, store, run, *ARGS, "--resume")
+    result = run_train(ranks, store, run, *ARGS, "--resume")
     assert_refused(result, INPUT, str(run))
     assert "the checkpoint belongs to another" in result.errors[0], result
     assert contents(run) == before
@@ -420,52 +413,52 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_the_previous_checkpoint_is_used_where_the_last_is_damaged(
-    store: Path, run: Path, whole: Path, server: Server, name: str
+    store: Path, run: Path, whole: Path, name: str
 ) -> None:
     shutil.copy(whole / "model.pt", run.parent)
     DAMAGES[name](run / "checkpoint.pt")
-    result = run_train(server, 1, store, run, *ARGS, "--resume")
+    result = run_train(1, store, run, *ARGS, "--resume")
     assert (result.returncode, result.tracebacks, result.errors) == (0, 0, []), result
     assert_same_end(run, whole)
     assert_whole(run)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [*((name, 1) for name in DAMAGES if name != "gone"), ("flipped-bit", 2)])
-def test_two_damaged_checkpoints(store: Path, run: Path, whole: Path, server: Server, name: str, ranks: int) -> None:
+def test_two_damaged_checkpoints(store: Path, run: Path, whole: Path, name: str, ranks: int) -> None:
     shutil.copy(whole / "model.pt", run.parent)
     for file in ("checkpoint.pt", "checkpoint-previous.pt"):
         DAMAGES[name](run / file)
     before = contents(run)
-    assert_refused(run_train(server, ranks, store, run, *ARGS, "--resume"), INPUT, "checkpoint", str(run))
+    assert_refused(run_train(ranks, store, run, *ARGS, "--resume"), INPUT, "checkpoint", str(run))
     assert contents(run) == before
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "gone"])
-def test_a_damaged_record(store: Path, run: Path, server: Server, damage: str) -> None:
+def test_a_damaged_record(store: Path, run: Path, damage: str) -> None:
     DAMAGES[damage](run / "run.json")
-    assert_refused(run_train(server, 1, store, run, *ARGS, "--resume"), INPUT, "record is damaged", "run.json")
+    assert_refused(run_train(1, store, run, *ARGS, "--resume"), INPUT, "record is damaged", "run.json")
 
 
 @pytest.mark.parametrize("damage", ["empty", "text"])
-def test_a_damaged_configuration(store: Path, run: Path, server: Server, damage: str) -> None:
+def test_a_damaged_configuration(store: Path, run: Path, damage: str) -> None:
     DAMAGES[damage](run / "config.yaml")
-    result = run_train(server, 1, store, run, *ARGS, "--resume")
+    result = run_train(1, store, run, *ARGS, "--resume")
     assert_refused(result, result.returncode)
     assert result.returncode in (CONFIG, INPUT), result
 
 
-def test_a_configuration_that_is_no_text(store: Path, run: Path, server: Server) -> None:
+def test_a_configuration_that_is_no_text(store: Path, run: Path) -> None:
     (run / "config.yaml").write_bytes(b"\xff\xfe\x80")
-    result = run_train(server, 1, store, run, *ARGS, "--resume")
+    result = run_train(1, store, run, *ARGS, "--resume")
     assert_refused(result, result.returncode)
     assert result.returncode in (CONFIG, INPUT), result
 
 
-def test_metrics_that_are_gone(store: Path, run: Path, whole: Path, server: Server) -> None:
+def test_metrics_that_are_gone(store: Path, run: Path, whole: Path) -> None:
     """They are only a record: training resumes or reports the problem; the checkpoints stay."""
     (run / "metrics.csv").unlink()
     before = contents(run)
-    result = run_train(server, 1, store, run, *ARGS, "--resume")
+    result = run_train(1, store, run, *ARGS, "--resume")
     if result.returncode:
         assert_refused(result, STORAGE, "metrics.csv")
         assert contents(run) == before
@@ -476,19 +469,19 @@ def test_metrics_that_are_gone(store: Path, run: Path, whole: Path, server: Serv
 # ---- two runs, and a user at the keyboard -----------------------------------------------------------------------
 
 
-def test_a_second_run_of_one_directory(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_second_run_of_one_directory(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with start(*train(store, run, *LONG)) as job:
         wait_until(lambda: written(run), "a checkpoint")
         for flag in ("--resume", "--overwrite"):
-            assert_refused(run_train(server, 1, store, run, *LONG, flag), STORAGE, "another run is writing", "lock")
+            assert_refused(run_train(1, store, run, *LONG, flag), STORAGE, "another run is writing", "lock")
         result = stop_midway(job, run, written(run), signal.SIGTERM)
     assert result.returncode == STOPPED, result
     assert not (run / "lock").exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_control_c(store: Path, tmp_path: Path, server: Server, ranks: int) -> None:
+def test_control_c(store: Path, tmp_path: Path, ranks: int) -> None:
     """A terminal sends SIGINT to all processes of the job, also to mpirun, which then ends its ranks."""
     run = tmp_path / "run"
     with start(*train(store, run, *LONG), ranks=ranks) as job:
@@ -498,29 +491,29 @@ def test_control_c(store: Path, tmp_path: Path, server: Server, ranks: int) -> N
     assert result.returncode == STOPPED if ranks == 1 else result.returncode != 0, result
     assert (result.tracebacks, result.errors) == (0, []), result
     steps = [load(path)["position"]["step"] for path in run.glob("checkpoint*.pt")]
-    resumed = run_train(server, ranks, store, run, *LONG, "--resume", "--walltime", "1s", "--walltime-margin", "0.999s")
+    resumed = run_train(ranks, store, run, *LONG, "--resume", "--walltime", "1s", "--walltime-margin", "0.999s")
     assert resumed.returncode == STOPPED, resumed
     assert load(run / "checkpoint.pt")["position"]["step"] == max(steps) + 1
 
 
-def test_a_refused_overwrite_leaves_the_run_that_is_there(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_refused_overwrite_leaves_the_run_that_is_there(store: Path, tmp_path: Path) -> None:
     def files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
     run, small = tmp_path / "run", ("--batch-size", 64, "--epochs", 1)
-    assert run_train(server, 1, store, run, *small).returncode == 0
+    assert run_train(1, store, run, *small).returncode == 0
     kept = files()
     for data, flags in ((tmp_path / "no.h5", ()), (store, ("--device", "cuda")), (store, ("--batch-size", 10**6))):
-        result = run_train(server, 1, data, run, *small, *flags, "--overwrite")
+        result = run_train(1, data, run, *small, *flags, "--overwrite")
         assert result.returncode in (CONFIG, INPUT), result
         assert files() == kept
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_run_that_is_refused_leaves_no_directory(tmp_path: Path, server: Server, ranks: int) -> None:
+def test_a_run_that_is_refused_leaves_no_directory(tmp_path: Path, ranks: int) -> None:
     run, own = tmp_path / "run", tmp_path / "own"
     own.mkdir()
     for folder in (run, own):
-        assert_refused(run_train(server, ranks, tmp_path / "no.h5", folder, *ARGS), INPUT, "no.h5")
+        assert_refused(run_train(ranks, tmp_path / "no.h5", folder, *ARGS), INPUT, "no.h5")
     assert not run.exists()
     assert list(own.iterdir()) == []  # made by the user, so it stays

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.test_training_restart import assert_same_end, assert_whole, load, losses, train
-from faults.training_killer import KILLER, TESTS, Server
-from mpi import scimill
+from mpi import scimill, start_forked
 
 SEED = 20_260_301
 ARGS = (
@@ -57,10 +56,10 @@ Whole = tuple[Path, float]
 
 
 @pytest.fixture(scope="module")
-def whole(store: Path, tmp_path_factory: pytest.TempPathFactory, server: Server) -> Whole:
+def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """An undisturbed run of one process, and its duration in seconds."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    result = server.run(*train(store, run, *ARGS))
+    result = scimill(*train(store, run, *ARGS))
     assert result.returncode == 0, result
     return run, result.seconds
 
@@ -80,8 +79,8 @@ def assert_same(run: Path, whole: Path) -> None:
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
 
-def resume(server: Server, store: Path, run: Path) -> None:
-    result = server.run(*train(store, run, *ARGS, "--resume"))
+def resume(store: Path, run: Path) -> None:
+    result = scimill(*train(store, run, *ARGS, "--resume"))
     assert (result.returncode, result.tracebacks) == (0, 0), result
 
 
@@ -89,57 +88,55 @@ def resume(server: Server, store: Path, run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_at_a_chosen_instant(store: Path, tmp_path: Path, server: Server, whole: Whole, name: str) -> None:
+def test_at_a_chosen_instant(store: Path, tmp_path: Path, whole: Whole, name: str) -> None:
     run = tmp_path / "run"
-    killed = server.run(*train(store, run, *ARGS), instant=TARGETS[name])
+    killed = scimill(*train(store, run, *ARGS), instant=TARGETS[name])
     assert killed.returncode in (KILLED, DISK_LIMIT), killed
     assert_loads(run)
-    resume(server, store, run)
+    resume(store, run)
     assert_same(run, whole[0])
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_while_a_run_is_overwritten(store: Path, tmp_path: Path, server: Server, whole: Whole, number: int) -> None:
+def test_while_a_run_is_overwritten(store: Path, tmp_path: Path, whole: Whole, number: int) -> None:
     """Killed between the removals of the old files: nothing of the old run may enter the new one."""
     run = tmp_path / "run"
-    old = server.run(*train(store, run, *ARGS, "--seed", 9))
+    old = scimill(*train(store, run, *ARGS, "--seed", 9))
     assert old.returncode == 0, old
-    killed = server.run(*train(store, run, *ARGS, "--overwrite"), instant=f"event {number}")
+    killed = scimill(*train(store, run, *ARGS, "--overwrite"), instant=f"event {number}")
     assert killed.returncode == KILLED, killed
     assert_loads(run)
-    again = server.run(*train(store, run, *ARGS, "--overwrite"), instant="step 2")  # before it has a checkpoint
+    again = scimill(*train(store, run, *ARGS, "--overwrite"), instant="step 2")  # before it has a checkpoint
     assert again.returncode == KILLED, again
-    resume(server, store, run)
+    resume(store, run)
     assert_same(run, whole[0])
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_resumed_after_an_overwriting_was_killed(
-    store: Path, tmp_path: Path, server: Server, whole: Whole, number: int
-) -> None:
+def test_resumed_after_an_overwriting_was_killed(store: Path, tmp_path: Path, whole: Whole, number: int) -> None:
     """Either the old run's configuration still exists and is reported, or the new run starts; never a mixture."""
     run = tmp_path / "run"
-    old = server.run(*train(store, run, *ARGS, "--seed", 9))
+    old = scimill(*train(store, run, *ARGS, "--seed", 9))
     assert old.returncode == 0, old
-    killed = server.run(*train(store, run, *ARGS, "--overwrite"), instant=f"event {number}")
+    killed = scimill(*train(store, run, *ARGS, "--overwrite"), instant=f"event {number}")
     assert killed.returncode == KILLED, killed
-    begun = server.run(*train(store, run, *ARGS, "--resume"), instant="step 2")
+    begun = scimill(*train(store, run, *ARGS, "--resume"), instant="step 2")
     if begun.returncode == 2:
         assert "seed was 9, is 1" in begun.stderr, begun
         return
     assert begun.returncode == KILLED, begun
-    resume(server, store, run)
+    resume(store, run)
     assert_same(run, whole[0])
 
 
 # ---- random instants --------------------------------------------------------------------------------------------
 
 
-def test_at_random_instants(store: Path, tmp_path: Path, server: Server, whole: Whole) -> None:
+def test_at_random_instants(store: Path, tmp_path: Path, whole: Whole) -> None:
     """At a file operation, a step or a time; half of the runs are killed again when resumed."""
     dice = random.Random(SEED)
     counts = tmp_path / "events"
-    assert server.run(*train(store, tmp_path / "counted", *ARGS), instant=f"count {counts}").returncode == 0
+    assert scimill(*train(store, tmp_path / "counted", *ARGS), instant=f"count {counts}").returncode == 0
     events = counts.stat().st_size
     assert events > 50
     for number in range(16):
@@ -147,16 +144,16 @@ def test_at_random_instants(store: Path, tmp_path: Path, server: Server, whole: 
         for _ in range(1 + number % 2):
             kind = dice.choice(["event", "step", "clock"])
             if kind == "clock":
-                job = server.start(*train(store, run, *ARGS, "--resume"))
+                job = start_forked(*train(store, run, *ARGS, "--resume"))
                 time.sleep(dice.uniform(0.0, whole[1]))
                 job.kill(signal.SIGKILL)
                 killed = job.wait()
             else:
                 instant = f"{kind} {dice.randint(1, events if kind == 'event' else STEPS)}"
-                killed = server.run(*train(store, run, *ARGS, "--resume"), instant=instant)
+                killed = scimill(*train(store, run, *ARGS, "--resume"), instant=instant)
             assert killed.returncode in (KILLED, 0), killed  # it may have finished first
             assert_loads(run)
-        resume(server, store, run)
+        resume(store, run)
         assert_same(run, whole[0])
 
 
@@ -171,7 +168,7 @@ def test_one_rank_of_two(store: Path, tmp_path: Path) -> None:
     steps = [0]
     for rank, instant in [*OF_TWO, *((rank, f"step {dice.randint(1, 8)}") for rank in (1, 1))]:
         args = train(store, run, *ARGS, "--resume")
-        killed = scimill(rank, instant, *args, ranks=2, program=KILLER, cwd=TESTS, timeout=60)
+        killed = scimill(*args, ranks=2, instant=instant, dying_rank=rank, timeout=60)
         assert killed.returncode != 0, killed
         assert_loads(run)
         steps.append(max([0, *(load(path)["position"]["step"] for path in run.glob("checkpoint*.pt"))]))

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from faults.training_killer import Forked, Server
-from mpi import Job, Result, kill, scimill, start, wait_until
+from mpi import Forked, Job, Result, kill, scimill, start, start_forked, wait_until
 
 STOPPED, STORAGE = 75, 4
 STEPS = 152  # of an epoch of LONG: 19 blocks for training, 64 samples each, 8 of them per step
@@ -117,15 +116,15 @@ def stop_midway(job: Job | Forked, run: Path, before: int, number: int, rank: in
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2], ids=lambda number: number.name)
-def test_a_signal_to_one_process(store: Path, tmp_path: Path, server: Server, number: signal.Signals) -> None:
+def test_a_signal_to_one_process(store: Path, tmp_path: Path, number: signal.Signals) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
-    result = stop_midway(server.start(*train(store, run, *LONG)), run, 0, number)
+    result = stop_midway(start_forked(*train(store, run, *LONG)), run, 0, number)
     assert_stopped(result, f"signal {number.name}")
     position = load(run / "checkpoint.pt")["position"]
     assert position["step"] == position["epoch"] * STEPS + position["epoch_step"]
     assert 20 <= position["step"] < EPOCHS * STEPS
     for folder, resume in ((run, ("--resume",)), (whole, ())):
-        result = server.run(*train(store, folder, *LONG, *resume))
+        result = scimill(*train(store, folder, *LONG, *resume))
         assert result.returncode == 0, result
         assert_whole(folder)
     assert_same_end(run, whole)
@@ -134,15 +133,15 @@ def test_a_signal_to_one_process(store: Path, tmp_path: Path, server: Server, nu
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_step_may_be_the_last_before_a_restart(store: Path, tmp_path: Path, server: Server, name: str) -> None:
+def test_every_step_may_be_the_last_before_a_restart(store: Path, tmp_path: Path, name: str) -> None:
     run, whole, args = tmp_path / "run", tmp_path / "whole", (*SHORT, *VARIANTS[name])
     stops = range(9) if name == "plain" else (1, 4, 8, 8, 8)
     for stop in stops:  # the last ones are killed in the second epoch
         walltime = OVER_AT_ONCE if stop % 2 else ("--checkpoint-steps", 1 + stop)
-        result = server.run(*train(store, run, *args, *walltime, "--resume"), instant=f"step {stop + 2}")
+        result = scimill(*train(store, run, *args, *walltime, "--resume"), instant=f"step {stop + 2}")
         assert result.returncode == (STOPPED if stop % 2 else -signal.SIGKILL), result
     for folder in (run, whole):
-        result = server.run(*train(store, folder, *args, "--resume"))
+        result = scimill(*train(store, folder, *args, "--resume"))
         assert result.returncode == 0, result
         assert_whole(folder)
     assert_same_end(run, whole)
@@ -206,52 +205,52 @@ def content(run: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def test_a_finished_run_is_left_as_it_is(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_finished_run_is_left_as_it_is(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert server.run(*train(store, run, *SHORT)).returncode == 0
+    assert scimill(*train(store, run, *SHORT)).returncode == 0
     before = content(run)
     assert {*before, "tensorboard"} == FILES
-    again = server.run(*train(store, run, *SHORT, "--resume"))
+    again = scimill(*train(store, run, *SHORT, "--resume"))
     assert again.returncode == 0, again
     assert "was already finished" in again.stderr
     assert content(run) == before
-    refused = server.run(*train(store, run, *SHORT))
+    refused = scimill(*train(store, run, *SHORT))
     assert (refused.returncode, len(refused.errors), refused.tracebacks) == (STORAGE, 1, 0), refused
     assert "already holds a run" in refused.stderr
     assert content(run) == before
 
 
-def test_a_finished_run_has_no_other_configuration(store: Path, tmp_path: Path, server: Server) -> None:
+def test_a_finished_run_has_no_other_configuration(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert server.run(*train(store, run, *SHORT)).returncode == 0
+    assert scimill(*train(store, run, *SHORT)).returncode == 0
     before = content(run)
-    result = server.run(*train(store, run, *SHORT, "--epochs", 9, "--resume"))
+    result = scimill(*train(store, run, *SHORT, "--epochs", 9, "--resume"))
     assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
     assert "epochs was 2, is 9" in result.stderr
     assert content(run) == before
 
 
 @pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "stopped"])
-def test_overwriting_begins_anew(store: Path, tmp_path: Path, server: Server, is_finished: bool) -> None:
+def test_overwriting_begins_anew(store: Path, tmp_path: Path, is_finished: bool) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     args = (*SHORT, "--seed", 5)
     instant = "never" if is_finished else "step 23"
-    first = server.run(*train(store, run, *args, "--epochs", 3), instant=instant)
+    first = scimill(*train(store, run, *args, "--epochs", 3), instant=instant)
     assert (first.returncode == 0) == is_finished, first
     if not is_finished:
-        assert server.run(*train(store, run, *args)).returncode == STORAGE
+        assert scimill(*train(store, run, *args)).returncode == STORAGE
     for folder, overwrite in ((run, ("--overwrite",)), (whole, ())):
-        result = server.run(*train(store, folder, *args, *overwrite))
+        result = scimill(*train(store, folder, *args, *overwrite))
         assert result.returncode == 0, result
         assert_whole(folder)
     assert_same_end(run, whole)
     assert [row["step"] for row in metrics(run)] == [row["step"] for row in metrics(whole)]
 
 
-def test_checkpoints_are_written_at_the_steps_that_are_asked_for(store: Path, tmp_path: Path, server: Server) -> None:
+def test_checkpoints_are_written_at_the_steps_that_are_asked_for(store: Path, tmp_path: Path) -> None:
     """Each checkpoint has a row of metrics; no other rows are due here."""
     run = tmp_path / "run"
-    result = server.run(*train(store, run, *SHORT, "--checkpoint-interval", "1h"))
+    result = scimill(*train(store, run, *SHORT, "--checkpoint-interval", "1h"))
     assert result.returncode == 0, result
     saved = [int(row["step"]) for row in metrics(run, "train")]
     assert saved == [5, 10, 15, 19, 24, 29, 34, 38]  # an epoch has 19 steps, and one at its end
@@ -259,10 +258,10 @@ def test_checkpoints_are_written_at_the_steps_that_are_asked_for(store: Path, tm
     assert (last, previous) == (38, 34)
 
 
-def test_checkpoints_are_written_at_intervals_of_time(store: Path, tmp_path: Path, server: Server) -> None:
+def test_checkpoints_are_written_at_intervals_of_time(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     args = (*SHORT, "--epochs", 1, "--checkpoint-steps", 10**6)
-    result = server.run(*train(store, run, *args, "--checkpoint-interval", "0.001s"))
+    result = scimill(*train(store, run, *args, "--checkpoint-interval", "0.001s"))
     assert result.returncode == 0, result
     saved = [int(row["step"]) for row in metrics(run, "train")]
     assert len(saved) > 3

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -59,6 +59,14 @@ class Cluster(ABC):
     @abstractmethod
     def tasks(self, job: str) -> list[Entry]:
         """Return a job, or the tasks of an array."""
+
+    @contextlib.contextmanager
+    def searching_first(self, folder: Path) -> Iterator[None]:
+        """Put a folder first on the PATH of commands and jobs."""
+        before = self.env
+        self.env = {**before, "PATH": os.pathsep.join([str(folder), before["PATH"]])}
+        yield
+        self.env = before
 
     def run(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Result:
         """Run a command on the login node."""

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from mpi import (
     dataset_hashes,
     done_blocks,
     environment,
+    forking_command,
     kill,
     processes,
     scimill,
@@ -51,10 +52,19 @@ CHAIN = f"""
 ONE = f"resources: {{walltime: 10min, ranks_per_node: 2}}\nsteps: {{generate: {{command: {GENERATE}}}}}"
 
 
+@pytest.fixture(autouse=True)
+def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts find a ``scimill`` that forks; test_clusters starts the real one."""
+    monkeypatch.setenv("PATH", os.pathsep.join([str(forking_command()), os.environ["PATH"]]))
+
+
 @pytest.fixture(params=MACHINES)
-def cluster(request: pytest.FixtureRequest) -> Cluster:
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     found: Cluster = request.getfixturevalue(request.param)
-    return found
+    with found.searching_first(forking_command()):
+        for name, value in found.env.items():
+            monkeypatch.setenv(name, value)
+        yield found
 
 
 @pytest.fixture
@@ -79,14 +89,14 @@ def write_chain(folder: Path, text: str, name: str = "chain") -> str:
 
 
 def submit(cluster: Cluster, folder: Path, name: str = "chain.yaml", *flags: str) -> Result:
-    result = scimill("jobs", "submit", name, "--machine", MACHINES[cluster.name], *flags, env=cluster.env, cwd=folder)
+    result = scimill("jobs", "submit", name, "--machine", MACHINES[cluster.name], *flags, cwd=folder)
     assert result.returncode == 0, result
     return result
 
 
-def states(folder: Path, name: str = "chain.yaml", env: Mapping[str, str] | None = None) -> dict[str, str]:
+def states(folder: Path, name: str = "chain.yaml") -> dict[str, str]:
     """Return the state of each step that status prints."""
-    result = scimill("jobs", "status", name, env=env, cwd=folder)
+    result = scimill("jobs", "status", name, cwd=folder)
     assert result.returncode == 0, result
     return {line.split()[0]: line[17:32].strip() for line in result.stdout.splitlines()}
 
@@ -117,7 +127,7 @@ def test_a_chain_is_queued_at_once_and_later_only_its_missing_steps(
     assert [line.split()[0] for line in queued.stdout.splitlines()] == ["generate", "verify", "train", "export"]
     assert len(job_ids(cluster) - before) == 4
     assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
-    assert set(states(folder, env=cluster.env).values()) == {"complete"}
+    assert set(states(folder).values()) == {"complete"}
     assert dataset_hashes(folder / "droplets.h5") == dataset_hashes(alone)
     assert (folder / "network.onnx").stat().st_size > 1000
     before = job_ids(cluster)
@@ -135,15 +145,16 @@ def outputs(cluster: Cluster, before: set[str]) -> str:
     return "\n".join(f"{job}:\n{cluster.output(job)}" for job in job_ids(cluster) - before)
 
 
-def test_jobs_that_are_queued_are_not_queued_twice(slurm: Cluster, folder: Path) -> None:
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_jobs_that_are_queued_are_not_queued_twice(cluster: Cluster, folder: Path) -> None:
     waiting = CHAIN.replace("scimill verify droplets.h5", "bash -c 'until [ -e go ]; do sleep 0.05; done'")
-    before = job_ids(slurm)
-    submit(slurm, folder, write_chain(folder, waiting))
-    submit(slurm, folder)
-    assert len(job_ids(slurm) - before) == 4
-    assert states(folder, env=slurm.env)["export"] == "waiting"
+    before = job_ids(cluster)
+    submit(cluster, folder, write_chain(folder, waiting))
+    submit(cluster, folder)
+    assert len(job_ids(cluster) - before) == 4
+    assert states(folder)["export"] == "waiting"
     (folder / "go").touch()
-    assert end_of(slurm, before) == [COMPLETED] * 4, outputs(slurm, before)
+    assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
 
 
 def test_a_step_that_fails_ends_the_chain_and_the_same_command_repairs_it(cluster: Cluster, folder: Path) -> None:
@@ -159,12 +170,12 @@ def test_a_step_that_fails_ends_the_chain_and_the_same_command_repairs_it(cluste
     submit(cluster, folder, write_chain(folder, text))
     end_of(cluster, before)
     assert not (folder / "third").exists()
-    found = states(folder, env=cluster.env)
+    found = states(folder)
     assert (found["first"], found["second"]) == ("complete", "failed (1)")
     (folder / "missing").write_text("here")
     stuck = [job for job, entry in cluster.jobs().items() if entry.state == DEP_FAIL]
     if stuck:  # Cobalt keeps it until somebody deletes it
-        refused = scimill("jobs", "submit", "chain.yaml", "--machine", "cobalt-generic", env=cluster.env, cwd=folder)
+        refused = scimill("jobs", "submit", "chain.yaml", "--machine", "cobalt-generic", cwd=folder)
         assert_refused(refused, f"delete its job first: {stuck[0]}")
         cluster.cancel(stuck[0])
     submit(cluster, folder)
@@ -191,7 +202,7 @@ def test_links_of_a_step_complete_it_before_those_that_wait_for_it_begin(
         wait_for_jobs(cluster, before, 2 + link)
         done = len(done_blocks(part))
     assert end_of(cluster, before) == [COMPLETED] * 4, outputs(cluster, before)
-    assert set(states(folder, env=cluster.env).values()) == {"complete"}, outputs(cluster, before)
+    assert set(states(folder).values()) == {"complete"}, outputs(cluster, before)
     assert dataset_hashes(folder / "droplets.h5") == slow
 
 
@@ -238,7 +249,7 @@ def test_trials_of_a_sweep_run_as_an_array_even_where_the_scheduler_has_none(
     before = job_ids(cluster)
     submit(cluster, folder, write_chain(folder, text))
     assert set(end_of(cluster, before)) == {COMPLETED}, outputs(cluster, before)
-    assert set(states(folder, env=cluster.env).values()) == {"complete"}
+    assert set(states(folder).values()) == {"complete"}
     text = outputs(cluster, before)
     assert "trial-0000" in text
     assert "trial-0001" in text

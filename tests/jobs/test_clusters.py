@@ -15,10 +15,11 @@ import torch
 import yaml
 
 from jobs.cluster import Cluster, Entry
+from jobs.conftest import DROPLETS
 from jobs.slurm import Slurm
 from jobs.standin.cluster import StandIn
 from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, FAILED, TIMEOUT
-from mpi import dataset_hashes, done_blocks, kill, processes, scimill, succeed, wait_until
+from mpi import dataset_hashes, done_blocks, forking_command, kill, processes, scimill, succeed, wait_until
 
 COUNT = ("--count", "200000", "--block-size", "1000")
 GENERATE = ("scimill", "droplets", "generate", "droplets.h5", *COUNT)
@@ -30,13 +31,11 @@ NEVER = {"slurm": CANCELLED, "pbs": CANCELLED, "cobalt": DEP_FAIL}
 
 
 @pytest.fixture(params=["slurm", "pbs", "cobalt"])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(params=["slurm", "pbs"])
-def cluster_with_arrays(request: pytest.FixtureRequest) -> Cluster:
-    return request.getfixturevalue(request.param)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A scheduler whose jobs start scimill quickly; the tests of walltimes start the real command."""
+    found: Cluster = request.getfixturevalue(request.param)
+    with found.searching_first(forking_command()):
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +87,10 @@ def statuses(folder: Path) -> list[str]:
 # ---- one job ----------------------------------------------------------------------------------------------------
 
 
-def test_generation_gives_the_same_bytes(cluster: Cluster, tmp_path: Path, uninterrupted: dict[str, str]) -> None:
-    job = cluster.submit(render(cluster, tmp_path, *GENERATE))
+def test_generation_gives_the_same_bytes(cluster: Cluster, tmp_path: Path, alone: Path) -> None:
+    job = cluster.submit(render(cluster, tmp_path, "scimill", "droplets", "generate", "droplets.h5", *DROPLETS))
     assert cluster.wait(job, PATIENCE) == (COMPLETED, 0), cluster.output(job)
-    assert dataset_hashes(tmp_path / "droplets.h5") == uninterrupted
+    assert dataset_hashes(tmp_path / "droplets.h5") == dataset_hashes(alone)
     assert statuses(tmp_path) == ["0"]
 
 
@@ -112,8 +111,8 @@ def test_a_failure_is_the_failure_of_the_job(cluster: Cluster, tmp_path: Path) -
     assert "scimill: error:" in cluster.output(job)
 
 
-def test_an_array_trains_a_sweep(cluster_with_arrays: Cluster, tmp_path: Path, droplets: Path) -> None:
-    cluster = cluster_with_arrays
+@pytest.mark.parametrize("cluster", ["slurm", "pbs"], indirect=True)
+def test_an_array_trains_a_sweep(cluster: Cluster, tmp_path: Path, droplets: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("learning_rate: [0.001, 0.002]\n")
     command = ("scimill", "droplets", "train", str(droplets), "--output", "runs", *TRAINING, "--sweep", "sweep.yaml")
     job = cluster.submit(render(cluster, tmp_path, *command, array="0-1", ranks_per_node="1"))

@@ -1,11 +1,12 @@
 """The shipped chains run as they stand, only smaller, and a second run finds every step complete."""
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mpi import Result, start
+from mpi import Result, forking_command, scimill
 
 CHAINS = Path(__file__).parents[2] / "jobs/chains"
 SMALLER = {
@@ -26,7 +27,8 @@ def test_every_chain_is_run() -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SMALLER)
-def test_a_second_run_finds_every_step_complete(name: str, tmp_path: Path) -> None:
+def test_a_second_run_finds_every_step_complete(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join([str(forking_command()), os.environ["PATH"]]))
     text = (CHAINS / f"{name}.yaml").read_text("utf-8")
     for before, after in SMALLER[name].items():
         assert before in text
@@ -38,7 +40,6 @@ def test_a_second_run_finds_every_step_complete(name: str, tmp_path: Path) -> No
 
 
 def run(folder: Path) -> Result:
-    with start("jobs", "run", "chain.yaml", cwd=folder) as job:
-        result = job.wait(290)
+    result = scimill("jobs", "run", "chain.yaml", cwd=folder, timeout=290)
     assert result.returncode == 0, result
     return result

@@ -64,6 +64,14 @@ class StandIn(Cluster):
         """The login environment, as set by a user's modules and profile; ``configure`` changes it."""
         return site(self.folder).login
 
+    @contextlib.contextmanager
+    def searching_first(self, folder: Path) -> Iterator[None]:
+        before = self.login
+        self.configure(login={**before, "PATH": os.pathsep.join([str(folder), before["PATH"]])})
+        with super().searching_first(folder):
+            yield
+        self.configure(login=before)
+
     def configure(self, new: Site | None = None, **changes: Any) -> None:
         """Change the site's settings, including the login environment."""
         new = replace(new or site(self.folder), **changes)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpi import dataset_hashes, scimill
-from parallel.many import one_start
+from mpi import dataset_hashes, scimill, succeed
 from parallel.sky import sky_gradients
 from parallel.sky.sky_gradients import CASES, images, task
 from scimill.cli import check
@@ -94,9 +93,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     config = check([str(word) for word in (*arguments, data / "one")]).obj
     assert train_network(config, data / "s.h5", RunDirectory(data / "one"), ALONE)
-    commands = [(*arguments, data / "two"), ("sky", "embed", data / "two", data / "s.h5", data / "embedded.h5")]
-    result = scimill(program=one_start(commands), ranks=2, env=ENV)
-    assert result.returncode == 0, result
+    succeed(*arguments, data / "two", ranks=2)
+    succeed("sky", "embed", data / "two", data / "s.h5", data / "embedded.h5", ranks=2)
     return data
 
 

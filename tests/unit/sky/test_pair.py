@@ -171,6 +171,14 @@ def test_wrong_metadata_is_refused(tree, tmp_path, text):
         run(tmp_path / "a.ndjson", tree.folder)
 
 
+def test_truncated_or_damaged_compressed_metadata_are_refused(tree, tmp_path):
+    whole, source = gzip.compress((tree.folder / "sage_meta/uploads.ndjson").read_bytes()), tmp_path / "a.ndjson.gz"
+    for content in (whole[:-20], whole[:30] + bytes(20) + whole[50:]):
+        source.write_bytes(content)
+        with pytest.raises(InputError, match="the compressed file is truncated or damaged"):
+            run(source, tree.folder)
+
+
 def test_every_fault_is_reported_by_name_and_nothing_else_is_lost(faulty):
     result = run(faulty.folder, faulty.folder)
     findings = {str(finding.file.relative_to(faulty.folder)): finding for finding in result.findings}

@@ -76,8 +76,9 @@ def to_atomic_numbers(species: ArrayLike | Sequence[str]) -> Species:
         raise InputError(
             f"wrong shape of species: {values.shape}", where="species", allowed=f"1 to {composition.MOST_ATOMS} atoms"
         )
-    if values.dtype.kind not in "iu" or values.min() < 1 or values.max() >= len(composition.SYMBOLS):
-        raise InputError(f"unknown element {values.min()}", where="species", allowed="atomic numbers from 1 to 118")
+    unknown = values if values.dtype.kind not in "iu" else values[(values < 1) | (values >= len(composition.SYMBOLS))]
+    if len(unknown):
+        raise InputError(f"unknown element {unknown[0]}", where="species", allowed="atomic numbers from 1 to 118")
     return np.asarray(values, dtype=np.uint8)
 
 

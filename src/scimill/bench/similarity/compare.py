@@ -45,6 +45,9 @@ def describe_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Pat
 
 def _describe_data_similarity(config: SimilarityConfig, a: Path, b: Path, picture: Path | None) -> str:
     """Compare two datasets; see `describe_similarity`."""
+    for path in (a, b):
+        if not path.exists():
+            raise InputError("no such file", where=str(path))
     for path, other in ((a, b), (b, a)):
         if is_store(path) or not path.is_file():
             continue

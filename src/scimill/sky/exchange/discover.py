@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -190,7 +191,7 @@ def read_metadata(source: Path) -> list[UploadRecord]:
                 csv.DictReader(file) if kind == ".csv" else (_flat(json.loads(line)) for line in file if line.strip())
             )
             return [_record(row) for row in rows if row["name"] == "upload"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error, csv.Error) as error:
         allowed = "NDJSON or CSV of uploads, with timestamp, name, value and meta.node"
         what = f"not metadata of uploads: {_describe_error(error)}"
         raise InputError(what, where=str(source), allowed=allowed) from None
@@ -199,6 +200,8 @@ def read_metadata(source: Path) -> list[UploadRecord]:
 def _describe_error(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, EOFError | zlib.error):
+        return "the compressed file is truncated or damaged"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8 text"
     if isinstance(error, KeyError):

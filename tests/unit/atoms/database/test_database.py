@@ -194,7 +194,7 @@ STRUCTURE = {"species": ["Al", "O"], "coordinates": np.arange(6.0).reshape(2, 3)
     [
         ({"species": ["Al", "Qq"]}, "unknown element 'Qq'"),
         ({"species": [13, 0]}, "unknown element 0"),
-        ({"species": [13, 119]}, "unknown element"),
+        ({"species": [13, 119]}, "unknown element 119"),
         ({"species": [], "coordinates": np.zeros((0, 3))}, "wrong shape of species"),
         ({"coordinates": np.zeros((3, 3))}, "shape"),
         ({"coordinates": [[0, 0, np.nan], [1, 1, 1]]}, "NaN or infinity in coordinates"),

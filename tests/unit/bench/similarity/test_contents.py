@@ -168,12 +168,15 @@ def test_a_path_that_is_not_a_dataset_is_refused(sets, tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text("start,end,type\n1,2,READ\n")
     for path, message in (
-        (tmp_path / "none", "no such dataset"), (tmp_path / "empty", "the dataset is empty"),
+        (tmp_path / "none", "no such file"), (tmp_path / "empty", "the dataset is empty"),
         (tmp_path / "other", "no files of a known format"), (tmp_path / "text", "damaged dlrm text data"),
         (trace, "a trace and a dataset cannot be compared"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             describe_similarity(SimilarityConfig(), path, sets / "bin-1", None)
+    with pytest.raises(InputError, match="no such file") as missing:
+        describe_similarity(SimilarityConfig(), trace, tmp_path / "none", None)
+    assert missing.value.where == str(tmp_path / "none")
     with pytest.raises(InputError, match="no files of a known format"):
         plot(tmp_path / "other", tmp_path / "pictures", None)
     assert not (tmp_path / "pictures").exists()

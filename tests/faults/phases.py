@@ -1,7 +1,4 @@
-"""Run scimill's command line, and on one rank kill it (SIGKILL) at the k-th line that it executes within a phase.
-
-Usage: killer.py RANK PHASE K ARGUMENTS...
-       killer.py count FILE ARGUMENTS...     write the number of such lines per phase to FILE.<rank>, without killing
+"""Count the lines that a command executes within the phases of writing a store, or kill it at the k-th of them.
 
 Only lines of ``scimill/store`` count, so every line of the store is a possible place of death. The phases:
 
@@ -12,6 +9,7 @@ ledger     a block's ledger row and its done mark are written
 rename     the file is closed, synced and renamed
 """
 
+import atexit
 import json
 import os
 import signal
@@ -22,7 +20,6 @@ from types import FrameType
 from typing import Any
 
 import scimill.store
-from scimill import __main__
 from scimill.parallel.world import launched
 
 PHASES = {
@@ -74,23 +71,14 @@ def _phase(frame: FrameType | None) -> str | None:
     return None
 
 
-def main() -> None:
-    _, action, *rest = sys.argv
-    rank, _ = launched()
-    if action == "count":
-        file, *sys.argv[1:] = rest
-        tracer = Tracer()
-    else:
-        phase, k, *sys.argv[1:] = rest
-        tracer = Killer(phase, int(k)) if rank == int(action) else Tracer()
+def follow(tracer: Tracer) -> None:
+    """Follow this process from here on."""
     sys.settrace(tracer.trace)
-    try:
-        __main__.main()
-    finally:
-        sys.settrace(None)
-        if action == "count":
-            Path(f"{file}.{rank}").write_text(json.dumps(tracer.lines))
 
 
-if __name__ == "__main__":
-    main()
+def count(file: Path) -> None:
+    """Follow this process, and write the number of lines per phase when it ends."""
+    tracer = Tracer()
+    rank, _ = launched()
+    atexit.register(lambda: Path(f"{file}.{rank}").write_text(json.dumps(tracer.lines)))
+    follow(tracer)

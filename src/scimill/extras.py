@@ -1,0 +1,36 @@
+"""Optional packages: the extra that brings each, and the message where one is missing."""
+
+import re
+from importlib import metadata
+
+from scimill.errors import ConfigError
+
+PURPOSES = {
+    "training": "train networks, and export droplets' as TorchScript or ONNX",
+    "atoms": "use the database of structures",
+    "bench": "make and read parquet files",
+    "turbulence": "simulate turbulence, run exported networks in it, and export netCDF",
+    "sky": "decode sky images",
+}
+"""What the commands of each extra do."""
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the packages of each extra of scimill, as its installed metadata declare them."""
+    found: dict[str, list[str]] = {}
+    for requirement in metadata.requires("scimill") or ():
+        name, _, condition = requirement.partition(";")
+        if extra := re.search(r"extra == ['\"]([\w-]+)['\"]", condition):
+            found.setdefault(extra[1], []).append(re.split(r"[^\w-]", name, maxsplit=1)[0])
+    return found
+
+
+def explain(error: ModuleNotFoundError) -> ConfigError | ModuleNotFoundError:
+    """Return the error that tells the user which extra to install; the same error if no extra brings the module."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, packages in extras().items() if module in packages), None)
+    if extra is None:
+        return error
+    return ConfigError(
+        f"this needs {module}, which is not installed", remedy=f"pip install 'scimill[{extra}]', or scripts/setup.sh"
+    )
