@@ -58,7 +58,7 @@ def describe_size(config: SizeConfig, world: World) -> str:
 
 def _flags(config: SizeConfig, request: int) -> list[str]:
     """Return the flags that generate the planned dataset: its format and size, and every value that is no default."""
-    values = {"format": format_of(config), "size": request}
+    values: dict[str, object] = {"format": format_of(config), "size": request}
     usual = plain(build(SizeConfig, [Layer("the defaults", {"workload": config.workload})]))
     for name, value in plain(config).items():
         is_content = name in parameters_of(BenchGenerateConfig) and parameters_of(SizeConfig)[name].affects_data
