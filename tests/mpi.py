@@ -200,12 +200,16 @@ def forking_process() -> str:
     return path
 
 
+def forking_program() -> tuple[str, ...]:
+    """Return a scimill whose processes, of one or many ranks, are forked; for `start`."""
+    return sys.executable, "-S", forked.__file__, forking_process()
+
+
 @cache
 def forking_command() -> Path:
     """Return a folder with a ``scimill`` that forks, for scripts of jobs; put it first on their PATH."""
     command = Path(forking_process()).with_name("scimill")
-    words = (sys.executable, "-S", forked.__file__, forking_process())
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(forking_program())} "$@"\n')
     command.chmod(0o755)
     return command.parent
 
@@ -235,7 +239,7 @@ def scimill(
     if program is SCIMILL and "PYTHONPATH" not in env:
         if ranks == 1:
             return start_forked(*args, instant=instant, cwd=cwd, env=env).wait(timeout)
-        program = (sys.executable, "-S", forked.__file__, forking_process())
+        program = forking_program()
         env = {**env, forked.INSTANT: f"{'all' if dying_rank is None else dying_rank} {instant}"}
     with start(*args, ranks=ranks, env=env, cwd=cwd, program=program) as job:
         return job.wait(timeout)

@@ -13,7 +13,7 @@ import pytest
 from faults.conftest import Mount
 from faults.test_disk import fill
 from faults.test_training_restart import assert_same_end, assert_whole, load, stop_midway, train, written
-from mpi import Result, done_blocks, scimill, start, succeed, wait_until
+from mpi import Result, done_blocks, forking_program, scimill, start, succeed, wait_until
 from scimill.parallel.world import Stop, World
 from scimill.store.layout import Field, Layout
 from scimill.store.output import Output
@@ -289,7 +289,7 @@ def test_a_disk_of_some_kilobytes(store: Path, mount: Mount, size: int) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_disk_that_fills_up(store: Path, mount: Mount, ranks: int) -> None:
     run = mount("2m") / "run"
-    with start(*train(store, run, *LONG), ranks=ranks) as job:
+    with start(*train(store, run, *LONG), ranks=ranks, program=forking_program()) as job:
         wait_until((run / "checkpoint-previous.pt").exists, "two checkpoints")
         ballast = fill(run.parent)
         result = job.wait(TIMEOUT)

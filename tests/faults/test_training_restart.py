@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpi import Forked, Job, Result, kill, scimill, start, start_forked, wait_until
+from mpi import Forked, Job, Result, forking_program, kill, scimill, start, start_forked, wait_until
 
 STOPPED, STORAGE = 75, 4
 STEPS = 152  # of an epoch of LONG: 19 blocks for training, 64 samples each, 8 of them per step
@@ -179,7 +179,7 @@ def test_a_signal_to_any_rank_stops_all_after_the_same_step(
         else:
             (rank, number), reason = stop, f"signal {stop[1].name}"
             before = written(run)
-            with start(*train(store, run, *LONG, "--resume"), ranks=ranks) as job:
+            with start(*train(store, run, *LONG, "--resume"), ranks=ranks, program=forking_program()) as job:
                 if rank is None:  # to mpirun, which passes on this one
                     wait_until(lambda before=before: written(run) != before, "a checkpoint")
                     kill(job.process.pid, number)
