@@ -53,7 +53,8 @@ def be_a_run() -> None:
         signal.signal(number, lambda number, _: os.kill(pid, number))
     code = number_from(connection)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 

@@ -189,27 +189,33 @@ class Forked:
 
 
 @cache
-def forking_process() -> str:
-    """Start the process that forks commands for this test process, and ends with it; return its socket."""
+def forking_process(modules: str = "") -> str:
+    """Start the process that forks commands for this test process, and ends with it; return its socket.
+
+    `modules` is a PYTHONPATH, for campaigns that are not installed.
+    """
     folder = tempfile.mkdtemp(prefix="forked-", dir="/tmp")  # the path of a socket must be short
     atexit.register(shutil.rmtree, folder)
     path = f"{folder}/socket"
-    process = subprocess.Popen([sys.executable, "-m", "forked", path], cwd=TESTS, stdin=subprocess.PIPE)
+    environment = os.environ | ({"PYTHONPATH": modules} if modules else {})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "forked", path], cwd=TESTS, env=environment, stdin=subprocess.PIPE
+    )
     atexit.register(process.communicate)
     wait_until(lambda: Path(path).exists() or process.poll() is not None, "the process that forks")
     return path
 
 
-def forking_program() -> tuple[str, ...]:
+def forking_program(modules: str = "") -> tuple[str, ...]:
     """Return a scimill whose processes, of one or many ranks, are forked; for `start`."""
-    return sys.executable, "-S", forked.__file__, forking_process()
+    return sys.executable, "-S", forked.__file__, forking_process(modules)
 
 
 @cache
-def forking_command() -> Path:
+def forking_command(modules: str = "") -> Path:
     """Return a folder with a ``scimill`` that forks, for scripts of jobs; put it first on their PATH."""
-    command = Path(forking_process()).with_name("scimill")
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(forking_program())} "$@"\n')
+    command = Path(forking_process(modules)).with_name("scimill")
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(forking_program(modules))} "$@"\n')
     command.chmod(0o755)
     return command.parent
 

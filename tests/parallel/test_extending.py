@@ -13,7 +13,17 @@ import pytest
 from scipy.constants import g
 from scipy.special import ellipj, ellipk
 
-from mpi import DONE, Result, dataset_hashes, done_blocks, scimill, start, wait_until
+from mpi import (
+    DONE,
+    Result,
+    dataset_hashes,
+    done_blocks,
+    forking_command,
+    forking_program,
+    scimill,
+    start,
+    wait_until,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/pendulum"
 CHAIN = """
@@ -27,17 +37,18 @@ steps:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Install the example beside the environment; the variables with which it is found."""
+    """Install the example beside the environment; the variables with which it and a quick ``scimill`` are found."""
     folder = tmp_path_factory.mktemp("site")
     pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target")
     source = tmp_path_factory.mktemp("source") / "pendulum"
     subprocess.run(["cp", "-r", EXAMPLE, source], check=True)  # building leaves files beside the source
     subprocess.run([*pip, folder, source], check=True)
-    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    modules = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": modules, "PATH": os.pathsep.join([str(forking_command(modules)), os.environ["PATH"]])}
 
 
 def run(site: dict[str, str], *words: object, ranks: int = 1, cwd: Path | None = None) -> Result:
-    result = scimill(*words, ranks=ranks, env=site, cwd=cwd)
+    result = scimill(*words, ranks=ranks, env=site, cwd=cwd, program=forking_program(site["PYTHONPATH"]))
     assert result.returncode == 0, result
     return result
 
