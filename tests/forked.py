@@ -8,6 +8,7 @@ Usage, in the folder of the tests:
     python -S forked.py SOCKET ARGUMENTS...       be one run: under mpirun, a rank
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -50,13 +51,19 @@ def be_a_run() -> None:
     is_dying = rank in ("all", os.environ.get("OMPI_COMM_WORLD_RANK"))
     connection, pid = connect(sys.argv[1], request_of(sys.argv[2:], instant if is_dying else "never"), (0, 1, 2))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda number, _: os.kill(pid, number))
+        signal.signal(number, lambda number, _: pass_on(number, pid))
     code = number_from(connection)
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def pass_on(number: int, pid: int) -> None:
+    """Send a signal to a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 # ---- the process that forks -------------------------------------------------------------------------------------
@@ -79,7 +86,7 @@ def serve(path: str) -> None:
             elif isinstance(key.fileobj, int):
                 end(key, waiting)
             else:  # whoever asked for the run is gone
-                os.kill(key.data, signal.SIGKILL)
+                pass_on(signal.SIGKILL, key.data)
                 waiting.unregister(key.fileobj)
 
 
