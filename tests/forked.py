@@ -83,6 +83,8 @@ def serve(path: str) -> None:
                 return
             if key.fileobj is listening:
                 begin(listening, waiting)
+            elif waiting.get_map().get(key.fd) is not key:  # its run has ended meanwhile
+                continue
             elif isinstance(key.fileobj, int):
                 end(key, waiting)
             else:  # whoever asked for the run is gone
@@ -96,11 +98,15 @@ def begin(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
     message = connection.recv(int.from_bytes(length), socket.MSG_WAITALL)
     pid = os.fork()
     if pid == 0:
-        listening.close()
-        become_scimill(descriptors, **json.loads(message))
+        try:
+            listening.close()
+            become_scimill(descriptors, **json.loads(message))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        os._exit(1)
     for descriptor in descriptors:
         os.close(descriptor)
-    connection.sendall(pid.to_bytes(LENGTH, signed=True))
+    send(pid, connection)
     waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
     waiting.register(connection, selectors.EVENT_READ, pid)
 
@@ -112,8 +118,14 @@ def end(key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> None:
     os.close(key.fileobj)
     if connection in waiting.get_map():
         waiting.unregister(connection)
-        connection.sendall(code.to_bytes(LENGTH, signed=True))
+        send(code, connection)
     connection.close()
+
+
+def send(number: int, connection: socket.socket) -> None:
+    """Send a number to a process that may have ended."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(number.to_bytes(LENGTH, signed=True))
 
 
 def import_everything() -> None:
