@@ -110,6 +110,8 @@ def parse(
     for option in options:
         if getattr(given, option.key) is None:
             setattr(given, option.key, option.quick if given.quick else option.full)
+    if getattr(given, DIRECTORY.key, None):
+        given.directory.mkdir(parents=True, exist_ok=True)
     return given
 
 

@@ -5,15 +5,6 @@ from importlib import metadata
 
 from scimill.errors import ConfigError
 
-PURPOSES = {
-    "training": "train networks, and export droplets' as TorchScript or ONNX",
-    "atoms": "use the database of structures",
-    "bench": "make and read parquet files",
-    "turbulence": "simulate turbulence, run exported networks in it, and export netCDF",
-    "sky": "decode sky images",
-}
-"""What the commands of each extra do."""
-
 
 def extras() -> dict[str, list[str]]:
     """Return the packages of each extra of scimill, as its installed metadata declare them."""

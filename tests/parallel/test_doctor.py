@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from needs import require
-from scimill import doctor, extras
+from scimill import doctor
 from scimill.doctor import CheckContext, Finding
 from scimill.errors import ConfigError, StorageError
 from scimill.parallel.world import World
@@ -303,13 +303,12 @@ def test_releases_whose_ompio_loses_data(version: str, bad: bool) -> None:
 def test_extras_with_missing_packages_are_listed_with_what_they_are_for(
     context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert extras.PURPOSES.keys() == extras.extras().keys()
     assert doctor.optional_packages(context) == Finding("installed: training, atoms, bench, turbulence, sky")
     requirements = ["numpy==1.0", 'torch==9; extra == "training"', 'no-such-package==1; extra == "sky"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: requirements)
     found = doctor.optional_packages(context)
     assert (found.text, found.exit_code) == ("installed: training", 0)
-    assert found.remedy == ("to decode sky images: pip install 'scimill[sky]' (no-such-package); run scripts/setup.sh")
+    assert found.remedy == ("for sky: pip install 'scimill[sky]' (no-such-package); run scripts/setup.sh")
 
 
 def test_versions_are_compared_with_the_tested_ones(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import scimill
 ROOT = Path(scimill.__file__).parent
 CAMPAIGNS = tuple(point.name for point in entry_points(group="scimill.campaigns") if point.value.startswith("scimill."))
 FOUNDATION = {"errors", "config", "files", "pictures", "options", "campaign", "plugins", "cli", "__main__", "doctor",
-              "artifacts", "artifact_commands", "parallel", "store", "training", "jobs"}  # fmt: skip
+              "extras", "artifacts", "artifact_commands", "parallel", "store", "training", "jobs"}  # fmt: skip
 COMMON = {"files", "pictures", "parallel", "config", "errors"}
 ALLOWED = {
     # place: places of scimill that it may import; every module may import the version
@@ -35,9 +35,10 @@ ALLOWED = {
     "options": {"config", "errors", "parallel", "store", "training"},
     "plugins": {"campaign", "errors"},
     "cli": {"options", "plugins", "errors"},
-    "__main__": {"cli", "parallel"},
+    "__main__": {"cli", "extras", "parallel"},
+    "extras": {"errors"},
     "jobs": {"jobs", "config", "errors"},
-    "doctor": {"plugins", "store", "parallel", "errors"},
+    "doctor": {"plugins", "extras", "store", "parallel", "errors"},
     "artifacts": {"plugins", "store", "files", "parallel", "config", "errors"},
     "artifact_commands": {"artifacts", "options", "parallel", "errors"},
     "identity": {"campaign"},
