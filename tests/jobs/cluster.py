@@ -100,10 +100,11 @@ class Cluster(ABC):
         return self.state(job), self.code(job)
 
     def wait_all(self, first: str, timeout: float = 120.0) -> list[Entry]:
-        """Wait until a job and its next links, submitted after it, have ended; return them."""
+        """Wait until a job and its next links, submitted after it in the same folder, have ended; return them."""
 
         def links() -> list[Entry]:
-            return [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
+            later = [entry for job, entry in self.jobs().items() if numbers(job) >= numbers(first)]
+            return [entry for entry in later if _folder(entry) == _folder(later[0])]
 
         what = f"job {first} of {self.name} and those after it"
         wait_until(lambda: all(entry.state in ENDED for entry in links()), what, timeout, INTERVAL)
@@ -122,6 +123,10 @@ class Cluster(ABC):
         for job in left():
             self.cancel(job)
         wait_until(lambda: not left(), f"an idle {self.name}", 30, INTERVAL)
+
+
+def _folder(entry: Entry) -> Path | None:
+    return entry.output.parent if entry.output else None
 
 
 def numbers(job: str) -> tuple[int, ...]:
