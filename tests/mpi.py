@@ -213,11 +213,16 @@ def forking_program(modules: str = "") -> tuple[str, ...]:
 
 @cache
 def forking_command(modules: str = "") -> Path:
-    """Return a folder with a ``scimill`` that forks, for scripts of jobs; put it first on their PATH."""
+    """Return a folder with a ``scimill`` that forks, for scripts of jobs."""
     command = Path(forking_process(modules)).with_name("scimill")
     command.write_text(f'#!/bin/sh\nexec {shlex.join(forking_program(modules))} "$@"\n')
     command.chmod(0o755)
     return command.parent
+
+
+def quick_path(modules: str = "") -> str:
+    """Return this process's PATH with the ``scimill`` that forks first."""
+    return os.pathsep.join([str(forking_command(modules)), os.environ["PATH"]])
 
 
 def start_forked(

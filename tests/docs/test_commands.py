@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpi import Job, forking_command
+from mpi import Job, quick_path
 
 from .pages import PAGES, ROOT, Block, blocks, page_id
 
@@ -26,8 +26,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def run(block: Block, folder: Path, page: Path) -> None:
     words = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-    quick_start = os.pathsep.join([str(forking_command()), os.environ["PATH"]])
-    path = os.environ["PATH"] if page.name == "extending.md" else quick_start  # its campaign is not yet installed
+    path = os.environ["PATH"] if page.name == "extending.md" else quick_path()  # its campaign is not yet installed
     result = Job([*words, block.small], {"MPLBACKEND": "agg", "PATH": path}, folder).wait(280)
     assert result.returncode == 0, f"{page_id(page)}, line {block.line}\n{result}"
 

@@ -20,6 +20,7 @@ from mpi import (
     forking_command,
     kill,
     processes,
+    quick_path,
     scimill,
     start,
     succeed,
@@ -55,7 +56,7 @@ ONE = f"resources: {{walltime: 10min, ranks_per_node: 2}}\nsteps: {{generate: {{
 @pytest.fixture(autouse=True)
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scripts find a ``scimill`` that forks; test_clusters starts the real one."""
-    monkeypatch.setenv("PATH", os.pathsep.join([str(forking_command()), os.environ["PATH"]]))
+    monkeypatch.setenv("PATH", quick_path())
 
 
 @pytest.fixture(params=MACHINES)

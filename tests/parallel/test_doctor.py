@@ -300,7 +300,7 @@ def test_releases_whose_ompio_loses_data(version: str, bad: bool) -> None:
     assert doctor.ompio_loses_data(f"Open MPI v{version}") is bad
 
 
-def test_extras_with_missing_packages_are_listed_with_what_they_are_for(
+def test_extras_with_missing_packages_are_listed_with_their_remedy(
     context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert doctor.optional_packages(context) == Finding("installed: training, atoms, bench, turbulence, sky")
@@ -308,7 +308,7 @@ def test_extras_with_missing_packages_are_listed_with_what_they_are_for(
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: requirements)
     found = doctor.optional_packages(context)
     assert (found.text, found.exit_code) == ("installed: training", 0)
-    assert found.remedy == ("for sky: pip install 'scimill[sky]' (no-such-package); run scripts/setup.sh")
+    assert found.remedy == "for sky: pip install 'scimill[sky]' (no-such-package); run scripts/setup.sh"
 
 
 def test_versions_are_compared_with_the_tested_ones(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ from mpi import (
     Result,
     dataset_hashes,
     done_blocks,
-    forking_command,
     forking_program,
+    quick_path,
     scimill,
     start,
     wait_until,
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     subprocess.run(["cp", "-r", EXAMPLE, source], check=True)  # building leaves files beside the source
     subprocess.run([*pip, folder, source], check=True)
     modules = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"PYTHONPATH": modules, "PATH": os.pathsep.join([str(forking_command(modules)), os.environ["PATH"]])}
+    return {"PYTHONPATH": modules, "PATH": quick_path(modules)}
 
 
 def run(site: dict[str, str], *words: object, ranks: int = 1, cwd: Path | None = None) -> Result:

@@ -1,12 +1,11 @@
 """The shipped chains run as they stand, only smaller, and a second run finds every step complete."""
 
-import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mpi import Result, forking_command, scimill
+from mpi import Result, quick_path, scimill
 
 CHAINS = Path(__file__).parents[2] / "jobs/chains"
 SMALLER = {
@@ -28,7 +27,7 @@ def test_every_chain_is_run() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SMALLER)
 def test_a_second_run_finds_every_step_complete(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", os.pathsep.join([str(forking_command()), os.environ["PATH"]]))
+    monkeypatch.setenv("PATH", quick_path())
     text = (CHAINS / f"{name}.yaml").read_text("utf-8")
     for before, after in SMALLER[name].items():
         assert before in text

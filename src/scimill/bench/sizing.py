@@ -57,7 +57,7 @@ def describe_size(config: SizeConfig, world: World) -> str:
 
 
 def _flags(config: SizeConfig, request: int) -> list[str]:
-    """Return the flags that generate the planned dataset: its format and size, and values that differ from the defaults."""
+    """Return the flags that generate the planned dataset: format, size, and values that differ from the defaults."""
     values: dict[str, object] = {"format": format_of(config), "size": request}
     usual = plain(build(SizeConfig, [Layer("the defaults", {"workload": config.workload})]))
     for name, value in plain(config).items():
