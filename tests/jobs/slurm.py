@@ -20,9 +20,10 @@ from mpi import wait_until
 
 PREFIX = "scimill-slurm-"
 CPUS, GPUS = 64, 4
+# How a job ended, or that it waits; in all other states (COMPLETING, SIGNALING, …) it has its processors.
 STATES = {
-    "PENDING": WAITING, "CONFIGURING": WAITING, "REQUEUED": WAITING, "SUSPENDED": WAITING, "RUNNING": RUNNING,
-    "COMPLETING": RUNNING, "COMPLETED": COMPLETED, "FAILED": FAILED, "NODE_FAIL": FAILED, "BOOT_FAIL": FAILED,
+    "PENDING": WAITING, "CONFIGURING": WAITING, "REQUEUED": WAITING, "SUSPENDED": WAITING,
+    "COMPLETED": COMPLETED, "FAILED": FAILED, "NODE_FAIL": FAILED, "BOOT_FAIL": FAILED,
     "OUT_OF_MEMORY": FAILED, "CANCELLED": CANCELLED, "TIMEOUT": TIMEOUT, "DEADLINE": TIMEOUT, "PREEMPTED": CANCELLED,
 }  # fmt: skip
 CONFIGURATION = """\
@@ -181,7 +182,7 @@ def _entry(record: str) -> Entry:
     return Entry(
         id=f"{array}_{task}" if array else values["JobId"],
         name=values["JobName"],
-        state=STATES[values["JobState"]],
+        state=STATES.get(values["JobState"], RUNNING),
         code=-int(number) if int(number) else int(code),
         output=Path(output[1]) if output else None,
     )

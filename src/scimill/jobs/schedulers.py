@@ -45,12 +45,20 @@ def _squeue(_: Sequence[str]) -> list[str]:
     return ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"]
 
 
+SLURM_QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+SLURM_ENDED = frozenset({
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED", "TIMEOUT",
+})  # fmt: skip
+"""States in which a job is over, by ``man squeue``; in any other, a later release's too, it still has its nodes."""
+
+
 def _read_squeue(text: str) -> Iterator[tuple[str, JobState]]:
     for line in text.splitlines():
-        job, state, reason = [*line.split(), "", ""][:3]
-        if state == "PENDING":
-            yield job, "waiting" if reason.startswith("Dependency") else "queued"
-        elif state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "SIGNALING"):
+        job, state, *reason = line.split()
+        if state in SLURM_QUEUED:
+            yield job, "waiting" if reason and reason[0].startswith("Dependency") else "queued"
+        elif state not in SLURM_ENDED:
             yield job, "running"
 
 
