@@ -1,33 +1,51 @@
 #!/usr/bin/env bash
-# Install scimill and its dependencies into .venv. Running it again takes a second if nothing has changed.
+# Install scimill and its dependencies into .venv. Running it again takes no time if nothing has changed.
 #
-#   scripts/setup.sh [--with-tests] [--with-benchmarks] [--with-smartredis] [--without-horovod] [--serial-hdf5] [--copy]
+#   scripts/setup.sh [--torch auto|cpu|cuda|none] [--without-horovod] [--serial-hdf5] [--wheels DIR] [--copy]
+#                    [--with-tests] [--with-benchmarks] [--with-smartredis]
 #
+#   --torch             auto (default): cuda where there is an NVIDIA GPU, else cpu. none: no training
+#   --without-horovod   training runs on one process only
+#   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
+#   --wheels DIR        install from this folder, without a network; see scripts/locks/README.md
+#   --copy              install a copy of scimill instead of a link to these sources; for images
 #   --with-tests        also linters, gfortran, apptainer, Slurm, and another MPI and a serial HDF5 for the tests
 #   --with-benchmarks   also the packages that the benchmarks compare with, and gfortran
 #   --with-smartredis   also SmartRedis, for turbulence with a model in a Redis database (Python 3.11)
-#   --without-horovod   no Horovod (and no torch): generation only
-#   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
-#   --copy              install a copy of scimill instead of a link to these sources; for images
 #
-# Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where built wheels are kept),
-# SCIMILL_MPI (Debian's MPI to install: openmpi or mpich), HOROVOD_* (how to build Horovod).
+# Versions and hashes are those of scripts/locks. uv installs them, or pip where uv cannot be had.
+#
+# Environment: PYTHON (interpreter, >= 3.11), HDF5_DIR (parallel HDF5), SCIMILL_CACHE (where downloads and built wheels
+# are kept), SCIMILL_MPI (Debian's MPI to install: openmpi or mpich), HOROVOD_* (how to build Horovod), and the settings
+# of pip: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_CERT, or its configuration files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 with_benchmarks=0 smartredis=0 horovod=1 parallel=1 link=(-e)
-for option in "$@"; do
-  case $option in
+with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 wheels='' link=(-e)
+while [ $# -gt 0 ]; do
+  case $1 in
     --with-tests) with_tests=1 smartredis=1 ;;
     --with-benchmarks) with_benchmarks=1 ;;
     --with-smartredis) smartredis=1 ;;
+    --torch | --wheels)
+      [ $# -gt 1 ] || { echo "setup.sh: $1 needs a value (see --help)" >&2; exit 2; }
+      if [ "$1" = --torch ]; then torch=$2; else wheels=$2; fi
+      shift ;;
     --without-horovod) horovod=0 ;;
     --serial-hdf5) parallel=0 ;;
     --copy) link=() ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option $option (see --help)" >&2; exit 2 ;;
+    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
+  shift
 done
+case $torch in
+  auto) torch=cpu; if nvidia-smi -L >/dev/null 2>&1; then torch=cuda; fi ;;
+  cpu | cuda) ;;
+  none) horovod=0 ;;
+  *) echo "setup.sh: --torch $torch; allowed: auto, cpu, cuda, none" >&2; exit 2 ;;
+esac
+[ -z "$wheels" ] || wheels=$(cd "$wheels" && pwd) || exit 2
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 3; }
@@ -106,74 +124,133 @@ fi
 
 # ---- the environment ---------------------------------------------------------------------------------------------
 
+# One call, for a version manager's python takes a tenth of a second to start.
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1). Choose another: PYTHON=/path/to/python3.12 scripts/setup.sh"
+{ read -r executable; read -r abi; read -r version; } < <("$python" -c '
+import os, sys, sysconfig
+print(sys.executable, " ".join(map(str, (sysconfig.get_config_var("SOABI"), os.confstr("CS_GNU_LIBC_VERSION")))), sys.version.split("[")[0], sep="\n")') || true
+case $version in
+  3.1[1-9]*) python=$executable ;;
+  *) fail "Python 3.11 or newer is needed; $python is ${version:-not found}. Choose another: PYTHON=/path/to/python3.12 scripts/setup.sh" ;;
+esac
 
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)
 mpi="$(mpi_family): $(mpicc -show 2>&1)"
-wheels=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}/wheels
+cache=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}
+locks=scripts/locks
 
-# Print the requirements of "core" and of extras (setup.cfg), and of dependency groups (pyproject.toml), by name.
-requirements() {
-  "$python" - "$@" <<'PY'
-import configparser, pathlib, sys, tomllib
-cfg = configparser.ConfigParser(); cfg.read("setup.cfg")
-found = {"core": cfg["options"]["install_requires"], **cfg["options.extras_require"]}
-found = {name: text.split("\n") for name, text in found.items()}
-found |= tomllib.loads(pathlib.Path("pyproject.toml").read_text())["dependency-groups"]
-for name in sys.argv[1:]:
-    print("\n".join(filter(None, found[name])))
-PY
+# Print those entries of locks whose names match a regular expression; with "-v" first, the others.
+entries() { # [-v] names, locks
+  local others=0
+  [ "$1" != -v ] || { others=1; shift; }
+  local names=$1
+  shift
+  awk -v names="^($names)\$" -v others=$others '
+    /^[a-z0-9]/ { split($1, name, "=="); wanted = (name[1] ~ names) != others }
+    wanted && !/^#/' "${@/#/$locks/}"
 }
 
-pin() { requirements core training | grep "^$1=="; }
+# Take the settings of pip for uv. Without uv, pip does the same in ten times the time.
+prepare_installer() {
+  local settings
+  settings=$(.venv/bin/pip config list)
+  setting() { sed -n "s/^\(global\|install\|:env:\)\.$1='\(.*\)'/\2/p" <<<"$settings" | tail -n 1; }
+  export UV_CACHE_DIR=${UV_CACHE_DIR:-$cache/uv} UV_LINK_MODE=${UV_LINK_MODE:-hardlink} SSL_CERT_FILE
+  export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(setting index-url)} UV_INDEX=${UV_INDEX:-$(setting extra-index-url)}
+  export UV_FIND_LINKS=${UV_FIND_LINKS:-$(setting find-links)}
+  export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}  # as pip does; hashes make it safe
+  SSL_CERT_FILE=${SSL_CERT_FILE:-$(setting cert)}
+  [ -n "$SSL_CERT_FILE" ] || unset SSL_CERT_FILE
+  if [ -n "$wheels" ]; then
+    export UV_NO_INDEX=1 UV_FIND_LINKS=$wheels PIP_NO_INDEX=1 PIP_FIND_LINKS=$wheels PIP_CONFIG_FILE=/dev/null
+    unset UV_INDEX UV_DEFAULT_INDEX PIP_EXTRA_INDEX_URL
+  fi
+  command -v uv >/dev/null || .venv/bin/pip install -q --require-hashes -r "$locks/uv.txt" ||
+    say "note: no uv; pip installs, which takes longer"
+}
+
+# Install entries of locks, read from standard input; they are complete, so nothing is resolved.
+install() { # options
+  local list
+  list=$(mktemp)
+  cat >"$list"
+  if [ ! -s "$list" ]; then :
+  elif command -v uv >/dev/null; then uv pip install -q --no-config --python .venv --no-deps --require-hashes "$@" -r "$list"
+  else .venv/bin/pip install -q --no-deps --require-hashes "$@" -r "$list"; fi || fail "installing failed; see the message above"
+  rm "$list"
+}
+
+# Install a built wheel, or these sources.
+install_local() {
+  if command -v uv >/dev/null; then uv pip install -q --no-config --python .venv --no-deps --no-build-isolation --reinstall "$@"
+  else .venv/bin/pip install -q --no-deps --no-build-isolation --force-reinstall "$@"; fi
+}
 
 # All that a built wheel depends on. A wheel works with every Python of its tag on every system of this release and C
 # library: so images can use wheels built here, and the other way round.
 build_identity() {
-  printf '%s\n' "$mpi" "$hdf5"
-  "$python" -c 'import os, sysconfig; print(sysconfig.get_config_var("SOABI"), os.confstr("CS_GNU_LIBC_VERSION"))'
+  printf '%s\n' "$mpi" "$hdf5" "torch $torch" "$abi"
   sed -n '/^ID=/p; /^VERSION_ID=/p' /etc/os-release
   env | grep '^HOROVOD_' | LC_ALL=C sort || true
-  requirements core training | grep -E '^(h5py|horovod|mpi4py|numpy|torch)=='
-  requirements build
+  entries 'h5py|horovod|mpi4py|numpy|torch|cython|setuptools' scimill.txt | grep '=='
 }
 
 # An environment can be reused if all this is the same, and also the interpreter and this script.
-identity=$({ build_identity; "$python" -VV; cat setup.cfg pyproject.toml scripts/setup.sh; } | sha256sum | cut -c1-16)
+identity=$({ build_identity; echo "$version"; cat setup.cfg pyproject.toml scripts/setup.sh "$locks"/*.txt; } | sha256sum | cut -c1-16)
 
 # Build a wheel once for this identity, then install it.
 built() { # name, environment assignments...
   local name=$1 store
-  store=$wheels/$(build_identity | sha256sum | cut -c1-16)
+  store=$cache/wheels/$(build_identity | sha256sum | cut -c1-16)
   shift
   if ! compgen -G "$store/$name-*.whl" >/dev/null; then
     say "building $name (takes some minutes, once)"
     mkdir -p "$store"
     local log="$store/$name.log"
-    env "$@" .venv/bin/pip wheel -q --no-deps --no-build-isolation --no-cache-dir --no-binary="$name" \
-      -w "$store" "$(pin "$name")" >"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "building $name failed; the full log is $log"; }
+    entries "$name" scimill.txt >"$store/$name.txt"
+    env "$@" .venv/bin/pip wheel -q --no-deps --no-build-isolation --no-cache-dir --no-binary="$name" --require-hashes \
+      -w "$store" -r "$store/$name.txt" >"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "building $name failed; the full log is $log"; }
   fi
-  .venv/bin/pip install -q --no-deps --force-reinstall "$store/$name"-*.whl
+  install_local "$store/$name"-*.whl
 }
 
+BUILT='h5py|horovod' TORCH='torch' CUDA='triton|nvidia-.*|cuda-.*' ONNX='onnx|onnxscript|onnx-ir'
+case $torch in
+  cpu) torch_size="0.2 GB" ;;
+  cuda) torch_size="2.7 GB" ;;
+  none) torch_size="nothing" ;;
+esac
+
 install_core() {
-  local groups=(core build atoms bench turbulence sky) torch_wanted='^$'
-  [ "$horovod" = 0 ] || { groups+=(training); torch_wanted='^torch=='; }
+  say "PyTorch: $torch; it is $torch_size to download. Choose with --torch cpu|cuda|none"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
+  prepare_installer
   say "installing Python packages"
-  # torch first: packages that depend on it must not choose its version.
-  requirements "${groups[@]}" | { grep "$torch_wanted" || true; } | xargs -r .venv/bin/pip install -q
-  requirements "${groups[@]}" | grep -v -e '^h5py==' -e '^horovod==' -e '^torch==' | xargs .venv/bin/pip install -q
+  case $torch in
+    cuda) entries -v "$BUILT" scimill.txt ;;
+    cpu) entries -v "$BUILT|$TORCH|$CUDA" scimill.txt ;;
+    none) entries -v "$BUILT|$TORCH|$CUDA|$ONNX" scimill.txt ;;
+  esac | install
+  [ "$torch" != cpu ] || install_torch_for_cpus
   if [ "$parallel" = 1 ]; then
     built h5py CC=mpicc CFLAGS=-g0 HDF5_MPI=ON "HDF5_DIR=$hdf5"
   else
-    .venv/bin/pip install -q --no-deps --force-reinstall "$(pin h5py)"
+    entries h5py scimill.txt | install
   fi
   [ "$horovod" = 0 ] || install_horovod
-  .venv/bin/pip install -q --no-deps --no-build-isolation "${link[@]}" .
+  install_local "${link[@]}" .
+}
+
+# Look first where pip is told to look, then in PyTorch's own index, which uv knows.
+install_torch_for_cpus() {
+  local options=()
+  if ! (entries torch torch-cpu.txt | install) 2>/dev/null; then
+    command -v uv >/dev/null || fail "pip finds no torch for CPUs" \
+      "do: set PIP_EXTRA_INDEX_URL to PyTorch's index for CPUs (see its web page), or use --torch cuda or none"
+    options=(--torch-backend cpu)
+    entries torch torch-cpu.txt | install "${options[@]}"
+  fi
 }
 
 # Horovod asks for C++14, torch for C++17: the last -std on the command line wins. -g0 keeps the compile small.
@@ -188,38 +265,39 @@ install_horovod() {
 
 install_tests() {
   say "installing linters and the packages to compare with"
-  requirements test references | xargs .venv/bin/pip install -q
-  requirements peers | while read -r peer; do
-    .venv/bin/pip install -q --no-deps --upgrade --target ".venv/peers/${peer%%==*}" "$peer"
-  done
-}
-
-install_benchmarks() {
-  say "installing packages to compare benchmarks with; hw2d and its dependencies go into a separate directory"
-  requirements references | xargs .venv/bin/pip install -q
-  requirements hw2d | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/peers/hw2d
+  entries -v "$BUILT|$TORCH|$CUDA" tests.txt | install
+  local peer
+  for peer in mpich h5py; do entries "$peer" peers.txt | install --target ".venv/peers/$peer"; done
 }
 
 install_tensorflow() {
   say "installing TensorFlow in a separate directory, for the test that reads TFRecord files with it"
-  requirements tensorflow | xargs .venv/bin/pip install -q --no-warn-conflicts --target .venv/peers/tensorflow
+  entries '.*' tensorflow.txt | install --target .venv/peers/tensorflow
+}
+
+install_benchmarks() {
+  say "installing packages to compare benchmarks with; hw2d and its dependencies go into a separate directory"
+  entries 'crc32c|protobuf|pillow' tests.txt | install
+  entries '.*' hw2d.txt | install --target .venv/peers/hw2d
 }
 
 install_smartredis() {
   say "installing SmartRedis and its numpy in a separate directory"
-  requirements smartredis | xargs .venv/bin/pip install -q --no-deps --upgrade --target .venv/smartredis
+  entries '.*' smartredis.txt | install --target .venv/smartredis
 }
 
 # A step is done if its stamp holds the current identity.
 step() { # name, options that matter, function
   local stamp=.venv/.done-$1
   [ "$(cat "$stamp" 2>/dev/null)" = "$identity $2" ] && return
+  [ -n "${UV_CACHE_DIR:-}" ] || [ ! -x .venv/bin/python ] || prepare_installer
   "$3"
   echo "$identity $2" >"$stamp"
 }
 
 started=$SECONDS
-step core "horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
+PATH=$PWD/.venv/bin:$PATH
+step core "torch=$torch horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
 [ "$with_tests" = 0 ] || step tests "" install_tests
 [ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
 [ "$with_benchmarks" = 0 ] || step benchmarks "" install_benchmarks

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from scimill.errors import ConfigError, ScimillError, StorageError
-from scimill.extras import extras
+from scimill.extras import PURPOSES, extras
 from scimill.parallel.partition import share
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
@@ -201,7 +201,9 @@ def optional_packages(_: CheckContext) -> Finding:
     missing = {extra: [name for name in packages if not _installed(name)] for extra, packages in extras().items()}
     present = ", ".join(extra for extra, names in missing.items() if not names)
     remedies = [
-        f"for {extra}: pip install 'scimill[{extra}]' ({', '.join(names)})" for extra, names in missing.items() if names
+        f"for {PURPOSES.get(extra, extra)}: pip install 'scimill[{extra}]' ({', '.join(names)})"
+        for extra, names in missing.items()
+        if names
     ]
     return Finding(f"installed: {present or 'none'}", "; ".join([*remedies, SETUP] if remedies else ()))
 

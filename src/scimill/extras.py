@@ -5,13 +5,25 @@ from importlib import metadata
 
 from scimill.errors import ConfigError
 
+PURPOSES = {
+    "mpi": "several ranks",
+    "training": "training and exporting networks",
+    "turbulence": "NetCDF files, and networks in ONNX",
+    "fftw": "faster Fourier transforms",
+    "atoms": "ASE's file formats, its calculators and evaluation",
+    "bench": "Parquet files",
+    "sky": "reading JPEG images",
+}
+"""What cannot be done without an extra."""
+
 
 def extras() -> dict[str, list[str]]:
     """Return the packages of each extra of scimill, as its installed metadata declare them."""
     found: dict[str, list[str]] = {}
     for requirement in metadata.requires("scimill") or ():
         name, _, condition = requirement.partition(";")
-        if extra := re.search(r"extra == ['\"]([\w-]+)['\"]", condition):
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
+        if extra and not name.startswith("scimill"):  # "all" names the others
             found.setdefault(extra[1], []).append(re.split(r"[^\w-]", name, maxsplit=1)[0])
     return found
 

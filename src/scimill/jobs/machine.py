@@ -1,7 +1,6 @@
 """Machines: the scheduler, launcher and nodes of a site, described in one YAML file each."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -95,9 +94,8 @@ class Machine:
 
 
 def folder() -> Path:
-    """Return the folder of machines, templates and chains: beside the sources, or where they were installed."""
-    beside = Path(__file__).resolve().parents[3] / "jobs"
-    return beside if beside.is_dir() else Path(sys.prefix) / "share" / "scimill" / "jobs"
+    """Return the folder of machines, templates and chains; in the sources, ``shipped`` is a link to ``jobs``."""
+    return Path(__file__).parent / "shipped"
 
 
 def own_folder() -> Path:

@@ -228,9 +228,10 @@ def world() -> World:
 
 def defer_mpi() -> None:
     """Keep the import of mpi4py, also by h5py, from starting MPI; `world` starts it under a launcher."""
-    import mpi4py
+    with contextlib.suppress(ImportError):  # not installed: one rank needs none
+        import mpi4py
 
-    mpi4py.rc.initialize = False
+        mpi4py.rc.initialize = False
 
 
 def _finalize() -> None:

@@ -23,9 +23,10 @@ from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.fourier import choose_library
 from scimill.turbulence.kernels.pairs import IrregularTimes, SnapshotPair, interval_of, pair_up
 from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
-from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
+from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord, Fft
 from scimill.turbulence.snapshots import physics
 from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_undamaged
 
@@ -56,13 +57,20 @@ class CoarseStep:
     points : points of the coarse grid along each side.
     scheme : scheme of the coarse step.
     duration, substeps : length of the coarse step, and the number of equal Runge–Kutta steps in it.
+    fft : library of Fourier transforms.
 
     """
 
     def __init__(
-        self, physics: FlowPhysics, points: int, scheme: Literal["spectral", "arakawa"], duration: float, substeps: int
+        self,
+        physics: FlowPhysics,
+        points: int,
+        scheme: Literal["spectral", "arakawa"],
+        duration: float,
+        substeps: int,
+        fft: Fft = "auto",
     ) -> None:
-        self._solver = FlowSolver(physics, points, scheme)
+        self._solver = FlowSolver(physics, points, scheme, fft=fft)
         self._duration, self._length = duration, duration / substeps
 
     def resolved(self, state: State) -> State:
@@ -121,7 +129,11 @@ def make_record(config: CorrectionsConfig) -> CorrectionsRecord:
         duration = config.steps * _interval(fine, config)
         origin = fine.origin(config)
         chosen = config.substeps or choose_substeps(fine, config, origin["points"], duration)
-        return build_record(CorrectionsRecord, config, origin | {"duration": duration, "substeps": chosen})
+        return build_record(
+            CorrectionsRecord,
+            config,
+            origin | {"duration": duration, "substeps": chosen, "fft": choose_library(config.fft)},
+        )
 
 
 def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
@@ -138,7 +150,7 @@ def _interval(fine: FineRun, config: CorrectionsConfig) -> float:
 
 def choose_substeps(fine: FineRun, config: CorrectionsConfig, points: int, duration: float) -> int:
     """Return the fewest Runge–Kutta steps per coarse step that are stable, with a margin, throughout the run."""
-    step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1)
+    step = CoarseStep(fine.snapshots.physics, points, config.scheme, duration, 1, config.fft)
     chosen = np.unique(np.linspace(0, len(fine.rows) - 1, SAMPLED_SNAPSHOTS).astype(int)).tolist()
     stable = (step.stable(_coarse_state(step, fine, index, config)) for index in chosen)
     return max(1, *(math.ceil(duration / (SAFETY * length)) for length in stable))
@@ -165,7 +177,9 @@ def make_layout(record: CorrectionsRecord, pairs: int) -> Layout:
 
 def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:
     """Return the function that makes a pair, given its number."""
-    step = CoarseStep(fine.snapshots.physics, record.points, record.scheme, record.duration, record.substeps or 1)
+    step = CoarseStep(
+        fine.snapshots.physics, record.points, record.scheme, record.duration, record.substeps or 1, record.fft
+    )
 
     def make(block: int) -> BlockData:
         pair = pairs[block]

@@ -5,13 +5,20 @@ Lengths are in ρs and times in Ln/cs, the units of drift waves.
 """
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, Widths, parameter
 from scimill.training.params import TrainingConfig
+
+Fft = Literal["auto", "fftw", "scipy"]
+
+
+def fft_choice() -> Any:
+    """Declare the library of Fourier transforms. What is stored is the one that was used."""
+    return parameter("auto", "library of Fourier transforms; auto: fftw, which is faster, or scipy without pyfftw")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -43,6 +50,7 @@ class Numerics:
                                     unit="Ln/cs", gt=0)  # fmt: skip
     courant: Number = parameter(1.0, "Courant number (|u| + |v|) · step / spacing, if step is not given", gt=0, le=2)
     longest_step: Number | None = parameter(None, "longest time step if step is not given", unit="Ln/cs", gt=0)
+    fft: Fft = fft_choice()
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -118,6 +126,7 @@ class CoarseStepConfig:
         None, "equal Runge–Kutta steps per coarse step; the fewest that are stable if not given", ge=1, le=10**6
     )
     scheme: Literal["spectral", "arakawa"] = parameter("spectral", "scheme of the coarse step")
+    fft: Fft = fft_choice()
     precision: Literal["float32", "float64"] = parameter(
         "float32", "precision of stored fields; arithmetic is in float64"
     )
@@ -207,6 +216,7 @@ class RolloutConfig(ModelReference, File, Run):
         None, "length of a coarse step; must equal that of the model, which is used if not given", unit="Ln/cs", gt=0
     )
     precision: Literal["float64", "float32"] = parameter("float64", "precision of solver and stored fields")
+    fft: Fft = fft_choice()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.campaign import describe_plan
-from scimill.config import from_stored
+from scimill.config import from_stored, with_values
 from scimill.errors import ConfigError, NumericalError, Stopped
 from scimill.parallel.report import Progress
 from scimill.parallel.world import Stop, World
@@ -18,6 +18,7 @@ from scimill.turbulence import CAMPAIGN, fields
 from scimill.turbulence.exchange import states
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.fourier import choose_library
 from scimill.turbulence.kernels.slabs import max_ranks
 from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
 from scimill.turbulence.params import SimulateConfig
@@ -35,7 +36,7 @@ def build_solver(config: SimulateConfig, team: World | None = None) -> FlowSolve
     longest = config.longest_step if config.longest_step is not None else float("inf")
     return FlowSolver(
         physics(config), config.points, config.scheme, config.precision, team,
-        courant=config.courant, longest_step=longest,
+        courant=config.courant, longest_step=longest, fft=config.fft,
     )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def simulate(
     """
     teams = min(config.members, world.size)
     world.on_root(check, config, world.size // teams)
+    config = with_values(config, fft=choose_library(config.fft))
     stop = Stop(world, config.walltime, config.walltime_margin)
     writer = CAMPAIGN.open(config, layout(config), output, world, stop, maker=maker)
     if writer is None:
@@ -99,7 +101,9 @@ def compile_kernels(config: SimulateConfig, world: World) -> None:
     """Compile on rank 0 first, so that the other ranks find the result in the cache."""
 
     def compiled() -> None:
-        small = FlowSolver(FlowPhysics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision)
+        small = FlowSolver(
+            FlowPhysics(hyperviscosity=1e-9, order=2), 16, config.scheme, config.precision, fft=config.fft
+        )
         small.load(np.zeros((16, 16)), np.zeros((16, 16)))
         small.step(1e-3)
         small.diagnose()

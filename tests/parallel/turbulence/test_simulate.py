@@ -24,6 +24,7 @@ CONFIGS = {
         ("--snapshots", 2, "--scheme", "arakawa", "--hyperviscosity", 1e-7, "--order", 3, "--modified"),
         (3,),
     ),
+    "spectral, SciPy": (("--snapshots", 2, "--hyperviscosity", 1e-6, "--order", 3, "--fft", "scipy"), (3,)),
     "three members, single precision, uneven slabs": (
         ("--snapshots", 1, "--members", 3, "--points", 50, "--precision", "float32", "--density-diffusion", 0.01),
         (4,),
@@ -49,6 +50,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for command in commands:
             succeed(*command, ranks=ranks)
     return folder
+
+
+def test_the_library_of_transforms_is_stored_and_rounds_only(shared: Path) -> None:
+    with h5py.File(shared / "spectral-3.h5") as fftw, h5py.File(shared / "spectral, SciPy-3.h5") as scipy:
+        assert "fft: fftw" in fftw.attrs["config"]
+        assert "fft: scipy" in scipy.attrs["config"]
+        assert np.any(fftw["density"][:] != scipy["density"][:])
+        np.testing.assert_allclose(fftw["density"], scipy["density"], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.turbulence.kernels.equations import FlowPhysics, damping, difference_symbols
+from scimill.turbulence.kernels.fourier import Library
 from scimill.turbulence.kernels.slabs import Exchange, Slabs, Team
 
 Grid = NDArray[np.floating]
@@ -26,6 +27,7 @@ class Arakawa:
     physics, points : the equations and the grid points along each side.
     dtype : float64 or float32.
     team : the ranks that share the fields.
+    library : what transforms.
 
     Attributes
     ----------
@@ -34,7 +36,7 @@ class Arakawa:
 
     """
 
-    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team) -> None:
+    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team, library: Library) -> None:
         self.physics, self.points, self.dtype, self.team = physics, points, dtype, team
         self.slabs = Slabs(points, points // 2 + 1, team)
         mx = np.fft.fftfreq(points, 1 / points)
@@ -44,7 +46,7 @@ class Arakawa:
         with np.errstate(divide="ignore"):
             inverse = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0)
         self._poisson = (inverse / points**2).astype(dtype)
-        self._exchange = Exchange(self.slabs, 1, np.result_type(dtype, np.complex64))
+        self._exchange = Exchange(self.slabs, 1, np.result_type(dtype, np.complex64), library)
         shape = (2, self.slabs.height + 2, points + 2)  # one extra row and column on each side
         self._state, self._one, self._two, self._total = (np.zeros(shape, dtype) for _ in range(4))
         self._phi, self._hyper = (
@@ -108,8 +110,8 @@ class Arakawa:
             exchange.columns_out(batch)
         exchange.to_rows()
         for batch in self.slabs.row_batches:
-            exchange.rows_in(batch)
-            self._phi[batch.start + 1 : batch.stop + 1, 1:-1] = exchange.grid[: batch.stop - batch.start, : self.points]
+            values = exchange.rows_in(batch)
+            self._phi[batch.start + 1 : batch.stop + 1, 1:-1] = values[: batch.stop - batch.start, : self.points]
         self._wrap(self._phi)
 
     def modes(self) -> Modes:

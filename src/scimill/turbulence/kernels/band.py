@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.fourier import Library
 from scimill.turbulence.kernels.slabs import Team
 from scimill.turbulence.kernels.spectral import Spectral
 
@@ -18,11 +19,14 @@ class Band:
     physics, points : the box and its grid points along each side.
     band : smallest and largest wavenumber, inclusive, in units of 2π/box.
     team : the ranks that share the fields.
+    library : what transforms.
 
     """
 
-    def __init__(self, physics: FlowPhysics, points: int, band: tuple[float, float], team: Team) -> None:
-        self._modes = Spectral(physics, points, np.dtype(np.float64), team)
+    def __init__(
+        self, physics: FlowPhysics, points: int, band: tuple[float, float], team: Team, library: Library
+    ) -> None:
+        self._modes = Spectral(physics, points, np.dtype(np.float64), team, library)
         wavenumber = np.sqrt(self._modes.symbols.k2) / physics.wave_number(1)
         rounding = 1e-9  # the wavenumber is a quotient, and the ends of a band are often whole numbers
         self._outside = (wavenumber < band[0] - rounding) | (wavenumber > band[1] + rounding)

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.turbulence.kernels.fourier import buffer, rows_per_batch, transforms
+from scimill.turbulence.kernels.fourier import Library, buffer, complex_pair, rows_per_batch, transforms
 
 Indices = NDArray[np.int64]
 
@@ -115,8 +115,8 @@ class Slabs:
 class Exchange:
     """Transforms fields between the modes of own columns and the grid of own rows.
 
-    To the grid: for each batch fill `columns` and call `columns_out`; call `to_rows`; for each batch call `rows_in` and
-    use `grid`. Back: for each batch fill `grid` and call `rows_out`; call `to_columns`; for each batch call
+    To the grid: for each batch fill `columns` and call `columns_out`; call `to_rows`; for each batch use what `rows_in`
+    returns. Back: for each batch fill `grid` and call `rows_out`; call `to_columns`; for each batch call
     `columns_in` and use `columns`.
 
     Parameters
@@ -124,25 +124,26 @@ class Exchange:
     slabs : rows and columns of the ranks.
     fields : number of fields.
     dtype : complex type of a mode.
+    library : what transforms.
 
     Attributes
     ----------
     columns : modes of a batch, shape (fields · batch, at least points).
-    grid : values of a batch, shape (fields · batch, at least points).
+    grid : values of a batch to transform, shape (fields · batch, at least points).
 
     """
 
-    def __init__(self, slabs: Slabs, fields: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, slabs: Slabs, fields: int, dtype: np.dtype[Any], library: Library) -> None:
         self._slabs, self._fields = slabs, fields
         self._by_columns = np.zeros(fields * slabs.points * slabs.width, dtype)
         self._by_rows = self._by_columns
         if slabs.team.size > 1:
             self._by_rows = np.zeros(fields * slabs.height * slabs.modes, dtype)
         rows, points, real = fields * slabs.batch, slabs.points, np.zeros(0, dtype).real.dtype
-        self._lines, self.columns = buffer(rows, points, dtype), buffer(rows, points, dtype)
+        self._lines, self.columns = complex_pair(rows, points, dtype, library)
         self.grid, self._rows = buffer(rows, points, real), buffer(rows, points // 2 + 1, dtype)
-        self._x_forward, self._x_inverse = transforms(self._lines, self.columns, points)
-        self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points)
+        self._x_forward, self._x_inverse = transforms(self._lines, self.columns, points, library)
+        self._y_forward, self._y_inverse = transforms(self.grid, self._rows, points, library)
 
     def columns_out(self, batch: SlabBatch) -> None:
         """Transform a batch of columns along x and pack it for the exchange."""
@@ -160,13 +161,12 @@ class Exchange:
 
     def rows_out(self, batch: SlabBatch) -> None:
         """Transform a batch of rows along y and pack its kept modes for the exchange."""
-        self._y_forward()
-        _pack_rows(self._rows, self._by_rows, *self._rows_of(batch))
+        _pack_rows(self._y_forward(), self._by_rows, *self._rows_of(batch))
 
-    def rows_in(self, batch: SlabBatch) -> None:
-        """Unpack a batch of rows, set its other modes to zero, and transform it along y."""
+    def rows_in(self, batch: SlabBatch) -> NDArray[Any]:
+        """Unpack a batch of rows, set its other modes to zero, transform it along y, and return its values."""
         _unpack_rows(self._rows, self._by_rows, *self._rows_of(batch))
-        self._y_inverse()
+        return self._y_inverse()
 
     def _rows_of(self, batch: SlabBatch) -> tuple[object, ...]:
         s = self._slabs

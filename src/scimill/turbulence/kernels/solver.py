@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.arakawa import Arakawa
 from scimill.turbulence.kernels.equations import FlowPhysics
+from scimill.turbulence.kernels.fourier import choose_library
 from scimill.turbulence.kernels.slabs import SingleRankTeam, Team
 from scimill.turbulence.kernels.spectral import Spectral
 from scimill.turbulence.kernels.stepping import StepControl
@@ -47,9 +48,11 @@ class FlowSolver:
     precision : "float64" or "float32".
     team : the ranks that share the fields, such as `parallel.world.World`; None for this rank alone.
     courant, longest_step : limits of the steps that `advance` chooses.
+    fft : library of Fourier transforms, see `choose_library`.
 
     Attributes
     ----------
+    library : the one that was chosen.
     time : time of the state.
     steps : number of steps taken.
     rows : first row (x) of the slab of this rank, and one past the last.
@@ -66,10 +69,12 @@ class FlowSolver:
         *,
         courant: float = 0.7,
         longest_step: float = math.inf,
+        fft: Literal["auto", "fftw", "scipy"] = "auto",
     ) -> None:
         self.physics, self.points = physics, points
         self._team: Team = team or SingleRankTeam()
-        self._scheme = SCHEMES[scheme](physics, points, np.dtype(precision), self._team)
+        self.library = choose_library(fft)
+        self._scheme = SCHEMES[scheme](physics, points, np.dtype(precision), self._team, self.library)
         self._limit, self._courant, self._longest = STABILITY[scheme], courant, longest_step
         self._stiffness = self._scheme.stiffness()
         self.rows = self._scheme.slabs.rows

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from scimill.turbulence.kernels import stepping
 from scimill.turbulence.kernels.equations import FlowPhysics, linear_operator, propagator, spectral_symbols
+from scimill.turbulence.kernels.fourier import Library
 from scimill.turbulence.kernels.slabs import Exchange, SlabBatch, Slabs, Team
 
 Modes = NDArray[np.complexfloating]
@@ -39,6 +40,7 @@ class Spectral:
     physics, points : the equations and the grid points along each side.
     dtype : float64 or float32.
     team : the ranks that share the fields.
+    library : what transforms.
 
     Attributes
     ----------
@@ -48,8 +50,8 @@ class Spectral:
 
     """
 
-    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team) -> None:
-        self.physics, self.points, self.dtype = physics, points, dtype
+    def __init__(self, physics: FlowPhysics, points: int, dtype: np.dtype[Any], team: Team, library: Library) -> None:
+        self.physics, self.points, self.dtype, self._library = physics, points, dtype, library
         self.highest = highest_mode(points)
         self.slabs = Slabs(points, self.highest + 1, team)
         mx = np.concatenate([np.arange(self.highest + 1), np.arange(-self.highest, 0)])
@@ -60,7 +62,7 @@ class Spectral:
             self._poisson = np.where(self.symbols.k2 > 0, -1 / self.symbols.k2, 0).astype(dtype)
         self._constants = self._poisson, kx, ky
         kind = np.result_type(dtype, np.complex64)
-        self._flow, self._products = (Exchange(self.slabs, fields, kind) for fields in (3, 4))
+        self._flow, self._products = (Exchange(self.slabs, fields, kind, library) for fields in (3, 4))
         self.state: Modes
         self.state, self._stage, self._total = np.zeros((3, 2, len(my), len(mx)), kind)
         self._rate = np.zeros((2, self.slabs.batch, len(mx)), kind)
@@ -75,7 +77,7 @@ class Spectral:
 
     @cached_property
     def _pair(self) -> Exchange:
-        return Exchange(self.slabs, 2, self.state.dtype)
+        return Exchange(self.slabs, 2, self.state.dtype, self._library)
 
     def load(self, density: Grid, vorticity: Grid) -> None:
         """Load the fields of own rows and drop modes above the 2/3 cutoff. Collective."""
@@ -107,12 +109,9 @@ class Spectral:
         pair.to_rows()
         first, second = np.empty((2, self.slabs.height, self.points), self.dtype)
         for batch in self.slabs.row_batches:
-            pair.rows_in(batch)
-            rows = batch.stop - batch.start
-            first[batch.start : batch.stop], second[batch.start : batch.stop] = (
-                pair.grid[:rows, : self.points],
-                pair.grid[b : b + rows, : self.points],
-            )
+            values, rows = pair.rows_in(batch), batch.stop - batch.start
+            first[batch.start : batch.stop] = values[:rows, : self.points]
+            second[batch.start : batch.stop] = values[b : b + rows, : self.points]
         return first, second
 
     def fields(self) -> tuple[Grid, Grid]:
@@ -149,9 +148,9 @@ class Spectral:
         flow.to_rows()
         fastest = 0.0
         for batch in self.slabs.row_batches:
-            flow.rows_in(batch)
-            fastest = max(fastest, float(_multiply(flow.grid, products.grid, self.points, b, batch.stop - batch.start)))
-            if not math.isfinite(flow.grid[0, 0]):  # NaN in one mode is NaN everywhere on the grid
+            values = flow.rows_in(batch)
+            fastest = max(fastest, float(_multiply(values, products.grid, self.points, b, batch.stop - batch.start)))
+            if not math.isfinite(values[0, 0]):  # NaN in one mode is NaN everywhere on the grid
                 fastest = math.nan
             products.rows_out(batch)
         products.to_columns()

@@ -19,7 +19,7 @@ from scimill.turbulence.kernels.slabs import Team
 from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.learning.models import open_correction
 from scimill.turbulence.learning.network import VARIABLES, CorrectionNetworkSpec
-from scimill.turbulence.params import RolloutConfig, RolloutRecord, SimulateConfig
+from scimill.turbulence.params import Fft, RolloutConfig, RolloutRecord, SimulateConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 Grid = NDArray[np.floating]
@@ -31,17 +31,22 @@ class CorrectedSolver(FlowSolver):
     Parameters
     ----------
     spec, model : definition of the coarse step, and the model that corrects it.
-    precision, team : see `FlowSolver`.
+    precision, team, fft : see `FlowSolver`.
 
     """
 
     def __init__(
-        self, spec: CorrectionNetworkSpec, model: InferenceModel, precision: Any = "float64", team: Team | None = None
+        self,
+        spec: CorrectionNetworkSpec,
+        model: InferenceModel,
+        precision: Any = "float64",
+        team: Team | None = None,
+        fft: Fft = "auto",
     ) -> None:
         equations = physics(dict(spec.physics))
-        super().__init__(equations, spec.points, spec.scheme, precision, team)  # type: ignore[arg-type]
+        super().__init__(equations, spec.points, spec.scheme, precision, team, fft=fft)  # type: ignore[arg-type]
         self._spec, self._model = spec, model
-        self._band = Band(equations, spec.points, spec.band, self._team)
+        self._band = Band(equations, spec.points, spec.band, self._team, self.library)
         self._halos = Halos(self.rows, spec.points, spec.radius, self._team)
 
     def advance(self, duration: float, step: float | None = None) -> None:
@@ -90,7 +95,7 @@ def rollout(config: RolloutConfig, output: Output, world: World) -> bool:
     try:
 
         def make_solver(_: SimulateConfig, team: World) -> FlowSolver:
-            return CorrectedSolver(correction.spec, correction.model, config.precision, team)
+            return CorrectedSolver(correction.spec, correction.model, config.precision, team, config.fft)
 
         return simulation.simulate(record, output, world, make_solver, maker="rollout")
     finally:

@@ -22,7 +22,7 @@ def fields(seed: int = 1) -> np.ndarray:
 def test_the_band_on_slabs_is_that_of_training(band: tuple[float, float]) -> None:
     given = fields()
     wanted = np.fft.irfft2(np.fft.rfft2(given) * in_band(POINTS, band))
-    found = Band(PHYSICS, POINTS, band, SingleRankTeam())(*given)
+    found = Band(PHYSICS, POINTS, band, SingleRankTeam(), "scipy")(*given)
     np.testing.assert_allclose(np.stack(found), wanted, atol=1e-13)
 
 
@@ -35,7 +35,9 @@ def test_adding_zero_changes_no_bit_of_a_run(scheme: str) -> None:
         for _ in range(3):
             solver.advance(0.02, 0.01)
             if add:
-                solver.add(*Band(PHYSICS, POINTS, (4.0, 99.0), SingleRankTeam())(*np.zeros((2, POINTS, POINTS))))
+                solver.add(
+                    *Band(PHYSICS, POINTS, (4.0, 99.0), SingleRankTeam(), "scipy")(*np.zeros((2, POINTS, POINTS)))
+                )
         runs.append(np.stack([*solver.fields(), solver.potential()]))
     np.testing.assert_array_equal(runs[0], runs[1])
 
