@@ -24,7 +24,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 wheels='' link=(-e)
 while [ $# -gt 0 ]; do
   case $1 in
-    --with-tests) with_tests=1 smartredis=1 ;;
+    --with-tests) with_tests=1 ;;
     --with-benchmarks) with_benchmarks=1 ;;
     --with-smartredis) smartredis=1 ;;
     --torch | --wheels)
@@ -133,6 +133,9 @@ case $version in
   3.1[1-9]*) python=$executable ;;
   *) fail "Python 3.11 or newer is needed; $python is ${version:-not found}. Choose another: PYTHON=/path/to/python3.12 scripts/setup.sh" ;;
 esac
+
+# The tests use SmartRedis where it has wheels.
+[[ $with_tests = 0 || $abi != cpython-311-* ]] || smartredis=1
 
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from scimill.errors import ConfigError, ScimillError, StorageError
-from scimill.extras import PURPOSES, extras
+from scimill.extras import PURPOSES, extras, requirements
 from scimill.parallel.partition import share
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import COLLECTIVE, World, launched, library_version, world
@@ -166,18 +166,20 @@ def _make_scratch(scratch: Path) -> None:
 
 
 def versions(_: CheckContext) -> Finding:
-    """Compare the installed packages with the versions that scimill is tested with."""
-    wanted = [r for r in importlib.metadata.requires("scimill") or [] if ";" not in r]
-    pins = dict(re.split(r"\s*==\s*", requirement, maxsplit=1) for requirement in wanted if "==" in requirement)
-    here = {name: _installed(name) for name in pins}
+    """Compare the installed packages with the versions that scimill works with."""
+    needed = requirements("")
+    here = {each.name: _installed(each.name) for each in needed}
     shown = "; ".join(f"{name} {here.get(name)}" for name in ("numpy", "numba", "scipy"))
     text = f"{__version__}; Python {platform.python_version()}; {shown}"
     missing = [name for name, version in here.items() if not version]
     if missing:
         return Finding(f"{text}; not installed: {', '.join(missing)}", SETUP, ConfigError.exit_code)
-    others = [f"{name} {here[name]}, not {pin}" for name, pin in pins.items() if here[name] != pin]
-    remedy = f"{SETUP}: it installs the versions that scimill is tested with" if others else ""
-    return Finding("; ".join([text, *others]), remedy)
+    others = [
+        f"{each.name} {here[each.name]}, not {each.specifier}"
+        for each in needed
+        if not each.specifier.contains(here[each.name], prereleases=True)
+    ]
+    return Finding("; ".join([text, *others]), f"{SETUP}: it installs versions that were tested" if others else "")
 
 
 def _installed(package: str) -> str:

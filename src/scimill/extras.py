@@ -1,7 +1,8 @@
 """Optional packages: the extra that brings each, and the message where one is missing."""
 
-import re
 from importlib import metadata
+
+from packaging.requirements import Requirement
 
 from scimill.errors import ConfigError
 
@@ -17,15 +18,20 @@ PURPOSES = {
 """What cannot be done without an extra."""
 
 
+def requirements(extra: str) -> list[Requirement]:
+    """Return what an extra requires, by the installed metadata; "" for what scimill always requires."""
+    declared = map(Requirement, metadata.requires("scimill") or ())
+    return [each for each in declared if _is_of(each, extra)]
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    without, with_ = (requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in ("", extra))
+    return without if not extra else with_ and not without
+
+
 def extras() -> dict[str, list[str]]:
-    """Return the packages of each extra of scimill, as its installed metadata declare them."""
-    found: dict[str, list[str]] = {}
-    for requirement in metadata.requires("scimill") or ():
-        name, _, condition = requirement.partition(";")
-        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
-        if extra and not name.startswith("scimill"):  # "all" names the others
-            found.setdefault(extra[1], []).append(re.split(r"[^\w-]", name, maxsplit=1)[0])
-    return found
+    """Return the packages of each extra of scimill."""
+    return {extra: [each.name for each in requirements(extra)] for extra in PURPOSES}
 
 
 def explain(error: ModuleNotFoundError) -> ConfigError | ModuleNotFoundError:

@@ -213,6 +213,8 @@ def world() -> World:
         if not MPI.Is_initialized():
             MPI.Init_thread()
             atexit.register(_finalize)
+    except ModuleNotFoundError:  # the message that names the extra
+        raise
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
             f"MPI does not start: {error}", remedy="load the MPI module, or run scripts/setup.sh"

@@ -172,7 +172,9 @@ def test_both_libraries_of_transforms_give_the_same(scheme: str, precision: str)
             solver.load(*smooth(48, SIMLINT))
             solver.advance(0.02, 0.01)
         fields.append(np.stack([*solver.fields(), solver.potential()]))
-    np.testing.assert_allclose(fields[0], fields[1], rtol=0, atol=40 * np.finfo(precision).eps * np.abs(fields[0]).max())
+    np.testing.assert_allclose(
+        fields[0], fields[1], rtol=0, atol=40 * np.finfo(precision).eps * np.abs(fields[0]).max()
+    )
 
 
 def test_both_schemes_solve_the_same_equations() -> None:
