@@ -26,6 +26,7 @@ docs/sky
 ```{toctree}
 :hidden:
 :caption: Guides
+docs/installing
 docs/training
 docs/clusters
 containers/README

@@ -11,8 +11,8 @@
 # All other options go to "apptainer build": --fakeroot if you are not root, --build-arg from=..., --force.
 #
 # Environment: SCIMILL_CACHE (built wheels, bases), PIP_* and *_proxy (pass into the build), HOROVOD_* (how to build
-# Horovod). The build uses the torch that pip finds on this machine: a wheel for CPUs if PIP_EXTRA_INDEX_URL or
-# PIP_FIND_LINKS names an index or directory with one; otherwise the usual one for NVIDIA GPUs, of several GB.
+# Horovod). All versions are those of scripts/locks. The torch for CPUs is the one that pip finds on this machine, if
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS names an index or directory with one; otherwise that of PyTorch's own index.
 # Exit codes: 0 done, 1 the build or its test failed, 2 wrong arguments, 3 something is missing, 4 no place to write.
 set -euo pipefail
 here=$PWD
@@ -110,8 +110,8 @@ DEF
 # Fetch the wheel of torch that pip finds here, for the Python of the base; nothing if pip here finds none for CPUs.
 fetch_torch() {
   local torch
-  torch=$(sed -n 's/^ *\(torch==.*\)$/\1/p' setup.cfg)
-  compgen -G "$cache/torch/torch-${torch#torch==}+cpu-*.whl" >/dev/null && return
+  torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' scripts/locks/torch-cpu.txt)
+  compgen -G "$cache/torch/torch-${torch#torch==}-*.whl" >/dev/null && return
   case "${PIP_EXTRA_INDEX_URL:-}${PIP_FIND_LINKS:-}${PIP_INDEX_URL:-}$(python3 -m pip config list 2>/dev/null | grep -E 'index-url|find-links')" in
     "") return ;;
   esac

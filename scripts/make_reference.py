@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the reference pages (docs/reference) from the declarations of commands, parameters, presets and exit codes.
+"""Write the reference pages (docs/reference) from the declarations of commands, parameters, exit codes and so on.
 
 Run it after a change of a parameter, a flag or a help text.
 """
@@ -15,6 +15,7 @@ import click
 from scimill import errors
 from scimill.cli import COMMANDS, scimill
 from scimill.config import File, Run, parameters_of, preset_names, read_preset
+from scimill.extras import PURPOSES, extras
 from scimill.options import ConfigOption, describe_default
 from scimill.training.params import TrainingConfig
 
@@ -100,6 +101,12 @@ def describe_exit_codes() -> str:
     return table(["exit code", "meaning"], sorted(rows, key=lambda row: int(row[0])))
 
 
+def describe_extras() -> str:
+    """Table of the extras of the package."""
+    rows = [[code(extra), ", ".join(map(code, packages)), PURPOSES[extra]] for extra, packages in extras().items()]
+    return table(["extra", "packages", "for"], rows)
+
+
 def parameters(*configs: type) -> str:
     """Tables of the parameters of config classes."""
     return describe_parameters([ConfigOption(p) for config in configs for p in parameters_of(config).values()])
@@ -108,7 +115,12 @@ def parameters(*configs: type) -> str:
 def pages() -> dict[str, str]:
     """All pages by name."""
     found = {
-        "shared": "# Shared parameters\n\n" + parameters(Run, File) + "## Exit codes\n\n" + describe_exit_codes(),
+        "shared": "# Shared parameters\n\n"
+        + parameters(Run, File)
+        + "## Exit codes\n\n"
+        + describe_exit_codes()
+        + "\n## Extras\n\n"
+        + describe_extras(),
         "training": "# Training parameters\n\nEvery `train` command has them.\n\n"
         + describe_parameters(
             [ConfigOption(p) for p in parameters_of(TrainingConfig).values() if SHARED[p.group] == "training"]

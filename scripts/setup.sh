@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Install scimill and its dependencies into .venv. Running it again takes no time if nothing has changed.
 #
-#   scripts/setup.sh [--torch auto|cpu|cuda|none] [--without-horovod] [--serial-hdf5] [--wheels DIR] [--copy]
-#                    [--with-tests] [--with-benchmarks] [--with-smartredis]
+#   scripts/setup.sh [--torch auto|cpu|cuda|none] [--without-horovod] [--serial-hdf5] [--copy]
+#                    [--with-tests] [--with-benchmarks] [--with-smartredis] [--download DIR | --wheels DIR]
 #
 #   --torch             auto (default): cuda where there is an NVIDIA GPU, else cpu. none: no training
 #   --without-horovod   training runs on one process only
 #   --serial-hdf5       plain h5py from its wheel: one rank only, nothing to compile
-#   --wheels DIR        install from this folder, without a network; see scripts/locks/README.md
+#   --download DIR      also fetch all that this set-up installs into a folder, for a machine without a network
+#   --wheels DIR        install from such a folder; it needs the same Python, processor and options
 #   --copy              install a copy of scimill instead of a link to these sources; for images
 #   --with-tests        also linters, gfortran, apptainer, Slurm, and another MPI and a serial HDF5 for the tests
 #   --with-benchmarks   also the packages that the benchmarks compare with, and gfortran
@@ -21,20 +22,20 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 wheels='' link=(-e)
+with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 wheels='' download='' link=(-e)
 while [ $# -gt 0 ]; do
   case $1 in
     --with-tests) with_tests=1 ;;
     --with-benchmarks) with_benchmarks=1 ;;
     --with-smartredis) smartredis=1 ;;
-    --torch | --wheels)
+    --torch | --wheels | --download)
       [ $# -gt 1 ] || { echo "setup.sh: $1 needs a value (see --help)" >&2; exit 2; }
-      if [ "$1" = --torch ]; then torch=$2; else wheels=$2; fi
+      case $1 in --torch) torch=$2 ;; --wheels) wheels=$2 ;; --download) download=$2 ;; esac
       shift ;;
     --without-horovod) horovod=0 ;;
     --serial-hdf5) parallel=0 ;;
     --copy) link=() ;;
-    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
@@ -139,7 +140,7 @@ esac
 
 hdf5=none
 [ "$parallel" = 0 ] || hdf5=$(find_hdf5)
-mpi="$(mpi_family): $(mpicc -show 2>&1)"
+mpi="$(mpi_family): $(mpicc -show 2>/dev/null)"
 cache=${SCIMILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scimill}
 locks=scripts/locks
 
@@ -154,20 +155,22 @@ entries() { # [-v] names, locks
     wanted && !/^#/' "${@/#/$locks/}"
 }
 
+uv_options=(--no-config --python .venv)
 # Take the settings of pip for uv. Without uv, pip does the same in ten times the time.
 prepare_installer() {
   local settings
   settings=$(.venv/bin/pip config list)
   setting() { sed -n "s/^\(global\|install\|:env:\)\.$1='\(.*\)'/\2/p" <<<"$settings" | tail -n 1; }
-  export UV_CACHE_DIR=${UV_CACHE_DIR:-$cache/uv} UV_LINK_MODE=${UV_LINK_MODE:-hardlink} SSL_CERT_FILE
+  export UV_CACHE_DIR=${UV_CACHE_DIR:-$cache/uv} SSL_CERT_FILE
   export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(setting index-url)} UV_INDEX=${UV_INDEX:-$(setting extra-index-url)}
   export UV_FIND_LINKS=${UV_FIND_LINKS:-$(setting find-links)}
   export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}  # as pip does; hashes make it safe
   SSL_CERT_FILE=${SSL_CERT_FILE:-$(setting cert)}
   [ -n "$SSL_CERT_FILE" ] || unset SSL_CERT_FILE
   if [ -n "$wheels" ]; then
-    export UV_NO_INDEX=1 UV_FIND_LINKS=$wheels PIP_NO_INDEX=1 PIP_FIND_LINKS=$wheels PIP_CONFIG_FILE=/dev/null
-    unset UV_INDEX UV_DEFAULT_INDEX PIP_EXTRA_INDEX_URL
+    uv_options+=(--no-index --find-links "$wheels")
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$wheels PIP_CONFIG_FILE=/dev/null
+    unset UV_INDEX UV_DEFAULT_INDEX UV_FIND_LINKS PIP_EXTRA_INDEX_URL
   fi
   command -v uv >/dev/null || .venv/bin/pip install -q --require-hashes -r "$locks/uv.txt" ||
     say "note: no uv; pip installs, which takes longer"
@@ -179,14 +182,14 @@ install() { # options
   list=$(mktemp)
   cat >"$list"
   if [ ! -s "$list" ]; then :
-  elif command -v uv >/dev/null; then uv pip install -q --no-config --python .venv --no-deps --require-hashes "$@" -r "$list"
+  elif command -v uv >/dev/null; then uv pip install -q "${uv_options[@]}" --no-deps --require-hashes "$@" -r "$list"
   else .venv/bin/pip install -q --no-deps --require-hashes "$@" -r "$list"; fi || fail "installing failed; see the message above"
   rm "$list"
 }
 
 # Install a built wheel, or these sources.
 install_local() {
-  if command -v uv >/dev/null; then uv pip install -q --no-config --python .venv --no-deps --no-build-isolation --reinstall "$@"
+  if command -v uv >/dev/null; then uv pip install -q "${uv_options[@]}" --no-deps --no-build-isolation --reinstall "$@"
   else .venv/bin/pip install -q --no-deps --no-build-isolation --force-reinstall "$@"; fi
 }
 
@@ -225,22 +228,24 @@ case $torch in
   none) torch_size="nothing" ;;
 esac
 
+# Print what this set-up installs but does not build.
+wanted() {
+  case $torch in
+    cuda) entries -v "$BUILT" scimill.txt ;;
+    cpu) entries -v "$BUILT|$TORCH|$CUDA" scimill.txt ;;
+    none) entries -v "$BUILT|$TORCH|$CUDA|$ONNX" scimill.txt ;;
+  esac
+  [ "$parallel" = 1 ] || entries h5py scimill.txt
+}
+
 install_core() {
   say "PyTorch: $torch; it is $torch_size to download. Choose with --torch cpu|cuda|none"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   prepare_installer
   say "installing Python packages"
-  case $torch in
-    cuda) entries -v "$BUILT" scimill.txt ;;
-    cpu) entries -v "$BUILT|$TORCH|$CUDA" scimill.txt ;;
-    none) entries -v "$BUILT|$TORCH|$CUDA|$ONNX" scimill.txt ;;
-  esac | install
+  wanted | install
   [ "$torch" != cpu ] || install_torch_for_cpus
-  if [ "$parallel" = 1 ]; then
-    built h5py CC=mpicc CFLAGS=-g0 HDF5_MPI=ON "HDF5_DIR=$hdf5"
-  else
-    entries h5py scimill.txt | install
-  fi
+  [ "$parallel" = 0 ] || built h5py CC=mpicc CFLAGS=-g0 HDF5_MPI=ON "HDF5_DIR=$hdf5"
   [ "$horovod" = 0 ] || install_horovod
   install_local "${link[@]}" .
 }
@@ -264,6 +269,18 @@ install_horovod() {
   chmod 755 "$wrapper"
   built horovod HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_MPI=1 \
     HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_NVTX=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(nproc)" CXX="$wrapper"
+}
+
+download_all() {
+  local list
+  list=$(mktemp)
+  fetch() { cat >"$list"; [ ! -s "$list" ] || .venv/bin/pip download -q --no-deps --require-hashes -d "$download" -r "$list" "$@"; }
+  { wanted; entries uv uv.txt; } | fetch
+  [ "$torch" != cpu ] || entries torch torch-cpu.txt | fetch
+  [ "$parallel" = 0 ] || entries h5py scimill.txt | fetch --no-build-isolation --no-binary h5py
+  [ "$horovod" = 0 ] || entries horovod scimill.txt | fetch --no-build-isolation
+  rm "$list"
+  say "$download has $(du -sh "$download" | cut -f1); copy it, and these sources, then: scripts/setup.sh --wheels DIR"
 }
 
 install_tests() {
@@ -305,6 +322,7 @@ step core "torch=$torch horovod=$horovod parallel=$parallel${link[*]:+ link}" in
 [ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
 [ "$with_benchmarks" = 0 ] || step benchmarks "" install_benchmarks
 [ "$smartredis" = 0 ] || step smartredis "" install_smartredis
+[ -z "$download" ] || download_all
 # The tests build images. If apptainer cannot be installed, the failing tests say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"

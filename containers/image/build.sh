@@ -12,13 +12,15 @@ apt-get update -qq
 apt-get install -y -qq --no-install-recommends python3-dev python3-venv ca-certificates >/dev/null
 export SCIMILL_MPI=$mpi
 touch README.md  # setup.cfg names it, but the image should not depend on it
-scripts/setup.sh --copy
+export UV_COMPILE_BYTECODE=1  # a read-only image cannot do it later
+scripts/setup.sh --copy --torch "${SCIMILL_TORCH:-cpu}"
+cat scripts/locks/*.txt | sha256sum | cut -c1-16 >locks
 
 # ---- remove what only building needs --------------------------------------------------------------------------------
 
 site=$(echo .venv/lib/python3*/site-packages)
 .venv/bin/python -m compileall -q "$site"/scimill
-.venv/bin/pip uninstall -q -y cython pkgconfig wheel
+.venv/bin/pip uninstall -q -y cython pkgconfig wheel uv
 .venv/bin/pip uninstall -q -y pip
 rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/share
 # Tests of other packages. torch/bin holds test programs and a compiler besides the one program that torch runs.

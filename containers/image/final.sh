@@ -26,12 +26,16 @@ use_common_name() {
 }
 [ "$1" != mpich ] || use_common_name
 
+.venv/bin/python image/licences.py >LICENCES.txt
 apt-get clean
 rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /var/cache/debconf/*-old
 
 python=.venv/bin/python
 version() { "$python" -c "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))" "$1"; }
 {
+  # shellcheck source=/dev/null
+  echo "system $(. /etc/os-release && echo "$PRETTY_NAME"), $(dpkg-query -W | sha256sum | cut -c1-16)"
+  echo "locks $(cat locks)"
   for package in scimill torch horovod h5py mpi4py; do echo "$package $(version "$package")"; done
   echo "python $("$python" -c 'import platform; print(platform.python_version())')"
   echo "hdf5 $("$python" -c 'import h5py; print(h5py.version.hdf5_version)')"

@@ -4,7 +4,6 @@ Batches have a fixed size, stride and alignment, and FFTW estimates its plans fr
 results depend on the library and the grid only, not on timings or the number of ranks. Only this module imports pyfftw.
 """
 
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -28,11 +27,15 @@ def choose_library(choice: Literal["auto", "fftw", "scipy"] = "auto") -> Library
     ------
     ModuleNotFoundError : FFTW is asked for, and pyfftw is not installed.
     """
-    if choice == "auto":
-        return "fftw" if importlib.util.find_spec("pyfftw") else "scipy"
-    if choice == "fftw":
+    if choice == "scipy":
+        return "scipy"
+    try:
         import pyfftw  # noqa: F401
-    return choice
+    except ModuleNotFoundError:
+        if choice == "fftw":
+            raise
+        return "scipy"
+    return "fftw"
 
 
 def rows_per_batch(points: int) -> int:
