@@ -12,13 +12,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+PATH=$PWD/.venv/bin:$PATH
 check=0 options=()
 while [ $# -gt 0 ]; do
   case $1 in
     --check) check=1 ;;
     --upgrade) options+=("$1") ;;
     --upgrade-package) options+=("$1" "${2:?needs a name}"); shift ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' scripts/lock.sh; exit 0 ;;
     *) echo "lock.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift

@@ -20,9 +20,10 @@
 # are kept), SCIMILL_MPI (Debian's MPI to install: openmpi or mpich), HOROVOD_* (how to build Horovod), and the settings
 # of pip: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_CERT, or its configuration files.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 wheels='' download='' link=(-e)
+with_tests=0 with_benchmarks=0 smartredis=0 torch=auto horovod=1 parallel=1 chosen=0 wheels='' download='' link=(-e)
 while [ $# -gt 0 ]; do
   case $1 in
     --with-tests) with_tests=1 ;;
@@ -30,23 +31,31 @@ while [ $# -gt 0 ]; do
     --with-smartredis) smartredis=1 ;;
     --torch | --wheels | --download)
       [ $# -gt 1 ] || { echo "setup.sh: $1 needs a value (see --help)" >&2; exit 2; }
-      case $1 in --torch) torch=$2 ;; --wheels) wheels=$2 ;; --download) download=$2 ;; esac
+      case $1 in --torch) torch=$2 chosen=1 ;; --wheels) wheels=$2 ;; --download) download=$2 ;; esac
       shift ;;
-    --without-horovod) horovod=0 ;;
-    --serial-hdf5) parallel=0 ;;
+    --without-horovod) horovod=0 chosen=1 ;;
+    --serial-hdf5) parallel=0 chosen=1 ;;
     --copy) link=() ;;
-    -h | --help) sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,23s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
     *) echo "setup.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
 done
+# Without a choice, the one of the last set-up here: demo.sh and test.sh make none.
+if [ "$chosen" = 0 ] && [ -r .venv/.choice ]; then read -r torch horovod parallel <.venv/.choice; fi
 case $torch in
   auto) torch=cpu; if nvidia-smi -L >/dev/null 2>&1; then torch=cuda; fi ;;
   cpu | cuda) ;;
   none) horovod=0 ;;
   *) echo "setup.sh: --torch $torch; allowed: auto, cpu, cuda, none" >&2; exit 2 ;;
 esac
-[ -z "$wheels" ] || wheels=$(cd "$wheels" && pwd) || exit 2
+absolute() { case $1 in "" | /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+wheels=$(absolute "$wheels") download=$(absolute "$download")
+[ -z "$wheels" ] || [ -d "$wheels" ] || { echo "setup.sh: no such folder: $wheels" >&2; exit 2; }
+if [ -n "$wheels$download" ] && [ "$with_tests$with_benchmarks$smartredis" != 000 ]; then
+  echo "setup.sh: --download and --wheels are for scimill itself, not for --with-…" >&2
+  exit 2
+fi
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 3; }
@@ -72,8 +81,8 @@ h5pcc_prefix() {
 
 # List what is missing: the compilers that Horovod needs, an MPI, and (unless --serial-hdf5) a parallel HDF5.
 missing() {
-  command -v mpicc >/dev/null || echo MPI
-  command -v c++ >/dev/null || echo c++
+  [ "$parallel$horovod" = 00 ] || command -v mpicc >/dev/null || echo MPI
+  [ "$parallel$horovod" = 00 ] || command -v c++ >/dev/null || echo c++
   [ "$horovod" = 0 ] || command -v cmake >/dev/null || echo cmake
   [ "$with_tests$with_benchmarks" = 00 ] || command -v gfortran >/dev/null || echo gfortran
   [ "$parallel" = 0 ] || find_hdf5 >/dev/null || echo "parallel HDF5"
@@ -83,7 +92,7 @@ install_with_apt() {
   local as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
   local mpi=${SCIMILL_MPI:-openmpi} packages
-  packages=(build-essential cmake gfortran pkg-config "lib$mpi-dev" "libhdf5-$mpi-dev")
+  packages=(build-essential cmake gfortran pkg-config python3-dev python3-venv "lib$mpi-dev" "libhdf5-$mpi-dev")
   case $mpi in openmpi) packages+=(openmpi-bin) ;; *) packages+=("$mpi") ;; esac
   say "installing Debian's packages (still missing: $(missing | paste -sd, | sed 's/,/, /g'))"
   "${as_root[@]}" apt-get update -qq &&
@@ -100,7 +109,7 @@ if [ -n "$(missing)" ]; then
   fail "not found: $(missing | paste -sd, | sed 's/,/, /g')." \
     "On a cluster, load modules first, for example: module load openmpi hdf5-parallel cmake" \
     "On Debian or Ubuntu: sudo apt-get install build-essential cmake gfortran openmpi-bin libopenmpi-dev libhdf5-openmpi-dev" \
-    "If parallel HDF5 is elsewhere: export HDF5_DIR=/its/prefix. Without it: scripts/setup.sh --serial-hdf5 (one rank)."
+    "If parallel HDF5 is elsewhere: export HDF5_DIR=/its/prefix. Without it: scripts/setup.sh --serial-hdf5 --without-horovod (one rank)."
 fi
 
 # Tests of jobs start their own Slurm, tests of traces run strace, tests of clones make an XFS; other tests need none.
@@ -155,21 +164,32 @@ entries() { # [-v] names, locks
     wanted && !/^#/' "${@/#/$locks/}"
 }
 
-uv_options=(--no-config --python .venv)
+# Print a setting of pip, from where pip looks first; several values with a space between.
+setting() { # name, pip's list of settings
+  local section
+  for section in :env: install global; do
+    sed -n "s/^$section\.$1='\(.*\)'\$/\1/p" <<<"$2" | grep . && break
+  done | sed 's/\\n/ /g; s/^ *//' || true
+}
+
 # Take the settings of pip for uv. Without uv, pip does the same in ten times the time.
+prepared=0
 prepare_installer() {
-  local settings
+  [ "$prepared" = 0 ] || return 0
+  prepared=1
+  uv_options=(--no-config --python .venv)
+  local settings links
   settings=$(.venv/bin/pip config list)
-  setting() { sed -n "s/^\(global\|install\|:env:\)\.$1='\(.*\)'/\2/p" <<<"$settings" | tail -n 1; }
+  links=$(setting find-links "$settings")
   export UV_CACHE_DIR=${UV_CACHE_DIR:-$cache/uv} SSL_CERT_FILE
-  export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(setting index-url)} UV_INDEX=${UV_INDEX:-$(setting extra-index-url)}
-  export UV_FIND_LINKS=${UV_FIND_LINKS:-$(setting find-links)}
+  export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(setting index-url "$settings")} UV_INDEX=${UV_INDEX:-$(setting extra-index-url "$settings")}
+  export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}} UV_INSECURE_HOST=${UV_INSECURE_HOST:-$(setting trusted-host "$settings")}
   export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}  # as pip does; hashes make it safe
-  SSL_CERT_FILE=${SSL_CERT_FILE:-$(setting cert)}
+  SSL_CERT_FILE=${SSL_CERT_FILE:-$(setting cert "$settings")}
   [ -n "$SSL_CERT_FILE" ] || unset SSL_CERT_FILE
   if [ -n "$wheels" ]; then
     uv_options+=(--no-index --find-links "$wheels")
-    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$wheels PIP_CONFIG_FILE=/dev/null
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=file://${wheels// /%20} PIP_CONFIG_FILE=/dev/null
     unset UV_INDEX UV_DEFAULT_INDEX UV_FIND_LINKS PIP_EXTRA_INDEX_URL
   fi
   command -v uv >/dev/null || .venv/bin/pip install -q --require-hashes -r "$locks/uv.txt" ||
@@ -231,7 +251,7 @@ esac
 # Print what this set-up installs but does not build.
 wanted() {
   case $torch in
-    cuda) entries -v "$BUILT" scimill.txt ;;
+    cuda) entries -v "$BUILT" scimill.txt | sed 's/^torch==/torch===/' ;;  # not a build for CPUs
     cpu) entries -v "$BUILT|$TORCH|$CUDA" scimill.txt ;;
     none) entries -v "$BUILT|$TORCH|$CUDA|$ONNX" scimill.txt ;;
   esac
@@ -240,8 +260,15 @@ wanted() {
 
 install_core() {
   say "PyTorch: $torch; it is $torch_size to download. Choose with --torch cpu|cuda|none"
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  [ -x .venv/bin/pip ] || "$python" -m venv .venv || fail "$python cannot make an environment" \
+    "On Debian and Ubuntu: sudo apt-get install python3-venv"
+  local theirs
+  theirs=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
+  [ "$theirs" = "${abi%% *}" ] || fail ".venv is for ${theirs}, not for ${abi%% *}" \
+    "do: rm -r .venv, or choose its Python: PYTHON=/path/to/python scripts/setup.sh"
   prepare_installer
+  # Of these there are several builds of one version; the one of an earlier choice must not stay.
+  .venv/bin/pip uninstall -q -y torch horovod h5py 2>/dev/null
   say "installing Python packages"
   wanted | install
   [ "$torch" != cpu ] || install_torch_for_cpus
@@ -276,7 +303,8 @@ download_all() {
   list=$(mktemp)
   fetch() { cat >"$list"; [ ! -s "$list" ] || .venv/bin/pip download -q --no-deps --require-hashes -d "$download" -r "$list" "$@"; }
   { wanted; entries uv uv.txt; } | fetch
-  [ "$torch" != cpu ] || entries torch torch-cpu.txt | fetch
+  [ "$torch" != cpu ] || entries torch torch-cpu.txt | fetch || fail "pip finds no torch for CPUs" \
+    "do: set PIP_EXTRA_INDEX_URL to PyTorch's index for CPUs (see its web page)"
   [ "$parallel" = 0 ] || entries h5py scimill.txt | fetch --no-build-isolation --no-binary h5py
   [ "$horovod" = 0 ] || entries horovod scimill.txt | fetch --no-build-isolation
   rm "$list"
@@ -287,22 +315,26 @@ install_tests() {
   say "installing linters and the packages to compare with"
   entries -v "$BUILT|$TORCH|$CUDA" tests.txt | install
   local peer
+  rm -rf .venv/peers/mpich .venv/peers/h5py
   for peer in mpich h5py; do entries "$peer" peers.txt | install --target ".venv/peers/$peer"; done
 }
 
 install_tensorflow() {
   say "installing TensorFlow in a separate directory, for the test that reads TFRecord files with it"
+  rm -rf .venv/peers/tensorflow
   entries '.*' tensorflow.txt | install --target .venv/peers/tensorflow
 }
 
 install_benchmarks() {
   say "installing packages to compare benchmarks with; hw2d and its dependencies go into a separate directory"
   entries 'crc32c|protobuf|pillow' tests.txt | install
+  rm -rf .venv/peers/hw2d
   entries '.*' hw2d.txt | install --target .venv/peers/hw2d
 }
 
 install_smartredis() {
   say "installing SmartRedis and its numpy in a separate directory"
+  rm -rf .venv/smartredis
   entries '.*' smartredis.txt | install --target .venv/smartredis
 }
 
@@ -310,7 +342,8 @@ install_smartredis() {
 step() { # name, options that matter, function
   local stamp=.venv/.done-$1
   [ "$(cat "$stamp" 2>/dev/null)" = "$identity $2" ] && return
-  [ -n "${UV_CACHE_DIR:-}" ] || [ ! -x .venv/bin/python ] || prepare_installer
+  rm -f "$stamp"
+  [ ! -x .venv/bin/pip ] || prepare_installer
   "$3"
   echo "$identity $2" >"$stamp"
 }
@@ -318,11 +351,12 @@ step() { # name, options that matter, function
 started=$SECONDS
 PATH=$PWD/.venv/bin:$PATH
 step core "torch=$torch horovod=$horovod parallel=$parallel${link[*]:+ link}" install_core
+echo "$torch $horovod $parallel" >.venv/.choice
 [ "$with_tests" = 0 ] || step tests "" install_tests
 [ "$with_tests" = 0 ] || step tensorflow "" install_tensorflow
 [ "$with_benchmarks" = 0 ] || step benchmarks "" install_benchmarks
 [ "$smartredis" = 0 ] || step smartredis "" install_smartredis
-[ -z "$download" ] || download_all
+if [ -n "$download" ]; then prepare_installer; download_all; fi
 # The tests build images. If apptainer cannot be installed, the failing tests say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"

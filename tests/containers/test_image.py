@@ -1,13 +1,15 @@
 """The image that scimill.def makes: the same bytes as outside, under both launchers, as a command and in a job."""
 
+import hashlib
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from containers.conftest import LIMIT
+from containers.conftest import LIMIT, ROOT
 from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
@@ -150,6 +152,20 @@ def test_labels_say_what_it_holds(image: Path) -> None:
     assert set(labels) >= LABELS, result
     assert labels["scimill"] == succeed("--version").stdout.split()[-1]
     assert "Open MPI" in labels["mpi"] and labels["horovod"] == "0.28.1"
+    assert labels["system"].startswith("Debian GNU/Linux")
+    locks = b"".join(path.read_bytes() for path in sorted((ROOT / "scripts" / "locks").glob("*.txt")))
+    assert labels["locks"] == hashlib.sha256(locks).hexdigest()[:16]
+
+
+def test_it_has_the_licences_of_all_its_packages(image: Path) -> None:
+    licences = scimill("run", "--app", "licences", image, program=("apptainer",)).stdout
+    titles = set(re.findall(r"^={80}\n(\S+) \S+ (\(Debian|\(Python)", licences, re.M))
+    listed = "import importlib.metadata as m; print(*(each.name for each in m.distributions()))"
+    packages = scimill("run", "--app", "python", image, "-c", listed, program=("apptainer",)).stdout.split()
+    assert titles >= {(name, "(Python") for name in packages}
+    assert titles >= {("libc6", "(Debian"), ("openmpi-bin", "(Debian")}
+    assert "GNU GENERAL PUBLIC LICENSE" in licences.upper() or "GPL" in licences
+    assert "BSD 3-Clause" in licences
 
 
 def test_without_gpus_nv_is_harmless(image: Path, tmp_path: Path) -> None:

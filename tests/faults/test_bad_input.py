@@ -29,7 +29,7 @@ def assert_refused(result: Result, code: int, *expected_text: str) -> None:
 
 NEEDS = {
     "torch": ("droplets", "train", "droplets.h5", "--output", "run"),
-    "pyfftw": ("turbulence", "simulate", "a.h5", "--preset", "hw2d", "--points", 64, "--snapshots", 1),
+    "pyfftw": ("turbulence", "simulate", "a.h5", "--preset", "hw2d", "--points", 64, "--snapshots", 1, "--fft", "fftw"),
     "pyarrow": ("bench", "generate", "dlrm", "a", "--format", "parquet", "--size", "1MB"),
     "ase": ("atoms", "demo", "a.xyz", "--count", 2),
     "simplejpeg": ("sky", "scene", "a", "--frames", 1),

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from mpi import PEERS, SERIAL_HDF5, Job, Result, dataset_hashes, done_blocks, kill, scimill, start, succeed, wait_until
 
 QUICK = ("--block-size", 512, "--tolerance", 1e-4)
-LONG = ("--count", 300_000, "--block-size", 512, "--tolerance", 1e-9)  # some seconds on one rank
-LONG_BLOCKS = 586
+LONG = ("--count", 120_000, "--block-size", 512, "--tolerance", 1e-9)  # two seconds on one rank
+LONG_BLOCKS = 235
+LONGER = ("--count", 300_000, *LONG[2:])  # longer than two starts are apart
 STOPPED = 75
 
 
@@ -39,6 +41,13 @@ def file_hash(path: Path) -> str:
 def long_hashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     output = tmp_path_factory.mktemp("long") / "droplets.h5"
     succeed("droplets", "generate", output, *LONG)
+    return dataset_hashes(output)
+
+
+@pytest.fixture(scope="session")
+def longer_hashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    output = tmp_path_factory.mktemp("longer") / "droplets.h5"
+    succeed("droplets", "generate", output, *LONGER)
     return dataset_hashes(output)
 
 
@@ -136,10 +145,19 @@ def finish_and_compare(output: Path, expected: dict[str, str], ranks: int) -> No
 
 
 def begin(output: Path, *args: object, ranks: int = 1) -> Job:
-    """Start generating; return once some blocks are done."""
+    """Start generating; return with its ranks paused once some blocks are done, so that it cannot end too early."""
     job = start("droplets", "generate", output, *args, ranks=ranks)
     wait_until(lambda: done_blocks(part_of(output)), "the first block")
+    for rank in range(ranks):
+        job.kill(rank, signal.SIGSTOP)
     return job
+
+
+def go_on(job: Job, ranks: Iterable[int]) -> Result:
+    """Let paused ranks go on; return how the job ended."""
+    for rank in ranks:
+        job.kill(rank, signal.SIGCONT)
+    return job.wait(timeout=30)
 
 
 def ranks_with_work_left(output: Path, ranks: int) -> set[int]:
@@ -160,7 +178,7 @@ def test_a_signal_to_one_rank_stops_all_between_blocks(
 ) -> None:
     with begin(output, *LONG, ranks=ranks) as job:
         job.kill(rank, number)
-        result = job.wait(timeout=30)
+        result = go_on(job, range(ranks))
     assert (result.returncode, result.tracebacks) == (STOPPED, 0), result
     assert f"stopped by signal {number.name}; finished blocks are kept" in result.stderr
     assert ranks_with_work_left(output, ranks) == set(range(ranks))
@@ -173,7 +191,7 @@ def test_a_signal_to_one_rank_stops_all_between_blocks(
 def test_a_signal_to_mpirun_stops_all_between_blocks(output: Path, long_hashes: dict[str, str]) -> None:
     with begin(output, *LONG, ranks=2) as job:
         kill(job.process.pid, signal.SIGUSR2)
-        result = job.wait(timeout=30)
+        result = go_on(job, range(2))
     assert (result.returncode, result.tracebacks) == (STOPPED, 0), result
     assert ranks_with_work_left(output, 2) == {0, 1}
     finish_and_compare(output, long_hashes, ranks=1)
@@ -195,7 +213,7 @@ def test_the_walltime_stops_the_run(output: Path, long_hashes: dict[str, str], r
 def test_a_second_writer_is_refused(output: Path, long_hashes: dict[str, str], flag: str) -> None:
     with begin(output, *LONG, ranks=2) as job:
         second = generate(output, *LONG, flag)
-        first = job.wait()
+        first = go_on(job, range(2))
     assert second.returncode == 4, second
     assert "another run is writing this output" in second.stderr
     assert first.returncode == 0, first
@@ -240,7 +258,7 @@ def overwriting_killed(output: Path) -> Path:
     before = file_hash(output)
     with begin(output, *LONG, "--overwrite", ranks=2) as job:
         job.kill(1)
-        assert job.wait().returncode != 0
+        assert go_on(job, [0]).returncode != 0
     assert file_hash(output) == before
     return output
 
@@ -259,19 +277,19 @@ def test_a_killed_overwriting_can_be_resumed(overwriting_killed: Path, long_hash
     assert names(overwriting_killed) == [overwriting_killed.name]
 
 
-def test_of_two_runs_that_begin_at_once_one_is_refused(output: Path, long_hashes: dict[str, str]) -> None:
+def test_of_two_runs_that_begin_at_once_one_is_refused(output: Path, longer_hashes: dict[str, str]) -> None:
     program = (sys.executable, str(Path(__file__).with_name("late.py")), "5")
-    with start("droplets", "generate", output, *LONG, program=program) as slow:
+    with start("droplets", "generate", output, *LONGER, program=program) as slow:
         time.sleep(2.5)  # it has checked, but not yet created the file
-        results = [generate(output, *LONG), slow.wait()]
+        results = [generate(output, *LONGER), slow.wait()]
     assert sorted(result.returncode for result in results) == [0, 4], results
     assert "another run is writing this output" in results[0].stderr + results[1].stderr, results
-    assert dataset_hashes(output) == long_hashes
+    assert dataset_hashes(output) == longer_hashes
     assert names(output) == [output.name]
 
 
-def test_runs_started_at_once_do_not_write_one_file_twice(output: Path, long_hashes: dict[str, str]) -> None:
-    jobs = [start("droplets", "generate", output, *LONG, "--resume", env=dict(os.environ)) for _ in range(3)]
+def test_runs_started_at_once_do_not_write_one_file_twice(output: Path, longer_hashes: dict[str, str]) -> None:
+    jobs = [start("droplets", "generate", output, *LONGER, "--resume", env=dict(os.environ)) for _ in range(3)]
     results = [job.wait() for job in jobs]
     assert sorted(result.returncode for result in results) == [0, 4, 4], "\n".join(map(str, results))
-    assert dataset_hashes(output) == long_hashes
+    assert dataset_hashes(output) == longer_hashes

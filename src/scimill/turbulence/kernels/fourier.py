@@ -31,7 +31,7 @@ def choose_library(choice: Literal["auto", "fftw", "scipy"] = "auto") -> Library
         return "scipy"
     try:
         import pyfftw  # noqa: F401
-    except ModuleNotFoundError:
+    except ImportError:
         if choice == "fftw":
             raise
         return "scipy"
