@@ -243,9 +243,9 @@ built() { # name, environment assignments...
 
 BUILT='h5py|horovod' TORCH='torch' CUDA='triton|nvidia-.*|cuda-.*' ONNX='onnx|onnxscript|onnx-ir'
 case $torch in
-  cpu) torch_size="0.2 GB" ;;
-  cuda) torch_size="2.7 GB" ;;
-  none) torch_size="nothing" ;;
+  cpu) what="for CPUs, 0.2 GB to download" ;;
+  cuda) what="for NVIDIA GPUs, 2.7 GB to download" ;;
+  none) what="none" ;;
 esac
 
 # Print what this set-up installs but does not build.
@@ -259,7 +259,7 @@ wanted() {
 }
 
 install_core() {
-  say "PyTorch: $torch; it is $torch_size to download. Choose with --torch cpu|cuda|none"
+  say "PyTorch: $what (to choose: --torch cpu|cuda|none)"
   [ -x .venv/bin/pip ] || "$python" -m venv .venv || fail "$python cannot make an environment" \
     "On Debian and Ubuntu: sudo apt-get install python3-venv"
   local theirs
@@ -277,15 +277,14 @@ install_core() {
   install_local "${link[@]}" .
 }
 
-# Look first where pip is told to look, then in PyTorch's own index, which uv knows.
+NO_CPU_TORCH=("pip finds no torch for CPUs"
+  "do: set PIP_EXTRA_INDEX_URL to PyTorch's index for CPUs (see its web page), or use --torch cuda or none")
+
+# Search the indexes of pip's settings, then PyTorch's own, which uv knows.
 install_torch_for_cpus() {
-  local options=()
-  if ! (entries torch torch-cpu.txt | install) 2>/dev/null; then
-    command -v uv >/dev/null || fail "pip finds no torch for CPUs" \
-      "do: set PIP_EXTRA_INDEX_URL to PyTorch's index for CPUs (see its web page), or use --torch cuda or none"
-    options=(--torch-backend cpu)
-    entries torch torch-cpu.txt | install "${options[@]}"
-  fi
+  (entries torch torch-cpu.txt | install) 2>/dev/null && return
+  command -v uv >/dev/null || fail "${NO_CPU_TORCH[@]}"
+  entries torch torch-cpu.txt | install --torch-backend cpu
 }
 
 # Horovod asks for C++14, torch for C++17: the last -std on the command line wins. -g0 keeps the compile small.
@@ -303,8 +302,7 @@ download_all() {
   list=$(mktemp)
   fetch() { cat >"$list"; [ ! -s "$list" ] || .venv/bin/pip download -q --no-deps --require-hashes -d "$download" -r "$list" "$@"; }
   { wanted; entries uv uv.txt; } | fetch
-  [ "$torch" != cpu ] || entries torch torch-cpu.txt | fetch || fail "pip finds no torch for CPUs" \
-    "do: set PIP_EXTRA_INDEX_URL to PyTorch's index for CPUs (see its web page)"
+  [ "$torch" != cpu ] || entries torch torch-cpu.txt | fetch || fail "${NO_CPU_TORCH[@]}"
   [ "$parallel" = 0 ] || entries h5py scimill.txt | fetch --no-build-isolation --no-binary h5py
   [ "$horovod" = 0 ] || entries horovod scimill.txt | fetch --no-build-isolation
   rm "$list"

@@ -203,7 +203,7 @@ def optional_packages(_: CheckContext) -> Finding:
     missing = {extra: [name for name in packages if not _installed(name)] for extra, packages in extras().items()}
     present = ", ".join(extra for extra, names in missing.items() if not names)
     remedies = [
-        f"for {PURPOSES.get(extra, extra)}: pip install 'scimill[{extra}]' ({', '.join(names)})"
+        f"for {PURPOSES[extra]}: pip install 'scimill[{extra}]' ({', '.join(names)})"
         for extra, names in missing.items()
         if names
     ]

@@ -1,13 +1,11 @@
 """Mistakes of users: a short message that says where and what to do, its exit code, and nothing written."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from faults.conftest import Mount
 from mpi import SERIAL_HDF5, Result, scimill, succeed
-from scimill.extras import extras
 
 CONFIG, INPUT, STORAGE = 2, 3, 4
 SMALL = ("--count", 1000, "--tolerance", 1e-4)
@@ -25,26 +23,6 @@ def assert_refused(result: Result, code: int, *expected_text: str) -> None:
     assert len(result.stderr.splitlines()) <= 4, result
     for text in expected_text:
         assert text in result.stderr, result
-
-
-NEEDS = {
-    "torch": ("droplets", "train", "droplets.h5", "--output", "run"),
-    "pyfftw": ("turbulence", "simulate", "a.h5", "--preset", "hw2d", "--points", 64, "--snapshots", 1, "--fft", "fftw"),
-    "pyarrow": ("bench", "generate", "dlrm", "a", "--format", "parquet", "--size", "1MB"),
-    "ase": ("atoms", "demo", "a.xyz", "--count", 2),
-    "simplejpeg": ("sky", "scene", "a", "--frames", 1),
-}
-"""For each extra a package, and a command that needs it."""
-
-
-@pytest.mark.parametrize("package", NEEDS)
-def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path) -> None:
-    extra = next(extra for extra, packages in extras().items() if package in packages)
-    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('it is not here', name={package!r})\n")
-    succeed("droplets", "generate", tmp_path / "droplets.h5", "--count", 100)
-    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    result = scimill(*NEEDS[package], env=env, cwd=tmp_path)
-    assert_refused(result, CONFIG, f"this needs {package}", f"pip install 'scimill[{extra}]', or scripts/setup.sh")
 
 
 # ---- configuration ----------------------------------------------------------------------------------------------

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from containers.conftest import CACHE, ROOT
 from mpi import BIN
 
-ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("SCIMILL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "scimill")
 ENV = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], "UV_CACHE_DIR": str(CACHE.expanduser() / "uv")}
 """A user's, without the environment of the tests, so without its mpirun."""
 

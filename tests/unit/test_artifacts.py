@@ -102,6 +102,15 @@ def test_metrics_of_a_run(folder):
     assert metrics["loss"].dtype == float
 
 
+def test_a_store_becomes_a_dataset_of_xarray(folder):
+    store = scimill.open(folder / "droplets.h5")
+    dataset = store.to_xarray()
+    assert set(dataset.data_vars) == set(store.fields)
+    np.testing.assert_array_equal(dataset["radius"], h5py.File(folder / "droplets.h5")["radius"][:])
+    assert dataset["radius"].attrs["units"] == "m"
+    assert dataset.attrs["seed"] == store.provenance["seed"]
+
+
 def test_xarray_is_asked_for_where_it_is_missing(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ConfigError, match="xarray is not installed"):

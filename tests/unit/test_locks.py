@@ -46,7 +46,7 @@ def test_what_is_asked_for_resolves_to_the_locks() -> None:
 
 
 def test_the_locks_are_what_is_installed() -> None:
-    """All of it, and nothing else; torch is the one for CPUs where there is no GPU."""
+    """All of it, and nothing else. Without a GPU, torch is the build for CPUs."""
     locked = here("scimill") | here("tests") | here("uv")
     needed = {name: version for name, version in locked.items() if not FOR_GPUS.fullmatch(name)}
     installed = {canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()}

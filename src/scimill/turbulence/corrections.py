@@ -23,10 +23,10 @@ from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.fourier import choose_library
+from scimill.turbulence.kernels.fourier import Choice, choose_library
 from scimill.turbulence.kernels.pairs import IrregularTimes, SnapshotPair, interval_of, pair_up
 from scimill.turbulence.kernels.solver import DivergenceError, FlowSolver
-from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord, Fft
+from scimill.turbulence.params import CorrectionsConfig, CorrectionsRecord
 from scimill.turbulence.snapshots import physics
 from scimill.turbulence.sources import FineRun, Grid, State, build_record, open_fine, require_undamaged
 
@@ -68,7 +68,7 @@ class CoarseStep:
         scheme: Literal["spectral", "arakawa"],
         duration: float,
         substeps: int,
-        fft: Fft = "auto",
+        fft: Choice = "auto",
     ) -> None:
         self._solver = FlowSolver(physics, points, scheme, fft=fft)
         self._duration, self._length = duration, duration / substeps

@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from scimill.config import REQUIRED, STRICT, File, Number, Run, Switch, Whole, Widths, parameter
 from scimill.training.params import TrainingConfig
-
-Fft = Literal["auto", "fftw", "scipy"]
+from scimill.turbulence.kernels.fourier import Choice
 
 
 def fft_choice() -> Any:
@@ -50,7 +49,7 @@ class Numerics:
                                     unit="Ln/cs", gt=0)  # fmt: skip
     courant: Number = parameter(1.0, "Courant number (|u| + |v|) · step / spacing, if step is not given", gt=0, le=2)
     longest_step: Number | None = parameter(None, "longest time step if step is not given", unit="Ln/cs", gt=0)
-    fft: Fft = fft_choice()
+    fft: Choice = fft_choice()
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -126,7 +125,7 @@ class CoarseStepConfig:
         None, "equal Runge–Kutta steps per coarse step; the fewest that are stable if not given", ge=1, le=10**6
     )
     scheme: Literal["spectral", "arakawa"] = parameter("spectral", "scheme of the coarse step")
-    fft: Fft = fft_choice()
+    fft: Choice = fft_choice()
     precision: Literal["float32", "float64"] = parameter(
         "float32", "precision of stored fields; arithmetic is in float64"
     )
@@ -216,7 +215,7 @@ class RolloutConfig(ModelReference, File, Run):
         None, "length of a coarse step; must equal that of the model, which is used if not given", unit="Ln/cs", gt=0
     )
     precision: Literal["float64", "float32"] = parameter("float64", "precision of solver and stored fields")
-    fft: Fft = fft_choice()
+    fft: Choice = fft_choice()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -18,9 +18,10 @@ Buffer = NDArray[np.complexfloating]
 Reals = NDArray[np.floating]
 Execute = Callable[[], NDArray[Any]]
 Library = Literal["fftw", "scipy"]
+Choice = Literal["auto", "fftw", "scipy"]
 
 
-def choose_library(choice: Literal["auto", "fftw", "scipy"] = "auto") -> Library:
+def choose_library(choice: Choice = "auto") -> Library:
     """Return the library to use: for "auto" FFTW, which is faster, or SciPy where pyfftw is not installed.
 
     Raises

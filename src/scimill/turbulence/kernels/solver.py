@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scimill.turbulence.kernels import diagnostics
 from scimill.turbulence.kernels.arakawa import Arakawa
 from scimill.turbulence.kernels.equations import FlowPhysics
-from scimill.turbulence.kernels.fourier import choose_library
+from scimill.turbulence.kernels.fourier import Choice, choose_library
 from scimill.turbulence.kernels.slabs import SingleRankTeam, Team
 from scimill.turbulence.kernels.spectral import Spectral
 from scimill.turbulence.kernels.stepping import StepControl
@@ -69,7 +69,7 @@ class FlowSolver:
         *,
         courant: float = 0.7,
         longest_step: float = math.inf,
-        fft: Literal["auto", "fftw", "scipy"] = "auto",
+        fft: Choice = "auto",
     ) -> None:
         self.physics, self.points = physics, points
         self._team: Team = team or SingleRankTeam()

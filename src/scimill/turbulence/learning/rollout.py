@@ -14,12 +14,13 @@ from scimill.store.output import Output
 from scimill.training.inference import InferenceModel
 from scimill.turbulence import simulate as simulation
 from scimill.turbulence.kernels.band import Band
+from scimill.turbulence.kernels.fourier import Choice
 from scimill.turbulence.kernels.halos import Halos
 from scimill.turbulence.kernels.slabs import Team
 from scimill.turbulence.kernels.solver import FlowSolver
 from scimill.turbulence.learning.models import open_correction
 from scimill.turbulence.learning.network import VARIABLES, CorrectionNetworkSpec
-from scimill.turbulence.params import Fft, RolloutConfig, RolloutRecord, SimulateConfig
+from scimill.turbulence.params import RolloutConfig, RolloutRecord, SimulateConfig
 from scimill.turbulence.snapshots import Snapshots, open_snapshots, physics
 
 Grid = NDArray[np.floating]
@@ -41,7 +42,7 @@ class CorrectedSolver(FlowSolver):
         model: InferenceModel,
         precision: Any = "float64",
         team: Team | None = None,
-        fft: Fft = "auto",
+        fft: Choice = "auto",
     ) -> None:
         equations = physics(dict(spec.physics))
         super().__init__(equations, spec.points, spec.scheme, precision, team, fft=fft)  # type: ignore[arg-type]
