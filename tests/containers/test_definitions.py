@@ -19,7 +19,7 @@ def parse(definition: Path, folder: Path, *options: str) -> str:
     arguments = ["--build-arg", f"from={NOWHERE}", "--build-arg", f"runtime={NOWHERE}", "--warn-unused-build-args"]
     command = ["apptainer", "build", *arguments, *options, folder / "image.sif", definition]
     env = os.environ | {"APPTAINER_TMPDIR": str(folder)}  # where a failed build leaves its tree
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0 and not (folder / "image.sif").exists(), done
     return done.stderr
 

@@ -179,7 +179,7 @@ def test_packages_of_the_hosts_user_stay_outside(image: Path, tmp_path: Path) ->
     (tmp_path / "numpy.py").write_text("raise SystemExit('this numpy is the host\\'s')\n")
     command = ["apptainer", "exec", "--bind", tmp_path, image, "python", "-c", "import numpy; print(numpy.__file__)"]
     env = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
     assert done.returncode == 0 and done.stdout.startswith("/opt/scimill/.venv/"), done
 
 

@@ -33,7 +33,7 @@ from scimill.parallel.world import world
 EXIT_CODES = {0, 2, 3, 4, 5}
 MOST_LINES = 4
 LONGEST_LINE = 500
-LIMIT = 10  # s per case
+LIMIT = 120  # s per case; a hang, not a slow machine, shall end it
 
 
 @dataclass

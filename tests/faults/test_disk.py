@@ -15,7 +15,7 @@ STORAGE = 4
 
 
 def generate(output: Path, *args: object, ranks: int = 1, **options: object) -> Result:
-    return scimill("droplets", "generate", output, *args, ranks=ranks, timeout=30, **options)
+    return scimill("droplets", "generate", output, *args, ranks=ranks, **options)
 
 
 def assert_refused(result: Result, reason: str) -> None:
@@ -48,7 +48,7 @@ def test_a_disk_that_fills_up_does_not_reach_a_run_whose_space_is_reserved(
         wait_until(lambda: len(done_blocks(disk / "droplets.h5.part")) > 10, "ten blocks")
         fill(disk)
         assert len(done_blocks(disk / "droplets.h5.part")) < 586
-        assert job.wait(timeout=30).returncode == 0
+        assert job.wait().returncode == 0
     succeed("droplets", "generate", tmp_path / "elsewhere.h5", *LONG, "--keep-weird")
     assert dataset_hashes(disk / "droplets.h5") == dataset_hashes(tmp_path / "elsewhere.h5")
 
@@ -68,7 +68,7 @@ def test_a_disk_without_room_for_tables_ends_the_run_and_keeps_what_is_done(
     with start("droplets", "generate", output, *LONG, ranks=ranks) as job:
         wait_until(lambda: len(done_blocks(part)) > 10, "ten blocks")
         ballast = fill(disk)
-        result = job.wait(timeout=30)
+        result = job.wait()
     assert_refused(result, "the disk is full")
     assert "--resume" in result.stderr
     assert not output.exists()

@@ -16,7 +16,7 @@ from faults.conftest import CASES, SEED
 
 @pytest.mark.parametrize("what", ["configs", "files"])
 def test_only_short_messages_and_known_exit_codes(fuzzers: dict[str, subprocess.Popen[str]], what: str) -> None:
-    output, _ = fuzzers[what].communicate(timeout=280)
+    output, _ = fuzzers[what].communicate(timeout=1200)
     assert f"{CASES} {what} with seed {SEED}: 0 wrong" in output, output
     assert fuzzers[what].returncode == 0, output
 

@@ -168,7 +168,7 @@ def test_one_rank_of_two(store: Path, tmp_path: Path) -> None:
     steps = [0]
     for rank, instant in [*OF_TWO, *((rank, f"step {dice.randint(1, 8)}") for rank in (1, 1))]:
         args = train(store, run, *ARGS, "--resume")
-        killed = scimill(*args, ranks=2, instant=instant, dying_rank=rank, timeout=60)
+        killed = scimill(*args, ranks=2, instant=instant, dying_rank=rank)
         assert killed.returncode != 0, killed
         assert_loads(run)
         steps.append(max([0, *(load(path)["position"]["step"] for path in run.glob("checkpoint*.pt"))]))

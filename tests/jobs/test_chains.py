@@ -337,7 +337,7 @@ def test_interrupted_it_stops_and_the_same_command_goes_on(
     with start("jobs", "run", "chain.yaml", cwd=folder) as job:
         wait_until((folder / "droplets.h5.part").exists, "the output", 60)
         os.kill(job.process.pid, number)
-        stopped = job.wait(30)
+        stopped = job.wait(300)
     assert stopped.returncode == 75, stopped
     assert stopped.tracebacks == 0
     assert not (folder / "droplets.h5").exists()

@@ -248,7 +248,7 @@ class Place:
         (self.work / "job.sh").chmod(0o755)
         return subprocess.run(
             ["bash", "job.sh"], cwd=self.work, env={**self.env, "CODES": codes},
-            check=False, capture_output=True, text=True, timeout=60,
+            check=False, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     @property

@@ -107,7 +107,7 @@ def test_a_killed_session_leaves_nothing_behind(short: Path) -> None:
         assert not _named(folder)
         assert not folder.exists()
         next_one.process.send_signal(signal.SIGINT)
-        next_one.wait(60)
+        next_one.wait(300)
     assert not list(short.glob(PREFIX + "*")), "an end without leftovers"
 
 

@@ -214,9 +214,9 @@ def test_pbs_walltime(pbs: StandIn, tmp_path: Path) -> None:
     pbs.configure(scale=0.01, kill_delay=0.5)
     polite = pbs.submit(script(tmp_path, "trap 'echo told; exit 0' TERM; sleep 60 & wait"), "-l", "walltime=60")
     deaf = pbs.submit(script(tmp_path, "trap '' TERM; while true; do sleep 0.1; done"), "-l", "walltime=60")
-    assert pbs.wait(polite, 10) == (TIMEOUT, -29)
+    assert pbs.wait(polite) == (TIMEOUT, -29)
     assert pbs.output(polite) == "told\n"
-    assert pbs.wait(deaf, 10) == (TIMEOUT, -29)
+    assert pbs.wait(deaf) == (TIMEOUT, -29)
 
 
 def test_pbs_qdel(pbs: StandIn, tmp_path: Path) -> None:
@@ -398,9 +398,9 @@ def test_cobalt_walltime(cobalt: StandIn, tmp_path: Path) -> None:
     text = {"polite": "trap 'echo told; exit 0' TERM; sleep 60 & wait", "deaf": "trap '' TERM; sleep 60 & wait; wait"}
     paths = {name: cobalt_script(tmp_path, line).rename(tmp_path / name) for name, line in text.items()}
     polite, deaf = (cobalt.submit(path, "-t", "5") for path in paths.values())
-    assert cobalt.wait(polite, 10)[0] == TIMEOUT
+    assert cobalt.wait(polite)[0] == TIMEOUT
     assert cobalt.output(polite) == "told\n"
-    assert cobalt.wait(deaf, 10) == (TIMEOUT, -9)
+    assert cobalt.wait(deaf) == (TIMEOUT, -9)
 
 
 @pytest.mark.parametrize("scheduler", ["pbs", "cobalt"])

@@ -65,7 +65,7 @@ def test_a_rank_that_raises_ends_the_job_with_one_traceback(output: Path, ranks:
 )
 def test_ranks_that_fail_one_after_the_other_give_one_message(delays: tuple[float, ...]) -> None:
     program = (sys.executable, str(Path(__file__).with_name("failing.py")))
-    result = scimill(*delays, program=program, ranks=len(delays), timeout=30)
+    result = scimill(*delays, program=program, ranks=len(delays))
     assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
     assert result.stderr.count("has failed, on purpose") == 1, result
 
@@ -149,7 +149,7 @@ def go_on(job: Job, ranks: Iterable[int]) -> Result:
     """Let paused ranks go on; return how the job ended."""
     for rank in ranks:
         job.kill(rank, signal.SIGCONT)
-    return job.wait(timeout=30)
+    return job.wait()
 
 
 def ranks_with_work_left(output: Path, ranks: int) -> set[int]:

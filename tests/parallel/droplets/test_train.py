@@ -282,7 +282,7 @@ def test_processes_that_are_not_mpi_ranks_are_refused(folder: Path, tmp_path: Pa
     """Horovod's launcher without MPI starts processes that would each train alone."""
     program = (str(BIN / "horovodrun"), "--gloo", "-np", "2", str(BIN / "scimill"))
     args = (folder / "few.h5", "--output", tmp_path / "run", *CASES["few"][3])
-    result = scimill("droplets", "train", *args, program=program, timeout=60)
+    result = scimill("droplets", "train", *args, program=program)
     assert result.returncode != 0, result
     assert "the launcher started 2 processes, but MPI sees 1" in result.stderr
     assert not (tmp_path / "run").exists()
@@ -305,7 +305,7 @@ def test_several_ranks_without_horovod_get_instructions_to_install_it(
     folder: Path, without_horovod: dict[str, Any], tmp_path: Path
 ) -> None:
     args = (folder / "few.h5", "--output", tmp_path / "run", *CASES["few"][3])
-    result = scimill("droplets", "train", *args, ranks=2, timeout=60, **without_horovod)
+    result = scimill("droplets", "train", *args, ranks=2, **without_horovod)
     assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
     assert "2 ranks were started, but Horovod is not installed" in result.stderr
     assert "scripts/setup.sh" in result.stderr
@@ -328,7 +328,7 @@ def summed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Return the results of each rank, by dtype."""
     output = tmp_path_factory.mktemp("sums") / "sum"
     program = (sys.executable, str(Path(__file__).with_name("summing.py")), str(output))
-    result = scimill(program=program, ranks=request.param, timeout=60)
+    result = scimill(program=program, ranks=request.param)
     assert result.returncode == 0, result
     return [torch.load(f"{output}-{rank}.pt", weights_only=True) for rank in range(request.param)]
 

@@ -47,7 +47,7 @@ def test_a_slab_is_surrounded_as_a_part_of_the_whole_is(ends: tuple[int, ...], r
     whole, size = field(), len(ends)
     around = np.pad(whole, ((0, 0), (radius, radius), (radius, radius)), mode="wrap")
     found: dict[int, np.ndarray] = {}
-    board, barrier = {}, threading.Barrier(size, timeout=60)
+    board, barrier = {}, threading.Barrier(size, timeout=300)
 
     def work(rank: int) -> None:
         rows = ((0, *ends)[rank], ends[rank])
