@@ -9,6 +9,9 @@ scripts/setup.sh --with-tests
 # shellcheck source=scripts/env.sh
 . scripts/env.sh
 
+# Thousands of processes start: none but the first shall compile what it imports.
+unset PYTHONDONTWRITEBYTECODE
+
 echo "== ruff, mypy, shellcheck"
 ruff check .
 ruff format --check .
