@@ -22,6 +22,7 @@ import mpi4py
 
 mpi4py.rc.initialize = False  # otherwise importing h5py would start MPI, but this script starts the ranks
 import h5py  # noqa: E402
+import numpy as np  # noqa: E402
 
 DROPLETS = "--count 3000 --block-size 512 --tolerance 1e-4 --seed 7"
 TURBULENCE = "--points 64 --snapshots 5 --members 2 --seed 3 --amplitude 1"
@@ -84,15 +85,20 @@ def make_everything(folder: Path) -> None:
 
 
 def hash_stores(path: Path) -> Iterator[tuple[str, str]]:
-    """Hash every dataset of an HDF5 file except the timings."""
+    """Hash every dataset of an HDF5 file, and each column of one with columns, except the timings."""
     names: list[str] = []
     with h5py.File(path, "r") as file:
         file.visit(names.append)
         for name in names:
-            if isinstance(file[name], h5py.Dataset) and name not in TIMINGS:
-                value = file[name][()]
-                data = value.tobytes() if hasattr(value, "tobytes") and value.dtype != object else repr(value).encode()
-                yield f"{path.name}/{name}", hashlib.sha256(data).hexdigest()
+            if not isinstance(file[name], h5py.Dataset) or file[name].is_scale:
+                continue
+            value = file[name][()]
+            columns = getattr(value, "dtype", np.dtype("O")).names or ()
+            for part, values in {f"{name}/{column}": value[column] for column in columns}.items() or [(name, value)]:
+                is_array = hasattr(values, "tobytes") and values.dtype != object
+                data = values.tobytes() if is_array else repr(values).encode()
+                if part not in TIMINGS:
+                    yield f"{path.name}/{part}", hashlib.sha256(data).hexdigest()
 
 
 def hash_everything(folder: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ PEERS = BIN.parent / "peers"  # another MPI and another HDF5, see scripts/setup.
 SERIAL_HDF5 = {"PYTHONPATH": os.pathsep.join([str(PEERS / "h5py"), *filter(None, [os.environ.get("PYTHONPATH")])])}
 TIMEOUT = 120.0  # s; the first run on a machine compiles the kernel
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
-"""Datasets that may differ between two runs: the time of a block, and the checksum that covers it."""
+"""Columns that may differ between two runs: the time of a block, and the checksum that covers it."""
 DONE = 255  # docs/format.md: the state of a block all of whose bytes are in place
 
 
@@ -62,15 +62,20 @@ class Result:
         return f"{self.command}\nexit {self.returncode} after {self.seconds:.1f} s\n{self.stdout}{self.stderr}"
 
 
+def printable(text: str) -> str:
+    """Replace what a report of pytest cannot hold: bytes of names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Job:
     """A running command and all processes of its session; a context manager that ends them all."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> None:
-        self.command = shlex.join(command)
+        self.command = printable(shlex.join(command))
         self._started = time.monotonic()
         # Pass os.environ explicitly: an MPI in this process may have changed the C library's environment.
         self.process = subprocess.Popen(
-            command, env={**os.environ, **env}, cwd=cwd, start_new_session=True, text=True,
+            command, env={**os.environ, **env}, cwd=cwd, start_new_session=True, text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -160,7 +165,9 @@ class Forked:
     """A running command of one process, forked from one that has imported everything; used like `Job`."""
 
     def __init__(self, words: Sequence[str], instant: str, cwd: Path | None, env: Mapping[str, str]) -> None:
-        self._command = shlex.join(["scimill", *words]) + (f" [dies: {instant}]" if instant != "never" else "")
+        self._command = printable(shlex.join(["scimill", *words])) + (
+            f" [dies: {instant}]" if instant != "never" else ""
+        )
         self._started = time.monotonic()
         self._outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - `wait` closes them
         with Path(os.devnull).open() as nothing:
@@ -267,12 +274,15 @@ def succeed(*args: object, ranks: int = 1, env: Mapping[str, str] | None = None)
 
 
 def dataset_hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of every dataset except `TIMINGS`."""
+    """SHA-256 of every dataset, and of every column of one with columns, except `TIMINGS`."""
     hashes: dict[str, str] = {}
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and name not in TIMINGS:
-            hashes[name] = hashlib.sha256(np.asarray(item[()]).tobytes()).hexdigest()
+        if isinstance(item, h5py.Dataset):
+            values = np.asarray(item[()])
+            parts = {f"{name}/{column}": values[column] for column in values.dtype.names or ()} or {name: values}
+            digests = {key: hashlib.sha256(part.tobytes()).hexdigest() for key, part in parts.items()}
+            hashes.update((key, digest) for key, digest in digests.items() if key not in TIMINGS)
 
     with h5py.File(path, "r", locking=False) as file:
         file.visititems(add)
@@ -284,7 +294,15 @@ def done_blocks(path: Path) -> list[int]:
     if not path.exists():
         return []
     with h5py.File(path, "r", locking=False) as file:
-        return [int(block) for block in np.flatnonzero(file["blocks/state"][()] == DONE)]
+        return [int(block) for block in np.flatnonzero(file["blocks"]["state"] == DONE)]
+
+
+def change_ledger(file: h5py.File, block: int, **values: object) -> None:
+    """Change columns of a block's row, and not its checksum."""
+    row = file["blocks"][block]
+    for name, value in values.items():
+        row[name] = value
+    file["blocks"][block] = row
 
 
 def block_contents(path: Path) -> dict[int, str]:
@@ -304,4 +322,4 @@ def _rows_per_block(file: h5py.File) -> dict[str, int]:
     layout = json.loads(file.attrs["layout"])
     rows = {field["name"]: layout["block_rows"] for field in layout["fields"]}
     rows |= {f"{t['name']}/{f['name']}": t["capacity"] for t in layout["tables"] for f in t["fields"]}
-    return rows | {f"blocks/{name}": 1 for name in file["blocks"]}
+    return rows | {"blocks": 1}

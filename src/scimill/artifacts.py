@@ -7,7 +7,7 @@ functions that make its stores and datasets in `Campaign.makers`.
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scimill.config import Layer, parse_yaml
 from scimill.errors import ConfigError, InputError, NotAnArtifact, ScimillError, StorageError
 from scimill.files import rename
-from scimill.parallel.report import describe_count
+from scimill.parallel.report import describe_count, describe_numbers
 from scimill.parallel.world import World, is_collective
 from scimill.plugins import installed
 from scimill.store.output import Output
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 OWN_KINDS = ("scimill.store.artifact:StoreArtifact", "scimill.training.artifact:RunArtifact")
 COMPLETE = "complete"
-MOST_NAMED = 10  # numbers to list in a message
 PART = ".part"
 
 Make = Callable[[str, Output, World], object]
@@ -56,6 +55,7 @@ class Values:
     units, long_name : unit ("1" if it has none) and meaning.
     read : returns the values at a numpy index.
     rows : name of the first dimension.
+    axes : names of the others; made from the field's name if empty.
 
     """
 
@@ -65,6 +65,7 @@ class Values:
     long_name: str
     read: Callable[[Any], "NDArray[Any]"]
     rows: str = "row"
+    axes: tuple[str, ...] = ()
 
     def __getitem__(self, index: Any) -> "NDArray[Any]":
         return self.read(index)
@@ -178,7 +179,7 @@ class Artifact(ABC):
             raise ConfigError("xarray is not installed", remedy="pip install xarray, or use .fields") from None
         variables = {
             name: (
-                (values.rows, *(f"{name}_{axis}" for axis in range(1, len(values.shape)))),
+                (values.rows, *(values.axes or (f"{name}_{axis}" for axis in range(1, len(values.shape))))),
                 values.to_numpy(),
                 {"units": values.units, "long_name": values.long_name},
             )
@@ -374,10 +375,3 @@ def _check_alone(finished: Path) -> None:
     if finished.exists() and part.exists():
         remedy = "finish it, or move one of them away"
         raise StorageError("an unfinished output of the same name exists", where=str(part), remedy=remedy)
-
-
-def describe_numbers(noun: str, numbers: Sequence[int]) -> str:
-    """List numbers, at most `MOST_NAMED`: "block 7", "blocks 3, 5 and 9 more"."""
-    named = ", ".join(f"{number:,}" for number in numbers[:MOST_NAMED])
-    rest = f" and {len(numbers) - MOST_NAMED:,} more" if len(numbers) > MOST_NAMED else ""
-    return f"{noun}{'' if len(numbers) == 1 else 's'} {named}{rest}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scimill import config as configuration
-from scimill.errors import ConfigError, InputError
+from scimill.errors import ConfigError, InputError, ScimillError
 from scimill.files import check_directory, describe_free_space
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
@@ -134,22 +134,35 @@ class Campaign:
 
 
 def describe_plan(output: "Output", layout: "Layout", rows: Mapping[str, str]) -> str:
-    """Check path and space, then describe what filling a store would do. On rank 0.
+    """Describe what filling a store would do, and check path and space. On rank 0.
 
     Raises
     ------
-    StorageError : the output exists, cannot be written, or the disk is too small.
+    StorageError : the output exists, cannot be written, or the disk is too small; the plan is printed before.
     """
     from scimill.store.output import check_absent, check_space
 
-    check_directory(output.path)
-    if not (output.resume or output.overwrite):
-        check_absent(output)
-    check_space(output.path, layout)
+    def check() -> None:
+        check_directory(output.path)
+        if not (output.resume or output.overwrite):
+            check_absent(output)
+        check_space(output.path, layout)
+
     size = human(layout.data_bytes - layout.table_bytes)
-    lines = {"output": str(output.path), "blocks": f"{layout.blocks:,}, each of {layout.block_rows:,} rows",
-             "size": size, **rows, "free": describe_free_space(output.path.parent)}  # fmt: skip
-    return describe_rows(lines)
+    blocks = f"{layout.blocks:,}, each of {layout.block_rows:,} rows"
+    return checked_plan(output, {"blocks": blocks, "size": size, **rows}, check)
+
+
+def checked_plan(output: "Output", rows: Mapping[str, str], check: Callable[[], None]) -> str:
+    """Describe a plan. If something is lacking, print the plan, and raise what `check` raises."""
+    place = output.path
+    text = describe_rows({"output": str(place), **rows, "free": describe_free_space(place.parent)})
+    try:
+        check()
+    except ScimillError:
+        print(text)
+        raise
+    return text
 
 
 def describe_rows(rows: Mapping[str, str]) -> str:

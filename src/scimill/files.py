@@ -1,24 +1,31 @@
-"""Crash-safe files: checks before writing, the claim on an output, syncing and renaming."""
+"""Crash-safe files: checks before writing, syncing and renaming."""
 
 import contextlib
 import ctypes
 import errno
-import fcntl
 import math
 import os
 import shutil
-import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from scimill.errors import ConfigError, StorageError
-from scimill.parallel.report import human, say
+from scimill.parallel.report import human
 
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 _NO_RESERVING = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_FULL = ("No space left", "no space left", "NO_SPACE", "quota exceeded", "MPI_ERR_QUOTA", "File too large")
+_FULL = ("No space left", "no space left", "NO_SPACE", "File too large")
+_QUOTA = ("quota exceeded", "Quota exceeded", "MPI_ERR_QUOTA")
+_RESUME = "then run the same command again, with --resume if it has that flag"
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", f"free some space, {_RESUME}"),
+    errno.EFBIG: ("the disk is full, or files may not be so large", f"free some space or raise the limit, {_RESUME}"),
+    errno.EDQUOT: ("your quota on this disk is used up", f"remove some of your files, {_RESUME}"),
+    errno.EIO: ("the disk or its server reports an input/output error", f"check it with scimill doctor, {_RESUME}"),
+    errno.ESTALE: ("the server no longer knows the file", f"see whether another run replaced it, {_RESUME}"),
+}
 
 
 @contextlib.contextmanager
@@ -28,87 +35,42 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         text = str(error)
-        code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(sign in text for sign in _FULL) or _is_full(path):
-            raise StorageError(
-                f"the disk is full while {doing}",
-                where=str(path),
-                remedy="free some space, then run the same command again, with --resume if it has that flag",
-            ) from None
+        if cause := _CAUSES.get(_cause(error, path) or 0):
+            raise StorageError(f"{cause[0]} while {doing}", where=str(path), remedy=cause[1]) from None
         raise StorageError(f"{doing} failed: {text or type(error).__name__}", where=str(path)) from None
 
 
-def _is_full(path: Path) -> bool:
+def _cause(error: Exception, path: Path) -> int | None:
+    """Return the error's number; MPI and HDF5 pass on only a text, and some only that something failed."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code is not None and code != errno.EIO:
+        return code
+    for signs, meaning in ((_FULL, errno.ENOSPC), (_QUOTA, errno.EDQUOT)):
+        if any(sign in str(error) for sign in signs):
+            return meaning
+    return _try_to_write(path) or code
+
+
+def _try_to_write(path: Path) -> int | None:
+    """Return the number of the error that writing beside a file gives; None if it works."""
+    trial = path.with_name(f"{path.name}.trial-{os.getpid()}")
     try:
-        return _free(path.parent) < 1 << 16
-    except OSError:
-        return False
+        descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.pwrite(descriptor, bytes(1 << 16), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def _free(folder: Path) -> float:
     """Return the free bytes; infinity if the file system does not report them."""
     total, _, free = shutil.disk_usage(folder)
     return free if total else math.inf
-
-
-class Claim:
-    """The exclusive right to write an output, held by a process until it releases it or exits.
-
-    It prevents a job that was submitted twice from writing the same file twice.
-
-    Parameters
-    ----------
-    lock : the file to lock; never the output itself, which MPI-IO may lock too.
-
-    """
-
-    def __init__(self, lock: Path) -> None:
-        self._path = lock
-        self._descriptor: int | None = None
-
-    def acquire(self) -> None:
-        """Take the claim.
-
-        Raises
-        ------
-        StorageError : another run holds it.
-        """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise self._refused() from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            say(f"this file system has no locks: make sure that no other run writes {self._path}")
-        if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(descriptor)):
-            os.close(descriptor)  # the other run removed its lock and ended after we had opened it
-            raise self._refused()
-        self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        with contextlib.suppress(OSError):  # a full disk must not prevent a run from resuming
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-
-    def _refused(self) -> StorageError:
-        remedy = "wait until it ends or stop it, then use --resume"
-        return StorageError(
-            f"another run is writing this output: {self._owner()}", where=str(self._path), remedy=remedy
-        )
-
-    def _owner(self) -> str:
-        """Describe the run that holds the claim, as it wrote into the lock."""
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            return self._path.read_text("utf-8") or "one that has just started"
-        return "one that has just ended"
-
-    def release(self) -> None:
-        """Release the claim, if this process holds it."""
-        if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 OVERWRITE = "choose another name, or use --overwrite"
@@ -158,7 +120,10 @@ def _check_named(path: Path, flag: str, what: str, suffix: str) -> None:
 
 def describe_free_space(folder: Path) -> str:
     """Describe the free space, for plans."""
-    free = _free(folder)
+    try:
+        free = _free(folder)
+    except OSError as error:
+        return f"unknown: {(error.strerror or 'no answer').lower()}"
     return "unknown: the file system does not report it" if free == math.inf else human(free)
 
 
@@ -197,11 +162,13 @@ def reserve(descriptor: int, offset: int, length: int) -> bool:
     return True
 
 
-def sync(path: Path) -> None:
-    """Flush to the disk what this host has written."""
+def sync(path: Path, *, forget: bool = False) -> None:
+    """Flush to the disk what this host has written; drop it from the host's cache if `forget` is set."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
+        if forget:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
 
@@ -225,6 +192,12 @@ def rename(source: Path, target: Path) -> None:
             os.close(descriptor)
 
 
+def keep_mode(old: Path, new: Path) -> None:
+    """Give a new file the permissions of the file that it will replace, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        new.chmod(stat.S_IMODE(old.stat().st_mode))
+
+
 @contextlib.contextmanager
 def replacing(path: Path, what: str) -> Iterator[Path]:
     """Write a file atomically: yield a temporary name to write to, then rename it to `path`.
@@ -243,6 +216,7 @@ def replacing(path: Path, what: str) -> Iterator[Path]:
     try:
         with storage_errors(path, f"writing the {what}"):
             yield part
+            keep_mode(path, part)
             sync(part)
             rename(part, path)
     finally:

@@ -238,6 +238,12 @@ def report_run(directory: "RunDirectory", *, is_new: bool) -> None:
     click.echo(f"{directory.path}: model.pt, metrics.csv")
 
 
+break_lock_option = click.option(
+    "--break-lock", is_flag=True, help="Take the output over at once from a run on another host that has ended."
+)
+SAMPLE, ALL = "sample", "all"
+
+
 def training(function: Command) -> Command:
     """Give a training command its run directory and the flags of all training commands.
 
@@ -246,8 +252,9 @@ def training(function: Command) -> Command:
 
     @functools.wraps(function)
     def command(
-        *args: Any, folder: Path, resume: bool, overwrite: bool, sweep: Path | None, trial: int | None, **rest: Any
-    ) -> int | None:
+        *args: Any, folder: Path, resume: bool, overwrite: bool, break_lock: bool, sweep: Path | None,
+        trial: int | None, **rest: Any,
+    ) -> int | None:  # fmt: skip
         _exclude(resume, overwrite)
         layer = _trial(sweep, trial)
         if rest["print_config"]:  # without PyTorch, which takes seconds to load
@@ -256,7 +263,7 @@ def training(function: Command) -> Command:
 
         if layer is not None and trial is not None:
             folder = trial_folder(folder, trial)
-        directory = RunDirectory(folder, resume, overwrite, is_trial=layer is not None)
+        directory = RunDirectory(folder, resume, overwrite, break_lock, is_trial=layer is not None)
         return function(*args, directory=directory, trial=layer, **rest)
 
     wrapped: Any = command
@@ -265,6 +272,7 @@ def training(function: Command) -> Command:
                      help="Number of the trial, from 0; the array index of the job if not given."),
         click.option("--sweep", type=click.Path(path_type=Path),
                      help="A YAML file of lists or ranges of parameters; run one of their combinations."),
+        break_lock_option,
         click.option("--overwrite", is_flag=True, help="Start over, replacing the existing run."),
         click.option("--resume", is_flag=True, help="Resume the existing run; start one if there is none."),
         click.option("--output", "folder", type=click.Path(path_type=Path), required=True, help="The run directory."),
@@ -307,19 +315,26 @@ def generating(function: Command) -> Command:
     """
 
     @functools.wraps(function)
-    def command(*args: Any, output: Path, resume: bool, overwrite: bool, **rest: Any) -> int | None:
+    def command(
+        *args: Any, output: Path, resume: bool, overwrite: bool, break_lock: bool, read_back: str, **rest: Any
+    ) -> int | None:
         from scimill.store.output import Output
 
         _exclude(resume, overwrite)
-        return function(*args, output=Output(output, resume, overwrite), **rest)
+        place = output.resolve() if output.is_symlink() else output
+        made = Output(place, resume, overwrite, break_lock=break_lock, read_back_all=read_back == ALL)
+        return function(*args, output=made, **rest)
 
     wrapped: Any = command
     for decorator in (
         click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
+        click.option("--read-back", type=click.Choice([SAMPLE, ALL]), default=SAMPLE, show_default=True,
+                     help="Data to read back, on another host, before the output gets its name."),
+        break_lock_option,
         click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is complete."),
         click.option("--resume", is_flag=True, help="Resume an unfinished output; start one if there is none."),
         path_argument("output", help="file or directory to make"),
-    ):
+    ):  # fmt: skip
         wrapped = decorator(wrapped)
     result: Command = wrapped
     return result

@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from mpi import change_ledger
 from scimill import __main__
 from scimill.cli import scimill
 from scimill.config import parameters_of
@@ -286,7 +288,8 @@ class Stores:
 
         self._generate(path, ())
         with h5py.File(path, "r+", locking=False) as file:
-            file["blocks/state"][1:3] = 0
+            for block in (1, 2):
+                change_ledger(file, block, state=0)
         return path.read_bytes()
 
     def _repacked(self, path: Path) -> bytes:
@@ -299,7 +302,7 @@ class Stores:
         import h5py
 
         with h5py.File(memory := io.BytesIO(), "w") as file:
-            file["blocks/state"] = [255]
+            file["blocks"] = np.full(1, 255, [("state", "u1")])
             file.attrs["layout"] = "{}"
         return memory.getvalue()
 

@@ -78,7 +78,7 @@ def dataset(finished: Path, tmp_path: Path) -> Path:
 def test_damaged_blocks_of_a_store_are_recomputed(store: Path, ranks: int) -> None:
     before = dataset_hashes(store)
     damage_rows(store, "radius", 350, 1999)
-    damage_rows(store, "blocks/attempts", 7)
+    damage_rows(store, "blocks", 7)
     assert "run scimill repair" in scimill("verify", store).stderr
     assert "repaired blocks 3, 7, 19" in succeed("repair", store, ranks=ranks).stdout
     assert dataset_hashes(store) == before

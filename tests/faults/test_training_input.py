@@ -156,7 +156,7 @@ def write(
     assert writer is not None
     for block in range(layout.blocks):
         tables = {t.name: {f.name: like.table_rows(block, t, f.name) for f in t.fields} for t in layout.tables if like}
-        ledger = {field.name: like.ledger_row(block)[field.name] for field in layout.ledger if like}
+        ledger = {field.name: like.column(field.name)[block] for field in layout.ledger if like}
         writer.write(block, BlockData(rows(block), tables, ledger), started=0.0)
     assert writer.finish()
 

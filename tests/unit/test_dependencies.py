@@ -17,28 +17,31 @@ import scimill
 
 ROOT = Path(scimill.__file__).parent
 CAMPAIGNS = tuple(point.name for point in entry_points(group="scimill.campaigns") if point.value.startswith("scimill."))
-FOUNDATION = {"errors", "config", "files", "pictures", "options", "campaign", "plugins", "cli", "__main__", "doctor",
-              "extras", "artifacts", "artifact_commands", "parallel", "store", "training", "jobs"}  # fmt: skip
-COMMON = {"files", "pictures", "parallel", "config", "errors"}
+FOUNDATION = {
+    "errors", "config", "claim", "files", "pictures", "options", "campaign", "plugins", "cli", "__main__", "doctor",
+    "extras", "artifacts", "artifact_commands", "parallel", "store", "training", "jobs",
+}  # fmt: skip
+COMMON = {"claim", "files", "pictures", "parallel", "config", "errors"}
 ALLOWED = {
     # place: places of scimill that it may import; every module may import the version
     "errors": set(),
     "config": {"errors"},
+    "claim": {"parallel", "errors"},
     "files": {"parallel", "errors"},
     "pictures": {"files", "errors"},
     "parallel": {"parallel", "errors"},
     "": {"artifacts"},
     "version": set(),
-    "store": {"store", "artifacts", "files", "parallel", "errors"},
+    "store": {"store", "artifacts", "claim", "files", "parallel", "errors"},
     "campaign": {"store", "files", "parallel", "config", "errors"},
     "training": {"training", "artifacts", "campaign", "store", *COMMON},
     "options": {"config", "errors", "parallel", "store", "training"},
     "plugins": {"campaign", "errors"},
     "cli": {"options", "plugins", "errors"},
-    "__main__": {"cli", "extras", "parallel"},
+    "__main__": {"cli", "extras", "parallel", "errors"},
     "extras": {"errors"},
     "jobs": {"jobs", "config", "errors"},
-    "doctor": {"plugins", "extras", "store", "parallel", "errors"},
+    "doctor": {"plugins", "extras", "claim", "store", "parallel", "errors"},
     "artifacts": {"plugins", "store", "files", "parallel", "config", "errors"},
     "artifact_commands": {"artifacts", "options", "parallel", "errors"},
     "identity": {"campaign"},

@@ -11,8 +11,7 @@ from scimill.bench.dataset.ledger import PendingWrite
 from scimill.bench.dataset.plan import MARGIN, DatasetPlan, work_buffer
 from scimill.bench.formats import catalogue
 from scimill.bench.params import BenchGenerateConfig, PlanConfig, format_of
-from scimill.campaign import describe_plan, describe_rows
-from scimill.files import describe_free_space
+from scimill.campaign import checked_plan, describe_plan
 from scimill.parallel.report import human
 from scimill.parallel.world import Stop, World
 from scimill.store.blocks import run_blocks
@@ -96,8 +95,7 @@ def _describe_generation(config: BenchGenerateConfig, output: Output, plan: "Dat
     rows = describe_content(config, plan)
     if not isinstance(plan, DatasetPlan):
         return describe_plan(output, plan.layout, rows)
-    check_output(output, plan)
-    return describe_rows({"output": str(output.path), **rows, "free": describe_free_space(output.path.parent)})
+    return checked_plan(output, rows, functools.partial(check_output, output, plan))
 
 
 def check_output(output: Output, plan: DatasetPlan, *, takes_space: bool = True) -> None:

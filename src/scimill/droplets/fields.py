@@ -48,7 +48,14 @@ def make_layout(
     """
     axis = () if samples == 1 else (samples,)
     fields = [
-        Field(name, "float32", *UNITS[name], shape=axis if name in OUTPUTS else (), valid=bounds.get(name))
+        Field(
+            name,
+            "float32",
+            *UNITS[name],
+            shape=axis if name in OUTPUTS else (),
+            valid=bounds.get(name),
+            axes=("sample",) if name in OUTPUTS and axis else (),
+        )
         for name in UNITS
     ]
     by_class = Field(
@@ -62,7 +69,15 @@ def make_layout(
     tables: tuple[Table, ...] = ()
     if weird_capacity is None:
         fields.append(
-            Field("weird", "uint16", "1", "classes of a weird result, 0 where it is none", axis, flags=CLASSES)
+            Field(
+                "weird",
+                "uint16",
+                "1",
+                "classes of a weird result, 0 where it is none",
+                axis,
+                flags=CLASSES,
+                axes=("sample",) if axis else (),
+            )
         )
     else:
         tables = (Table("weird", weird_capacity, _weird_fields()),)

@@ -2,17 +2,26 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # s between lines in a job log
+MOST_NAMED = 10  # numbers to list in a message
 
 
 def say(text: str) -> None:
     """Print a message to standard error; results go to standard output."""
     print(f"scimill: {text}", file=sys.stderr, flush=True)
+
+
+def describe_numbers(noun: str, numbers: Sequence[int]) -> str:
+    """List numbers, at most `MOST_NAMED`: "block 7", "blocks 3, 5 and 9 more"."""
+    named = ", ".join(f"{number:,}" for number in numbers[:MOST_NAMED])
+    rest = f" and {len(numbers) - MOST_NAMED:,} more" if len(numbers) > MOST_NAMED else ""
+    return f"{noun}{'' if len(numbers) == 1 else 's'} {named}{rest}"
 
 
 def describe_count(number: int, noun: str, plural: str = "") -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from scimill.errors import ConfigError, ScimillError
+from scimill.errors import ConfigError, ScimillError, Stopped
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 STARTED = time.monotonic()  # this module is loaded when the command starts; the walltime counts from here
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+EARLY_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+"""Those that schedulers send; they also stop a command that has not begun, or has no blocks."""
 STOP_TAG = 7501
 FAILURE_TAG = 7502
 FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank prints just before it aborts
@@ -357,16 +359,36 @@ def launch(command: Callable[[], int]) -> NoReturn:
 
     Only rank 0 writes to standard output.
     """
+    for number in EARLY_SIGNALS:
+        signal.signal(number, _stop_at_once)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # replaced by a program that runs scimill
+            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names need not be UTF-8
     rank, size = launched()
     if rank > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (for the life of the process)
+        sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123  (for the life of the process)
     try:
         code = command()
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else int(request.code is not None)
     except BaseException as error:
+        _hear_no_more_signals()
         code = _fail(error, rank, size)
+    _hear_no_more_signals()
     _leave(code, rank, size)
+
+
+def _stop_at_once(number: int, _frame: FrameType | None) -> NoReturn:
+    """Stop on a signal that no `Stop` awaits: before the work begins, after it, or in a command without blocks."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(f"stopped by signal {signal.Signals(number).name}", remedy="run the same command again")
+
+
+def _hear_no_more_signals() -> None:
+    """Let signals end the process at once again: it has only its message left to print."""
+    for number in EARLY_SIGNALS:
+        if signal.getsignal(number) is _stop_at_once:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(error: BaseException, rank: int, size: int) -> int:

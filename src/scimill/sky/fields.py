@@ -31,8 +31,15 @@ def layout(
         "; a count n is 0.04 n - 273.15 degrees Celsius" if is_counts else ""
     )
     fields = (
-        Field("rgb", "uint8", "1", "colour image of the thermal camera's field of view, first row on top", (*rgb, 3)),
-        Field("thermal", dtype, "0.04 K" if is_counts else "degC", meaning, thermal),
+        Field(
+            "rgb",
+            "uint8",
+            "1",
+            "colour image of the thermal camera's field of view, first row on top",
+            (*rgb, 3),
+            axes=("rgb_y", "rgb_x", "channel"),
+        ),
+        Field("thermal", dtype, "0.04 K" if is_counts else "degC", meaning, thermal, axes=("thermal_y", "thermal_x")),
         Field("time", "int64", "ns", "time since 1970-01-01 00:00 UTC"),
         Field("node", "S8", "1", "name (VSN) of the node"),
         Field("position", "int16", "1", "preset of the camera's pointing, 1 to 32 as the node counts; 0 if unknown"),

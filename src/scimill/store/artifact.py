@@ -17,9 +17,8 @@ from scimill.artifacts import (
     Recipe,
     Values,
     begins_with,
-    describe_numbers,
 )
-from scimill.parallel.report import describe_count
+from scimill.parallel.report import describe_count, describe_numbers
 from scimill.parallel.world import World
 from scimill.store.seal import MAGIC, SEAL_BYTES, SIGNATURE
 
@@ -137,4 +136,4 @@ class StoreArtifact(BlockArtifact):
 
 
 def _values(field: "Field", rows: int, read: Any, dimension: str) -> Values:
-    return Values((rows, *field.shape), field.dtype, field.units, field.long_name, read, dimension)
+    return Values((rows, *field.shape), field.dtype, field.units, field.long_name, read, dimension, field.axes)

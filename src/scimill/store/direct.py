@@ -96,6 +96,7 @@ class AlignedFile:
     def close(self) -> None:
         """Flush everything to the disk and close."""
         os.fsync(self._cached)
+        os.posix_fadvise(self._cached, 0, 0, os.POSIX_FADV_DONTNEED)  # what is read back shall come from the storage
         os.close(self._cached)
         if self._pages is not None:
             self._pages.close()

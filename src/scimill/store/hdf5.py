@@ -1,9 +1,10 @@
 """Open and create HDF5 files the way that scimill needs them, and convert HDF5's errors."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from scimill.errors import InputError
 from scimill.parallel.world import World, mpi_info
 from scimill.store.direct import Bytes
-from scimill.store.layout import Field, Layout
+from scimill.store.layout import BLOCK, LEDGER, ROW, Field, Layout
 from scimill.store.seal import SEAL_BYTES
 
 WritePages = Callable[[Bytes, int], Future[None] | None]
 
 ALIGNED_FROM = 65536  # bytes; only larger datasets are aligned
+LARGEST_WRITE = 1 << 30  # bytes; MPI counts in 32-bit integers, and Linux writes at most 2 GiB at once
+LEDGER_NAME = "state and checksum of each block, and what its campaign counts"
+NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.%10d"
+"""Name of a dimension without values; see "Interoperability with HDF5" in the guide to netCDF."""
 
 
 def is_parallel() -> bool:
@@ -52,7 +57,7 @@ class Rows:
     def __init__(self, dataset: h5py.Dataset, write_pages: WritePages | None = None) -> None:
         self._id, self._type, self._space = dataset.id, dataset.id.get_type(), dataset.id.get_space()
         self._shape, self._write_pages, self._offset = dataset.shape[1:], write_pages, dataset.id.get_offset()
-        self._memory: dict[int, h5py.h5s.SpaceID] = {}
+        self._memory: dict[tuple[int, ...], h5py.h5s.SpaceID] = {}
 
     def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
         """Write rows from `first` on, independently of other ranks; return a future if still writing.
@@ -71,19 +76,39 @@ class Rows:
             future = self._write_pages(rows.reshape(-1).view(np.uint8), offset)
             if future is not None:
                 return future
-        if len(rows) not in self._memory:
-            self._memory[len(rows)] = h5py.h5s.create_simple(count)
-        self._space.select_hyperslab((first, *(0 for _ in self._shape)), count)
-        self._id.write(self._memory[len(rows)], self._space, rows, self._type)
+        self._write((first, *(0 for _ in self._shape)), rows)
         return None
 
     def write_part(self, first: int, offset: int, part: NDArray[np.generic]) -> None:
         """Write a part of some rows: the part's length along the second axis, from `offset` on."""
         if part.ndim != len(self._shape) + 1 or part.shape[2:] != self._shape[1:]:
             raise ValueError(f"a part of shape {part.shape} for a dataset whose rows have shape {self._shape}")
-        if part.size:
-            self._space.select_hyperslab((first, offset, *(0 for _ in self._shape[1:])), part.shape)
-            self._id.write(h5py.h5s.create_simple(part.shape), self._space, part, self._type)
+        self._write((first, offset, *(0 for _ in self._shape[1:])), part)
+
+    def _write(self, start: tuple[int, ...], values: NDArray[np.generic]) -> None:
+        """Write values from a place on, in pieces that every library below can count."""
+        for place, piece in pieces(start, values, LARGEST_WRITE):
+            if piece.shape not in self._memory:
+                self._memory[piece.shape] = h5py.h5s.create_simple(piece.shape)
+            self._space.select_hyperslab(place, piece.shape)
+            self._id.write(self._memory[piece.shape], self._space, piece, self._type)
+
+
+def pieces(
+    start: tuple[int, ...], values: NDArray[np.generic], largest: int
+) -> Iterator[tuple[tuple[int, ...], NDArray[np.generic]]]:
+    """Divide an array at a place of a dataset into contiguous pieces of at most `largest` bytes, if it is larger."""
+    if not values.size:
+        return
+    if values.nbytes <= largest:
+        yield start, values
+        return
+    axis = next(axis for axis, length in enumerate(values.shape) if length > 1)
+    step = max(1, largest * values.shape[axis] // values.nbytes)
+    before = (slice(None),) * axis
+    for first in range(0, values.shape[axis], step):
+        place = (*start[:axis], start[axis] + first, *start[axis + 1 :])
+        yield from pieces(place, values[(*before, slice(first, first + step))], largest)
 
 
 def open_for_reading(path: Path) -> h5py.File:
@@ -94,8 +119,10 @@ def open_for_reading(path: Path) -> h5py.File:
     InputError : HDF5 cannot read it.
 
     """
+    access = _access()
+    access.set_sieve_buf_size(0)  # read what is asked for, not 64 KiB around it
     try:
-        return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=_access()))
+        return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=access))
     except OSError as error:
         raise InputError(f"HDF5 cannot open the file: {error}", where=str(path)) from None
 
@@ -108,14 +135,17 @@ def _access() -> h5py.h5p.PropFAID:
 
 
 def create(path: Path, layout: Layout, attributes: dict[str, str | int], alignment: int) -> list[tuple[int, int]]:
-    """Create a file's whole structure; return offset and length of each dataset.
+    """Create a file's whole structure; return offset and length of each dataset, the ledger last.
 
     Datasets get their places at creation and are never filled, so that later only data are written. The old file format
     is chosen on purpose: with newer ones a killed run leaves a mark, and HDF5 refuses to open the file.
     """
     with new_file(path, alignment) as file:
         file.attrs.update(attributes)
-        return [create_dataset(file, field, rows) for field, rows in layout.datasets()]
+        extents = [create_dataset(file, field, rows) for field, rows in layout.datasets()]
+        extents.append(create_ledger(file, layout))
+        name_dimensions(file, layout)
+        return extents
 
 
 def new_file(path: Path, alignment: int) -> h5py.File:
@@ -133,6 +163,19 @@ def new_file(path: Path, alignment: int) -> h5py.File:
 
 def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
     """Create a dataset with its attributes; return its offset in the file and its length in bytes."""
+    dataset = _create(file, field.name, (rows, *field.shape), np.dtype(field.dtype))
+    set_attributes(dataset, field)
+    return dataset.id.get_offset(), field.row_bytes * rows
+
+
+def create_ledger(file: h5py.File, layout: Layout) -> tuple[int, int]:
+    """Create the ledger; return its offset in the file and its length in bytes."""
+    dataset = _create(file, LEDGER, (layout.blocks,), layout.ledger_type)
+    dataset.attrs["long_name"] = LEDGER_NAME
+    return dataset.id.get_offset(), layout.blocks * layout.ledger_type.itemsize
+
+
+def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> h5py.Dataset:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -140,11 +183,38 @@ def create_dataset(file: h5py.File, field: Field, rows: int) -> tuple[int, int]:
     properties.set_obj_track_times(False)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
-    space = h5py.h5s.create_simple((rows, *field.shape))
-    type_ = h5py.h5t.py_create(np.dtype(field.dtype), logical=True)
-    identifier = h5py.h5d.create(file.id, field.name.encode(), type_, space, dcpl=properties, lcpl=links)
-    set_attributes(h5py.Dataset(identifier), field)
-    return identifier.get_offset(), field.row_bytes * rows
+    type_ = h5py.h5t.py_create(dtype, logical=True)
+    space = h5py.h5s.create_simple(shape)
+    return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), type_, space, dcpl=properties, lcpl=links))
+
+
+def name_dimensions(file: h5py.File, layout: Layout) -> None:
+    """Name the dimensions of all datasets, as netCDF does: so its readers, xarray among them, show them."""
+    scales: dict[str, h5py.Dataset] = {}
+    for field, rows in layout.datasets():
+        first = f"{field.name.split('/')[0]}_{ROW}" if "/" in field.name else ROW
+        for axis, (name, size) in enumerate(zip((first, *field.axis_names), (rows, *field.shape), strict=True)):
+            if name not in scales:
+                scales[name] = _dimension(file, name, size, layout)
+            if scales[name].size != size:
+                raise ValueError(f"the dimension {name} has {scales[name].size} and {size} elements")
+            file[field.name].dims[axis].attach_scale(scales[name])
+    file[LEDGER].dims[0].attach_scale(_dimension(file, BLOCK, layout.blocks, layout))
+
+
+def _dimension(file: h5py.File, name: str, size: int, layout: Layout) -> h5py.Dataset:
+    """Make a dimension: its coordinate, or one without values, which takes no space."""
+    if coordinate := next((coordinate for coordinate in layout.coordinates if coordinate.name == name), None):
+        scale = file.create_dataset(name, data=coordinate.first + coordinate.step * np.arange(size), track_times=False)
+        scale.attrs.update({"units": coordinate.units, "long_name": coordinate.long_name})
+        scale.make_scale(name)
+        return scale
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    space = h5py.h5s.create_simple((size,))
+    scale = h5py.Dataset(h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32BE, space, dcpl=properties))
+    scale.make_scale(NO_VARIABLE % size)
+    return scale
 
 
 def set_attributes(dataset: h5py.Dataset, field: Field) -> None:

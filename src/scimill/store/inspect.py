@@ -1,12 +1,13 @@
 """Describe what a store holds and where it comes from."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from scimill.parallel.report import describe_count, human
-from scimill.store.layout import DONE
+from scimill.store.layout import DONE, LEDGER
 from scimill.store.reader import Reader
 
 
@@ -30,7 +31,10 @@ def _origin(reader: Reader) -> Iterator[str]:
 
 
 def _datasets(reader: Reader) -> Iterator[str]:
-    rows = [(f.name, str((n, *f.shape)), f.dtype, f.units, f.long_name) for f, n in reader.layout.datasets()]
+    layout = reader.layout
+    columns = [(replace(column, name=f"{LEDGER}/{column.name}"), layout.blocks) for column in layout.columns]
+    datasets = [*layout.datasets(), *columns]
+    rows = [(f.name, str((n, *f.shape)), f.dtype, f.units, f.long_name) for f, n in datasets]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()

@@ -14,6 +14,10 @@ import numpy as np
 
 PENDING, DONE = 0, 255
 """States of a block. Flipping a single bit never turns one into the other."""
+LEDGER = "blocks"
+"""Name of the ledger in the file."""
+ROW, BLOCK = "row", "block"
+"""Names of the first dimension of fields, and of the ledger."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Field:
     shape : shape of one row.
     valid : smallest and largest physical value, both allowed; `verify` checks them.
     flags : names of the bits (``flag_masks`` and ``flag_meanings`` of the CF conventions).
+    axes : names of the axes of `shape`, which readers of netCDF show; by default made from the field's name.
 
     """
 
@@ -39,11 +44,17 @@ class Field:
     shape: tuple[int, ...] = ()
     valid: tuple[float, float] | None = None
     flags: tuple[str, ...] = ()
+    axes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the axes of `shape`."""
+        return self.axes or tuple(f"{self.name.replace('/', '_')}_{axis}" for axis in range(1, len(self.shape) + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +76,17 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Coordinate:
+    """Values of a dimension, evenly spaced: `first`, `first` + `step`, …; named like an axis of fields."""
+
+    name: str
+    first: float
+    step: float
+    units: str
+    long_name: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """Structure of a store with `rows` rows in blocks of `block_rows` (the last may be shorter)."""
 
@@ -73,6 +95,7 @@ class Layout:
     fields: tuple[Field, ...]
     tables: tuple[Table, ...] = ()
     ledger: tuple[Field, ...] = ()
+    coordinates: tuple[Coordinate, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def blocks(self) -> int:
@@ -96,29 +119,38 @@ class Layout:
 
     @cached_property
     def columns(self) -> tuple[Field, ...]:
-        """All ledger columns in writing order; the done mark is last."""
+        """All columns of the ledger."""
         return (
             *self.campaign_columns,
             Field("seconds", "float32", "s", "time that this block took"),
             Field("crc32c", "uint32", "1", "CRC-32C of the block's rows, field after field, then of its tables' rows"),
-            Field("row_crc32c", "uint32", "1", "CRC-32C of the block's number and of the other columns of this row"),
             Field("state", "uint8", "1", f"{PENDING} pending, {DONE} done: all of the block's bytes are in place"),
+            Field("row_crc32c", "uint32", "1", "CRC-32C of the block's number and of the other columns of this row"),
         )
 
+    @cached_property
+    def ledger_type(self) -> np.dtype[np.void]:
+        """Type of a row of the ledger; its bytes have no gaps."""
+        return np.dtype([(column.name, column.dtype, column.shape) for column in self.columns])
+
     def datasets(self) -> Iterator[tuple[Field, int]]:
-        """Yield every dataset with its number of rows; fields first, the ledger last."""
+        """Yield every dataset but the ledger with its number of rows; fields first."""
         for field in self.fields:
             yield field, self.rows
         for table in self.tables:
             for field in table.fields:
                 yield dataclasses.replace(field, name=f"{table.name}/{field.name}"), self.blocks * table.capacity
-        for column in self.columns:
-            yield dataclasses.replace(column, name=f"blocks/{column.name}"), self.blocks
 
     @property
     def data_bytes(self) -> int:
         """Bytes of all datasets."""
-        return sum(field.row_bytes * rows for field, rows in self.datasets())
+        return sum(field.row_bytes * rows for field, rows in self.datasets()) + self.blocks * self.ledger_type.itemsize
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block's fields and full tables."""
+        tables = sum(field.row_bytes * table.capacity for table in self.tables for field in table.fields)
+        return tables + sum(field.row_bytes for field in self.fields) * self.block_rows
 
     @property
     def table_bytes(self) -> int:
@@ -138,13 +170,21 @@ class Layout:
 
 def _layout(values: Mapping[str, Any]) -> Layout:
     tables = tuple(Table(t["name"], t["capacity"], _fields(t["fields"])) for t in values["tables"])
-    return Layout(values["rows"], values["block_rows"], _fields(values["fields"]), tables, _fields(values["ledger"]))
+    coordinates = tuple(Coordinate(**coordinate) for coordinate in values.get("coordinates", ()))
+    fields, ledger = _fields(values["fields"]), _fields(values["ledger"])
+    return Layout(values["rows"], values["block_rows"], fields, tables, ledger, coordinates)
 
 
 def _fields(values: list[dict[str, Any]]) -> tuple[Field, ...]:
     return tuple(
         Field(
-            **{**v, "shape": tuple(v["shape"]), "flags": tuple(v["flags"]), "valid": v["valid"] and tuple(v["valid"])}
+            **{
+                **v,
+                "shape": tuple(v["shape"]),
+                "flags": tuple(v["flags"]),
+                "axes": tuple(v.get("axes", ())),
+                "valid": v["valid"] and tuple(v["valid"]),
+            }
         )
         for v in values
     )

@@ -5,8 +5,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from scimill.claim import Claim
 from scimill.errors import StorageError
-from scimill.files import OVERWRITE, Claim, check_directory, check_free, rename, storage_errors, sync
+from scimill.files import OVERWRITE, check_directory, check_free, keep_mode, rename, storage_errors, sync
 from scimill.store.layout import Layout
 from scimill.store.seal import SEAL_BYTES
 
@@ -27,6 +28,10 @@ class Output:
     """offsets of large datasets are multiples of this, bytes"""
     direct: bool = False
     """write fields past the page cache while the next block is made, if the file system supports it"""
+    break_lock: bool = False
+    """take the output over from another host that does not answer"""
+    read_back_all: bool = False
+    """read all data back before the output gets its name, not a sample"""
 
     @property
     def part(self) -> Path:
@@ -42,6 +47,10 @@ class Output:
     def lock(self) -> Path:
         """The file that is locked while a run writes; never the output itself, which MPI-IO may lock too."""
         return self.path.with_name(self.path.name + ".lock")
+
+    def claim(self) -> Claim:
+        """Return the claim on this output, not yet acquired."""
+        return Claim(self.lock, break_lock=self.break_lock)
 
 
 @contextlib.contextmanager
@@ -62,14 +71,16 @@ def copying(source: Path, output: Output, needed: int) -> Iterator[Path]:
         check_directory(output.path)
         if source.resolve() in (output.path.resolve(), output.part.resolve()):
             raise StorageError("the output is the source", where=str(output.path), remedy="choose another output")
-        claim = Claim(output.lock)
+        claim = output.claim()
         claim.acquire()
         try:
             if not output.overwrite:
                 check_absent(output)
             check_free(output.path, needed)
             yield output.part
+            keep_mode(output.path, output.part)
             sync(output.part)
+            claim.confirm()
             rename(output.part, output.path)
         finally:
             claim.release()

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -15,6 +16,16 @@ import numpy
 from scimill.parallel.world import World, library_version
 from scimill.version import __version__
 
+_NAME = r"(?<![a-z0-9])(?:[a-z0-9]+[-_.])*(?:token|passw(?:or)?d|passphrase|secret|key|credentials?)"
+SECRETS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"({_NAME}['\"]?\s*[=:]\s*['\"]?)[^\s'\"&;,]+",  # token=…, "password": …
+        rf"(--?{_NAME}\s+|bearer\s+)(?!-)[^\s'\"&;,]+",  # --api-key …, Bearer …
+        r"(\w://[^\s/:@]*:)[^\s/@]+(?=@)",  # https://user:…@host
+    )
+)
+HIDDEN = "***"
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
 
 
@@ -46,7 +57,7 @@ def environment(world: World) -> dict[str, str | int]:
     return {
         "scimill_version": __version__,
         "git_state": git_state(Path(__file__)),
-        "command_line": shlex.join(sys.argv),
+        "command_line": hide_secrets(shlex.join(sys.argv)),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "job_id": next((os.environ[name] for name in JOB_VARIABLES if name in os.environ), ""),
@@ -56,6 +67,14 @@ def environment(world: World) -> dict[str, str | int]:
         "numpy_version": numpy.__version__,
         "python_version": sys.version.split()[0],
     }
+
+
+def hide_secrets(text: str) -> str:
+    """Replace what looks like a password, a key or a token in a command line; also bytes that are not UTF-8."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    for secret in SECRETS:
+        text = secret.sub(rf"\1{HIDDEN}", text)
+    return text
 
 
 def git_state(source: Path) -> str:

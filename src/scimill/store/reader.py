@@ -1,7 +1,6 @@
 """Read a store block by block."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +13,7 @@ from scimill.errors import InputError
 from scimill.store import hdf5
 from scimill.store.checksums import row_checksum
 from scimill.store.layout import DONE, Layout, Table
+from scimill.store.ledger import BlockLedger
 from scimill.store.seal import check_structure, read_seal
 
 Rows = NDArray[Any]
@@ -29,6 +29,7 @@ class Reader:
             file.close()
             raise InputError("an HDF5 file, but not a store", where=str(path))
         self.layout = Layout.from_json(file.attrs["layout"])
+        self._ledger = BlockLedger(file, self.layout)
 
     @classmethod
     def open(cls, path: Path, *, check: bool = True) -> Self:
@@ -73,19 +74,28 @@ class Reader:
         """The root attributes except the layout."""
         return {name: value for name, value in sorted(self.file.attrs.items()) if name != "layout"}
 
-    def rows(self, block: int, name: str) -> Rows:
-        """Read the rows of a field in a block."""
-        return np.asarray(self.file[name][self.layout.span(block)])
+    def rows(self, block: int, name: str, count: int = 1) -> Rows:
+        """Read the rows of a field in `count` blocks from `block` on."""
+        size = self.layout.block_rows
+        return np.asarray(self.file[name][block * size : (block + count) * size])
 
     def table_rows(self, block: int, table: Table, name: str) -> Rows:
         """Read the rows of a table's field in a block."""
-        first = block * table.capacity
-        count = min(int(self.file[f"blocks/{table.counter}"][block]), table.capacity)
-        return np.asarray(self.file[f"{table.name}/{name}"][first : first + count])
+        used = min(int(self.ledger(block, block + 1)[table.counter][0]), table.capacity)
+        return self.reserved_rows(block, table, name)[:used]
+
+    def reserved_rows(self, block: int, table: Table, name: str, count: int = 1) -> Rows:
+        """Read the rows of a table's field in `count` blocks from `block` on, used or not."""
+        size = table.capacity
+        return np.asarray(self.file[f"{table.name}/{name}"][block * size : (block + count) * size])
+
+    def ledger(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
+        """Read the ledger's rows of blocks from `first` to before `last`, or all."""
+        return self._ledger.rows(first, last)
 
     def column(self, name: str) -> Rows:
         """Read a ledger column for all blocks."""
-        return np.asarray(self.file[f"blocks/{name}"][:])
+        return self._ledger.column(name)
 
     def count_pending(self) -> int:
         """Count the blocks that are not marked done."""
@@ -99,11 +109,10 @@ class Reader:
 
     def checksums(self) -> dict[int, int]:
         """Return the checksums of done blocks with an intact ledger row."""
-        rows = ((block, self.ledger_row(block)) for block in range(self.layout.blocks))
         return {
             block: int(row["crc32c"])
-            for block, row in rows
-            if row["state"] == DONE and row["row_crc32c"] == row_checksum(self.layout, block, row)
+            for block, row in enumerate(self.ledger())
+            if row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row)
         }
 
     def table_row_numbers(self, table: Table) -> NDArray[np.int64]:
@@ -112,7 +121,3 @@ class Reader:
         starts = np.arange(self.layout.blocks) * table.capacity
         numbers = [start + np.arange(count) for start, count in zip(starts, counts, strict=True)]
         return np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
-
-    def ledger_row(self, block: int) -> Mapping[str, Any]:
-        """Read a block's ledger row."""
-        return {column.name: self.file[f"blocks/{column.name}"][block] for column in self.layout.columns}

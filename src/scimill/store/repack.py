@@ -11,6 +11,7 @@ import h5py
 
 from scimill.parallel.report import Progress
 from scimill.store import hdf5
+from scimill.store.layout import LEDGER
 from scimill.store.output import Output, copying
 from scimill.store.reader import Reader
 from scimill.store.seal import make_seal, write_seal
@@ -54,9 +55,10 @@ def repack(source: Path, output: Output, packing: Packing) -> tuple[int, int]:
 
 
 def _copy_datasets(reader: Reader, copy: h5py.File, packing: Packing) -> None:
-    progress = Progress(reader.layout.data_bytes, unit="B", what="repack", enabled=True)
+    layout = reader.layout
+    progress = Progress(layout.data_bytes, unit="B", what="repack", enabled=True)
     done = 0
-    for field, rows in reader.layout.datasets():
+    for field, rows in layout.datasets():
         dataset = copy.create_dataset(
             field.name, (rows, *field.shape), field.dtype, **packing.options(rows, field.shape)
         )
@@ -66,4 +68,7 @@ def _copy_datasets(reader: Reader, copy: h5py.File, packing: Packing) -> None:
             done += min(packing.chunk_rows, rows - first) * field.row_bytes
             if progress.due():
                 progress.update(done)
+    ledger = copy.create_dataset(LEDGER, data=reader.ledger(), **packing.options(layout.blocks, ()))
+    ledger.attrs["long_name"] = hdf5.LEDGER_NAME
+    hdf5.name_dimensions(copy, layout)
     progress.close()

@@ -16,7 +16,9 @@ from scimill.errors import InputError, StorageError
 from scimill.store.checksums import crc32c
 
 MAGIC = "scimill store, format"
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Versions of the format that this scimill reads, and resumes."""
 SEAL_BYTES = 8192  # HDF5 requires a power of two, at least 512
 _CHUNK = 1 << 22
 
@@ -72,8 +74,9 @@ def read_seal(path: Path) -> Seal:
     if len(raw) < SEAL_BYTES or checksum != f"{crc32c(text):08x}".encode() or padding.strip(b"\0"):
         raise Damaged("the seal at the start of the file is damaged", where=f"{path}, bytes 0 to {SEAL_BYTES}")
     version = body[0][len(MAGIC) :].split(b";")[0].strip()
-    if version != str(FORMAT).encode():
-        raise NotAStore(f"unsupported store format {version.decode()}", where=str(path), allowed=f"format {FORMAT}")
+    if version.decode("ascii", "replace") not in map(str, READABLE):
+        allowed = f"format {' or '.join(map(str, READABLE))}"
+        raise NotAStore(f"unsupported store format {version.decode()}", where=str(path), allowed=allowed)
     values = json.loads(body[1])
     extents = tuple((int(offset), int(length)) for offset, length in values["extents"])
     return Seal(values["size"], extents, values["structure_crc32c"])

@@ -1,13 +1,14 @@
-"""Write a store: create the structure, then write data, then rename.
+"""Write a store: create the structure, write data, read back, rename.
 
 The file is called ``NAME.part`` until every block is done. Rank 0 creates the whole structure in ``NAME.part.new``, and
 renames it. Then each rank writes its blocks' bytes and ledger rows independently; only opening and closing are
-collective. A block's data are written first, then its checksum, then its done mark: a block marked done is always
-complete.
+collective. A block's data are written first, then its ledger row, which holds the checksum and the done mark: a block
+marked done is always complete. The file gets its name when other hosts have read back what was written.
 """
 
 import dataclasses
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,19 +19,23 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.errors import ConfigError, ScimillError, Stopped
-from scimill.files import Claim, check_directory, rename, reserve, storage_errors, sync
-from scimill.parallel.partition import share
+from scimill.claim import Claim
+from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
+from scimill.files import check_directory, keep_mode, rename, reserve, storage_errors, sync
 from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import direct, hdf5
-from scimill.store.checksums import bytes_checksum, join_checksums, row_checksum
-from scimill.store.layout import DONE, PENDING, Field, Layout
+from scimill.store.checksums import bytes_checksum, join_checksums
+from scimill.store.layout import DONE, Field, Layout
+from scimill.store.ledger import BlockLedger, make_row
 from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance, root_attributes
+from scimill.store.readback import Stored, require_stored
 from scimill.store.reader import Reader
-from scimill.store.seal import make_seal, write_seal
-from scimill.store.verify import block_damage
+from scimill.store.seal import make_seal, read_seal, write_seal
+from scimill.store.verify import block_damage, check_blocks, groups_of_blocks, unfinished_blocks
+
+VISIBLE_WITHIN = 30.0  # s; network file systems remember for that long that a name did not exist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class _PendingWrite:
     """A block whose writes may be in progress: its number, its ledger row, the futures of its writes."""
 
     block: int
-    row: Mapping[str, ArrayLike]
+    row: NDArray[np.void]
     futures: list[Future[None]]
 
 
@@ -78,7 +83,9 @@ class Writer:
 
     def __init__(self, world: World, output: Output, layout: Layout, claim: Claim, stop: Stop) -> None:
         self.layout = layout
-        self._world, self._output, self._claim = world, output, claim
+        self._world, self._output, self._claim, self._started = world, output, claim, time.monotonic()
+        self._identity = require_one_file(output.part, world)
+        self.pending, damaged = self._find_pending(stop)
         with storage_errors(output.part, "opening the file"):
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
         is_direct = world.on_root(partial(direct.use_direct, output.path.parent, wanted=output.direct))
@@ -87,46 +94,48 @@ class Writer:
             begin = self._background.begin if self._background is not None else None
             of_field = dict.fromkeys((field.name for field in layout.fields), begin)
             self._rows = {f.name: hdf5.Rows(self._file[f.name], of_field.get(f.name)) for f, _ in layout.datasets()}
+            self._ledger = BlockLedger(self._file, layout)
+            self._write_row = self._ledger.writer()
+            for block in damaged:
+                self._write_row(block, np.zeros(1, layout.ledger_type))
         self._pending_write: _PendingWrite | None = None
-        self.pending = self._find_pending(stop)
         self._written = 0
+        self._mine: list[int] = []
 
-    def _find_pending(self, stop: Stop) -> NDArray[np.int64]:
-        """Find the blocks to make, the same on all ranks; includes done ones with a wrong checksum."""
-        states = self._world.broadcast(self._states() if self._world.is_root else None)
-        done = np.flatnonzero(states == DONE)
-        mine = self._find_damaged(share(done, self._world.rank, self._world.size), stop)
+    def _find_pending(self, stop: Stop) -> tuple[NDArray[np.int64], list[int]]:
+        """Find the blocks to make, the same on all ranks, and done ones that this rank found damaged."""
+        part = self._output.part
+        with storage_errors(part, "checking finished blocks"), Reader.open(part, check=False) as reader:
+            ledger = self._world.broadcast(reader.ledger() if self._world.is_root else reader.ledger(0, 0))
+            mine = self._find_damaged(reader, ledger, stop)
         if any(self._world.gather_all(mine is None)):
             reason = stop.finish()
-            self._close()
             self._claim.release()
             self._world.fail(Stopped(f"stopped by {reason} while verifying finished blocks", remedy=RESUME))
-        damaged = np.array(
-            sorted(block for part in self._world.gather_all(mine) for block in part or ()), dtype=np.int64
-        )
-        if damaged.size and self._world.is_root:
-            say(f"{describe_count(damaged.size, 'block')} with a wrong checksum: recomputing")
-        return np.union1d(np.flatnonzero(states != DONE), damaged)
+        lost = [block for part in self._world.gather_all(mine) for block in part or ()]
+        if lost and self._world.is_root:
+            say(f"{describe_count(len(lost), 'block')} with a wrong checksum: recomputing")
+        return np.union1d(np.flatnonzero(ledger["state"] != DONE), np.array(lost, dtype=np.int64)), mine or []
 
-    def _find_damaged(self, done: NDArray[np.int64], stop: Stop) -> list[int] | None:
-        """Unmark done blocks with a wrong checksum, and return them; None if asked to stop."""
-        reader, damaged = self.reader(), []
-        progress = Progress(len(done), unit="blocks", what="verifying finished blocks", enabled=self._world.is_root)
-        for number, block in enumerate(done.tolist()):
+    def _find_damaged(self, reader: Reader, ledger: NDArray[np.void], stop: Stop) -> list[int] | None:
+        """Return done blocks of this rank's share that are damaged; None if asked to stop."""
+        done = ledger["state"] == DONE
+        groups = [group for group in groups_of_blocks(self.layout).tolist() if done[slice(*group)].any()]
+        damaged: list[int] = []
+        what = "verifying finished blocks"
+        progress = Progress(int(done.sum()), unit="blocks", what=what, enabled=self._world.is_root)
+        for first, last in groups[self._world.rank :: self._world.size]:
             if stop.requested():
                 return None
-            with storage_errors(self._output.part, f"checking block {block}"):
-                if block_damage(reader, block):
-                    self._rows["blocks/state"].write(block, np.array([PENDING], dtype=np.uint8))
-                    damaged.append(block)
+            checks = check_blocks(reader, first, ledger[first:last])
+            damaged += [check.block for check in checks if check.damage and done[check.block]]
             if progress.due():
-                progress.update(number)
+                progress.update(int(done[:last].sum()))
         progress.close()
         return damaged
 
     def _states(self) -> NDArray[np.uint8]:
-        states: NDArray[np.uint8] = self._file["blocks/state"][:]
-        return states
+        return self._ledger.column("state")
 
     def reader(self) -> Reader:
         """Return a reader of this file for this rank alone, valid until the writer is closed."""
@@ -148,6 +157,7 @@ class Writer:
         with storage_errors(self._output.part, f"writing block {block}"):
             checksum, futures = self._write_data(block, data)
         current = _PendingWrite(block, self._row(block, data, checksum, started), futures)
+        self._mine.append(block)
         previous, self._pending_write = self._pending_write, current
         if previous is not None:
             self._complete(previous)
@@ -161,12 +171,11 @@ class Writer:
             self._pending_write = None
 
     def _complete(self, write: _PendingWrite) -> None:
-        """Wait for a block's data, then write its ledger row and its done mark."""
+        """Wait for a block's data, then write its ledger row, which marks it as done."""
         with storage_errors(self._output.part, f"writing block {write.block}"):
             for future in write.futures:
                 future.result()
             self._write_row(write.block, write.row)
-            self._rows["blocks/state"].write(write.block, np.array([DONE], dtype=np.uint8))
         self._written += 1
 
     def write_shared(self, block: int, data: BlockData, offset: int, team: World, started: float) -> None:
@@ -244,19 +253,10 @@ class Writer:
             if rest.size and rest.reshape(-1).view(np.uint8).any():
                 self._rows[name].write(first + len(rows), np.zeros_like(rest))
 
-    def _row(self, block: int, data: BlockData, checksum: int, started: float) -> dict[str, ArrayLike]:
-        row: dict[str, ArrayLike] = dict(data.ledger)
-        for table in self.layout.tables:
-            row[table.counter] = len(data.tables[table.name][table.fields[0].name])
-        row |= {"seconds": time.monotonic() - started, "crc32c": checksum, "state": DONE}
-        row["row_crc32c"] = row_checksum(self.layout, block, row)
-        return row
-
-    def _write_row(self, block: int, row: Mapping[str, ArrayLike]) -> None:
-        for column in self.layout.columns:
-            if column.name != "state":
-                value = np.array(row[column.name], dtype=column.dtype)
-                self._rows[f"blocks/{column.name}"].write(block, value.reshape(1, *column.shape))
+    def _row(self, block: int, data: BlockData, checksum: int, started: float) -> NDArray[np.void]:
+        counts = {t.counter: len(data.tables[t.name][t.fields[0].name]) for t in self.layout.tables}
+        kept = {"seconds": time.monotonic() - started, "crc32c": checksum, "state": DONE}
+        return make_row(self.layout, block, {**data.ledger, **counts, **kept})
 
     @property
     def rows(self) -> int:
@@ -271,22 +271,86 @@ class Writer:
         return int(done.size * self.layout.block_rows - (short if last_is_done else 0))
 
     def finish(self) -> bool:
-        """Close the file and rename it if every block is done; return whether it is. Collective."""
+        """Close the file, and give it its name if every block is done and was read back. Collective.
+
+        Returns
+        -------
+        bool, whether every block is done.
+
+        Raises
+        ------
+        StorageError : the storage does not hold what was written, or another run took the output over.
+        """
         self.flush()
         complete = sum(self._world.gather_all(self._written)) == len(self.pending)
         self._close()
-        if complete:
-            self._world.on_root(rename, self._output.part, self._output.path)
-        self._claim.release()
+        try:
+            if complete:
+                self._require_stored()
+                self._world.on_root(self._publish)
+        finally:
+            self._claim.release()
         return complete
+
+    def _require_stored(self) -> None:
+        """Refuse to publish a file in which other hosts do not find what was written."""
+        part = self._output.part
+        with storage_errors(part, "reading back what was written"), Reader.open(part, check=False) as reader:
+            stored = Stored(
+                self.layout.blocks, self._mine, time.monotonic() - self._started, partial(unfinished_blocks, reader),
+                lambda block: bool(block_damage(reader, block)),
+            )  # fmt: skip
+            require_stored(self._world, self._output, stored)
+
+    def _publish(self) -> None:
+        """Give the file its name. On rank 0."""
+        part, path = self._output.part, self._output.path
+        self._claim.confirm()
+        with storage_errors(path, "publishing the file"):
+            if identify(part) != self._identity:
+                raise StorageError("another program replaced the unfinished file", where=str(part), remedy=RESUME)
+        rename(part, path)
 
     def _close(self) -> None:
         with storage_errors(self._output.part, "closing the file"):
             if self._background is not None:
                 self._background.close()
             self._file.close()
-            sync(self._output.part)
+            sync(self._output.part, forget=True)
         self._world.barrier()
+
+
+def require_one_file(part: Path, world: World) -> tuple[int, int, str]:
+    """Make sure that all ranks see the same unfinished file; return its identity on rank 0's host. Collective.
+
+    Raises
+    ------
+    StorageError : a rank does not see it, or sees another.
+    """
+    problem, identity = "", None
+    deadline = time.monotonic() + VISIBLE_WITHIN
+    while identity is None:
+        try:
+            identity = identify(part)
+        except (OSError, ScimillError) as error:
+            problem = str(error)
+            if time.monotonic() > deadline or world.is_root:
+                break
+            time.sleep(0.1)
+    seen = world.gather_all((socket.gethostname(), identity[2] if identity else problem))
+    wrong = next(((rank, *found) for rank, found in enumerate(seen) if found[1] != seen[0][1]), None)
+    if wrong or identity is None:
+        rank, host, _ = wrong or (0, *seen[0])
+        what = f"rank {rank} on host {host} does not see the file that rank 0 on host {seen[0][0]} has made"
+        remedy = "write to a directory that all hosts share"
+        world.fail(StorageError(what, where=str(part), remedy=remedy))
+    return identity
+
+
+def identify(path: Path) -> tuple[int, int, str]:
+    """Return what tells a store from any other: device, inode, seal."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, read_seal(path).to_bytes().hex()
 
 
 def _stored(values: Mapping[str, NDArray[np.generic]], field: Field) -> NDArray[np.generic]:
@@ -337,7 +401,7 @@ def open_writer(
     if world.size > 1 and not hdf5.is_parallel():
         what = f"there are {world.size} ranks, but this h5py was built without MPI"
         world.fail(ConfigError(what, remedy="run scripts/setup.sh with a parallel HDF5, or use one rank"))
-    claim = Claim(output.lock)
+    claim = output.claim()
     if not world.on_root(_prepare, world, output, layout, provenance, explain_difference, claim):
         stop.restore()
         return None
@@ -395,6 +459,7 @@ def _create_structure(world: World, output: Output, layout: Layout, provenance: 
     attributes = {**root_attributes(provenance, world), "layout": layout.to_json()}
     try:
         extents = hdf5.create(output.new, layout, attributes, output.alignment)
+        keep_mode(output.path, output.new)
         _reserve(output.new, layout, extents)
         write_seal(output.new, make_seal(output.new, extents))
     except BaseException:
@@ -410,7 +475,7 @@ def _reserve(path: Path, layout: Layout, extents: list[tuple[int, int]]) -> None
     """
     descriptor = os.open(path, os.O_RDWR)
     try:
-        for offset, length in (*extents[: len(layout.fields)], *extents[-len(layout.columns) :]):
+        for offset, length in (*extents[: len(layout.fields)], extents[-1]):
             if not reserve(descriptor, offset, length):
                 break
     finally:

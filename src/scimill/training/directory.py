@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from scimill.claim import Claim
 from scimill.config import explainer, to_yaml
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.files import Claim, check_directory, replacing, storage_errors
+from scimill.files import check_directory, replacing, storage_errors
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.store.provenance import environment
@@ -39,6 +40,7 @@ class RunDirectory:
     path: Path
     resume: bool = False
     overwrite: bool = False
+    break_lock: bool = False
     is_trial: bool = False
     """whether it is inside the directory of a sweep, which is made if missing"""
 
@@ -48,7 +50,7 @@ class RunDirectory:
 
         A directory made for a run that is then refused is removed again.
         """
-        claim = Claim(self.path / LOCK)
+        claim = Claim(self.path / LOCK, break_lock=self.break_lock)
         is_new = world.on_root(self._claim, claim)
         try:
             yield

@@ -1,5 +1,6 @@
 """Coarse states of a fine run: a store with one snapshot per block, from which `simulate` can continue."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -50,8 +51,9 @@ def make_record(config: CoarsenConfig) -> CoarsenRecord:
 def make_layout(record: CoarsenRecord, fine: FineRun) -> Layout:
     """Return the structure of the store: that of a run, without diagnostics."""
     stored = next(field.dtype for field in fine.snapshots.reader.layout.fields if field.name == "density")
-    whole = fields.layout(record.points, len(fine.rows), 1, 1, stored)
-    return Layout(len(fine.rows), 1, tuple(field for field in whole.fields if field.name in STORED_FIELDS))
+    whole = fields.layout(record.points, len(fine.rows), 1, 1, stored, record.box)
+    kept = tuple(field for field in whole.fields if field.name in STORED_FIELDS)
+    return dataclasses.replace(whole, fields=kept, tables=(), ledger=())
 
 
 def block_maker(record: CoarsenRecord, fine: FineRun) -> Callable[[int], BlockData]:

@@ -21,6 +21,7 @@ from scimill.store.output import Output
 from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 from scimill.turbulence import CAMPAIGN
+from scimill.turbulence.fields import coordinates
 from scimill.turbulence.kernels import coarse
 from scimill.turbulence.kernels.equations import FlowPhysics
 from scimill.turbulence.kernels.fourier import Choice, choose_library
@@ -164,7 +165,7 @@ def _coarse_state(step: CoarseStep, fine: FineRun, index: int, config: Correctio
 def make_layout(record: CorrectionsRecord, pairs: int) -> Layout:
     """Return the structure of the store: one pair is a block."""
     shape = (record.points, record.points)
-    fields = tuple(Field(name, record.precision, *MEANINGS[name], shape) for name in CHANNELS)
+    fields = tuple(Field(name, record.precision, *MEANINGS[name], shape, axes=("x", "y")) for name in CHANNELS)
     time = Field("time", "float64", "Ln/cs", "time of the truth, and of the state after the coarse step")
     member = Field("member", "int32", "1", "trajectory of the fine run")
     order = "of the pair's fields, in the order " + ", ".join(CHANNELS)
@@ -172,7 +173,8 @@ def make_layout(record: CorrectionsRecord, pairs: int) -> Layout:
         Field("mean", "float64", "1", f"means {order}", (len(CHANNELS),)),
         Field("variance", "float64", "1", f"variances {order}", (len(CHANNELS),)),
     )
-    return Layout(pairs, 1, (*fields, time, member), ledger=ledger)
+    places = coordinates(record.points, record.box)
+    return Layout(pairs, 1, (*fields, time, member), ledger=ledger, coordinates=places)
 
 
 def block_maker(record: CorrectionsRecord, fine: FineRun, pairs: list[SnapshotPair]) -> Callable[[int], BlockData]:

@@ -85,7 +85,9 @@ def remake(config: str, output: Output, world: World) -> bool:
 
 def layout(config: SimulateConfig) -> Layout:
     """Return the structure of the store that a configuration makes."""
-    return fields.layout(config.points, config.snapshots + 1, config.members, config.samples, config.precision)
+    return fields.layout(
+        config.points, config.snapshots + 1, config.members, config.samples, config.precision, config.box
+    )
 
 
 def check(config: SimulateConfig, ranks: int) -> None:

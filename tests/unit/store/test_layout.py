@@ -47,26 +47,26 @@ def test_ten_trillion_rows_are_counted_exactly():
 # ---- datasets ---------------------------------------------------------------------------------------------------
 
 
-def test_datasets_are_fields_then_tables_then_the_ledger():
+def test_datasets_are_fields_then_tables():
     found = [(field.name, rows) for field, rows in layout().datasets()]
     assert found == [
         ("radius", 1000),
         ("weird", 1000),
         ("found/time", 160),
         ("found/weird", 160),
-        ("blocks/attempts", 4),
-        ("blocks/found_rows", 4),
-        ("blocks/seconds", 4),
-        ("blocks/crc32c", 4),
-        ("blocks/row_crc32c", 4),
-        ("blocks/state", 4),
     ]
+
+
+def test_a_row_of_the_ledger_has_no_gaps_and_ends_with_its_checksum():
+    of = layout()
+    assert of.ledger_type.names == ("attempts", "found_rows", "seconds", "crc32c", "state", "row_crc32c")
+    assert of.ledger_type.itemsize == sum(column.row_bytes for column in of.columns)
 
 
 def test_bytes_are_those_of_the_arrays():
     of = layout()
     arrays = [np.empty((rows, *field.shape), field.dtype) for field, rows in of.datasets()]
-    assert of.data_bytes == sum(array.nbytes for array in arrays)
+    assert of.data_bytes == sum(array.nbytes for array in arrays) + np.empty(of.blocks, of.ledger_type).nbytes
     assert [field.row_bytes for field in of.fields] == [12, 2]
     assert of.table_bytes == of.blocks * 40 * (8 + 2)
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from mpi import change_ledger
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, NumericalError, StorageError
 from scimill.parallel.world import World
@@ -233,12 +234,13 @@ def seal_block(file: h5py.File, block: int) -> None:
         value = bytes_checksum(file[field.name][layout.span(block)], value)
     for table in layout.tables:
         first = block * table.capacity
-        rows = slice(first, first + int(file[f"blocks/{table.counter}"][block]))
+        rows = slice(first, first + int(file["blocks"][table.counter][block]))
         for field in table.fields:
             value = bytes_checksum(file[f"{table.name}/{field.name}"][rows], value)
-    file["blocks/crc32c"][block] = value
-    row = {column.name: file[f"blocks/{column.name}"][block] for column in layout.columns}
-    file["blocks/row_crc32c"][block] = row_checksum(layout, block, row)
+    row = file["blocks"][block]
+    row["crc32c"] = value
+    row["row_crc32c"] = row_checksum(block, row)
+    file["blocks"][block] = row
 
 
 def test_a_fine_run_with_nan(run: Path, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_damaged_corrections(pairs: Corrections, tmp_path: Path) -> None:
 
 def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
     def undo(file: h5py.File) -> None:
-        file["blocks/state"][7] = 0
+        change_ledger(file, 7, state=0)
 
     refused(changed(run, tmp_path, undo), tmp_path, InputError, "the store is unfinished")
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.artifacts import COMPLETE, Artifact, Findings, Values
+from scimill.claim import Claim
 from scimill.errors import ScimillError, StorageError
-from scimill.files import Claim, rename, storage_errors, sync
+from scimill.files import rename, storage_errors, sync
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 

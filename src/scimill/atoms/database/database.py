@@ -33,8 +33,9 @@ from scimill.atoms.evaluate import Arrays, Predictions
 from scimill.atoms.exchange import formats
 from scimill.atoms.kernels.geometry import draw_share
 from scimill.atoms.update import Procedure, Rules, UpdateResult
+from scimill.claim import Claim
 from scimill.errors import ConfigError, InputError, ScimillError, StorageError
-from scimill.files import Claim, check_directory, storage_errors
+from scimill.files import check_directory, storage_errors
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import Stop, World
 

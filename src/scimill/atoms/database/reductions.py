@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scimill.atoms.database.segments import Segment, SegmentWriter
 from scimill.atoms.database.snapshot import REDUCTIONS, Snapshot
 from scimill.atoms.kernels.geometry import id_hash
+from scimill.claim import Claim
 from scimill.errors import ConfigError, InputError, StorageError
-from scimill.files import Claim, replacing, storage_errors
+from scimill.files import replacing, storage_errors
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
 from scimill.store.layout import Field

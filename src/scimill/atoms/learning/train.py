@@ -97,13 +97,20 @@ def write_structures(config: AtomsTrainConfig, rows: Columns, output: Output, wo
     """Write the store to train on; collective."""
     atoms = rows["species"].shape[1]
     fields = (
-        Field("species", "uint8", "1", "atomic numbers, 0 for padding", (atoms,)),
-        Field("coordinates", "float64", "Å", "positions", (atoms, 3)),
-        Field("cell", "float64", "Å", "cell vectors as rows", (3, 3)),
-        Field("pbc", "uint8", "1", "whether each cell vector is periodic", (3,)),
+        Field("species", "uint8", "1", "atomic numbers, 0 for padding", (atoms,), axes=("atom",)),
+        Field("coordinates", "float64", "Å", "positions", (atoms, 3), axes=("atom", "component")),
+        Field("cell", "float64", "Å", "cell vectors as rows", (3, 3), axes=("vector", "component")),
+        Field("pbc", "uint8", "1", "whether each cell vector is periodic", (3,), axes=("vector",)),
         Field("energy", "float64", "eV", "potential energy"),
-        Field("forces", "float64", "eV/Å", "forces", (atoms, 3)),
-        Field("roles", "uint8", "1", "what each member does: 0 nothing, 1 trains, 2 validates", (config.members,)),
+        Field("forces", "float64", "eV/Å", "forces", (atoms, 3), axes=("atom", "component")),
+        Field(
+            "roles",
+            "uint8",
+            "1",
+            "what each member does: 0 nothing, 1 trains, 2 validates",
+            (config.members,),
+            axes=("member",),
+        ),
     )
     layout = Layout(len(rows["energy"]), config.block_size, fields)
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scimill.artifacts import COMPLETE, PART, BlockArtifact, Damage, Findings, Recipe, describe_numbers
+from scimill.artifacts import COMPLETE, PART, BlockArtifact, Damage, Findings, Recipe
 from scimill.bench.dataset.ledger import FOLDER, MANIFEST, DatasetManifest, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.verify import plan_of, verify
 from scimill.config import parse_yaml
 from scimill.errors import StorageError
-from scimill.parallel.report import describe_count
+from scimill.parallel.report import describe_count, describe_numbers
 from scimill.parallel.world import World
 
 CAMPAIGN = "bench"

@@ -13,7 +13,7 @@ from scimill.bench.dataset.ledger import Ledger, PendingWrite
 from scimill.bench.dataset.plan import DatasetPlan
 from scimill.bench.formats.source import run_in_parallel
 from scimill.errors import ScimillError, StorageError
-from scimill.files import Claim, storage_errors
+from scimill.files import storage_errors
 from scimill.parallel.world import World
 from scimill.store.output import Output
 
@@ -44,7 +44,7 @@ def clone_files(
     StorageError : the file system cannot clone, or the output exists or cannot be written.
 
     """
-    claim = Claim(output.lock)
+    claim = output.claim()
     prepare = partial(directory.prepare, takes_space=False)
     if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return False

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, DatasetManifest, Entry, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work_buffer
+from scimill.claim import Claim
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
-from scimill.files import Claim, check_directory, check_free, rename, storage_errors, sync
+from scimill.files import check_directory, check_free, rename, storage_errors, sync
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World
 from scimill.store.checksums import crc32c
 from scimill.store.direct import AlignedFile, Bytes, allocate_file, use_direct
 from scimill.store.output import RESUME, Output, check_absent
+from scimill.store.readback import Stored, require_stored
 from scimill.version import __version__
 
 Describe = Callable[[str], str]
@@ -91,6 +93,7 @@ class DirectoryWriter:
         self._file: tuple[int, AlignedFile] | None = None
         self._buffers = Buffers(plan.block_size, 2 if direct else 1)
         self._thread = ThreadPoolExecutor(1) if direct else None
+        self._started, self._mine = time.monotonic(), list[int]()
 
     @property
     def rows(self) -> int:
@@ -113,6 +116,7 @@ class DirectoryWriter:
     def write(self, block: int, data: BlockBytes, started: float) -> None:
         """Write a block: its bytes, then its row. A later call may raise the error."""
         del started
+        self._mine.append(block)
         if self._thread is None:
             self._write(block, data)
             self._buffers.give_back(data.buffer)
@@ -176,24 +180,49 @@ class DirectoryWriter:
         self._buffers.wait()
 
     def finish(self) -> bool:
-        """If every block is done, write the manifest and give the directory its final name."""
+        """If every block is done and was read back, write the manifest and give the directory its final name."""
         self.flush()
         if self._thread is not None:
             self._thread.shutdown()
         self._close()
-        self._world.barrier()
-        rows = self._ledger.rows()
-        complete = bool(np.all(rows["state"] == DONE))
-        if complete:
-            for number in share(np.arange(len(self.plan.files)), self._world.rank, self._world.size).tolist():
-                self._patch(number, rows)
-            self._world.barrier()
-            self._world.on_root(self._complete)
-        self._claim.release()
+        complete = sum(self._world.gather_all(len(self._mine))) == len(self.pending)
+        try:
+            if complete:
+                self._require_stored()
+                self._patch_all()
+                self._world.on_root(self._complete)
+        finally:
+            self._claim.release()
         return complete
 
-    def _patch(self, number: int, rows: NDArray[np.void]) -> None:
-        """Write the bytes of a file that are known only now, and update the checksums of their blocks."""
+    def _require_stored(self) -> None:
+        """Refuse to publish a dataset in which other hosts do not find what was written."""
+        sync(self._ledger.path, forget=True)
+        self._world.barrier()
+        rows = self._ledger.rows()
+
+        def unfinished(first: int, last: int) -> list[int]:
+            return [block for block in range(first, last) if not is_done(block, rows[block])]
+
+        def is_damaged(block: int) -> bool:
+            return bool(self._stored_checksum(block) != rows["crc32c"][block])
+
+        elapsed = time.monotonic() - self._started
+        require_stored(self._world, self._output, Stored(self.plan.blocks, self._mine, elapsed, unfinished, is_damaged))
+
+    def _patch_all(self) -> None:
+        """Write what is known only now into all files, and read it back."""
+        rows, numbers = self._ledger.rows(), np.arange(len(self.plan.files))
+        self._mine = [
+            block
+            for number in share(numbers, self._world.rank, self._world.size).tolist()
+            for block in self._patch(number, rows)
+        ]
+        if any(self._world.gather_all(self._mine)):
+            self._require_stored()
+
+    def _patch(self, number: int, rows: NDArray[np.void]) -> Iterator[int]:
+        """Write the bytes of a file that are known only now, and their blocks' checksums; yield these blocks."""
         file, first = self.plan.files[number], int(self.plan.first_blocks[number])
         parts = rows["parts"][first : int(self.plan.first_blocks[number + 1])]
         path = self._output.part / file.name
@@ -207,8 +236,10 @@ class DirectoryWriter:
                 for start, _ in _split_at_blocks(offset, content, self.plan.block_size):
                     block = first + start // self.plan.block_size
                     self._ledger.write(block, self._stored_checksum(block), tuple(rows["parts"][block].tolist()))
+                    yield block
 
     def _complete(self) -> None:
+        self._claim.confirm()
         complete(self._output, self.plan, self._finish)
 
 
@@ -280,7 +311,7 @@ def open_directory(
     StorageError : the output exists, is not a dataset, cannot be written, or the disk is too small.
 
     """
-    claim = Claim(output.lock)
+    claim = output.claim()
     if not world.on_root(prepare, output, plan, pending, describe_difference, claim):
         return None
     direct = world.on_root(partial(use_direct, output.part / FOLDER, wanted=direct))

@@ -80,8 +80,10 @@ def _dlrm(config: PlanConfig, request: int) -> StorePlan:
     most = float(max(INTEGER_RANGE, *COUNTS))
     fields = (
         Field("label", "int32", "1", "1 where the advertisement was clicked", valid=(0.0, 1.0)),
-        Field("dense", "int32", "1", "integer features", (INTEGERS,), valid=(0.0, INTEGER_RANGE - 1.0)),
-        Field("sparse", "int32", "1", "categories", (CATEGORIES,), valid=(0.0, most - 1.0)),
+        Field(
+            "dense", "int32", "1", "integer features", (INTEGERS,), valid=(0.0, INTEGER_RANGE - 1.0), axes=("integer",)
+        ),
+        Field("sparse", "int32", "1", "categories", (CATEGORIES,), valid=(0.0, most - 1.0), axes=("category",)),
     )
     layout = _rows(config, request, fields, "row")
     return StorePlan(layout, partial(_dlrm_block, config, layout, block_memory(layout)), layout.rows)
@@ -100,11 +102,27 @@ def _bert(config: PlanConfig, request: int) -> StorePlan:
     tokens, masked = (sequences.TOKENS,), (sequences.MASKED,)
     most = sequences.VOCABULARY - 1.0
     fields = (
-        Field("input_ids", "int32", "1", "tokens, 0 behind the last one", tokens, valid=(0.0, most)),
-        Field("input_mask", "int8", "1", "1 for every token", tokens, valid=(0.0, 1.0)),
-        Field("segment_ids", "int8", "1", "1 for every token of the second sentence", tokens, valid=(0.0, 1.0)),
-        Field("masked_lm_positions", "int32", "1", "places of the masked tokens", masked, valid=(0.0, 511.0)),
-        Field("masked_lm_ids", "int32", "1", "masked tokens", masked, valid=(0.0, most)),
+        Field("input_ids", "int32", "1", "tokens, 0 behind the last one", tokens, valid=(0.0, most), axes=("token",)),
+        Field("input_mask", "int8", "1", "1 for every token", tokens, valid=(0.0, 1.0), axes=("token",)),
+        Field(
+            "segment_ids",
+            "int8",
+            "1",
+            "1 for every token of the second sentence",
+            tokens,
+            valid=(0.0, 1.0),
+            axes=("token",),
+        ),
+        Field(
+            "masked_lm_positions",
+            "int32",
+            "1",
+            "places of the masked tokens",
+            masked,
+            valid=(0.0, 511.0),
+            axes=("prediction",),
+        ),
+        Field("masked_lm_ids", "int32", "1", "masked tokens", masked, valid=(0.0, most), axes=("prediction",)),
         Field("next_sentence_labels", "int8", "1", "1 where the second sentence is a random one", valid=(0.0, 1.0)),
     )
     layout = _rows(config, request, fields, "instance")
@@ -130,7 +148,7 @@ def _imseg(config: PlanConfig, request: int) -> StorePlan:
     case = (
         Field("case", "uint32", "1", "number of the case"),
         Field("first", "int64", "1", "row of its first voxel"),
-        Field("shape", "uint32", "1", "depth, height, width", (3,)),
+        Field("shape", "uint32", "1", "depth, height, width", (3,), axes=("dimension",)),
     )
     table = Table("cases", block_rows // MIN_EDGE**3 + 1, case)
     layout = Layout(sum(case.voxels for case in cases), block_rows, fields, (table,))

@@ -1,0 +1,85 @@
+"""The ledger of a store: one row per block.
+
+Since format 2 it is one dataset of rows, so that marking a block as done is one write. Stores of format 1 have a
+dataset per column; they are read, verified and resumed as they are.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scimill.store.checksums import row_checksum
+from scimill.store.hdf5 import Rows
+from scimill.store.layout import LEDGER, Layout
+
+
+class BlockLedger:
+    """The ledger of an open store.
+
+    Parameters
+    ----------
+    file : the store.
+    layout : its structure.
+
+    """
+
+    def __init__(self, file: h5py.File, layout: Layout) -> None:
+        self._node, self._layout = file[LEDGER], layout
+
+    @property
+    def is_by_column(self) -> bool:
+        """Whether each column is a dataset, as in format 1."""
+        return isinstance(self._node, h5py.Group)
+
+    def rows(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
+        """Read the rows of blocks from `first` to before `last`, or all."""
+        if not self.is_by_column:
+            return np.asarray(self._node[first:last])
+        rows = np.empty(len(range(self._layout.blocks)[first:last]), self._layout.ledger_type)
+        for name in self._layout.ledger_type.names or ():
+            rows[name] = self._node[name][first:last]
+        return rows
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column for all blocks."""
+        return np.asarray(self._node[name][:] if self.is_by_column else self._node[name])
+
+    def writer(self) -> Callable[[int, NDArray[np.void]], None]:
+        """Return a function that writes the row of a block, independently of other ranks.
+
+        In format 1 the state is written last. In format 2 a row that was written in part has a wrong checksum.
+        """
+        if not self.is_by_column:
+            whole = Rows(self._node)
+            return lambda block, row: _discard(whole.write(block, row))
+        columns = {column.name: Rows(self._node[column.name]) for column in self._layout.columns}
+        columns["state"] = columns.pop("state")
+
+        def write(block: int, row: NDArray[np.void]) -> None:
+            for name, rows in columns.items():
+                rows.write(block, np.ascontiguousarray(row[name]))
+
+        return write
+
+
+def _discard(_: object) -> None:
+    """Ignore a value."""
+
+
+def make_row(layout: Layout, block: int, values: Mapping[str, ArrayLike]) -> NDArray[np.void]:
+    """Make the row of a block, shape (1,); its checksum is added.
+
+    Raises
+    ------
+    ValueError : a column is missing.
+    """
+    row = np.zeros(1, layout.ledger_type)
+    for column in layout.columns[:-1]:
+        if column.name not in values:
+            raise ValueError(f"the block has no {column.name} for the ledger")
+        row[column.name] = np.asarray(values[column.name], dtype=column.dtype)
+    row["row_crc32c"] = row_checksum(block, row[0])
+    return row

@@ -1,0 +1,128 @@
+"""System calls that fail, one at a time: a message that says why, nothing published, and --resume mends it."""
+
+import errno
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mpi import SCIMILL, Result, dataset_hashes, scimill, succeed
+
+FLAGS = ("--count", 2000, "--block-size", 100, "--tolerance", 1e-4)
+KERNEL_ENOTSUPP = 524
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture(scope="module")
+def expected(compiled_kernel: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    store = tmp_path_factory.mktemp("expected") / "store.h5"
+    succeed("droplets", "generate", store, *FLAGS)
+    return dataset_hashes(store)
+
+
+def faults(
+    shim: Path, call: str, number: int, name: str = "store.h5.part", after: int = 0, **more: object
+) -> dict[str, str]:
+    """Return the environment in which a call fails."""
+    given = {"name": name, "call": call, "errno": number, "after": after, **more}
+    return {"LD_PRELOAD": str(shim), **{f"FAULT_{key.upper()}": str(value) for key, value in given.items()}}
+
+
+def generate(store: Path, ranks: int, environment: dict[str, str], *more: object) -> Result:
+    """Generate in processes of their own, which load the shim."""
+    return scimill("droplets", "generate", store, *FLAGS, *more, ranks=ranks, env=environment, program=[*SCIMILL])
+
+
+CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota on this disk is used up",
+    errno.EIO: "the disk or its server reports an input/output error",
+    errno.ESTALE: "the server no longer knows the file",
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "ranks"),
+    [
+        ("pwrite", errno.EDQUOT, 1), ("pwrite", errno.EDQUOT, 2), ("pwrite", errno.EIO, 1), ("pwrite", errno.EIO, 2),
+        ("pwrite", errno.ESTALE, 1), ("pwrite", errno.ESTALE, 2), ("pwrite", errno.ENOSPC, 2), ("fsync", errno.EIO, 1),
+        ("fsync", errno.EDQUOT, 2), ("open", errno.EIO, 1), ("rename", errno.EIO, 2), ("fallocate", errno.EDQUOT, 1),
+    ],
+)  # fmt: skip
+def test_a_failing_call_is_named_and_the_run_resumes(
+    call: str, number: int, ranks: int, shim: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store.h5"
+    after = {"pwrite": 20, "open": 1}.get(call, 0)
+    result = generate(store, ranks, faults(shim, call, number, after=after))
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert CAUSES[number] in result.stderr, result
+    assert "--resume" in result.stderr, result
+    assert not store.exists()
+    succeed("droplets", "generate", store, *FLAGS, "--resume", ranks=3 - ranks)
+    assert dataset_hashes(store) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_short_writes_are_continued(ranks: int, shim: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    store = tmp_path / "store.h5"
+    assert generate(store, ranks, faults(shim, "pwrite", 0)).returncode == 0
+    assert dataset_hashes(store) == expected
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, KERNEL_ENOTSUPP])
+def test_without_file_locks_a_lease_protects_the_output(
+    number: int, shim: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store.h5"
+    result = generate(store, 2, faults(shim, "flock", number, name="store.h5.lock"))
+    assert result.returncode == 0, result
+    assert "hosts do not share file locks here (no file locks): store.h5.lock is a lease" in result.stderr
+    assert dataset_hashes(store) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_lost_writes_are_found_before_the_store_is_published(
+    ranks: int, shim: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """As with a host whose cache is lost: the last rank's writes end well, but do not reach the storage."""
+    store = tmp_path / "store.h5"
+    lost = faults(shim, "pwrite", -1, after=15 if ranks > 1 else 100, **({"rank": ranks - 1} if ranks > 1 else {}))
+    result = generate(store, ranks, lost)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert "the storage does not hold what was written in blocks" in result.stderr
+    assert not store.exists()
+    succeed("droplets", "generate", store, *FLAGS, "--resume", ranks=ranks)
+    assert dataset_hashes(store) == expected
+
+
+def test_one_lost_write_of_data_is_found_if_all_are_read_back(
+    shim: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store.h5"
+    lost = faults(shim, "pwrite", -1, after=20, count=1, rank=1)
+    result = generate(store, 2, lost, "--read-back", "all")
+    assert (result.returncode, len(result.errors)) == (4, 1), result
+    assert "what was written in block " in result.stderr
+    succeed("droplets", "generate", store, *FLAGS, "--resume", "--read-back", "all", ranks=3)
+    assert dataset_hashes(store) == expected
+
+
+def test_lost_rows_of_a_datasets_ledger_are_found(shim: Path, tmp_path: Path) -> None:
+    flags = ("bench", "generate", "dlrm", tmp_path / "set", "--size", "2MB", "--block-size", 65536)
+    lost = faults(shim, "pwrite", -1, name="set.part/.scimill/ledger", after=4, count=2, rank=1)
+    result = scimill(*flags, ranks=2, env=lost, program=[*SCIMILL])
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert "the storage does not hold what was written in blocks" in result.stderr
+    assert not (tmp_path / "set").exists()
+    succeed(*flags, "--resume", ranks=1)
+    succeed("verify", tmp_path / "set")
