@@ -349,7 +349,10 @@ def _published(kind: str, folder: Path, expected: str) -> str:
     """Return what is wrong with an output that has its final name."""
     if kind == "dataset":
         return "" if content(folder) == expected else "published too early"
-    problems = verify(folder / NAME, ALONE).problems
+    try:
+        problems = verify(folder / NAME, ALONE).problems
+    except ScimillError as error:
+        problems = (str(error),)
     return f"published too early: {problems[0]}" if problems else ""
 
 
