@@ -14,13 +14,14 @@ cd "$HOME"
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1
 
 scimill doctor
-scimill droplets generate one.h5 --count 5000 --seed 8
-mpirun -n 2 scimill droplets generate two.h5 --count 5000 --seed 8
+blocks=(--count 5000 --block-size 1000 --seed 8)  # some for each rank
+scimill droplets generate one.h5 "${blocks[@]}"
+mpirun -n 2 scimill droplets generate two.h5 "${blocks[@]}"
 mpirun -n 2 scimill verify two.h5
 python - <<'PY'
 import h5py
 with h5py.File("one.h5") as one, h5py.File("two.h5") as two:
-    assert (one["blocks/crc32c"][()] == two["blocks/crc32c"][()]).all(), "the bytes differ on two ranks"
+    assert (one["blocks"]["crc32c"] == two["blocks"]["crc32c"]).all(), "the bytes differ on two ranks"
 PY
 mpirun -n 2 python -c 'import torch, horovod.torch as hvd
 hvd.init()

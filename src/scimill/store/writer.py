@@ -25,7 +25,7 @@ from scimill.files import check_directory, keep_mode, rename, reserve, storage_e
 from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World, create_striped
 from scimill.store import direct, hdf5
-from scimill.store.checksums import bytes_checksum, join_checksums
+from scimill.store.checksums import bytes_checksum, crc32c, join_checksums
 from scimill.store.layout import DONE, Field, Layout
 from scimill.store.ledger import BlockLedger, make_row
 from scimill.store.output import RESUME, Output, check_absent, check_space
@@ -35,7 +35,7 @@ from scimill.store.reader import Reader
 from scimill.store.seal import make_seal, read_seal, write_seal
 from scimill.store.verify import block_damage, check_blocks, groups_of_blocks, unfinished_blocks
 
-VISIBLE_WITHIN = 30.0  # s; network file systems remember for that long that a name did not exist
+VISIBLE_WITHIN = 10.0  # s; network file systems remember for that long that a name did not exist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,9 +348,9 @@ def require_one_file(part: Path, world: World) -> tuple[int, int, str]:
 
 
 def identify(path: Path) -> tuple[int, int, str]:
-    """Return what tells a store from any other: device, inode, seal."""
+    """Return what tells a store from any other: device, inode, checksum of the seal."""
     status = path.stat()
-    return status.st_dev, status.st_ino, read_seal(path).to_bytes().hex()
+    return status.st_dev, status.st_ino, f"{crc32c(read_seal(path).to_bytes()):08x}"
 
 
 def _stored(values: Mapping[str, NDArray[np.generic]], field: Field) -> NDArray[np.generic]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from mpi import scimill, start, succeed
+from mpi import SCIMILL, scimill, start, succeed
 
 FLAGS = ("--count", 400, "--block-size", 100, "--tolerance", 1e-4)
 
@@ -140,3 +141,30 @@ actual, __main__.run = __main__.run, run
 sys.argv[0] = "scimill"
 __main__.main()
 """
+
+
+HIDDEN = """\
+#!/bin/bash
+# Run a program; on rank 1, with an empty folder in place of another.
+[ "$OMPI_COMM_WORLD_RANK" != 1 ] || exec unshare --mount bash -c 'mount -t tmpfs none "$0" && exec "$@"' "$FOLDER" "$@"
+exec "$@"
+"""
+
+
+@pytest.mark.needs("mounting")
+@pytest.mark.parametrize("command", [("droplets", "generate"), ("bench", "generate", "dlrm")], ids=["store", "dataset"])
+def test_a_folder_that_a_rank_does_not_see_is_named_with_rank_and_host(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder, wrapper = tmp_path / "folder", tmp_path / "wrapper"
+    folder.mkdir()
+    wrapper.write_text(HIDDEN)
+    wrapper.chmod(0o755)
+    flags = FLAGS if command[0] == "droplets" else ("--size", "1MB")
+    result = scimill(
+        *command, folder / "out", *flags, ranks=2, program=(str(wrapper), *SCIMILL), env={"FOLDER": str(folder)}
+    )
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert f"rank 1 on host {socket.gethostname()} does not see" in result.stderr
+    assert "hosts share" in result.stderr
+    assert not (folder / "out").exists()

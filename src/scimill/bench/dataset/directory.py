@@ -436,8 +436,8 @@ def _allocate_files(world: World, output: Output, plan: DatasetPlan, claim: Clai
     try:
         if not (output.part / FOLDER).is_dir():
             raise StorageError(
-                f"host {socket.gethostname()} cannot see the output", where=str(output.part),
-                remedy="write to a file system that all hosts share",
+                f"rank {world.rank} on host {socket.gethostname()} does not see the folder that rank 0 has made",
+                where=str(output.part), remedy="write to a directory that all hosts share",
             )  # fmt: skip
         for number in share(np.arange(len(plan.files)), world.rank, world.size).tolist():
             reserved &= _allocate(output.part, plan.files[number])
