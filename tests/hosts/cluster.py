@@ -1,0 +1,128 @@
+"""A cluster on this machine: two hosts `h1` and `h2`, and a file server `srv`, in a network of their own."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import mpi
+from hosts.guest import Guest
+from hosts.network import Network, namespaces
+from jobs.cluster import end_processes, sweep
+
+PREFIX = "scimill-hosts-"
+DISK_SIZE = 4 << 30  # bytes; sparse
+MOUNTED = Path("/shared")
+"""Where the hosts mount the server's disk."""
+SSH_CONFIG = """\
+Host *
+  IdentityFile {folder}/key
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+  BatchMode yes
+"""
+
+
+class Server(Guest):
+    """The file server; the folder that it exports is /export."""
+
+    def restart_nfs(self) -> None:
+        """Restart NFS as a system does: stop its threads, withdraw the exports, and start again."""
+        self.succeed("rpc.nfsd", 0)
+        self.succeed("exportfs", "-au")
+        self.succeed("exportfs", "-r")
+        self.succeed("rpc.nfsd", 4)
+
+    def fetch(self, path: Path, target: Path) -> Path:
+        """Copy a file below `MOUNTED` from the server's disk to this machine."""
+        with target.open("wb") as file:
+            done = subprocess.run(
+                self.command("cat", f"/export/{path.relative_to(MOUNTED)}"), stdout=file, timeout=mpi.TIMEOUT, check=False
+            )
+        assert done.returncode == 0, f"{path} cannot be copied"
+        return target
+
+
+class Hosts:
+    """The hosts of one session.
+
+    Attributes
+    ----------
+    h1, h2 : the hosts; `mpirun` runs on h1.
+    srv : their file server.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.network = Network(folder.name)
+        self.h1 = Guest("h1", 1, 2000, folder, self.network)
+        self.h2 = Guest("h2", 2, 2000, folder, self.network)
+        self.srv = Server("srv", 10, 700, folder, self.network, folder / "disk")
+
+    @property
+    def clients(self) -> tuple[Guest, Guest]:
+        return self.h1, self.h2
+
+    def start_mpirun(
+        self, ranks_per_host: int, *command: object, folder: Path, env: Mapping[str, str] | None = None
+    ) -> mpi.Job:
+        """Start a command on both hosts: ranks from 0 on h1, the others on h2."""
+        slots = f"h1:{ranks_per_host},h2:{ranks_per_host}"
+        options = ("--host", slots, "-n", 2 * ranks_per_host, "-x", "PATH", *(("-x", name) for name in env or {}))
+        return self.h1.start("mpirun", *_flat(options), *command, folder=folder, env=env)
+
+    def mpirun(self, ranks_per_host: int, *command: object, folder: Path, timeout: float = mpi.TIMEOUT) -> mpi.Result:
+        """Run a command on both hosts to its end."""
+        with self.start_mpirun(ranks_per_host, *command, folder=folder) as job:
+            return job.wait(timeout)
+
+    # ---- start and stop -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Boot all guests, and wait until they are ready."""
+        shutil.copy(Path(__file__).with_name("guest.sh"), self.folder)
+        key = self.folder / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        (self.folder / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
+        with (self.folder / "disk").open("wb") as disk:
+            disk.truncate(DISK_SIZE)
+        subprocess.run(["mkfs.ext4", "-F", "-q", disk.name], check=True)
+        guests = (self.srv, *self.clients)
+        self.network.create(guest.name for guest in guests)
+        for guest in guests:
+            guest.boot()
+        for guest in guests:
+            guest.wait_until_ready()
+
+    def stop(self) -> None:
+        """End all guests, and remove their network and files."""
+        for guest in (*self.clients, self.srv):
+            guest.power_off()
+        end_processes(self.folder)
+        self.network.remove()
+
+
+def _flat(options: tuple[object, ...]) -> Iterator[object]:
+    for option in options:
+        yield from option if isinstance(option, tuple) else (option,)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Hosts]:
+    """Start a cluster, and always stop it; first stop what killed sessions left behind."""
+    sweep(PREFIX)
+    for namespace in namespaces(PREFIX):
+        if not Path(tempfile.gettempdir(), namespace).exists():
+            Network(namespace).remove()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    (folder / "session").write_text(str(os.getpid()))
+    hosts = Hosts(folder)
+    try:
+        hosts.start()
+        yield hosts
+    finally:
+        hosts.stop()

@@ -1,0 +1,158 @@
+"""A guest: a virtual machine of user-mode Linux with this machine's files, commands in it, and its file systems."""
+
+import os
+import resource
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import mpi
+from hosts.network import CONTROL, Network
+from mpi import BIN, PEERS, Result, wait_until
+
+PACKAGES = PEERS.with_name("hosts")
+LINUX = PACKAGES / "usr/bin/linux.uml"
+OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+"""A guest keeps a file open for each file or folder of this machine that it remembers."""
+BOOT_TIMEOUT = 120.0  # s; takes about 10
+TIMEOUT = 120.0  # s; a command that takes longer hangs
+MOUNTS = {
+    "nfs4": ("-t", "nfs4", "-o", "vers=4.2,timeo=50", "srv:/"),
+    "nfs3": ("-t", "nfs", "-o", "vers=3,nolock,timeo=50", "srv:/export"),
+}
+"""Kinds of mounts of the server's disk. On "nfs3" locks are valid on one host only."""
+
+
+class Guest:
+    """One host of the cluster.
+
+    Parameters
+    ----------
+    name : its host name.
+    number : the last number of its addresses.
+    memory : in MB.
+    folder : the session's files, see `cluster.running`.
+    network : the network of the session.
+    disk : the image of a disk, for a server.
+    """
+
+    def __init__(self, name: str, number: int, memory: int, folder: Path, network: Network, disk: Path | None = None):
+        self.name = name
+        self.number = number
+        self.memory = memory
+        self.folder = folder
+        self.network = network
+        self.disk = disk
+        self._process: subprocess.Popen[bytes] | None = None
+        self._boots = 0
+
+    # ---- power --------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the guest without waiting; see `wait_until_ready`."""
+        self._boots += 1
+        with self.console.open("wb") as console:
+            self._process = subprocess.Popen(
+                self.network.enter("prlimit", f"--nofile={OPEN_FILES}", str(LINUX), *self._kernel_arguments()),
+                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": "/dev/shm"},
+                start_new_session=True, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            )  # fmt: skip
+
+    @property
+    def console(self) -> Path:
+        return self.folder / f"{self.name}-{self._boots}.log"
+
+    def _kernel_arguments(self) -> list[str]:
+        links = [(self.name, 0), (f"{self.name}-control", 1)]
+        return [
+            f"umid={self.name}", f"uml_dir={self.folder}", f"mem={self.memory}M",
+            *([f"ubda={self.disk}"] if self.disk else []),
+            *(f"vec{i}:transport=tap,ifname={tap},depth=64,mac=52:54:00:77:{i:02x}:{self.number:02x}" for tap, i in links),
+            "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self.folder}/guest.sh",
+            f"FOLDER={self.folder}", f"PACKAGES={PACKAGES}", f"GUEST={self.name}", f"ADDRESS={self.number}",
+            "con=null", "con0=null,fd:1", "ssl=null",
+        ]  # fmt: skip
+
+    def wait_until_ready(self) -> None:
+        ready = f"guest {self.name} is ready".encode()
+        what = f"guest {self.name}; its console is {self.console}"
+        wait_until(lambda: ready in self.console.read_bytes() or self._has_ended(), what, BOOT_TIMEOUT, 0.05)
+        assert not self._has_ended(), self.console.read_text(errors="replace")
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def power_off(self) -> None:
+        """End the guest at once, as a host loses its power."""
+        if self._process:
+            mpi.kill(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def reboot(self) -> None:
+        """Lose power, and start again; nothing is mounted then."""
+        self.power_off()
+        self.boot()
+        self.wait_until_ready()
+
+    # ---- commands -----------------------------------------------------------------------------------------------
+
+    def start(self, *command: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> mpi.Job:
+        """Start a command without waiting. Ending the job leaves the command running: see `kill`."""
+        return mpi.Job(self.command(*command, folder=folder, env=env), {}, None)
+
+    def command(
+        self, *command: object, folder: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """Return the command of this machine that runs one in the guest."""
+        variables = [f"{name}={value}" for name, value in {**self._env(), **(env or {})}.items()]
+        remote = f"exec env {shlex.join([*variables, *map(str, command)])}"
+        if folder:
+            remote = f"cd {shlex.quote(str(folder))} && {remote}"
+        return self.network.enter("ssh", "-F", str(self.folder / "ssh_config"), f"root@{CONTROL}.{self.number}", remote)
+
+    def run(
+        self, *command: object, folder: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    ) -> Result:
+        """Run a command to its end.
+
+        Raises
+        ------
+        mpi.Hang : it has not ended within so many seconds.
+        """
+        with self.start(*command, folder=folder, env=env) as job:
+            return job.wait(timeout)
+
+    def succeed(self, *command: object, folder: Path | None = None) -> str:
+        """Run a command that must exit with 0; return its output."""
+        result = self.run(*command, folder=folder)
+        assert result.returncode == 0, result
+        return result.stdout
+
+    @staticmethod
+    def _env() -> dict[str, str]:
+        """Return the variables of scripts/env.sh, and those for ranks on several hosts."""
+        ours = {name: value for name, value in os.environ.items() if name.startswith("OMPI_")}
+        networks = {f"OMPI_MCA_{part}_tcp_if_include": "10.77.0.0/24" for part in ("btl", "oob")}
+        # A lost host is noticed after seconds, not after five minutes.
+        patience = {f"OMPI_MCA_oob_tcp_keepalive_{what}": "3" for what in ("time", "intvl", "probes")}
+        path = os.pathsep.join([str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"])
+        return {**ours, **networks, **patience, "OMPI_MCA_btl": "self,vader,tcp", "PATH": path}
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> bool:
+        """Send a signal to all processes whose command line contains a text; return whether there was one."""
+        # The brackets keep pkill from finding the shell that runs it.
+        return self.run("pkill", f"-{int(number)}", "-f", f"[{name[0]}]{name[1:]}").returncode == 0
+
+    # ---- file systems -------------------------------------------------------------------------------------------
+
+    def mount(self, kind: str, folder: Path) -> None:
+        """Mount the server's disk, as a kind of `MOUNTS`."""
+        self.succeed("mkdir", "-p", folder)
+        *options, source = MOUNTS[kind]
+        self.succeed("mount", *options, source, folder)
+
+    def unmount(self, folder: Path) -> None:
+        self.succeed("umount", "--force", folder)
