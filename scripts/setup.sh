@@ -10,7 +10,7 @@
 #   --download DIR      also fetch all that this set-up installs into a folder, for a machine without a network
 #   --wheels DIR        install from such a folder; it needs the same Python, processor and options
 #   --copy              install a copy of scimill instead of a link to these sources; for images
-#   --with-tests        also linters, gfortran, apptainer, Slurm, and another MPI and a serial HDF5 for the tests
+#   --with-tests        also linters, gfortran, apptainer, Slurm, guests for tests/hosts, another MPI and a serial HDF5 for the tests
 #   --with-benchmarks   also the packages that the benchmarks compare with, and gfortran
 #   --with-smartredis   also SmartRedis, for turbulence with a model in a Redis database (Python 3.11)
 #
@@ -115,13 +115,13 @@ fi
 # Tests of jobs start their own Slurm, tests of traces run strace, tests of clones make an XFS; other tests need none.
 has_test_programs() {
   local program
-  for program in munged slurmctld slurmd sbatch strace mkfs.xfs; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
+  for program in munged slurmctld slurmd sbatch strace mkfs.xfs ip ssh; do PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || return; done
 }
 
 install_test_programs() {
-  local as_root=() packages=(munge slurmctld slurmd slurm-client strace xfsprogs)
+  local as_root=() packages=(munge slurmctld slurmd slurm-client strace xfsprogs iproute2 openssh-client)
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-  say "installing Slurm, strace and xfsprogs, for the tests"
+  say "installing Slurm, strace, xfsprogs, iproute2 and an ssh client, for the tests"
   { "${as_root[@]}" apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; } ||
     say "note: apt-get could not install ${packages[*]}"
@@ -129,7 +129,7 @@ install_test_programs() {
 
 if [ "$with_tests" = 1 ] && ! has_test_programs; then
   ! may_install || install_test_programs
-  has_test_programs || say "note: no Slurm (munged, slurmctld, slurmd, sbatch), strace or mkfs.xfs: tests that run them will fail"
+  has_test_programs || say "note: no Slurm (munged, slurmctld, slurmd, sbatch), strace, mkfs.xfs, ip or ssh: tests that run them will fail"
 fi
 
 # ---- the environment ---------------------------------------------------------------------------------------------
@@ -357,5 +357,7 @@ echo "$torch $horovod $parallel" >.venv/.choice
 if [ -n "$download" ]; then prepare_installer; download_all; fi
 # The tests build images. If apptainer cannot be installed, the failing tests say what is missing.
 if [ "$with_tests" = 1 ] && may_install; then scripts/install_apptainer.sh; fi
+# Tests of two hosts boot guests. If their programs cannot be fetched, these tests are listed as not run.
+if [ "$with_tests" = 1 ] && may_install; then scripts/install_hosts.sh || true; fi
 say "ready in $((SECONDS - started)) s: .venv with $(mpi_family) ($(command -v mpicc || true)) and HDF5 $hdf5"
 command -v mpirun >/dev/null || command -v srun >/dev/null || say "note: neither mpirun nor srun is on PATH"

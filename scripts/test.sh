@@ -16,7 +16,7 @@ echo "== ruff, mypy, shellcheck"
 ruff check .
 ruff format --check .
 mypy
-shellcheck scripts/*.sh containers/image/*.sh .ci/run
+shellcheck scripts/*.sh tests/hosts/*.sh containers/image/*.sh .ci/run
 
 echo "== pytest"
 # Tests that this machine cannot run are listed at the end with the reason; with CI=true they fail (tests/needs.py).

@@ -102,6 +102,7 @@ def integrate(constants: Constants, saturation: Callable[[np.ndarray], np.ndarra
 
 SHARED = {
     "cluster": ("tests/jobs/",),
+    "hosts": ("tests/hosts/",),
     "image": ("tests/containers/",),
     "fuzzers": ("tests/faults/test_disk.py", "tests/faults/test_kill.py", "tests/faults/test_random_input.py"),
 }

@@ -21,6 +21,7 @@ from mpi import PEERS
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 XFS_SIZE = 320 << 20  # bytes; mkfs.xfs refuses less than 300 MiB
+GUESTS_MEMORY = 5 << 30  # bytes; the memory of the guests of tests/hosts is a file
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
 
 
@@ -92,6 +93,15 @@ def tun_devices() -> str:
     return ""
 
 
+def hosts() -> str:
+    """Look for the guests' programs, memory for the guests, and a network of their own."""
+    lacking = root() or programs("ip", "nsenter", "prlimit", "ssh", "ssh-keygen", "mkfs.ext4")
+    lacking = lacking or beside_the_environment(PEERS.with_name("hosts"))() or tun_devices()
+    if not lacking and shutil.disk_usage("/dev/shm").free < GUESTS_MEMORY:
+        lacking = f"less than {GUESTS_MEMORY >> 30} GiB free in /dev/shm"
+    return lacking or attempt("unshare", "--net", "true")
+
+
 def beside_the_environment(folder: Path) -> Callable[[], str]:
     """Look for packages that scripts/setup.sh installs beside the environment."""
     return lambda: "" if folder.is_dir() else f"{folder} does not exist; run scripts/setup.sh --with-tests"
@@ -103,6 +113,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "loop devices": loop_devices,
     "XFS": xfs,
     "tun devices": tun_devices,
+    "hosts": hosts,
     "apptainer": functools.partial(programs, "apptainer"),
     "building images": lambda: root() or programs("apptainer", "debootstrap"),
     "Slurm": functools.partial(programs, "munged", "slurmctld", "slurmd", "sbatch", "srun"),

@@ -6,17 +6,19 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import mpi
-from hosts.guest import Guest
+from hosts.guest import MOUNTS, Guest
 from hosts.network import Network, namespaces
 from jobs.cluster import end_processes, sweep
+from mpi import wait_until
 
 PREFIX = "scimill-hosts-"
 DISK_SIZE = 4 << 30  # bytes; sparse
-MOUNTED = Path("/shared")
-"""Where the hosts mount the server's disk."""
+MOUNTED = {kind: Path("/", kind) for kind in MOUNTS}
+"""Where both hosts mount the server's disk, by kind of mount."""
 SSH_CONFIG = """\
 Host *
   IdentityFile {folder}/key
@@ -37,14 +39,17 @@ class Server(Guest):
         self.succeed("exportfs", "-r")
         self.succeed("rpc.nfsd", 4)
 
-    def fetch(self, path: Path, target: Path) -> Path:
-        """Copy a file below `MOUNTED` from the server's disk to this machine."""
+    def fetch(self, name: str, target: Path) -> Path:
+        """Copy a file from the server's disk to this machine."""
         with target.open("wb") as file:
-            done = subprocess.run(
-                self.command("cat", f"/export/{path.relative_to(MOUNTED)}"), stdout=file, timeout=mpi.TIMEOUT, check=False
-            )
-        assert done.returncode == 0, f"{path} cannot be copied"
+            command = self.command("cat", f"/export/{name}")
+            done = subprocess.run(command, stdout=file, timeout=mpi.TIMEOUT, check=False)
+        assert done.returncode == 0, f"{name} cannot be copied"
         return target
+
+    def has(self, name: str) -> bool:
+        """Whether the server's disk holds a file."""
+        return self.run("test", "-e", f"/export/{name}").returncode == 0
 
 
 class Hosts:
@@ -83,7 +88,18 @@ class Hosts:
     # ---- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Boot all guests, and wait until they are ready."""
+        """Boot all guests, and mount the server's disk on both hosts."""
+        self._make_files()
+        guests = (self.srv, *self.clients)
+        self.network.create(guest.name for guest in guests)
+        for guest in guests:
+            guest.boot()
+        for guest in guests:
+            guest.wait_until_ready()
+        for host in self.clients:
+            self.mount(host)
+
+    def _make_files(self) -> None:
         shutil.copy(Path(__file__).with_name("guest.sh"), self.folder)
         key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -91,12 +107,21 @@ class Hosts:
         with (self.folder / "disk").open("wb") as disk:
             disk.truncate(DISK_SIZE)
         subprocess.run(["mkfs.ext4", "-F", "-q", disk.name], check=True)
-        guests = (self.srv, *self.clients)
-        self.network.create(guest.name for guest in guests)
-        for guest in guests:
-            guest.boot()
-        for guest in guests:
-            guest.wait_until_ready()
+
+    @staticmethod
+    def mount(host: Guest) -> None:
+        """Mount the server's disk on a host that has just booted, in all ways."""
+        for kind, folder in MOUNTED.items():
+            host.mount(kind, folder)
+
+    def clear(self) -> None:
+        """Restore the network, end all runs, and remove all files, so the next test starts afresh."""
+        for host in self.clients:
+            self.network.restore(host.name)
+        for host in self.clients:
+            for program in ("mpirun", "orted", "bin/scimill"):
+                wait_until(partial(host.has_ended, program), f"{program} on {host.name} to end", interval=0.5)
+        self.srv.succeed("find", "/export", "-mindepth", 1, "-not", "-name", "lost+found", "-delete")
 
     def stop(self) -> None:
         """End all guests, and remove their network and files."""

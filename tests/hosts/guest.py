@@ -65,11 +65,13 @@ class Guest:
         return self.folder / f"{self.name}-{self._boots}.log"
 
     def _kernel_arguments(self) -> list[str]:
-        links = [(self.name, 0), (f"{self.name}-control", 1)]
+        # gro: without it a guest drops the large frames that others send.
+        link = "vec{0}:transport=tap,ifname={1},depth=64,gro=1,mac=52:54:00:77:{0:02x}:{2:02x}"
+        links = [link.format(i, tap, self.number) for i, tap in enumerate([self.name, f"{self.name}-control"])]
         return [
             f"umid={self.name}", f"uml_dir={self.folder}", f"mem={self.memory}M",
             *([f"ubda={self.disk}"] if self.disk else []),
-            *(f"vec{i}:transport=tap,ifname={tap},depth=64,mac=52:54:00:77:{i:02x}:{self.number:02x}" for tap, i in links),
+            *links,
             "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self.folder}/guest.sh",
             f"FOLDER={self.folder}", f"PACKAGES={PACKAGES}", f"GUEST={self.name}", f"ADDRESS={self.number}",
             "con=null", "con0=null,fd:1", "ssl=null",
@@ -114,7 +116,11 @@ class Guest:
         return self.network.enter("ssh", "-F", str(self.folder / "ssh_config"), f"root@{CONTROL}.{self.number}", remote)
 
     def run(
-        self, *command: object, folder: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+        self,
+        *command: object,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Result:
         """Run a command to its end.
 
@@ -145,6 +151,10 @@ class Guest:
         """Send a signal to all processes whose command line contains a text; return whether there was one."""
         # The brackets keep pkill from finding the shell that runs it.
         return self.run("pkill", f"-{int(number)}", "-f", f"[{name[0]}]{name[1:]}").returncode == 0
+
+    def has_ended(self, name: str) -> bool:
+        """Kill what is left of a program; return whether nothing was."""
+        return not self.kill(name)
 
     # ---- file systems -------------------------------------------------------------------------------------------
 
