@@ -93,6 +93,15 @@ def tun_devices() -> str:
     return ""
 
 
+def fuse() -> str:
+    """Open a connection to a file system that is not mounted yet."""
+    try:
+        Path("/dev/fuse").open("r+b", buffering=0).close()
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
+    return ""
+
+
 def hosts() -> str:
     """Look for the guests' programs, memory for the guests, and a network of their own."""
     lacking = root() or programs("ip", "nsenter", "prlimit", "ssh", "ssh-keygen", "mkfs.ext4")
@@ -113,6 +122,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "loop devices": loop_devices,
     "XFS": xfs,
     "tun devices": tun_devices,
+    "FUSE": fuse,
     "hosts": hosts,
     "apptainer": functools.partial(programs, "apptainer"),
     "building images": lambda: root() or programs("apptainer", "debootstrap"),

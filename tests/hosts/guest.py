@@ -46,6 +46,7 @@ class Guest:
         self.network = network
         self.disk = disk
         self._process: subprocess.Popen[bytes] | None = None
+        self._connection: subprocess.Popen[bytes] | None = None
         self._boots = 0
 
     # ---- power --------------------------------------------------------------------------------------------------
@@ -82,6 +83,11 @@ class Guest:
         what = f"guest {self.name}; its console is {self.console}"
         wait_until(lambda: ready in self.console.read_bytes() or self._has_ended(), what, BOOT_TIMEOUT, 0.05)
         assert not self._has_ended(), self.console.read_text(errors="replace")
+        # Later commands share this connection: a handshake of ssh takes a guest a second.
+        self._connection = subprocess.Popen(
+            self._ssh("-MN"), start_new_session=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until((self.folder / f"{self.name}.ssh").exists, f"ssh to {self.name}")
 
     def _has_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
@@ -92,6 +98,11 @@ class Guest:
             mpi.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+        if self._connection:
+            mpi.kill(self._connection.pid, signal.SIGKILL)
+            self._connection.wait()
+            self._connection = None
+            (self.folder / f"{self.name}.ssh").unlink(missing_ok=True)
 
     def reboot(self) -> None:
         """Lose power, and start again; nothing is mounted then."""
@@ -113,7 +124,11 @@ class Guest:
         remote = f"exec env {shlex.join([*variables, *map(str, command)])}"
         if folder:
             remote = f"cd {shlex.quote(str(folder))} && {remote}"
-        return self.network.enter("ssh", "-F", str(self.folder / "ssh_config"), f"root@{CONTROL}.{self.number}", remote)
+        return *self._ssh(), remote
+
+    def _ssh(self, *options: str) -> tuple[str, ...]:
+        options = ("-F", str(self.folder / "ssh_config"), "-S", str(self.folder / f"{self.name}.ssh"), *options)
+        return self.network.enter("ssh", *options, f"root@{CONTROL}.{self.number}")
 
     def run(
         self,
