@@ -189,15 +189,15 @@ def test_only_what_running_needs_is_in_it(image: Path) -> None:
     assert result.stdout == "", result
 
 
-# ---- in a job ---------------------------------------------------------------------------------------------------
-
-
 def test_no_program_in_it_runs_as_another_user(image: Path) -> None:
     found = subprocess.run(
         ["apptainer", "exec", image, "find", "/", "-xdev", "-type", "f", "-perm", "/6000"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert found.stdout == "", found
+
+
+# ---- in a job ---------------------------------------------------------------------------------------------------
 
 
 def test_a_job_runs_its_ranks_in_the_image(image: Path, tmp_path: Path, outside: dict[str, str]) -> None:

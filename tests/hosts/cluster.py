@@ -19,6 +19,8 @@ PREFIX = "scimill-hosts-"
 DISK_SIZE = 4 << 30  # bytes; sparse
 MOUNTED = {kind: Path("/", kind) for kind in MOUNTS}
 """Where both hosts mount the server's disk, by kind of mount."""
+SCIMILL = "bin/scimill"
+"""Part of the command line of each rank, but not of mpirun's."""
 SSH_CONFIG = """\
 Host *
   IdentityFile {folder}/key
@@ -119,9 +121,12 @@ class Hosts:
         for host in self.clients:
             self.network.restore(host.name)
         for host in self.clients:
-            for program in ("mpirun", "orted", "bin/scimill"):
-                wait_until(partial(host.has_ended, program), f"{program} on {host.name} to end", interval=0.5)
+            wait_until(partial(self._has_no_run, host), f"the runs on {host.name} to end", interval=0.2)
         self.srv.succeed("find", "/export", "-mindepth", 1, "-not", "-name", "lost+found", "-delete")
+
+    @staticmethod
+    def _has_no_run(host: Guest) -> bool:
+        return not host.kill("mpirun", "orted", SCIMILL)
 
     def stop(self) -> None:
         """End all guests, and remove their network and files."""

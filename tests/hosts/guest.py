@@ -162,14 +162,11 @@ class Guest:
         path = os.pathsep.join([str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"])
         return {**ours, **networks, **patience, "OMPI_MCA_btl": "self,vader,tcp", "PATH": path}
 
-    def kill(self, name: str, number: int = signal.SIGKILL) -> bool:
-        """Send a signal to all processes whose command line contains a text; return whether there was one."""
+    def kill(self, *texts: str, number: int = signal.SIGKILL) -> bool:
+        """Send a signal to all processes whose command line contains one of these texts; return whether any did."""
         # The brackets keep pkill from finding the shell that runs it.
-        return self.run("pkill", f"-{int(number)}", "-f", f"[{name[0]}]{name[1:]}").returncode == 0
-
-    def has_ended(self, name: str) -> bool:
-        """Kill what is left of a program; return whether nothing was."""
-        return not self.kill(name)
+        pattern = "|".join(f"[{text[0]}]{text[1:]}" for text in texts)
+        return self.run("pkill", f"-{int(number)}", "-f", pattern).returncode == 0
 
     # ---- file systems -------------------------------------------------------------------------------------------
 

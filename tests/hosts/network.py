@@ -22,11 +22,14 @@ class Network:
             self._ip(*self._tap(guest, "cluster"), *self._tap(f"{guest}-control", "control"))
 
     def cut(self, guest: str) -> None:
-        """Take a guest's link to the others down; the tests still reach it."""
-        self._ip(f"link set {guest} down")
+        """Lose all packets between a guest and the others; the tests still reach it.
+
+        The guest's link stays up: user-mode Linux does not recover from an error of its device.
+        """
+        self._ip(f"link set {guest} nomaster")
 
     def restore(self, guest: str) -> None:
-        self._ip(f"link set {guest} up")
+        self._ip(f"link set {guest} master cluster")
 
     def enter(self, *command: str) -> tuple[str, ...]:
         """Return a command that runs another one in this network."""

@@ -1,13 +1,12 @@
 """Runs of `scimill droplets generate` on two hosts, their files on the server's disk, and whether these are right."""
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 
 import mpi
-from hosts.cluster import MOUNTED, Hosts
+from hosts.cluster import MOUNTED, SCIMILL, Hosts
 from hosts.guest import Guest
 from mpi import Result, wait_until
 
@@ -17,8 +16,6 @@ ROWS = 1000
 GENERATE = ("droplets", "generate")
 SIZE = ("--count", BLOCKS * ROWS, "--block-size", ROWS, "--tolerance", 1e-4)
 REFERENCE = "reference.h5"
-SCIMILL = "bin/scimill"
-"""Part of the command line of each rank, but not of mpirun's."""
 REFUSED = 4
 """Exit code of a run that another run, or its storage, stops."""
 
@@ -94,9 +91,9 @@ class Run:
         with h5py.File(copy, "r", locking=False) as file:
             return int(file["blocks/state"].id.get_offset())
 
-    def kill_rank(self, host: Guest, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the ranks of a host."""
-        host.kill(SCIMILL, number)
+    def kill_rank(self, host: Guest) -> None:
+        """Kill the ranks of a host with SIGKILL."""
+        host.kill(SCIMILL)
 
     # ---- whether it is right ------------------------------------------------------------------------------------
 

@@ -10,9 +10,6 @@ from mpi import succeed
 
 pytestmark = pytest.mark.needs("hosts")
 
-LEASE = pytest.mark.xfail(reason="locks on NFS 3 with nolock are not shared, and there is no lease yet")
-"""Remove this mark when runs hold a lease that other hosts see."""
-
 LONG = ("--count", 20 * BLOCKS * ROWS, "--block-size", ROWS, "--tolerance", 1e-4)
 """A run that takes longer than another one to start."""
 
@@ -43,7 +40,7 @@ def test_a_killed_host_ends_the_job_and_the_other_resumes_it(hosts, kind, victim
     assert run.find_fault(reference) == ""
 
 
-@pytest.mark.parametrize("kind", ["nfs4", pytest.param("nfs3", marks=LEASE)])
+@pytest.mark.parametrize("kind", MOUNTS)
 def test_a_second_run_on_the_other_host_is_refused(hosts, kind, tmp_path):
     run = Run(hosts, kind, tmp_path)
     with run.start_on(hosts.h1, size=LONG) as first:
