@@ -146,8 +146,9 @@ def running() -> Iterator[Hosts]:
     """Start a cluster, and always stop it; first stop what killed sessions left behind."""
     sweep(PREFIX)
     for namespace in namespaces(PREFIX):
-        if not Path(tempfile.gettempdir(), namespace).exists():
-            Network(namespace).remove()
+        network = Network(namespace)
+        if not Path(tempfile.gettempdir(), namespace).exists() and not network.is_used():
+            network.remove()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     (folder / "session").write_text(str(os.getpid()))
     hosts = Hosts(folder)

@@ -35,6 +35,10 @@ class Network:
         """Return a command that runs another one in this network."""
         return "nsenter", f"--net=/run/netns/{self.namespace}", *command
 
+    def is_used(self) -> bool:
+        """Whether a process is in this network."""
+        return bool(subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, check=False).stdout)
+
     def remove(self) -> None:
         subprocess.run(["ip", "netns", "delete", self.namespace], check=False)
 
