@@ -80,16 +80,18 @@ class Run:
         wait_until(lambda: self.has_begun() or self.is_published(), f"{self.name}.part to appear", interval=0.2)
         if self.is_published():
             return
-        offset = self._offset_of_states()
-        done = f"$(tail -c +{offset + 1} {self.name}.part | head -c {BLOCKS} | LC_ALL=C tr -cd '\\377' | wc -c)"
+        offset, size, state = self._place_of_states()
+        ledger = f"tail -c +{offset + 1} {self.name}.part | head -c {BLOCKS * size} | od -An -v -w{size} -tu1"
+        done = f"$({ledger} | awk '${state + 1} == {mpi.DONE}' | wc -l)"
         loop = f'until [ -e {self.name} ] || [ "{done}" -ge {count} ]; do sleep 0.05; done'
         host.succeed("bash", "-c", loop, folder=self.folder)
 
-    def _offset_of_states(self) -> int:
-        """Return where the states of blocks begin in the file, one byte for each."""
+    def _place_of_states(self) -> tuple[int, int, int]:
+        """Return where the ledger begins in the file, the bytes of a row, and which of them is the state."""
         copy = self.hosts.srv.fetch(f"{self.name}.part", self.scratch / "part.h5")
         with h5py.File(copy, "r", locking=False) as file:
-            return int(file["blocks/state"].id.get_offset())
+            ledger = file["blocks"]
+            return int(ledger.id.get_offset()), ledger.dtype.itemsize, ledger.dtype.fields["state"][1]
 
     def kill_rank(self, host: Guest) -> None:
         """Kill the ranks of a host with SIGKILL."""

@@ -8,7 +8,7 @@ from hosts.guest import MOUNTS
 from hosts.runs import BLOCKS, REFUSED, ROWS, Run
 from mpi import succeed
 
-pytestmark = pytest.mark.needs("hosts")
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.timeout(1200)]  # guests are ten times slower
 
 LONG = ("--count", 20 * BLOCKS * ROWS, "--block-size", ROWS, "--tolerance", 1e-4)
 """A run that takes longer than another one to start."""
@@ -32,7 +32,7 @@ def test_a_killed_host_ends_the_job_and_the_other_resumes_it(hosts, kind, victim
     with run.start() as job:
         run.wait_for_blocks(hosts.h1, BLOCKS // 10)
         run.kill_rank(hosts.clients[victim])
-        result = job.wait(timeout=60)
+        result = job.wait(timeout=240)
     assert result.returncode != 0, result
     assert not run.is_published()
     resumed = run.resume(other)
