@@ -31,7 +31,7 @@ BIN = Path(sys.executable).parent
 SCIMILL = (str(BIN / "scimill"),)
 PEERS = BIN.parent / "peers"  # another MPI and another HDF5, see scripts/setup.sh
 SERIAL_HDF5 = {"PYTHONPATH": os.pathsep.join([str(PEERS / "h5py"), *filter(None, [os.environ.get("PYTHONPATH")])])}
-TIMEOUT = 120.0  # s; the first run on a machine compiles the kernel
+TIMEOUT = 240.0  # s; the first run on a machine compiles the kernel
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
 """Columns that may differ between two runs: the time of a block, and the checksum that covers it."""
 DONE = 255  # docs/format.md: the state of a block all of whose bytes are in place

@@ -17,7 +17,7 @@ LINUX = PACKAGES / "usr/bin/linux.uml"
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 """A guest keeps a file open for each file or folder of this machine that it remembers."""
 BOOT_TIMEOUT = 120.0  # s; takes about 10
-TIMEOUT = 120.0  # s; a command that takes longer hangs
+TIMEOUT = 300.0  # s; a command that takes longer hangs
 MOUNTS = {
     "nfs4": ("-t", "nfs4", "-o", "vers=4.2,timeo=50", "srv:/"),
     "nfs3": ("-t", "nfs", "-o", "vers=3,nolock,timeo=50", "srv:/export"),
