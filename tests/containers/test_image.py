@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers.conftest import LIMIT, ROOT
+from containers.conftest import CACHE, LIMIT, ROOT
 from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
@@ -155,6 +155,14 @@ def test_labels_say_what_it_holds(image: Path) -> None:
     assert labels["system"].startswith("Debian GNU/Linux")
     locks = b"".join(path.read_bytes() for path in sorted((ROOT / "scripts" / "locks").glob("*.txt")))
     assert labels["locks"] == hashlib.sha256(locks).hexdigest()[:16]
+
+
+def test_it_names_no_path_and_no_setting_of_the_machine_that_built_it(image: Path) -> None:
+    result = scimill("inspect", "--json", "--all", image, program=("apptainer",))
+    assert result.returncode == 0, result
+    assert '"deffile"' in result.stdout
+    for word in (str(ROOT), str(CACHE.expanduser()), str(Path.home()), "PIP_", "index-url"):
+        assert word not in result.stdout.replace("HOME=/root", ""), word
 
 
 def test_it_has_the_licences_of_all_its_packages(image: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_block_that_cannot_be_written_is_reported_and_not_marked_done(tmp_path
         try:
             make(tmp_path / "set.h5", **STORE)
         except StorageError as error:
-            os._exit(STORAGE if "writing block 6 failed" in str(error) else 1)
+            os._exit(STORAGE if "while writing block 6" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == STORAGE
     pages.refused = -1

@@ -104,10 +104,8 @@ class Writer:
 
     def _find_pending(self, stop: Stop) -> tuple[NDArray[np.int64], list[int]]:
         """Find the blocks to make, the same on all ranks, and done ones that this rank found damaged."""
-        part = self._output.part
-        with storage_errors(part, "checking finished blocks"), Reader.open(part, check=False) as reader:
-            ledger = self._world.broadcast(reader.ledger() if self._world.is_root else reader.ledger(0, 0))
-            mine = self._find_damaged(reader, ledger, stop)
+        ledger = self._world.on_root(self._read_ledger)
+        mine = self._find_damaged(ledger, stop) if (ledger["state"] == DONE).any() else []
         if any(self._world.gather_all(mine is None)):
             reason = stop.finish()
             self._claim.release()
@@ -117,20 +115,25 @@ class Writer:
             say(f"{describe_count(len(lost), 'block')} with a wrong checksum: recomputing")
         return np.union1d(np.flatnonzero(ledger["state"] != DONE), np.array(lost, dtype=np.int64)), mine or []
 
-    def _find_damaged(self, reader: Reader, ledger: NDArray[np.void], stop: Stop) -> list[int] | None:
+    def _read_ledger(self) -> NDArray[np.void]:
+        part = self._output.part
+        with storage_errors(part, "reading the ledger"), Reader.open(part, check=False) as reader:
+            return reader.ledger()
+
+    def _find_damaged(self, ledger: NDArray[np.void], stop: Stop) -> list[int] | None:
         """Return done blocks of this rank's share that are damaged; None if asked to stop."""
-        done = ledger["state"] == DONE
+        done, part, what = ledger["state"] == DONE, self._output.part, "verifying finished blocks"
         groups = [group for group in groups_of_blocks(self.layout).tolist() if done[slice(*group)].any()]
-        damaged: list[int] = []
-        what = "verifying finished blocks"
         progress = Progress(int(done.sum()), unit="blocks", what=what, enabled=self._world.is_root)
-        for first, last in groups[self._world.rank :: self._world.size]:
-            if stop.requested():
-                return None
-            checks = check_blocks(reader, first, ledger[first:last])
-            damaged += [check.block for check in checks if check.damage and done[check.block]]
-            if progress.due():
-                progress.update(int(done[:last].sum()))
+        damaged: list[int] = []
+        with storage_errors(part, what), Reader.open(part, check=False) as reader:
+            for first, last in groups[self._world.rank :: self._world.size]:
+                if stop.requested():
+                    return None
+                checks = check_blocks(reader, first, ledger[first:last])
+                damaged += [check.block for check in checks if check.damage and done[check.block]]
+                if progress.due():
+                    progress.update(int(done[:last].sum()))
         progress.close()
         return damaged
 
