@@ -293,7 +293,8 @@ class Claim:
                 os.pwrite(self._descriptor, self._blank, 0)
             else:
                 self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # a network file system may report here what happened before
+            os.close(self._descriptor)
         self._descriptor = None
 
     def _refused(self, content: bytes) -> StorageError:
