@@ -40,7 +40,7 @@ class Network:
         return bool(subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, check=False).stdout)
 
     def remove(self) -> None:
-        subprocess.run(["ip", "netns", "delete", self.namespace], check=False)
+        subprocess.run(["ip", "netns", "delete", self.namespace], capture_output=True, check=False)
 
     @staticmethod
     def _bridge(name: str) -> tuple[str, str]:
