@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mpi import change_ledger
 from scimill import __main__
 from scimill.cli import scimill
 from scimill.config import parameters_of
@@ -288,8 +287,9 @@ class Stores:
 
         self._generate(path, ())
         with h5py.File(path, "r+", locking=False) as file:
-            for block in (1, 2):
-                change_ledger(file, block, state=0)
+            ledger = file["blocks"][:]
+            ledger["state"][1:3] = 0
+            file["blocks"][:] = ledger
         return path.read_bytes()
 
     def _repacked(self, path: Path) -> bytes:
