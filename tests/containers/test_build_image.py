@@ -75,6 +75,7 @@ Stage: final
     agent=docker
     from=none
     git=unknown
+    environment=
 
 %post
     {post}
