@@ -30,7 +30,7 @@ use_common_name() {
 apt-get clean
 rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /var/cache/debconf/*-old
 
-find / -xdev -type f -perm /6000 -exec chmod a-s {} +  # a job needs no program that runs as another user
+find /usr /opt -xdev -type f -perm /6000 -exec chmod a-s {} +  # a job needs no program that runs as another user
 
 python=.venv/bin/python
 version() { "$python" -c "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))" "$1"; }

@@ -223,8 +223,8 @@ class Claim:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             time.sleep(min(1.0, patience / 10))
-            if self._read() != content:
-                raise self._refused(self._read())
+            if (seen := self._read()) != content:
+                raise self._refused(seen if _holder(seen) else content)
 
     def _settle(self, *, is_new: bool) -> None:
         """Make sure that no other host took the lease over at the same time."""
