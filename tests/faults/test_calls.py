@@ -1,4 +1,4 @@
-"""System calls that fail, one at a time: a message that says why, nothing published, and --resume mends it."""
+"""System calls that fail, one at a time: a message names the cause, no file is published, --resume ends the run well."""
 
 import errno
 import subprocess

@@ -4,20 +4,20 @@
 #   PACKAGES  the folder that scripts/install_hosts.sh fills
 #   GUEST     the guest's name: h1, h2 or srv
 #   ADDRESS   the last number of its addresses
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=~root
 
 # The root is this machine's, read-only. Lay the packages and a tmpfs over it, and start again there.
 enter_overlay() {
   mount -t proc proc /proc
   mount -t tmpfs tmpfs /mnt
-  mkdir /mnt/{packages,upper,work,root}
+  mkdir /mnt/{packages,upper,work,system}
   # A second mount: overlayfs refuses a layer that is inside another one.
   mount -t hostfs -o "$PACKAGES" none /mnt/packages
   overlay=$PACKAGES/usr/lib/uml/modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko
   (LD_LIBRARY_PATH=$(echo "$PACKAGES"/usr/lib/*-linux-gnu) && export LD_LIBRARY_PATH &&
     exec -a insmod "$PACKAGES/usr/bin/kmod" "$overlay")
-  mount -t overlay -o lowerdir=/mnt/packages:/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
-  cd /mnt/root || exit
+  mount -t overlay -o lowerdir=/mnt/packages:/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/system
+  cd /mnt/system || exit
   mkdir -p old
   pivot_root . old
   exec chroot . /bin/bash "$FOLDER/guest.sh" services
@@ -48,7 +48,7 @@ set_up_network() {
 }
 
 start_sshd() {
-  rm -f /root/.bashrc  # the guest's own copy: a user's start-up file may take seconds in every ssh
+  rm -f ~root/.bashrc  # the guest's own copy: a user's start-up file may take seconds in every ssh
   grep -q '^sshd:' /etc/passwd || echo 'sshd:x:74:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd
   grep -q '^statd:' /etc/passwd || echo 'statd:x:75:65534::/var/lib/nfs:/usr/sbin/nologin' >>/etc/passwd
   grep -q '^_rpc:' /etc/passwd || echo '_rpc:x:76:65534::/run/rpcbind:/usr/sbin/nologin' >>/etc/passwd
