@@ -1,4 +1,4 @@
-"""System calls that fail, one at a time: a message names the cause, no file is published, --resume ends the run well."""
+"""System calls that fail, one at a time: a message names the cause, no file is published, --resume goes on."""
 
 import errno
 import subprocess
