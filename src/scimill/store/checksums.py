@@ -61,6 +61,19 @@ def _product(a: int, b: int, polynomial: int) -> int:
     return product
 
 
-def row_checksum(block: int, row: np.void) -> int:
-    """Compute the checksum of a ledger row: the block's number, then every column but the last, the checksum."""
-    return int(crc32c(row.tobytes()[: -row["row_crc32c"].itemsize], crc32c(np.int64(block).tobytes())))
+def row_checksums(first: int, rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """Compute the checksums of consecutive ledger rows: the block's number, then every column but the last.
+
+    Parameters
+    ----------
+    first : number of the first row's block.
+    rows : rows of the ledger, whose last column holds the checksum.
+
+    """
+    size, covered = rows.dtype.itemsize, rows.dtype.itemsize - rows.dtype["row_crc32c"].itemsize
+    content, numbers = rows.tobytes(), np.arange(first, first + len(rows), dtype="<i8").tobytes()
+    sums = [
+        crc32c(content[row * size : row * size + covered], crc32c(numbers[row * 8 : row * 8 + 8]))
+        for row in range(len(rows))
+    ]
+    return np.array(sums, dtype=np.uint32)

@@ -41,14 +41,14 @@ def open_for_writing(path: Path, world: World, hints: Mapping[str, str]) -> h5py
 
 
 class Rows:
-    """The rows of a dataset, for writing without conversion.
+    """The rows of a dataset, read and written without conversion.
 
-    The spaces and the type that HDF5 needs for a write are made once. h5py's indexing makes them for every write, which
+    The spaces and the type that HDF5 needs for a transfer are made once. h5py's indexing makes them every time, which
     takes about as long as writing 100 kB.
 
     Parameters
     ----------
-    dataset : existing, contiguous; rows along its first axis.
+    dataset : existing; rows along its first axis. Contiguous if `write_pages` is given.
     write_pages : given bytes and their offset in the file, starts to write them past HDF5 and returns a future, or None
         if it cannot.
 
@@ -56,8 +56,27 @@ class Rows:
 
     def __init__(self, dataset: h5py.Dataset, write_pages: WritePages | None = None) -> None:
         self._id, self._type, self._space = dataset.id, dataset.id.get_type(), dataset.id.get_space()
-        self._shape, self._write_pages, self._offset = dataset.shape[1:], write_pages, dataset.id.get_offset()
+        self._length, self._shape, self._dtype = len(dataset), dataset.shape[1:], dataset.dtype
+        self._write_pages, self._offset = write_pages, dataset.id.get_offset()
         self._memory: dict[tuple[int, ...], h5py.h5s.SpaceID] = {}
+
+    def read(self, first: int, count: int, memory: Bytes | None = None) -> NDArray[Any]:
+        """Read up to `count` rows from `first` on, fewer at the end.
+
+        Parameters
+        ----------
+        first : number of the first row.
+        count : number of rows.
+        memory : where to read them to, if not into new memory.
+
+        """
+        shape = (min(count, self._length - first), *self._shape)
+        size = self._dtype.itemsize * int(np.prod(shape))
+        rows = np.empty(shape, self._dtype) if memory is None else memory[:size].view(self._dtype).reshape(shape)
+        if size:
+            place = self._select((first, *(0 for _ in self._shape)), shape)
+            self._id.read(self._memory[shape], place, rows, self._type)
+        return rows
 
     def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
         """Write rows from `first` on, independently of other ranks; return a future if still writing.
@@ -88,10 +107,16 @@ class Rows:
     def _write(self, start: tuple[int, ...], values: NDArray[np.generic]) -> None:
         """Write values from a place on, in pieces that every library below can count."""
         for place, piece in pieces(start, values, LARGEST_WRITE):
-            if piece.shape not in self._memory:
-                self._memory[piece.shape] = h5py.h5s.create_simple(piece.shape)
-            self._space.select_hyperslab(place, piece.shape)
-            self._id.write(self._memory[piece.shape], self._space, piece, self._type)
+            selected = self._select(place, piece.shape)
+            self._id.write(self._memory[piece.shape], selected, piece, self._type)
+
+    def _select(self, start: tuple[int, ...], shape: tuple[int, ...]) -> h5py.h5s.SpaceID:
+        """Select a part of the dataset, and make the space of its copy in memory."""
+        if shape not in self._memory:
+            self._memory[shape] = h5py.h5s.create_simple(shape)
+        space = self._space.copy()  # threads may read at once
+        space.select_hyperslab(start, shape)
+        return space
 
 
 def pieces(

@@ -6,6 +6,7 @@ datasets at the same places.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -49,7 +50,7 @@ class Field:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     @property
     def axis_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scimill.store.checksums import row_checksum
+from scimill.store.checksums import row_checksums
 from scimill.store.hdf5 import Rows
 from scimill.store.layout import LEDGER, Layout
 
@@ -81,5 +81,5 @@ def make_row(layout: Layout, block: int, values: Mapping[str, ArrayLike]) -> NDA
         if column.name not in values:
             raise ValueError(f"the block has no {column.name} for the ledger")
         row[column.name] = np.asarray(values[column.name], dtype=column.dtype)
-    row["row_crc32c"] = row_checksum(block, row[0])
+    row["row_crc32c"] = row_checksums(block, row)
     return row

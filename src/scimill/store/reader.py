@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from scimill.errors import InputError
 from scimill.store import hdf5
-from scimill.store.checksums import row_checksum
+from scimill.store.checksums import row_checksums
+from scimill.store.direct import Bytes
 from scimill.store.layout import DONE, Layout, Table
 from scimill.store.ledger import BlockLedger
 from scimill.store.seal import check_structure, read_seal
@@ -30,6 +31,7 @@ class Reader:
             raise InputError("an HDF5 file, but not a store", where=str(path))
         self.layout = Layout.from_json(file.attrs["layout"])
         self._ledger = BlockLedger(file, self.layout)
+        self._datasets: dict[str, hdf5.Rows] = {}
 
     @classmethod
     def open(cls, path: Path, *, check: bool = True) -> Self:
@@ -74,20 +76,26 @@ class Reader:
         """The root attributes except the layout."""
         return {name: value for name, value in sorted(self.file.attrs.items()) if name != "layout"}
 
-    def rows(self, block: int, name: str, count: int = 1) -> Rows:
-        """Read the rows of a field in `count` blocks from `block` on."""
+    def rows(self, block: int, name: str, count: int = 1, memory: Bytes | None = None) -> Rows:
+        """Read the rows of a field in `count` blocks from `block` on, into `memory` if given."""
         size = self.layout.block_rows
-        return np.asarray(self.file[name][block * size : (block + count) * size])
+        return self._dataset(name).read(block * size, count * size, memory)
 
     def table_rows(self, block: int, table: Table, name: str) -> Rows:
         """Read the rows of a table's field in a block."""
         used = min(int(self.ledger(block, block + 1)[table.counter][0]), table.capacity)
         return self.reserved_rows(block, table, name)[:used]
 
-    def reserved_rows(self, block: int, table: Table, name: str, count: int = 1) -> Rows:
-        """Read the rows of a table's field in `count` blocks from `block` on, used or not."""
+    def reserved_rows(self, block: int, table: Table, name: str, count: int = 1, memory: Bytes | None = None) -> Rows:
+        """Read the rows of a table's field in `count` blocks from `block` on, used or not, into `memory` if given."""
         size = table.capacity
-        return np.asarray(self.file[f"{table.name}/{name}"][block * size : (block + count) * size])
+        return self._dataset(f"{table.name}/{name}").read(block * size, count * size, memory)
+
+    def _dataset(self, name: str) -> hdf5.Rows:
+        """Open a dataset; HDF5 takes longer to find one than to read 100 kB."""
+        if name not in self._datasets:
+            self._datasets[name] = hdf5.Rows(self.file[name])
+        return self._datasets[name]
 
     def ledger(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
         """Read the ledger's rows of blocks from `first` to before `last`, or all."""
@@ -109,11 +117,9 @@ class Reader:
 
     def checksums(self) -> dict[int, int]:
         """Return the checksums of done blocks with an intact ledger row."""
-        return {
-            block: int(row["crc32c"])
-            for block, row in enumerate(self.ledger())
-            if row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row)
-        }
+        ledger = self.ledger()
+        sound = (ledger["state"] == DONE) & (ledger["row_crc32c"] == row_checksums(0, ledger))
+        return {block: int(ledger["crc32c"][block]) for block in np.flatnonzero(sound).tolist()}
 
     def table_row_numbers(self, table: Table) -> NDArray[np.int64]:
         """Return the numbers of all used rows of a table, block by block."""

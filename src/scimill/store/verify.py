@@ -5,6 +5,7 @@ covered, and each is read once. Groups of blocks are shared among the ranks.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, describe_count
 from scimill.parallel.world import World
-from scimill.store.checksums import bytes_checksum, row_checksum
+from scimill.store.checksums import crc32c, row_checksums
+from scimill.store.direct import Bytes
 from scimill.store.layout import DONE, PENDING, Field, Layout, Table
 from scimill.store.reader import Reader, Rows
 
 GROUP_BYTES = 1 << 23
 """About how much is read at once, if blocks are small."""
+WRONG_CHECKSUM = "its data do not match their checksum"
+STRAY_BYTES = "there are stray bytes after its table rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +55,19 @@ def verify(path: Path, world: World) -> Report:
 
     """
     with open_on_all_ranks(path, world) as reader:
-        checks = [check for check in _check_share(reader, world) if check.problems()]
-        found = sorted(check for part in world.gather_all(checks) for check in part)
+        found = sorted(check for part in world.gather_all(list(_check_share(reader, world))) for check in part)
         problems = tuple(f"block {check.block}: {problem}" for check in found for problem in check.problems())
         lost = tuple(check.block for check in found if check.damage)
         return Report(reader.layout.blocks, reader.count_pending(), reader.layout.rows, problems, lost)
 
 
 def _check_share(reader: Reader, world: World) -> "Iterator[BlockCheck]":
-    """Check this rank's share of the blocks; those of a ``.part`` may be pending."""
+    """Yield the blocks of this rank's share in which something is wrong; those of a ``.part`` may be pending."""
     ledger, groups = reader.ledger(), groups_of_blocks(reader.layout)
     progress = Progress(reader.layout.blocks, unit="blocks", what="verify", enabled=world.is_root)
     for first, last in share(groups, world.rank, world.size).tolist():
-        for check, row in zip(check_blocks(reader, first, ledger[first:last]), ledger[first:last], strict=True):
-            if row["state"] != PENDING or reader.path.suffix != ".part":
+        for check in check_blocks(reader, first, ledger[first:last]):
+            if ledger[check.block]["state"] != PENDING or reader.path.suffix != ".part":
                 yield check
         if progress.due():
             progress.update(first)  # other ranks are about as far: groups are distributed in turn
@@ -106,7 +109,9 @@ class BlockCheck:
 
 
 def check_blocks(reader: Reader, first: int, ledger: NDArray[np.void]) -> list[BlockCheck]:
-    """Compare consecutive blocks with their ledger rows; pending blocks count as damaged.
+    """Compare consecutive blocks with their ledger rows; return those in which something is wrong.
+
+    Pending blocks count as damaged.
 
     Parameters
     ----------
@@ -115,46 +120,58 @@ def check_blocks(reader: Reader, first: int, ledger: NDArray[np.void]) -> list[B
     ledger : the blocks' rows of the ledger.
 
     """
-    checks = [BlockCheck(first + number, row_damage(first + number, row)) for number, row in enumerate(ledger)]
-    if all(check.damage for check in checks):
-        return checks
-    sums, stray = np.zeros(len(ledger), dtype=np.int64), np.zeros(len(ledger), dtype=bool)
-    for field in reader.layout.fields:
-        rows = reader.rows(first, field.name, len(ledger))
-        for number, part in enumerate(_split(rows, reader.layout.block_rows)):
-            sums[number] = bytes_checksum(part, int(sums[number]))
-        _note_unphysical(checks, field, rows, reader.layout.block_rows)
-    for table in reader.layout.tables:
-        _add_table(reader, table, first, ledger, sums, stray)
-    for number, check in enumerate(checks):
-        if check.damage or sums[number] != ledger["crc32c"][number]:
-            check.damage = check.damage or "its data do not match their checksum"
-        elif stray[number]:
-            check.damage = "there are stray bytes after its table rows"
-    return checks
+    damage, unphysical = _damage_of_rows(first, ledger), defaultdict[int, list[str]](list)
+    if not all(damage):
+        sums, stray = [0] * len(ledger), np.zeros(len(ledger), dtype=bool)
+        memory = np.empty(_largest_read(reader.layout) * len(ledger), dtype=np.uint8)
+        for field in reader.layout.fields:
+            rows = reader.rows(first, field.name, len(ledger), memory)
+            _add_checksums(sums, _bytes(rows), reader.layout.block_rows * field.row_bytes)
+            _note_unphysical(unphysical, field, rows, reader.layout.block_rows)
+        for table in reader.layout.tables:
+            _add_table(reader, table, first, ledger, sums, stray, memory)
+        wrong = np.array(sums) != ledger["crc32c"]
+        for block in np.flatnonzero(wrong | stray).tolist():
+            damage[block] = damage[block] or (WRONG_CHECKSUM if wrong[block] else STRAY_BYTES)
+    found = enumerate(damage)
+    return [BlockCheck(first + block, text, unphysical[block]) for block, text in found if text or block in unphysical]
 
 
 def block_damage(reader: Reader, block: int) -> str:
     """Describe how a done block's bytes differ from what was written; empty if they do not."""
-    return check_blocks(reader, block, reader.ledger(block, block + 1))[0].damage
+    return next((check.damage for check in check_blocks(reader, block, reader.ledger(block, block + 1))), "")
 
 
 def unfinished_blocks(reader: Reader, first: int, last: int) -> list[int]:
     """Return which blocks from `first` to before `last` the ledger does not vouch for."""
-    rows = reader.ledger(first, last)
-    return [block for block, row in zip(range(first, last), rows, strict=True) if row_damage(block, row)]
+    damage = _damage_of_rows(first, reader.ledger(first, last))
+    return [block for block, text in enumerate(damage, first) if text]
 
 
-def row_damage(block: int, row: np.void) -> str:
-    """Describe why a ledger row does not vouch for its block; empty if it does."""
-    if row["state"] != DONE:
-        return f"its state is {row['state']}, not {DONE} (done)"
-    return "" if row["row_crc32c"] == row_checksum(block, row) else "its ledger row is damaged"
+def _damage_of_rows(first: int, rows: NDArray[np.void]) -> list[str]:
+    """Describe why each of consecutive ledger rows does not vouch for its block; empty where it does."""
+    sound = (rows["row_crc32c"] == row_checksums(first, rows)).tolist()
+    return [
+        f"its state is {state}, not {DONE} (done)" if state != DONE else "" if is_sound else "its ledger row is damaged"
+        for state, is_sound in zip(rows["state"].tolist(), sound, strict=True)
+    ]
 
 
-def _split(rows: Rows, length: int) -> Iterator[Rows]:
-    for first in range(0, len(rows), length):
-        yield rows[first : first + length]
+def _largest_read(layout: Layout) -> int:
+    """Return the bytes of the largest field, or table's field, of a block."""
+    fields = [layout.block_rows * field.row_bytes for field in layout.fields]
+    return max([*fields, *(table.capacity * field.row_bytes for table in layout.tables for field in table.fields)])
+
+
+def _bytes(rows: Rows) -> Bytes:
+    return rows.reshape(-1).view(np.uint8)
+
+
+def _add_checksums(sums: list[int], content: Bytes, block_bytes: int) -> None:
+    """Continue the checksums of consecutive blocks over their bytes of a field."""
+    view = content.data
+    for block, start in enumerate(range(0, len(view), block_bytes)):
+        sums[block] = crc32c(view[start : start + block_bytes], sums[block])
 
 
 def _add_table(
@@ -162,30 +179,31 @@ def _add_table(
     table: Table,
     first: int,
     ledger: NDArray[np.void],
-    sums: NDArray[np.int64],
+    sums: list[int],
     stray: NDArray[np.bool_],
+    memory: Bytes,
 ) -> None:
     """Continue the blocks' checksums over a table's rows, and find blocks with bytes after them."""
     used = np.minimum(ledger[table.counter], table.capacity).tolist()
     for field in table.fields:
-        rows = reader.reserved_rows(first, table, field.name, len(ledger))
-        for number, part in enumerate(_split(rows, table.capacity)):
-            sums[number] = bytes_checksum(part[: used[number]], int(sums[number]))
-            rest = np.ascontiguousarray(part[used[number] :])
-            stray[number] |= bool(rest.size and rest.reshape(-1).view(np.uint8).any())
+        content = _bytes(reader.reserved_rows(first, table, field.name, len(ledger), memory)).reshape(len(ledger), -1)
+        for block, part in enumerate(content):
+            end = used[block] * field.row_bytes
+            sums[block] = crc32c(part[:end].data, sums[block])
+            stray[block] |= bool(part[end:].any())
 
 
-def _note_unphysical(checks: list[BlockCheck], field: Field, rows: Rows, block_rows: int) -> None:
-    """Describe where a field has values outside its valid range."""
+def _note_unphysical(found: dict[int, list[str]], field: Field, rows: Rows, block_rows: int) -> None:
+    """Describe in which of consecutive blocks a field has values outside its valid range."""
     if field.valid is None:
         return
     low, high = np.asarray(field.valid, dtype=field.dtype)
-    outside = ~((rows >= low) & (rows <= high))
-    if not outside.any():
+    if rows.min() >= low and rows.max() <= high:  # false if there is a NaN; ten times faster than two comparisons
         return
+    outside = ~((rows >= low) & (rows <= high))
     unit = "" if field.units == "1" else f" {field.units}"
-    for check, part in zip(checks, _split(outside, block_rows), strict=True):
-        if count := int(np.count_nonzero(part)):
+    for block, first in enumerate(range(0, len(rows), block_rows)):
+        if count := int(np.count_nonzero(outside[first : first + block_rows])):
             verb = "is" if count == 1 else "are"
             text = f"{describe_count(count, 'value')} of {field.name} {verb} outside {low:g} … {high:g}{unit}"
-            check.unphysical.append(text)
+            found[block].append(text)

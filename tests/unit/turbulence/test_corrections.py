@@ -14,7 +14,7 @@ from mpi import change_ledger
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError, NumericalError, StorageError
 from scimill.parallel.world import World
-from scimill.store.checksums import bytes_checksum, row_checksum
+from scimill.store.checksums import bytes_checksum, row_checksums
 from scimill.store.layout import Layout
 from scimill.store.output import Output
 from scimill.store.reader import Reader
@@ -237,10 +237,10 @@ def seal_block(file: h5py.File, block: int) -> None:
         rows = slice(first, first + int(file["blocks"][table.counter][block]))
         for field in table.fields:
             value = bytes_checksum(file[f"{table.name}/{field.name}"][rows], value)
-    row = file["blocks"][block]
-    row["crc32c"] = value
-    row["row_crc32c"] = row_checksum(block, row)
-    file["blocks"][block] = row
+    rows = file["blocks"][block : block + 1]
+    rows["crc32c"] = value
+    rows["row_crc32c"] = row_checksums(block, rows)
+    file["blocks"][block : block + 1] = rows
 
 
 def test_a_fine_run_with_nan(run: Path, tmp_path: Path) -> None:
