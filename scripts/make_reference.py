@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -16,6 +17,7 @@ from scimill import errors
 from scimill.cli import COMMANDS, scimill
 from scimill.config import File, Run, parameters_of, preset_names, read_preset
 from scimill.extras import PURPOSES, extras
+from scimill.jobs.schedulers import COBALT_WORDS, PBS_WORDS, SLURM_WORDS, JobState
 from scimill.options import ConfigOption, describe_default
 from scimill.training.params import TrainingConfig
 
@@ -101,6 +103,16 @@ def describe_exit_codes() -> str:
     return table(["exit code", "meaning"], sorted(rows, key=lambda row: int(row[0])))
 
 
+def describe_states() -> str:
+    """Table of what the schedulers' words for the states of jobs mean."""
+    all_words = {"Slurm": SLURM_WORDS, "PBS, Torque": PBS_WORDS, "Cobalt": COBALT_WORDS}
+    rows = [
+        [title, *(", ".join(code(word) for word, state in words.items() if state == one) for one in get_args(JobState))]
+        for title, words in all_words.items()
+    ]
+    return table(["scheduler", *get_args(JobState)], rows)
+
+
 def describe_extras() -> str:
     """Table of the extras of the package."""
     rows = [[code(extra), ", ".join(map(code, packages)), PURPOSES[extra]] for extra, packages in extras().items()]
@@ -129,7 +141,7 @@ def pages() -> dict[str, str]:
     for campaign in scimill.campaigns:  # of a stranger's campaign, its own package has the pages
         if scimill.campaigns[campaign].is_own:
             found[campaign] = describe_group(campaign, campaign)
-    found["jobs"] = describe_group("jobs", "jobs")
+    found["jobs"] = describe_group("jobs", "jobs") + "## States of jobs\n\n" + describe_states()
     others = [name for name in COMMANDS if name != "jobs"]
     found["files"] = "# Commands for every file\n\n" + "".join(sections(name, "files") for name in others)
     return {name: HEADER + text.rstrip() + "\n" for name, text in found.items()}

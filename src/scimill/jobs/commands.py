@@ -129,14 +129,15 @@ def run(chain: str, machine_name: str, ranks: int | None, image: str | None) -> 
 @CHAIN
 def status(chain: str) -> None:
     """Show the state of each step of CHAIN."""
+    from scimill.jobs.submit import require_clear
+
     steps = open_steps(chain, Layer("flags", {}))
-    job_states = steps.query_jobs()
+    answer = steps.query_jobs()
     for step in steps.chain.steps.values():
         jobs = " ".join(sorted(set(steps.jobs(step))))
-        text = describe_state(steps, step, steps.state(step, job_states))
+        text = describe_state(steps, step, steps.state(step, answer))
         click.echo(f"{step.name:<16} {text:<14} {jobs:<16} {' '.join(step.command)}".rstrip())
-    if job_states is None:
-        raise ConfigError(f"{steps.scheduler} does not report the states of jobs", remedy="ask on a login node")
+    require_clear(answer, steps.scheduler)
 
 
 def describe_state(steps: "Steps", step: "Step", state: str) -> str:

@@ -5,10 +5,10 @@ import getpass
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from scimill.errors import ConfigError
 
@@ -16,8 +16,23 @@ TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
 """Variable that holds a job's array index where the scheduler has no arrays."""
 
-JobState = Literal["waiting", "queued", "running"]
-"""State of a job that has not ended; waiting: for another job."""
+JobState = Literal["waiting", "queued", "running", "ended"]
+"""State of a job; waiting: held, or for another job."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scheduler says of jobs.
+
+    Parameters
+    ----------
+    states : states by job.
+    unclear : why the scheduler's answer does not tell the state, by job.
+
+    """
+
+    states: Mapping[str, JobState]
+    unclear: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -28,10 +43,8 @@ class Scheduler:
     submit: tuple[str, ...]
     """command that submits a script and prints the job's id"""
     job_id: re.Pattern[str]
-    list_command: Callable[[Sequence[str]], list[str]]
-    """makes the command that lists jobs"""
-    parse: Callable[[str], Iterator[tuple[str, JobState]]]
-    """reads ids and states from its output"""
+    ask: Callable[[Sequence[str]], Answer]
+    """asks for the states of jobs"""
     has_arrays: bool = True
     release: tuple[str, ...] = ()
     """command that releases held jobs, where a job must be held until those that wait for it are queued"""
@@ -41,61 +54,132 @@ class Scheduler:
         return f"{job}_{index}" if self.title == "Slurm" else job
 
 
-def _squeue(_: Sequence[str]) -> list[str]:
-    return ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"]
+# ---- words of the schedulers ------------------------------------------------------------------------------------
 
 
-SLURM_QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
-SLURM_ENDED = frozenset({
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-    "REVOKED", "TIMEOUT",
-})  # fmt: skip
-"""States in which a job is over, by ``man squeue``; in any other, a later release's too, it still has its nodes."""
+def _words(**words: str) -> dict[str, JobState]:
+    return {word: cast(JobState, state) for state, listed in words.items() for word in listed.split()}
 
 
-def _read_squeue(text: str) -> Iterator[tuple[str, JobState]]:
-    for line in text.splitlines():
-        job, state, *reason = line.split()
-        if state in SLURM_QUEUED:
-            yield job, "waiting" if reason and reason[0].startswith("Dependency") else "queued"
-        elif state not in SLURM_ENDED:
-            yield job, "running"
+SLURM_WORDS = _words(
+    waiting="Dependency",
+    queued="PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
+    running="COMPLETING CONFIGURING EXPEDITING POWER_UP_NODE RECONFIG_FAIL RESIZING RUNNING SIGNALING STAGE_OUT"
+    " STOPPED SUSPENDED UPDATE_DB",
+    ended="BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED"
+    " TIMEOUT",
+)
+"""Job states and their flags, from ``man squeue`` of Slurm 22.05 to 25.05; and the reason of a PENDING job."""
+PBS_WORDS = _words(queued="Q T W", waiting="H", running="B E R S U", ended="C F X")
+"""Letters from ``man qstat`` of OpenPBS 23.06, and C of Torque. M is missing: a job that another server has."""
+COBALT_WORDS = _words(
+    queued="maxrun_hold preempted queued",
+    waiting="admin_hold dep_fail dep_hold user_hold",
+    running="exiting killing preempting running starting",
+    ended="done",
+)
+"""Words of the property ``state`` of a job, and ``dep_fail``, in Cobalt's cqm.py."""
+UNKNOWN = re.compile(r"Unknown Job Id (?:Error )?(\S+)|(\S+) Job has finished")
+"""PBS and Torque about a job that they do not have, exit code 153, or that is over, exit code 35."""
+
+
+# ---- asking -----------------------------------------------------------------------------------------------------
+
+
+class _NoAnswer(Exception):
+    """The scheduler's command failed; the text is what was seen."""
+
+
+def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        raise _NoAnswer(f"{command[0]} did not answer within {TIMEOUT:g} s") from None
+    except OSError as error:
+        raise _NoAnswer(f"{command[0]}: {error.strerror}") from None
+
+
+def _failure(result: subprocess.CompletedProcess[str]) -> str:
+    """Describe what a command that failed has printed."""
+    lines = (result.stderr or result.stdout).strip().splitlines()
+    return f"{result.args[0]} ended with exit code {result.returncode}: {lines[-1] if lines else 'no text'}"
+
+
+def _ask_slurm(jobs: Sequence[str]) -> Answer:
+    """List all jobs of the user: those that are not listed have ended, unless the accounting says otherwise."""
+    result = _call(["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"])
+    if result.returncode:
+        raise _NoAnswer(_failure(result))
+    rows = (line.split() for line in result.stdout.splitlines())
+    listed = {
+        row[0]: "Dependency" if row[1:3] == ["PENDING", "Dependency"] else row[1] for row in rows if len(row) >= 2
+    }
+    accounted = _ask_accounting([job for job in jobs if job not in listed])
+    return _translate(jobs, dict.fromkeys(jobs, "COMPLETED") | accounted | listed, SLURM_WORDS)
+
+
+def _ask_accounting(jobs: Sequence[str]) -> dict[str, str]:
+    """Return the words of sacct for jobs that squeue does not list; empty where there is no accounting."""
+    if not jobs or not shutil.which("sacct"):
+        return {}
+    result = _call(
+        ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "--jobs", ",".join(jobs)]
+    )
+    lines = [line.partition("|") for line in result.stdout.splitlines()] if result.returncode == 0 else []
+    words = {job: word.split()[0] for job, _, word in lines if job in jobs and word.strip()}  # "CANCELLED by 1000"
+    return {job: word if SLURM_WORDS.get(word) == "ended" else f"{word} (sacct alone)" for job, word in words.items()}
+
+
+def _ask_pbs(jobs: Sequence[str]) -> Answer:
+    """Ask for jobs by their ids; a job has ended if qstat shows it so, or names it as unknown or finished."""
+    result = _call(["qstat", *jobs])
+    rows = (line.split() for line in result.stdout.splitlines())
+    found = {_key(row[0]): row[-2] for row in rows if len(row) >= 5 and row[0][0].isdigit()}
+    gone = {_key(match[1] or match[2]): "F" for match in UNKNOWN.finditer(result.stderr)}
+    seen = _failure(result) if result.stderr.strip() else "qstat shows no state"
+    return _translate(jobs, gone | found, PBS_WORDS, seen)
+
+
+def _ask_cobalt(jobs: Sequence[str]) -> Answer:
+    """Ask for jobs by their ids: those that are not in the table have ended; without any, qstat fails and is silent."""
+    result = _call(["qstat", "--header", "JobID:State", *jobs])
+    if result.returncode and (result.returncode != 1 or (result.stderr + result.stdout).strip()):
+        raise _NoAnswer(_failure(result))
+    rows = (line.split() for line in result.stdout.splitlines())
+    found = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].isdecimal()}
+    return _translate(jobs, dict.fromkeys(jobs, "done") | found, COBALT_WORDS)
+
+
+def _translate(jobs: Sequence[str], found: Mapping[str, str], words: Mapping[str, JobState], seen: str = "") -> Answer:
+    """Translate a scheduler's words for jobs; a missing or unknown word leaves a job's state unclear."""
+    given = {job: found[_key(job)] for job in jobs if _key(job) in found}
+    unclear = {job: seen for job in jobs if job not in given}
+    unclear |= {job: f"state {word!r} is unknown" for job, word in given.items() if word not in words}
+    return Answer({job: words[word] for job, word in given.items() if word in words}, unclear)
+
+
+def query_states(scheduler: Scheduler, jobs: Sequence[str]) -> Answer:
+    """Ask for the states of jobs; all are unclear where the scheduler does not answer."""
+    if not jobs:
+        return Answer({}, {})
+    try:
+        return scheduler.ask(jobs)
+    except _NoAnswer as error:
+        return Answer({}, dict.fromkeys(jobs, str(error)))
+
+
+def _key(job: str) -> str:
+    """Return a job's id without its server, whose name qstat truncates."""
+    return job.partition(".")[0]
 
 
 PBS_JOB_ID = re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?")
-PBS_STATES: Mapping[str, JobState] = {
-    "Q": "queued", "W": "queued", "T": "queued", "H": "waiting",
-    "R": "running", "E": "running", "B": "running", "S": "running",
-}  # fmt: skip
-COBALT_STATES: Mapping[str, JobState] = {
-    "queued": "queued", "user_hold": "waiting", "dep_hold": "waiting", "dep_fail": "waiting",
-    "starting": "running", "running": "running", "exiting": "running", "killing": "running",
-}  # fmt: skip
-
-
-def _qstat(ids: Sequence[str]) -> list[str]:
-    return ["qstat", *ids]
-
-
-def _read_pbs_qstat(text: str) -> Iterator[tuple[str, JobState]]:
-    for words in (line.split() for line in text.splitlines()):
-        if len(words) >= 5 and words[0][0].isdigit() and words[-2] in PBS_STATES:
-            yield words[0], PBS_STATES[words[-2]]
-
-
-def _read_cobalt_qstat(text: str) -> Iterator[tuple[str, JobState]]:
-    for words in (line.split() for line in text.splitlines()):
-        states = [COBALT_STATES[word] for word in words[1:] if word in COBALT_STATES]
-        if states and words[0].isdecimal():
-            yield words[0], states[0]
-
-
 SCHEDULERS = {
-    "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _squeue, _read_squeue),
-    "pbs": Scheduler("PBS", ("qsub",), PBS_JOB_ID, _qstat, _read_pbs_qstat, release=("qrls",)),
-    "cobalt": Scheduler(
-        "Cobalt", ("qsub",), re.compile(r"\d+"), _qstat, _read_cobalt_qstat, has_arrays=False, release=("qrls",)
-    ),
+    "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _ask_slurm),
+    "pbs": Scheduler("PBS", ("qsub",), PBS_JOB_ID, _ask_pbs, release=("qrls",)),
+    "cobalt": Scheduler("Cobalt", ("qsub",), re.compile(r"\d+"), _ask_cobalt, has_arrays=False, release=("qrls",)),
 }
 
 
@@ -140,22 +224,3 @@ def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
         if subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode == 0:
             return
     raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"release them: {' '.join(command)}")
-
-
-def query_states(scheduler: Scheduler, jobs: Sequence[str]) -> dict[str, JobState] | None:
-    """Return the states of those jobs that have not ended; None where the scheduler does not answer."""
-    if not jobs:
-        return {}
-    command = scheduler.list_command(jobs)
-    try:
-        # Ignore the exit code: PBS and Cobalt fail when one of the jobs has ended.
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = {_key(job): state for job, state in scheduler.parse(result.stdout)}
-    return {job: found[_key(job)] for job in jobs if _key(job) in found}
-
-
-def _key(job: str) -> str:
-    """Return a job's id without its server, whose name qstat truncates."""
-    return job.partition(".")[0]

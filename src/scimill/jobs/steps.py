@@ -19,14 +19,14 @@ from typing import Literal, NamedTuple
 from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.render import RECORDS
-from scimill.jobs.schedulers import SCHEDULERS, JobState, query_states
+from scimill.jobs.schedulers import SCHEDULERS, Answer, query_states
 
 CONTINUED = 75  # exit code of a command that stopped before the walltime
 DAMAGED = (InputError.exit_code, StorageError.exit_code)
 """Exit codes of ``scimill verify`` for an output that is missing, incomplete or damaged."""
 
 SizesAndTimes = dict[str, list[int]]
-StepState = Literal["complete", "waiting", "queued", "running", "submitted", "stopped", "failed", "to do"]
+StepState = Literal["complete", "waiting", "queued", "running", "unknown", "stopped", "failed", "to do"]
 
 
 class ExitStatus(NamedTuple):
@@ -207,22 +207,25 @@ class Steps:
 
     # ---- states ----
 
-    def query_jobs(self) -> dict[str, JobState] | None:
-        """Ask the scheduler for the states of the chain's jobs; None where it does not answer."""
+    def query_jobs(self) -> Answer:
+        """Ask the scheduler for the states of the chain's jobs."""
         if self.scheduler not in SCHEDULERS:
-            return {}
+            return Answer({}, {})
         jobs = {job for step in self.chain.steps.values() for job in self.jobs(step)}
         return query_states(SCHEDULERS[self.scheduler], sorted(jobs))
 
-    def state(self, step: Step, job_states: dict[str, JobState] | None) -> StepState:
+    def state(self, step: Step, answer: Answer) -> StepState:
         """Return the state of a step; for an array, that of its most advanced job."""
         jobs = self.jobs(step)
+        found = {answer.states.get(job) for job in jobs}
         for state in ("running", "queued", "waiting"):
-            if any((job_states or {}).get(job) == state for job in jobs):
+            if state in found:
                 return state
         if self.is_complete(step):
             return "complete"
+        if answer.unclear.keys() & set(jobs):
+            return "unknown"
         codes = [status.code for unit in step.units if (status := self.status(unit)) and status.code]
         if codes:
             return "stopped" if set(codes) == {CONTINUED} else "failed"
-        return "submitted" if job_states is None and jobs else "to do"
+        return "to do"

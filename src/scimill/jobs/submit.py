@@ -13,7 +13,7 @@ from scimill.jobs.chain import Chain, Step
 from scimill.jobs.machine import Machine, complete_resources
 from scimill.jobs.render import RECORDS, Command, Place, render
 from scimill.jobs.resources import Resources, indices
-from scimill.jobs.schedulers import HOLD, INDEX, SCHEDULERS, Scheduler, release, submit_script
+from scimill.jobs.schedulers import HOLD, INDEX, SCHEDULERS, Answer, Scheduler, release, submit_script
 from scimill.jobs.steps import Steps
 
 
@@ -138,14 +138,25 @@ def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) 
             f"the chain was submitted to {steps.scheduler}, not to {machine.scheduler}",
             where=str(steps.folder), remedy="submit it there, or from another directory",
         )  # fmt: skip
-    job_states = steps.query_jobs()
-    if job_states is None:
-        raise ConfigError(f"{machine.scheduler} does not report the states of the chain's jobs")
+    answer = steps.query_jobs()
+    require_clear(answer, steps.scheduler)
     plans: list[StepPlan] = []
     for step in steps.chain.steps.values():
-        plans.append(_plan_step(steps.chain, step, steps.state(step, job_states), machine, commands))
+        plans.append(_plan_step(steps.chain, step, steps.state(step, answer), machine, commands))
         _refuse_stuck(plans, steps)
     return plans
+
+
+def require_clear(answer: Answer, scheduler: str) -> None:
+    """Refuse to go on where a scheduler does not tell the state of each job.
+
+    Raises
+    ------
+    ConfigError : it does not; the first job is named with what was seen.
+    """
+    for job, seen in answer.unclear.items():
+        what = f"{SCHEDULERS[scheduler].title} does not tell the state of job {job}: {seen}"
+        raise ConfigError(what, remedy="repeat the command once it answers")
 
 
 def _plan_step(chain: Chain, step: Step, state: str, machine: Machine, commands: Mapping[str, Command]) -> StepPlan:

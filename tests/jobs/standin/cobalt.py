@@ -215,8 +215,10 @@ def qalter(folder: Path, arguments: Sequence[str]) -> int:
 
 def qstat(folder: Path, arguments: Sequence[str]) -> int:
     """Show the jobs in the queue; ended jobs are forgotten."""
-    flags = {word for word in arguments if word.startswith("-")}
-    names = [word for word in arguments if not word.startswith("-")]
+    words = list(arguments)
+    shown = words.pop(words.index("--header") + 1).split(":") if "--header" in words else None
+    flags = {word for word in words if word.startswith("-")} - {"--header"}
+    names = [word for word in words if not word.startswith("-")]
     if not all(name.isdecimal() for name in names):
         return _say(f"{names[0]} is not a valid jobid or queue name", 1)
     if flags - {"-f", "--full", "-l", "--long"}:
@@ -227,6 +229,7 @@ def qstat(folder: Path, arguments: Sequence[str]) -> int:
     full = bool(flags & {"-f", "--full"})
     header = ["JobID", *(["JobName"] if full else []), "User", "WallTime", "Nodes", "State", "Location"]
     header += ["Queue", "Project", "Dependencies"] if full else []
+    header = shown or header
     rows = [[_shown(job)[name] for name in header] for job in jobs]
     if flags & {"-l", "--long"}:
         for row in rows:
