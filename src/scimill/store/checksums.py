@@ -71,9 +71,8 @@ def row_checksums(first: int, rows: NDArray[np.void]) -> NDArray[np.uint32]:
 
     """
     size, covered = rows.dtype.itemsize, rows.dtype.itemsize - rows.dtype["row_crc32c"].itemsize
-    content, numbers = rows.tobytes(), np.arange(first, first + len(rows), dtype="<i8").tobytes()
-    sums = [
-        crc32c(content[row * size : row * size + covered], crc32c(numbers[row * 8 : row * 8 + 8]))
-        for row in range(len(rows))
-    ]
+    numbers = np.arange(first, first + len(rows), dtype="<i8").view(np.uint8).reshape(-1, 8)
+    columns = np.frombuffer(rows.tobytes(), dtype=np.uint8).reshape(-1, size)[:, :covered]
+    content, length = np.concatenate([numbers, columns], axis=1).tobytes(), 8 + covered
+    sums = [crc32c(content[start : start + length]) for start in range(0, len(content), length)]
     return np.array(sums, dtype=np.uint32)

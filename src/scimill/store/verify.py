@@ -7,6 +7,7 @@ covered, and each is read once. Groups of blocks are shared among the ranks.
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +125,10 @@ def check_blocks(reader: Reader, first: int, ledger: NDArray[np.void]) -> list[B
     if not all(damage):
         sums, stray = [0] * len(ledger), np.zeros(len(ledger), dtype=bool)
         memory = np.empty(_largest_read(reader.layout) * len(ledger), dtype=np.uint8)
+        cut = cache(partial(_cut, memory.data))
         for field in reader.layout.fields:
             rows = reader.rows(first, field.name, len(ledger), memory)
-            _add_checksums(sums, _bytes(rows), reader.layout.block_rows * field.row_bytes)
+            sums = list(map(crc32c, cut(rows.nbytes, reader.layout.block_rows * field.row_bytes), sums))
             _note_unphysical(unphysical, field, rows, reader.layout.block_rows)
         for table in reader.layout.tables:
             _add_table(reader, table, first, ledger, sums, stray, memory)
@@ -163,15 +165,9 @@ def _largest_read(layout: Layout) -> int:
     return max([*fields, *(table.capacity * field.row_bytes for table in layout.tables for field in table.fields)])
 
 
-def _bytes(rows: Rows) -> Bytes:
-    return rows.reshape(-1).view(np.uint8)
-
-
-def _add_checksums(sums: list[int], content: Bytes, block_bytes: int) -> None:
-    """Continue the checksums of consecutive blocks over their bytes of a field."""
-    view = content.data
-    for block, start in enumerate(range(0, len(view), block_bytes)):
-        sums[block] = crc32c(view[start : start + block_bytes], sums[block])
+def _cut(content: memoryview, size: int, block_bytes: int) -> list[memoryview]:
+    """Cut the first bytes into those of consecutive blocks."""
+    return [content[start : min(start + block_bytes, size)] for start in range(0, size, block_bytes)]
 
 
 def _add_table(
@@ -186,7 +182,8 @@ def _add_table(
     """Continue the blocks' checksums over a table's rows, and find blocks with bytes after them."""
     used = np.minimum(ledger[table.counter], table.capacity).tolist()
     for field in table.fields:
-        content = _bytes(reader.reserved_rows(first, table, field.name, len(ledger), memory)).reshape(len(ledger), -1)
+        rows = reader.reserved_rows(first, table, field.name, len(ledger), memory)
+        content = memory[: rows.nbytes].reshape(len(ledger), -1)
         for block, part in enumerate(content):
             end = used[block] * field.row_bytes
             sums[block] = crc32c(part[:end].data, sums[block])
