@@ -6,6 +6,7 @@ scripts/render_jobs.py [DIRECTORY]        default: jobs
 Run this after changing a template: a test compares the scripts in the repository with a fresh render.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def example(scheduler: str, name: str) -> str:
 
 def main(folder: Path) -> None:
     """Write all scripts as executables, which Cobalt requires."""
+    os.umask(0o022)  # the scripts name it
     for scheduler in SCHEDULERS:
         (folder / scheduler).mkdir(parents=True, exist_ok=True)
         for name in JOBS:

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname atoms-evaluate
+#COBALT --umask 022
 # Evaluates the structures that a selection does not use, with any ASE calculator.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/atoms-evaluate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill atoms evaluate database first --calculator emt

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname bench-generate
+#COBALT --umask 022
 # Generates the dataset of a storage benchmark with an exact size; imseg and dlrm work in the same way.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/bench-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill bench generate bert data --size 100GiB

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname droplets-genera
+#COBALT --umask 022
 # Generates a million droplets; change --count for more. All ranks of all nodes write to one file.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets generate droplets.h5 --count 1e6

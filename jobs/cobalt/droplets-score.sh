@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 00:30:00
 #COBALT --jobname droplets-score
+#COBALT --umask 022
 # Compares the network with exact droplets from another seed.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-score.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname droplets-sweep
+#COBALT --umask 022
 # Runs the trials of a sweep, one job per trial; the sweep file holds lists and ranges of parameters.
 # Cobalt has no arrays: submit it once per index, with qsub --env SCIMILL_ARRAY_INDEX=0 ...
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-sweep.sh

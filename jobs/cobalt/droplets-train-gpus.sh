@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname droplets-train
+#COBALT --umask 022
 # Trains it on GPUs, with one rank per GPU.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/droplets-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda
@@ -27,12 +28,19 @@ cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(mpirun -n 4 -hostfile "$COBALT_NODEFILE" --map-by ppr:4:node:PE=8 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
-# Each rank sees one GPU, the nearest to its cores.
+# Each rank sees one GPU: of a whole node the nearest to its cores, of a part the next that the scheduler gave.
 # The shell of each rank expands these variables.
 # shellcheck disable=SC2016
 run+=(bash -c 'rank=${PMI_LOCAL_RANK:-${SLURM_LOCALID:-${OMPI_COMM_WORLD_LOCAL_RANK:-0}}}
-  gpus=(0 1 2 3)
-  export CUDA_VISIBLE_DEVICES="${gpus[rank % 4]}"
+  given=(${CUDA_VISIBLE_DEVICES//,/ })
+  gpus=(0 1 2 3 4 5 6 7)
+  gpu=${gpus[rank % 4]}
+  case ${#given[@]} in
+    0) ;;
+    8) gpu=${given[gpu]} ;;
+    *) gpu=${given[rank % ${#given[@]}]} ;;
+  esac
+  export CUDA_VISIBLE_DEVICES="$gpu"
   exec "$@"' affinity)
 command=(scimill droplets train droplets.h5 --output network --preset small --epochs 6 --device cuda)
 "${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # the command itself reports errors

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname sky-prepare
+#COBALT --umask 022
 # Decodes all pairs of an index into one file.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/sky-prepare.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill sky prepare index.csv sky.h5 --nodes nodes.csv

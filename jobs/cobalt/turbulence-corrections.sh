@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname turbulence-corr
+#COBALT --umask 022
 # Computes the error of coarse steps against the filtered output of turbulence-simulate.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/turbulence-corrections.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence corrections fine.h5 corrections.h5 --factor 4 --steps 1

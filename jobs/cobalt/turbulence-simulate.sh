@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname turbulence-simu
+#COBALT --umask 022
 # Simulates fully resolved Hasegawa-Wakatani turbulence; ranks share the members, then the field.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/turbulence-simulate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence simulate fine.h5 --preset simlint --snapshots 1000 --interval 0.026

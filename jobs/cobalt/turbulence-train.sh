@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname turbulence-trai
+#COBALT --umask 022
 # Trains the network that corrects coarse steps.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/turbulence-train.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence train corrections.h5 --output correction

@@ -2,6 +2,7 @@
 #COBALT -n 1
 #COBALT -t 01:00:00
 #COBALT --jobname verify
+#COBALT --umask 022
 # Checks every byte of a store.
 # Edit the directives above (add #COBALT -A, -q, --attrs) and the lines below that repeat them, then: qsub jobs/cobalt/verify.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill verify droplets.h5

@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Generates the dataset of a storage benchmark with an exact size; imseg and dlrm work in the same way.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/bench-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill bench generate bert data --size 100GiB

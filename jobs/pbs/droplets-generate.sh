@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Generates a million droplets; change --count for more. All ranks of all nodes write to one file.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets generate droplets.h5 --count 1e6

@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=00:30:00
 #PBS -j oe
+#PBS -W umask=022
 # Compares the network with exact droplets from another seed.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-score.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score

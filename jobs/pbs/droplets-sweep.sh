@@ -6,6 +6,7 @@
 #PBS -J 0-7
 #PBS -r y
 #PBS -j oe
+#PBS -W umask=022
 # Runs the trials of a sweep, one job per trial; the sweep file holds lists and ranges of parameters.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-sweep.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml

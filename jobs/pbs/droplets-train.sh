@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Trains the network that replaces the integration, on the output of droplets-generate.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/droplets-train.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output network --preset small --epochs 6

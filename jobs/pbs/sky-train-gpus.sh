@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Trains two networks to agree on pairs, on GPUs, with one rank per GPU.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/sky-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill sky train sky.h5 --output run --preset published --device cuda
@@ -29,12 +30,19 @@ cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(mpirun -n 4 -hostfile "$PBS_NODEFILE" --map-by ppr:4:node:PE=8 -x PATH -x OMP_NUM_THREADS -x HDF5_USE_FILE_LOCKING -x HOROVOD_CONTROLLER -x HOROVOD_CPU_OPERATIONS ${LD_LIBRARY_PATH:+-x LD_LIBRARY_PATH} ${PYTHONPATH:+-x PYTHONPATH})
-# Each rank sees one GPU, the nearest to its cores.
+# Each rank sees one GPU: of a whole node the nearest to its cores, of a part the next that the scheduler gave.
 # The shell of each rank expands these variables.
 # shellcheck disable=SC2016
 run+=(bash -c 'rank=${PMI_LOCAL_RANK:-${SLURM_LOCALID:-${OMPI_COMM_WORLD_LOCAL_RANK:-0}}}
+  given=(${CUDA_VISIBLE_DEVICES//,/ })
   gpus=(0 1 2 3)
-  export CUDA_VISIBLE_DEVICES="${gpus[rank % 4]}"
+  gpu=${gpus[rank % 4]}
+  case ${#given[@]} in
+    0) ;;
+    4) gpu=${given[gpu]} ;;
+    *) gpu=${given[rank % ${#given[@]}]} ;;
+  esac
+  export CUDA_VISIBLE_DEVICES="$gpu"
   exec "$@"' affinity)
 command=(scimill sky train sky.h5 --output run --preset published --device cuda)
 "${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # the command itself reports errors

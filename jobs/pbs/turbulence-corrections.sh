@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Computes the error of coarse steps against the filtered output of turbulence-simulate.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/turbulence-corrections.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence corrections fine.h5 corrections.h5 --factor 4 --steps 1

@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Simulates fully resolved Hasegawa-Wakatani turbulence; ranks share the members, then the field.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/turbulence-simulate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence simulate fine.h5 --preset simlint --snapshots 1000 --interval 0.026

@@ -4,6 +4,7 @@
 #PBS -l place=scatter
 #PBS -l walltime=01:00:00
 #PBS -j oe
+#PBS -W umask=022
 # Checks every byte of a store.
 # Edit the directives above (add #PBS -A, -q, -l filesystems=) and the lines below that repeat them, then: qsub jobs/pbs/verify.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill verify droplets.h5

@@ -4,8 +4,9 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Evaluates the structures that a selection does not use, with any ASE calculator.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/atoms-evaluate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill atoms evaluate database first --calculator emt

@@ -4,8 +4,9 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Generates a million droplets; change --count for more. All ranks of all nodes write to one file.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-generate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets generate droplets.h5 --count 1e6

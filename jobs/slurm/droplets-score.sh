@@ -4,6 +4,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=1
 #SBATCH --time=00:30:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # Compares the network with exact droplets from another seed.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-score.sh

@@ -5,8 +5,9 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
 #SBATCH --array=0-7
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%A_%a.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Runs the trials of a sweep, one job per trial; the sweep file holds lists and ranges of parameters.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/droplets-sweep.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets train droplets.h5 --output trials --preset small --epochs 6 --sweep jobs/sweeps/droplets.yaml

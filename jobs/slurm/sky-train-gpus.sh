@@ -5,8 +5,9 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=01:00:00
 #SBATCH --gpus-per-node=4
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Trains two networks to agree on pairs, on GPUs, with one rank per GPU.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/sky-train-gpus.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill sky train sky.h5 --output run --preset published --device cuda
@@ -32,12 +33,19 @@ cp "$0" "$record/job.sh"
 (umask 077; env | sort >"$record/environment")  # the environment may hold secrets
 
 run=(srun --ntasks=4 --ntasks-per-node=4 --cpus-per-task=8 --mpi=pmix)
-# Each rank sees one GPU, the nearest to its cores.
+# Each rank sees one GPU: of a whole node the nearest to its cores, of a part the next that the scheduler gave.
 # The shell of each rank expands these variables.
 # shellcheck disable=SC2016
 run+=(bash -c 'rank=${PMI_LOCAL_RANK:-${SLURM_LOCALID:-${OMPI_COMM_WORLD_LOCAL_RANK:-0}}}
+  given=(${CUDA_VISIBLE_DEVICES//,/ })
   gpus=(0 1 2 3)
-  export CUDA_VISIBLE_DEVICES="${gpus[rank % 4]}"
+  gpu=${gpus[rank % 4]}
+  case ${#given[@]} in
+    0) ;;
+    4) gpu=${given[gpu]} ;;
+    *) gpu=${given[rank % ${#given[@]}]} ;;
+  esac
+  export CUDA_VISIBLE_DEVICES="$gpu"
   exec "$@"' affinity)
 command=(scimill sky train sky.h5 --output run --preset published --device cuda)
 "${command[@]}" --print-config >"$record/config.yaml" 2>/dev/null || true  # the command itself reports errors

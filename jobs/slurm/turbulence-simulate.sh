@@ -4,8 +4,9 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Simulates fully resolved Hasegawa-Wakatani turbulence; ranks share the members, then the field.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/turbulence-simulate.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence simulate fine.h5 --preset simlint --snapshots 1000 --interval 0.026

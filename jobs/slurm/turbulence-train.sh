@@ -4,8 +4,9 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-#SBATCH --signal=USR2@90
+#SBATCH --signal=USR2@60
 # Trains the network that corrects coarse steps.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/turbulence-train.sh
 # Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill turbulence train corrections.h5 --output correction

@@ -4,6 +4,7 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --time=01:00:00
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # Checks every byte of a store.
 # Edit the directives above (add #SBATCH --account=, --partition=) and the lines below that repeat them, then: sbatch jobs/slurm/verify.sh

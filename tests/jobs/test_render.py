@@ -241,6 +241,7 @@ class Place:
             "SLURM_SUBMIT_DIR": str(self.work), "SLURM_JOB_ID": "7", "PBS_O_WORKDIR": str(self.work),
             "PBS_JOBID": "7.server", "PBS_NODEFILE": str(folder / "nodes"), "COBALT_JOBID": "7",
             "COBALT_NODEFILE": str(folder / "nodes"), "COBALT_ENDTIME": "9999999999",
+            "BASH_FUNC_module%%": "() { :; }",
         }  # fmt: skip
 
     def run(self, script: str, codes: str = "0") -> subprocess.CompletedProcess[str]:
@@ -365,6 +366,32 @@ def test_the_last_link_submits_nothing(place: Place, name: str) -> None:
     last = script(MACHINES[name], COMMANDS["generate"], links=1)
     assert place.run(last, codes="75").returncode == 75
     assert not place.submitted.exists()
+
+
+# ---- GPUs -------------------------------------------------------------------------------------------------------
+
+GPUS: dict[str, tuple[str, str, str]] = {
+    # machine, GPUs that the scheduler gave, GPU of each rank
+    "whole-node": ("polaris", "", "3 2 1 0"),
+    "whole-node-with-names": ("polaris", "GPU-a,GPU-b,GPU-c,GPU-d", "GPU-d GPU-c GPU-b GPU-a"),
+    "whole-node-in-its-own-order": ("frontier", "0,1,2,3,4,5,6,7", "4 5 2 3 6 7 0 1"),
+    "one-of-a-node": ("slurm-generic", "2", "2"),
+    "parts-of-one-gpu": ("polaris", "MIG-a,MIG-b", "MIG-a MIG-b"),
+    "tiles": ("aurora", "4.0,4.1", "4.0 4.1"),
+}
+
+
+@pytest.mark.parametrize("case", GPUS)
+def test_each_rank_sees_one_of_the_gpus_that_the_scheduler_gave(place: Place, case: str) -> None:
+    name, given, expected = GPUS[case]
+    machine, gpus = MACHINES[name], expected.split()
+    ran = place.run(script(machine, ("env",), gpus_per_node=len(gpus)))
+    assert ran.returncode == 0, ran
+    words = place.started[0][place.started[0].index("bash") :]
+    for rank, gpu in enumerate(gpus):
+        env = {**os.environ, "SLURM_LOCALID": str(rank)} | ({machine.gpu_variable: given} if given else {})
+        seen = subprocess.run(words, env=env, check=True, capture_output=True, text=True, timeout=300).stdout
+        assert f"{machine.gpu_variable}={gpu}\n" in seen
 
 
 # ---- bad input --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The Slurm of the tests is a real one: it accepts, refuses, limits and cleans up like a site's."""
 
 import os
+import re
 import select
 import signal
 import sys
@@ -34,6 +35,21 @@ def test_ranks_get_gpus(slurm: Slurm, tmp_path: Path) -> None:
     job = slurm.submit(script(tmp_path, text), "--ntasks=4", "--gpus-per-node=4", "--partition=gpu")
     assert slurm.wait(job) == (COMPLETED, 0), slurm.output(job)
     assert sorted(slurm.output(job).split("\n")) == ["", *(f"gpu {n}" for n in range(4))]
+
+
+def test_jobs_on_one_node_use_the_gpus_that_the_scheduler_gave_each(slurm: Slurm, tmp_path: Path) -> None:
+    command = ("bash", "-c", "echo rank $SLURM_LOCALID gpu $CUDA_VISIBLE_DEVICES; sleep 5")
+    flags = ("--machine", "slurm-generic", "--queue", "gpu", "--walltime", "10min", "--gpus-per-node")
+
+    def submit(gpus: int) -> str:
+        result = mpi.scimill("jobs", "submit", *flags, gpus, "--", *command, env=slurm.env, cwd=tmp_path)
+        return result.stdout.strip()
+
+    jobs = [submit(1), submit(1), submit(2)]
+    assert [slurm.wait(job) for job in jobs] == [(COMPLETED, 0)] * 3, [slurm.output(job) for job in jobs]
+    used = [re.findall(r"rank (\d) gpu (\d)", slurm.output(job)) for job in jobs]
+    assert [sorted(rank for rank, _ in job) for job in used] == [["0"], ["0"], ["0", "1"]]
+    assert sorted(gpu for job in used for _, gpu in job) == ["0", "1", "2", "3"]
 
 
 REFUSED = ["--partition=none", "--partition=short --time=10", "--nodes=2", "--gpus-per-node=5"]

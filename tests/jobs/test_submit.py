@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_the_id_alone_is_printed_and_the_exact_script_is_kept(cluster: Cluster, 
     assert "count: 20000" in (record / "config.yaml").read_text()
     assert (record / "status").read_text() == "0\n"
     assert "PATH=" in (record / "environment").read_text()
+
+
+def test_results_have_the_mode_of_the_submitting_shell(cluster: Cluster, tmp_path: Path) -> None:
+    """PBS starts jobs with umask 077."""
+    words = ("scimill", "jobs", "submit", "--machine", MACHINES[cluster.name], *map(str, TWO_RANKS), "--", "touch", "a")
+    result = cluster.run("bash", "-c", 'umask 027; exec "$@"', "submit", *words, cwd=tmp_path)
+    assert cluster.wait(result.stdout.strip(), 120) == (COMPLETED, 0), result
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_a_job_submitted_from_inside_another_does_not_take_over_its_options(slurm: Cluster, tmp_path: Path) -> None:
+    """Variables of an allocation, such as SLURM_MEM_PER_NODE, are options to sbatch and srun."""
+    env = {**slurm.env, "SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "4096", "SLURM_MEM_PER_CPU": "64"}
+    flags = ("--machine", "slurm-generic", *TWO_RANKS, "--", "touch", "a")
+    result = scimill("jobs", "submit", *flags, env=env, cwd=tmp_path)
+    job = result.stdout.strip()
+    assert slurm.wait(job, 120) == (COMPLETED, 0), slurm.output(job)
 
 
 def test_a_dry_run_prints_the_script_and_submits_nothing(slurm: Cluster, tmp_path: Path) -> None:

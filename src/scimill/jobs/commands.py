@@ -192,7 +192,7 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
     parameters = {parameter.name: parameter for parameter in context.command.params}
     written = [name for name in OUTPUTS if _names_output(parameters.get(name))]
     paths = [context.params[name] for name in written]
-    return Command(words, tuple(parameters), tuple(path for path in paths if isinstance(path, Path)))
+    return Command(words, tuple(parameters), tuple(path for path in paths if isinstance(path, Path)), margin)
 
 
 def _names_output(parameter: click.Parameter | None) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,14 @@ class Command:
     words : its command line.
     options : names of its parameters, if it is a command of scimill.
     outputs : files and folders that its command line names as output.
+    margin : how long before the walltime it stops, if it can resume, s.
 
     """
 
     words: tuple[str, ...]
     options: Collection[str] = ()
     outputs: Sequence[Path] = ()
+    margin: float = 0.0
 
     @property
     def is_resumable(self) -> bool:
@@ -94,13 +97,15 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         attributes=[*filesystems, *machine.chunk],
         modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
         launcher=launcher(resources, machine),
-        gpus=gpu_order(machine)[: resources.gpus_per_node],
+        gpus=gpu_order(machine),
         cpus_per_task=resources.threads_per_rank * machine.threads_per_core,
         image_environment=IMAGE_ENVIRONMENT[machine.container.runtime],
         command=[*command.words, *_store_options(machine, command)],
         resumable=command.is_resumable,
+        margin=math.ceil(command.margin),
         printable="print_config" in command.options,
         array=indices(resources.array),
+        umask=f"{_umask():03o}",
     )  # fmt: skip
 
 
@@ -145,6 +150,13 @@ def _exported(resources: Resources, environment: Mapping[str, str]) -> list[str]
     index = ["SCIMILL_ARRAY_INDEX"] if resources.array else []
     ours = ["OMP_NUM_THREADS", "HDF5_USE_FILE_LOCKING", "HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"]
     return ["PATH", *ours, *index, *environment]
+
+
+def _umask() -> int:
+    """Return this process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _environment() -> jinja2.Environment:

@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -196,8 +197,9 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
         raise ConfigError(f"{command[0]} of {scheduler.title} is not on PATH", remedy=remedy)
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
-        )
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
+            env=_environment_outside(),
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{scheduler.title} did not answer within {TIMEOUT:.0f} s", where=" ".join(command)) from None
     lines = result.stdout.split()
@@ -206,6 +208,14 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
         answer = result.stderr or result.stdout or f"exit code {result.returncode}"
         raise ConfigError(f"{scheduler.title} refuses the job: {answer}", where=str(script))
     return job
+
+
+def _environment_outside() -> dict[str, str]:
+    """Return the environment without what a job's own scheduler has set in it: sbatch would take it as options."""
+    if not {"SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID"} & os.environ.keys():
+        return dict(os.environ)
+    of_job = re.compile(r"(?!SLURM_CONF$|SLURM_CLUSTERS$)SLURM_|PBS_(?!CONF_FILE$|DEFAULT$|SERVER$|EXEC$)|COBALT_")
+    return {name: value for name, value in os.environ.items() if not of_job.match(name)}
 
 
 HOLD = ("-h",)

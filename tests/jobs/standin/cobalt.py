@@ -82,6 +82,7 @@ def _queue(state: State, reading: Reading, script: Path, arguments: list[str], c
         number=number, name=_expand(options.get("jobname", "N/A"), number), user=user(), queue=queue,
         account=options.get("project", ""), cwd=str(cwd), command=[str(script), *arguments], walltime=60 * minutes,
         nodes=nodes, hosts=[os.uname().nodename] * nodes, held="held" in options,
+        umask=int(options.get("umask", "022"), 8),
         env=_environment(options.get("env", ""), number),
         output=str(cwd / _expand(options.get("output", f"{prefix}.output"), number)),
         error=str(cwd / _expand(options.get("error", f"{prefix}.error"), number)),

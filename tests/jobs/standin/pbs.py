@@ -87,7 +87,7 @@ def _queue(state: State, reading: Reading, text: str, script: str) -> str:
             queue=queue, account=options.get("A", ""), cwd=str(Path.cwd()), nodes=nodes, hosts=hosts,
             command=["/bin/bash", "-l", "-c", shlex.quote(str(copy))],
             walltime=pbs_seconds(options.get("walltime", "")) or state.site.queues[queue],
-            env=_exported(options), held="h" in options,
+            env=_exported(options), held="h" in options, umask=int(options.get("umask", "077"), 8),
         )  # fmt: skip
         _place_outputs(job, options)
         state.jobs.append(job)

@@ -71,7 +71,7 @@ class Server:
             try:
                 process = subprocess.Popen(
                     job.command, env=environment, cwd=cwd, start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, umask=job.umask,
                 )  # fmt: skip
             except OSError as refusal:
                 err.write(f"{refusal}\n".encode())

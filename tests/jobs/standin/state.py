@@ -58,6 +58,7 @@ class Job:
     """Its dependency: PBS "afterok:1", Cobalt "1"."""
     depend: str = ""
     held: bool = False
+    umask: int = 0o022
     state: str = WAITING
     code: int | None = None
     comment: str = ""
