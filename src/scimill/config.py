@@ -495,8 +495,9 @@ def _preset_folder(presets: str) -> Traversable:
 def to_yaml(config: Any) -> str:
     """Write the complete configuration as YAML, each key with its meaning and unit. `parse_yaml` reads it back."""
     lines: list[str] = []
+    known = parameters_of(type(config))
     for name, value in plain(config).items():
-        parameter_ = parameters_of(type(config))[name]
+        parameter_ = known[name]
         unit = f" [{parameter_.unit}]" if parameter_.unit else ""
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
         lines.append(f"{name}: {text}  # {parameter_.info.description}{unit}")

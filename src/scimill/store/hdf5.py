@@ -1,8 +1,10 @@
 """Open and create HDF5 files the way that scimill needs them, and convert HDF5's errors."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,35 +50,35 @@ class Rows:
 
     Parameters
     ----------
-    dataset : existing; rows along its first axis. Contiguous if `write_pages` is given.
+    parent, name : file or group, and the path in it of an existing dataset; rows along its first axis. Contiguous if
+        `write_pages` is given.
     write_pages : given bytes and their offset in the file, starts to write them past HDF5 and returns a future, or None
         if it cannot.
 
     """
 
-    def __init__(self, dataset: h5py.Dataset, write_pages: WritePages | None = None) -> None:
-        self._id, self._type, self._space = dataset.id, dataset.id.get_type(), dataset.id.get_space()
-        self._length, self._shape, self._dtype = len(dataset), dataset.shape[1:], dataset.dtype
-        self._write_pages, self._offset = write_pages, dataset.id.get_offset()
+    def __init__(self, parent: h5py.Group, name: str, write_pages: WritePages | None = None) -> None:
+        self._id = h5py.h5d.open(parent.id, name.encode())
+        self._type, self._space, self._offset = self._id.get_type(), self._id.get_space(), self._id.get_offset()
+        self._length, *shape = self._id.shape
+        self._shape, self._write_pages = tuple(shape), write_pages
         self._memory: dict[tuple[int, ...], h5py.h5s.SpaceID] = {}
 
-    def read(self, first: int, count: int, memory: Bytes | None = None) -> NDArray[Any]:
-        """Read up to `count` rows from `first` on, fewer at the end.
-
-        Parameters
-        ----------
-        first : number of the first row.
-        count : number of rows.
-        memory : where to read them to, if not into new memory.
-
-        """
-        shape = (min(count, self._length - first), *self._shape)
-        size = self._dtype.itemsize * int(np.prod(shape))
+    def read(self, first: int = 0, last: int | None = None, memory: Bytes | None = None) -> NDArray[Any]:
+        """Read the rows from `first` to before `last`, or to the end; into `memory`, if given."""
+        count = max(0, min(self._length, self._length if last is None else last) - first)
+        shape = (count, *self._shape)
+        size = self._dtype.itemsize * math.prod(shape)
         rows = np.empty(shape, self._dtype) if memory is None else memory[:size].view(self._dtype).reshape(shape)
         if size:
             place = self._select((first, *(0 for _ in self._shape)), shape)
             self._id.read(self._memory[shape], place, rows, self._type)
         return rows
+
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self._id.dtype
+        return dtype
 
     def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
         """Write rows from `first` on, independently of other ranks; return a future if still writing.

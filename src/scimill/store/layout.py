@@ -7,8 +7,8 @@ datasets at the same places.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -166,10 +166,12 @@ class Layout:
     @classmethod
     def from_json(cls, text: str) -> "Layout":
         """Read a description back."""
-        return _layout(json.loads(text))
+        return _layout(text)
 
 
-def _layout(values: Mapping[str, Any]) -> Layout:
+@lru_cache(maxsize=16)  # a run opens its store several times
+def _layout(text: str) -> Layout:
+    values = json.loads(text)
     tables = tuple(Table(t["name"], t["capacity"], _fields(t["fields"])) for t in values["tables"])
     coordinates = tuple(Coordinate(**coordinate) for coordinate in values.get("coordinates", ()))
     fields, ledger = _fields(values["fields"]), _fields(values["ledger"])

@@ -27,35 +27,38 @@ class BlockLedger:
     """
 
     def __init__(self, file: h5py.File, layout: Layout) -> None:
-        self._node, self._layout = file[LEDGER], layout
+        self._layout = layout
+        is_group = isinstance(h5py.h5o.open(file.id, LEDGER.encode()), h5py.h5g.GroupID)
+        names = [column.name for column in layout.columns] if is_group else []
+        self._columns = {name: Rows(file, f"{LEDGER}/{name}") for name in names}
+        self._rows = None if is_group else Rows(file, LEDGER)
 
     @property
     def is_by_column(self) -> bool:
         """Whether each column is a dataset, as in format 1."""
-        return isinstance(self._node, h5py.Group)
+        return self._rows is None
 
     def rows(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:
         """Read the rows of blocks from `first` to before `last`, or all."""
-        if not self.is_by_column:
-            return np.asarray(self._node[first:last])
+        if self._rows is not None:
+            return self._rows.read(first, last)
         rows = np.empty(len(range(self._layout.blocks)[first:last]), self._layout.ledger_type)
-        for name in self._layout.ledger_type.names or ():
-            rows[name] = self._node[name][first:last]
+        for name, column in self._columns.items():
+            rows[name] = column.read(first, last)
         return rows
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one column for all blocks."""
-        return np.asarray(self._node[name][:] if self.is_by_column else self._node[name])
+        return self._columns[name].read() if self.is_by_column else self.rows()[name]
 
     def writer(self) -> Callable[[int, NDArray[np.void]], None]:
         """Return a function that writes the row of a block, independently of other ranks.
 
         In format 1 the state is written last. In format 2 a row that was written in part has a wrong checksum.
         """
-        if not self.is_by_column:
-            whole = Rows(self._node)
+        if (whole := self._rows) is not None:
             return lambda block, row: _discard(whole.write(block, row))
-        columns = {column.name: Rows(self._node[column.name]) for column in self._layout.columns}
+        columns = {**self._columns}
         columns["state"] = columns.pop("state")
 
         def write(block: int, row: NDArray[np.void]) -> None:

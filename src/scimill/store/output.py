@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from scimill.claim import Claim
@@ -33,17 +34,17 @@ class Output:
     read_back_all: bool = False
     """read all data back before the output gets its name, not a sample"""
 
-    @property
+    @cached_property
     def part(self) -> Path:
         """The file's name until it is complete."""
         return self.path.with_name(self.path.name + ".part")
 
-    @property
+    @cached_property
     def new(self) -> Path:
         """The file's name until its structure is complete."""
         return self.path.with_name(self.path.name + ".part.new")
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """The file that is locked while a run writes; never the output itself, which MPI-IO may lock too."""
         return self.path.with_name(self.path.name + ".lock")

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -77,6 +78,7 @@ def hide_secrets(text: str) -> str:
     return text
 
 
+@cache  # a process may make many stores
 def git_state(source: Path) -> str:
     """Return the commit of a source file's tree, with "-dirty" if changed; empty if installed."""
     folder = source.resolve().parent

@@ -26,10 +26,11 @@ class Reader:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
         self.file = file
-        if "layout" not in file.attrs:
+        try:
+            self.layout = Layout.from_json(file.attrs["layout"])
+        except KeyError:
             file.close()
-            raise InputError("an HDF5 file, but not a store", where=str(path))
-        self.layout = Layout.from_json(file.attrs["layout"])
+            raise InputError("an HDF5 file, but not a store", where=str(path)) from None
         self._ledger = BlockLedger(file, self.layout)
         self._datasets: dict[str, hdf5.Rows] = {}
 
@@ -79,7 +80,7 @@ class Reader:
     def rows(self, block: int, name: str, count: int = 1, memory: Bytes | None = None) -> Rows:
         """Read the rows of a field in `count` blocks from `block` on, into `memory` if given."""
         size = self.layout.block_rows
-        return self._dataset(name).read(block * size, count * size, memory)
+        return self._dataset(name).read(block * size, (block + count) * size, memory)
 
     def table_rows(self, block: int, table: Table, name: str) -> Rows:
         """Read the rows of a table's field in a block."""
@@ -89,12 +90,12 @@ class Reader:
     def reserved_rows(self, block: int, table: Table, name: str, count: int = 1, memory: Bytes | None = None) -> Rows:
         """Read the rows of a table's field in `count` blocks from `block` on, used or not, into `memory` if given."""
         size = table.capacity
-        return self._dataset(f"{table.name}/{name}").read(block * size, count * size, memory)
+        return self._dataset(f"{table.name}/{name}").read(block * size, (block + count) * size, memory)
 
     def _dataset(self, name: str) -> hdf5.Rows:
         """Open a dataset; HDF5 takes longer to find one than to read 100 kB."""
         if name not in self._datasets:
-            self._datasets[name] = hdf5.Rows(self.file[name])
+            self._datasets[name] = hdf5.Rows(self.file, name)
         return self._datasets[name]
 
     def ledger(self, first: int = 0, last: int | None = None) -> NDArray[np.void]:

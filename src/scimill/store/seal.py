@@ -71,7 +71,7 @@ def read_seal(path: Path) -> Seal:
         raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill wrote")
     *body, checksum, padding = [*raw.split(b"\n", 3), b"", b""][:4]
     text = b"\n".join(body) + b"\n"
-    if len(raw) < SEAL_BYTES or checksum != f"{crc32c(text):08x}".encode() or padding.strip(b"\0"):
+    if len(raw) < SEAL_BYTES or checksum != f"{crc32c(text):08x}".encode() or padding != bytes(len(padding)):
         raise Damaged("the seal at the start of the file is damaged", where=f"{path}, bytes 0 to {SEAL_BYTES}")
     version = body[0][len(MAGIC) :].split(b";")[0].strip()
     if version.decode("ascii", "replace") not in map(str, READABLE):

@@ -81,11 +81,13 @@ class _Background:
 class Writer:
     """An open store, into which each rank writes its blocks. Made by `open_writer`."""
 
-    def __init__(self, world: World, output: Output, layout: Layout, claim: Claim, stop: Stop) -> None:
+    def __init__(
+        self, world: World, output: Output, layout: Layout, claim: Claim, stop: Stop, ledger: NDArray[np.void]
+    ) -> None:
         self.layout = layout
         self._world, self._output, self._claim, self._started = world, output, claim, time.monotonic()
         self._identity = require_one_file(output.part, world)
-        self.pending, damaged = self._find_pending(stop)
+        self.pending, damaged = self._find_pending(ledger, stop)
         with storage_errors(output.part, "opening the file"):
             self._file = hdf5.open_for_writing(output.part, world, output.hints)
         is_direct = world.on_root(partial(direct.use_direct, output.path.parent, wanted=output.direct))
@@ -93,7 +95,7 @@ class Writer:
             self._background = _Background(output.part) if is_direct else None
             begin = self._background.begin if self._background is not None else None
             of_field = dict.fromkeys((field.name for field in layout.fields), begin)
-            self._rows = {f.name: hdf5.Rows(self._file[f.name], of_field.get(f.name)) for f, _ in layout.datasets()}
+            self._rows = {f.name: hdf5.Rows(self._file, f.name, of_field.get(f.name)) for f, _ in layout.datasets()}
             self._ledger = BlockLedger(self._file, layout)
             self._write_row = self._ledger.writer()
             for block in damaged:
@@ -102,9 +104,8 @@ class Writer:
         self._written = 0
         self._mine: list[int] = []
 
-    def _find_pending(self, stop: Stop) -> tuple[NDArray[np.int64], list[int]]:
+    def _find_pending(self, ledger: NDArray[np.void], stop: Stop) -> tuple[NDArray[np.int64], list[int]]:
         """Find the blocks to make, the same on all ranks, and done ones that this rank found damaged."""
-        ledger = self._world.on_root(self._read_ledger)
         mine = self._find_damaged(ledger, stop) if (ledger["state"] == DONE).any() else []
         if any(self._world.gather_all(mine is None)):
             reason = stop.finish()
@@ -114,11 +115,6 @@ class Writer:
         if lost and self._world.is_root:
             say(f"{describe_count(len(lost), 'block')} with a wrong checksum: recomputing")
         return np.union1d(np.flatnonzero(ledger["state"] != DONE), np.array(lost, dtype=np.int64)), mine or []
-
-    def _read_ledger(self) -> NDArray[np.void]:
-        part = self._output.part
-        with storage_errors(part, "reading the ledger"), Reader.open(part, check=False) as reader:
-            return reader.ledger()
 
     def _find_damaged(self, ledger: NDArray[np.void], stop: Stop) -> list[int] | None:
         """Return done blocks of this rank's share that are damaged; None if asked to stop."""
@@ -252,7 +248,7 @@ class Writer:
         if len(rows):
             self._rows[name].write(first, rows)
         if self._output.resume:
-            rest = self._file[name][first + len(rows) : first + capacity]
+            rest = self._rows[name].read(first + len(rows), first + capacity)
             if rest.size and rest.reshape(-1).view(np.uint8).any():
                 self._rows[name].write(first + len(rows), np.zeros_like(rest))
 
@@ -405,11 +401,12 @@ def open_writer(
         what = f"there are {world.size} ranks, but this h5py was built without MPI"
         world.fail(ConfigError(what, remedy="run scripts/setup.sh with a parallel HDF5, or use one rank"))
     claim = output.claim()
-    if not world.on_root(_prepare, world, output, layout, provenance, explain_difference, claim):
+    ledger = world.on_root(_prepare, world, output, layout, provenance, explain_difference, claim)
+    if ledger is None:
         stop.restore()
         return None
     try:
-        return Writer(world, output, layout, claim, stop)
+        return Writer(world, output, layout, claim, stop, ledger)
     except ScimillError:
         claim.release()
         raise
@@ -422,36 +419,39 @@ def _prepare(
     provenance: Provenance,
     explain_difference: Callable[[str], str],
     claim: Claim,
-) -> bool:
-    """Claim a ``.part`` with complete structure; return False if nothing is left to do. On rank 0."""
+) -> NDArray[np.void] | None:
+    """Claim a ``.part`` with complete structure; return its ledger, None if nothing is left to do. On rank 0."""
     with storage_errors(output.path, "preparing the output"):
         check_directory(output.path)
         claim.acquire()
         try:
-            has_work = _has_work(output, layout, provenance, explain_difference)
-            if has_work and not output.part.exists():
+            ledger = _accept_existing(output, layout, provenance, explain_difference)
+            if ledger is not None and not output.part.exists():
                 _create_structure(world, output, layout, provenance)
         except BaseException:
             claim.release()
             raise
-        if not has_work:
+        if ledger is None:
             claim.release()
-        return has_work
+        return ledger
 
 
-def _has_work(output: Output, layout: Layout, provenance: Provenance, explain_difference: Callable[[str], str]) -> bool:
-    """Refuse, remove or accept an existing output; return False if it is complete."""
+def _accept_existing(
+    output: Output, layout: Layout, provenance: Provenance, explain_difference: Callable[[str], str]
+) -> NDArray[np.void] | None:
+    """Refuse, remove or accept an existing output; return the ledger to start from, None if it is complete."""
     if output.resume and output.part.exists():
-        _check_same(output.part, layout, provenance, explain_difference)
+        ledger = _read_same(output.part, layout, provenance, explain_difference)
         check_space(output.part, layout)
-    elif output.resume and output.path.exists():
-        _check_same(output.path, layout, provenance, explain_difference)
-        return False
-    elif output.overwrite:
+        return ledger
+    if output.resume and output.path.exists():
+        _read_same(output.path, layout, provenance, explain_difference)
+        return None
+    if output.overwrite:
         output.part.unlink(missing_ok=True)
     else:
         check_absent(output)
-    return True
+    return np.zeros(layout.blocks, layout.ledger_type)
 
 
 def _create_structure(world: World, output: Output, layout: Layout, provenance: Provenance) -> None:
@@ -485,10 +485,12 @@ def _reserve(path: Path, layout: Layout, extents: list[tuple[int, int]]) -> None
         os.close(descriptor)
 
 
-def _check_same(path: Path, layout: Layout, provenance: Provenance, explain_difference: Callable[[str], str]) -> None:
-    """Refuse to resume a store with another configuration, layout or algorithm."""
+def _read_same(
+    path: Path, layout: Layout, provenance: Provenance, explain_difference: Callable[[str], str]
+) -> NDArray[np.void]:
+    """Read the ledger of a store to resume; refuse one with another configuration, layout or algorithm."""
     with Reader.open(path) as reader:
-        stored = reader.provenance
+        stored = reader.file.attrs
         if stored["campaign"] != provenance.campaign:
             raise ConfigError(
                 f"the store belongs to campaign {stored['campaign']}, not {provenance.campaign}", where=str(path)
@@ -502,3 +504,4 @@ def _check_same(path: Path, layout: Layout, provenance: Provenance, explain_diff
         if stored["algorithm"] != provenance.algorithm:
             what = f"the store has algorithm {stored['algorithm']}, but this scimill has {provenance.algorithm}"
             raise ConfigError(what, where=str(path), remedy=f"resume with scimill {stored['scimill_version']}")
+        return reader.ledger()

@@ -42,7 +42,7 @@ class SegmentWriter:
         self._part = path.with_name(path.name + ".part")
         world.on_root(self._create, datasets, attributes or {})
         self._file = hdf5.open_for_writing(self._part, world, {})
-        self._rows = {field.name: hdf5.Rows(self._file[field.name]) for field, rows in datasets if rows}
+        self._rows = {field.name: hdf5.Rows(self._file, field.name) for field, rows in datasets if rows}
 
     def _create(self, datasets: Sequence[tuple[Field, int]], attributes: Attributes) -> None:
         with storage_errors(self._part, "creating a segment"), hdf5.new_file(self._part, ALIGNMENT) as file:
