@@ -15,20 +15,31 @@ FORMATS = {"bert": ("bert", "tfrecord", "12MB"), "text": ("dlrm", "text", "4MB")
            "parquet": ("dlrm", "parquet", "6MB"), "imseg": ("imseg", "npy", "60MB")}  # fmt: skip
 
 
-def make(folder: Path, kind: str, seed: int) -> None:
-    """Generate the dataset KIND-SEED."""
-    workload, form, size = FORMATS[kind]
-    values = {"workload": workload, "format": form, "size": size, "seed": seed, "rows_per_file": 10_000}
+SMALLEST = {"bert": "600KB", "text": "200KB", "bin": "200KB", "npz": "200KB", "npy": "200KB", "parquet": "200KB",
+            "imseg": "10MB"}  # fmt: skip
+
+
+def make(path: Path, kind: str, seed: int = 1, size: str = "", **more: object) -> None:
+    """Generate a dataset."""
+    workload, form, usual = FORMATS[kind]
+    values = {
+        "workload": workload,
+        "format": form,
+        "size": size or usual,
+        "seed": seed,
+        "rows_per_file": 10_000,
+        **more,
+    }
     values |= {"depth_range": "128:150", "width_range": "128:150"} if kind == "imseg" else {}
     values |= {"instances_range": "1000:1300"} if kind == "bert" else {}
-    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(folder / f"{kind}-{seed}"), World(None))
+    generate(build(BenchGenerateConfig, [Layer("test", values)]), Output(path), World(None))
 
 
 def make_all(folder: Path, seeds: Iterable[int]) -> Path:
     """Generate each format with each seed."""
     for kind in FORMATS:
         for seed in seeds:
-            make(folder, kind, seed)
+            make(folder / f"{kind}-{seed}", kind, seed)
     return folder
 
 

@@ -1,7 +1,9 @@
 """CRC-32C of data and of ledger rows; checksums of joined pieces from those of the pieces."""
 
+import math
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from fastcrc.crc32 import iscsi, iso_hdlc
@@ -59,6 +61,17 @@ def _product(a: int, b: int, polynomial: int) -> int:
             product ^= b
         b = b >> 1 ^ (polynomial if b & 1 else 0)
     return product
+
+
+def file_checksum(path: Path, start: int = 0, stop: float = math.inf) -> int:
+    """Compute the CRC-32C of bytes [start, stop) of a file, or of as many as it has."""
+    crc, step = 0, 1 << 22
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while start < stop and (piece := file.read(int(min(step, stop - start)))):
+            crc = crc32c(piece, crc)
+            start += len(piece)
+    return int(crc)
 
 
 def row_checksums(first: int, rows: NDArray[np.void]) -> NDArray[np.uint32]:

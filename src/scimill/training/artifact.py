@@ -68,6 +68,8 @@ class RunArtifact(Artifact):
         return world.on_root(lambda: "\n".join(self._diagnose(run) for run in self.runs))
 
     def _diagnose(self, run: Path) -> str:
+        from scimill.training.directory import verify_run
+
         damaged = [name for name in (MODEL, LAST, PREVIOUS) if _is_damaged(run / name)]
         command = _command_line(run)
         resume = command if "--resume" in command else f"{command} --resume"
@@ -78,6 +80,7 @@ class RunArtifact(Artifact):
         if is_finished and damaged:
             return f"{run}: the model is intact; damaged: {', '.join(damaged)}, which a finished run does not need"
         if is_finished:
+            verify_run(run)
             return f"{run}: sound; there is nothing to repair"
         if {LAST, PREVIOUS} <= {
             *damaged,

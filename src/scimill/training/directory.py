@@ -22,6 +22,7 @@ from scimill.errors import ConfigError, InputError, StorageError
 from scimill.files import check_directory, replacing, storage_errors
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import World
+from scimill.store.checksums import crc32c, file_checksum
 from scimill.store.provenance import environment
 from scimill.store.reader import Reader
 from scimill.training.checkpoint import State, load_checkpoint, read_tensors
@@ -31,6 +32,7 @@ from scimill.training.params import TrainingConfig
 
 OWN = (RESULT, LAST, PREVIOUS, MODEL, METRICS, CONFIG, RUN)
 """In the order of removal: the remaining files never look like a finished run, or a new run's checkpoint."""
+SUMMED = OWN[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,11 +176,19 @@ class RunDirectory:
         position = read_tensors(self.path / MODEL, "model")["position"]
         loss = position["best_loss"]
         result = position | {"best_loss": loss if math.isfinite(loss) else None}  # JSON has no infinity
-        self._write(RESULT, json.dumps(result, indent=1))
+        with storage_errors(self.path, "reading the run"):
+            sums = {name: file_checksum(self.path / name) for name in SUMMED if (self.path / name).exists()}
+        self._write(RESULT, _format_result(result | {"crc32c_of_files": sums}))
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.path / name, "run's record") as part:
             part.write_text(text, "utf-8")
+
+
+def _format_result(result: dict[str, Any]) -> str:
+    """Format the result, with its own checksum."""
+    content = json.dumps(result, indent=1)
+    return json.dumps(result | {"crc32c": crc32c(content.encode())}, indent=1)
 
 
 def describe_store(reader: Reader) -> dict[str, Any]:
@@ -224,4 +234,19 @@ def verify_run(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError("the run's record is damaged", where=str(path)) from None
     read_tensors(path / MODEL, "model")
+    if damaged := _find_changed(path, result):
+        raise InputError(f"the run is damaged: {damaged} differs from what was written", where=str(path))
     return f"{path}: sound; trained in {describe_count(steps, 'step')} on {store}"
+
+
+def _find_changed(path: Path, result: dict[str, Any]) -> str:
+    """Return the first file of a finished run that is not as written; earlier versions kept no checksums."""
+    if not {"crc32c", "crc32c_of_files"} & result.keys():
+        return ""
+    own = {key: value for key, value in result.items() if key != "crc32c"}
+    if (path / RESULT).read_text("utf-8") != _format_result(own):
+        return RESULT
+    with storage_errors(path, "reading the run"):
+        sums = {name: file_checksum(path / name) for name in SUMMED if (path / name).exists()}
+    written = result["crc32c_of_files"]
+    return next((name for name in SUMMED if sums.get(name) != written.get(name)), "")

@@ -1,7 +1,7 @@
 """A database of atoms as an artifact: verify its contents, and repair a damaged one.
 
-Every record of a journal has a checksum, and every structure has a hash of its geometry. Labels in compressed segments
-have neither, so changes to them are detected only if HDF5 cannot read them.
+Every record of a journal has a checksum, compressed segments and reductions have a seal, as stores do, and every
+structure has a hash of its geometry. Segments of earlier versions have no seal: of their labels no damage is found.
 """
 
 import contextlib
@@ -67,6 +67,8 @@ class DatabaseArtifact(Artifact):
 
     def _verify(self) -> Findings:
         problems = [*self._journal_problems()]
+        if damaged := [*self._seal_problems()]:  # HDF5 may crash on them
+            return Findings("", (*problems, *damaged))
         with self._open() as snapshot:
             problems += [*self._segment_problems(snapshot), *self._reduction_problems(snapshot)]
             rows = sum(snapshot.groups.values())
@@ -95,6 +97,16 @@ class DatabaseArtifact(Artifact):
                 whole = describe_count(len(found.records), "whole record")
                 yield f"{name}: damaged: {describe_count(lost, 'byte')}; readable: {whole}"
 
+    def _seal_problems(self) -> Iterator[str]:
+        from scimill.atoms.database.segments import check_segment
+        from scimill.atoms.database.snapshot import DatabaseManifest
+
+        for name, _ in DatabaseManifest.read(self.path).segments:
+            try:
+                check_segment(self.path / FOLDERS[0] / name)
+            except ScimillError as error:
+                yield f"{FOLDERS[0]}/{name}: {error.what}"
+
     def _segment_problems(self, snapshot: "Snapshot") -> Iterator[str]:
         for group, total in snapshot.groups.items():
             try:
@@ -111,11 +123,13 @@ class DatabaseArtifact(Artifact):
 
     def _bad_iterations(self, snapshot: "Snapshot") -> Iterator[tuple[Path, str]]:
         from scimill.atoms.database.reductions import Reductions
+        from scimill.atoms.database.segments import check_segment
 
         reductions = Reductions(self.path)
         for name in reductions.names():
             for number in reductions.iterations(name):
                 try:
+                    check_segment(reductions.folder(name) / f"{number}.h5")
                     reductions.load(name, number, snapshot.groups)
                 except (ScimillError, KeyError, OSError) as error:
                     yield reductions.folder(name) / f"{number}.h5", f"cannot be read: {error.args[0]}"
@@ -160,6 +174,8 @@ class DatabaseArtifact(Artifact):
 
     def _repair_reductions(self) -> Iterator[str]:
         """Move unreadable iterations aside, so that the previous one is the newest."""
+        if any(self._seal_problems()):
+            return
         with self._open() as snapshot:
             bad = [path for path, _ in self._bad_iterations(snapshot)]
         for path in bad:

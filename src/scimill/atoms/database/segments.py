@@ -13,10 +13,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.artifacts import begins_with
 from scimill.files import rename, storage_errors, sync
 from scimill.parallel.world import World
 from scimill.store import hdf5
 from scimill.store.layout import Field
+from scimill.store.seal import SEAL_BYTES, check_structure, make_seal, read_seal, write_seal
 
 ALIGNMENT = 4096  # bytes
 
@@ -71,8 +73,21 @@ class SegmentWriter:
 
     def _publish(self) -> None:
         with storage_errors(self._part, "syncing a segment"):
-            sync(self._part)
+            sync(self._part, forget=True)
+            write_seal(self._part, make_seal(self._part, []))
         rename(self._part, self._path)
+
+
+def check_segment(path: Path) -> None:
+    """Compare every byte of a segment with its seal; earlier versions wrote none.
+
+    Raises
+    ------
+    ScimillError : it is damaged.
+    """
+    with storage_errors(path, "reading a segment"):
+        if not begins_with(path, bytes(SEAL_BYTES)):
+            check_structure(path, read_seal(path))
 
 
 class Segment:

@@ -19,9 +19,10 @@ from scimill.atoms.database.segments import Segment
 from scimill.atoms.kernels import composition
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing
+from scimill.store.checksums import crc32c
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST, CHECKSUM = "manifest.json", "crc32c"
 COMPRESSED, UNCOMPRESSED, REDUCTIONS = "Compressed_data", "Uncompressed_data", "Data_reductions"
 CHUNK_BYTES = 1 << 23  # size of a chunk of a journal
 ATTEMPTS = 100  # at reading a database while writers compress it
@@ -45,9 +46,8 @@ class DatabaseManifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest, replacing an older one in one step."""
-        values = {"format": FORMAT, **dataclasses.asdict(self)}
         with replacing(folder / MANIFEST, "manifest") as part:
-            part.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
+            part.write_text(_format({"format": FORMAT, **dataclasses.asdict(self)}), "utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "DatabaseManifest":
@@ -61,7 +61,8 @@ class DatabaseManifest:
         """
         path = folder / MANIFEST
         try:
-            values = json.loads(path.read_text("utf-8"))
+            text = path.read_text("utf-8")
+            values = json.loads(text)
         except OSError:
             raise InputError(
                 "no atoms database found", where=str(folder), remedy="create one with scimill atoms import"
@@ -70,8 +71,17 @@ class DatabaseManifest:
             raise StorageError("the manifest is damaged", where=str(path)) from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise StorageError("the manifest has an unknown format", where=str(path), allowed=f"format {FORMAT}")
+        own = {name: value for name, value in values.items() if name != CHECKSUM}
+        if own.keys() != {"format", "segments", "first", "columns"} or (own != values and text != _format(own)):
+            raise StorageError("the manifest is damaged", where=str(path))
         columns = {name: Column(**{**c, "shape": tuple(c["shape"])}) for name, c in values["columns"].items()}
         return cls(tuple((name, rows) for name, rows in values["segments"]), values["first"], columns)
+
+
+def _format(values: dict[str, Any]) -> str:
+    """Format a manifest, with its own checksum; earlier versions wrote none."""
+    content = json.dumps(values, indent=1, ensure_ascii=False)
+    return json.dumps(values | {CHECKSUM: int(crc32c(content.encode()))}, indent=1, ensure_ascii=False)
 
 
 def sessions(folder: Path, first: int = 0) -> list[Path]:

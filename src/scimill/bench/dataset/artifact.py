@@ -121,8 +121,7 @@ class DatasetArtifact(BlockArtifact):
         manifest = self.manifest
         blocks = plan_of(manifest).blocks
         (self.path / FOLDER).mkdir(exist_ok=True)
-        version = str(manifest.made["scimill_version"])
-        pending = PendingWrite(CAMPAIGN, manifest.algorithm, version, manifest.config, blocks)
+        pending = PendingWrite.of(manifest, blocks)
         try:
             is_sound = PendingWrite.read(self.path) == pending
         except StorageError:

@@ -15,6 +15,7 @@ from scimill.bench.formats.source import run_in_parallel
 from scimill.errors import ScimillError, StorageError
 from scimill.files import storage_errors
 from scimill.parallel.world import World
+from scimill.store.checksums import file_checksum
 from scimill.store.output import Output
 
 FICLONE = 0x40049409  # Linux ioctl: _IOW(0x94, 9, int)
@@ -76,7 +77,7 @@ def _clone(part: Path, plan: DatasetPlan, number: int, origins: Mapping[str, Pat
         ledger = Ledger(part, plan.blocks)
         for block in range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1])):
             span = plan.span(block)
-            ledger.write(block, directory.stored_checksum(path, span.start, span.stop))
+            ledger.write(block, file_checksum(path, span.start, span.stop))
 
 
 def _share_blocks(source: int, target: int, path: Path) -> None:

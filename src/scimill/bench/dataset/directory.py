@@ -4,6 +4,7 @@ The directory is called ``NAME.part`` until every block is done. Rank 0 makes it
 full size. Then each rank writes its own blocks and their rows of the ledger. The manifest is written last.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -18,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, DatasetManifest, Entry, Ledger, PendingWrite, is_done
+from scimill.bench.dataset.ledger import (
+    DONE,
+    FOLDER,
+    MANIFEST,
+    RUN,
+    DatasetManifest,
+    Entry,
+    Ledger,
+    PendingWrite,
+    is_done,
+)
 from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work_buffer
 from scimill.claim import Claim
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
@@ -26,7 +37,7 @@ from scimill.files import check_directory, check_free, rename, storage_errors, s
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress, describe_count, say
 from scimill.parallel.world import Stop, World
-from scimill.store.checksums import crc32c
+from scimill.store.checksums import crc32c, file_checksum
 from scimill.store.direct import AlignedFile, Bytes, allocate_file, use_direct
 from scimill.store.output import RESUME, Output, check_absent
 from scimill.store.readback import Stored, require_stored
@@ -173,7 +184,7 @@ class DirectoryWriter:
     def _stored_checksum(self, block: int) -> int:
         span = self.plan.span(block)
         with storage_errors(self._path(span), f"checking block {block}"):
-            return stored_checksum(self._path(span), span.start, span.stop)
+            return file_checksum(self._path(span), span.start, span.stop)
 
     def flush(self) -> None:
         """Wait for all writes."""
@@ -256,6 +267,8 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
         if (path / MANIFEST).exists():
             path.rename(replaced)
     rename(part, path)
+    with contextlib.suppress(OSError):
+        (path / FOLDER / RUN).unlink()  # no checksum covers it, and the manifest has its content
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -274,17 +287,6 @@ def _split_at_blocks(offset: int, content: bytes, block_size: int) -> Iterator[t
         room = block_size - offset % block_size
         yield offset, content[:room]
         offset, content = offset + room, content[room:]
-
-
-def stored_checksum(path: Path, start: int, stop: int) -> int:
-    """Compute the CRC-32C of bytes [start, stop) of a file, or of as many as it has."""
-    crc, step = 0, 1 << 22
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while start < stop and (piece := file.read(min(step, stop - start))):
-            crc = crc32c(piece, crc)
-            start += len(piece)
-    return int(crc)
 
 
 # ---- allocating -------------------------------------------------------------------------------------------------
@@ -374,9 +376,7 @@ def _needs_writing(output: Output, plan: DatasetPlan, pending: PendingWrite, des
         _check_same_config(stored, pending, describe_difference, output.part)
     elif output.resume and (output.path / MANIFEST).exists():
         manifest = DatasetManifest.read(output.path)
-        version = str(manifest.made["scimill_version"])
-        stored = PendingWrite("bench", manifest.algorithm, version, manifest.config, plan.blocks)
-        _check_same_config(stored, pending, describe_difference, output.path)
+        _check_same_config(PendingWrite.of(manifest, plan.blocks), pending, describe_difference, output.path)
         return False
     else:
         _clear_output(output)

@@ -73,7 +73,7 @@ class Ledger:
     def entries(self, plan: DatasetPlan) -> tuple[Entry, ...]:
         """Return all files with their checksums."""
         rows = self.rows()
-        sums = (file_checksum(plan, number, rows) for number in range(len(plan.files)))
+        sums = (joined_checksum(plan, number, rows) for number in range(len(plan.files)))
         return tuple(Entry(file.name, file.size, file.records, crc) for file, crc in zip(plan.files, sums, strict=True))
 
 
@@ -85,7 +85,8 @@ def row_checksum(block: int, row: Rows) -> int:
 
 def is_done(block: int, row: Rows) -> bool:
     """Whether a row marks its block as done and is itself undamaged."""
-    return bool(row["state"] == DONE and row["row_crc32c"] == row_checksum(block, row))
+    is_sound = row["row_crc32c"] == row_checksum(block, row) and not row["reserved"].any()
+    return bool(row["state"] == DONE and is_sound)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ class DatasetManifest:
         values = {"format_version": FORMAT, **dataclasses.asdict(self)}
         values["manifest_crc32c"] = _own_checksum(values)
         with replacing(folder / MANIFEST, "manifest") as part:
-            part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+            part.write_text(_format(values), "utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetManifest":
@@ -130,6 +131,8 @@ class DatasetManifest:
             ) from None
         try:
             values = json.loads(text)
+            if text != _format(values):  # the checksum is one of values: 1E5 is 1e5
+                raise _damaged(path)
             checksum, version = values.pop("manifest_crc32c"), values["format_version"]
             if checksum != _own_checksum(values):
                 raise _damaged(path)
@@ -142,6 +145,10 @@ class DatasetManifest:
             raise _damaged(path) from None
 
 
+def _format(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1) + "\n"
+
+
 def _own_checksum(values: dict[str, Any]) -> int:
     return int(crc32c(json.dumps(values, sort_keys=True).encode()))
 
@@ -150,7 +157,7 @@ def _damaged(path: Path) -> StorageError:
     return StorageError("the manifest is damaged", where=str(path), remedy="regenerate the dataset")
 
 
-def file_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
+def joined_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
     """Compute the CRC-32C of a file from those of its blocks."""
     blocks = range(int(plan.first_blocks[number]), int(plan.first_blocks[number + 1]))
     sizes = (span.stop - span.start for span in map(plan.span, blocks))
@@ -171,6 +178,12 @@ class PendingWrite:
         """Write the record into the folder of the dataset."""
         with replacing(folder / FOLDER / RUN, "record of the run") as part:
             part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
+
+    @classmethod
+    def of(cls, manifest: DatasetManifest, blocks: int) -> "PendingWrite":
+        """Return the record of a finished dataset."""
+        version = str(manifest.made["scimill_version"])
+        return cls("bench", manifest.algorithm, version, manifest.config, blocks)
 
     @classmethod
     def read(cls, folder: Path) -> "PendingWrite":

@@ -5,14 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
-from scimill.bench.dataset.directory import stored_checksum
-from scimill.bench.dataset.ledger import FOLDER, MANIFEST, ROW, DatasetManifest, Ledger, Rows, file_checksum, is_done
+from scimill.bench.dataset.ledger import (
+    FOLDER,
+    LEDGER,
+    MANIFEST,
+    ROW,
+    DatasetManifest,
+    Ledger,
+    Rows,
+    is_done,
+    joined_checksum,
+)
 from scimill.bench.dataset.plan import DataFile, DatasetPlan, SizeOnly
 from scimill.errors import InputError
 from scimill.files import storage_errors
 from scimill.parallel.partition import share
 from scimill.parallel.report import Progress
 from scimill.parallel.world import World
+from scimill.store.checksums import file_checksum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +59,9 @@ def verify(folder: Path, world: World) -> DatasetReport:
     plan = plan_of(manifest)
     ledger = world.on_root(_read_ledger, folder, plan)
     wrong = world.on_root(_describe_wrong_files, folder, manifest)
+    long = world.on_root(_describe_long_ledger, folder, plan)
     unexpected = world.on_root(_describe_unexpected_files, folder, manifest)
-    problems = [*wrong.values(), *unexpected.values(), *_describe_wrong_checksums(manifest, plan, ledger)]
+    problems = [*long, *wrong.values(), *unexpected.values(), *_describe_wrong_checksums(manifest, plan, ledger)]
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []
     progress = Progress(plan.blocks, unit="blocks", what="verify", enabled=world.is_root)
@@ -94,6 +105,13 @@ def _read_ledger(folder: Path, plan: DatasetPlan) -> Rows:
         return np.zeros(plan.blocks, dtype=ROW)
 
 
+def _describe_long_ledger(folder: Path, plan: DatasetPlan) -> list[str]:
+    """Describe a ledger that has more rows than blocks; missing rows count as damaged."""
+    ledger, size = folder / FOLDER / LEDGER, plan.blocks * ROW.itemsize
+    found = ledger.stat().st_size if ledger.is_file() else 0
+    return [f"{FOLDER}/{LEDGER}: has {found} bytes, not {size}"] if found > size else []
+
+
 def _describe_wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:
     """Describe files that are missing or have the wrong size, by name."""
     problems = {}
@@ -117,7 +135,7 @@ def _describe_wrong_checksums(manifest: DatasetManifest, plan: DatasetPlan, rows
     return [
         f"{entry.name}: the checksums in the ledger and in the manifest differ"
         for number, entry in enumerate(manifest.files)
-        if file_checksum(plan, number, rows) != entry.crc32c
+        if joined_checksum(plan, number, rows) != entry.crc32c
     ]
 
 
@@ -128,5 +146,5 @@ def _describe_damage(folder: Path, plan: DatasetPlan, ledger: Rows, block: int) 
     span = plan.span(block)
     path = folder / plan.files[span.number].name
     with storage_errors(path, "reading"):
-        is_sound = stored_checksum(path, span.start, span.stop) == ledger["crc32c"][block]
+        is_sound = file_checksum(path, span.start, span.stop) == ledger["crc32c"][block]
     return "" if is_sound else "do not match their checksum"
