@@ -104,8 +104,8 @@ class DatabaseArtifact(Artifact):
         for name, _ in DatabaseManifest.read(self.path).segments:
             try:
                 check_segment(self.path / FOLDERS[0] / name)
-            except ScimillError as error:
-                yield f"{FOLDERS[0]}/{name}: {error.what}"
+            except ScimillError:
+                yield f"{FOLDERS[0]}/{name}: damaged: it differs from what was written"
 
     def _segment_problems(self, snapshot: "Snapshot") -> Iterator[str]:
         for group, total in snapshot.groups.items():

@@ -9,6 +9,7 @@ from scimill.atoms.database.journal import Journal, JournalWriter
 from scimill.atoms.database.salvage import salvage
 from scimill.errors import StorageError
 from scimill.parallel.world import World
+from scimill.store.seal import SEAL_BYTES
 
 ALONE = World(None)
 
@@ -89,12 +90,26 @@ def test_records_behind_a_lost_header_keep_their_own(tmp_path):
     assert found.is_damaged
 
 
-def test_a_damaged_geometry_is_found_and_named(folder):
+def erase_seal(segment):
+    """Make a segment one of earlier versions, which had no seal."""
+    with segment.open("r+b") as file:
+        file.write(bytes(SEAL_BYTES))
+
+
+def test_a_damaged_segment_is_found(folder):
+    segment = next(folder.glob("Compressed_data/*.h5"))
+    flip(segment, segment.stat().st_size - 1)
+    (problem,) = scimill.open(folder).verify(ALONE).problems
+    assert problem.startswith("Compressed_data/000000.h5: damaged")
+
+
+def test_a_damaged_geometry_without_a_seal_is_found_and_named(folder):
     import h5py
 
     segment = next(folder.glob("Compressed_data/*.h5"))
     with h5py.File(segment, "r", locking=False) as file:
         place = file["H2O/coordinates"].id.get_offset()
+    erase_seal(segment)
     flip(segment, place + 6)
     artifact = scimill.open(folder)
     assert "wrong geometry hash: 1 of 5 structures" in artifact.verify(ALONE).problems[0]
