@@ -137,6 +137,7 @@ CALLS = (
 
 def record(kind: str, folder: Path) -> list[Operation]:
     """Run one of the kinds under strace; return what it changed below a folder."""
+    folder.mkdir()
     log = folder.with_suffix(".strace")
     strace = ["strace", "-f", "-y", "-xx", "-s", str(1 << 24), "-e", f"trace={CALLS}", "-e", "signal=none", "-o", log]
     program = [sys.executable, __file__, "--fill", kind, "--folder", folder]
@@ -515,17 +516,17 @@ def run(kind: str, states: int, seed: int, only: int | None = None, processes: i
     started, cpu = time.monotonic(), cpu_seconds()
     outcome, tried = Outcome(), 0
     with tempfile.TemporaryDirectory(dir=scratch()) as place:
-        operations, expected = record(kind, Path(place)), content(kind, Path(place))
+        operations, expected = record(kind, Path(place) / "run"), content(kind, Path(place) / "run")
         start = Trial(kind, operations, expected, seed, Path(place)).start
-    with multiprocessing.get_context("fork").Pool(processes, start) as pool:
-        while len(outcome.seen) < (states if only is None else 1):
-            numbers = range(tried, tried + states - len(outcome.seen)) if only is None else [only]
-            for digest, complaint in pool.imap_unordered(try_state, numbers, chunksize=1 + len(numbers) // 1000):
-                outcome.seen.add(digest)
-                outcome.wrong += [complaint] if complaint else []
-            tried += len(numbers)
-        pool.close()
-        pool.join()
+        with multiprocessing.get_context("fork").Pool(processes, start) as pool:
+            while len(outcome.seen) < (states if only is None else 1):
+                numbers = range(tried, tried + states - len(outcome.seen)) if only is None else [only]
+                for digest, complaint in pool.imap_unordered(try_state, numbers, chunksize=1 + len(numbers) // 1000):
+                    outcome.seen.add(digest)
+                    outcome.wrong += [complaint] if complaint else []
+                tried += len(numbers)
+            pool.close()
+            pool.join()
     counts = Counter(operation.kind for operation in operations)
     print(
         f"{kind}: {len(outcome.seen):,} distinct states, {len(outcome.wrong)} wrong; {tried:,} tried in"
