@@ -43,7 +43,7 @@ def ask(scheduler: str, *jobs: str) -> Answer:
 
 
 def test_slurm_lists_what_has_not_ended(program: Program) -> None:
-    program("squeue", "12 RUNNING None\n13_0 PENDING Dependency\n13_1 PENDING Priority\n15 STOPPED None")
+    program("squeue", "12 RUNNING None\n13_0 PENDING DependencyNeverSatisfied\n13_1 PENDING Priority\n15 STOPPED None")
     program("sacct", error="Slurm accounting storage is disabled", code=1)
     assert ask("slurm", "12", "13_0", "13_1", "14", "15") == Answer(
         {"12": "running", "13_0": "waiting", "13_1": "queued", "14": "ended", "15": "running"}, {}
@@ -56,6 +56,11 @@ def test_slurm_s_accounting_contradicts_a_list_that_forgets(program: Program) ->
     answer = ask("slurm", "12", "13", "14", "15")
     assert answer.states == {"13": "ended", "14": "ended", "15": "ended"}
     assert answer.unclear == {"12": "state 'RUNNING (sacct alone)' is unknown"}
+
+
+def test_a_list_of_another_form_tells_nothing(program: Program) -> None:
+    program("squeue", "12 RUNNING None\nslurm is busy, try again\n13")
+    assert ask("slurm", "13") == Answer({}, {"13": "squeue lists '13'"})
 
 
 # ---- PBS and Torque ---------------------------------------------------------------------------------------------

@@ -113,10 +113,12 @@ def _ask_slurm(jobs: Sequence[str]) -> Answer:
     result = _call(["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"])
     if result.returncode:
         raise _NoAnswer(_failure(result))
-    rows = (line.split() for line in result.stdout.splitlines())
-    listed = {
-        row[0]: "Dependency" if row[1:3] == ["PENDING", "Dependency"] else row[1] for row in rows if len(row) >= 2
-    }
+    rows = [line.split() for line in result.stdout.splitlines() if line]
+    for row in rows:
+        if len(row) < 3:
+            raise _NoAnswer(f"squeue lists {' '.join(row)!r}")
+    listed = {job: word for job, word, *_ in rows}
+    listed |= {job: "Dependency" for job, word, why, *_ in rows if word == "PENDING" and why.startswith("Dependency")}
     accounted = _ask_accounting([job for job in jobs if job not in listed])
     return _translate(jobs, dict.fromkeys(jobs, "COMPLETED") | accounted | listed, SLURM_WORDS)
 
