@@ -1,5 +1,6 @@
 """Rendered scripts: accepted by schedulers, valid shell, correct with hostile words; bad input is refused."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -489,6 +490,47 @@ def test_a_users_own_machine_is_taken_by_name_and_by_path(sites: dict[str, str],
     ]
     assert printed[0] == printed[1]
     assert read_slurm(printed[0]).options["partition"] == "debug"
+
+
+SOURCE = "page: https://example.org/queues\nread: 2026-11-30\n"
+
+
+def check(folder: Path, text: str) -> Result:
+    """Check the shipped machines and one of the user's own."""
+    own = folder / "scimill" / "machines"
+    own.mkdir(parents=True)
+    (own / "site.yaml").write_text(text)
+    return scimill("jobs", "machines", "--check", env={"XDG_CONFIG_HOME": str(folder)})
+
+
+@pytest.mark.parametrize(
+    ("copied", "words"),
+    [("", []), ("copied: 2026-08-19\n", ["copy", "of", "2026-08-19"]), ("copied: undated\n", ["undated", "copy"])],
+)
+def test_the_page_and_dates_of_each_machine_are_listed(tmp_path: Path, copied: str, words: list[str]) -> None:
+    listed = check(tmp_path, SITE + SOURCE + copied)
+    assert (listed.returncode, listed.stderr) == (0, ""), listed
+    lines = {line.split()[0]: line.split()[1:] for line in listed.stdout.splitlines()}
+    assert lines["site"] == ["2026-11-30", *words, "https://example.org/queues"]
+    assert {name for name, rest in lines.items() if rest == ["generic"]} == set(GENERIC)
+    assert {*lines} == {*MACHINES, "site"}
+
+
+UNSOURCED = {
+    "neither": ("", "page and read missing"),
+    "no-date": ("page: https://example.org/queues\n", "read missing"),
+    "no-page": ("read: 2026-11-30\n", "page missing"),
+    "day-that-does-not-exist": (SOURCE.replace("-30", "-31"), "day is out of range for month"),
+    "number-for-a-day": (SOURCE.replace("-", ""), "read must be a day such as 2026-11-30, got 20261130"),
+    "page-without-an-address": (SOURCE.replace("https://", ""), "page must be an address"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOURCED)
+def test_a_machine_without_its_page_or_date_fails_the_check(tmp_path: Path, name: str) -> None:
+    text, message = UNSOURCED[name]
+    checked = check(tmp_path, SITE + text)
+    assert_refused(dataclasses.replace(checked, stdout=""), message)  # it lists those before the first bad one
 
 
 # ---- without the numerical packages; benchmarks/jobs.py measures the time -------------------------------------------

@@ -1,5 +1,6 @@
 """The commands ``scimill jobs …``."""
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +35,38 @@ def jobs() -> None:
 
 
 @jobs.command()
-def machines() -> None:
+@click.option(
+    "--check", is_flag=True, help="Print the page and the day that each was read from; fail if one is missing."
+)
+def machines(check: bool) -> None:
     """List the known machines and check their files."""
     for name, path in machines_.names().items():
         machine = machines_.read_machine(str(path))
-        gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
-        nodes = f"{machine.cores_per_node} cores{gpus} per node"
-        click.echo(f"{name:<16} {machine.scheduler:<8} {machine.launcher:<14} {nodes:<32} {machine.description}")
+        click.echo(f"{name:<16} {describe_source(machine, path) if check else describe_machine(machine)}")
+
+
+def describe_machine(machine: machines_.Machine) -> str:
+    """Return a machine's line in the list."""
+    gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
+    nodes = f"{machine.cores_per_node} cores{gpus} per node"
+    return f"{machine.scheduler:<8} {machine.launcher:<14} {nodes:<32} {machine.description}"
+
+
+def describe_source(machine: machines_.Machine, path: Path) -> str:
+    """Return where and when a machine's values were read.
+
+    Raises
+    ------
+    ConfigError : a real machine's file does not say it.
+    """
+    if machines_.is_generic(machine):
+        return "generic"
+    missing = [key for key in ("page", "read") if not getattr(machine, key)]
+    if missing:
+        remedy = "add page: https://… and read: YYYY-MM-DD"
+        raise ConfigError(f"{' and '.join(missing)} missing", where=f"file {path}", remedy=remedy)
+    copy = f"copy of {machine.copied}" if isinstance(machine.copied, date) else "undated copy" if machine.copied else ""
+    return f"{machine.read} {copy:<18} {machine.page}"
 
 
 @jobs.command()

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import StringConstraints
 from pydantic.dataclasses import dataclass
 
 from scimill.config import (
@@ -12,6 +14,7 @@ from scimill.config import (
     STRICT,
     Duration,
     Hints,
+    Kind,
     Layer,
     PowerOfTwo,
     Switch,
@@ -24,6 +27,10 @@ from scimill.config import (
 from scimill.errors import ConfigError
 from scimill.jobs.resources import Memory, Resources, Word, Words, indices
 from scimill.jobs.schedulers import SCHEDULERS
+
+Page = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Kind("an address, https://…", "URL")]
+Day = Annotated[date, Kind("a day such as 2026-11-30", "DATE")]
+DayOrUndated = Annotated[date | Literal["undated"], Kind("a day such as 2026-11-30, or undated", "DATE|undated")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,6 +69,9 @@ class Machine:
 
     name: Word = parameter(REQUIRED, "name")
     description: str = parameter(REQUIRED, "one-line description")
+    page: Page | None = parameter(None, "page from which the limits were read; every real machine has one")
+    read: Day | None = parameter(None, "day on which it was read")
+    copied: DayOrUndated | None = parameter(None, "day of the copy that was read, if it was not the page itself")
     scheduler: Literal["local", "slurm", "pbs", "cobalt"] = parameter(REQUIRED, "scheduler")
     launcher: Literal["mpirun", "mpiexec-pals", "srun"] = parameter(REQUIRED, "command that starts ranks")
     launcher_options: tuple[str, ...] = parameter((), "more options for the launcher, such as --mpi=pmix")
@@ -110,6 +120,11 @@ def names() -> dict[str, Path]:
         for path in sorted(place.glob("*.yaml")):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def is_generic(machine: Machine) -> bool:
+    """Whether a machine stands for many, so that no site's page describes it."""
+    return machine.name == "local" or machine.name.endswith("-generic")
 
 
 def read_machine(name: str) -> Machine:
