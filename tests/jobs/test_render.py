@@ -72,11 +72,11 @@ def test_every_possible_pair_of_values_is_rendered() -> None:
     missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
     machines = {axis: {row["machine"] for row in missing if axis in row} for axis in ("gpus", "after", "array")}
     assert machines == {
-        "gpus": {"archer2", "cirrus", "local", "perlmutter"},
+        "gpus": {"archer2", "cirrus", "crux", "derecho", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
         "after": {"local"},
         "array": {"local", "cobalt-generic", "thetagpu"},
     }
-    assert len(missing) == 4 * 2 + 2 + 2 + 1 + 1, "Cobalt lacks only the limit of an array"
+    assert len(missing) == 8 * 2 + 2 + 2 + 1 + 1, "Cobalt lacks only the limit of an array"
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -127,7 +127,7 @@ def read_slurm_job(script: str) -> dict[str, object]:
     assert reading.problems == [], script
     options = reading.options
     gpus = options.get("gpus-per-node", "0").rpartition(":")[2]
-    queue = options.get("partition", options.get("qos"))  # some sites choose by quality of service
+    queue = options.get("qos", options.get("partition"))  # some sites choose by quality of service
     return {
         "nodes": int(options["nodes"]), "ranks": int(options["ntasks-per-node"]), "gpus": int(gpus),
         "memory": options.get("mem"), "seconds": slurm_seconds(options["time"]), "queue": queue,
