@@ -1,7 +1,9 @@
 """System calls that fail, one at a time: a message names the cause, no file is published, --resume goes on."""
 
 import errno
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,75 @@ def test_lost_rows_of_a_datasets_ledger_are_found(shim: Path, tmp_path: Path) ->
     assert not (tmp_path / "set").exists()
     succeed(*flags, "--resume", ranks=1)
     succeed("verify", tmp_path / "set")
+
+
+# ---- calls that fail in ways of their own ------------------------------------------------------------------------
+
+
+def run_python(program: str, path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program on a path, with ``from pathlib import Path; path = Path(...)`` before it."""
+    lines = ("import sys", "from pathlib import Path", "path = Path(sys.argv[1])", program)
+    command = [sys.executable, "-c", "\n".join(lines), path]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("call", ["open", "flock"])
+def test_a_lock_that_cannot_be_read_ends_the_run(call: str, shim: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "store.h5.lock"
+    lock.write_text("process 7 on h1")
+    failing = faults(shim, call, errno.EIO, name=lock.name, after=int(call == "open"))
+    result = generate(tmp_path / "store.h5", 1, failing)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
+    assert CAUSES[errno.EIO] in result.stderr
+    assert lock.read_text() == "process 7 on h1"
+    assert [path.name for path in tmp_path.iterdir()] == [lock.name]
+
+
+def test_a_lock_that_goes_away_while_it_is_opened_is_made_anew(shim: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "store.h5.lock"
+    lock.write_text("process 7 on h1")
+    program = "from scimill.claim import Claim; Claim(path).acquire(); print(path.read_text())"
+    done = run_python(program, lock, faults(shim, "open", errno.ENOENT, name=lock.name, after=1, count=1))
+    assert done.stdout.startswith("scimill lock: process "), done
+
+
+def test_reserving_space_that_a_signal_interrupts_is_continued(
+    shim: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store.h5"
+    result = generate(store, 1, faults(shim, "fallocate", errno.EINTR, count=1))
+    assert result.returncode == 0, result
+    assert dataset_hashes(store) == expected
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_directory_that_cannot_be_synced_is_no_error_but_one_that_fails_is(
+    number: int, shim: Path, tmp_path: Path
+) -> None:
+    program = "from scimill.files import replacing\nwith replacing(path, 'list') as part: part.write_text('new')"
+    done = run_python(program, tmp_path / "list", faults(shim, "fsync", number, name=tmp_path.name, after=1))
+    if number == errno.EINVAL:
+        assert (done.returncode, (tmp_path / "list").read_text()) == (0, "new")
+    else:
+        assert f"{CAUSES[number]} while renaming the file" in done.stderr, done
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "answer"),
+    [
+        ("open", 0, "True"),  # no call fails
+        ("open", errno.EINVAL, "False"),
+        ("open", errno.EIO, CAUSES[errno.EIO]),
+        ("pwrite", errno.EINVAL, "False"),  # the flag is accepted, and then no write
+        ("pwrite", errno.ENOSPC, "True"),  # a resumed output already has its space
+        ("pwrite", errno.EIO, CAUSES[errno.EIO]),
+    ],
+)
+def test_direct_io_is_tried(call: str, number: int, answer: str, shim: Path, tmp_path: Path) -> None:
+    program = "from scimill.store.direct import use_direct; print(use_direct(path, wanted=True))"
+    # The first time that the file is opened it is made.
+    failing = faults(shim, call, number, name=".direct-", after=int(call == "open"), count=9 if number else 0)
+    done = run_python(program, tmp_path, failing)
+    assert answer in (done.stdout if answer in ("True", "False") else done.stderr), done
+    assert ("does not support direct I/O" in done.stderr) == (answer == "False")
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from scimill import claim as module
 from scimill.claim import MAGIC, SIZE, Claim, Holder
 from scimill.errors import StorageError
+from unit.limits import no_file_may_grow
 
 OTHER = Holder("h2", "another start", "4026531836", 77, "1234", "8.pbs", "feed")
 
@@ -112,6 +114,48 @@ def test_a_lock_that_its_owner_removed_does_not_keep_a_run_from_publishing(lock:
     claim.release()
 
 
+@pytest.mark.parametrize("successor", [False, True], ids=["alone", "with a successor"])
+def test_a_lock_that_its_owner_removes_meanwhile_is_refused(lock: Path, successor: bool) -> None:
+    """Two runs would hold a lock each: one on the file that is gone, one on its successor."""
+    first, second = Claim(lock), Claim(lock)
+    first.acquire()
+    open_lock = second._open
+
+    def open_too_late() -> tuple[int, bool]:
+        opened = open_lock()
+        first.release()
+        if successor:
+            first.acquire()
+        return opened
+
+    second._open = open_too_late  # type: ignore[method-assign]
+    with pytest.raises(StorageError, match="another run is writing this output: one that has just begun or ended"):
+        second.acquire()
+    first.release()
+    assert not lock.exists()
+
+
+def test_on_a_full_disk_a_lock_needs_no_content_but_a_lease_does(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_file_may_grow():
+        claim = Claim(lock)
+        claim.acquire()
+        assert lock.read_bytes() == b""
+        with pytest.raises(StorageError, match="another run is writing this output"):
+            Claim(lock).acquire()
+        claim.release()
+        monkeypatch.setattr(module, "local_locks", lambda _: "nfs with nolock")
+        with pytest.raises(OSError, match="File too large"):
+            Claim(lock).acquire()
+
+
+@pytest.mark.needs("mounting")
+def test_a_host_that_does_not_show_its_start_is_known_by_its_name() -> None:
+    hidden = "mount -t tmpfs none /proc/sys/kernel/random"
+    program = "from scimill.claim import host_identity; print(host_identity())"
+    command = ["unshare", "--mount", "sh", "-c", f'{hidden} && exec "$0" -c "$1"', sys.executable, program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{socket.gethostname()} \n"
+
+
 # ---- leases -----------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +169,19 @@ def test_the_lease_of_a_silent_host_is_taken_over(lock: Path, without_shared_loc
     assert token(lock) != OTHER.token
     claim.release()
     assert not lock.exists()
+
+
+def test_a_lease_that_names_nobody_is_taken_over_soon(lock: Path, without_shared_locks: None, capsys) -> None:
+    """Whoever has just made it writes its name within that time."""
+    lock.touch()
+    started = time.monotonic()
+    claim = Claim(lock)
+    claim.acquire()
+    assert time.monotonic() - started >= 0.1
+    assert "waiting" not in capsys.readouterr().err
+    claim.confirm()
+    claim.release()
+    assert lock.read_bytes() == b""
 
 
 def test_a_lease_that_is_renewed_is_refused(lock: Path, without_shared_locks: None) -> None:
