@@ -158,6 +158,7 @@ def become_scimill(
     import atexit
 
     from faults.instants import arm
+    from measured import save_before_abort
     from scimill import __main__
     from scimill.parallel import world
 
@@ -171,6 +172,7 @@ def become_scimill(
     sys.argv = ["scimill", *words]
     world.STARTED = time.monotonic()  # the walltime counts from here
     arm(instant)
+    save_before_abort()
     try:
         __main__.main()
     except SystemExit as request:

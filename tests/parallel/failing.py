@@ -5,6 +5,7 @@ Usage: failing.py DELAY_OF_RANK_0 DELAY_OF_RANK_1 ...   (seconds; a negative one
 
 import sys
 import time
+from pathlib import Path
 
 from scimill.errors import StorageError
 from scimill.parallel.world import launch, world
@@ -19,4 +20,8 @@ def fail() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))
+    from measured import save_before_abort
+
+    save_before_abort()
     launch(fail)
