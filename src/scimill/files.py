@@ -149,9 +149,7 @@ def reserve(descriptor: int, offset: int, length: int) -> bool:
     OSError : the disk is full.
 
     """
-    fallocate = getattr(_LIBC, "fallocate", None)  # Linux has it
-    if fallocate is None:
-        return False
+    fallocate = _LIBC.fallocate
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     while length and fallocate(descriptor, 0, offset, length) != 0:
         code = ctypes.get_errno()

@@ -135,7 +135,9 @@ def test_a_lock_that_its_owner_removes_meanwhile_is_refused(lock: Path, successo
     assert not lock.exists()
 
 
-def test_on_a_full_disk_a_lock_needs_no_content_but_a_lease_does(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_a_lock_needs_no_content_but_a_lease_does(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with no_file_may_grow():
         claim = Claim(lock)
         claim.acquire()
@@ -146,6 +148,7 @@ def test_on_a_full_disk_a_lock_needs_no_content_but_a_lease_does(lock: Path, mon
         monkeypatch.setattr(module, "local_locks", lambda _: "nfs with nolock")
         with pytest.raises(OSError, match="File too large"):
             Claim(lock).acquire()
+    assert "store.h5.lock is a lease" in capsys.readouterr().err
 
 
 @pytest.mark.needs("mounting")
