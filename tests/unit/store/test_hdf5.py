@@ -1,0 +1,42 @@
+"""Rows that do not fit a dataset, and values that a ledger or a dimension lacks."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scimill.store.hdf5 import Rows, library_version, pieces
+from scimill.store.ledger import make_row
+from unit.store.stores import LAYOUT
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    file = h5py.File(tmp_path / "a.h5", "w")
+    return Rows(file.create_dataset("x", (10, 4, 3), "i4"))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 2), (2, 12)])
+def test_rows_of_another_shape_are_refused(shape: tuple[int, ...], rows: Rows) -> None:
+    with pytest.raises(ValueError, match=r"for a dataset whose rows have shape \(4, 3\)"):
+        rows.write(0, np.zeros(shape, np.int32))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1, 2, 2)])
+def test_a_part_of_another_shape_is_refused(shape: tuple[int, ...], rows: Rows) -> None:
+    with pytest.raises(ValueError, match=r"a part of shape .* for a dataset whose rows have shape"):
+        rows.write_part(0, 0, np.zeros(shape, np.int32))
+
+
+def test_no_rows_are_no_pieces() -> None:
+    assert list(pieces((3,), np.zeros(0), 100)) == []
+
+
+def test_a_ledger_row_needs_all_columns() -> None:
+    with pytest.raises(ValueError, match="the block has no tries for the ledger"):
+        make_row(LAYOUT, 0, {"found_rows": 0})
+
+
+def test_the_version_of_hdf5_is_that_of_h5py() -> None:
+    assert ".".join(map(str, library_version())) == h5py.version.hdf5_version.split("-")[0]
