@@ -4,9 +4,12 @@ import sys
 
 
 def save_before_abort() -> None:
-    """Save before MPI ends this process, if it is measured; see scripts/coverage.sh."""
+    """If this process is measured, see scripts/coverage.sh, save before MPI ends it."""
     if "coverage" not in sys.modules:
         return
+    import mpi4py
+
+    mpi4py.rc.initialize = False
     from coverage import Coverage
     from mpi4py import MPI
 
@@ -16,4 +19,11 @@ def save_before_abort() -> None:
                 measuring.save()
             super().Abort(errorcode)
 
-    MPI.COMM_WORLD = Saving(MPI.COMM_WORLD)
+    start = MPI.Init_thread
+
+    def start_and_wrap() -> int:
+        level = start()
+        MPI.COMM_WORLD = Saving(MPI.COMM_WORLD)
+        return level
+
+    MPI.Init_thread = start_and_wrap

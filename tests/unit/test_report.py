@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import termios
 
 import pytest
 
@@ -28,13 +29,15 @@ def test_sizes_have_readable_units(size: int, text: str) -> None:
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     controller, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as stream, os.fdopen(controller, "rb", buffering=0) as screen:
+        termios.tcsetwinsize(terminal, (25, 80))
         monkeypatch.setattr("sys.stderr", stream)
         progress = Progress(200, initial=100, unit="rows", what="make", enabled=True)
         assert not progress.due()  # a moment ago
         progress.update(150)
         progress.close()
         stream.flush()
-        shown = screen.read(10_000).decode()
+        os.set_blocking(controller, False)
+        shown = b"".join(iter(lambda: screen.read(1000), None)).decode()
     assert re.search(r"make: +50%\|.*100/200", shown), shown
     assert re.search(r"make: +75%\|.*150/200", shown), shown
 

@@ -16,7 +16,9 @@ from scimill.errors import ConfigError, InputError, ScimillError, Stopped, Stora
 from scimill.parallel import report
 from scimill.parallel.world import Stop
 from scimill.store import writer
+from scimill.store.direct import aligned
 from scimill.store.layout import Field, Layout
+from scimill.store.memory import block_memory
 from scimill.store.output import Output
 from scimill.store.provenance import git_state
 from scimill.store.reader import Reader
@@ -141,11 +143,29 @@ def test_an_output_that_exists_is_kept_unless_it_is_overwritten(unfinished: Path
 
 @pytest.mark.parametrize("alignment", [4096, 65_536])
 def test_past_the_page_cache_the_bytes_are_the_same(alignment: int, whole: Path, tmp_path: Path) -> None:
-    """Whole pages go past it, the last block's part of a page and the table do not."""
-    path = tmp_path / "store.h5"
-    assert fill(Output(path, direct=True, alignment=alignment))
+    """Whole pages of aligned memory go past it; the last block, which ends within a page, and the table do not."""
+    path, memory, sets = tmp_path / "store.h5", block_memory(LAYOUT), []
+
+    def make(block: int) -> BlockData:
+        data, arrays = content(block), memory(LAYOUT.rows_in(block))
+        sets.append(arrays)
+        for name, rows in arrays.items():
+            rows[...] = data.fields[name]
+            assert rows.ctypes.data % 4096 == 0
+        return replace(data, fields=arrays)
+
+    assert fill(Output(path, direct=True, alignment=alignment), make)
     assert dataset_hashes(path) == dataset_hashes(whole)
     assert verify(path, ALONE).problems == ()
+    assert not np.shares_memory(sets[0]["count"], sets[1]["count"])  # the last block may still be written
+    assert np.shares_memory(sets[0]["count"], sets[2]["count"])
+
+
+def test_where_one_host_cannot_write_past_the_page_cache_it_does_not() -> None:
+    """Rank 0 decides for all; a file of the kernel stands for the file on such a host."""
+    background = writer._Background(Path("/proc/self/comm"))
+    assert background.begin(aligned(4096), 0) is None
+    background.close()
 
 
 def test_progress_is_reported(
