@@ -50,7 +50,8 @@ def divide(ranks: World) -> None:
     with pytest.raises(InputError) as failure:
         team.on_root(refuse, "found by this team")
     assert is_collective(failure.value) == (ranks.comm is None)  # the other team does not know
-    assert (ranks.alone().size, ranks.alone().rank) == (1, 0)
+    alone = ranks.alone()
+    assert (alone.size, alone.rank, alone.claims_report()) == (1, 0, True)
 
 
 def main() -> int:

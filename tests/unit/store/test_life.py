@@ -77,6 +77,18 @@ def test_a_signal_while_done_blocks_are_verified_stops_the_run(unfinished: Path)
     assert list(unfinished.parent.iterdir()) == [part_of(unfinished)]
 
 
+def test_what_is_written_can_be_read_while_the_store_is_open(tmp_path: Path) -> None:
+    stop = Stop(ALONE)
+    opened = writer.open_writer(ALONE, Output(tmp_path / "store.h5"), LAYOUT, PROVENANCE, lambda _: "", stop)
+    assert opened is not None
+    opened.write(1, content(1), 0.0)
+    assert np.array_equal(opened.reader().rows(1, "spectrum"), content(1).fields["spectrum"])
+    assert opened.rows_done() == 4096
+    assert not opened.finish()
+    stop.restore()
+    assert list(tmp_path.iterdir()) == [tmp_path / "store.h5.part"]
+
+
 def test_damaged_blocks_of_an_unfinished_store_are_made_anew(
     unfinished: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
