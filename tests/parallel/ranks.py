@@ -1,10 +1,14 @@
-"""Exchange values among the ranks in all ways that `World` has; an assertion that fails ends the job."""
+"""Use all that `World` and `Stop` have to exchange something; an assertion that fails ends the job."""
+
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 
 from scimill.errors import InputError
-from scimill.parallel.world import World, is_collective, launch, world
+from scimill.parallel.world import STARTED, Stop, World, is_collective, launch, world
 
 
 def exchange(ranks: World) -> None:
@@ -54,11 +58,32 @@ def divide(ranks: World) -> None:
     assert (alone.size, alone.rank, alone.claims_report()) == (1, 0, True)
 
 
+def stop(ranks: World) -> None:
+    """A signal to one rank, or to all at once, stops all; so does the walltime."""
+    for signalled in (*({rank} for rank in range(ranks.size)), *[set(range(ranks.size))] * 20):
+        request = Stop(ranks)
+        assert not request.requested()
+        ranks.barrier()
+        if ranks.rank in signalled:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        while not request.requested():
+            time.sleep(0.001)
+        assert request.finish() == request.reason == "signal SIGUSR2"
+        request.restore()
+    for walltime, reason in ((time.monotonic() - STARTED + 1000, ""), (0.0, "the walltime")):
+        request = Stop(ranks, walltime)
+        request.record_block_time(0.5)
+        assert request.requested() == bool(reason)
+        assert request.finish() == reason
+        request.restore()
+
+
 def main() -> int:
     ranks = world()
     exchange(ranks)
     find_together(ranks)
     divide(ranks)
+    stop(ranks)
     print(f"{ranks.size} ranks agree")
     return 0
 
