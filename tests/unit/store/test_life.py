@@ -89,6 +89,18 @@ def test_what_is_written_can_be_read_while_the_store_is_open(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [tmp_path / "store.h5.part"]
 
 
+def test_a_store_of_which_nothing_is_made_is_sound_as_far_as_it_is(tmp_path: Path, whole: Path) -> None:
+    stop = Stop(ALONE)
+    opened = writer.open_writer(ALONE, Output(tmp_path / "store.h5"), LAYOUT, PROVENANCE, lambda _: "", stop)
+    assert opened is not None
+    assert not opened.finish()
+    stop.restore()
+    found = verify(part_of(tmp_path / "store.h5"), ALONE)
+    assert (found.pending, found.problems) == (LAYOUT.blocks, ())
+    assert fill(Output(tmp_path / "store.h5", resume=True))
+    assert dataset_hashes(tmp_path / "store.h5") == dataset_hashes(whole)
+
+
 def test_damaged_blocks_of_an_unfinished_store_are_made_anew(
     unfinished: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
