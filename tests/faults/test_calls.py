@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from faults.conftest import Mount
 from mpi import SCIMILL, Result, dataset_hashes, scimill, succeed
+from scimill.errors import StorageError
+from scimill.store.output import Output
+from unit.store.stores import fill
 
 FLAGS = ("--count", 2000, "--block-size", 100, "--tolerance", 1e-4)
 KERNEL_ENOTSUPP = 524
@@ -133,9 +137,13 @@ def test_lost_rows_of_a_datasets_ledger_are_found(shim: Path, tmp_path: Path) ->
 # ---- calls that fail in ways of their own ------------------------------------------------------------------------
 
 
+FILL = "from unit.store.stores import Output, fill; fill(Output(path))"
+
+
 def run_python(program: str, path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a program on a path, with ``from pathlib import Path; path = Path(...)`` before it."""
-    lines = ("import sys", "from pathlib import Path", "path = Path(sys.argv[1])", program)
+    tests = str(Path(__file__).parents[1])
+    lines = ("import sys", "from pathlib import Path", f"path = Path(sys.argv[1]); sys.path.append({tests!r})", program)
     command = [sys.executable, "-c", "\n".join(lines), path]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
@@ -145,9 +153,8 @@ def test_a_lock_that_cannot_be_read_ends_the_run(call: str, shim: Path, tmp_path
     lock = tmp_path / "store.h5.lock"
     lock.write_text("process 7 on h1")
     failing = faults(shim, call, errno.EIO, name=lock.name, after=int(call == "open"))
-    result = generate(tmp_path / "store.h5", 1, failing)
-    assert (result.returncode, len(result.errors), result.tracebacks) == (4, 1, 0), result
-    assert CAUSES[errno.EIO] in result.stderr
+    done = run_python(FILL, tmp_path / "store.h5", failing)
+    assert f"StorageError: {CAUSES[errno.EIO]}" in done.stderr.replace("scimill: error: ", ""), done
     assert lock.read_text() == "process 7 on h1"
     assert [path.name for path in tmp_path.iterdir()] == [lock.name]
 
@@ -160,13 +167,13 @@ def test_a_lock_that_goes_away_while_it_is_opened_is_made_anew(shim: Path, tmp_p
     assert done.stdout.startswith("scimill lock: process "), done
 
 
-def test_reserving_space_that_a_signal_interrupts_is_continued(
-    shim: Path, expected: dict[str, str], tmp_path: Path
-) -> None:
-    store = tmp_path / "store.h5"
-    result = generate(store, 1, faults(shim, "fallocate", errno.EINTR, count=1))
-    assert result.returncode == 0, result
-    assert dataset_hashes(store) == expected
+def test_reserving_space_that_a_signal_interrupts_is_continued(shim: Path, tmp_path: Path) -> None:
+    store, whole = tmp_path / "store.h5", tmp_path / "whole.h5"
+    done = run_python(FILL, store, faults(shim, "fallocate", errno.EINTR, count=1))
+    assert done.returncode == 0, done
+    assert fill(Output(whole))
+    assert dataset_hashes(store) == dataset_hashes(whole)
+    assert store.stat().st_blocks == whole.stat().st_blocks
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
@@ -200,3 +207,16 @@ def test_direct_io_is_tried(call: str, number: int, answer: str, shim: Path, tmp
     assert answer in (done.stdout if answer in ("True", "False") else done.stderr), done
     assert ("does not support direct I/O" in done.stderr) == (answer == "False")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_reserved_space_nor_direct_io_is_needed(ramfs: Path, tmp_path: Path) -> None:
+    assert fill(Output(ramfs / "store.h5", direct=True))
+    assert fill(Output(tmp_path / "store.h5"))
+    assert dataset_hashes(ramfs / "store.h5") == dataset_hashes(tmp_path / "store.h5")
+
+
+def test_nothing_is_begun_on_a_read_only_disk(mount: Mount) -> None:
+    disk = mount("8m")
+    mount("8m", "ro")
+    with pytest.raises(StorageError, match="the output's directory cannot be written"):
+        fill(Output(disk / "store.h5"))

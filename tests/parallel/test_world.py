@@ -68,10 +68,29 @@ def test_an_mpi_library_that_does_not_load_is_reported(tmp_path: Path) -> None:
     assert "load the MPI module" in result.stderr
 
 
-def test_an_interrupted_command_without_blocks_says_so() -> None:
-    result = run(f"launch(lambda: os.kill(os.getpid(), {int(signal.SIGINT)}))")
-    assert (result.returncode, result.tracebacks) == (130, 0), result
-    assert result.stderr == "scimill: error: interrupted\n"
+def test_an_mpi_that_sees_fewer_ranks_than_the_launcher_started_is_another_one() -> None:
+    result = run("launch(world)", PMI_RANK="0", PMI_SIZE="2")
+    assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
+    assert "the launcher started 2 processes, but MPI sees 1: two different MPIs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 75, "stopped by signal SIGTERM")],
+)
+def test_a_signal_to_a_command_without_blocks_is_reported(number: int, code: int, message: str) -> None:
+    result = run(f"launch(lambda: os.kill(os.getpid(), {int(number)}))")
+    assert (result.returncode, result.tracebacks) == (code, 0), result
+    assert result.stderr.splitlines()[0] == f"scimill: error: {message}"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_error_that_all_ranks_find_before_mpi_starts_is_reported_once(ranks: int) -> None:
+    program = (
+        "from scimill.errors import ConfigError\ndef command(): raise ConfigError('found by all')\nlaunch(command)"
+    )
+    result = run(program, ranks)
+    assert (result.returncode, result.errors, result.tracebacks) == (2, ["scimill: error: found by all"], 0), result
 
 
 @pytest.mark.parametrize(("way", "code"), [("sys.exit(3)", 3), ("sys.exit()", 0), ("sys.exit('no')", 1)])

@@ -18,6 +18,7 @@ from scimill.parallel.world import Stop, launch, world
 from scimill.store import readback
 from scimill.store.layout import Field, Layout
 from scimill.store.output import Output
+from scimill.store.verify import Report, verify
 from scimill.store.writer import BlockData, Writer, open_writer
 from unit.store.stores import PROVENANCE
 
@@ -63,7 +64,9 @@ def main() -> int:
     if "--lose" in flags and ranks.is_root:
         lose(output.part, int(flags[1]))
     ranks.barrier()
-    return 0 if writer.finish() else 1
+    assert writer.finish()
+    assert verify(output.path, ranks) == Report(3, 0, 3, ())
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpi import Result, dataset_hashes, scimill
+from mpi import SERIAL_HDF5, Result, dataset_hashes, scimill
 from parallel.store.filling import SNAPSHOTS, snapshot
 from scimill.store.output import Output
 from unit.store.stores import fill
@@ -42,3 +42,12 @@ def test_what_is_lost_of_any_block_is_found(hosts: str, block: int, expected: di
     assert not path.exists()
     assert run(path, HOSTS[block], "--resume").returncode == 0
     assert dataset_hashes(path) == expected
+
+
+@pytest.mark.needs("serial HDF5")
+def test_many_ranks_need_a_parallel_hdf5(tmp_path: Path) -> None:
+    program = (sys.executable, str(Path(__file__).with_name("filling.py")))
+    result = scimill(tmp_path / "store.h5", "a,a", program=program, ranks=2, env=SERIAL_HDF5)
+    assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
+    assert "there are 2 ranks, but this h5py was built without MPI" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Rows that do not fit a dataset, and values that a ledger or a dimension lacks."""
 
+import lzma
 from pathlib import Path
 
 import h5py
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from scimill.store.hdf5 import Rows, library_version, pieces
-from scimill.store.ledger import make_row
+from scimill.store.layout import DONE
+from scimill.store.ledger import BlockLedger, make_row
+from scimill.store.reader import Reader
 from unit.store.stores import LAYOUT
 
 
@@ -40,3 +43,20 @@ def test_a_ledger_row_needs_all_columns() -> None:
 
 def test_the_version_of_hdf5_is_that_of_h5py() -> None:
     assert ".".join(map(str, library_version())) == h5py.version.hdf5_version.split("-")[0]
+
+
+def test_the_ledger_of_format_1_is_written_column_by_column(tmp_path: Path) -> None:
+    path = tmp_path / "store.h5.part"
+    packed = Path(__file__).parents[2] / "data" / "format-1-unfinished.xz"
+    path.write_bytes(lzma.decompress(packed.read_bytes()))
+    with Reader.open(path) as reader:
+        layout, rows = reader.layout, reader.ledger()
+    block = int(np.flatnonzero(rows["state"] != DONE)[0])
+    values = {name: rows[0][name] for name in layout.ledger_type.names[:-1]}
+    row = make_row(layout, block, values)
+    with h5py.File(path, "r+", locking=False) as file:
+        ledger = BlockLedger(file, layout)
+        assert ledger.is_by_column
+        ledger.writer()(block, row)
+        assert ledger.rows(block, block + 1) == row
+        assert ledger.column("state")[block] == DONE

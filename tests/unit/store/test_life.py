@@ -10,12 +10,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from mpi import change_ledger, dataset_hashes
 from scimill.errors import ConfigError, InputError, ScimillError, Stopped, StorageError
 from scimill.parallel import report
 from scimill.parallel.world import Stop
-from scimill.store import writer
+from scimill.store import commands, writer
 from scimill.store.direct import aligned
 from scimill.store.layout import Field, Layout
 from scimill.store.memory import block_memory
@@ -300,6 +301,13 @@ def test_a_packed_copy_holds_the_same(compression: str, whole: Path, tmp_path: P
     with h5py.File(output.path) as file:
         assert file["count"].compression == (None if compression == "none" else compression)
         assert file["count"].chunks == (1000,)
+
+
+def test_the_command_says_how_large_the_copy_is(whole: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.h5"
+    result = CliRunner().invoke(commands.repack, [str(whole), str(packed), "--level", "9"])
+    size = report.human(packed.stat().st_size)
+    assert result.output.splitlines()[-1] == f"{packed}: {size}, from {report.human(whole.stat().st_size)}"
 
 
 def test_a_copy_replaces_neither_its_source_nor_what_exists(whole: Path, unfinished: Path) -> None:
