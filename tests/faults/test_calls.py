@@ -159,6 +159,12 @@ def test_a_lock_that_cannot_be_read_ends_the_run(call: str, shim: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == [lock.name]
 
 
+def test_a_store_is_made_under_a_lease_where_there_are_no_locks(shim: Path, tmp_path: Path) -> None:
+    done = run_python(FILL, tmp_path / "store.h5", faults(shim, "flock", errno.ENOLCK, name="store.h5.lock"))
+    assert "hosts do not share file locks here (no file locks): store.h5.lock is a lease" in done.stderr, done
+    assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
+
+
 def test_a_lock_that_goes_away_while_it_is_opened_is_made_anew(shim: Path, tmp_path: Path) -> None:
     lock = tmp_path / "store.h5.lock"
     lock.write_text("process 7 on h1")

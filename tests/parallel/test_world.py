@@ -76,12 +76,12 @@ def test_an_mpi_that_sees_fewer_ranks_than_the_launcher_started_is_another_one()
 
 @pytest.mark.parametrize(
     ("number", "code", "message"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 75, "stopped by signal SIGTERM")],
+    [(signal.SIGINT, 130, "error: interrupted"), (signal.SIGTERM, 75, "stopped by signal SIGTERM")],
 )
 def test_a_signal_to_a_command_without_blocks_is_reported(number: int, code: int, message: str) -> None:
     result = run(f"launch(lambda: os.kill(os.getpid(), {int(number)}))")
     assert (result.returncode, result.tracebacks) == (code, 0), result
-    assert result.stderr.splitlines()[0] == f"scimill: error: {message}"
+    assert result.stderr.splitlines()[0] == f"scimill: {message}"
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

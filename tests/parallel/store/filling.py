@@ -14,8 +14,9 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2]))
 from scimill.parallel.partition import share
-from scimill.parallel.world import Stop, launch, world
+from scimill.parallel.world import Stop, World, launch, world
 from scimill.store import readback
+from scimill.store.blocks import run_blocks
 from scimill.store.layout import Field, Layout
 from scimill.store.output import Output
 from scimill.store.verify import Report, verify
@@ -48,6 +49,16 @@ def lose(path: Path, block: int) -> None:
         file.write(bytes(512))
 
 
+def make_in_parts(ranks: World, writer: Writer, flags: list[str]) -> None:
+    make_together(writer)
+    for block in share(writer.pending[writer.pending > 0], ranks.rank, ranks.size).tolist():
+        writer.write(block, snapshot(block), time.monotonic())
+    ranks.barrier()
+    if "--lose" in flags and ranks.is_root:
+        lose(Output(Path(sys.argv[1])).part, int(flags[1]))
+    ranks.barrier()
+
+
 def main() -> int:
     ranks, flags = world(), sys.argv[3:]
     readback.host_identity = lambda: sys.argv[2].split(",")[ranks.rank]
@@ -57,14 +68,10 @@ def main() -> int:
     if writer is None:
         return 0
     if 0 in writer.pending:
-        make_together(writer)
-    for block in share(writer.pending[writer.pending > 0], ranks.rank, ranks.size).tolist():
-        writer.write(block, snapshot(block), time.monotonic())
-    ranks.barrier()
-    if "--lose" in flags and ranks.is_root:
-        lose(output.part, int(flags[1]))
-    ranks.barrier()
-    assert writer.finish()
+        make_in_parts(ranks, writer, flags)
+        assert writer.finish()
+    else:
+        run_blocks(ranks, writer, snapshot, stop, what="make", unit="snapshots")
     assert verify(output.path, ranks) == Report(3, 0, 3, ())
     return 0
 

@@ -32,6 +32,11 @@ def test_a_part_of_another_shape_is_refused(shape: tuple[int, ...], rows: Rows) 
         rows.write_part(0, 0, np.zeros(shape, np.int32))
 
 
+def test_rows_without_values_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        assert Rows(file.create_dataset("x", (10, 0), "i4")).read(0, 2).shape == (2, 0)
+
+
 def test_no_rows_are_no_pieces() -> None:
     assert list(pieces((3,), np.zeros(0), 100)) == []
 
