@@ -93,6 +93,13 @@ def test_an_error_that_all_ranks_find_before_mpi_starts_is_reported_once(ranks: 
     assert (result.returncode, result.errors, result.tracebacks) == (2, ["scimill: error: found by all"], 0), result
 
 
+def test_a_rank_that_waits_for_rank_0_to_report_ends_by_itself() -> None:
+    """No launcher ends this rank 1, which finds an error before MPI starts."""
+    command = "def command(): raise ConfigError('found by all')"
+    result = run(f"from scimill.errors import ConfigError\n{command}\nlaunch(command)", PMI_RANK="1", PMI_SIZE="2")
+    assert (result.returncode, result.stderr) == (2, ""), result
+
+
 @pytest.mark.parametrize(("way", "code"), [("sys.exit(3)", 3), ("sys.exit()", 0), ("sys.exit('no')", 1)])
 def test_a_command_may_exit_by_itself(way: str, code: int) -> None:
     assert run(f"launch(lambda: {way})").returncode == code
