@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure which lines and branches of the store, of the ranks and of files the tests reach; fail unless all.
 #
-#   scripts/coverage.sh [pytest arguments]        without arguments: the tests that reach them, in some 20 minutes
+#   scripts/coverage.sh [pytest arguments]        without arguments: the tests that reach them
 #
 # What is measured is in setup.cfg. scripts/setup.sh --with-tests installs all that it takes.
 set -euo pipefail
