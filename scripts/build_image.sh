@@ -27,7 +27,8 @@ fail() { # exit code, lines
 }
 
 definition=containers/scimill.def output='' base=docker options=()
-absolute() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+absolute_in() { case $2 in /*) echo "$2" ;; *) echo "$1/$2" ;; esac; }
+absolute() { absolute_in "$here" "$1"; }
 value() { [ "$2" -gt 1 ] || fail 2 "$1 needs a value (see --help)"; }
 while [ $# -gt 0 ]; do
   case $1 in
@@ -140,11 +141,10 @@ given --fakeroot && rootless=(--fakeroot)
 from=()
 case $base in
   docker) ;;
-  debootstrap) base=$(debootstrap_base); from=(--build-arg agent=localimage --build-arg "from=$base") ;;
+  debootstrap) base=$(debootstrap_base) ;;
   *)
     base=$(absolute "$base")
-    [ -e "$base" ] || fail 3 "no such base image: $base" "allowed: docker, debootstrap, or an image's path"
-    from=(--build-arg agent=localimage --build-arg "from=$base") ;;
+    [ -e "$base" ] || fail 3 "no such base image: $base" "allowed: docker, debootstrap, or an image's path" ;;
 esac
 [[ $name = *cuda* ]] || fetch_torch
 
@@ -152,10 +152,21 @@ esac
 
 started=$SECONDS
 git=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+# An image keeps its definition with all arguments: no path and no setting of this machine may be among them.
+work=$APPTAINER_TMPDIR/sources
+mkdir "$work"
+ln -s "$PWD"/* "$work"
+if [ "$base" != docker ]; then
+  ln -s "$base" "$work"
+  from=(--build-arg agent=localimage --build-arg "from=$(basename "$base")")
+fi
+mkdir -m 700 "$APPTAINER_TMPDIR/settings"
+echo "export $(build_environment)" >"$APPTAINER_TMPDIR/settings/environment"
+definition=$(absolute_in "$PWD" "$definition")
 # A definition need not have all of these arguments.
-apptainer build --force --notest --warn-unused-build-args "${squash[@]}" --bind "$cache:/mnt" "${from[@]}" \
-  --build-arg "git=$git" --build-arg "environment=$(build_environment)" "${options[@]}" "$part" "$definition" ||
-  fail 1 "building $name failed; see apptainer's message above"
+(cd "$work" && apptainer build --force --notest --warn-unused-build-args "${squash[@]}" --bind "$cache:/mnt" \
+  --bind "$APPTAINER_TMPDIR/settings:/srv" "${from[@]}" --build-arg "git=$git" "${options[@]}" \
+  "$part" "$definition") || fail 1 "building $name failed; see apptainer's message above"
 built=$SECONDS
 # Without FUSE, an ordinary user cannot mount an image but can unpack it.
 unpack=()

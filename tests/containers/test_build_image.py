@@ -75,7 +75,6 @@ Stage: final
     agent=docker
     from=none
     git=unknown
-    environment=
 
 %post
     {post}

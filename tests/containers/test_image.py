@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers.conftest import LIMIT, ROOT
+from containers.conftest import CACHE, LIMIT, ROOT
 from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 pytestmark = pytest.mark.timeout(LIMIT + 60)
@@ -157,6 +157,14 @@ def test_labels_say_what_it_holds(image: Path) -> None:
     assert labels["locks"] == hashlib.sha256(locks).hexdigest()[:16]
 
 
+def test_it_names_no_path_and_no_setting_of_the_machine_that_built_it(image: Path) -> None:
+    result = scimill("inspect", "--json", "--all", image, program=("apptainer",))
+    assert result.returncode == 0, result
+    assert '"deffile"' in result.stdout
+    for word in (str(ROOT), str(CACHE.expanduser()), str(Path.home()), "PIP_", "index-url"):
+        assert word not in result.stdout.replace("HOME=/root", ""), word
+
+
 def test_it_has_the_licences_of_all_its_packages(image: Path) -> None:
     text = scimill("run", "--app", "licences", image, program=("apptainer",)).stdout
     parts = re.split(r"^={80}\n(\S+) \S+ (\((?:Debian|Python)\))\n={80}\n", text, flags=re.M)[1:]
@@ -189,15 +197,15 @@ def test_only_what_running_needs_is_in_it(image: Path) -> None:
     assert result.stdout == "", result
 
 
-# ---- in a job ---------------------------------------------------------------------------------------------------
-
-
 def test_no_program_in_it_runs_as_another_user(image: Path) -> None:
     found = subprocess.run(
         ["apptainer", "exec", image, "find", "/", "-xdev", "-type", "f", "-perm", "/6000"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert found.stdout == "", found
+
+
+# ---- in a job ---------------------------------------------------------------------------------------------------
 
 
 def test_a_job_runs_its_ranks_in_the_image(image: Path, tmp_path: Path, outside: dict[str, str]) -> None:
