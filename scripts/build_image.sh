@@ -173,4 +173,4 @@ unpack=()
 [ "$(id -u)" = 0 ] || [ -w /dev/fuse ] || unpack=(--unsquash --userns)
 apptainer test "${unpack[@]}" "$part" || fail 1 "$name was built, but its test failed: the image is not kept"
 mv -f "$part" "$output"
-say "$output: $(du -m "$output" | cut -f1) MB, built in $((built - started)) s, tested in $((SECONDS - built)) s"
+say "$output: $(($(stat -c %s "$output") / 1000000)) MB, built in $((built - started)) s, tested in $((SECONDS - built)) s"

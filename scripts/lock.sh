@@ -42,7 +42,7 @@ lock() { # name, what it holds
 lock scimill setup.cfg --all-extras --group horovod --group build
 lock tests --group test --group references --constraint "$folder/scimill.txt"
 lock uv --group uv
-lock tensorflow --group tensorflow
+for name in tensorflow sbom; do lock $name --group $name; done
 for name in peers hw2d smartredis; do lock $name --no-deps --group $name; done
 
 # Hashes are left out: new files may be added to a release.

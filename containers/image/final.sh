@@ -27,6 +27,8 @@ use_common_name() {
 [ "$1" != mpich ] || use_common_name
 
 .venv/bin/python image/licences.py >LICENCES.txt
+sbom/bin/python image/sbom.py >sbom.cdx.json
+rm -rf sbom
 apt-get clean
 rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /var/cache/debconf/*-old
 

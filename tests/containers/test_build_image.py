@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from containers.conftest import BUILD, CACHE, ROOT
+from containers.conftest import BUILD, CACHE, LIMIT, ROOT
 
 Run = subprocess.CompletedProcess[str]
 
@@ -94,7 +94,7 @@ def base(image: Path) -> Path:
     return found
 
 
-@pytest.mark.timeout(800)
+@pytest.mark.timeout(LIMIT + 60)
 @pytest.mark.parametrize("post, test, code", [("true", "true", 0), ("false", "true", 1), ("true", "false", 1)])
 def test_only_an_image_that_passes_its_test_is_kept(
     base: Path, tmp_path: Path, post: str, test: str, code: int

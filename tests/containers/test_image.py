@@ -5,9 +5,12 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from containers.conftest import CACHE, LIMIT, ROOT
 from mpi import PEERS, Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
@@ -165,6 +168,15 @@ def test_it_names_no_path_and_no_setting_of_the_machine_that_built_it(image: Pat
         assert word not in result.stdout.replace("HOME=/root", ""), word
 
 
+def test_no_library_in_it_is_searched_for_in_a_folder_of_the_machine_that_built_it(image: Path) -> None:
+    """A wheel that was built on the host could name the folder of the host's Python."""
+    words = ("env", "LD_DEBUG=libs", "python", "-c", "import h5py, horovod.torch")
+    found = scimill("exec", image, *words, program=("apptainer",))
+    assert found.returncode == 0 and "find library=libhdf5" in found.stderr, found
+    for folder in {str(ROOT), str(CACHE.expanduser()), sys.base_prefix} - {"/usr"}:
+        assert f"{folder}/" not in found.stderr
+
+
 def test_it_has_the_licences_of_all_its_packages(image: Path) -> None:
     text = scimill("run", "--app", "licences", image, program=("apptainer",)).stdout
     parts = re.split(r"^={80}\n(\S+) \S+ (\((?:Debian|Python)\))\n={80}\n", text, flags=re.M)[1:]
@@ -176,6 +188,39 @@ def test_it_has_the_licences_of_all_its_packages(image: Path) -> None:
     assert all(each.strip() for each in licences.values())
     assert "free GPL" in licences["pyFFTW", "(Python)"]
     assert "www.gnu.org/licenses" in licences["libc6", "(Debian)"]
+
+
+def sbom(image: Path, *, debian: bool) -> list[dict[str, Any]]:
+    """Return the Debian packages, or the others, of the image's SBOM."""
+    text = scimill("exec", image, "cat", "/opt/scimill/sbom.cdx.json", program=("apptainer",)).stdout
+    document = json.loads(text)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    return [each for each in document["components"] if each.get("purl", "").startswith("pkg:deb/") == debian]
+
+
+def named(components: list[dict[str, Any]]) -> list[str]:
+    return sorted(f"{each['name']} {each['version']}" for each in components)
+
+
+def test_its_sbom_lists_what_is_installed(image: Path) -> None:
+    python = "import importlib.metadata as m; [print(each.name, each.version) for each in m.distributions()]"
+    packages = scimill("exec", image, "python", "-c", python, program=("apptainer",)).stdout
+    debian = scimill("exec", image, "dpkg-query", "-W", "-f", "${Package} ${Version}\n", program=("apptainer",)).stdout
+    assert named(sbom(image, debian=True)) == sorted(debian.splitlines())
+    assert named(sbom(image, debian=False)) == sorted(packages.splitlines())
+
+
+def test_its_python_packages_are_those_of_the_locks(image: Path) -> None:
+    """Each has the hashes of its lock, one of which the installed file has, or that of which it was built."""
+    locked = {}
+    for lock in ("scimill", "torch-cpu"):
+        text = (ROOT / "scripts" / "locks" / f"{lock}.txt").read_text()
+        for name, version, hashes in re.findall(r"^([a-z0-9-]+)==(\S+)(.*(?:\n    .*)*)", text, re.M):
+            locked[name, version] = set(re.findall(r"sha256:(\w+)", hashes))
+    for each in sbom(image, debian=False):
+        if each["name"] != "scimill":
+            hashes = {value["content"] for link in each["externalReferences"] for value in link["hashes"]}
+            assert hashes == locked[canonicalize_name(each["name"]), each["version"]] and hashes, each["name"]
 
 
 def test_without_gpus_nv_is_harmless(image: Path, tmp_path: Path) -> None:
