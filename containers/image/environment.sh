@@ -11,3 +11,5 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
 # An ordinary user's ranks have a user namespace each, and cannot read each other's memory.
 export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+# Components of MPI in the home directory are those of the host's MPI.
+export OMPI_MCA_mca_base_component_path=SYS_DEFAULT

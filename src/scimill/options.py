@@ -1,5 +1,6 @@
 """Command-line options: made from config classes, or shared by generating and training commands."""
 
+import contextlib
 import difflib
 import functools
 from collections.abc import Callable, Mapping
@@ -23,6 +24,14 @@ Command = Callable[..., int | None]
 
 ARRAY_INDEX = ("SCIMILL_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX")
 """Variables that hold a job's index in its array; the first is set by our own job scripts."""
+
+
+class UnseenPath(click.Path):
+    """A path that is not looked at: click asks the file system for each, on each rank."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Make a path of a word."""
+        return Path(value)
 
 
 class ConfigHelp(click.Command):
@@ -136,14 +145,14 @@ class Flags(Generic[C]):
         if self._presets:
             choice = click.Choice(preset_names(self._presets))
             function = click.option("--preset", type=choice, help="A shipped configuration to start from.")(function)
-        file = click.Path(path_type=Path)
-        return click.option("--config", "config_file", type=file, help="A YAML file of these parameters.")(function)
+        words = "A YAML file of these parameters."
+        return click.option("--config", "config_file", type=UnseenPath(), help=words)(function)
 
     def split(self, values: Mapping[str, Any]) -> tuple[list[Layer], dict[str, Any]]:
         """Separate the configuration from the other values of a command line; return both."""
         preset, file = values.get("preset"), values.get("config_file")
         layers = [read_preset(self._presets, preset)] if preset else []
-        layers += [read_yaml(file)] if file else []
+        layers += [world().on_root(read_yaml, file)] if file else []  # one rank reads it, not each
         given = {name: values[name] for name in self._known if values.get(name) not in (None, ())}
         rest = {name: value for name, value in values.items() if name not in (*self._known, "preset", "config_file")}
         return [*layers, Layer("flags", given)], rest
@@ -168,7 +177,8 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
         @functools.wraps(function)
         def command(*, print_config: bool, trial: Layer | None = None, **values: Any) -> int | None:
             layers, rest = flags.split(values)
-            made = flags.finish(layers, trial)
+            with world().together() if values.get("config_file") else contextlib.nullcontext():  # MPI runs already
+                made = flags.finish(layers, trial)
             if print_config:
                 click.echo(to_yaml(made), nl=False)
                 return 0
@@ -207,7 +217,7 @@ def _add(function: Any, option: click.Option) -> Any:
 
 def path_argument(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """Give a command a positional path."""
-    return click.argument(name, type=click.Path(path_type=Path), **attributes)
+    return click.argument(name, type=UnseenPath(), **attributes)
 
 
 def fill_output(

@@ -306,7 +306,7 @@ def test_an_image_path_may_hold_blanks_and_quotes(place: Place) -> None:
     ran = place.run(script(machine, COMMANDS["doctor"], image=image))
     assert ran.returncode == 0, ran
     [words] = place.started
-    assert words[-3:] == [image, "scimill", "doctor"]
+    assert words[-3:] == [str(place.work / image), "scimill", "doctor"]
     assert words[words.index("--bind") + 1] == str(place.work)
     assert "exec" in words
 

@@ -35,6 +35,10 @@ STARTED = time.monotonic()  # this module is loaded when the command starts; the
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 EARLY_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 """Those that schedulers send; they also stop a command that has not begun, or has no blocks."""
+KERNEL_CACHE = "NUMBA_CACHE_LOCATOR_CLASSES"
+"""numba's variable for its cache; see `kernel_cache`, which only numba imports, for it imports numba."""
+READERS = ",".join(f"scimill.parallel.kernel_cache.{name}" for name in ("UserProvided", "InTree", "UserWide"))
+READERS += ",IPythonCacheLocator,ZipCacheLocator"  # numba's own, for functions of a notebook or a zip file
 STOP_TAG = 7501
 FAILURE_TAG = 7502
 FORWARDING_TIME = 0.3  # s; a launcher may lose what a rank prints just before it aborts
@@ -366,6 +370,7 @@ def launch(command: Callable[[], int]) -> NoReturn:
             stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names need not be UTF-8
     rank, size = launched()
     if rank > 0:
+        os.environ.setdefault(KERNEL_CACHE, READERS)
         sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123  (for the life of the process)
     try:
         code = command()

@@ -67,6 +67,11 @@ def read_seal(path: Path) -> Seal:
             raw = file.read(SEAL_BYTES)
     except OSError as error:
         raise InputError.unreadable("file", error, path) from None
+    return parse_seal(raw, path)
+
+
+def parse_seal(raw: bytes, path: Path) -> Seal:
+    """Check the seal that a file starts with; raises as `read_seal` does."""
     if not raw.startswith(MAGIC.encode()):
         raise NotAStore("not a scimill store", where=str(path), allowed="a file that scimill wrote")
     *body, checksum, padding = [*raw.split(b"\n", 3), b"", b""][:4]

@@ -32,7 +32,7 @@ from scimill.store.output import RESUME, Output, check_absent, check_space
 from scimill.store.provenance import Provenance, root_attributes
 from scimill.store.readback import Stored, require_stored
 from scimill.store.reader import Reader
-from scimill.store.seal import make_seal, read_seal, write_seal
+from scimill.store.seal import SEAL_BYTES, make_seal, parse_seal, write_seal
 from scimill.store.verify import block_damage, check_blocks, groups_of_blocks, unfinished_blocks
 
 VISIBLE_WITHIN = 10.0  # s; network file systems remember for that long that a name did not exist
@@ -348,8 +348,9 @@ def require_one_file(part: Path, world: World) -> tuple[int, int, str]:
 
 def identify(path: Path) -> tuple[int, int, str]:
     """Return what tells a store from any other: device, inode, checksum of the seal."""
-    status = path.stat()
-    return status.st_dev, status.st_ino, f"{crc32c(read_seal(path).to_bytes()):08x}"
+    with path.open("rb") as file:
+        status, raw = os.fstat(file.fileno()), file.read(SEAL_BYTES)
+    return status.st_dev, status.st_ino, f"{crc32c(parse_seal(raw, path).to_bytes()):08x}"
 
 
 def _stored(values: Mapping[str, NDArray[np.generic]], field: Field) -> NDArray[np.generic]:
