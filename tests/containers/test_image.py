@@ -136,7 +136,7 @@ def test_a_launcher_of_another_mpi_is_recognised(image: Path, tmp_path: Path) ->
 
 
 def test_its_own_test_passes(image: Path) -> None:
-    result = scimill("test", image, program=("apptainer",))
+    result = scimill("test", image, program=("apptainer",), timeout=LIMIT)
     assert result.returncode == 0, result
     assert result.stdout.splitlines()[-1] == "image: all tests passed"
 
