@@ -17,7 +17,8 @@ from unit.store.stores import LAYOUT
 @pytest.fixture
 def rows(tmp_path: Path) -> Rows:
     file = h5py.File(tmp_path / "a.h5", "w")
-    return Rows(file.create_dataset("x", (10, 4, 3), "i4"))
+    file.create_dataset("x", (10, 4, 3), "i4")
+    return Rows(file, "x")
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 4, 2), (2, 12)])
@@ -34,7 +35,8 @@ def test_a_part_of_another_shape_is_refused(shape: tuple[int, ...], rows: Rows) 
 
 def test_rows_without_values_are_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        assert Rows(file.create_dataset("x", (10, 0), "i4")).read(0, 2).shape == (2, 0)
+        file.create_dataset("x", (10, 0), "i4")
+        assert Rows(file, "x").read(0, 2).shape == (2, 0)
 
 
 def test_no_rows_are_no_pieces() -> None:
