@@ -4,7 +4,7 @@ Importing takes longer than most runs of the tests. Each run is a process of its
 ranks start the real MPI; only the start of the interpreter is shared. Tests of the start itself use `mpi.start`.
 
 Usage, in the folder of the tests:
-    python -m forked SOCKET                       fork for each request that comes through a Unix socket
+    python -m forked SOCKET MODULES...            fork for each request through a Unix socket; default: all modules
     python -S forked.py SOCKET ARGUMENTS...       be one run: under mpirun, a rank
 """
 
@@ -69,8 +69,8 @@ def pass_on(number: int, pid: int) -> None:
 # ---- the process that forks -------------------------------------------------------------------------------------
 
 
-def serve(path: str) -> None:
-    import_everything()
+def serve(path: str, modules: list[str]) -> None:
+    import_early(modules or all_modules())
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen()
@@ -128,24 +128,30 @@ def send(number: int, connection: socket.socket) -> None:
         connection.sendall(number.to_bytes(LENGTH, signed=True))
 
 
-def import_everything() -> None:
-    """Import what any command may need, and let numba prepare to load compiled kernels."""
+def all_modules() -> list[str]:
+    """Name what any command may need."""
+    import pkgutil
+
+    import scimill
+
+    modules = [module.name for module in pkgutil.walk_packages(scimill.__path__, "scimill.")]
+    # The bridge runs beside another numpy.
+    ours = [name for name in modules if not name.endswith(("__main__", "redis_bridge"))]
+    return [*ours, "torch._dynamo", "torch.utils.tensorboard"]
+
+
+def import_early(modules: list[str]) -> None:
+    """Import what the runs need, and let numba prepare to load compiled kernels."""
     import gc
     import importlib
-    import pkgutil
 
     from scimill.parallel.world import defer_mpi
 
     defer_mpi()
     import numba
-    import torch._dynamo
-    import torch.utils.tensorboard  # noqa: F401
 
-    import scimill
-
-    for module in pkgutil.walk_packages(scimill.__path__, "scimill."):
-        if not module.name.endswith(("__main__", "redis_bridge")):  # the bridge runs beside another numpy
-            importlib.import_module(module.name)
+    for module in modules:
+        importlib.import_module(module)
     numba.njit(lambda: 0)()
     gc.collect()
     gc.freeze()  # collections in the forked processes leave these objects' pages shared
@@ -164,6 +170,8 @@ def become_scimill(
 
     atexit._clear()  # what the imported modules do at the end takes 50 ms
     os.setsid()
+    with open("/proc/self/comm", "w") as name:  # noqa: PTH123 - for pkill
+        name.write("scimill")
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     os.chdir(cwd)
@@ -183,4 +191,4 @@ def become_scimill(
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1]) if __spec__ else be_a_run()
+    serve(sys.argv[1], sys.argv[2:]) if __spec__ else be_a_run()

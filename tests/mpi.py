@@ -97,7 +97,10 @@ class Job:
         """Kill all living processes of the session."""
         for pid in [pid for pid, _, session in processes() if session == self.process.pid]:
             kill(pid, signal.SIGKILL)
-        self.process.communicate()
+        for stream in (self.process.stdout, self.process.stderr):  # others may hold the pipes open
+            if stream:
+                stream.close()
+        self.process.wait()
 
     def rank(self, rank: int) -> int:
         """Return the process id of a rank, once mpirun has started it; without mpirun, of the process itself."""

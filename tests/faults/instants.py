@@ -3,6 +3,7 @@
 An instant is ``never``, or one of
 
 line PHASE K           the K-th line that the store executes within a phase, see `faults.phases`
+stop PHASE K           never; it stops there (SIGSTOP)
 lines FILE             never; the number of such lines of each phase is written to FILE.<rank>
 step K                 before the K-th step of a training
 event K                before the K-th call that opens, renames or removes a file of the run directory
@@ -60,8 +61,8 @@ def at(number: int, act: Callable[[], None]) -> Callable[[], None]:
 def arm(instant: str) -> None:
     """Arrange for this process to be killed at an instant."""
     kind, *words = instant.split()
-    if kind == "line":
-        phases.follow(phases.Killer(words[0], int(words[1])))
+    if kind in ("line", "stop"):
+        phases.follow(phases.Killer(words[0], int(words[1]), signal.SIGKILL if kind == "line" else signal.SIGSTOP))
     elif kind == "lines":
         phases.count(Path(words[0]))
     elif kind == "step":

@@ -53,13 +53,13 @@ class Tracer:
 
 
 class Killer(Tracer):
-    def __init__(self, phase: str, k: int) -> None:
+    def __init__(self, phase: str, k: int, number: int = signal.SIGKILL) -> None:
         super().__init__()
-        self._phase, self._k = phase, k
+        self._phase, self._k, self._number = phase, k, number
 
     def at(self, phase: str) -> None:
         if phase == self._phase and self.lines[phase] == self._k:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._number)
 
 
 def _phase(frame: FrameType | None) -> str | None:
