@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetch the programs that tests/hosts runs in its guests: user-mode Linux, an NFS server and clients, sshd.
+# Fetch the programs that tests/hosts runs in its guests: user-mode Linux, an NFS server and clients, sshd, sshfs.
 #
 #   scripts/install_hosts.sh              needs root, or sudo without a password, and apt
 #
@@ -16,7 +16,7 @@ esac
 
 say() { printf 'install_hosts: %s\n' "$*" >&2; }
 
-packages=(user-mode-linux kmod nfs-kernel-server nfs-common rpcbind openssh-server)
+packages=(user-mode-linux kmod nfs-kernel-server nfs-common rpcbind openssh-server sshfs)
 root=.venv/hosts stamp=.venv/.done-hosts
 wanted="${packages[*]} $(sha256sum <scripts/install_hosts.sh)"
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi

@@ -111,6 +111,11 @@ def hosts() -> str:
     return lacking or attempt("unshare", "--net", "true")
 
 
+def rooms() -> str:
+    """Look for what mounts a folder by sshfs, and through a cache of the tests' own."""
+    return mounting() or fuse() or beside_the_environment(PEERS.with_name("hosts"))()
+
+
 def beside_the_environment(folder: Path) -> Callable[[], str]:
     """Look for packages that scripts/setup.sh installs beside the environment."""
     return lambda: "" if folder.is_dir() else f"{folder} does not exist; run scripts/setup.sh --with-tests"
@@ -122,8 +127,8 @@ NEEDS: dict[str, Callable[[], str]] = {
     "loop devices": loop_devices,
     "XFS": xfs,
     "tun devices": tun_devices,
-    "FUSE": fuse,
     "hosts": hosts,
+    "rooms": rooms,
     "apptainer": functools.partial(programs, "apptainer"),
     "building images": lambda: root() or programs("apptainer", "debootstrap"),
     "Slurm": functools.partial(programs, "munged", "slurmctld", "slurmd", "sbatch", "srun"),

@@ -1,26 +1,30 @@
-"""A cluster on this machine: two hosts `h1` and `h2`, and a file server `srv`, in a network of their own."""
+"""Clusters on this machine: two hosts `h1` and `h2`, and a file server `srv`, in a network of their own."""
 
 import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
+import forked
 import mpi
-from hosts.guest import MOUNTS, Guest
+from hosts.guest import FORKING, MOUNTS, Guest
 from hosts.network import Network, namespaces
 from jobs.cluster import end_processes, sweep
 from mpi import wait_until
 
 PREFIX = "scimill-hosts-"
 DISK_SIZE = 4 << 30  # bytes; sparse
-MOUNTED = {kind: Path("/", kind) for kind in MOUNTS}
-"""Where both hosts mount the server's disk, by kind of mount."""
-SCIMILL = "bin/scimill"
-"""Part of the command line of each rank, but not of mpirun's."""
+SCIMILL = "scimill"
+"""Name of the processes that are runs or ranks of one."""
+FORK = """\
+#!/bin/sh
+exec {python} -S {forked} {socket} "$@"
+"""
+"""The command scimill of the guests."""
 SSH_CONFIG = """\
 Host *
   IdentityFile {folder}/key
@@ -34,7 +38,7 @@ Host *
 class Server(Guest):
     """The file server; the folder that it exports is /export."""
 
-    def restart_nfs(self) -> None:
+    def restart(self) -> None:
         """Restart NFS as a system does: stop its threads, withdraw the exports, and start again."""
         self.succeed("rpc.nfsd", 0)
         self.succeed("exportfs", "-au")
@@ -49,19 +53,26 @@ class Server(Guest):
         assert done.returncode == 0, f"{name} cannot be copied"
         return target
 
-    def has(self, name: str) -> bool:
-        """Whether the server's disk holds a file."""
-        return self.run("test", "-e", f"/export/{name}").returncode == 0
+    def names(self) -> list[str]:
+        """Return the names of the files on the server's disk."""
+        return self.succeed("ls", "/export", "--ignore=lost+found").split()
+
+    def clear(self) -> None:
+        """Remove all files."""
+        self.succeed("find", "/export", "-mindepth", 1, "-not", "-name", "lost+found", "-delete")
 
 
 class Hosts:
-    """The hosts of one session.
+    """The hosts of one session, which are guests.
 
     Attributes
     ----------
     h1, h2 : the hosts; `mpirun` runs on h1.
     srv : their file server.
+    mounts : kinds of mounts of its disk, each below `root`, and the commands that make them.
     """
+
+    root = Path("/")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,28 +80,52 @@ class Hosts:
         self.h1 = Guest("h1", 1, 2000, folder, self.network)
         self.h2 = Guest("h2", 2, 2000, folder, self.network)
         self.srv = Server("srv", 10, 700, folder, self.network, folder / "disk")
+        self.mounts = MOUNTS
+        self._mounted: set[str] = set()
 
     @property
     def clients(self) -> tuple[Guest, Guest]:
         return self.h1, self.h2
 
-    def start_mpirun(
-        self, ranks_per_host: int, *command: object, folder: Path, env: Mapping[str, str] | None = None
-    ) -> mpi.Job:
-        """Start a command on both hosts: ranks from 0 on h1, the others on h2."""
-        slots = f"h1:{ranks_per_host},h2:{ranks_per_host}"
-        options = ("--host", slots, "-n", 2 * ranks_per_host, "-x", "PATH", *(("-x", name) for name in env or {}))
-        return self.h1.start("mpirun", *_flat(options), *command, folder=folder, env=env)
+    def start_mpirun(self, *command: object, folder: Path, env: Mapping[str, str] | None = None) -> mpi.Job:
+        """Start a command on both hosts: rank 0 on h1, rank 1 on h2."""
+        passed = [word for name in ("PATH", *(env or {})) for word in ("-x", name)]
+        return self.h1.start("mpirun", "--host", "h1:1,h2:1", "-n", 2, *passed, *command, folder=folder, env=env)
 
-    def mpirun(self, ranks_per_host: int, *command: object, folder: Path, timeout: float = mpi.TIMEOUT) -> mpi.Result:
-        """Run a command on both hosts to its end."""
-        with self.start_mpirun(ranks_per_host, *command, folder=folder) as job:
-            return job.wait(timeout)
+    def mount(self, kind: str) -> Path:
+        """Mount the server's disk on both hosts, if it is not; return where."""
+        folder = self.root / kind
+        if kind not in self._mounted:
+            self._on_clients(f"mkdir -p {folder} && {self.mounts[kind]}")
+            self._mounted.add(kind)
+        return folder
+
+    def end_runs(self) -> None:
+        """Restore the network, and end all runs, as a scheduler does when a job has ended."""
+        for host in self.clients:
+            self.network.restore(host.name)
+        for host in self.clients:
+            wait_until(lambda host=host: not host.kill("mpirun", "orted", SCIMILL), f"the runs on {host.name} to end")
+        if self._mounted:
+            # A server that has just restarted may refuse what a killed run had left.
+            self._on_clients(f"sync -f {' '.join(str(self.root / kind) for kind in self._mounted)} || true")
+
+    def clear(self) -> None:
+        """End all runs, and remove all files, so the next test starts afresh."""
+        self.end_runs()
+        self.srv.clear()
+
+    def _on_clients(self, script: str) -> None:
+        """Run a script of bash on both hosts; it must succeed."""
+        with self.h1.start("bash", "-c", script) as first, self.h2.start("bash", "-c", script) as second:
+            for job in (first, second):
+                result = job.wait()
+                assert result.returncode == 0, result
 
     # ---- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Boot all guests, and mount the server's disk on both hosts."""
+        """Boot all guests."""
         self._make_files()
         guests = (self.srv, *self.clients)
         self.network.create(guest.name for guest in guests)
@@ -99,34 +134,22 @@ class Hosts:
         for guest in guests:
             guest.wait_until_ready()
         for host in self.clients:
-            self.mount(host)
+            host.start_forking()
+        for host in self.clients:
+            host.wait_for_forking()
 
     def _make_files(self) -> None:
         shutil.copy(Path(__file__).with_name("guest.sh"), self.folder)
         key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         (self.folder / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
+        scimill = self.folder / "bin/scimill"
+        scimill.parent.mkdir()
+        scimill.write_text(FORK.format(python=sys.executable, forked=forked.__file__, socket=FORKING))
+        scimill.chmod(0o755)
         with (self.folder / "disk").open("wb") as disk:
             disk.truncate(DISK_SIZE)
         subprocess.run(["mkfs.ext4", "-F", "-q", disk.name], check=True)
-
-    @staticmethod
-    def mount(host: Guest) -> None:
-        """Mount the server's disk on a host that has just booted, in all ways."""
-        for kind, folder in MOUNTED.items():
-            host.mount(kind, folder)
-
-    def clear(self) -> None:
-        """Restore the network, end all runs, and remove all files, so the next test starts afresh."""
-        for host in self.clients:
-            self.network.restore(host.name)
-        for host in self.clients:
-            wait_until(partial(self._has_no_run, host), f"the runs on {host.name} to end", interval=0.2)
-        self.srv.succeed("find", "/export", "-mindepth", 1, "-not", "-name", "lost+found", "-delete")
-
-    @staticmethod
-    def _has_no_run(host: Guest) -> bool:
-        return not host.kill("mpirun", "orted", SCIMILL)
 
     def stop(self) -> None:
         """End all guests, and remove their network and files."""
@@ -134,11 +157,6 @@ class Hosts:
             guest.power_off()
         end_processes(self.folder)
         self.network.remove()
-
-
-def _flat(options: tuple[object, ...]) -> Iterator[object]:
-    for option in options:
-        yield from option if isinstance(option, tuple) else (option,)
 
 
 @contextlib.contextmanager

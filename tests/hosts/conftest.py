@@ -1,4 +1,4 @@
-"""Two hosts and their file server, and what one process makes without them."""
+"""Two hosts, as guests or as rooms, and what one process makes without them."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,8 @@ import pytest
 
 from hosts import cluster
 from hosts.cluster import Hosts
+from hosts.rooms import Rooms
+from hosts.rooms import running as running_rooms
 from hosts.runs import REFERENCE, make_reference
 from needs import require
 
@@ -22,6 +24,20 @@ def hosts(hosts_of_the_session: Hosts) -> Iterator[Hosts]:
     """Two hosts that share a disk by NFS; what a test leaves is removed after it."""
     yield hosts_of_the_session
     hosts_of_the_session.clear()
+
+
+@pytest.fixture(scope="session")
+def rooms_of_the_session(compiled_kernel: None) -> Iterator[Rooms]:
+    require("rooms")
+    with running_rooms() as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def rooms(rooms_of_the_session: Rooms) -> Iterator[Rooms]:
+    """Two hosts that share a folder by sshfs, or through write-back caches; what a test leaves is removed after it."""
+    yield rooms_of_the_session
+    rooms_of_the_session.clear()
 
 
 @pytest.fixture(scope="session")

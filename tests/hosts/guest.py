@@ -1,16 +1,17 @@
-"""A guest: a virtual machine of user-mode Linux with this machine's files, commands in it, and its file systems."""
+"""A guest: a virtual machine of user-mode Linux with this machine's files, and commands in it."""
 
 import os
 import resource
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import mpi
 from hosts.network import CONTROL, Network
-from mpi import BIN, PEERS, Result, wait_until
+from mpi import BIN, PEERS, TESTS, Result, wait_until
 
 PACKAGES = PEERS.with_name("hosts")
 LINUX = PACKAGES / "usr/bin/linux.uml"
@@ -18,11 +19,17 @@ OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 """A guest keeps a file open for each file or folder of this machine that it remembers."""
 BOOT_TIMEOUT = 120.0  # s; takes about 10
 TIMEOUT = 300.0  # s; a command that takes longer hangs
+FORKING = "/run/forked"
+"""The socket through which a client forks runs of scimill."""
+MODULES = ("scimill.cli", "scimill.droplets.commands", "scimill.droplets.generate", "scimill.store.verify")
+"""What the guests' runs import; all of scimill would take a guest a minute."""
+SERVE = shlex.join([sys.executable, "-m", "forked", FORKING, *MODULES])
+"""The process that forks them; it runs in the folder of the tests, until its standard input ends."""
 MOUNTS = {
-    "nfs4": ("-t", "nfs4", "-o", "vers=4.2,timeo=50", "srv:/"),
-    "nfs3": ("-t", "nfs", "-o", "vers=3,nolock,timeo=50", "srv:/export"),
+    "nfs4": "mount -t nfs4 -o vers=4.2,timeo=50 srv:/ /nfs4",
+    "nfs3": "mount -t nfs -o vers=3,nolock,timeo=50 srv:/export /nfs3",
 }
-"""Kinds of mounts of the server's disk. On "nfs3" locks are valid on one host only."""
+"""Kinds of mounts of the server's disk, and the commands that make them. On "nfs3" locks are valid on one host only."""
 
 
 class Guest:
@@ -47,13 +54,12 @@ class Guest:
         self.disk = disk
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: subprocess.Popen[bytes] | None = None
-        self._boots = 0
+        self._forking: mpi.Job | None = None
 
     # ---- power --------------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
         """Start the guest without waiting; see `wait_until_ready`."""
-        self._boots += 1
         with self.console.open("wb") as console:
             self._process = subprocess.Popen(
                 self.network.enter("prlimit", f"--nofile={OPEN_FILES}", str(LINUX), *self._kernel_arguments()),
@@ -63,7 +69,7 @@ class Guest:
 
     @property
     def console(self) -> Path:
-        return self.folder / f"{self.name}-{self._boots}.log"
+        return self.folder / f"{self.name}.log"
 
     def _kernel_arguments(self) -> list[str]:
         # gro: without it a guest drops the large frames that others send.
@@ -89,6 +95,13 @@ class Guest:
         )
         wait_until((self.folder / f"{self.name}.ssh").exists, f"ssh to {self.name}")
 
+    def start_forking(self) -> None:
+        """Start the process that forks runs of scimill (see `forked`); runs can start after `wait_for_forking`."""
+        self._forking = self.start("bash", "-c", f"tail -f /dev/null | {SERVE}", folder=TESTS)
+
+    def wait_for_forking(self) -> None:
+        self.succeed("bash", "-c", f"until [ -e {FORKING} ]; do sleep 0.2; done")
+
     def _has_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
@@ -103,12 +116,9 @@ class Guest:
             self._connection.wait()
             self._connection = None
             (self.folder / f"{self.name}.ssh").unlink(missing_ok=True)
-
-    def reboot(self) -> None:
-        """Lose power, and start again; nothing is mounted then."""
-        self.power_off()
-        self.boot()
-        self.wait_until_ready()
+        if self._forking:
+            self._forking.end()
+            self._forking = None
 
     # ---- commands -----------------------------------------------------------------------------------------------
 
@@ -121,10 +131,14 @@ class Guest:
     ) -> tuple[str, ...]:
         """Return the command of this machine that runs one in the guest."""
         variables = [f"{name}={value}" for name, value in {**self._env(), **(env or {})}.items()]
-        remote = f"exec env {shlex.join([*variables, *map(str, command)])}"
+        line = f"exec env {shlex.join([*variables, *map(str, command)])}"
         if folder:
-            remote = f"cd {shlex.quote(str(folder))} && {remote}"
-        return *self._ssh(), remote
+            line = f"cd {shlex.quote(str(folder))} && {line}"
+        return *self._shell(), line
+
+    def _shell(self) -> tuple[str, ...]:
+        """Return the command of this machine that runs a line of shell in the guest."""
+        return self._ssh()
 
     def _ssh(self, *options: str) -> tuple[str, ...]:
         options = ("-F", str(self.folder / "ssh_config"), "-S", str(self.folder / f"{self.name}.ssh"), *options)
@@ -152,29 +166,23 @@ class Guest:
         assert result.returncode == 0, result
         return result.stdout
 
-    @staticmethod
-    def _env() -> dict[str, str]:
+    def _env(self) -> dict[str, str]:
         """Return the variables of scripts/env.sh, and those for ranks on several hosts."""
-        ours = {name: value for name, value in os.environ.items() if name.startswith("OMPI_")}
+        ours = {name: value for name, value in os.environ.items() if name.startswith(("OMPI_", "PYTHONPATH"))}
         networks = {f"OMPI_MCA_{part}_tcp_if_include": "10.77.0.0/24" for part in ("btl", "oob")}
         # A lost host is noticed after seconds, not after five minutes.
         patience = {f"OMPI_MCA_oob_tcp_keepalive_{what}": "3" for what in ("time", "intvl", "probes")}
-        path = os.pathsep.join([str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"])
+        path = os.pathsep.join([str(self.folder / "bin"), str(BIN), os.environ["PATH"], "/usr/sbin", "/sbin"])
         return {**ours, **networks, **patience, "OMPI_MCA_btl": "self,vader,tcp", "PATH": path}
 
-    def kill(self, *texts: str, number: int = signal.SIGKILL) -> bool:
-        """Send a signal to all processes whose command line contains one of these texts; return whether any did."""
-        # The brackets keep pkill from finding the shell that runs it.
-        pattern = "|".join(f"[{text[0]}]{text[1:]}" for text in texts)
-        return self.run("pkill", f"-{int(number)}", "-f", pattern).returncode == 0
+    def kill(self, *names: str, number: int = signal.SIGKILL) -> bool:
+        """Send a signal to all processes that have one of these names; return whether any did."""
+        return self.run("pkill", f"-{int(number)}", *self._filter(), "|".join(names)).returncode == 0
 
-    # ---- file systems -------------------------------------------------------------------------------------------
+    def has_stopped(self, name: str) -> bool:
+        """Whether a process of this name is stopped by a signal."""
+        return self.run("pgrep", "-r", "T", *self._filter(), name).returncode == 0
 
-    def mount(self, kind: str, folder: Path) -> None:
-        """Mount the server's disk, as a kind of `MOUNTS`."""
-        self.succeed("mkdir", "-p", folder)
-        *options, source = MOUNTS[kind]
-        self.succeed("mount", *options, source, folder)
-
-    def unmount(self, folder: Path) -> None:
-        self.succeed("umount", "--force", folder)
+    def _filter(self) -> tuple[str, ...]:
+        """Return the options of pgrep that find the guest's processes by their names."""
+        return ("-x",)

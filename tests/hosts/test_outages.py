@@ -2,7 +2,7 @@
 
 import pytest
 
-from hosts.runs import BLOCKS, Run
+from hosts.runs import SOON, Run
 
 pytestmark = [pytest.mark.needs("hosts"), pytest.mark.timeout(1200)]  # guests are ten times slower
 
@@ -13,9 +13,10 @@ NOTICED = 240.0
 @pytest.mark.parametrize("kind", ["nfs4", "nfs3"])
 def test_the_server_restarts_during_a_run(hosts, kind, tmp_path, reference):
     run = Run(hosts, kind, tmp_path)
-    with run.start() as job:
-        run.wait_for_blocks(hosts.h1, BLOCKS // 10)
-        hosts.srv.restart_nfs()
+    with run.start(instant=SOON) as job:
+        assert run.wait_for_stop(hosts.h1, job)
+        hosts.srv.restart()
+        run.carry_on(hosts.h1)
         result = job.wait()
     if result.returncode:
         assert result.errors, result
@@ -28,9 +29,10 @@ def test_the_server_restarts_during_a_run(hosts, kind, tmp_path, reference):
 @pytest.mark.parametrize("kind", ["nfs4", "nfs3"])
 def test_a_host_loses_its_network(hosts, kind, tmp_path, reference):
     run = Run(hosts, kind, tmp_path)
-    with run.start() as job:
-        run.wait_for_blocks(hosts.h1, BLOCKS // 10)
+    with run.start(instant=SOON) as job:
+        assert run.wait_for_stop(hosts.h1, job)
         hosts.network.cut("h2")
+        run.carry_on(hosts.h1)
         result = job.wait(NOTICED)
     assert result.returncode != 0, result
     assert not run.is_published()

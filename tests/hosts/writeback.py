@@ -4,7 +4,7 @@ The kernel keeps written pages until it flushes whole pages, and never asks whet
 such mounts of one folder are two clients that overwrite each other's bytes in a page that both write.
 
 Usage:
-    python writeback.py FOLDER MOUNT_POINT        until it is unmounted
+    python writeback.py FOLDER MOUNT_POINT        returns when it is mounted; ends when it is unmounted
 
 It speaks the kernel's protocol (linux/fuse.h, version 7.31) and needs root, but no library. Only what scimill and HDF5
 call is there. Opening a file drops its cached pages, as it does on NFS.
@@ -216,7 +216,11 @@ def main(folder: str, mount_point: str) -> None:
     subprocess.run(
         ["mount", "-i", "-t", "fuse", "-o", options, "writeback", mount_point], pass_fds=[device], check=True
     )
-    WriteBack(Path(folder)).serve(device)
+    if os.fork() == 0:
+        os.setsid()
+        for stream in range(3):
+            os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+        WriteBack(Path(folder)).serve(device)
 
 
 if __name__ == "__main__":
