@@ -28,7 +28,7 @@ work=$(mktemp -d)
 trap '"${as_root[@]}" rm -rf "$work"' EXIT
 
 # Download the packages, and what they need beyond this system's own.
-say "fetching user-mode Linux, NFS and sshd for the guests of tests/hosts (43 MB)"
+say "fetching user-mode Linux, NFS, sshd and sshfs for the guests of tests/hosts (43 MB)"
 apt() { "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root "$@"; }
 mkdir -p "$work/archives/partial"
 download() { apt -o "Dir::Cache::archives=$work/archives" install --download-only --reinstall --no-install-recommends -y "${packages[@]}"; }

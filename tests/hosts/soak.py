@@ -2,7 +2,7 @@
 """Run random failures on two hosts, and count how the runs end. It needs what tests/hosts needs.
 
     tests/hosts/soak.py --runs 208 --seed 1
-    tests/hosts/soak.py --seed 1 --only 17        replay one run
+    tests/hosts/soak.py --seed 1 --only 17 33     replay some runs
 
 A run ends right if its file has the bytes of one process, at once or after --resume. It ends wrong if it reports
 success for another file, or publishes one that is not finished. A block is lost if it was done and sound, and differs
@@ -37,6 +37,7 @@ blocks marked as done by then; those that caches had overwritten, which --resume
 that it did not finish; runs that ended wrong."""
 NOTICED = 120.0  # s; a job that lost a host ends within this time
 LONGEST_OUTAGE = 20.0  # s
+ATTEMPTS = 3  # to resume: a mount reports once more that its server was away, and scimill says "run it again"
 LATE = 8.0  # s after the first run at which a second one starts, at most
 LINES = {"creation": 1250, "opening": 250, "data": 11900, "ledger": 1300, "rename": 1300}
 """How many lines of the store a rank executes, by phase (`faults.phases`)."""
@@ -81,9 +82,12 @@ class Soak:
     def _resume(self, reference: dict[str, str]) -> None:
         sound = self._sound_blocks() if self.run.has_begun() else {}
         host = self.random.choice(self.hosts.clients)
-        result = self.run.resume(host, *self._permission(host))
-        self.hosts.end_runs()
-        self.log.append(str(result))
+        for _ in range(ATTEMPTS):
+            result = self.run.resume(host, *self._permission(host))
+            self.hosts.end_runs()
+            self.log.append(str(result))
+            if result.returncode != REFUSED:
+                break
         if result.returncode:
             self.counts["stuck"] += 1
             return
@@ -192,10 +196,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=13 * len(CASES), help="how many runs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", type=int, metavar="NUMBER", help="play only the run with this number")
+    parser.add_argument("--only", type=int, nargs="+", metavar="NUMBER", help="play only the runs with these numbers")
     parser.add_argument("--mount", action="append", choices=ALL_MOUNTS, help="only runs on this kind of mount")
     options = parser.parse_args()
-    numbers = range(options.first, options.first + options.runs) if options.only is None else [options.only]
+    numbers = range(options.first, options.first + options.runs) if options.only is None else options.only
     with tempfile.TemporaryDirectory() as folder:
         reference = make_reference(Path(folder) / REFERENCE)
     table: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
