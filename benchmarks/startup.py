@@ -1,4 +1,4 @@
-"""Count the calls with a file name of ranks that start, from the environment and from an image; compare with a limit.
+"""Compare the calls with a file name of ranks that start, from the environment and from an image, with a limit.
 
 On a cluster the environment of `scripts/setup.sh` usually lies on a shared file system, whose server answers each of
 these calls, for each rank. An image is one open file there; what lies inside it is looked up on the node. With

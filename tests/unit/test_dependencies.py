@@ -55,7 +55,7 @@ NETWORKS = {"network", "vicreg", "backbones", "batchnorm"}
 """Modules of a campaign's learning that define networks."""
 PARTS = {
     # (place, other place): the only modules of the other place that it may import
-    ("training", "store"): {"store.layout", "store.reader", "store.verify", "store.provenance"},
+    ("training", "store"): {"store.checksums", "store.layout", "store.reader", "store.verify", "store.provenance"},
     ("params", "training"): {"training.params"},
     ("network", "training"): {"training.ranks"},
     ("artifacts", "store"): {"store.output"},

@@ -49,7 +49,7 @@ class BlockLedger:
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one column for all blocks."""
-        return self._columns[name].read() if self.is_by_column else self.rows()[name]
+        return self._columns[name].read() if self.is_by_column else np.ascontiguousarray(self.rows()[name])
 
     def writer(self) -> Callable[[int, NDArray[np.void]], None]:
         """Return a function that writes the row of a block, independently of other ranks.

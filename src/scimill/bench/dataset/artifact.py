@@ -10,7 +10,6 @@ from scimill.artifacts import COMPLETE, PART, BlockArtifact, Damage, Findings, R
 from scimill.bench.dataset.ledger import FOLDER, MANIFEST, DatasetManifest, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.verify import plan_of, verify
 from scimill.config import parse_yaml
-from scimill.errors import StorageError
 from scimill.parallel.report import describe_count, describe_numbers
 from scimill.parallel.world import World
 
@@ -122,12 +121,7 @@ class DatasetArtifact(BlockArtifact):
         blocks = plan_of(manifest).blocks
         (self.path / FOLDER).mkdir(exist_ok=True)
         pending = PendingWrite.of(manifest, blocks)
-        try:
-            is_sound = PendingWrite.read(self.path) == pending
-        except StorageError:
-            is_sound = False
-        if not is_sound:
-            pending.write(self.path)
+        pending.write(self.path)
         Ledger(self.path, blocks).create()  # extends a truncated ledger to its full length and keeps its rows
         super().prepare_part()
 

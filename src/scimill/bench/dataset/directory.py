@@ -4,7 +4,6 @@ The directory is called ``NAME.part`` until every block is done. Rank 0 makes it
 full size. Then each rank writes its own blocks and their rows of the ledger. The manifest is written last.
 """
 
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -19,17 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.bench import CAMPAIGN
-from scimill.bench.dataset.ledger import (
-    DONE,
-    FOLDER,
-    MANIFEST,
-    RUN,
-    DatasetManifest,
-    Entry,
-    Ledger,
-    PendingWrite,
-    is_done,
-)
+from scimill.bench.dataset.ledger import DONE, FOLDER, MANIFEST, DatasetManifest, Entry, Ledger, PendingWrite, is_done
 from scimill.bench.dataset.plan import MARGIN, DataFile, DatasetPlan, Span, work_buffer
 from scimill.claim import Claim
 from scimill.errors import ConfigError, ScimillError, Stopped, StorageError
@@ -267,8 +256,6 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
         if (path / MANIFEST).exists():
             path.rename(replaced)
     rename(part, path)
-    with contextlib.suppress(OSError):
-        (path / FOLDER / RUN).unlink()  # no checksum covers it, and the manifest has its content
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -177,7 +177,16 @@ class PendingWrite:
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the dataset."""
         with replacing(folder / FOLDER / RUN, "record of the run") as part:
-            part.write_text(json.dumps(dataclasses.asdict(self)) + "\n", "utf-8")
+            part.write_text(self._text, "utf-8")
+
+    @property
+    def _text(self) -> str:
+        return json.dumps(dataclasses.asdict(self)) + "\n"
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the folder of a dataset holds this record, byte for byte."""
+        with storage_errors(folder, "reading the record of the run"):
+            return (folder / FOLDER / RUN).read_bytes() == self._text.encode()
 
     @classmethod
     def of(cls, manifest: DatasetManifest, blocks: int) -> "PendingWrite":

@@ -10,8 +10,10 @@ from scimill.bench.dataset.ledger import (
     LEDGER,
     MANIFEST,
     ROW,
+    RUN,
     DatasetManifest,
     Ledger,
+    PendingWrite,
     Rows,
     is_done,
     joined_checksum,
@@ -59,9 +61,9 @@ def verify(folder: Path, world: World) -> DatasetReport:
     plan = plan_of(manifest)
     ledger = world.on_root(_read_ledger, folder, plan)
     wrong = world.on_root(_describe_wrong_files, folder, manifest)
-    long = world.on_root(_describe_long_ledger, folder, plan)
+    records = world.on_root(_describe_wrong_records, folder, manifest, plan)
     unexpected = world.on_root(_describe_unexpected_files, folder, manifest)
-    problems = [*long, *wrong.values(), *unexpected.values(), *_describe_wrong_checksums(manifest, plan, ledger)]
+    problems = [*records, *wrong.values(), *unexpected.values(), *_describe_wrong_checksums(manifest, plan, ledger)]
     missing = {number for number, entry in enumerate(manifest.files) if not (folder / entry.name).is_file()}
     mine: list[tuple[int, str]] = []
     progress = Progress(plan.blocks, unit="blocks", what="verify", enabled=world.is_root)
@@ -105,11 +107,14 @@ def _read_ledger(folder: Path, plan: DatasetPlan) -> Rows:
         return np.zeros(plan.blocks, dtype=ROW)
 
 
-def _describe_long_ledger(folder: Path, plan: DatasetPlan) -> list[str]:
-    """Describe a ledger that has more rows than blocks; missing rows count as damaged."""
+def _describe_wrong_records(folder: Path, manifest: DatasetManifest, plan: DatasetPlan) -> list[str]:
+    """Describe a ledger that has more rows than blocks (missing rows count as damaged), and another run's record."""
     ledger, size = folder / FOLDER / LEDGER, plan.blocks * ROW.itemsize
     found = ledger.stat().st_size if ledger.is_file() else 0
-    return [f"{FOLDER}/{LEDGER}: has {found} bytes, not {size}"] if found > size else []
+    problems = [f"{FOLDER}/{LEDGER}: has {found} bytes, not {size}"] if found > size else []
+    if (folder / FOLDER / RUN).exists() and not PendingWrite.of(manifest, plan.blocks).is_in(folder):
+        problems.append(f"{FOLDER}/{RUN}: does not match the manifest")
+    return problems
 
 
 def _describe_wrong_files(folder: Path, manifest: DatasetManifest) -> dict[str, str]:

@@ -33,7 +33,7 @@ SMALL_DPI, SMALL_PICTURE = 30, (400, 225)
 def sets(tmp_path_factory):
     """Each format once; npy twice, from two seeds."""
     folder = make_all(tmp_path_factory.mktemp("sets"), (1,))
-    make(folder, "npy", 2)
+    make(folder / "npy-2", "npy", 2)
     return folder
 
 
