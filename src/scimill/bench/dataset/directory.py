@@ -251,6 +251,7 @@ def complete(output: Output, plan: DatasetPlan, finish: Finish) -> None:
     manifest = finish(ledger.entries(plan))
     if not _has_manifest(part, manifest):
         manifest.write(part)
+    PendingWrite.of(DatasetManifest.read(part), plan.blocks).write(part)  # a resumed run may have other flags
     replaced = path.with_name(path.name + ".replaced")
     with storage_errors(path, "replacing the old dataset"):
         if (path / MANIFEST).exists():
