@@ -94,8 +94,9 @@ class _NoAnswer(Exception):
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL
-        )
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
+            env=_environment_outside(),
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise _NoAnswer(f"{command[0]} did not answer within {TIMEOUT:g} s") from None
     except OSError as error:
@@ -124,7 +125,7 @@ def _ask_slurm(jobs: Sequence[str]) -> Answer:
 
 
 def _ask_accounting(jobs: Sequence[str]) -> dict[str, str]:
-    """Return the words of sacct for jobs that squeue does not list; empty where there is no accounting."""
+    """Return what sacct calls jobs that are not in the list of squeue; nothing where there is no accounting."""
     if not jobs or not shutil.which("sacct"):
         return {}
     result = _call(
@@ -191,19 +192,17 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
 
     Raises
     ------
-    ConfigError : its command is missing, or it refuses the script; nothing is queued.
+    ConfigError : its command is missing, or it refuses the script: nothing is queued; or it does not answer.
     """
     command = [*scheduler.submit, *options, str(script)]
     if not shutil.which(command[0]):
         remedy = "submit on a login node of the machine; you may have to load a module"
         raise ConfigError(f"{command[0]} of {scheduler.title} is not on PATH", remedy=remedy)
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
-            env=_environment_outside(),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{scheduler.title} did not answer within {TIMEOUT:.0f} s", where=" ".join(command)) from None
+        result = _call(command)
+    except _NoAnswer as error:
+        remedy = "before you repeat it, see whether the job was queued all the same"
+        raise ConfigError(str(error), where=" ".join(command), remedy=remedy) from None
     lines = result.stdout.split()
     job = lines[-1].partition(";")[0] if lines else ""
     if result.returncode or not scheduler.job_id.fullmatch(job):
@@ -232,7 +231,7 @@ def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
     ConfigError : the scheduler does not release them.
     """
     command = [*scheduler.release, *jobs]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        if subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode == 0:
+    with contextlib.suppress(_NoAnswer):
+        if _call(command).returncode == 0:
             return
     raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"release them: {' '.join(command)}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scimill.bench import CAMPAIGN
 from scimill.bench.dataset.plan import DatasetPlan
 from scimill.errors import InputError, StorageError
 from scimill.files import replacing, storage_errors
@@ -166,7 +167,7 @@ def joined_checksum(plan: DatasetPlan, number: int, rows: Rows) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class PendingWrite:
-    """The configuration and version with which an unfinished dataset was started, for ``--resume``."""
+    """The configuration and version of the run that writes a dataset, for ``--resume``; a finished one keeps it."""
 
     campaign: str
     algorithm: int
@@ -192,7 +193,7 @@ class PendingWrite:
     def of(cls, manifest: DatasetManifest, blocks: int) -> "PendingWrite":
         """Return the record of a finished dataset."""
         version = str(manifest.made["scimill_version"])
-        return cls("bench", manifest.algorithm, version, manifest.config, blocks)
+        return cls(CAMPAIGN.name, manifest.algorithm, version, manifest.config, blocks)
 
     @classmethod
     def read(cls, folder: Path) -> "PendingWrite":
