@@ -71,8 +71,9 @@ class Rows:
         size = self._dtype.itemsize * math.prod(shape)
         rows = np.empty(shape, self._dtype) if memory is None else memory[:size].view(self._dtype).reshape(shape)
         if size:
-            place = self._select((first, *(0 for _ in self._shape)), shape)
-            self._id.read(self._memory[shape], place, rows, self._type)
+            space = self._space.copy()  # threads may read at once; a copy takes longer than to write a small field
+            memory_space = self._select(space, (first, *(0 for _ in self._shape)), shape)
+            self._id.read(memory_space, space, rows, self._type)
         return rows
 
     @cached_property
@@ -109,16 +110,15 @@ class Rows:
     def _write(self, start: tuple[int, ...], values: NDArray[np.generic]) -> None:
         """Write values from a place on, in pieces that every library below can count."""
         for place, piece in pieces(start, values, LARGEST_WRITE):
-            selected = self._select(place, piece.shape)
-            self._id.write(self._memory[piece.shape], selected, piece, self._type)
+            memory_space = self._select(self._space, place, piece.shape)
+            self._id.write(memory_space, self._space, piece, self._type)
 
-    def _select(self, start: tuple[int, ...], shape: tuple[int, ...]) -> h5py.h5s.SpaceID:
-        """Select a part of the dataset, and make the space of its copy in memory."""
+    def _select(self, space: h5py.h5s.SpaceID, start: tuple[int, ...], shape: tuple[int, ...]) -> h5py.h5s.SpaceID:
+        """Select a part of the dataset in `space`; return a space of that shape for the memory."""
         if shape not in self._memory:
             self._memory[shape] = h5py.h5s.create_simple(shape)
-        space = self._space.copy()  # threads may read at once
         space.select_hyperslab(start, shape)
-        return space
+        return self._memory[shape]
 
 
 def pieces(
