@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Rows:
     def __init__(self, parent: h5py.Group, name: str, write_pages: WritePages | None = None) -> None:
         self._id = h5py.h5d.open(parent.id, name.encode())
         self._type, self._space, self._offset = self._id.get_type(), self._id.get_space(), self._id.get_offset()
-        self._length, *shape = self._id.shape
+        self._length, *shape = self._space.shape
         self._shape, self._write_pages = tuple(shape), write_pages
         self._memory: dict[tuple[int, ...], h5py.h5s.SpaceID] = {}
 
@@ -78,8 +78,7 @@ class Rows:
 
     @cached_property
     def _dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self._id.dtype
-        return dtype
+        return _numpy_type(self._type.encode())
 
     def write(self, first: int, rows: NDArray[np.generic]) -> Future[None] | None:
         """Write rows from `first` on, independently of other ranks; return a future if still writing.
@@ -119,6 +118,13 @@ class Rows:
             self._memory[shape] = h5py.h5s.create_simple(shape)
         space.select_hyperslab(start, shape)
         return self._memory[shape]
+
+
+@lru_cache(maxsize=64)  # translating the ledger's type takes longer than reading a hundred rows
+def _numpy_type(encoded: bytes) -> np.dtype[Any]:
+    """Return numpy's type for one of HDF5."""
+    dtype: np.dtype[Any] = h5py.h5t.decode(encoded).dtype
+    return dtype
 
 
 def pieces(

@@ -350,7 +350,8 @@ def identify(path: Path) -> tuple[int, int, str]:
     """Return what tells a store from any other: device, inode, checksum of the seal."""
     with path.open("rb") as file:
         status, raw = os.fstat(file.fileno()), file.read(SEAL_BYTES)
-    return status.st_dev, status.st_ino, f"{crc32c(parse_seal(raw, path).to_bytes()):08x}"
+    parse_seal(raw, path)
+    return status.st_dev, status.st_ino, f"{crc32c(raw):08x}"
 
 
 def _stored(values: Mapping[str, NDArray[np.generic]], field: Field) -> NDArray[np.generic]:
