@@ -16,6 +16,7 @@ import dataclasses
 import gc
 import hashlib
 import itertools
+import mmap
 import multiprocessing
 import os
 import random
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +44,7 @@ from scimill.bench.params import BenchGenerateConfig
 from scimill.config import Layer
 from scimill.errors import ScimillError
 from scimill.parallel.world import Stop, World
+from scimill.store import checksums
 from scimill.store.blocks import run_blocks
 from scimill.store.layout import Field, Layout, Table
 from scimill.store.output import Output
@@ -93,23 +95,28 @@ def block(kind: str, number: int) -> BlockData:
     return BlockData(rows, found if kind == "table" else {})
 
 
+Content = dict[str, bytes]
+"""The parts of a finished output by name, but for its date and the times of blocks."""
 VARYING = re.compile(rb'"(date|host|manifest_crc32c)": ("[^"]*"|\d+)')
 
 
-def content(kind: str, folder: Path) -> str:
-    """Return a digest of a finished output, but for its date and the times of blocks."""
-    digest, path = hashlib.sha256(), folder / NAME
+def content(kind: str, folder: Path) -> Content:
+    """Return what a finished output holds."""
+    path = folder / NAME
     if kind == "dataset":
-        for file in sorted(file for file in path.rglob("*") if file.is_file() and file.name != "run.json"):
-            data = file.read_bytes()
-            digest.update(file.name.encode() + (VARYING.sub(b"", data) if file.suffix == ".json" else data))
-        return digest.hexdigest()
-    raw, ledger = path.read_bytes(), LAYOUTS[kind].ledger_type
+        files = [f"{place}/{name}" for place, _, names in os.walk(path) for name in names if name != "run.json"]
+        return {file[len(str(path)) :]: _without_times(file) for file in files}
+    raw, ledger, parts = path.read_bytes(), LAYOUTS[kind].ledger_type, {}
     for offset, length in read_seal(path).extents:
         data = raw[offset : offset + length]
         is_ledger = length == BLOCKS * ledger.itemsize
-        digest.update(np.frombuffer(data, ledger)["crc32c"].tobytes() if is_ledger else data)
-    return digest.hexdigest()
+        parts[f"byte {offset}"] = np.frombuffer(data, ledger)["crc32c"].tobytes() if is_ledger else data
+    return parts
+
+
+def _without_times(file: str) -> bytes:
+    data = Path(file).read_bytes()
+    return VARYING.sub(b"", data) if file.endswith(".json") else data
 
 
 # ---- what was done ----------------------------------------------------------------------------------------------
@@ -250,21 +257,21 @@ SECTOR, PAGE, WHOLE = 512, 4096, 1 << 62
 """Bytes that reach the disk together, if they are not synced: a sector, a page, all of a write."""
 
 
-@dataclasses.dataclass
-class File:
-    """A file as the disk holds it."""
+Effect = tuple[str, int, bytes]
+"""What reached the disk of a file: size, grow or write; the offset; bytes."""
 
-    data: bytearray = dataclasses.field(default_factory=bytearray)
 
-    def resize(self, size: int) -> None:
-        """Cut the file, or lengthen it by zeros."""
-        del self.data[size:]
-        self.data.extend(bytes(max(0, size - len(self.data))))
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write bytes."""
-        self.resize(max(len(self.data), offset + len(data)))
-        self.data[offset : offset + len(data)] = data
+@lru_cache(maxsize=256)  # many states differ in one file
+def contents(effects: tuple[Effect, ...]) -> bytes:
+    """Return the bytes of a file."""
+    data = bytearray()
+    for kind, offset, written in effects:
+        end = offset + len(written)
+        data.extend(bytes(max(0, end - len(data))))
+        if kind == "size":
+            del data[offset:]
+        data[offset:end] = written
+    return bytes(data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,32 +292,29 @@ class Cut:
 def leave(operations: list[Operation], cut: Cut) -> dict[str, bytes | None]:
     """Return the names that a power cut leaves, with their bytes; None for a folder."""
     synced = {operation.inode: n for n, operation in enumerate(operations[: cut.at]) if operation.kind == "sync"}
-    files: dict[int, File] = {}
+    files: dict[int, list[Effect]] = {}
     names: dict[str, int | None] = {}
     for number, operation in enumerate(operations[: cut.at]):
         if operation.kind in NAMING and number < cut.journal:
             _rename(operation, files, names)
         elif operation.kind == "write" and operation.inode in files:
-            file, end = files[operation.inode], operation.offset + len(operation.data)
             is_durable = number < synced.get(operation.inode, -1)
             if cut.sized and number < cut.journal:
-                file.resize(max(len(file.data), end))
+                files[operation.inode].append(("grow", operation.offset + len(operation.data), b""))
             for offset, data in units(operation, WHOLE if is_durable else cut.unit):
                 if is_durable or cut.keeps(number, operation.inode, offset // cut.unit):
-                    file.write(offset, data)
-    return {name: None if inode is None else bytes(files[inode].data) for name, inode in names.items()}
+                    files[operation.inode].append(("write", offset, data))
+    return {name: None if inode is None else contents(tuple(files[inode])) for name, inode in names.items()}
 
 
-def _rename(operation: Operation, files: dict[int, File], names: dict[str, int | None]) -> None:
+def _rename(operation: Operation, files: dict[int, list[Effect]], names: dict[str, int | None]) -> None:
     """Apply a change of names or sizes."""
     if operation.kind == "make":
-        files[operation.inode], names[operation.name] = File(), operation.inode
+        files[operation.inode], names[operation.name] = [], operation.inode
     elif operation.kind == "folder":
         names[operation.name] = None
-    elif operation.kind == "size":
-        files[operation.inode].resize(operation.offset)
-    elif operation.kind == "grow":
-        files[operation.inode].resize(max(operation.offset, len(files[operation.inode].data)))
+    elif operation.kind in ("size", "grow"):
+        files[operation.inode].append((operation.kind, operation.offset, b""))
     elif operation.kind == "remove":
         names.pop(operation.name, None)
     else:
@@ -403,7 +407,7 @@ def lay(state: dict[str, bytes | None], folder: Path) -> None:
             path.write_bytes(data)
 
 
-def complain(kind: str, folder: Path, expected: str) -> str:
+def complain(kind: str, folder: Path, expected: Content) -> str:
     """Resume what is in a folder; return what is wrong, if anything.
 
     A block that is marked as done and has its checksum, but is wrong, would give other bytes: resuming keeps it.
@@ -420,7 +424,7 @@ def complain(kind: str, folder: Path, expected: str) -> str:
     return f"left behind: {', '.join(left)}" if set(left) - {f"{NAME}.lock"} else ""
 
 
-def _published(kind: str, folder: Path, expected: str) -> str:
+def _published(kind: str, folder: Path, expected: Content) -> str:
     """Return what is wrong with an output that has its final name."""
     try:
         problems = find(folder / NAME).verify(ALONE).problems
@@ -436,15 +440,16 @@ class Trial:
 
     of_process: ClassVar["Trial"]
 
-    def __init__(self, kind: str, operations: list[Operation], expected: str, seed: int, place: Path) -> None:
+    def __init__(self, kind: str, operations: list[Operation], expected: Content, seed: int, place: Path) -> None:
         self._kind, self._operations, self._expected, self._place = kind, operations, expected, place
         self._cuts = Cuts(operations, f"{seed} {kind}")
-        self._seen: set[bytes] = set()
+        self._tried = Tried()
 
     def start(self) -> None:
         """Prepare the process: what is the same for all states is computed once, and nothing is printed."""
         Trial.of_process = self
         gc.freeze()
+        gc.set_threshold(50_000)  # a state leaves little to collect
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         for module, name in REPEATED:
             setattr(module, name, remember(getattr(module, name)))
@@ -453,9 +458,8 @@ class Trial:
         """Try a state; return its digest, and what is wrong."""
         state = leave(self._operations, self._cuts[number])
         digest = digest_of(state)
-        if digest in self._seen:
+        if not self._tried.add(digest):
             return digest, ""
-        self._seen.add(digest)
         place = self._place / str(os.getpid())
         lay(state, place)
         complaint = complain(self._kind, place, self._expected)
@@ -463,12 +467,33 @@ class Trial:
         return digest, complaint and f"{self._kind} {number}: {complaint}"
 
 
+class Tried:
+    """Digests of the states that any of the processes forked from this one has tried.
+
+    Two processes that add a digest at the same instant both try its state: that costs time, nothing else.
+    """
+
+    PLACES = 1 << 22
+
+    def __init__(self) -> None:
+        self._keys = np.frombuffer(mmap.mmap(-1, 8 * self.PLACES), np.uint64)  # this memory is shared
+
+    def add(self, digest: bytes) -> bool:
+        """Add a digest; return whether it is new."""
+        key = np.uint64(int.from_bytes(digest[:8], "little") | 1)  # 0 is a free place
+        place = int(key) % self.PLACES
+        while (found := self._keys[place]) not in (0, key):
+            place = (place + 1) % self.PLACES
+        self._keys[place] = key
+        return bool(found == 0)
+
+
 def remember(function: Callable[..., object]) -> Callable[..., object]:
     """Let a function without side effects compute its result once for all calls with equal arguments."""
     results: dict[object, tuple[object, object]] = {}
 
     def remembering(*args: object) -> object:
-        key = tuple(arg if isinstance(arg, str | Path) else id(arg) for arg in args)
+        key = tuple(arg if isinstance(arg, str | int | Path) else id(arg) for arg in args)
         if key not in results:
             results[key] = args, function(*args)  # the arguments too, so that no other object gets their place
         return results[key][1]
@@ -478,7 +503,7 @@ def remember(function: Callable[..., object]) -> Callable[..., object]:
 
 REPEATED = (
     (configuration, "parse_yaml"), (configuration, "to_yaml"), (catalogue, "make_plan"), (generate, "compile_kernels"),
-    (claim, "local_locks"),
+    (claim, "local_locks"), (checksums, "_product"),
 )  # fmt: skip
 
 
@@ -491,8 +516,13 @@ def digest_of(state: dict[str, bytes | None]) -> bytes:
     """Return what tells a state from others."""
     digest = hashlib.sha256()
     for name, data in sorted(state.items()):
-        digest.update(f"{name} {None if data is None else len(data)} ".encode() + (data or b""))
+        digest.update(name.encode() + (b" folder " if data is None else _digest(data)))
     return digest.digest()
+
+
+@lru_cache(maxsize=256)
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def scratch() -> str | None:
