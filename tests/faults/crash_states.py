@@ -503,7 +503,7 @@ def remember(function: Callable[..., object]) -> Callable[..., object]:
 
 REPEATED = (
     (configuration, "parse_yaml"), (configuration, "to_yaml"), (catalogue, "make_plan"), (generate, "compile_kernels"),
-    (claim, "local_locks"), (checksums, "_product"),
+    (claim, "local_locks"), (claim, "_start_of"), (checksums, "_product"),
 )  # fmt: skip
 
 
