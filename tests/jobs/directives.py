@@ -359,7 +359,7 @@ def cobalt_minutes(text: str) -> int | None:
 NUMBER = r"[1-9]\d*"
 SLURM_VALUES = {
     "account": r"[\w.@-]+",
-    "array": r"\d+(-\d+(:[1-9]\d*)?)?(,\d+(-\d+)?)*(%[1-9]\d*)?",
+    "array": r"\d+(-\d+(:[1-9]\d*)?)?(,\d+(-\d+(:[1-9]\d*)?)?)*(%[1-9]\d*)?",
     "chdir": r"\S.*",
     "comment": r"\S.*",
     "constraint": r"[\w&|*,\[\]()-]+",

@@ -307,6 +307,7 @@ SLURM_RIGHT = {
     "several-options-in-a-line": ("#SBATCH --account=a --partition=b",),
     "array": ("#SBATCH --array=0-9%4",),
     "array-of-one": ("#SBATCH --array=0-0",),
+    "array-list": ("#SBATCH --array=1,3,5-11:2%3",),
     "dependency": ("#SBATCH --dependency=afterok:1:2_3 --kill-on-invalid-dep=yes",),
     "signal": ("#SBATCH --signal=B:USR1@60",),
     "mail": ("#SBATCH --mail-user=a@example.org --mail-type=END,FAIL",),

@@ -16,6 +16,7 @@ from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_pbs, 
 from jobs.pairs import Row, all_pairs, cover_pairs, pairs_of
 from mpi import BIN, Result, scimill
 from scimill.config import Layer, build
+from scimill.errors import ConfigError
 from scimill.jobs.commands import read_command
 from scimill.jobs.machine import Machine, Queue, folder, names, read_machine
 from scimill.jobs.render import render
@@ -39,7 +40,7 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
     "mail": {"": {}, "mail": {"mail": "someone@example.org"}},
     "account": {"": {}, "account": {"account": "proj"}},
     "image": {"": {}, "image": {"image": "two words.sif"}, "plain-image": {"image": "scimill.sif"}},
-    "array": {"": {}, "array": {"array": "0-9"}, "array-limited": {"array": "2-9%4"}},
+    "array": {"": {}, "array": {"array": "0-9"}, "array-limited": {"array": "2-9%4"}, "list": {"array": "1,3-9:3"}},
     "name": {"": {}, "a.b_c-d": {"name": "a.b_c-d"}, "longest-name": {"name": "abcdefghijklmno"}},
 }
 VALUES = {"machine": [*MACHINES], "command": [*COMMANDS], **{axis: [*values] for axis, values in AXES.items()}}
@@ -50,7 +51,10 @@ def is_possible(row: Row) -> bool:
     if "machine" not in row:
         return any(is_possible({"machine": machine, **row}) for machine in MACHINES)
     machine = MACHINES[row["machine"]]
-    arrays = {"slurm": ("array", "array-limited"), "pbs": ("array", "array-limited"), "cobalt": ("array",)}
+    arrays = {
+        "slurm": ("array", "array-limited", "list"), "pbs": ("array", "array-limited"),
+        "cobalt": ("array", "list"),
+    }  # fmt: skip
     return (
         (not row.get("gpus") or machine.gpus_per_node > 0)
         and (not row.get("after") or machine.scheduler != "local")
@@ -70,13 +74,14 @@ def case(row: Row) -> dict[str, Any]:
 def test_every_possible_pair_of_values_is_rendered() -> None:
     found = set().union(*map(pairs_of, ROWS.values()))
     missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
+    lists = {name for name, machine in MACHINES.items() if machine.scheduler == "pbs"}
     machines = {axis: {row["machine"] for row in missing if axis in row} for axis in ("gpus", "after", "array")}
     assert machines == {
         "gpus": {"archer2", "cirrus", "crux", "derecho", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
         "after": {"local"},
-        "array": {"local", "cobalt-generic", "thetagpu"},
+        "array": {"local", "cobalt-generic", "thetagpu", *lists},
     }
-    assert len(missing) == 8 * 2 + 2 + 2 + 1 + 1, "Cobalt lacks only the limit of an array"
+    assert len(missing) == 8 * 2 + 2 + 3 + 1 + 1 + len(lists), "Cobalt lacks only the limit of an array, PBS lists"
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -174,6 +179,47 @@ FILESYSTEMS = {
 @pytest.mark.parametrize("name", FILESYSTEMS)
 def test_filesystems_are_written_as_their_scheduler_reads_them(name: str) -> None:
     assert FILESYSTEMS[name] in script(MACHINES[name], COMMANDS["doctor"], filesystems="home,eagle").splitlines()
+
+
+WALLTIMES = {
+    "7d": 604800, "1-00:00:00": 86400, "1-12": 129600, "1-12:30": 131400, "2h30m": 9000, "90min": 5400, "1:30:00": 5400,
+    "1d12h": 129600, "1:12:00:00": 129600, "168:00:00": 604800,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", WALLTIMES)
+@pytest.mark.parametrize("name", GENERIC[1:])
+def test_a_scheduler_reads_the_walltime_in_any_spelling(name: str, spelling: str) -> None:
+    text = script(MACHINES[name], COMMANDS["doctor"], walltime=spelling)
+    assert READERS[MACHINES[name].scheduler](text)["seconds"] == WALLTIMES[spelling]
+
+
+ARRAYS = {
+    # as given: as Slurm and as PBS read it
+    "1,3,7": ("1,3,7", None),
+    "1,3,5,7": ("1,3,5,7", "1-7:2"),
+    "5,1,3": ("5,1,3", "1-5:2"),
+    "0-10:2": ("0-10:2", "0-10:2"),
+    "0-9:2%3": ("0-9:2%3", "0-8:2%3"),
+    "0-3,4-7%2": ("0-3,4-7%2", "0-7%2"),
+    "0,5-9:2,20": ("0,5-9:2,20", None),
+    "7": ("7", None),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_arrays_are_written_as_their_scheduler_reads_them(array: str) -> None:
+    for_slurm, for_pbs = ARRAYS[array]
+    assert read_slurm_job(script(MACHINES["slurm-generic"], COMMANDS["doctor"], array=array))["array"] == for_slurm
+    if for_pbs:
+        assert read_pbs_job(script(MACHINES["pbs-generic"], COMMANDS["doctor"], array=array))["array"] == for_pbs
+    else:
+        with pytest.raises(ConfigError, match=r"PBS (cannot list|refuses an array of one)"):
+            script(MACHINES["pbs-generic"], COMMANDS["doctor"], array=array)
+
+
+def test_slurm_reads_a_list_of_partitions() -> None:
+    assert read_slurm_job(script(MACHINES["slurm-generic"], COMMANDS["doctor"], queue="a,b"))["queue"] == "a,b"
 
 
 # ---- what the shell reads ---------------------------------------------------------------------------------------
@@ -407,6 +453,7 @@ requires: [account, queue]
 queues:
   debug: {most_walltime: 1h, most_nodes: 2}
   prod: {least_walltime: 30min, least_nodes: 10}
+  shared: {directives: [--oversubscribe]}
 """
 HOUR = ("--walltime", "1h")
 GIVEN = ("--account", "a", "--queue", "debug", *HOUR)
@@ -432,6 +479,13 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "account-with-a-newline": ("pbs-generic", (*HOUR, "--account", "a\nb"), "characters that no scheduler accepts"),
     "queue-with-a-variable": ("pbs-generic", (*HOUR, "--queue", "$Q"), "characters that no scheduler accepts"),
     "array-reversed": ("pbs-generic", (*HOUR, "--array", "9-0"), "invalid array"),
+    "array-empty-part": ("slurm-generic", (*HOUR, "--array", "0,,3"), "invalid array"),
+    "array-step-0": ("slurm-generic", (*HOUR, "--array", "0-9:0"), "invalid array"),
+    "array-limit-0": ("slurm-generic", (*HOUR, "--array", "0-9%0"), "invalid array"),
+    "array-limit-inside": ("slurm-generic", (*HOUR, "--array", "0-3%2,7"), "invalid array"),
+    "array-index-twice": ("slurm-generic", (*HOUR, "--array", "0-5,3"), "index 3 is given twice"),
+    "array-too-large": ("slurm-generic", (*HOUR, "--array", "0-999999999"), "at most 100000 jobs"),
+    "array-list-on-pbs": ("pbs-generic", (*HOUR, "--array", "1,3,7"), "PBS cannot list the indices 1,3,7"),
     "array-on-cobalt": ("cobalt-generic", (*HOUR, "--array", "0-3%2"), "Cobalt has no arrays"),
     "array-without-a-scheduler": ("local", (*HOUR, "--array", "0-3"), "--array"),
     "after-without-a-scheduler": ("local", (*HOUR, "--after", "5"), "--after"),
@@ -441,7 +495,16 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "after-a-word-on-slurm": ("slurm-generic", (*HOUR, "--after", "first"), "--after"),
     "account-and-queue-missing": ("site", HOUR, "every job must name --account, --queue"),
     "account-missing": ("site", (*HOUR, "--queue", "debug"), "--account missing"),
-    "unknown-queue": ("site", (*GIVEN, "--queue", "long"), "debug, prod"),
+    "unknown-queue": ("site", (*GIVEN, "--queue", "long"), "debug, prod, shared"),
+    "queues-on-pbs": ("pbs-generic", (*HOUR, "--queue", "a,b"), "several queues: a,b"),
+    "queues-on-cobalt": ("cobalt-generic", (*HOUR, "--queue", "a,b"), "several queues: a,b"),
+    "queues-that-are-qos": ("archer2", (*HOUR, "--account", "a", "--queue", "standard,short"), "several queues"),
+    "queues-with-an-unknown-one": ("site", (*GIVEN, "--queue", "debug,long"), "unknown queue 'long'"),
+    "queues-with-an-empty-one": ("slurm-generic", (*HOUR, "--queue", "a,,b"), "flag --queue"),
+    "queues-whose-second-has-a-limit": ("site", (*GIVEN, "--queue", "debug,prod"), "queue prod"),
+    "queues-with-different-directives": (
+        "site", (*GIVEN, "--queue", "debug,shared"), "queues debug,shared need different directives"),
+    "walltime-of-minutes-or-hours": ("local", ("--walltime", "1:30"), "schedulers differ on what 1:30 means"),
     "walltime-above-the-queues": ("site", (*GIVEN, "--walltime", "1:00:01"), "at most 01:00:00"),
     "walltime-below-the-queues": ("site", (*GIVEN, "--queue", "prod", "--walltime", "20min"), "at least 00:30:00"),
     "nodes-above-the-queues": ("site", (*GIVEN, "--nodes", 3), "1 … 2"),

@@ -15,6 +15,7 @@ from jobs.directives import read_cobalt, read_pbs, read_slurm
 from jobs.states import COMPLETED, ENDED
 from jobs.test_chains import MACHINES, TRAIN, assert_refused, job_ids, write_chain
 from mpi import BIN, Result, dataset_hashes, scimill, wait_until
+from scimill.jobs.resources import indices
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(str(path.relative_to(ROOT / "jobs")) for path in (ROOT / "jobs").glob("*/*.sh"))
@@ -96,12 +97,30 @@ def test_flags_override_the_resources_of_a_chain(slurm: Cluster, tmp_path: Path)
 
 
 def test_an_array_of_a_scheduler_without_arrays_is_a_job_for_each_index(cobalt: Cluster, tmp_path: Path) -> None:
-    flags = ("--walltime", "10min", "--ranks-per-node", 1, "--array", "3-5")
+    flags = ("--walltime", "10min", "--ranks-per-node", 1, "--array", "3,5-9:4")
     result = submit(cobalt, tmp_path, *flags, "--", "bash", "-c", "touch done-$SCIMILL_ARRAY_INDEX")
     jobs = result.stdout.split()
     assert len(jobs) == 3
     assert [cobalt.wait(job) for job in jobs] == [(COMPLETED, 0)] * 3
-    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-3", "done-4", "done-5"]
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-3", "done-5", "done-9"]
+
+
+@pytest.mark.parametrize(("name", "array"), [("slurm", "1,3-7:4%2"), ("pbs", "1,3,5%2")])
+def test_a_scheduler_runs_the_elements_of_a_listed_array(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, array: str
+) -> None:
+    cluster: Cluster = request.getfixturevalue(name)
+    flags = ("--walltime", "0-00:10", "--ranks-per-node", 1, "--array", array)
+    result = submit(cluster, tmp_path, *flags, "--", "bash", "-c", "touch done-$SCIMILL_ARRAY_INDEX")
+    assert cluster.wait(result.stdout.strip(), 120) == (COMPLETED, 0), result
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == [f"done-{index}" for index in indices(array)]
+
+
+def test_slurm_runs_a_job_in_one_of_a_list_of_partitions(slurm: Cluster, tmp_path: Path) -> None:
+    flags = (*TWO_RANKS, "--queue", "gpu,debug")
+    result = submit(slurm, tmp_path, *flags, "--", "touch", "a")
+    assert slurm.wait(result.stdout.strip(), 120) == (COMPLETED, 0), result
+    assert (tmp_path / "a").exists()
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------

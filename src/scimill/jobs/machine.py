@@ -25,7 +25,7 @@ from scimill.config import (
     with_values,
 )
 from scimill.errors import ConfigError
-from scimill.jobs.resources import Memory, Resources, Word, Words, indices
+from scimill.jobs.resources import Memory, Resources, Word, Words, indices, most_at_once, step_of
 from scimill.jobs.schedulers import SCHEDULERS
 
 Page = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Kind("an address, https://…", "URL")]
@@ -165,13 +165,17 @@ COBALT_LEAST_WALLTIME = 300.0  # s; from get_time in its source
 
 
 def _find_problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
-    where, queue = f"machine {machine.name}", resources.queue
+    where = f"machine {machine.name}"
     missing = [f"--{name}" for name in machine.requires if not getattr(resources, name)]
     if missing:
         required = ", ".join(f"--{name}" for name in machine.requires)
         yield ConfigError(f"{' and '.join(missing)} missing", where=where, allowed=f"every job must name {required}")
-    if queue and machine.queues and queue not in machine.queues:
-        yield ConfigError(f"unknown queue {queue!r}", where=where, allowed=", ".join(machine.queues))
+    unknown = [queue for queue in resources.queues if machine.queues and queue not in machine.queues]
+    if unknown:
+        yield ConfigError(f"unknown queue {unknown[0]!r}", where=where, allowed=", ".join(machine.queues))
+    if len(resources.queues) > 1 and not takes_queue_lists(machine):
+        allowed = "one queue; only Slurm's partitions can be listed"
+        yield ConfigError(f"several queues: {resources.queue}", where=where, allowed=allowed)
     if resources.gpus_per_node > machine.gpus_per_node:
         allowed = f"at most {machine.gpus_per_node}"
         yield ConfigError(f"too many GPUs per node: {resources.gpus_per_node}", where=where, allowed=allowed)
@@ -185,8 +189,16 @@ def _find_problems(resources: Resources, machine: Machine) -> Iterator[ConfigErr
         allowed = f"at most {machine.memory_per_node / 1024**3:.0f}GiB per node"
         yield ConfigError("more memory than a node has", where=where, allowed=allowed)
     yield from _scheduler_problems(resources, machine, where)
-    if queue in machine.queues:
-        yield from _queue_problems(resources, machine.queues[queue], f"{where}, queue {queue}")
+    for queue in resources.queues:
+        if queue in machine.queues:
+            yield from _queue_problems(resources, machine.queues[queue], f"{where}, queue {queue}")
+    if len({machine.queues[queue].directives for queue in resources.queues if queue in machine.queues}) > 1:
+        yield ConfigError(f"queues {resources.queue} need different directives", where=where, remedy="name one of them")
+
+
+def takes_queue_lists(machine: Machine) -> bool:
+    """Whether a job may name several queues, of which the scheduler takes the first that is free."""
+    return machine.scheduler == "slurm" and machine.queue_option == "partition"
 
 
 def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:
@@ -196,15 +208,21 @@ def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> I
         yield from (ConfigError(f"{name} needs a scheduler; this machine has none", where=where) for name in given)
     elif not all(map(SCHEDULERS[machine.scheduler].job_id.fullmatch, resources.after)):
         yield ConfigError(f"invalid job ids for {machine.scheduler}: {', '.join(resources.after)}", where="--after")
-    if machine.scheduler == "cobalt" and "%" in (resources.array or ""):
+    if machine.scheduler == "cobalt" and most_at_once(resources.array):
         yield ConfigError(
-            "Cobalt has no arrays and cannot limit how many jobs run", where="--array", allowed="FIRST-LAST"
+            "Cobalt has no arrays and cannot limit how many jobs run", where="--array", remedy="remove %N"
         )
     if machine.scheduler == "cobalt" and resources.walltime < COBALT_LEAST_WALLTIME:
         allowed = f"at least {clock(COBALT_LEAST_WALLTIME)}"
         yield ConfigError(f"a walltime of {clock(resources.walltime)} is too short", where=where, allowed=allowed)
     if machine.scheduler == "pbs" and len(indices(resources.array)) == 1:
         yield ConfigError("PBS refuses an array of one job", where="--array", remedy="give at least two indices")
+    if machine.scheduler == "pbs" and resources.array and not step_of(indices(resources.array)):
+        remedy = "submit each range as its own job or step"
+        yield ConfigError(
+            f"PBS cannot list the indices {resources.array}", where="--array",
+            allowed="a range with equal steps, such as 0-9, 0-10:2 or 1,3,5", remedy=remedy,
+        )  # fmt: skip
 
 
 def _queue_problems(resources: Resources, queue: Queue, where: str) -> Iterator[ConfigError]:
@@ -229,6 +247,6 @@ def ranks_per_node(resources: Resources, machine: Machine) -> int:
 
 
 def clock(seconds: float) -> str:
-    """Format a walltime as HH:MM:SS, which all schedulers read in the same way."""
+    """Format a walltime as HH:MM:SS, also beyond a day: all schedulers read that in the same way."""
     whole = int(seconds)
     return f"{whole // 3600:02d}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

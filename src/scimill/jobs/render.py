@@ -14,7 +14,7 @@ from jinja2.bccache import Bucket
 
 from scimill.errors import ConfigError
 from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node
-from scimill.jobs.resources import Resources, indices
+from scimill.jobs.resources import Resources, as_range, indices
 
 RECORDS = "scimill-jobs"
 """Folder for records of jobs, below the folder that a job runs in."""
@@ -82,7 +82,7 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
     resources = complete_resources(resources, machine)
     if not command.words:
         raise ConfigError("the command is missing", remedy="scimill jobs render ... -- scimill droplets generate ...")
-    queue = machine.queues.get(resources.queue or "")
+    queue = machine.queues.get(resources.queues[0]) if resources.queues else None
     filesystems = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
     return _environment().get_template(f"{machine.scheduler}.sh.j2").render(
         resources=resources,
@@ -105,6 +105,7 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         margin=math.ceil(command.margin),
         printable="print_config" in command.options,
         array=indices(resources.array),
+        array_range=as_range(resources.array) if resources.array else "",
         umask=f"{_umask():03o}",
     )  # fmt: skip
 
