@@ -69,10 +69,14 @@ def parameter(default: Any, meaning: str, *, unit: str = "", affects_data: bool 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a type's values look like, in words: for ``--help`` and error messages."""
+    """What a type's values look like, in words: for ``--help`` and error messages.
+
+    A flag that may be repeated, once per value, is the singular of the parameter's name.
+    """
 
     words: str
     metavar: str
+    is_repeated: bool = False
 
 
 def _whole(value: object) -> object:
@@ -236,7 +240,8 @@ class ParameterInfo:
     @property
     def flag(self) -> str:
         """Its command-line flag."""
-        return "--" + self.name.rstrip("_").replace("_", "-")  # from_ avoids Python's keyword
+        name = self.name.removesuffix("s") if self.kind.is_repeated else self.name.rstrip("_")  # from_ avoids a keyword
+        return "--" + name.replace("_", "-")
 
     @property
     def unit(self) -> str:
@@ -316,8 +321,8 @@ class Layer:
     values: Mapping[str, Any]
 
     def where(self, key: str) -> str:
-        """Describe where a value was given: as a flag, or as a key of a file or preset."""
-        return f"flag --{key.replace('_', '-')}" if self.source == "flags" else f"{self.source}, key {key}"
+        """Describe where a value was given: the key of a file or preset."""
+        return f"{self.source}, key {key}"
 
 
 def build(config: type[C], layers: list[Layer]) -> C:
@@ -387,7 +392,7 @@ def _refusal(error: ValidationError, layers: list[Layer], known: Mapping[str, Pa
         what = f"{name} {given} is out of range"
     else:
         what = f"{name} must be {parameter_.kind.words}, got {given!r}"
-    where = layer.where(key) if layer else f"default of {key}"
+    where = f"flag {name}" if name != key else layer.where(key) if layer else f"default of {key}"
     return ConfigError(what, where=where, allowed=parameter_.allowed)
 
 

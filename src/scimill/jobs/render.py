@@ -13,6 +13,7 @@ import jinja2
 from jinja2.bccache import Bucket
 
 from scimill.errors import ConfigError
+from scimill.jobs.directives import check_directives, extra_directives
 from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node
 from scimill.jobs.resources import Resources, as_range, indices
 
@@ -82,19 +83,21 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
     resources = complete_resources(resources, machine)
     if not command.words:
         raise ConfigError("the command is missing", remedy="scimill jobs render ... -- scimill droplets generate ...")
-    queue = machine.queues.get(resources.queues[0]) if resources.queues else None
+    check_directives(resources, machine)
+    extra = extra_directives(resources, machine)
     filesystems = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
     return _environment().get_template(f"{machine.scheduler}.sh.j2").render(
         resources=resources,
         machine=machine,
         place=place,
         records=RECORDS,
-        directives=[*machine.directives, *(queue.directives if queue else ())],
+        directives=extra.lines,
+        given=extra.given,
         ranks_per_node=ranks_per_node(resources, machine),
         walltime=clock(resources.walltime),
         seconds=int(resources.walltime),
         memory_mib=math.ceil((resources.memory or 0) / 1024**2),
-        attributes=[*filesystems, *machine.chunk],
+        attributes=[*filesystems, *machine.chunk, *extra.attributes],
         modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
         launcher=launcher(resources, machine),
         gpus=gpu_order(machine),

@@ -45,6 +45,17 @@ def _name(value: str) -> str:
     return value
 
 
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _directive(value: str) -> str:
+    """Refuse what would not be one line that schedulers read; the rest is theirs."""
+    if not value.isprintable() or not value.strip():
+        raise ValueError(f"a directive is one line of options, not {value!r}")
+    return value.strip()
+
+
 def _queue(value: str) -> str:
     for name in value.split(","):
         _word(name)
@@ -112,6 +123,10 @@ Word = Annotated[str, AfterValidator(_word), Kind("letters, digits and _.+@/-", 
 Words = Annotated[tuple[Word, ...], BeforeValidator(_words), Kind("words separated by commas", "WORD,...")]
 Name = Annotated[str, AfterValidator(_name), Kind("a letter, then at most 14 letters, digits and _.-", "NAME")]
 QueueNames = Annotated[str, AfterValidator(_queue), Kind("words separated by commas", "WORD,...")]
+Directives = Annotated[
+    tuple[Annotated[str, AfterValidator(_directive)], ...], BeforeValidator(_one_or_more),
+    Kind('options of the scheduler, such as "--reservation=night"; may be repeated', "OPTIONS", is_repeated=True),
+]  # fmt: skip
 Array = Annotated[
     str, BeforeValidator(_array_text), AfterValidator(_array),
     Kind('such as "0-9", "0-10:2", "1,3,7", or "0-9%4" for four at a time', "FIRST-LAST[:STEP],...[%MOST]"),
@@ -139,6 +154,7 @@ class Resources:
     after: Words = parameter((), "ids of jobs that must succeed before this one starts")
     name: Name = parameter("scimill", "name of the job")
     mail: Word | None = parameter(None, "address to notify when the job ends")
+    directives: Directives = parameter((), "more directives for the scheduler, without their prefix")
     image: str | None = parameter(None, "container image to run in; none if not given")
     links: Whole = parameter(
         20, "maximum number of jobs, each of which submits the next if it runs out of walltime", ge=1, le=1000
