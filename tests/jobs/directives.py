@@ -19,6 +19,7 @@ class Reading:
 
     problems: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    dialect: str = ""
 
     def refuse(self, problem: str) -> None:
         self.problems.append(problem)
@@ -58,6 +59,22 @@ def _ignored(text: str, prefix: str) -> Iterator[str]:
 PBS_VALUES = "aAcCDeJjklmMNopPqrRSuvW"
 PBS_FLAGS = "fGhIVXz"
 JOB_RESOURCES = {"select", "place", "walltime", "ncpus", "nodes", "mem", "filesystems", "singularity_fakeroot"}
+DIALECTS = {
+    "select": JOB_RESOURCES,
+    # Torque's pbs_resources(7B), and gpus= as a part of nodes=
+    "torque": {"walltime", "nodes", "mem", "pmem", "vmem", "pvmem", "cput", "pcput", "file", "nice", "host", "arch"},
+    "nci": {"walltime", "ncpus", "ngpus", "mem", "jobfs", "storage", "software", "wd"},
+}
+TOTALS = {
+    "nodes": r"[1-9]\d*(:ppn=[1-9]\d*)?(:gpus=[1-9]\d*)?(:[A-Za-z][\w-]*)*",
+    "ncpus": r"[1-9]\d*",
+    "ngpus": r"[1-9]\d*",
+    "mem": r"\d+[kmgt]?[bw]",
+    "pmem": r"\d+[kmgt]?[bw]",
+    "jobfs": r"\d+[kmgt]?[bw]",
+    "storage": r"(gdata|scratch)/\w+(\+(gdata|scratch)/\w+)*",
+    "walltime": r"\d+(:\d+){0,2}",
+}
 CHUNK_RESOURCES = {"ncpus", "mpiprocs", "ompthreads", "ngpus", "mem", "host", "vnode", "arch", "system"}
 ATTRIBUTES = {"depend", "group_list", "umask", "sandbox", "stagein", "stageout", "run_count", "block", "run_job_after"}
 PBS_JOB = r"\d+(\[\d*\])?(\.[A-Za-z0-9.-]+)?"
@@ -81,6 +98,7 @@ def read_pbs(
     queues: Mapping[str, float] | None = None,
     jobs: Collection[str] | None = None,
     required: Collection[str] = (),
+    dialect: str = "select",
 ) -> Reading:
     """Read as OpenPBS's qsub; its server knows the queues (and their longest walltime, s) and jobs, if they are given.
 
@@ -88,9 +106,10 @@ def read_pbs(
     ----------
     arguments : qsub's command line, which wins over the directives.
     required : options and resources that the site makes mandatory.
+    dialect : select, or that of Torque or NCI.
 
     """
-    reading = Reading()
+    reading = Reading(dialect=dialect)
     if "\r" in text:
         reading.refuse("script contains cr, lf")
         return reading
@@ -145,6 +164,8 @@ def _pbs_option(letter: str, value: str, reading: Reading) -> None:
     pattern, problem = PBS_PATTERNS.get(letter, (r"[^\s]+", f"illegal -{letter} value"))
     if not re.fullmatch(pattern, value):
         reading.refuse(f"{problem}: {value!r}")
+    if letter == "J" and reading.dialect == "torque":
+        reading.refuse("invalid option -- 'J'")
     if letter == "J":
         _pbs_array(value, reading)
 
@@ -158,12 +179,14 @@ def _pbs_array(value: str, reading: Reading) -> None:
 
 def _pbs_resource(name: str, value: str, reading: Reading) -> None:
     reading.options[name] = value
-    if name not in JOB_RESOURCES:
+    if name not in DIALECTS[reading.dialect]:
         reading.refuse(f"Unknown resource {name}")
     elif not value:
         reading.refuse(f"Illegal attribute or resource value: {name}")
     elif name == "select":
         reading.problems += _pbs_select(value)
+    elif reading.dialect != "select" and not re.fullmatch(TOTALS.get(name, r"\S+"), value, re.IGNORECASE):
+        reading.refuse(f"Illegal attribute or resource value: {name}={value}")
     elif name == "walltime" and pbs_seconds(value) is None:
         reading.refuse(f"Illegal attribute or resource value: walltime={value}")
     elif name == "place" and not re.fullmatch(r"(free|pack|v?scatter)(:(excl|shared|exclhost))?(:group=\w+)?", value):
@@ -395,6 +418,7 @@ SLURM_VALUES = {
     "reservation": r"[\w.,-]+",
     "signal": r"([BR]{1,2}:)?(\d+|(SIG)?[A-Z]+\d*)(@\d{1,5})?",
     "threads-per-core": NUMBER,
+    "tmp": r"\d+[KMGT]?",
     "time-min": r".+",
     "time": r".+",
 }

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from scimill.jobs.render import render
 from scimill.jobs.resources import Resources
 
 MACHINES = {name: read_machine(str(path)) for name, path in names().items() if path.parent == folder() / "machines"}
-GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic")
+GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic", "torque-generic")
 COMMANDS = {
     "generate": ("scimill", "droplets", "generate", "droplets.h5", "--count", "1e9"),
     "train": ("scimill", "droplets", "train", "droplets.h5", "--output", "run"),
@@ -35,6 +36,7 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
     "threads": {"": {}, "two-threads": {"threads_per_rank": 2, "ranks_per_node": 1}},
     "gpus": {"": {}, "gpu": {"gpus_per_node": 1}, "all-gpus": {"gpus_per_node": "all"}},
     "memory": {"": {}, "1GiB": {"memory": "1GiB"}, "1GB": {"memory": "1GB"}},
+    "disk": {"": {}, "disk": {"local_disk": "1GiB"}},
     "filesystems": {"": {}, "filesystems": {"filesystems": "home,eagle"}},
     "after": {"": {}, "after-one": {"after": "5"}, "after-two": {"after": "123,124"}},
     "mail": {"": {}, "mail": {"mail": "someone@example.org"}},
@@ -58,8 +60,14 @@ def is_possible(row: Row) -> bool:
     return (
         (not row.get("gpus") or machine.gpus_per_node > 0)
         and (not row.get("after") or machine.scheduler != "local")
-        and (not row.get("array") or row["array"] in arrays.get(machine.scheduler, ()))
+        and (not row.get("array") or (row["array"] in arrays.get(machine.scheduler, ()) and not is_torque(machine)))
+        and (not row.get("filesystems") or machine.pbs_dialect == "select")
+        and (not row.get("disk") or machine.scheduler in ("slurm", "local") or machine.pbs_dialect == "nci")
     )
+
+
+def is_torque(machine: Machine) -> bool:
+    return machine.pbs_dialect == "torque"
 
 
 ROWS = {"-".join(filter(None, row.values())): row for row in cover_pairs(VALUES, is_possible)}
@@ -75,13 +83,18 @@ def test_every_possible_pair_of_values_is_rendered() -> None:
     found = set().union(*map(pairs_of, ROWS.values()))
     missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
     lists = {name for name, machine in MACHINES.items() if machine.scheduler == "pbs"}
-    machines = {axis: {row["machine"] for row in missing if axis in row} for axis in ("gpus", "after", "array")}
+    no_disk = {name for name in lists if MACHINES[name].pbs_dialect != "nci"} | {"cobalt-generic", "thetagpu"}
+    axes = ("gpus", "after", "array", "filesystems", "disk")
+    machines = {axis: {row["machine"] for row in missing if axis in row and "machine" in row} for axis in axes}
     assert machines == {
-        "gpus": {"archer2", "cirrus", "crux", "derecho", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
+        "gpus": {"archer2", "cirrus", "crux", "derecho", "gadi", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
         "after": {"local"},
         "array": {"local", "cobalt-generic", "thetagpu", *lists},
-    }
-    assert len(missing) == 8 * 2 + 2 + 3 + 1 + 1 + len(lists), "Cobalt lacks only the limit of an array, PBS lists"
+        "filesystems": {"torque-generic", "gadi", "gadi-gpu"},
+        "disk": no_disk,
+    }  # fmt: skip
+    # No GPUs; after and array of local; Cobalt lacks only the limit of an array, PBS lists; Torque and NCI.
+    assert len(missing) == 9 * 2 + 2 + 3 + 2 + len(lists) + 2 + 3 + len(no_disk)
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -89,7 +102,7 @@ def resources(machine: Machine, **case: Any) -> Resources:
     queue_name = machine.queue or next(iter(machine.queues), None)
     queue = machine.queues.get(queue_name or "", Queue())
     walltime = max(min(1800.0, queue.most_walltime or 1800.0), queue.least_walltime or 0.0)
-    required = {"account": "proj", "queue": queue_name or "debug", "filesystems": "home"}
+    required = {"account": "proj", "queue": queue_name or "debug", "filesystems": "home", "memory": "2GiB"}
     values = {"nodes": queue.least_nodes, "walltime": f"{walltime:g}s"}
     values |= {name: required[name] for name in machine.requires} | ({"queue": queue_name} if queue_name else {})
     if case.get("gpus_per_node") == "all":
@@ -112,16 +125,46 @@ def script(machine: Machine, words: tuple[str, ...], **case: Any) -> str:
 
 
 def read_pbs_job(script: str) -> dict[str, object]:
-    reading = read_pbs(script)
+    return read_pbs_nodes(script) | read_pbs_rest(read_pbs(script).options)
+
+
+def read_torque_job(script: str) -> dict[str, object]:
+    reading = read_pbs(script, dialect="torque")
+    assert reading.problems == [], script
+    count, *parts = reading.options["nodes"].split(":")
+    gpus = dict(part.split("=") for part in parts).get("gpus", 0)
+    nodes = {"nodes": int(count), "gpus": int(gpus), "memory": reading.options.get("mem"), "ranks": ranks_of(script)}
+    return nodes | read_pbs_rest(reading.options)
+
+
+def read_nci_job(script: str) -> dict[str, object]:
+    """Read a job of one node, whose totals are those of the node."""
+    reading = read_pbs(script, dialect="nci")
     assert reading.problems == [], script
     options = reading.options
-    select = options["select"].split(":")
+    found = {"gpus": int(options.get("ngpus", 0)), "memory": options["mem"], "disk": options.get("jobfs")}
+    rest = read_pbs_rest(options) | {"account": options["P"]}
+    return found | {"ranks": ranks_of(script)} | rest
+
+
+def ranks_of(script: str) -> int:
+    return int(script.partition("--map-by ppr:")[2].split(":")[0])
+
+
+def read_pbs_nodes(script: str) -> dict[str, object]:
+    reading = read_pbs(script)
+    assert reading.problems == [], script
+    select = reading.options["select"].split(":")
     chunk = dict(item.split("=") for item in select[1:])
     # With mpiprocs the node file would name a host more than once, which PALS does not want: its launcher says it.
     ranks = chunk["mpiprocs"] if "mpiprocs" in chunk else script.partition("--ppn ")[2].split()[0]
+    gpus = int(chunk.get("ngpus", 0))
+    return {"nodes": int(select[0]), "ranks": int(ranks), "gpus": gpus, "memory": chunk.get("mem")}
+
+
+def read_pbs_rest(options: Mapping[str, str]) -> dict[str, object]:
     return {
-        "nodes": int(select[0]), "ranks": int(ranks), "gpus": int(chunk.get("ngpus", 0)),
-        "memory": chunk.get("mem"), "seconds": pbs_seconds(options["walltime"]), "queue": options.get("q"),
+        "seconds": pbs_seconds(options["walltime"]), "queue": options.get("q"),
         "account": options.get("A"), "name": options["N"], "mail": options.get("M"), "array": options.get("J"),
         "after": options.get("depend", "afterok:").partition("afterok:")[2],
     }  # fmt: skip
@@ -137,6 +180,7 @@ def read_slurm_job(script: str) -> dict[str, object]:
         "nodes": int(options["nodes"]), "ranks": int(options["ntasks-per-node"]), "gpus": int(gpus),
         "memory": options.get("mem"), "seconds": slurm_seconds(options["time"]), "queue": queue,
         "account": options.get("account"), "name": options["job-name"], "mail": options.get("mail-user"),
+        "disk": options.get("tmp"),
         "array": options.get("array"), "after": options.get("dependency", "afterok:").partition("afterok:")[2],
     }  # fmt: skip
 
@@ -153,19 +197,30 @@ def read_cobalt_job(script: str) -> dict[str, object]:
 
 
 READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_job}
+DIALECTS = {"torque": read_torque_job, "nci": read_nci_job}
 MEMORY = {"pbs": {"1GiB": "1024mb", "1GB": "954mb"}, "slurm": {"1GiB": "1024M", "1GB": "954M"}}
+
+
+def read_job(machine: Machine, script: str) -> dict[str, object]:
+    return DIALECTS.get(machine.pbs_dialect, READERS[machine.scheduler])(script)
+
+
+def default_memory(machine: Machine) -> str | None:
+    return "2048mb" if "memory" in machine.requires else None
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if MACHINES[row["machine"]].scheduler in READERS])
 def test_a_scheduler_accepts_the_script(name: str) -> None:
     machine = MACHINES[ROWS[name]["machine"]]
     asked = resources(machine, **case(ROWS[name]))
-    job = READERS[machine.scheduler](rendered(name))
+    job = read_job(machine, rendered(name))
+    disk = {"slurm": "1024M", "pbs": "1024mb"} if ROWS[name]["disk"] else {}
     expected = {
         "nodes": asked.nodes, "gpus": asked.gpus_per_node, "seconds": asked.walltime, "queue": asked.queue,
         "account": asked.account, "name": asked.name, "mail": asked.mail, "array": asked.array,
         "after": ":".join(asked.after), "ranks": asked.ranks_per_node or asked.gpus_per_node or machine.cores_per_node,
-        "memory": MEMORY.get(machine.scheduler, {}).get(ROWS[name]["memory"]),
+        "memory": MEMORY.get(machine.scheduler, {}).get(ROWS[name]["memory"], default_memory(machine)),
+        "disk": disk.get(machine.scheduler),
     }  # fmt: skip
     assert job == {key: expected[key] for key in job}
 
@@ -191,7 +246,7 @@ WALLTIMES = {
 @pytest.mark.parametrize("name", GENERIC[1:])
 def test_a_scheduler_reads_the_walltime_in_any_spelling(name: str, spelling: str) -> None:
     text = script(MACHINES[name], COMMANDS["doctor"], walltime=spelling)
-    assert READERS[MACHINES[name].scheduler](text)["seconds"] == WALLTIMES[spelling]
+    assert read_job(MACHINES[name], text)["seconds"] == WALLTIMES[spelling]
 
 
 ARRAYS = {
@@ -220,6 +275,50 @@ def test_arrays_are_written_as_their_scheduler_reads_them(array: str) -> None:
 
 def test_slurm_reads_a_list_of_partitions() -> None:
     assert read_slurm_job(script(MACHINES["slurm-generic"], COMMANDS["doctor"], queue="a,b"))["queue"] == "a,b"
+
+
+TORQUE = {
+    "one-node": ({"ranks_per_node": 4, "threads_per_rank": 2, "memory": "8GiB"}, ["nodes=1:ppn=8", "mem=8192mb"]),
+    "two-nodes": ({"nodes": 2, "ranks_per_node": 4}, ["nodes=2:ppn=4"]),
+    "gpus": ({"nodes": 3, "gpus_per_node": 2, "threads_per_rank": 4}, ["nodes=3:ppn=8:gpus=2"]),
+}
+
+
+@pytest.mark.parametrize("name", TORQUE)
+def test_torque_reads_nodes_and_processors_per_node(name: str) -> None:
+    case, requested = TORQUE[name]
+    text = script(MACHINES["torque-generic"], COMMANDS["doctor"], **case)
+    assert requests(text) == [*requested, "walltime=00:30:00"]
+    assert "#PBS -W umask=0" in text
+    assert "\numask 0" in text
+
+
+NCI = {
+    "part-of-a-node": ("gadi", {"ranks_per_node": 2, "threads_per_rank": 4, "memory": "8GiB"},
+                       ["ncpus=8", "mem=8192mb"]),
+    "two-nodes": ("gadi", {"nodes": 2, "memory": "190GiB"}, ["ncpus=96", "mem=389120mb"]),
+    "two-nodes-used-in-part": ("gadi", {"nodes": 2, "ranks_per_node": 1, "memory": "1GiB"}, ["ncpus=96", "mem=2048mb"]),
+    "disk": (
+        "gadi", {"nodes": 2, "memory": "1GiB", "local_disk": "100GB", "filesystems": "gdata/a1,scratch/b2"},
+        ["ncpus=96", "mem=2048mb", "jobfs=190736mb"]),
+    "one-gpu": ("gadi-gpu", {"gpus_per_node": 1, "threads_per_rank": 8}, ["ncpus=12", "ngpus=1", "mem=2048mb"]),
+    "two-gpus": ("gadi-gpu", {"gpus_per_node": 2, "threads_per_rank": 12}, ["ncpus=24", "ngpus=2", "mem=2048mb"]),
+    "eight-gpus": ("gadi-gpu", {"nodes": 2, "gpus_per_node": 4}, ["ncpus=96", "ngpus=8", "mem=4096mb"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NCI)
+def test_nci_reads_totals_over_all_nodes(name: str) -> None:
+    machine, case, requested = NCI[name]
+    text = script(MACHINES[machine], COMMANDS["doctor"], **case)
+    storage = ["storage=gdata/a1+scratch/b2"] if "filesystems" in case else []
+    assert requests(text) == [*requested, "walltime=00:30:00", *storage]
+    assert read_pbs(text, dialect="nci").problems == []
+    assert "\n#PBS -P proj\n" in text
+
+
+def requests(text: str) -> list[str]:
+    return [line.removeprefix("#PBS -l ") for line in text.splitlines() if line.startswith("#PBS -l ")]
 
 
 # ---- what the shell reads ---------------------------------------------------------------------------------------
@@ -323,7 +422,9 @@ def test_hostile_words_arrive_unchanged(place: Place, name: str) -> None:
 @pytest.mark.parametrize("name", GENERIC[1:])
 def test_hostile_words_are_no_directives(name: str) -> None:
     machine = MACHINES[name]
-    reader = {"pbs": read_pbs, "slurm": read_slurm, "cobalt": read_cobalt}[machine.scheduler]
+    reader = {
+        "pbs": functools.partial(read_pbs, dialect=machine.pbs_dialect), "slurm": read_slurm, "cobalt": read_cobalt,
+    }[machine.scheduler]  # fmt: skip
     reading = reader(script(machine, ("program", *HOSTILE)))
     assert reading.options == reader(script(machine, ("program",))).options
     assert [problem for problem in reading.problems if not problem.startswith("ignored:")] == []
@@ -510,6 +611,20 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "nodes-above-the-queues": ("site", (*GIVEN, "--nodes", 3), "1 … 2"),
     "nodes-below-the-queues": ("site", (*GIVEN, "--queue", "prod"), "10 …"),
     "memory-above-the-nodes": ("site", (*GIVEN, "--memory", "65GiB"), "at most 64GiB"),
+    "array-on-torque": ("torque-generic", (*HOUR, "--array", "0-3"), "does not support the arrays of Torque"),
+    "filesystems-on-torque": ("torque-generic", (*HOUR, "--filesystems", "home"), "no resource for file systems"),
+    "memory-of-nodes-on-torque": ("torque-generic", (*HOUR, "--nodes", 2, "--memory", "1GiB"), "pmem=SIZE"),
+    "memory-missing": ("gadi", (*HOUR, "--account", "a"), "--memory missing"),
+    "threads-beyond-the-share-of-a-gpu": (
+        "gadi-gpu", (*HOUR, "--account", "a", "--memory", "1GiB", "--gpus-per-node", 1, "--threads-per-rank", 13),
+        "--gpus-per-node 1 comes with 12 cores, but ranks and threads need 13"),
+    "part-of-several-nodes": (
+        "gadi-gpu", (*HOUR, "--account", "a", "--memory", "1GiB", "--gpus-per-node", 1, "--nodes", 2),
+        "several nodes are always whole nodes"),
+    "filesystems-of-another-site": (
+        "gadi", (*HOUR, "--account", "a", "--memory", "1GiB", "--filesystems", "home"), "unknown file system 'home'"),
+    "disk-on-cobalt": ("cobalt-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
+    "disk-on-pbs": ("pbs-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
     "scheduler-unknown": ("lsf", HOUR, "scheduler"),
     "key-unknown": ("key", HOUR, "unknown key 'cores'"),
 }  # fmt: skip

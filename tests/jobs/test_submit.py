@@ -123,6 +123,17 @@ def test_slurm_runs_a_job_in_one_of_a_list_of_partitions(slurm: Cluster, tmp_pat
     assert (tmp_path / "a").exists()
 
 
+def test_a_chain_runs_on_a_pbs_that_reads_nodes(pbs: Cluster, tmp_path: Path) -> None:
+    """Requests of Torque's form, on the stand-in."""
+    steps = "steps: {a: {command: touch a}, b: {command: touch b, after: a}}"
+    name = write_chain(tmp_path, f"resources: {{walltime: 10min, ranks_per_node: 2}}\n{steps}")
+    result = scimill("jobs", "submit", name, "--machine", "torque-generic", env=pbs.env, cwd=tmp_path)
+    assert result.returncode == 0, result
+    assert pbs.wait(result.stdout.split()[-1], 120) == (COMPLETED, 0)
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+    assert "#PBS -l nodes=1:ppn=2" in (tmp_path / "scimill-jobs" / "chain-a-1.sh").read_text()
+
+
 # ---- refusals ---------------------------------------------------------------------------------------------------
 
 SITE = """\

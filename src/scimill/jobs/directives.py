@@ -109,6 +109,7 @@ SLURM_OWN = {
     "--ntasks-per-node": "give --ranks-per-node",
     "--output": LOG,
     "--time": "give --walltime",
+    "--tmp": "give --local-disk",
     "--wait": WAIT,
 }
 GPUS = re.compile(r"gpu(?::(?!\d+$)[^:,]+)?(?::(\d+))?")
@@ -129,7 +130,6 @@ def _typed_gpus(options: Collection[Option]) -> int | None:
 
 PBS_FLAGS = "fGhIVXz"
 PBS_OWN = {
-    "-A": "give --account",
     "-I": "remove it: the job runs a script",
     "-J": "give --array",
     "-M": "give --mail",
@@ -147,6 +147,13 @@ PBS_OWN = {
     "-l select": f"{NODES_AND_RANKS}; put more resources of each chunk into chunk: of the machine",
     "-l walltime": "give --walltime",
     "-z": "remove it: scimill needs the id of the job",
+}
+
+
+PBS_DIALECTS = {
+    "select": {"-A": "give --account"},
+    "torque": {"-A": "give --account", "-t": "submit one job for each index", "-w": DIRECTORY},
+    "nci": {"-P": "give --account", "-l jobfs": "give --local-disk", "-l storage": "give --filesystems"},
 }
 
 
@@ -216,7 +223,7 @@ def _syntax(machine: Machine) -> Syntax | None:
         own = {**SLURM_OWN, f"--{machine.queue_option}": "give --queue"}
         return Syntax("#SBATCH", _read_slurm, own, abbreviates=True)
     if machine.scheduler == "pbs":
-        return Syntax("#PBS", _read_pbs, PBS_OWN, abbreviates=False)
+        return Syntax("#PBS", _read_pbs, PBS_OWN | PBS_DIALECTS[machine.pbs_dialect], abbreviates=False)
     return Syntax("#COBALT", _read_cobalt, COBALT_OWN, abbreviates=True) if machine.scheduler == "cobalt" else None
 
 

@@ -1,6 +1,7 @@
 """Machines: the scheduler, launcher and nodes of a site, described in one YAML file each."""
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -89,11 +90,15 @@ class Machine:
     filesystems: Words = parameter((), "default file systems")
     image: str | None = parameter(None, "default container image")
     queue_option: Literal["partition", "qos"] = parameter("partition", "Slurm: option that selects a queue")
-    requires: tuple[Literal["account", "queue", "filesystems"], ...] = parameter(
+    pbs_dialect: Literal["select", "torque", "nci"] = parameter(
+        "select",
+        "PBS: how a job requests nodes: select; Torque's nodes=N:ppn=M; totals of ncpus, mem, jobfs, as at NCI",
+    )
+    requires: tuple[Literal["account", "queue", "filesystems", "memory"], ...] = parameter(
         (), "resources that every job must name"
     )
     directives: tuple[str, ...] = parameter((), "more directives, without their prefix")
-    chunk: tuple[str, ...] = parameter((), "PBS: more resources for each chunk, such as system=polaris")
+    chunk: tuple[str, ...] = parameter((), "PBS: more resources or properties of each node, such as system=polaris")
     login_shell: Switch = parameter(False, "whether scripts need a login shell for the module command")
     modules: tuple[str, ...] = parameter((), "modules to load")
     environment: dict[str, str] = parameter({}, "environment of every job")
@@ -208,6 +213,12 @@ def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> I
         yield from (ConfigError(f"{name} needs a scheduler; this machine has none", where=where) for name in given)
     elif not all(map(SCHEDULERS[machine.scheduler].job_id.fullmatch, resources.after)):
         yield ConfigError(f"invalid job ids for {machine.scheduler}: {', '.join(resources.after)}", where="--after")
+    if resources.local_disk and machine.scheduler != "local" and not (machine.scheduler == "slurm" or is_nci(machine)):
+        yield ConfigError("local disk cannot be requested here", where="--local-disk", remedy="remove it")
+    if machine.scheduler == "pbs" and machine.pbs_dialect == "torque":
+        yield from _torque_problems(resources)
+    if is_nci(machine):
+        yield from _nci_problems(resources, machine, where)
     if machine.scheduler == "cobalt" and most_at_once(resources.array):
         yield ConfigError(
             "Cobalt has no arrays and cannot limit how many jobs run", where="--array", remedy="remove %N"
@@ -223,6 +234,48 @@ def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> I
             f"PBS cannot list the indices {resources.array}", where="--array",
             allowed="a range with equal steps, such as 0-9, 0-10:2 or 1,3,5", remedy=remedy,
         )  # fmt: skip
+
+
+def is_nci(machine: Machine) -> bool:
+    """Whether a machine's PBS reads totals over all nodes, as at NCI."""
+    return machine.scheduler == "pbs" and machine.pbs_dialect == "nci"
+
+
+def _torque_problems(resources: Resources) -> Iterator[ConfigError]:
+    """Refuse what Torque lacks, or has in another form than other kinds of PBS."""
+    if resources.array:
+        remedy = "submit one job for each index"
+        yield ConfigError("scimill does not support the arrays of Torque", where="--array", remedy=remedy)
+    if resources.filesystems:
+        yield ConfigError("Torque has no resource for file systems", where="--filesystems", remedy="remove it")
+    if resources.memory and resources.nodes > 1:
+        remedy = 'remove it, or limit each process: --directive "-l pmem=SIZE"'
+        yield ConfigError("Torque ignores mem in a job of several nodes", where="--memory", remedy=remedy)
+
+
+def _nci_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:
+    """Refuse cores and GPUs that do not belong together: a GPU comes with its share of the cores, as at NCI."""
+    wrong = [name for name in resources.filesystems if not re.fullmatch(r"(gdata|scratch|massdata)/\w+", name)]
+    if wrong:
+        allowed = "such as gdata/ab01,scratch/ab01"
+        yield ConfigError(f"unknown file system {wrong[0]!r}", where=f"{where}, --filesystems", allowed=allowed)
+    gpus, cores = resources.gpus_per_node, requested_cores(resources, machine)
+    if gpus and resources.nodes > 1 and gpus < machine.gpus_per_node:
+        remedy = f"give --gpus-per-node {machine.gpus_per_node}"
+        yield ConfigError("several nodes are always whole nodes", where=where, remedy=remedy)
+    needed = ranks_per_node(resources, machine) * resources.threads_per_rank
+    if needed > cores:
+        text = f"--gpus-per-node {gpus} comes with {cores} cores, but ranks and threads need {needed}"
+        yield ConfigError(text, where=where, remedy="request more GPUs, or fewer ranks or threads")
+
+
+def requested_cores(resources: Resources, machine: Machine) -> int:
+    """Return the cores per node to request where they are not those of the ranks: at NCI."""
+    if resources.nodes > 1:
+        return machine.cores_per_node
+    if resources.gpus_per_node:
+        return machine.cores_per_node // machine.gpus_per_node * resources.gpus_per_node
+    return ranks_per_node(resources, machine) * resources.threads_per_rank
 
 
 def _queue_problems(resources: Resources, queue: Queue, where: str) -> Iterator[ConfigError]:

@@ -14,7 +14,7 @@ from jinja2.bccache import Bucket
 
 from scimill.errors import ConfigError
 from scimill.jobs.directives import check_directives, extra_directives
-from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node
+from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node, requested_cores
 from scimill.jobs.resources import Resources, as_range, indices
 
 RECORDS = "scimill-jobs"
@@ -97,6 +97,8 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         walltime=clock(resources.walltime),
         seconds=int(resources.walltime),
         memory_mib=math.ceil((resources.memory or 0) / 1024**2),
+        disk_mib=math.ceil((resources.local_disk or 0) / 1024**2),
+        all_cores=resources.nodes * requested_cores(resources, machine),
         attributes=[*filesystems, *machine.chunk, *extra.attributes],
         modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
         launcher=launcher(resources, machine),

@@ -144,6 +144,9 @@ class Resources:
     threads_per_rank: Whole = parameter(1, "threads per rank", ge=1)
     gpus_per_node: Whole = parameter(0, "GPUs per node", ge=0)
     memory: Memory | None = parameter(None, "memory per node; the scheduler's default if not given", unit="bytes")
+    local_disk: Memory | None = parameter(
+        None, "space on the local disk of each node, where it can be requested", unit="bytes"
+    )
     walltime: Duration = parameter(REQUIRED, "walltime of the job", gt=0)
     queue: QueueNames | None = parameter(
         None, "queue or partition, or several of Slurm's; the machine's default if not given"
