@@ -1,8 +1,8 @@
 """An independent reader of job directives that refuses what qsub and sbatch refuse.
 
 Sources: for PBS what OpenPBS 23.06.06 was seen to do, and its chk_Jrange.c; for Cobalt its own clients (qsub.py,
-client_utils.py), which parse with optparse as here; for Slurm sbatch(1). A directive that a scheduler would pass over
-in silence is a problem too, and begins with "ignored:".
+client_utils.py), which parse with optparse as here; for Slurm sbatch(1); for Flux flux-batch(1). A directive that a
+scheduler would pass over in silence is a problem too, and begins with "ignored:".
 """
 
 import optparse
@@ -478,3 +478,63 @@ def slurm_seconds(text: str) -> int | None:
     if third is not None:
         return (first or 0) * 3600 + (second or 0) * 60 + third
     return (first or 0) * 60 + (second or 0)
+
+
+# ---- Flux -------------------------------------------------------------------------------------------------------
+
+FLUX_SENTINEL = re.compile(r"([^A-Za-z0-9]*)(flux:|FLUX:)(.*)")
+FLUX_JOB = r"(f[1-9A-HJ-NP-Za-km-z]+|\d+)"
+FLUX_VALUES = {
+    "bank": r"\S+",
+    "begin-time": r".+",
+    "conf": r".+",
+    "cores-per-slot": NUMBER,
+    "dependency": rf"(afterok|afterany|afternotok|afterstart):{FLUX_JOB}",
+    "env": r".+",
+    "error": r"\S+",
+    "flags": r"[\w,]+",
+    "gpus-per-slot": NUMBER,
+    "job-name": r"\S+",
+    "nodes": NUMBER,
+    "nslots": NUMBER,
+    "output": r"\S+",
+    "queue": r"[\w.-]+",
+    "requires": r".+",
+    "setattr": r".+",
+    "setopt": r".+",
+    "signal": r"\w*(@\S+)?",
+    "time-limit": r"\d+(\.\d+)?[smhd]?",
+    "urgency": r"\d+|hold|default|expedite",
+}
+FLUX_FLAGS = {"exclusive", "unbuffered"}
+
+
+def read_flux(text: str) -> Reading:
+    """Read like flux batch, without short options; values of an option that is given twice are joined by commas."""
+    reading = Reading()
+    sentinel, is_over = "", False
+    for line in text.splitlines()[1:]:
+        match = FLUX_SENTINEL.match(line)
+        if not match:
+            is_over = is_over or bool(sentinel and line.strip() and not line.startswith(sentinel.partition("flux")[0]))
+            continue
+        found = match[1] + match[2]
+        if is_over or (sentinel and found != sentinel):
+            reading.refuse(f"orphan or other sentinel: {line!r}")
+        sentinel = sentinel or found
+        for word in shlex.split(match[3], comments=True):
+            _flux_option(word, reading)
+    if "nslots" not in reading.options and "nodes" not in reading.options:
+        reading.refuse("Number of slots to allocate must be specified")
+    return reading
+
+
+def _flux_option(word: str, reading: Reading) -> None:
+    match = re.fullmatch(r"--([a-z-]+)(?:=(.*))?", word)
+    name = match[1] if match else ""
+    if not match or (name not in FLUX_VALUES and name not in FLUX_FLAGS):
+        reading.refuse(f"unrecognized arguments: {word}")
+    elif name in FLUX_VALUES and not re.fullmatch(FLUX_VALUES[name], match[2] or ""):
+        reading.refuse(f"invalid --{name}: {match[2]}")
+    before = reading.options.get(name)
+    reading.options[name] = ",".join(filter(None, [before, match[2] or ""])) if match else ""

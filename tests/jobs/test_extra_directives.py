@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.cluster import Cluster
-from jobs.directives import read_cobalt, read_pbs, read_slurm
+from jobs.directives import read_cobalt, read_flux, read_pbs, read_slurm
 from jobs.states import COMPLETED
 from jobs.test_chains import write_chain
 from mpi import scimill
@@ -40,9 +40,11 @@ ACCEPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pbs-umask": ("pbs-generic", "-W umask=007", {}),
     "cobalt-held": ("cobalt-generic", "--held --mode script", {}),
     "cobalt-user-list": ("cobalt-generic", "--user_list a:b", {}),
+    "flux-urgency": ("flux-generic", "--urgency=10 --exclusive", {}),
+    "flux-signal": ("flux-generic", "--signal=USR2@60s", {}),
     "cobalt-umask": ("cobalt-generic", "-u 007", {}),
 }
-READERS = {"#SBATCH": read_slurm, "#PBS": read_pbs, "#COBALT": read_cobalt}
+READERS = {"#SBATCH": read_slurm, "#PBS": read_pbs, "#COBALT": read_cobalt, "# flux:": read_flux}
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -125,6 +127,9 @@ REFUSED: dict[str, tuple[str, str, str, str]] = {
     "pbs-comment": ("pbs-generic", "-p 100 # why", "'#' is not an option", ""),
     "pbs-backslash": ("pbs-generic", "-p 100 \\\\", "backslash", ""),
     "pbs-item": ("pbs-generic", "-l 5", "is not NAME=VALUE", ""),
+    "flux-time": ("flux-generic", "-t 60", "--time-limit is not accepted", "--walltime"),
+    "flux-slots": ("flux-generic", "--nslots=2", "--nslots is not accepted", "--ranks-per-node"),
+    "flux-bank": ("flux-generic", "-Bmine", "--bank is not accepted", "--account"),
     "cobalt-time": ("cobalt-generic", "--time 60", "--time is not accepted", "--walltime"),
     "cobalt-nodes": ("cobalt-generic", "-n 2", "--nodecount is not accepted", "--nodes"),
     "cobalt-project": ("cobalt-generic", "--proj a", "--project is not accepted", "--account"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_pbs, read_slurm, slurm_seconds
+from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_flux, read_pbs, read_slurm, slurm_seconds
 from jobs.pairs import Row, all_pairs, cover_pairs, pairs_of
 from mpi import BIN, Result, scimill
 from scimill.config import Layer, build
@@ -24,7 +24,7 @@ from scimill.jobs.render import render
 from scimill.jobs.resources import Resources
 
 MACHINES = {name: read_machine(str(path)) for name, path in names().items() if path.parent == folder() / "machines"}
-GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic", "torque-generic")
+GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic", "torque-generic", "flux-generic")
 COMMANDS = {
     "generate": ("scimill", "droplets", "generate", "droplets.h5", "--count", "1e9"),
     "train": ("scimill", "droplets", "train", "droplets.h5", "--output", "run"),
@@ -55,13 +55,14 @@ def is_possible(row: Row) -> bool:
     machine = MACHINES[row["machine"]]
     arrays = {
         "slurm": ("array", "array-limited", "list"), "pbs": ("array", "array-limited"),
-        "cobalt": ("array", "list"),
+        "cobalt": ("array", "list"), "flux": ("array", "list"),
     }  # fmt: skip
     return (
         (not row.get("gpus") or machine.gpus_per_node > 0)
         and (not row.get("after") or machine.scheduler != "local")
         and (not row.get("array") or (row["array"] in arrays.get(machine.scheduler, ()) and not is_torque(machine)))
-        and (not row.get("filesystems") or machine.pbs_dialect == "select")
+        and (not row.get("filesystems") or (machine.pbs_dialect == "select" and machine.scheduler != "flux"))
+        and not (machine.scheduler == "flux" and (row.get("memory") or row.get("mail")))
         and (not row.get("disk") or machine.scheduler in ("slurm", "local") or machine.pbs_dialect == "nci")
     )
 
@@ -83,18 +84,21 @@ def test_every_possible_pair_of_values_is_rendered() -> None:
     found = set().union(*map(pairs_of, ROWS.values()))
     missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
     lists = {name for name, machine in MACHINES.items() if machine.scheduler == "pbs"}
-    no_disk = {name for name in lists if MACHINES[name].pbs_dialect != "nci"} | {"cobalt-generic", "thetagpu"}
-    axes = ("gpus", "after", "array", "filesystems", "disk")
+    no_disk = {name for name in lists if MACHINES[name].pbs_dialect != "nci"}
+    no_disk |= {"cobalt-generic", "thetagpu", "flux-generic"}
+    axes = ("gpus", "after", "array", "filesystems", "disk", "memory", "mail")
     machines = {axis: {row["machine"] for row in missing if axis in row and "machine" in row} for axis in axes}
     assert machines == {
         "gpus": {"archer2", "cirrus", "crux", "derecho", "gadi", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
         "after": {"local"},
-        "array": {"local", "cobalt-generic", "thetagpu", *lists},
-        "filesystems": {"torque-generic", "gadi", "gadi-gpu"},
+        "array": {"local", "cobalt-generic", "thetagpu", "flux-generic", *lists},
+        "filesystems": {"torque-generic", "gadi", "gadi-gpu", "flux-generic"},
+        "memory": {"flux-generic"},
+        "mail": {"flux-generic"},
         "disk": no_disk,
     }  # fmt: skip
-    # No GPUs; after and array of local; Cobalt lacks only the limit of an array, PBS lists; Torque and NCI.
-    assert len(missing) == 9 * 2 + 2 + 3 + 2 + len(lists) + 2 + 3 + len(no_disk)
+    # No GPUs; after and array of local; Cobalt and Flux lack the limit of an array, PBS lists; Torque and NCI; Flux.
+    assert len(missing) == 9 * 2 + 2 + 3 + 3 + len(lists) + 2 + 3 + len(no_disk) + 4
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -196,7 +200,20 @@ def read_cobalt_job(script: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_job}
+def read_flux_job(script: str) -> dict[str, object]:
+    reading = read_flux(script)
+    assert reading.problems == [], script
+    options = reading.options
+    nodes, ranks = int(options["nodes"]), int(script.partition("--ntasks=")[2].split()[0])
+    return {
+        "nodes": nodes, "ranks": ranks // nodes, "gpus": int(options.get("gpus-per-slot", 0)),
+        "seconds": int(options["time-limit"].removesuffix("s")), "queue": options.get("queue"),
+        "account": options.get("bank"), "name": options["job-name"],
+        "after": options.get("dependency", "").replace("afterok:", "").replace(",", ":"),
+    }  # fmt: skip
+
+
+READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_job, "flux": read_flux_job}
 DIALECTS = {"torque": read_torque_job, "nci": read_nci_job}
 MEMORY = {"pbs": {"1GiB": "1024mb", "1GB": "954mb"}, "slurm": {"1GiB": "1024M", "1GB": "954M"}}
 
@@ -366,6 +383,16 @@ sys.exit(int(codes[min(runs, len(codes)) - 1]))
 """
 
 
+FLUX = """#!/bin/sh
+case $1 in
+  getattr) echo ƒ7 ;;
+  job) echo f7 ;;
+  run) shift; exec flux-run "$@" ;;
+  *) printf '%s\\0' "$@" >'{submitted}'; echo f8 ;;
+esac
+"""
+
+
 class Place:
     """A folder to run scripts in, with launchers that record their arguments."""
 
@@ -373,7 +400,7 @@ class Place:
         self.work, self.record, bin_ = folder / "two 'words' $(x)", folder / "record", folder / "bin"
         self.work.mkdir()
         bin_.mkdir()
-        for name in ("mpirun", "srun", "mpiexec"):
+        for name in ("mpirun", "srun", "mpiexec", "flux-run"):
             (bin_ / name).write_text(STUB.format(python=sys.executable))
             (bin_ / name).chmod(0o755)
         self.submitted = folder / "submitted"
@@ -381,6 +408,8 @@ class Place:
             # Separate the words by NUL: they may contain anything.
             (bin_ / name).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" >'{self.submitted}'\necho 8\n")
             (bin_ / name).chmod(0o755)
+        (bin_ / "flux").write_text(FLUX.format(submitted=self.submitted))
+        (bin_ / "flux").chmod(0o755)
         (folder / "nodes").write_text("localhost\n")
         self.env = {
             **os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "RECORD": str(self.record),
@@ -424,6 +453,7 @@ def test_hostile_words_are_no_directives(name: str) -> None:
     machine = MACHINES[name]
     reader = {
         "pbs": functools.partial(read_pbs, dialect=machine.pbs_dialect), "slurm": read_slurm, "cobalt": read_cobalt,
+        "flux": read_flux,
     }[machine.scheduler]  # fmt: skip
     reading = reader(script(machine, ("program", *HOSTILE)))
     assert reading.options == reader(script(machine, ("program",))).options
@@ -493,8 +523,11 @@ PASSED_ON: dict[str, list[str]] = {
     "slurm-generic": [],
     "pbs-generic": ["-v", "SCIMILL_LINK"],
     "cobalt-generic": ["--env", "SCIMILL_LINK=2"],
+    "flux-generic": ["--parent", "batch"],
 }
-NEXT = {"slurm-generic": read_slurm, "pbs-generic": read_pbs, "cobalt-generic": read_cobalt}
+NEXT = {
+    "slurm-generic": read_slurm, "pbs-generic": read_pbs, "cobalt-generic": read_cobalt, "flux-generic": read_flux,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NEXT)
@@ -623,6 +656,12 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
         "several nodes are always whole nodes"),
     "filesystems-of-another-site": (
         "gadi", (*HOUR, "--account", "a", "--memory", "1GiB", "--filesystems", "home"), "unknown file system 'home'"),
+    "memory-on-flux": ("flux-generic", (*HOUR, "--memory", "1GiB"), "Flux has no option for --memory"),
+    "mail-on-flux": ("flux-generic", (*HOUR, "--mail", "a@b"), "Flux has no option for --mail"),
+    "gpus-on-flux": (
+        "flux-generic", (*HOUR, "--gpus-per-node", 3, "--ranks-per-node", 2), "3 GPUs cannot be divided among 2 ranks"),
+    "limit-on-flux": ("flux-generic", (*HOUR, "--array", "0-3%2"), "Flux has no arrays and cannot limit"),
+    "after-a-word-on-flux": ("flux-generic", (*HOUR, "--after", "job"), "invalid job ids for flux"),
     "disk-on-cobalt": ("cobalt-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
     "disk-on-pbs": ("pbs-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
     "scheduler-unknown": ("lsf", HOUR, "scheduler"),

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.cluster import Cluster
 from jobs.conftest import DROPLETS
-from jobs.directives import read_cobalt, read_pbs, read_slurm
+from jobs.directives import read_cobalt, read_flux, read_pbs, read_slurm
 from jobs.states import COMPLETED, ENDED
 from jobs.test_chains import MACHINES, TRAIN, assert_refused, job_ids, write_chain
 from mpi import BIN, Result, dataset_hashes, scimill, wait_until
@@ -134,6 +134,20 @@ def test_a_chain_runs_on_a_pbs_that_reads_nodes(pbs: Cluster, tmp_path: Path) ->
     assert "#PBS -l nodes=1:ppn=2" in (tmp_path / "scimill-jobs" / "chain-a-1.sh").read_text()
 
 
+def test_flux_gets_a_job_for_each_index_of_an_array(tmp_path: Path) -> None:
+    """A program in place of ``flux batch`` records its arguments."""
+    (tmp_path / "flux").write_text(f"#!/bin/sh\necho $FLUX_F58_FORCE_ASCII $@ >>{tmp_path}/calls\necho f7\n")
+    (tmp_path / "flux").chmod(0o755)
+    flags = ("--machine", "flux-generic", *TWO_RANKS, "--array", "1,3", "--after", "ƒ5")
+    env = {"PATH": f"{tmp_path}:{BIN}:/usr/bin:/bin"}
+    result = scimill("jobs", "submit", *flags, "--", "touch", "a", env=env, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "f7\nf7\n"), result
+    script = "scimill-jobs/scimill-1.sh"
+    expected = [f"1 batch --env SCIMILL_ARRAY_INDEX={index} {script}" for index in (1, 3)]
+    assert (tmp_path / "calls").read_text().splitlines() == expected
+    assert "# flux: --dependency=afterok:f5\n" in (tmp_path / script).read_text()
+
+
 # ---- refusals ---------------------------------------------------------------------------------------------------
 
 SITE = """\
@@ -223,7 +237,8 @@ def test_the_scripts_of_the_repository_are_a_fresh_render(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_script_of_the_repository_is_accepted(name: str) -> None:
     path = ROOT / "jobs" / name
-    reader = {"slurm": read_slurm, "pbs": read_pbs, "cobalt": read_cobalt}[name.partition("/")[0]]
+    readers = {"slurm": read_slurm, "pbs": read_pbs, "cobalt": read_cobalt, "flux": read_flux}
+    reader = readers[name.partition("/")[0]]
     assert reader(path.read_text()).problems == []
     assert os.access(path, os.X_OK)
 

@@ -214,6 +214,35 @@ def _read_cobalt(directive: str) -> list[Option]:
     return [Option("--attrs", option.value) if option.name.startswith("--at") else option for option in options]
 
 
+# ---- Flux -------------------------------------------------------------------------------------------------------
+
+FLUX_SHORT = {
+    "B": "--bank", "N": "--nodes", "c": "--cores-per-slot", "g": "--gpus-per-slot", "n": "--nslots", "q": "--queue",
+    "t": "--time-limit",
+}  # fmt: skip
+FLUX_OWN = {
+    "--bank": "give --account",
+    "--cores-per-slot": "give --ranks-per-node and --threads-per-rank",
+    "--cwd": DIRECTORY,
+    "--dependency": "give --after",
+    "--dry-run": "give --dry-run to scimill jobs submit",
+    "--env": ENVIRONMENT,
+    "--gpus-per-slot": "give --gpus-per-node",
+    "--job-name": "give --name",
+    "--nodes": "give --nodes",
+    "--nslots": NODES_AND_RANKS,
+    "--output": LOG,
+    "--queue": "give --queue",
+    "--quiet": "remove it: scimill needs the id of the job",
+    "--time-limit": "give --walltime",
+    "--wrap": "remove it: the job runs a script",
+}
+
+
+def _read_flux(directive: str) -> list[Option]:
+    return _long_options(_words(directive), FLUX_SHORT)
+
+
 # ---- all --------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +253,8 @@ def _syntax(machine: Machine) -> Syntax | None:
         return Syntax("#SBATCH", _read_slurm, own, abbreviates=True)
     if machine.scheduler == "pbs":
         return Syntax("#PBS", _read_pbs, PBS_OWN | PBS_DIALECTS[machine.pbs_dialect], abbreviates=False)
+    if machine.scheduler == "flux":
+        return Syntax("# flux:", _read_flux, FLUX_OWN, abbreviates=True)
     return Syntax("#COBALT", _read_cobalt, COBALT_OWN, abbreviates=True) if machine.scheduler == "cobalt" else None
 
 

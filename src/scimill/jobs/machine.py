@@ -73,8 +73,8 @@ class Machine:
     page: Page | None = parameter(None, "page from which the limits were read; every real machine has one")
     read: Day | None = parameter(None, "day on which it was read")
     copied: DayOrUndated | None = parameter(None, "day of the copy that was read, if it was not the page itself")
-    scheduler: Literal["local", "slurm", "pbs", "cobalt"] = parameter(REQUIRED, "scheduler")
-    launcher: Literal["mpirun", "mpiexec-pals", "srun"] = parameter(REQUIRED, "command that starts ranks")
+    scheduler: Literal["local", "slurm", "pbs", "cobalt", "flux"] = parameter(REQUIRED, "scheduler")
+    launcher: Literal["mpirun", "mpiexec-pals", "srun", "flux"] = parameter(REQUIRED, "command that starts ranks")
     launcher_options: tuple[str, ...] = parameter((), "more options for the launcher, such as --mpi=pmix")
     cores_per_node: Whole = parameter(REQUIRED, "cores per node available to jobs", ge=1)
     gpus_per_node: Whole = parameter(0, "GPUs per node", ge=0)
@@ -219,10 +219,12 @@ def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> I
         yield from _torque_problems(resources)
     if is_nci(machine):
         yield from _nci_problems(resources, machine, where)
-    if machine.scheduler == "cobalt" and most_at_once(resources.array):
-        yield ConfigError(
-            "Cobalt has no arrays and cannot limit how many jobs run", where="--array", remedy="remove %N"
-        )
+    scheduler = SCHEDULERS.get(machine.scheduler)
+    if scheduler and not scheduler.has_arrays and most_at_once(resources.array):
+        what = f"{scheduler.title} has no arrays and cannot limit how many jobs run"
+        yield ConfigError(what, where="--array", remedy="remove %N")
+    if machine.scheduler == "flux":
+        yield from _flux_problems(resources, machine)
     if machine.scheduler == "cobalt" and resources.walltime < COBALT_LEAST_WALLTIME:
         allowed = f"at least {clock(COBALT_LEAST_WALLTIME)}"
         yield ConfigError(f"a walltime of {clock(resources.walltime)} is too short", where=where, allowed=allowed)
@@ -251,6 +253,17 @@ def _torque_problems(resources: Resources) -> Iterator[ConfigError]:
     if resources.memory and resources.nodes > 1:
         remedy = 'remove it, or limit each process: --directive "-l pmem=SIZE"'
         yield ConfigError("Torque ignores mem in a job of several nodes", where="--memory", remedy=remedy)
+
+
+def _flux_problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
+    """Refuse what Flux has no option for, and GPUs that it cannot divide among the ranks."""
+    for name in ("memory", "filesystems", "mail"):
+        if getattr(resources, name):
+            yield ConfigError(f"Flux has no option for --{name}", where=f"--{name}", remedy="remove it")
+    ranks = ranks_per_node(resources, machine)
+    if resources.gpus_per_node % ranks:
+        what = f"{resources.gpus_per_node} GPUs cannot be divided among {ranks} ranks per node"
+        yield ConfigError(what, where="--gpus-per-node", remedy="give one rank per GPU")
 
 
 def _nci_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:

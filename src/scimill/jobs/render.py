@@ -139,6 +139,12 @@ def launcher(resources: Resources, machine: Machine) -> list[str]:
     if machine.launcher == "srun":
         cpus = threads * machine.threads_per_core
         return ["srun", f"--ntasks={ranks}", f"--ntasks-per-node={per_node}", f"--cpus-per-task={cpus}", *options]
+    if machine.launcher == "flux":
+        words = ["flux", "run", f"--nodes={resources.nodes}", f"--ntasks={ranks}", f"--cores-per-task={threads}"]
+        gpus = resources.gpus_per_node // per_node
+        words += [f"--gpus-per-task={gpus}", "-o", "gpu-affinity=per-task"] if gpus else []
+        # Ranks are children of Flux, whose umask is not the script's.
+        return [*words, *options, "bash", "-c", rf'"umask {_umask():03o}; exec \"\$@\""', "umask"]
     if machine.launcher == "mpiexec-pals":
         words = ["mpiexec", "-n", str(ranks), "--ppn", str(per_node), "--depth", str(threads), "--cpu-bind", "depth"]
         return [*words, *([] if hosts is None else ["--hostfile", f'"${hosts}"']), *options]

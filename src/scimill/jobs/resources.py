@@ -39,6 +39,11 @@ def _words(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
+def _job_ids(value: object) -> object:
+    """Split ids at commas; those of Flux may begin with ƒ or, in ASCII, with f."""
+    return _words(value.replace("ƒ", "f") if isinstance(value, str) else value)
+
+
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError(f"not every scheduler accepts the name {value!r}")
@@ -121,6 +126,7 @@ Memory = Annotated[
 ]  # fmt: skip
 Word = Annotated[str, AfterValidator(_word), Kind("letters, digits and _.+@/-", "WORD")]
 Words = Annotated[tuple[Word, ...], BeforeValidator(_words), Kind("words separated by commas", "WORD,...")]
+JobIds = Annotated[tuple[Word, ...], BeforeValidator(_job_ids), Kind("words separated by commas", "ID,...")]
 Name = Annotated[str, AfterValidator(_name), Kind("a letter, then at most 14 letters, digits and _.-", "NAME")]
 QueueNames = Annotated[str, AfterValidator(_queue), Kind("words separated by commas", "WORD,...")]
 Directives = Annotated[
@@ -154,7 +160,7 @@ class Resources:
     account: Word | None = parameter(None, "account or project to charge")
     filesystems: Words = parameter((), "file systems that the job needs, for schedulers that ask")
     array: Array | None = parameter(None, "indices of an array job")
-    after: Words = parameter((), "ids of jobs that must succeed before this one starts")
+    after: JobIds = parameter((), "ids of jobs that must succeed before this one starts")
     name: Name = parameter("scimill", "name of the job")
     mail: Word | None = parameter(None, "address to notify when the job ends")
     directives: Directives = parameter((), "more directives for the scheduler, without their prefix")
