@@ -17,7 +17,7 @@ from scimill import errors
 from scimill.cli import COMMANDS, scimill
 from scimill.config import File, Run, parameters_of, preset_names, read_preset
 from scimill.extras import PURPOSES, extras
-from scimill.jobs.schedulers import COBALT_WORDS, PBS_WORDS, SLURM_WORDS, JobState
+from scimill.jobs.schedulers import COBALT_WORDS, FLUX_WORDS, PBS_WORDS, SLURM_WORDS, JobState
 from scimill.options import ConfigOption, describe_default
 from scimill.training.params import TrainingConfig
 
@@ -105,7 +105,7 @@ def describe_exit_codes() -> str:
 
 def describe_states() -> str:
     """Table of what the schedulers' words for the states of jobs mean."""
-    all_words = {"Slurm": SLURM_WORDS, "PBS, Torque": PBS_WORDS, "Cobalt": COBALT_WORDS}
+    all_words = {"Slurm": SLURM_WORDS, "PBS, Torque": PBS_WORDS, "Cobalt": COBALT_WORDS, "Flux": FLUX_WORDS}
     rows = [
         [title, *(", ".join(code(word) for word, state in words.items() if state == one) for one in get_args(JobState))]
         for title, words in all_words.items()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Render the ready-to-edit scripts in jobs/slurm, jobs/pbs and jobs/cobalt.
+"""Render the ready-to-edit scripts in jobs/slurm, jobs/pbs, jobs/cobalt and jobs/flux.
 
 scripts/render_jobs.py [DIRECTORY]        default: jobs
 
@@ -21,6 +21,7 @@ SCHEDULERS = {
     "slurm": ("sbatch {}", "#SBATCH --account=, --partition="),
     "pbs": ("qsub {}", "#PBS -A, -q, -l filesystems="),
     "cobalt": ("qsub {}", "#COBALT -A, -q, --attrs"),
+    "flux": ("flux batch {}", "# flux: --bank=, --queue="),
 }
 RANKS = {"nodes": 1, "ranks_per_node": 2, "walltime": "1h"}
 TRAIN = "scimill droplets train droplets.h5 --output {} --preset small --epochs 6"
@@ -98,8 +99,9 @@ def example(scheduler: str, name: str) -> str:
         + submit.format(f"jobs/{scheduler}/{name}.sh"),
         f"Or render it for your machine: scimill jobs render --machine YOURS ... -- {command}",
     ]
-    if scheduler == "cobalt" and "array" in requested:
-        note.insert(1, "Cobalt has no arrays: submit it once per index, with qsub --env SCIMILL_ARRAY_INDEX=0 ...")
+    if scheduler in ("cobalt", "flux") and "array" in requested:
+        once = submit.format("--env SCIMILL_ARRAY_INDEX=0 ...")
+        note.insert(1, f"{scheduler.title()} has no arrays: submit it once per index, with {once}")
     before, mark, after = script.partition("# Machine ")
     return before + "".join(f"# {line}\n" for line in note) + mark + after
 

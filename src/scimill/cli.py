@@ -15,7 +15,7 @@ from scimill.version import __version__
 
 COMMANDS = {
     # name: (module, attribute, help)
-    "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts and chains for Slurm, PBS and Cobalt."),
+    "jobs": ("scimill.jobs.commands", "jobs", "Batch jobs: scripts and chains for Slurm, PBS, Cobalt and Flux."),
     "verify": ("scimill.artifact_commands", "verify", "Check a store, a training run, a dataset or a database."),
     "inspect": ("scimill.artifact_commands", "inspect", "Print what an artifact holds and where it comes from."),
     "repair": ("scimill.artifact_commands", "repair", "Rebuild the damaged parts of an artifact."),

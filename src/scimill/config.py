@@ -4,6 +4,7 @@ A parameter is declared once, ``name: Type = parameter(default, "meaning", unit=
 YAML key, ``--help`` line, validation, error message and the record kept in the output file come from that declaration.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -68,10 +69,14 @@ def parameter(default: Any, meaning: str, *, unit: str = "", affects_data: bool 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a type's values look like, in words: for ``--help`` and error messages."""
+    """What a type's values look like, in words: for ``--help`` and error messages.
+
+    A flag that may be repeated, once per value, is the singular of the parameter's name.
+    """
 
     words: str
     metavar: str
+    is_repeated: bool = False
 
 
 def _whole(value: object) -> object:
@@ -135,20 +140,24 @@ def _assignments(value: object) -> object:
     return {key.strip(): text.strip() for key, _, text in pairs}
 
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)(?:min|m))?(?:(\d+(?:\.\d+)?)s)?")
-_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
+_WITH_UNITS = re.compile(
+    r"(?:([\d.]+) ?d)? ?(?:([\d.]+) ?h)? ?(?:([\d.]+) ?(?:min|m))? ?(?:([\d.]+) ?s)?", re.IGNORECASE
+)  # fmt: skip
+_CLOCK = re.compile(r"(?:(\d+):(?=\d+:\d+:))?(\d+):([0-5]\d):([0-5]\d)")
+_DAYS_AND_CLOCK = re.compile(r"(\d+)-([01]?\d|2[0-3])(?::([0-5]\d))?(?::([0-5]\d))?")
+_IN_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
 def _duration(value: object) -> object:
-    """Read "2h", "90min", "1h30m", "45s" or "1:30:00". A bare number is refused: its unit would be a guess."""
+    """Read "7d", "1h30m", "1:30:00", "1-12" or "1-00:00:00". A bare number is refused: its unit would be a guess."""
     text = str(value).strip()
-    if match := _CLOCK.fullmatch(text):
-        hours, minutes, seconds = (float(part) for part in match.groups())
-    elif text and (match := _DURATION.fullmatch(text)):
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    else:
-        raise ValueError("give a unit, e.g. 90s, 15min or 2h")
-    return 3600 * hours + 60 * minutes + seconds
+    match = _CLOCK.fullmatch(text) or _DAYS_AND_CLOCK.fullmatch(text) or (_WITH_UNITS.fullmatch(text) if text else None)
+    if match:
+        with contextlib.suppress(ValueError):
+            return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _IN_SECONDS, strict=True))
+    if re.fullmatch(r"\d+:\d\d", text):
+        raise ValueError(f"schedulers differ on what {text} means: give {text}:00 for hours, or a unit, e.g. 90min")
+    raise ValueError("give a unit, e.g. 90s, 15min or 2h")
 
 
 Whole = Annotated[int, BeforeValidator(_whole), Kind("a whole number", "INTEGER")]
@@ -177,7 +186,7 @@ Duration = Annotated[
     float,
     BeforeValidator(_duration),
     PlainSerializer(lambda seconds: f"{seconds!r}s"),
-    Kind('such as "2h", "90min" or "1:30:00"', "DURATION"),
+    Kind('such as "2h", "90min", "7d", "1:30:00" or "1-12:00:00"', "DURATION"),
 ]
 Hints = Annotated[
     dict[str, str],
@@ -231,7 +240,8 @@ class ParameterInfo:
     @property
     def flag(self) -> str:
         """Its command-line flag."""
-        return "--" + self.name.rstrip("_").replace("_", "-")  # from_ avoids Python's keyword
+        name = self.name.removesuffix("s") if self.kind.is_repeated else self.name.rstrip("_")  # from_ avoids a keyword
+        return "--" + name.replace("_", "-")
 
     @property
     def unit(self) -> str:
@@ -311,8 +321,8 @@ class Layer:
     values: Mapping[str, Any]
 
     def where(self, key: str) -> str:
-        """Describe where a value was given: as a flag, or as a key of a file or preset."""
-        return f"flag --{key.replace('_', '-')}" if self.source == "flags" else f"{self.source}, key {key}"
+        """Describe where a value was given: the key of a file or preset."""
+        return f"{self.source}, key {key}"
 
 
 def build(config: type[C], layers: list[Layer]) -> C:
@@ -382,7 +392,7 @@ def _refusal(error: ValidationError, layers: list[Layer], known: Mapping[str, Pa
         what = f"{name} {given} is out of range"
     else:
         what = f"{name} must be {parameter_.kind.words}, got {given!r}"
-    where = layer.where(key) if layer else f"default of {key}"
+    where = f"flag {name}" if name != key else layer.where(key) if layer else f"default of {key}"
     return ConfigError(what, where=where, allowed=parameter_.allowed)
 
 

@@ -516,7 +516,8 @@ def sparse_files(context: CheckContext) -> Finding:
 
 def schedulers(_: CheckContext) -> Finding:
     """Name the schedulers whose tools are on PATH. PBS and Cobalt both call theirs qsub."""
-    names = ["Slurm's commands"] if shutil.which("sbatch") else []
+    commands = {"sbatch": "Slurm's commands", "flux": "Flux's commands"}
+    names = [name for command, name in commands.items() if shutil.which(command)]
     if shutil.which("qsub"):
         names.append(identify_qsub(_tool_output("qsub", "--version")))
     return Finding(", ".join(names) or "none: start runs with mpirun")

@@ -107,6 +107,7 @@ class ConfigOption(click.Option):
             [*names, parameter.name],
             help=f"{parameter.info.description}  [{details}]",
             metavar=None if parameter.is_switch else parameter.kind.metavar,
+            multiple=parameter.kind.is_repeated,
             default=None,
         )
         self.parameter, self.group = parameter, parameter.group

@@ -1,8 +1,8 @@
 """An independent reader of job directives that refuses what qsub and sbatch refuse.
 
 Sources: for PBS what OpenPBS 23.06.06 was seen to do, and its chk_Jrange.c; for Cobalt its own clients (qsub.py,
-client_utils.py), which parse with optparse as here; for Slurm sbatch(1). A directive that a scheduler would pass over
-in silence is a problem too, and begins with "ignored:".
+client_utils.py), which parse with optparse as here; for Slurm sbatch(1); for Flux flux-batch(1). A directive that a
+scheduler would pass over in silence is a problem too, and begins with "ignored:".
 """
 
 import optparse
@@ -19,6 +19,7 @@ class Reading:
 
     problems: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    dialect: str = ""
 
     def refuse(self, problem: str) -> None:
         self.problems.append(problem)
@@ -58,6 +59,22 @@ def _ignored(text: str, prefix: str) -> Iterator[str]:
 PBS_VALUES = "aAcCDeJjklmMNopPqrRSuvW"
 PBS_FLAGS = "fGhIVXz"
 JOB_RESOURCES = {"select", "place", "walltime", "ncpus", "nodes", "mem", "filesystems", "singularity_fakeroot"}
+DIALECTS = {
+    "select": JOB_RESOURCES,
+    # Torque's pbs_resources(7B), and gpus= as a part of nodes=
+    "torque": {"walltime", "nodes", "mem", "pmem", "vmem", "pvmem", "cput", "pcput", "file", "nice", "host", "arch"},
+    "nci": {"walltime", "ncpus", "ngpus", "mem", "jobfs", "storage", "software", "wd"},
+}
+TOTALS = {
+    "nodes": r"[1-9]\d*(:ppn=[1-9]\d*)?(:gpus=[1-9]\d*)?(:[A-Za-z][\w-]*)*",
+    "ncpus": r"[1-9]\d*",
+    "ngpus": r"[1-9]\d*",
+    "mem": r"\d+[kmgt]?[bw]",
+    "pmem": r"\d+[kmgt]?[bw]",
+    "jobfs": r"\d+[kmgt]?[bw]",
+    "storage": r"(gdata|scratch)/\w+(\+(gdata|scratch)/\w+)*",
+    "walltime": r"\d+(:\d+){0,2}",
+}
 CHUNK_RESOURCES = {"ncpus", "mpiprocs", "ompthreads", "ngpus", "mem", "host", "vnode", "arch", "system"}
 ATTRIBUTES = {"depend", "group_list", "umask", "sandbox", "stagein", "stageout", "run_count", "block", "run_job_after"}
 PBS_JOB = r"\d+(\[\d*\])?(\.[A-Za-z0-9.-]+)?"
@@ -81,6 +98,7 @@ def read_pbs(
     queues: Mapping[str, float] | None = None,
     jobs: Collection[str] | None = None,
     required: Collection[str] = (),
+    dialect: str = "select",
 ) -> Reading:
     """Read as OpenPBS's qsub; its server knows the queues (and their longest walltime, s) and jobs, if they are given.
 
@@ -88,9 +106,10 @@ def read_pbs(
     ----------
     arguments : qsub's command line, which wins over the directives.
     required : options and resources that the site makes mandatory.
+    dialect : select, or that of Torque or NCI.
 
     """
-    reading = Reading()
+    reading = Reading(dialect=dialect)
     if "\r" in text:
         reading.refuse("script contains cr, lf")
         return reading
@@ -145,6 +164,8 @@ def _pbs_option(letter: str, value: str, reading: Reading) -> None:
     pattern, problem = PBS_PATTERNS.get(letter, (r"[^\s]+", f"illegal -{letter} value"))
     if not re.fullmatch(pattern, value):
         reading.refuse(f"{problem}: {value!r}")
+    if letter == "J" and reading.dialect == "torque":
+        reading.refuse("invalid option -- 'J'")
     if letter == "J":
         _pbs_array(value, reading)
 
@@ -158,12 +179,14 @@ def _pbs_array(value: str, reading: Reading) -> None:
 
 def _pbs_resource(name: str, value: str, reading: Reading) -> None:
     reading.options[name] = value
-    if name not in JOB_RESOURCES:
+    if name not in DIALECTS[reading.dialect]:
         reading.refuse(f"Unknown resource {name}")
     elif not value:
         reading.refuse(f"Illegal attribute or resource value: {name}")
     elif name == "select":
         reading.problems += _pbs_select(value)
+    elif reading.dialect != "select" and not re.fullmatch(TOTALS.get(name, r"\S+"), value, re.IGNORECASE):
+        reading.refuse(f"Illegal attribute or resource value: {name}={value}")
     elif name == "walltime" and pbs_seconds(value) is None:
         reading.refuse(f"Illegal attribute or resource value: walltime={value}")
     elif name == "place" and not re.fullmatch(r"(free|pack|v?scatter)(:(excl|shared|exclhost))?(:group=\w+)?", value):
@@ -359,7 +382,7 @@ def cobalt_minutes(text: str) -> int | None:
 NUMBER = r"[1-9]\d*"
 SLURM_VALUES = {
     "account": r"[\w.@-]+",
-    "array": r"\d+(-\d+(:[1-9]\d*)?)?(,\d+(-\d+)?)*(%[1-9]\d*)?",
+    "array": r"\d+(-\d+(:[1-9]\d*)?)?(,\d+(-\d+(:[1-9]\d*)?)?)*(%[1-9]\d*)?",
     "chdir": r"\S.*",
     "comment": r"\S.*",
     "constraint": r"[\w&|*,\[\]()-]+",
@@ -395,6 +418,7 @@ SLURM_VALUES = {
     "reservation": r"[\w.,-]+",
     "signal": r"([BR]{1,2}:)?(\d+|(SIG)?[A-Z]+\d*)(@\d{1,5})?",
     "threads-per-core": NUMBER,
+    "tmp": r"\d+[KMGT]?",
     "time-min": r".+",
     "time": r".+",
 }
@@ -454,3 +478,63 @@ def slurm_seconds(text: str) -> int | None:
     if third is not None:
         return (first or 0) * 3600 + (second or 0) * 60 + third
     return (first or 0) * 60 + (second or 0)
+
+
+# ---- Flux -------------------------------------------------------------------------------------------------------
+
+FLUX_SENTINEL = re.compile(r"([^A-Za-z0-9]*)(flux:|FLUX:)(.*)")
+FLUX_JOB = r"(f[1-9A-HJ-NP-Za-km-z]+|\d+)"
+FLUX_VALUES = {
+    "bank": r"\S+",
+    "begin-time": r".+",
+    "conf": r".+",
+    "cores-per-slot": NUMBER,
+    "dependency": rf"(afterok|afterany|afternotok|afterstart):{FLUX_JOB}",
+    "env": r".+",
+    "error": r"\S+",
+    "flags": r"[\w,]+",
+    "gpus-per-slot": NUMBER,
+    "job-name": r"\S+",
+    "nodes": NUMBER,
+    "nslots": NUMBER,
+    "output": r"\S+",
+    "queue": r"[\w.-]+",
+    "requires": r".+",
+    "setattr": r".+",
+    "setopt": r".+",
+    "signal": r"\w*(@\S+)?",
+    "time-limit": r"\d+(\.\d+)?[smhd]?",
+    "urgency": r"\d+|hold|default|expedite",
+}
+FLUX_FLAGS = {"exclusive", "unbuffered"}
+
+
+def read_flux(text: str) -> Reading:
+    """Read like flux batch, without short options; values of an option that is given twice are joined by commas."""
+    reading = Reading()
+    sentinel, is_over = "", False
+    for line in text.splitlines()[1:]:
+        match = FLUX_SENTINEL.match(line)
+        if not match:
+            is_over = is_over or bool(sentinel and line.strip() and not line.startswith(sentinel.partition("flux")[0]))
+            continue
+        found = match[1] + match[2]
+        if is_over or (sentinel and found != sentinel):
+            reading.refuse(f"orphan or other sentinel: {line!r}")
+        sentinel = sentinel or found
+        for word in shlex.split(match[3], comments=True):
+            _flux_option(word, reading)
+    if "nslots" not in reading.options and "nodes" not in reading.options:
+        reading.refuse("Number of slots to allocate must be specified")
+    return reading
+
+
+def _flux_option(word: str, reading: Reading) -> None:
+    match = re.fullmatch(r"--([a-z-]+)(?:=(.*))?", word)
+    name = match[1] if match else ""
+    if not match or (name not in FLUX_VALUES and name not in FLUX_FLAGS):
+        reading.refuse(f"unrecognized arguments: {word}")
+    elif name in FLUX_VALUES and not re.fullmatch(FLUX_VALUES[name], match[2] or ""):
+        reading.refuse(f"invalid --{name}: {match[2]}")
+    before = reading.options.get(name)
+    reading.options[name] = ",".join(filter(None, [before, match[2] or ""])) if match else ""

@@ -309,7 +309,7 @@ def test_an_array_runs_here_one_after_the_other(folder: Path) -> None:
     text = """
         resources: {walltime: 1h}
         steps:
-          each: {command: "bash -c 'touch done-$SCIMILL_ARRAY_INDEX'", resources: {array: 3-5, ranks_per_node: 1}}
+          each: {command: "bash -c 'touch done-$SCIMILL_ARRAY_INDEX'", resources: {array: "5,3-4", ranks_per_node: 1}}
     """
     write_chain(folder, text)
     assert run(folder).returncode == 0

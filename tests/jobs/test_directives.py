@@ -135,6 +135,29 @@ def test_pbs_takes_comments_that_name_it() -> None:
     assert pbs(pbs_script("# PBS gives the nodes whole")) == []
 
 
+DIALECTS = {
+    "torque": ("torque", "-l nodes=2:ppn=8:gpus=2:bigmem,mem=8gb", ""),
+    "torque-array": ("torque", "-J 0-3", "invalid option -- 'J'"),
+    "torque-select": ("torque", "-l select=1", "Unknown resource select"),
+    "torque-place": ("torque", "-l place=scatter", "Unknown resource place"),
+    "torque-processors": ("torque", "-l nodes=2:ppn=0", "Illegal attribute or resource value: nodes=2:ppn=0"),
+    "nci": ("nci", "-P ab1 -l ncpus=96,mem=380GB,jobfs=1GB,storage=gdata/ab1+scratch/ab1", ""),
+    "nci-select": ("nci", "-l select=1", "Unknown resource select"),
+    "nci-storage": ("nci", "-l storage=gdata/ab1:scratch/ab1", "Illegal attribute or resource value: storage"),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_pbs_of_other_kinds(name: str) -> None:
+    dialect, line, message = DIALECTS[name]
+    problems = read_pbs(f"#!/bin/bash\n#PBS {line}\nhostname\n", dialect=dialect).problems
+    assert_reported(problems, message) if message else assert_none(problems)
+
+
+def assert_none(problems: list[str]) -> None:
+    assert problems == []
+
+
 PBS_TIMES = {"60": 60, "30:00": 1800, "0:30:0": 1800, "01:00:00": 3600, "120:00:00": 432000, "1h": None, "": None}
 
 
@@ -307,6 +330,7 @@ SLURM_RIGHT = {
     "several-options-in-a-line": ("#SBATCH --account=a --partition=b",),
     "array": ("#SBATCH --array=0-9%4",),
     "array-of-one": ("#SBATCH --array=0-0",),
+    "array-list": ("#SBATCH --array=1,3,5-11:2%3",),
     "dependency": ("#SBATCH --dependency=afterok:1:2_3 --kill-on-invalid-dep=yes",),
     "signal": ("#SBATCH --signal=B:USR1@60",),
     "mail": ("#SBATCH --mail-user=a@example.org --mail-type=END,FAIL",),

@@ -7,22 +7,24 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_pbs, read_slurm, slurm_seconds
+from jobs.directives import cobalt_minutes, pbs_seconds, read_cobalt, read_flux, read_pbs, read_slurm, slurm_seconds
 from jobs.pairs import Row, all_pairs, cover_pairs, pairs_of
 from mpi import BIN, Result, scimill
 from scimill.config import Layer, build
+from scimill.errors import ConfigError
 from scimill.jobs.commands import read_command
 from scimill.jobs.machine import Machine, Queue, folder, names, read_machine
 from scimill.jobs.render import render
 from scimill.jobs.resources import Resources
 
 MACHINES = {name: read_machine(str(path)) for name, path in names().items() if path.parent == folder() / "machines"}
-GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic")
+GENERIC = ("local", "slurm-generic", "pbs-generic", "cobalt-generic", "torque-generic", "flux-generic")
 COMMANDS = {
     "generate": ("scimill", "droplets", "generate", "droplets.h5", "--count", "1e9"),
     "train": ("scimill", "droplets", "train", "droplets.h5", "--output", "run"),
@@ -34,12 +36,13 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
     "threads": {"": {}, "two-threads": {"threads_per_rank": 2, "ranks_per_node": 1}},
     "gpus": {"": {}, "gpu": {"gpus_per_node": 1}, "all-gpus": {"gpus_per_node": "all"}},
     "memory": {"": {}, "1GiB": {"memory": "1GiB"}, "1GB": {"memory": "1GB"}},
+    "disk": {"": {}, "disk": {"local_disk": "1GiB"}},
     "filesystems": {"": {}, "filesystems": {"filesystems": "home,eagle"}},
     "after": {"": {}, "after-one": {"after": "5"}, "after-two": {"after": "123,124"}},
     "mail": {"": {}, "mail": {"mail": "someone@example.org"}},
     "account": {"": {}, "account": {"account": "proj"}},
     "image": {"": {}, "image": {"image": "two words.sif"}, "plain-image": {"image": "scimill.sif"}},
-    "array": {"": {}, "array": {"array": "0-9"}, "array-limited": {"array": "2-9%4"}},
+    "array": {"": {}, "array": {"array": "0-9"}, "array-limited": {"array": "2-9%4"}, "list": {"array": "1,3-9:3"}},
     "name": {"": {}, "a.b_c-d": {"name": "a.b_c-d"}, "longest-name": {"name": "abcdefghijklmno"}},
 }
 VALUES = {"machine": [*MACHINES], "command": [*COMMANDS], **{axis: [*values] for axis, values in AXES.items()}}
@@ -50,12 +53,22 @@ def is_possible(row: Row) -> bool:
     if "machine" not in row:
         return any(is_possible({"machine": machine, **row}) for machine in MACHINES)
     machine = MACHINES[row["machine"]]
-    arrays = {"slurm": ("array", "array-limited"), "pbs": ("array", "array-limited"), "cobalt": ("array",)}
+    arrays = {
+        "slurm": ("array", "array-limited", "list"), "pbs": ("array", "array-limited"),
+        "cobalt": ("array", "list"), "flux": ("array", "list"),
+    }  # fmt: skip
     return (
         (not row.get("gpus") or machine.gpus_per_node > 0)
         and (not row.get("after") or machine.scheduler != "local")
-        and (not row.get("array") or row["array"] in arrays.get(machine.scheduler, ()))
+        and (not row.get("array") or (row["array"] in arrays.get(machine.scheduler, ()) and not is_torque(machine)))
+        and (not row.get("filesystems") or (machine.pbs_dialect == "select" and machine.scheduler != "flux"))
+        and not (machine.scheduler == "flux" and (row.get("memory") or row.get("mail")))
+        and (not row.get("disk") or machine.scheduler in ("slurm", "local") or machine.pbs_dialect == "nci")
     )
+
+
+def is_torque(machine: Machine) -> bool:
+    return machine.pbs_dialect == "torque"
 
 
 ROWS = {"-".join(filter(None, row.values())): row for row in cover_pairs(VALUES, is_possible)}
@@ -70,13 +83,22 @@ def case(row: Row) -> dict[str, Any]:
 def test_every_possible_pair_of_values_is_rendered() -> None:
     found = set().union(*map(pairs_of, ROWS.values()))
     missing = [row for row in all_pairs(VALUES) if not pairs_of(row) <= found]
-    machines = {axis: {row["machine"] for row in missing if axis in row} for axis in ("gpus", "after", "array")}
+    lists = {name for name, machine in MACHINES.items() if machine.scheduler == "pbs"}
+    no_disk = {name for name in lists if MACHINES[name].pbs_dialect != "nci"}
+    no_disk |= {"cobalt-generic", "thetagpu", "flux-generic"}
+    axes = ("gpus", "after", "array", "filesystems", "disk", "memory", "mail")
+    machines = {axis: {row["machine"] for row in missing if axis in row and "machine" in row} for axis in axes}
     assert machines == {
-        "gpus": {"archer2", "cirrus", "crux", "derecho", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
+        "gpus": {"archer2", "cirrus", "crux", "derecho", "gadi", "leonardo-dcgp", "local", "lumi-c", "perlmutter"},
         "after": {"local"},
-        "array": {"local", "cobalt-generic", "thetagpu"},
-    }
-    assert len(missing) == 8 * 2 + 2 + 2 + 1 + 1, "Cobalt lacks only the limit of an array"
+        "array": {"local", "cobalt-generic", "thetagpu", "flux-generic", *lists},
+        "filesystems": {"torque-generic", "gadi", "gadi-gpu", "flux-generic"},
+        "memory": {"flux-generic"},
+        "mail": {"flux-generic"},
+        "disk": no_disk,
+    }  # fmt: skip
+    # No GPUs; after and array of local; Cobalt and Flux lack the limit of an array, PBS lists; Torque and NCI; Flux.
+    assert len(missing) == 9 * 2 + 2 + 3 + 3 + len(lists) + 2 + 3 + len(no_disk) + 4
 
 
 def resources(machine: Machine, **case: Any) -> Resources:
@@ -84,7 +106,7 @@ def resources(machine: Machine, **case: Any) -> Resources:
     queue_name = machine.queue or next(iter(machine.queues), None)
     queue = machine.queues.get(queue_name or "", Queue())
     walltime = max(min(1800.0, queue.most_walltime or 1800.0), queue.least_walltime or 0.0)
-    required = {"account": "proj", "queue": queue_name or "debug", "filesystems": "home"}
+    required = {"account": "proj", "queue": queue_name or "debug", "filesystems": "home", "memory": "2GiB"}
     values = {"nodes": queue.least_nodes, "walltime": f"{walltime:g}s"}
     values |= {name: required[name] for name in machine.requires} | ({"queue": queue_name} if queue_name else {})
     if case.get("gpus_per_node") == "all":
@@ -107,16 +129,46 @@ def script(machine: Machine, words: tuple[str, ...], **case: Any) -> str:
 
 
 def read_pbs_job(script: str) -> dict[str, object]:
-    reading = read_pbs(script)
+    return read_pbs_nodes(script) | read_pbs_rest(read_pbs(script).options)
+
+
+def read_torque_job(script: str) -> dict[str, object]:
+    reading = read_pbs(script, dialect="torque")
+    assert reading.problems == [], script
+    count, *parts = reading.options["nodes"].split(":")
+    gpus = dict(part.split("=") for part in parts).get("gpus", 0)
+    nodes = {"nodes": int(count), "gpus": int(gpus), "memory": reading.options.get("mem"), "ranks": ranks_of(script)}
+    return nodes | read_pbs_rest(reading.options)
+
+
+def read_nci_job(script: str) -> dict[str, object]:
+    """Read a job of one node, whose totals are those of the node."""
+    reading = read_pbs(script, dialect="nci")
     assert reading.problems == [], script
     options = reading.options
-    select = options["select"].split(":")
+    found = {"gpus": int(options.get("ngpus", 0)), "memory": options["mem"], "disk": options.get("jobfs")}
+    rest = read_pbs_rest(options) | {"account": options["P"]}
+    return found | {"ranks": ranks_of(script)} | rest
+
+
+def ranks_of(script: str) -> int:
+    return int(script.partition("--map-by ppr:")[2].split(":")[0])
+
+
+def read_pbs_nodes(script: str) -> dict[str, object]:
+    reading = read_pbs(script)
+    assert reading.problems == [], script
+    select = reading.options["select"].split(":")
     chunk = dict(item.split("=") for item in select[1:])
     # With mpiprocs the node file would name a host more than once, which PALS does not want: its launcher says it.
     ranks = chunk["mpiprocs"] if "mpiprocs" in chunk else script.partition("--ppn ")[2].split()[0]
+    gpus = int(chunk.get("ngpus", 0))
+    return {"nodes": int(select[0]), "ranks": int(ranks), "gpus": gpus, "memory": chunk.get("mem")}
+
+
+def read_pbs_rest(options: Mapping[str, str]) -> dict[str, object]:
     return {
-        "nodes": int(select[0]), "ranks": int(ranks), "gpus": int(chunk.get("ngpus", 0)),
-        "memory": chunk.get("mem"), "seconds": pbs_seconds(options["walltime"]), "queue": options.get("q"),
+        "seconds": pbs_seconds(options["walltime"]), "queue": options.get("q"),
         "account": options.get("A"), "name": options["N"], "mail": options.get("M"), "array": options.get("J"),
         "after": options.get("depend", "afterok:").partition("afterok:")[2],
     }  # fmt: skip
@@ -132,6 +184,7 @@ def read_slurm_job(script: str) -> dict[str, object]:
         "nodes": int(options["nodes"]), "ranks": int(options["ntasks-per-node"]), "gpus": int(gpus),
         "memory": options.get("mem"), "seconds": slurm_seconds(options["time"]), "queue": queue,
         "account": options.get("account"), "name": options["job-name"], "mail": options.get("mail-user"),
+        "disk": options.get("tmp"),
         "array": options.get("array"), "after": options.get("dependency", "afterok:").partition("afterok:")[2],
     }  # fmt: skip
 
@@ -147,20 +200,44 @@ def read_cobalt_job(script: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_job}
+def read_flux_job(script: str) -> dict[str, object]:
+    reading = read_flux(script)
+    assert reading.problems == [], script
+    options = reading.options
+    nodes, ranks = int(options["nodes"]), int(script.partition("--ntasks=")[2].split()[0])
+    return {
+        "nodes": nodes, "ranks": ranks // nodes, "gpus": int(options.get("gpus-per-slot", 0)),
+        "seconds": int(options["time-limit"].removesuffix("s")), "queue": options.get("queue"),
+        "account": options.get("bank"), "name": options["job-name"],
+        "after": options.get("dependency", "").replace("afterok:", "").replace(",", ":"),
+    }  # fmt: skip
+
+
+READERS = {"pbs": read_pbs_job, "slurm": read_slurm_job, "cobalt": read_cobalt_job, "flux": read_flux_job}
+DIALECTS = {"torque": read_torque_job, "nci": read_nci_job}
 MEMORY = {"pbs": {"1GiB": "1024mb", "1GB": "954mb"}, "slurm": {"1GiB": "1024M", "1GB": "954M"}}
+
+
+def read_job(machine: Machine, script: str) -> dict[str, object]:
+    return DIALECTS.get(machine.pbs_dialect, READERS[machine.scheduler])(script)
+
+
+def default_memory(machine: Machine) -> str | None:
+    return "2048mb" if "memory" in machine.requires else None
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if MACHINES[row["machine"]].scheduler in READERS])
 def test_a_scheduler_accepts_the_script(name: str) -> None:
     machine = MACHINES[ROWS[name]["machine"]]
     asked = resources(machine, **case(ROWS[name]))
-    job = READERS[machine.scheduler](rendered(name))
+    job = read_job(machine, rendered(name))
+    disk = {"slurm": "1024M", "pbs": "1024mb"} if ROWS[name]["disk"] else {}
     expected = {
         "nodes": asked.nodes, "gpus": asked.gpus_per_node, "seconds": asked.walltime, "queue": asked.queue,
         "account": asked.account, "name": asked.name, "mail": asked.mail, "array": asked.array,
         "after": ":".join(asked.after), "ranks": asked.ranks_per_node or asked.gpus_per_node or machine.cores_per_node,
-        "memory": MEMORY.get(machine.scheduler, {}).get(ROWS[name]["memory"]),
+        "memory": MEMORY.get(machine.scheduler, {}).get(ROWS[name]["memory"], default_memory(machine)),
+        "disk": disk.get(machine.scheduler),
     }  # fmt: skip
     assert job == {key: expected[key] for key in job}
 
@@ -174,6 +251,91 @@ FILESYSTEMS = {
 @pytest.mark.parametrize("name", FILESYSTEMS)
 def test_filesystems_are_written_as_their_scheduler_reads_them(name: str) -> None:
     assert FILESYSTEMS[name] in script(MACHINES[name], COMMANDS["doctor"], filesystems="home,eagle").splitlines()
+
+
+WALLTIMES = {
+    "7d": 604800, "1-00:00:00": 86400, "1-12": 129600, "1-12:30": 131400, "2h30m": 9000, "90min": 5400, "1:30:00": 5400,
+    "1d12h": 129600, "1:12:00:00": 129600, "168:00:00": 604800,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", WALLTIMES)
+@pytest.mark.parametrize("name", GENERIC[1:])
+def test_a_scheduler_reads_the_walltime_in_any_spelling(name: str, spelling: str) -> None:
+    text = script(MACHINES[name], COMMANDS["doctor"], walltime=spelling)
+    assert read_job(MACHINES[name], text)["seconds"] == WALLTIMES[spelling]
+
+
+ARRAYS = {
+    # as given: as Slurm and as PBS read it
+    "1,3,7": ("1,3,7", None),
+    "1,3,5,7": ("1,3,5,7", "1-7:2"),
+    "5,1,3": ("5,1,3", "1-5:2"),
+    "0-10:2": ("0-10:2", "0-10:2"),
+    "0-9:2%3": ("0-9:2%3", "0-8:2%3"),
+    "0-3,4-7%2": ("0-3,4-7%2", "0-7%2"),
+    "0,5-9:2,20": ("0,5-9:2,20", None),
+    "7": ("7", None),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_arrays_are_written_as_their_scheduler_reads_them(array: str) -> None:
+    for_slurm, for_pbs = ARRAYS[array]
+    assert read_slurm_job(script(MACHINES["slurm-generic"], COMMANDS["doctor"], array=array))["array"] == for_slurm
+    if for_pbs:
+        assert read_pbs_job(script(MACHINES["pbs-generic"], COMMANDS["doctor"], array=array))["array"] == for_pbs
+    else:
+        with pytest.raises(ConfigError, match=r"PBS (cannot list|refuses an array of one)"):
+            script(MACHINES["pbs-generic"], COMMANDS["doctor"], array=array)
+
+
+def test_slurm_reads_a_list_of_partitions() -> None:
+    assert read_slurm_job(script(MACHINES["slurm-generic"], COMMANDS["doctor"], queue="a,b"))["queue"] == "a,b"
+
+
+TORQUE = {
+    "one-node": ({"ranks_per_node": 4, "threads_per_rank": 2, "memory": "8GiB"}, ["nodes=1:ppn=8", "mem=8192mb"]),
+    "two-nodes": ({"nodes": 2, "ranks_per_node": 4}, ["nodes=2:ppn=4"]),
+    "gpus": ({"nodes": 3, "gpus_per_node": 2, "threads_per_rank": 4}, ["nodes=3:ppn=8:gpus=2"]),
+}
+
+
+@pytest.mark.parametrize("name", TORQUE)
+def test_torque_reads_nodes_and_processors_per_node(name: str) -> None:
+    case, requested = TORQUE[name]
+    text = script(MACHINES["torque-generic"], COMMANDS["doctor"], **case)
+    assert requests(text) == [*requested, "walltime=00:30:00"]
+    assert "#PBS -W umask=0" in text
+    assert "\numask 0" in text
+
+
+NCI = {
+    "part-of-a-node": ("gadi", {"ranks_per_node": 2, "threads_per_rank": 4, "memory": "8GiB"},
+                       ["ncpus=8", "mem=8192mb"]),
+    "two-nodes": ("gadi", {"nodes": 2, "memory": "190GiB"}, ["ncpus=96", "mem=389120mb"]),
+    "two-nodes-used-in-part": ("gadi", {"nodes": 2, "ranks_per_node": 1, "memory": "1GiB"}, ["ncpus=96", "mem=2048mb"]),
+    "disk": (
+        "gadi", {"nodes": 2, "memory": "1GiB", "local_disk": "100GB", "filesystems": "gdata/a1,scratch/b2"},
+        ["ncpus=96", "mem=2048mb", "jobfs=190736mb"]),
+    "one-gpu": ("gadi-gpu", {"gpus_per_node": 1, "threads_per_rank": 8}, ["ncpus=12", "ngpus=1", "mem=2048mb"]),
+    "two-gpus": ("gadi-gpu", {"gpus_per_node": 2, "threads_per_rank": 12}, ["ncpus=24", "ngpus=2", "mem=2048mb"]),
+    "eight-gpus": ("gadi-gpu", {"nodes": 2, "gpus_per_node": 4}, ["ncpus=96", "ngpus=8", "mem=4096mb"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NCI)
+def test_nci_reads_totals_over_all_nodes(name: str) -> None:
+    machine, case, requested = NCI[name]
+    text = script(MACHINES[machine], COMMANDS["doctor"], **case)
+    storage = ["storage=gdata/a1+scratch/b2"] if "filesystems" in case else []
+    assert requests(text) == [*requested, "walltime=00:30:00", *storage]
+    assert read_pbs(text, dialect="nci").problems == []
+    assert "\n#PBS -P proj\n" in text
+
+
+def requests(text: str) -> list[str]:
+    return [line.removeprefix("#PBS -l ") for line in text.splitlines() if line.startswith("#PBS -l ")]
 
 
 # ---- what the shell reads ---------------------------------------------------------------------------------------
@@ -221,6 +383,16 @@ sys.exit(int(codes[min(runs, len(codes)) - 1]))
 """
 
 
+FLUX = """#!/bin/sh
+case $1 in
+  getattr) echo ƒ7 ;;
+  job) echo f7 ;;
+  run) shift; exec flux-run "$@" ;;
+  *) printf '%s\\0' "$@" >'{submitted}'; echo f8 ;;
+esac
+"""
+
+
 class Place:
     """A folder to run scripts in, with launchers that record their arguments."""
 
@@ -228,7 +400,7 @@ class Place:
         self.work, self.record, bin_ = folder / "two 'words' $(x)", folder / "record", folder / "bin"
         self.work.mkdir()
         bin_.mkdir()
-        for name in ("mpirun", "srun", "mpiexec"):
+        for name in ("mpirun", "srun", "mpiexec", "flux-run"):
             (bin_ / name).write_text(STUB.format(python=sys.executable))
             (bin_ / name).chmod(0o755)
         self.submitted = folder / "submitted"
@@ -236,6 +408,8 @@ class Place:
             # Separate the words by NUL: they may contain anything.
             (bin_ / name).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" >'{self.submitted}'\necho 8\n")
             (bin_ / name).chmod(0o755)
+        (bin_ / "flux").write_text(FLUX.format(submitted=self.submitted))
+        (bin_ / "flux").chmod(0o755)
         (folder / "nodes").write_text("localhost\n")
         self.env = {
             **os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "RECORD": str(self.record),
@@ -277,7 +451,10 @@ def test_hostile_words_arrive_unchanged(place: Place, name: str) -> None:
 @pytest.mark.parametrize("name", GENERIC[1:])
 def test_hostile_words_are_no_directives(name: str) -> None:
     machine = MACHINES[name]
-    reader = {"pbs": read_pbs, "slurm": read_slurm, "cobalt": read_cobalt}[machine.scheduler]
+    reader = {
+        "pbs": functools.partial(read_pbs, dialect=machine.pbs_dialect), "slurm": read_slurm, "cobalt": read_cobalt,
+        "flux": read_flux,
+    }[machine.scheduler]  # fmt: skip
     reading = reader(script(machine, ("program", *HOSTILE)))
     assert reading.options == reader(script(machine, ("program",))).options
     assert [problem for problem in reading.problems if not problem.startswith("ignored:")] == []
@@ -346,8 +523,11 @@ PASSED_ON: dict[str, list[str]] = {
     "slurm-generic": [],
     "pbs-generic": ["-v", "SCIMILL_LINK"],
     "cobalt-generic": ["--env", "SCIMILL_LINK=2"],
+    "flux-generic": ["--parent", "batch"],
 }
-NEXT = {"slurm-generic": read_slurm, "pbs-generic": read_pbs, "cobalt-generic": read_cobalt}
+NEXT = {
+    "slurm-generic": read_slurm, "pbs-generic": read_pbs, "cobalt-generic": read_cobalt, "flux-generic": read_flux,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NEXT)
@@ -407,6 +587,7 @@ requires: [account, queue]
 queues:
   debug: {most_walltime: 1h, most_nodes: 2}
   prod: {least_walltime: 30min, least_nodes: 10}
+  shared: {directives: [--oversubscribe]}
 """
 HOUR = ("--walltime", "1h")
 GIVEN = ("--account", "a", "--queue", "debug", *HOUR)
@@ -432,6 +613,13 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "account-with-a-newline": ("pbs-generic", (*HOUR, "--account", "a\nb"), "characters that no scheduler accepts"),
     "queue-with-a-variable": ("pbs-generic", (*HOUR, "--queue", "$Q"), "characters that no scheduler accepts"),
     "array-reversed": ("pbs-generic", (*HOUR, "--array", "9-0"), "invalid array"),
+    "array-empty-part": ("slurm-generic", (*HOUR, "--array", "0,,3"), "invalid array"),
+    "array-step-0": ("slurm-generic", (*HOUR, "--array", "0-9:0"), "invalid array"),
+    "array-limit-0": ("slurm-generic", (*HOUR, "--array", "0-9%0"), "invalid array"),
+    "array-limit-inside": ("slurm-generic", (*HOUR, "--array", "0-3%2,7"), "invalid array"),
+    "array-index-twice": ("slurm-generic", (*HOUR, "--array", "0-5,3"), "index 3 is given twice"),
+    "array-too-large": ("slurm-generic", (*HOUR, "--array", "0-999999999"), "at most 100000 jobs"),
+    "array-list-on-pbs": ("pbs-generic", (*HOUR, "--array", "1,3,7"), "PBS cannot list the indices 1,3,7"),
     "array-on-cobalt": ("cobalt-generic", (*HOUR, "--array", "0-3%2"), "Cobalt has no arrays"),
     "array-without-a-scheduler": ("local", (*HOUR, "--array", "0-3"), "--array"),
     "after-without-a-scheduler": ("local", (*HOUR, "--after", "5"), "--after"),
@@ -441,12 +629,41 @@ WRONG: dict[str, tuple[str, tuple[object, ...], str]] = {
     "after-a-word-on-slurm": ("slurm-generic", (*HOUR, "--after", "first"), "--after"),
     "account-and-queue-missing": ("site", HOUR, "every job must name --account, --queue"),
     "account-missing": ("site", (*HOUR, "--queue", "debug"), "--account missing"),
-    "unknown-queue": ("site", (*GIVEN, "--queue", "long"), "debug, prod"),
+    "unknown-queue": ("site", (*GIVEN, "--queue", "long"), "debug, prod, shared"),
+    "queues-on-pbs": ("pbs-generic", (*HOUR, "--queue", "a,b"), "several queues: a,b"),
+    "queues-on-cobalt": ("cobalt-generic", (*HOUR, "--queue", "a,b"), "several queues: a,b"),
+    "queues-that-are-qos": ("archer2", (*HOUR, "--account", "a", "--queue", "standard,short"), "several queues"),
+    "queues-with-an-unknown-one": ("site", (*GIVEN, "--queue", "debug,long"), "unknown queue 'long'"),
+    "queues-with-an-empty-one": ("slurm-generic", (*HOUR, "--queue", "a,,b"), "flag --queue"),
+    "queues-whose-second-has-a-limit": ("site", (*GIVEN, "--queue", "debug,prod"), "queue prod"),
+    "queues-with-different-directives": (
+        "site", (*GIVEN, "--queue", "debug,shared"), "queues debug,shared need different directives"),
+    "walltime-of-minutes-or-hours": ("local", ("--walltime", "1:30"), "schedulers differ on what 1:30 means"),
     "walltime-above-the-queues": ("site", (*GIVEN, "--walltime", "1:00:01"), "at most 01:00:00"),
     "walltime-below-the-queues": ("site", (*GIVEN, "--queue", "prod", "--walltime", "20min"), "at least 00:30:00"),
     "nodes-above-the-queues": ("site", (*GIVEN, "--nodes", 3), "1 … 2"),
     "nodes-below-the-queues": ("site", (*GIVEN, "--queue", "prod"), "10 …"),
     "memory-above-the-nodes": ("site", (*GIVEN, "--memory", "65GiB"), "at most 64GiB"),
+    "array-on-torque": ("torque-generic", (*HOUR, "--array", "0-3"), "does not support the arrays of Torque"),
+    "filesystems-on-torque": ("torque-generic", (*HOUR, "--filesystems", "home"), "no resource for file systems"),
+    "memory-of-nodes-on-torque": ("torque-generic", (*HOUR, "--nodes", 2, "--memory", "1GiB"), "pmem=SIZE"),
+    "memory-missing": ("gadi", (*HOUR, "--account", "a"), "--memory missing"),
+    "threads-beyond-the-share-of-a-gpu": (
+        "gadi-gpu", (*HOUR, "--account", "a", "--memory", "1GiB", "--gpus-per-node", 1, "--threads-per-rank", 13),
+        "--gpus-per-node 1 comes with 12 cores, but ranks and threads need 13"),
+    "part-of-several-nodes": (
+        "gadi-gpu", (*HOUR, "--account", "a", "--memory", "1GiB", "--gpus-per-node", 1, "--nodes", 2),
+        "several nodes are always whole nodes"),
+    "filesystems-of-another-site": (
+        "gadi", (*HOUR, "--account", "a", "--memory", "1GiB", "--filesystems", "home"), "unknown file system 'home'"),
+    "memory-on-flux": ("flux-generic", (*HOUR, "--memory", "1GiB"), "Flux has no option for --memory"),
+    "mail-on-flux": ("flux-generic", (*HOUR, "--mail", "a@b"), "Flux has no option for --mail"),
+    "gpus-on-flux": (
+        "flux-generic", (*HOUR, "--gpus-per-node", 3, "--ranks-per-node", 2), "3 GPUs cannot be divided among 2 ranks"),
+    "limit-on-flux": ("flux-generic", (*HOUR, "--array", "0-3%2"), "Flux has no arrays and cannot limit"),
+    "after-a-word-on-flux": ("flux-generic", (*HOUR, "--after", "job"), "invalid job ids for flux"),
+    "disk-on-cobalt": ("cobalt-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
+    "disk-on-pbs": ("pbs-generic", (*HOUR, "--local-disk", "1GiB"), "local disk cannot be requested here"),
     "scheduler-unknown": ("lsf", HOUR, "scheduler"),
     "key-unknown": ("key", HOUR, "unknown key 'cores'"),
 }  # fmt: skip

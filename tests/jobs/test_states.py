@@ -63,6 +63,30 @@ def test_a_list_of_another_form_tells_nothing(program: Program) -> None:
     assert ask("slurm", "13") == Answer({}, {"13": "squeue lists '13'"})
 
 
+# ---- Flux -------------------------------------------------------------------------------------------------------
+
+
+def test_flux_names_jobs_that_it_does_not_have(program: Program) -> None:
+    """It has purged them after their end; ids are numbers in its answer, whatever the locale."""
+    program("flux", "1 RUN\n58 DEPEND\n60 CANCELED\n61 DREAMING", "JobID f7 unknown")
+    answer = ask("flux", "f2", "f21", "ƒ23", "f24", "f7", "60")
+    assert answer.states == {"f2": "running", "f21": "waiting", "ƒ23": "ended", "f7": "ended", "60": "ended"}
+    assert answer.unclear == {"f24": "state 'DREAMING' is unknown"}
+
+
+def test_a_flux_inside_a_job_does_not_know_the_jobs_outside(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    program("flux", error="JobID f7 unknown", code=1)
+    assert ask("flux", "f7") == Answer({"f7": "ended"}, {})
+    monkeypatch.setenv("FLUX_ENCLOSING_ID", "f3")
+    assert ask("flux", "f7") == Answer({}, {"f7": "flux ended with exit code 1: JobID f7 unknown"})
+
+
+def test_a_flux_that_is_down_tells_nothing(program: Program) -> None:
+    program("flux", error="flux-jobs: ERROR: Unable to connect to Flux: broker socket not found", code=1)
+    seen = "flux ended with exit code 1: flux-jobs: ERROR: Unable to connect to Flux: broker socket not found"
+    assert ask("flux", "f7") == Answer({}, {"f7": seen})
+
+
 # ---- PBS and Torque ---------------------------------------------------------------------------------------------
 
 TABLE = """\
@@ -103,9 +127,12 @@ def test_cobalt_s_table_and_its_silence(program: Program) -> None:
 
 # ---- all --------------------------------------------------------------------------------------------------------
 
-COMMAND = {"slurm": "squeue", "pbs": "qstat", "cobalt": "qstat"}
-SHOWN = {"slurm": "12 {} None", "pbs": TABLE, "cobalt": "12 {}"}
-WORDS = {"slurm": schedulers.SLURM_WORDS, "pbs": schedulers.PBS_WORDS, "cobalt": schedulers.COBALT_WORDS}
+COMMAND = {"slurm": "squeue", "pbs": "qstat", "cobalt": "qstat", "flux": "flux"}
+SHOWN = {"slurm": "12 {} None", "pbs": TABLE, "cobalt": "12 {}", "flux": "12 {}"}
+WORDS = {
+    "slurm": schedulers.SLURM_WORDS, "pbs": schedulers.PBS_WORDS, "cobalt": schedulers.COBALT_WORDS,
+    "flux": schedulers.FLUX_WORDS,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -11,10 +11,11 @@ import pytest
 
 from jobs.cluster import Cluster
 from jobs.conftest import DROPLETS
-from jobs.directives import read_cobalt, read_pbs, read_slurm
+from jobs.directives import read_cobalt, read_flux, read_pbs, read_slurm
 from jobs.states import COMPLETED, ENDED
 from jobs.test_chains import MACHINES, TRAIN, assert_refused, job_ids, write_chain
 from mpi import BIN, Result, dataset_hashes, scimill, wait_until
+from scimill.jobs.resources import indices
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(str(path.relative_to(ROOT / "jobs")) for path in (ROOT / "jobs").glob("*/*.sh"))
@@ -96,12 +97,55 @@ def test_flags_override_the_resources_of_a_chain(slurm: Cluster, tmp_path: Path)
 
 
 def test_an_array_of_a_scheduler_without_arrays_is_a_job_for_each_index(cobalt: Cluster, tmp_path: Path) -> None:
-    flags = ("--walltime", "10min", "--ranks-per-node", 1, "--array", "3-5")
+    flags = ("--walltime", "10min", "--ranks-per-node", 1, "--array", "3,5-9:4")
     result = submit(cobalt, tmp_path, *flags, "--", "bash", "-c", "touch done-$SCIMILL_ARRAY_INDEX")
     jobs = result.stdout.split()
     assert len(jobs) == 3
     assert [cobalt.wait(job) for job in jobs] == [(COMPLETED, 0)] * 3
-    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-3", "done-4", "done-5"]
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-3", "done-5", "done-9"]
+
+
+@pytest.mark.parametrize(("name", "array"), [("slurm", "1,3-7:4%2"), ("pbs", "1,3,5%2")])
+def test_a_scheduler_runs_the_elements_of_a_listed_array(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, array: str
+) -> None:
+    cluster: Cluster = request.getfixturevalue(name)
+    flags = ("--walltime", "0-00:10", "--ranks-per-node", 1, "--array", array)
+    result = submit(cluster, tmp_path, *flags, "--", "bash", "-c", "touch done-$SCIMILL_ARRAY_INDEX")
+    assert cluster.wait(result.stdout.strip(), 120) == (COMPLETED, 0), result
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == [f"done-{index}" for index in indices(array)]
+
+
+def test_slurm_runs_a_job_in_one_of_a_list_of_partitions(slurm: Cluster, tmp_path: Path) -> None:
+    flags = (*TWO_RANKS, "--queue", "gpu,debug")
+    result = submit(slurm, tmp_path, *flags, "--", "touch", "a")
+    assert slurm.wait(result.stdout.strip(), 120) == (COMPLETED, 0), result
+    assert (tmp_path / "a").exists()
+
+
+def test_a_chain_runs_on_a_pbs_that_reads_nodes(pbs: Cluster, tmp_path: Path) -> None:
+    """Requests of Torque's form, on the stand-in."""
+    steps = "steps: {a: {command: touch a}, b: {command: touch b, after: a}}"
+    name = write_chain(tmp_path, f"resources: {{walltime: 10min, ranks_per_node: 2}}\n{steps}")
+    result = scimill("jobs", "submit", name, "--machine", "torque-generic", env=pbs.env, cwd=tmp_path)
+    assert result.returncode == 0, result
+    assert pbs.wait(result.stdout.split()[-1], 120) == (COMPLETED, 0)
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+    assert "#PBS -l nodes=1:ppn=2" in (tmp_path / "scimill-jobs" / "chain-a-1.sh").read_text()
+
+
+def test_flux_gets_a_job_for_each_index_of_an_array(tmp_path: Path) -> None:
+    """A program in place of ``flux batch`` records its arguments."""
+    (tmp_path / "flux").write_text(f"#!/bin/sh\necho $FLUX_F58_FORCE_ASCII $@ >>{tmp_path}/calls\necho f7\n")
+    (tmp_path / "flux").chmod(0o755)
+    flags = ("--machine", "flux-generic", *TWO_RANKS, "--array", "1,3", "--after", "ƒ5")
+    env = {"PATH": f"{tmp_path}:{BIN}:/usr/bin:/bin"}
+    result = scimill("jobs", "submit", *flags, "--", "touch", "a", env=env, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "f7\nf7\n"), result
+    script = "scimill-jobs/scimill-1.sh"
+    expected = [f"1 batch --env SCIMILL_ARRAY_INDEX={index} {script}" for index in (1, 3)]
+    assert (tmp_path / "calls").read_text().splitlines() == expected
+    assert "# flux: --dependency=afterok:f5\n" in (tmp_path / script).read_text()
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------
@@ -193,7 +237,8 @@ def test_the_scripts_of_the_repository_are_a_fresh_render(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_script_of_the_repository_is_accepted(name: str) -> None:
     path = ROOT / "jobs" / name
-    reader = {"slurm": read_slurm, "pbs": read_pbs, "cobalt": read_cobalt}[name.partition("/")[0]]
+    readers = {"slurm": read_slurm, "pbs": read_pbs, "cobalt": read_cobalt, "flux": read_flux}
+    reader = readers[name.partition("/")[0]]
     assert reader(path.read_text()).problems == []
     assert os.access(path, os.X_OK)
 

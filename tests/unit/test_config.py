@@ -157,7 +157,7 @@ def test_help_line_is_made_from_the_declaration():
     assert options["offset"].help == "an offset  [low:high with low <= high, in K; default none]"
     assert options["loud"].opts == ["--loud"]
     assert options["loud"].secondary_opts == ["--no-loud"]
-    assert options["limit"].help == 'a time  [such as "2h", "90min" or "1:30:00"; default 60s]'
+    assert options["limit"].help == 'a time  [such as "2h", "90min", "7d", "1:30:00" or "1-12:00:00"; default 60s]'
 
 
 def test_a_parameter_stands_under_the_title_of_its_class():
@@ -234,17 +234,28 @@ def test_what_is_no_positive_range(value, reason):
     assert "low:high with 0 < low <= high, in m" in text
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1h30m", 5400), ("1.5h", 5400), ("45s", 45), ("1:30:00", 5400)],
-)
+DURATIONS = {
+    "2h": 7200, "90min": 5400, "90m": 5400, "1h30m": 5400, "1.5h": 5400, "45s": 45, "1:30:00": 5400, "7d": 604800,
+    "1d12h": 129600, "1d 12h 30min 5s": 131405, "2H": 7200, "1 h": 3600, "168:00:00": 604800, "1:12:30:05": 131405,
+    "1-12": 129600, "1-12:30": 131400, "1-00:00:00": 86400, "0-00:00:45": 45, "7-1": 608400,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "seconds"), DURATIONS.items())
 def test_durations(text, seconds):
     assert example(walltime=text, walltime_margin="0s").walltime == seconds
 
 
-@pytest.mark.parametrize("value", [90, "90", 1.5, "", "h", "1:70:00", "-5s", "2 hours", "1:30", True, "9" * 400 + "h"])
+NO_DURATIONS = [
+    90, "90", 1.5, "", "h", "1:70:00", "-5s", "2 hours", "1:30", True, "9" * 400 + "h", "1.2.3h", ".h", "30m2h",
+    "7d-12", "1-24", "1-12:60", "1-", "-12", "1-1:00:00:00", "1:2:3:4:5", "2h-30m", "\u0661h\u0661",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NO_DURATIONS)
 def test_what_is_no_duration(value):
-    assert 'such as "2h", "90min" or "1:30:00"' in refusal([Layer("test", {"count": 1, "walltime": value})])
+    allowed = 'such as "2h", "90min", "7d", "1:30:00" or "1-12:00:00"'
+    assert allowed in refusal([Layer("test", {"count": 1, "walltime": value})])
 
 
 def test_not_given_is_allowed_where_it_says_so():

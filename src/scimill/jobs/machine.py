@@ -1,6 +1,7 @@
 """Machines: the scheduler, launcher and nodes of a site, described in one YAML file each."""
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -25,7 +26,7 @@ from scimill.config import (
     with_values,
 )
 from scimill.errors import ConfigError
-from scimill.jobs.resources import Memory, Resources, Word, Words, indices
+from scimill.jobs.resources import Memory, Resources, Word, Words, indices, most_at_once, step_of
 from scimill.jobs.schedulers import SCHEDULERS
 
 Page = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), Kind("an address, https://…", "URL")]
@@ -72,8 +73,8 @@ class Machine:
     page: Page | None = parameter(None, "page from which the limits were read; every real machine has one")
     read: Day | None = parameter(None, "day on which it was read")
     copied: DayOrUndated | None = parameter(None, "day of the copy that was read, if it was not the page itself")
-    scheduler: Literal["local", "slurm", "pbs", "cobalt"] = parameter(REQUIRED, "scheduler")
-    launcher: Literal["mpirun", "mpiexec-pals", "srun"] = parameter(REQUIRED, "command that starts ranks")
+    scheduler: Literal["local", "slurm", "pbs", "cobalt", "flux"] = parameter(REQUIRED, "scheduler")
+    launcher: Literal["mpirun", "mpiexec-pals", "srun", "flux"] = parameter(REQUIRED, "command that starts ranks")
     launcher_options: tuple[str, ...] = parameter((), "more options for the launcher, such as --mpi=pmix")
     cores_per_node: Whole = parameter(REQUIRED, "cores per node available to jobs", ge=1)
     gpus_per_node: Whole = parameter(0, "GPUs per node", ge=0)
@@ -89,11 +90,15 @@ class Machine:
     filesystems: Words = parameter((), "default file systems")
     image: str | None = parameter(None, "default container image")
     queue_option: Literal["partition", "qos"] = parameter("partition", "Slurm: option that selects a queue")
-    requires: tuple[Literal["account", "queue", "filesystems"], ...] = parameter(
+    pbs_dialect: Literal["select", "torque", "nci"] = parameter(
+        "select",
+        "PBS: how a job requests nodes: select; Torque's nodes=N:ppn=M; totals of ncpus, mem, jobfs, as at NCI",
+    )
+    requires: tuple[Literal["account", "queue", "filesystems", "memory"], ...] = parameter(
         (), "resources that every job must name"
     )
     directives: tuple[str, ...] = parameter((), "more directives, without their prefix")
-    chunk: tuple[str, ...] = parameter((), "PBS: more resources for each chunk, such as system=polaris")
+    chunk: tuple[str, ...] = parameter((), "PBS: more resources or properties of each node, such as system=polaris")
     login_shell: Switch = parameter(False, "whether scripts need a login shell for the module command")
     modules: tuple[str, ...] = parameter((), "modules to load")
     environment: dict[str, str] = parameter({}, "environment of every job")
@@ -165,13 +170,17 @@ COBALT_LEAST_WALLTIME = 300.0  # s; from get_time in its source
 
 
 def _find_problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
-    where, queue = f"machine {machine.name}", resources.queue
+    where = f"machine {machine.name}"
     missing = [f"--{name}" for name in machine.requires if not getattr(resources, name)]
     if missing:
         required = ", ".join(f"--{name}" for name in machine.requires)
         yield ConfigError(f"{' and '.join(missing)} missing", where=where, allowed=f"every job must name {required}")
-    if queue and machine.queues and queue not in machine.queues:
-        yield ConfigError(f"unknown queue {queue!r}", where=where, allowed=", ".join(machine.queues))
+    unknown = [queue for queue in resources.queues if machine.queues and queue not in machine.queues]
+    if unknown:
+        yield ConfigError(f"unknown queue {unknown[0]!r}", where=where, allowed=", ".join(machine.queues))
+    if len(resources.queues) > 1 and not takes_queue_lists(machine):
+        allowed = "one queue; only Slurm's partitions can be listed"
+        yield ConfigError(f"several queues: {resources.queue}", where=where, allowed=allowed)
     if resources.gpus_per_node > machine.gpus_per_node:
         allowed = f"at most {machine.gpus_per_node}"
         yield ConfigError(f"too many GPUs per node: {resources.gpus_per_node}", where=where, allowed=allowed)
@@ -185,8 +194,16 @@ def _find_problems(resources: Resources, machine: Machine) -> Iterator[ConfigErr
         allowed = f"at most {machine.memory_per_node / 1024**3:.0f}GiB per node"
         yield ConfigError("more memory than a node has", where=where, allowed=allowed)
     yield from _scheduler_problems(resources, machine, where)
-    if queue in machine.queues:
-        yield from _queue_problems(resources, machine.queues[queue], f"{where}, queue {queue}")
+    for queue in resources.queues:
+        if queue in machine.queues:
+            yield from _queue_problems(resources, machine.queues[queue], f"{where}, queue {queue}")
+    if len({machine.queues[queue].directives for queue in resources.queues if queue in machine.queues}) > 1:
+        yield ConfigError(f"queues {resources.queue} need different directives", where=where, remedy="name one of them")
+
+
+def takes_queue_lists(machine: Machine) -> bool:
+    """Whether a job may name several queues, of which the scheduler takes the first that is free."""
+    return machine.scheduler == "slurm" and machine.queue_option == "partition"
 
 
 def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:
@@ -196,15 +213,82 @@ def _scheduler_problems(resources: Resources, machine: Machine, where: str) -> I
         yield from (ConfigError(f"{name} needs a scheduler; this machine has none", where=where) for name in given)
     elif not all(map(SCHEDULERS[machine.scheduler].job_id.fullmatch, resources.after)):
         yield ConfigError(f"invalid job ids for {machine.scheduler}: {', '.join(resources.after)}", where="--after")
-    if machine.scheduler == "cobalt" and "%" in (resources.array or ""):
-        yield ConfigError(
-            "Cobalt has no arrays and cannot limit how many jobs run", where="--array", allowed="FIRST-LAST"
-        )
+    if resources.local_disk and machine.scheduler != "local" and not (machine.scheduler == "slurm" or is_nci(machine)):
+        yield ConfigError("local disk cannot be requested here", where="--local-disk", remedy="remove it")
+    if machine.scheduler == "pbs" and machine.pbs_dialect == "torque":
+        yield from _torque_problems(resources)
+    if is_nci(machine):
+        yield from _nci_problems(resources, machine, where)
+    scheduler = SCHEDULERS.get(machine.scheduler)
+    if scheduler and not scheduler.has_arrays and most_at_once(resources.array):
+        what = f"{scheduler.title} has no arrays and cannot limit how many jobs run"
+        yield ConfigError(what, where="--array", remedy="remove %N")
+    if machine.scheduler == "flux":
+        yield from _flux_problems(resources, machine)
     if machine.scheduler == "cobalt" and resources.walltime < COBALT_LEAST_WALLTIME:
         allowed = f"at least {clock(COBALT_LEAST_WALLTIME)}"
         yield ConfigError(f"a walltime of {clock(resources.walltime)} is too short", where=where, allowed=allowed)
     if machine.scheduler == "pbs" and len(indices(resources.array)) == 1:
         yield ConfigError("PBS refuses an array of one job", where="--array", remedy="give at least two indices")
+    if machine.scheduler == "pbs" and resources.array and not step_of(indices(resources.array)):
+        remedy = "submit each range as its own job or step"
+        yield ConfigError(
+            f"PBS cannot list the indices {resources.array}", where="--array",
+            allowed="a range with equal steps, such as 0-9, 0-10:2 or 1,3,5", remedy=remedy,
+        )  # fmt: skip
+
+
+def is_nci(machine: Machine) -> bool:
+    """Whether a machine's PBS reads totals over all nodes, as at NCI."""
+    return machine.scheduler == "pbs" and machine.pbs_dialect == "nci"
+
+
+def _torque_problems(resources: Resources) -> Iterator[ConfigError]:
+    """Refuse what Torque lacks, or has in another form than other kinds of PBS."""
+    if resources.array:
+        remedy = "submit one job for each index"
+        yield ConfigError("scimill does not support the arrays of Torque", where="--array", remedy=remedy)
+    if resources.filesystems:
+        yield ConfigError("Torque has no resource for file systems", where="--filesystems", remedy="remove it")
+    if resources.memory and resources.nodes > 1:
+        remedy = 'remove it, or limit each process: --directive "-l pmem=SIZE"'
+        yield ConfigError("Torque ignores mem in a job of several nodes", where="--memory", remedy=remedy)
+
+
+def _flux_problems(resources: Resources, machine: Machine) -> Iterator[ConfigError]:
+    """Refuse what Flux has no option for, and GPUs that it cannot divide among the ranks."""
+    for name in ("memory", "filesystems", "mail"):
+        if getattr(resources, name):
+            yield ConfigError(f"Flux has no option for --{name}", where=f"--{name}", remedy="remove it")
+    ranks = ranks_per_node(resources, machine)
+    if resources.gpus_per_node % ranks:
+        what = f"{resources.gpus_per_node} GPUs cannot be divided among {ranks} ranks per node"
+        yield ConfigError(what, where="--gpus-per-node", remedy="give one rank per GPU")
+
+
+def _nci_problems(resources: Resources, machine: Machine, where: str) -> Iterator[ConfigError]:
+    """Refuse cores and GPUs that do not belong together: a GPU comes with its share of the cores, as at NCI."""
+    wrong = [name for name in resources.filesystems if not re.fullmatch(r"(gdata|scratch|massdata)/\w+", name)]
+    if wrong:
+        allowed = "such as gdata/ab01,scratch/ab01"
+        yield ConfigError(f"unknown file system {wrong[0]!r}", where=f"{where}, --filesystems", allowed=allowed)
+    gpus, cores = resources.gpus_per_node, requested_cores(resources, machine)
+    if gpus and resources.nodes > 1 and gpus < machine.gpus_per_node:
+        remedy = f"give --gpus-per-node {machine.gpus_per_node}"
+        yield ConfigError("several nodes are always whole nodes", where=where, remedy=remedy)
+    needed = ranks_per_node(resources, machine) * resources.threads_per_rank
+    if needed > cores:
+        text = f"--gpus-per-node {gpus} comes with {cores} cores, but ranks and threads need {needed}"
+        yield ConfigError(text, where=where, remedy="request more GPUs, or fewer ranks or threads")
+
+
+def requested_cores(resources: Resources, machine: Machine) -> int:
+    """Return the cores per node to request where they are not those of the ranks: at NCI."""
+    if resources.nodes > 1:
+        return machine.cores_per_node
+    if resources.gpus_per_node:
+        return machine.cores_per_node // machine.gpus_per_node * resources.gpus_per_node
+    return ranks_per_node(resources, machine) * resources.threads_per_rank
 
 
 def _queue_problems(resources: Resources, queue: Queue, where: str) -> Iterator[ConfigError]:
@@ -229,6 +313,6 @@ def ranks_per_node(resources: Resources, machine: Machine) -> int:
 
 
 def clock(seconds: float) -> str:
-    """Format a walltime as HH:MM:SS, which all schedulers read in the same way."""
+    """Format a walltime as HH:MM:SS, also beyond a day: all schedulers read that in the same way."""
     whole = int(seconds)
     return f"{whole // 3600:02d}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

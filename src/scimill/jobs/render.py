@@ -13,8 +13,9 @@ import jinja2
 from jinja2.bccache import Bucket
 
 from scimill.errors import ConfigError
-from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node
-from scimill.jobs.resources import Resources, indices
+from scimill.jobs.directives import check_directives, extra_directives
+from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node, requested_cores
+from scimill.jobs.resources import Resources, as_range, indices
 
 RECORDS = "scimill-jobs"
 """Folder for records of jobs, below the folder that a job runs in."""
@@ -82,19 +83,23 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
     resources = complete_resources(resources, machine)
     if not command.words:
         raise ConfigError("the command is missing", remedy="scimill jobs render ... -- scimill droplets generate ...")
-    queue = machine.queues.get(resources.queue or "")
+    check_directives(resources, machine)
+    extra = extra_directives(resources, machine)
     filesystems = [f"filesystems={','.join(resources.filesystems)}"] if resources.filesystems else []
     return _environment().get_template(f"{machine.scheduler}.sh.j2").render(
         resources=resources,
         machine=machine,
         place=place,
         records=RECORDS,
-        directives=[*machine.directives, *(queue.directives if queue else ())],
+        directives=extra.lines,
+        given=extra.given,
         ranks_per_node=ranks_per_node(resources, machine),
         walltime=clock(resources.walltime),
         seconds=int(resources.walltime),
         memory_mib=math.ceil((resources.memory or 0) / 1024**2),
-        attributes=[*filesystems, *machine.chunk],
+        disk_mib=math.ceil((resources.local_disk or 0) / 1024**2),
+        all_cores=resources.nodes * requested_cores(resources, machine),
+        attributes=[*filesystems, *machine.chunk, *extra.attributes],
         modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
         launcher=launcher(resources, machine),
         gpus=gpu_order(machine),
@@ -105,6 +110,7 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         margin=math.ceil(command.margin),
         printable="print_config" in command.options,
         array=indices(resources.array),
+        array_range=as_range(resources.array) if resources.array else "",
         umask=f"{_umask():03o}",
     )  # fmt: skip
 
@@ -133,6 +139,12 @@ def launcher(resources: Resources, machine: Machine) -> list[str]:
     if machine.launcher == "srun":
         cpus = threads * machine.threads_per_core
         return ["srun", f"--ntasks={ranks}", f"--ntasks-per-node={per_node}", f"--cpus-per-task={cpus}", *options]
+    if machine.launcher == "flux":
+        words = ["flux", "run", f"--nodes={resources.nodes}", f"--ntasks={ranks}", f"--cores-per-task={threads}"]
+        gpus = resources.gpus_per_node // per_node
+        words += [f"--gpus-per-task={gpus}", "-o", "gpu-affinity=per-task"] if gpus else []
+        # Ranks are children of Flux, whose umask is not the script's.
+        return [*words, *options, "bash", "-c", rf'"umask {_umask():03o}; exec \"\$@\""', "umask"]
     if machine.launcher == "mpiexec-pals":
         words = ["mpiexec", "-n", str(ranks), "--ppn", str(per_node), "--depth", str(threads), "--cpu-bind", "depth"]
         return [*words, *([] if hosts is None else ["--hostfile", f'"${hosts}"']), *options]

@@ -80,8 +80,18 @@ COBALT_WORDS = _words(
     ended="done",
 )
 """Words of the property ``state`` of a job, and ``dep_fail``, in Cobalt's cqm.py."""
+FLUX_WORDS = _words(
+    queued="NEW PRIORITY SCHED",
+    waiting="DEPEND",
+    running="CLEANUP RUN",
+    ended="CANCELED COMPLETED FAILED TIMEOUT",
+)
+"""Words of ``{status}`` from flux-jobs(1) of flux-core 0.80, and NEW of its RFC 21."""
+F58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+"""Digits of a job's id of Flux, after f or ƒ; from RFC 19."""
 UNKNOWN = re.compile(r"Unknown Job Id (?:Error )?(\S+)|(\S+) Job has finished")
 """PBS and Torque about a job that they do not have, exit code 153, or that is over, exit code 35."""
+UNKNOWN_TO_FLUX = re.compile(r"JobID (\S+) unknown")
 
 
 # ---- asking -----------------------------------------------------------------------------------------------------
@@ -156,6 +166,32 @@ def _ask_cobalt(jobs: Sequence[str]) -> Answer:
     return _translate(jobs, dict.fromkeys(jobs, "done") | found, COBALT_WORDS)
 
 
+def _ask_flux(jobs: Sequence[str]) -> Answer:
+    """Ask for jobs by their ids: Flux names those that it does not have, because it purged them after their end.
+
+    A Flux inside a job does not have the jobs of the Flux outside either.
+    """
+    result = _call(["flux", "jobs", "--no-header", "--format={id.dec} {status}", *jobs])
+    rows = (line.split() for line in result.stdout.splitlines())
+    listed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].isdecimal()}
+    is_inside = "FLUX_ENCLOSING_ID" in os.environ
+    gone = set() if is_inside else {_decimal(match[1]) for match in UNKNOWN_TO_FLUX.finditer(result.stderr)}
+    found = {job: listed[_decimal(job)] for job in jobs if _decimal(job) in listed}
+    found |= {job: "COMPLETED" for job in jobs if _decimal(job) in gone and job not in found}
+    seen = _failure(result) if result.stderr.strip() else "flux jobs shows no state"
+    return _translate(jobs, found, FLUX_WORDS, seen)
+
+
+def _decimal(job: str) -> str:
+    """Return a job's id of Flux as a decimal number, which does not depend on the locale."""
+    number = 0
+    if job[:1] not in ("f", "ƒ"):
+        return job
+    for digit in job[1:]:
+        number = 58 * number + F58.index(digit)
+    return str(number)
+
+
 def _translate(jobs: Sequence[str], found: Mapping[str, str], words: Mapping[str, JobState], seen: str = "") -> Answer:
     """Translate a scheduler's words for jobs; a missing or unknown word leaves a job's state unclear."""
     given = {job: found[_key(job)] for job in jobs if _key(job) in found}
@@ -184,6 +220,7 @@ SCHEDULERS = {
     "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _ask_slurm),
     "pbs": Scheduler("PBS", ("qsub",), PBS_JOB_ID, _ask_pbs, release=("qrls",)),
     "cobalt": Scheduler("Cobalt", ("qsub",), re.compile(r"\d+"), _ask_cobalt, has_arrays=False, release=("qrls",)),
+    "flux": Scheduler("Flux", ("flux", "batch"), re.compile(rf"[fƒ][{F58}]+|\d+"), _ask_flux, has_arrays=False),
 }
 
 
@@ -212,7 +249,14 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
 
 
 def _environment_outside() -> dict[str, str]:
-    """Return the environment without what a job's own scheduler has set in it: sbatch would take it as options."""
+    """Return the environment without what a job's own scheduler has set in it: sbatch would take it as options.
+
+    Flux prints ids with an f instead of a ƒ, which not every locale has.
+    """
+    return {**_environment_of_login(), "FLUX_F58_FORCE_ASCII": "1"}
+
+
+def _environment_of_login() -> dict[str, str]:
     if not {"SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID"} & os.environ.keys():
         return dict(os.environ)
     of_job = re.compile(r"(?!SLURM_CONF$|SLURM_CLUSTERS$)SLURM_|PBS_(?!CONF_FILE$|DEFAULT$|SERVER$|EXEC$)|COBALT_")

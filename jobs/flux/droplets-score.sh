@@ -1,0 +1,41 @@
+#!/bin/bash
+# flux: --job-name=droplets-score
+# flux: --nodes=1
+# flux: --nslots=1
+# flux: --cores-per-slot=1
+# flux: --time-limit=1800s
+# flux: --output=droplets-score-{{id}}.log
+# Compares the network with exact droplets from another seed.
+# Edit the directives above (add # flux: --bank=, --queue=) and the lines below that repeat them, then: flux batch jobs/flux/droplets-score.sh
+# Or render it for your machine: scimill jobs render --machine YOURS ... -- scimill droplets score network test.h5 --output network/score
+# Machine flux-generic: any cluster with Flux
+# 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 00:30:00
+
+set -euo pipefail
+
+# Flux starts a job in the directory of its submission, with its environment. Not every locale has the ƒ of its ids.
+export FLUX_F58_FORCE_ASCII=1
+job=$(flux job id --to=f58plain "$(flux getattr jobid)")
+umask 022
+
+export OMP_NUM_THREADS=1
+# Ranks write disjoint parts of one file without locks, which many parallel file systems lack.
+export HDF5_USE_FILE_LOCKING=FALSE
+# Make Horovod use the MPI that starts the ranks, even if it was also built with Gloo.
+export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
+
+# Record this script, its environment and its exit code beside the results.
+record=$PWD/scimill-jobs/droplets-score-$job
+mkdir -p "$record"
+[ -f "$0" ] || { echo "scimill: error: save this script to a file, because it may have to start again" >&2; exit 2; }
+cp "$0" "$record/job.sh"
+(umask 077; env | sort >"$record/environment")  # the environment may hold secrets
+
+run=(flux run --nodes=1 --ntasks=1 --cores-per-task=1 bash -c "umask 022; exec \"\$@\"" umask)
+command=(scimill droplets score network test.h5 --output network/score)
+run+=("${command[@]}")
+
+status=0
+"${run[@]}" || status=$?
+echo "$status" >"$record/status"
+exit "$status"
