@@ -14,6 +14,7 @@
 # 1 node, 1 rank per node, 1 thread per rank, 0 GPUs per node, 01:00:00
 
 set -euo pipefail
+link=1
 
 cd "$PBS_O_WORKDIR"
 job=${PBS_JOBID%%.*}
@@ -23,7 +24,7 @@ export OMP_NUM_THREADS=1
 export HDF5_USE_FILE_LOCKING=FALSE
 # Make Horovod use the MPI that starts the ranks, even if it was also built with Gloo.
 export HOROVOD_CONTROLLER=mpi HOROVOD_CPU_OPERATIONS=mpi
-# Index of this job in its array; the first variable is set when one element resumes by itself.
+# Index of this job in its array; the first variable is set where no scheduler sets one.
 index=${SCIMILL_ARRAY_INDEX:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:?}}}
 export SCIMILL_ARRAY_INDEX=$index
 
@@ -46,16 +47,11 @@ run+=(--resume --walltime "${remaining}s")
 status=0
 "${run[@]}" || status=$?
 echo "$status" >"$record/status"
-
-link=${SCIMILL_LINK:-1}
 if [ "$status" = 75 ] && [ "$link" -lt 20 ]; then
   echo "scimill: link $link of at most 20 has stopped; submitting the next one" >&2
-  export SCIMILL_LINK=$((link + 1))
-  # The scheduler may have forgotten the jobs that this one waited for, and of an array only this element resumes.
-  cp "$record/job.sh" "$record/next.sh"  # with its permissions
-  sed '/^#PBS -W depend=/d; /^#PBS -J /d' "$record/job.sh" >"$record/next.sh"
-  next=$(qsub -v SCIMILL_LINK,SCIMILL_ARRAY_INDEX "$record/next.sh")
-  echo "scimill: the next link is job $next" >&2
+  next=$(scimill jobs next "$record/job.sh")
+  job=$(qsub "$next")
+  echo "scimill: the next link is job ${job%%;*}" >&2
   status=0
 fi
 exit "$status"

@@ -12,6 +12,7 @@
 # 1 node, 4 ranks per node, 8 threads per rank, 4 GPUs per node, 01:00:00
 
 set -euo pipefail
+link=1
 
 cd "$PBS_O_WORKDIR"
 job=${PBS_JOBID%%.*}
@@ -55,13 +56,11 @@ run+=(--resume --walltime "${remaining}s")
 status=0
 "${run[@]}" || status=$?
 echo "$status" >"$record/status"
-
-link=${SCIMILL_LINK:-1}
 if [ "$status" = 75 ] && [ "$link" -lt 20 ]; then
   echo "scimill: link $link of at most 20 has stopped; submitting the next one" >&2
-  export SCIMILL_LINK=$((link + 1))
-  next=$(qsub -v SCIMILL_LINK "$record/job.sh")
-  echo "scimill: the next link is job $next" >&2
+  next=$(scimill jobs next "$record/job.sh")
+  job=$(qsub "$next")
+  echo "scimill: the next link is job ${job%%;*}" >&2
   status=0
 fi
 exit "$status"

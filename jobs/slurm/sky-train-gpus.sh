@@ -15,6 +15,7 @@
 # 1 node, 4 ranks per node, 8 threads per rank, 4 GPUs per node, 01:00:00
 
 set -euo pipefail
+link=1
 
 cd "$SLURM_SUBMIT_DIR"
 job=$SLURM_JOB_ID
@@ -59,14 +60,11 @@ run+=(--resume --walltime "${remaining}s")
 status=0
 "${run[@]}" || status=$?
 echo "$status" >"$record/status"
-
-link=${SCIMILL_LINK:-1}
 if [ "$status" = 75 ] && [ "$link" -lt 20 ]; then
   echo "scimill: link $link of at most 20 has stopped; submitting the next one" >&2
-  export SCIMILL_LINK=$((link + 1))
-  next=$(sbatch --parsable "$record/job.sh")
-  next=${next%%;*}
-  echo "scimill: the next link is job $next" >&2
+  next=$(scimill jobs next "$record/job.sh")
+  job=$(sbatch --parsable "$next")
+  echo "scimill: the next link is job ${job%%;*}" >&2
   status=0
 fi
 exit "$status"

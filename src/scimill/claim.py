@@ -29,6 +29,7 @@ FORMER = re.compile(rb"process \d+ on \S+")
 SIZE = 1024  # bytes of a lock file; one write replaces all of them
 RENEWED_EVERY = 10.0  # s
 EXPIRES = 180.0  # s without a renewal after which the holder counts as dead
+INTERVAL = 0.1  # s between attempts
 SETTLES_IN = 2.0  # s until a file system without shared locks shows which of two hosts took a lease over
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID")
 
@@ -119,6 +120,10 @@ def mount(folder: Path) -> tuple[str, list[str]]:
     return best[1], best[2]
 
 
+class ClaimHeld(StorageError):
+    """Another process holds the claim."""
+
+
 class Claim:
     """The exclusive right to write an output, held by a process until it releases it or exits.
 
@@ -138,13 +143,30 @@ class Claim:
         self._blank: bytes | None = None
         self._released = threading.Event()
 
-    def acquire(self) -> None:
-        """Take the claim.
+    def acquire(self, patience: float = 0.0) -> None:
+        """Take the claim; wait so many seconds for another process to release it.
 
         Raises
         ------
-        StorageError : another run holds it, or the lock file is not scimill's.
+        ClaimHeld : another process holds it.
+        StorageError : the lock file is not scimill's.
         """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self._acquire()
+            except ClaimHeld:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(INTERVAL)
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the lock file; processes of this host that inherit it keep the claim until they end."""
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def _acquire(self) -> None:
         descriptor, is_new = self._open()
         try:
             reason = self._lock(descriptor) or local_locks(self._path.parent)
@@ -279,7 +301,7 @@ class Claim:
         StorageError : another run has taken it over.
         """
         if other := self._other_holder():
-            raise StorageError(f"another run took this output over: {other}", where=str(self._path), remedy=WAIT)
+            raise ClaimHeld(f"another run took this output over: {other}", where=str(self._path), remedy=WAIT)
 
     def release(self) -> None:
         """Release the claim, if this process holds it."""
@@ -298,12 +320,12 @@ class Claim:
             os.close(self._descriptor)
         self._descriptor = None
 
-    def _refused(self, content: bytes) -> StorageError:
+    def _refused(self, content: bytes) -> ClaimHeld:
         owner = (
             _holder(content) or (FORMER.fullmatch(content) and content.decode()) or "one that has just begun or ended"
         )
         what = f"another run is writing this output: {owner}"
-        return StorageError(what, where=str(self._path), remedy=WAIT)
+        return ClaimHeld(what, where=str(self._path), remedy=WAIT)
 
     def _foreign(self) -> StorageError:
         what = "scimill did not write the file that has the name of its lock"

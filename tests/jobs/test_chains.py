@@ -11,7 +11,7 @@ import pytest
 
 from jobs.cluster import INTERVAL, Cluster
 from jobs.conftest import DROPLETS
-from jobs.states import COMPLETED, DEP_FAIL, ENDED
+from jobs.states import COMPLETED, DEP_FAIL, ENDED, FAILED
 from mpi import (
     Result,
     dataset_hashes,
@@ -256,6 +256,62 @@ def test_trials_of_a_sweep_run_as_an_array_even_where_the_scheduler_has_none(
     assert "trial-0001" in text
 
 
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_only_the_failed_elements_of_an_array_run_again(cluster: Cluster, folder: Path) -> None:
+    text = """
+        resources: {walltime: 10min, ranks_per_node: 1}
+        steps:
+          each:
+            command: "bash -c 'echo >>ran-$SCIMILL_ARRAY_INDEX; ls go-$SCIMILL_ARRAY_INDEX'"
+            resources: {array: 0-2}
+          last: {command: touch last, after: each}
+    """
+    (folder / "go-0").touch()
+    (folder / "go-2").touch()
+    before = job_ids(cluster)
+    submit(cluster, folder, write_chain(folder, text))
+    end_of(cluster, before)
+    assert states(folder) == {"each": "failed (0, 2)", "last": "to do"}
+    (folder / "go-1").touch()
+    submit(cluster, folder)
+    end_of(cluster, before)
+    assert states(folder) == {"each": "complete", "last": "complete"}
+    assert [len((folder / f"ran-{index}").read_text()) for index in range(3)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_step_waits_for_a_job_outside_its_chain(cluster: Cluster, folder: Path) -> None:
+    (folder / "wait.sh").write_text("#!/bin/bash\nuntil [ -e go ]; do sleep 0.05; done; touch went\n")
+    before = job_ids(cluster)
+    outside = cluster.submit(folder / "wait.sh", cwd=folder)
+    text = f"""
+        resources: {{walltime: 10min, ranks_per_node: 1}}
+        steps: {{a: {{command: cp went a, resources: {{after: '{outside}'}}}}}}
+    """
+    submit(cluster, folder, write_chain(folder, text))
+    assert states(folder) == {"a": "waiting"}
+    (folder / "go").touch()
+    assert end_of(cluster, before) == [COMPLETED] * 2, outputs(cluster, before)
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_job_that_was_submitted_again_steps_aside(cluster: Cluster, folder: Path) -> None:
+    """Its submission was killed before it could write the id, and the scheduler did not list the job yet."""
+    text = "resources: {walltime: 10min, ranks_per_node: 1}\nsteps: {a: {command: bash -c 'echo >>a; ls go'}}"
+    before = job_ids(cluster)
+    submit(cluster, folder, write_chain(folder, text))
+    end_of(cluster, before)
+    [script] = (folder / "scimill-jobs").glob("*.sh")
+    (folder / "go").touch()
+    submit(cluster, folder)
+    end_of(cluster, before)
+    old = cluster.submit(script, cwd=folder)
+    assert cluster.wait(old) == (FAILED, 3)
+    assert "a was submitted again" in cluster.output(old)
+    assert len((folder / "a").read_text()) == 2
+    assert states(folder) == {"a": "complete"}
+
+
 # ---- here -------------------------------------------------------------------------------------------------------
 
 
@@ -364,7 +420,6 @@ WRONG = {
     "bad-command": ("steps: {a: {command: scimill verfy a.h5}}", "did you mean verify?"),
     "bad-config": ("steps: {a: {command: scimill droplets generate a.h5 --count 0}}", "--count 0 is out of range"),
     "overwrites": ("steps: {a: {command: scimill droplets generate a.h5 --count 9 --overwrite}}", "restart each time"),
-    "job-id": ("steps: {a: {STEP, resources: {after: '12'}}}", "a step waits for steps"),
     "no-folder": ("steps: {a: {command: scimill droplets generate no/a.h5 --count 9}}", "directory does not exist"),
     "text": ("steps: 5", "steps"),
     "list": ("steps: {a: [1]}", "steps"),

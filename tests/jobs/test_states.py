@@ -36,18 +36,27 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 
 def ask(scheduler: str, *jobs: str) -> Answer:
-    return query_states(SCHEDULERS[scheduler], jobs)
+    return query_states(SCHEDULERS[scheduler], dict.fromkeys(jobs, "job.sh"))
 
 
 # ---- Slurm ------------------------------------------------------------------------------------------------------
 
 
+LISTED = """\
+12|RUNNING|None|/work/job.sh
+13_0|PENDING|DependencyNeverSatisfied|/work/job.sh
+13_1|PENDING|(ReqNodeNotAvail, Reserved for maintenance)|/work/job.sh 1 2
+15|STOPPED|None|/work/job.sh
+"""
+
+
 def test_slurm_lists_what_has_not_ended(program: Program) -> None:
-    program("squeue", "12 RUNNING None\n13_0 PENDING DependencyNeverSatisfied\n13_1 PENDING Priority\n15 STOPPED None")
+    program("squeue", LISTED)
     program("sacct", error="Slurm accounting storage is disabled", code=1)
     assert ask("slurm", "12", "13_0", "13_1", "14", "15") == Answer(
-        {"12": "running", "13_0": "waiting", "13_1": "queued", "14": "ended", "15": "running"}, {}
-    )
+        {"12": "running", "13_0": "waiting", "13_1": "queued", "14": "ended", "15": "running"}, {},
+        {"13_0": "DependencyNeverSatisfied", "13_1": "(ReqNodeNotAvail, Reserved for maintenance)"},
+    )  # fmt: skip
 
 
 def test_slurm_s_accounting_contradicts_a_list_that_forgets(program: Program) -> None:
@@ -59,8 +68,8 @@ def test_slurm_s_accounting_contradicts_a_list_that_forgets(program: Program) ->
 
 
 def test_a_list_of_another_form_tells_nothing(program: Program) -> None:
-    program("squeue", "12 RUNNING None\nslurm is busy, try again\n13")
-    assert ask("slurm", "13") == Answer({}, {"13": "squeue lists '13'"})
+    program("squeue", "12|RUNNING|None|/work/job.sh\nslurm is busy, try again")
+    assert ask("slurm", "13") == Answer({}, {"13": "squeue lists 'slurm is busy, try again'"})
 
 
 # ---- Flux -------------------------------------------------------------------------------------------------------
@@ -89,28 +98,34 @@ def test_a_flux_that_is_down_tells_nothing(program: Program) -> None:
 
 # ---- PBS and Torque ---------------------------------------------------------------------------------------------
 
-TABLE = """\
-Job id            Name             User              Time Use S Queue
-----------------  ---------------- ----------------  -------- - -----
-12.pbs-server-wit train            me                00:01:00 {} workq
+SHOWN_BY_PBS = """\
+Job Id: 12.pbs-server
+    Job_Name = train
+    job_state = {}
+    comment = Not Running: Insufficient amount of resource: ncpus (R: 64 A: 3
+\t2 T: 64)
+    Submit_arguments = -h scimill-jobs/a-long-name-that-makes-the-server-continue-th/jo
+\tb.sh
 """
+WHY = "Not Running: Insufficient amount of resource: ncpus (R: 64 A: 32 T: 64)"
 
 
 def test_pbs_names_jobs_that_it_does_not_have(program: Program) -> None:
-    error = "qstat: Unknown Job Id 13.pbs-server-with-a-long-name\nqstat: 14[].pbs Job has finished, use -x or -H"
-    program("qstat", TABLE.format("H"), error, 35)
-    answer = ask("pbs", "12.pbs-server-with-a-long-name", "13.pbs-server-with-a-long-name", "14[].pbs")
+    error = "qstat: Unknown Job Id 13.pbs-server\nqstat: 14[].pbs Job has finished, use -x or -H"
+    program("qstat", SHOWN_BY_PBS.format("H"), error, 35)
+    answer = ask("pbs", "12.pbs-server", "13.pbs-server", "14[].pbs")
     assert list(answer.states.values()) == ["waiting", "ended", "ended"]
     assert answer.unclear == {}
+    assert answer.reasons == {"12.pbs-server": WHY}
 
 
 def test_torque_words_it_differently(program: Program) -> None:
     program("qstat", error="qstat: Unknown Job Id Error 12.torque", code=153)
-    assert ask("pbs", "12.torque") == Answer({"12.torque": "ended"}, {})
+    assert ask("pbs", "12.torque").states == {"12.torque": "ended"}
 
 
 def test_a_job_that_pbs_says_nothing_of_is_unclear(program: Program) -> None:
-    program("qstat", TABLE.format("R"))
+    program("qstat", SHOWN_BY_PBS.format("R"))
     answer = ask("pbs", "12.pbs", "13.pbs")
     assert answer == Answer({"12.pbs": "running"}, {"13.pbs": "qstat shows no state"})
 
@@ -119,20 +134,24 @@ def test_a_job_that_pbs_says_nothing_of_is_unclear(program: Program) -> None:
 
 
 def test_cobalt_s_table_and_its_silence(program: Program) -> None:
-    program("qstat", "JobID  State      \n===================\n12     maxrun_hold\n13     dep_fail   ")
-    assert ask("cobalt", "12", "13", "14") == Answer({"12": "queued", "13": "waiting", "14": "ended"}, {})
+    table = "JobID  State        Command\n=====\n12     maxrun_hold  /a/job.sh\n13     dep_fail     job.sh"
+    program("qstat", table)
+    assert ask("cobalt", "12", "13", "14").states == {"12": "queued", "13": "waiting", "14": "ended"}
     program("qstat", code=1)  # none of the jobs is in the queue
-    assert ask("cobalt", "12") == Answer({"12": "ended"}, {})
+    assert ask("cobalt", "12").states == {"12": "ended"}
 
 
 # ---- all --------------------------------------------------------------------------------------------------------
 
+RUNNING = {"slurm": "RUNNING", "pbs": "R", "cobalt": "running", "flux": "RUN"}
 COMMAND = {"slurm": "squeue", "pbs": "qstat", "cobalt": "qstat", "flux": "flux"}
-SHOWN = {"slurm": "12 {} None", "pbs": TABLE, "cobalt": "12 {}", "flux": "12 {}"}
-WORDS = {
-    "slurm": schedulers.SLURM_WORDS, "pbs": schedulers.PBS_WORDS, "cobalt": schedulers.COBALT_WORDS,
-    "flux": schedulers.FLUX_WORDS,
-}  # fmt: skip
+SHOWN = {"slurm": "12|{}|None|job.sh", "pbs": SHOWN_BY_PBS, "cobalt": "12 {} job.sh", "flux": "12 {} job.sh"}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_job_with_the_same_id_and_another_script_is_a_later_one(program: Program, scheduler: str) -> None:
+    program(COMMAND[scheduler], SHOWN[scheduler].format(RUNNING[scheduler]).replace("b.sh", "bs.sh"))
+    assert ask(scheduler, "12").states == {"12": "ended"}
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -143,10 +162,10 @@ def test_a_word_that_nobody_knows_is_unclear(program: Program, scheduler: str) -
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_documented_word_is_read(program: Program, scheduler: str) -> None:
-    for word, state in WORDS[scheduler].items():
-        shown = "12 PENDING Dependency" if word == "Dependency" else SHOWN[scheduler].format(word)
+    for word, state in SCHEDULERS[scheduler].words.items():
+        shown = "12|PENDING|Dependency|job.sh" if word == "Dependency" else SHOWN[scheduler].format(word)
         program(COMMAND[scheduler], shown)
-        assert ask(scheduler, "12") == Answer({"12": state}, {})
+        assert ask(scheduler, "12").states == {"12": state}
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -40,7 +40,7 @@ ALLOWED = {
     "cli": {"options", "plugins", "errors"},
     "__main__": {"cli", "extras", "parallel", "errors"},
     "extras": {"errors"},
-    "jobs": {"jobs", "config", "errors"},
+    "jobs": {"jobs", "claim", "files", "parallel", "config", "errors"},
     "doctor": {"plugins", "extras", "claim", "store", "parallel", "errors"},
     "artifacts": {"plugins", "store", "files", "parallel", "config", "errors"},
     "artifact_commands": {"artifacts", "options", "parallel", "errors"},
@@ -59,6 +59,7 @@ PARTS = {
     ("params", "training"): {"training.params"},
     ("network", "training"): {"training.ranks"},
     ("artifacts", "store"): {"store.output"},
+    ("jobs", "parallel"): {"parallel.report"},
 }
 CLICK = {"cli", "options", "plugins", "commands", "doctor", "artifact_commands"}
 """What faces the command line. Any folder's commands.py is glue: it may import the options beside what its folder may,

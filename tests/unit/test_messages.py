@@ -82,7 +82,7 @@ def test_there_are_messages_to_read() -> None:
 
 def test_errors_begin_in_lower_case_and_end_without_a_full_stop() -> None:
     """A name, a flag or a place may begin a message in its own case."""
-    names = re.compile(r"\w*[A-Z]\w*[A-Z]|Cobalt|Horovod")
+    names = re.compile(r"\w*[A-Z]\w*[A-Z]|Cobalt|Flux|Horovod|Torque")
     assert [
         f"{where}: {part}: {text!r}"
         for where, part, text in messages()

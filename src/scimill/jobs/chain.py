@@ -83,9 +83,14 @@ class Step:
     resources: Resources
 
     @property
+    def indices(self) -> list[int | None]:
+        """Indices of its array; without one, None alone."""
+        return [*indices(self.resources.array)] or [None]
+
+    @property
     def units(self) -> list[str]:
         """Names of the parts that end independently: the step itself, or each element of its array."""
-        return [f"{self.name}.{index}" for index in indices(self.resources.array)] or [self.name]
+        return [self.name if index is None else f"{self.name}.{index}" for index in self.indices]
 
     @property
     def digest(self) -> str:
@@ -99,10 +104,6 @@ class Chain:
 
     name: str
     steps: Mapping[str, Step]
-
-    def units_before(self, step: Step) -> list[str]:
-        """Return all units that a step waits for."""
-        return [unit for name in step.after for unit in self.steps[name].units]
 
     def followers(self, step: Step) -> Iterator[Step]:
         """Yield the steps that wait for a step."""
@@ -159,9 +160,6 @@ def _read_step(name: str, values: Mapping[str, Any], source: str, common: Layer,
     text = build(StepText, [Layer(where, values)])
     own = Layer(f"{where}, resources", {"name": name[:LONGEST_NAME], **text.resources})
     resources = build(Resources, [common, own, flags])
-    if resources.after:
-        remedy = "move after: out of resources, and name steps"
-        raise ConfigError("a step waits for steps, not for job ids", where=where, remedy=remedy)
     return Step(name, text.command, text.after, resources)
 
 

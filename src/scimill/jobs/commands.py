@@ -9,10 +9,12 @@ import click
 from scimill import cli
 from scimill.config import Layer, build
 from scimill.errors import ConfigError
+from scimill.jobs import links as links_
 from scimill.jobs import machine as machines_
 from scimill.jobs.render import Command
 from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
+from scimill.jobs.scripts import RECORDS
 from scimill.options import Group, configured, layered, trial_folder
 
 if TYPE_CHECKING:  # imported inside the commands that need them, so that the others start faster
@@ -31,7 +33,7 @@ OUTPUTS = ("output", "folder", "workbook", "picture")
 
 @click.group(cls=Group)
 def jobs() -> None:
-    """Batch jobs and chains of them, for Slurm, PBS and Cobalt."""
+    """Batch jobs and chains of them, for Slurm, PBS, Cobalt and Flux."""
 
 
 @jobs.command()
@@ -89,8 +91,15 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
 @COMMAND
 @MACHINE
 @click.option("--dry-run", is_flag=True, help="Check everything and print the script or the plan; submit nothing.")
+@click.option(
+    "--one-at-a-time",
+    is_flag=True,
+    help="Queue each job of a chain when the one before has left the queue, and stay until all are complete.",
+)
 @layered(Resources)
-def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple[str, ...]) -> None:
+def submit(
+    layers: list[Layer], machine_name: str, dry_run: bool, one_at_a_time: bool, command: tuple[str, ...]
+) -> None:
     """Submit COMMAND, or all steps of a chain, to a machine's scheduler; print the ids of the jobs.
 
     One command, after --: scimill jobs submit --machine slurm-generic --walltime 1h -- scimill verify out.h5
@@ -102,8 +111,10 @@ def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple
 
     machine = machines_.read_machine(machine_name)
     if len(command) == 1 and command[0].endswith(CHAIN_FILES):
-        _submit_chain(command[0], layers, machine, dry_run)
+        _submit_chain(command[0], layers, machine, dry_run, one_at_a_time)
         return
+    if one_at_a_time:
+        raise ConfigError("--one-at-a-time is for chains", allowed="the name of a file of steps")
     resources = build(Resources, layers)
     read = read_command(command, resources)
     if dry_run:
@@ -114,20 +125,30 @@ def submit(layers: list[Layer], machine_name: str, dry_run: bool, command: tuple
         click.echo(job)
 
 
-def _submit_chain(name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool) -> None:
+def _submit_chain(
+    name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool, one_at_a_time: bool
+) -> None:
     """Queue the steps of a chain that are due, or print the plan."""
+    from scimill.jobs import follow as following
     from scimill.jobs import submit as submitting
 
     flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
     steps = open_steps(name, Layer("flags", flags))
-    plans = submitting.make_plans(steps, machine, read_steps(steps.chain))
+    commands = read_steps(steps.chain)
     if dry_run:
-        for plan in plans:
-            click.echo(f"{plan.step.name:<16} {'to submit' if plan.is_due else plan.state}")
+        for plan in submitting.make_plans(steps, machine, commands):
+            click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
         return
-    queued = submitting.submit_chain(steps, machine, plans)
+    submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
+    if one_at_a_time or following.needs_one_at_a_time(steps, machine):
+        click.echo("queueing one job at a time; keep this command running, or repeat it to continue")
+        following.follow(steps, machine, commands, click.echo)
+        return
+    with steps.locked() as lock:
+        plans = submitting.make_plans(steps, machine, commands)
+        queued = submitting.submit_chain(steps, machine, plans, lock)
     for plan in plans:
-        click.echo(f"{plan.step.name:<16} {' '.join(queued.get(plan.step.name, [plan.state]))}")
+        click.echo(f"{plan.step.name:<16} {' '.join(queued.get(plan.step.name, [plan.condition]))}")
 
 
 @jobs.command()
@@ -161,15 +182,62 @@ def status(chain: str) -> None:
     answer = steps.query_jobs()
     for step in steps.chain.steps.values():
         jobs = " ".join(sorted(set(steps.jobs(step))))
-        text = describe_state(steps, step, steps.state(step, answer))
+        text = describe_condition(steps, step, steps.condition(step, answer))
         click.echo(f"{step.name:<16} {text:<14} {jobs:<16} {' '.join(step.command)}".rstrip())
-    require_clear(answer, steps.scheduler)
+    steps.keep_verified()
+    require_clear(answer, steps.state.scheduler)
 
 
-def describe_state(steps: "Steps", step: "Step", state: str) -> str:
-    """Return the state of a step, with its exit codes where it did not succeed."""
-    codes = sorted({str(ended.code) for unit in step.units if (ended := steps.status(unit))})
-    return f"{state} ({', '.join(codes)})" if state in ("failed", "stopped") else state
+@jobs.command()
+@CHAIN
+@click.argument("names", metavar="[STEP]...", nargs=-1, help="steps to cancel; all if none is given")
+def cancel(chain: str, names: tuple[str, ...]) -> None:
+    """Cancel the jobs of CHAIN that have not ended; submit continues it later."""
+    from scimill.jobs.submit import cancel_steps
+
+    steps = open_steps(chain, Layer("flags", {}))
+    unknown = sorted(set(names) - steps.chain.steps.keys())
+    if unknown:
+        raise ConfigError(f"unknown step {unknown[0]!r}", allowed=", ".join(steps.chain.steps))
+    if not steps.folder.is_dir():
+        return
+    with steps.locked():
+        for name, ids in cancel_steps(steps, names or tuple(steps.chain.steps)).items():
+            click.echo(f"{name:<16} cancelled {' '.join(ids)}")
+
+
+def describe_condition(steps: "Steps", step: "Step", condition: str) -> str:
+    """Return the condition of a step, with its exit codes where it did not succeed."""
+    codes = sorted({str(unit.code) for unit in steps.units(step) if unit.code is not None})
+    return f"{condition} ({', '.join(codes)})" if condition in ("failed", "stopped") else condition
+
+
+# ---- what scripts of jobs call ----------------------------------------------------------------------------------
+
+UNIT = "CHAIN/UNIT"
+
+
+@jobs.command(hidden=True)
+@click.argument("unit", metavar=UNIT)
+@click.argument("script")
+def begin(unit: str, script: str) -> None:
+    """Check that the job of SCRIPT is the one that its chain waits for; scripts call it first."""
+    chain, name = unit.split("/")
+    links_.begin(Path(RECORDS, chain), name, script)
+
+
+@jobs.command("next", hidden=True)
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option("--unit", metavar=UNIT, help="Record the exit code for this unit of a chain, and submit the next link.")
+@click.option("--status", default=links_.CONTINUED, help="Exit code of the command.")
+@click.option("--links", default=1, help="Maximum number of links.")
+def next_(script: Path, unit: str | None, status: int, links: int) -> None:
+    """Write the next link of SCRIPT, which has ended, and print its path; scripts call it last."""
+    if unit is None:
+        click.echo(links_.write_next(script))
+        return
+    chain, name = unit.split("/")
+    raise SystemExit(links_.end(Path(RECORDS, chain), name, script, status, links))
 
 
 # ---- chains and command lines -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Queue:
     walltime_up_to: dict[int, Duration] = parameter(
         {}, "longest walltime by number of nodes, for jobs of up to that many"
     )
+    most_jobs: Whole | None = parameter(None, "maximum number of a user's jobs, running ones included", ge=1)
     directives: tuple[str, ...] = parameter((), "more directives for its jobs, without their prefix")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import shlex
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from scimill.errors import ConfigError
 from scimill.jobs.directives import check_directives, extra_directives
 from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node, requested_cores
 from scimill.jobs.resources import Resources, as_range, indices
+from scimill.jobs.schedulers import SCHEDULERS
+from scimill.jobs.scripts import RECORDS
 
-RECORDS = "scimill-jobs"
-"""Folder for records of jobs, below the folder that a job runs in."""
 HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
 IMAGE_ENVIRONMENT = {"apptainer": "APPTAINERENV", "singularity": "SINGULARITYENV"}
 
@@ -49,22 +50,18 @@ class Command:
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a job in a chain; units are its steps, or the elements of an array.
+    """Place of a job in a chain.
 
     Parameters
     ----------
     chain, step : their names.
-    digest : digest of the step's command.
-    before : units that must be complete before it starts.
-    followers : for each step that waits for it, that step's units and all units that it waits for.
+    script : name of its script.
 
     """
 
     chain: str
     step: str
-    digest: str
-    before: Sequence[str]
-    followers: Sequence[tuple[Sequence[str], Sequence[str]]]
+    script: str
 
 
 def render(resources: Resources, machine: Machine, command: Command, place: Place | None = None) -> str:
@@ -105,14 +102,23 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         gpus=gpu_order(machine),
         cpus_per_task=resources.threads_per_rank * machine.threads_per_core,
         image_environment=IMAGE_ENVIRONMENT[machine.container.runtime],
+        python=sys.executable,
+submit=_submit_words(machine),
         command=[*command.words, *_store_options(machine, command)],
         resumable=command.is_resumable,
+        links=resources.links if command.is_resumable and machine.scheduler in SCHEDULERS else 1,
         margin=math.ceil(command.margin),
         printable="print_config" in command.options,
         array=indices(resources.array),
         array_range=as_range(resources.array) if resources.array else "",
         umask=f"{_umask():03o}",
     )  # fmt: skip
+
+
+def _submit_words(machine: Machine) -> tuple[str, ...]:
+    """Return the words of the command that submits the next link from inside a job."""
+    scheduler = SCHEDULERS.get(machine.scheduler)
+    return (scheduler.submit_inside or scheduler.submit) if scheduler else ()
 
 
 def _store_options(machine: Machine, command: Command) -> list[str]:

@@ -5,28 +5,24 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from scimill.config import with_values
-from scimill.errors import ConfigError, ScimillError, Stopped
+from scimill.errors import ConfigError, Stopped
 from scimill.jobs.chain import Chain, Step
+from scimill.jobs.follow import StepFailure
+from scimill.jobs.links import CONTINUED
 from scimill.jobs.machine import Machine
 from scimill.jobs.render import Command, Place, render
-from scimill.jobs.resources import Resources, indices
+from scimill.jobs.resources import Resources
 from scimill.jobs.schedulers import INDEX
-from scimill.jobs.steps import CONTINUED, Steps
-from scimill.jobs.submit import all_outputs, check_runnable, write_script
+from scimill.jobs.scripts import reserve_script, write_script
+from scimill.jobs.steps import Steps
+from scimill.jobs.submit import all_outputs, check_runnable
 
 UNLIMITED = 10 * 365 * 86400.0  # s, the walltime of local jobs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-
-
-class StepFailure(ScimillError):
-    """A step's command failed and has reported why itself."""
-
-    def __init__(self, what: str, code: int, **details: str) -> None:
-        super().__init__(what, **details)
-        self.exit_code = code
 
 
 def fit_machine(machine: Machine) -> Machine:
@@ -65,6 +61,7 @@ def fit_resources(resources: Resources, machine: Machine, ranks: int | None) -> 
         queue=None,
         account=None,
         array=None,
+        after=(),
     )
 
 
@@ -87,34 +84,54 @@ def run_chain(
     Stopped : interrupted; a second call continues from there.
     StepFailure : a step failed.
     """
-    scripts = {step.name: _prepare(steps.chain, step, commands, machine, ranks) for step in steps.chain.steps.values()}
-    steps.make_folder()
-    for number, step in enumerate(steps.chain.steps.values(), start=1):
-        title = f"{step.name} ({number} of {len(scripts)})"
-        if steps.is_complete(step):
-            steps.record_success(step)
+    prepared = [_prepare(steps.chain, step, commands, machine, ranks) for step in steps.chain.steps.values()]
+    for number, (step, text) in enumerate(zip(steps.chain.steps.values(), prepared, strict=True), start=1):
+        title = f"{step.name} ({number} of {len(prepared)})"
+        with steps.locked():
+            script = _begin(steps, step)
+        if script is None:
             report(f"== {title}: already complete")
             continue
-        steps.clear(step)
-        for index in indices(step.resources.array) or [None]:
+        write_script(text(script.name), script)
+        for index in step.indices:
             report(f"== {title}{'' if index is None else f', index {index}'}: {' '.join(step.command)}")
-            _run_script(step, scripts[step.name], index)
-        steps.recheck(step)
-        steps.is_complete(step)  # check now: a later step may write into the same folder
+            _run_script(step, script, index)
+        with steps.locked():
+            steps.is_complete(step)  # check now: a later step may write into the same folder
+            steps.write()
 
 
-def _prepare(chain: Chain, step: Step, commands: Mapping[str, Command], machine: Machine, ranks: int | None) -> str:
-    """Check a step and render the script of its job."""
+def _begin(steps: Steps, step: Step) -> Path | None:
+    """Record that a step is about to run; return the place of its script, or None if it is complete."""
+    script = None
+    if steps.is_complete(step):
+        steps.record_success(step)
+    else:
+        script = reserve_script(step.name)
+        steps.reset(step, step.units, script.name)
+    steps.write()
+    return script
+
+
+def _prepare(
+    chain: Chain, step: Step, commands: Mapping[str, Command], machine: Machine, ranks: int | None
+) -> Callable[[str], str]:
+    """Check a step; return what renders the script of its job with a name."""
     resources = fit_resources(step.resources, machine, ranks)
-    check_runnable(commands[step.name], resources, machine, all_outputs(commands))
-    place = Place(chain.name, step.name, step.digest, chain.units_before(step), ())
-    return render(resources, machine, commands[step.name], place)
+    command = commands[step.name]
+    check_runnable(command, resources, machine, all_outputs(commands))
+
+    def text(script: str) -> str:
+        return render(resources, machine, command, Place(chain.name, step.name, script))
+
+    text("script.sh")
+    return text
 
 
-def _run_script(step: Step, script: str, index: int | None) -> None:
-    path = write_script(script, step.name)
-    more = {} if index is None else {INDEX: str(index)}
-    code, interrupted = _run(["bash", str(path)], os.environ | more)
+def _run_script(step: Step, script: Path, index: int | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != INDEX}
+    own = {} if index is None else {INDEX: str(index)}
+    code, interrupted = _run(["bash", str(script)], environment | own)
     if interrupted:
         raise Stopped(f"stopped by {interrupted} in step {step.name}", remedy="run the same command again to continue")
     if code:

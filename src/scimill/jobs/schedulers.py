@@ -1,13 +1,12 @@
 """The schedulers: how to submit a script to each, and how to query the states of jobs."""
 
-import contextlib
 import getpass
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -15,7 +14,7 @@ from scimill.errors import ConfigError
 
 TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
-"""Variable that holds a job's array index where the scheduler has no arrays."""
+"""Variable that holds a job's array index where no scheduler sets one."""
 
 JobState = Literal["waiting", "queued", "running", "ended"]
 """State of a job; waiting: held, or for another job."""
@@ -29,11 +28,28 @@ class Answer:
     ----------
     states : states by job.
     unclear : why the scheduler's answer does not tell the state, by job.
+    reasons : why a job does not run yet, in the scheduler's words, by job.
 
     """
 
     states: Mapping[str, JobState]
     unclear: Mapping[str, str]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job as its scheduler lists it."""
+
+    word: str
+    """the scheduler's word for its state"""
+    command: str = ""
+    """text that contains the name of its script; empty if the scheduler does not show it"""
+    reason: str = ""
+    """why it does not run yet"""
+
+
+Jobs = dict[str, Listed]
 
 
 @dataclass(frozen=True)
@@ -41,18 +57,34 @@ class Scheduler:
     """Commands of a scheduler, and how to read their output."""
 
     title: str
+    words: Mapping[str, JobState]
+    """its words for the states of jobs"""
     submit: tuple[str, ...]
     """command that submits a script and prints the job's id"""
     job_id: re.Pattern[str]
-    ask: Callable[[Sequence[str]], Answer]
-    """asks for the states of jobs"""
+    look_up: Callable[[Sequence[str]], tuple[Jobs, Mapping[str, str]]]
+    """returns the jobs with these ids, and why others are unclear; it names those that have ended, or lists them"""
+    list_own: Callable[[], Jobs]
+    """lists the user's jobs that have not ended"""
+    cancel: tuple[str, ...]
+    """command that cancels jobs"""
+    move: Callable[[str, Sequence[str]], list[str]] | None
+    """returns the command that makes a job wait for others; None if the scheduler has none"""
+    directives: Mapping[Literal["after", "array"], str]
+    """patterns of the directives by which a job waits for others, and is an array"""
     has_arrays: bool = True
     release: tuple[str, ...] = ()
     """command that releases held jobs, where a job must be held until those that wait for it are queued"""
+    submit_inside: tuple[str, ...] = ()
+    """command that submits a script from inside a job, if it is another one"""
 
     def element(self, job: str, index: int) -> str:
         """Return the id to wait for where a job depends on one element of an array."""
         return f"{job}_{index}" if self.title == "Slurm" else job
+
+    def sibling(self, job: str, index: int | None) -> str:
+        """Return the id of another element of the array to which a job belongs, or of the job if it has no array."""
+        return re.sub(r"_\d+$", f"_{index}", job) if self.title == "Slurm" else job
 
 
 # ---- words of the schedulers ------------------------------------------------------------------------------------
@@ -97,15 +129,20 @@ UNKNOWN_TO_FLUX = re.compile(r"JobID (\S+) unknown")
 # ---- asking -----------------------------------------------------------------------------------------------------
 
 
+class Unclear(ConfigError):
+    """The scheduler does not tell what its jobs are doing."""
+
+
 class _NoAnswer(Exception):
     """The scheduler's command failed; the text is what was seen."""
 
 
-def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _call(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a scheduler's command; it keeps the descriptors that are to stay open while it runs."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
-            env=_environment_outside(),
+            env=_environment_outside(), pass_fds=keep,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise _NoAnswer(f"{command[0]} did not answer within {TIMEOUT:g} s") from None
@@ -119,22 +156,29 @@ def _failure(result: subprocess.CompletedProcess[str]) -> str:
     return f"{result.args[0]} ended with exit code {result.returncode}: {lines[-1] if lines else 'no text'}"
 
 
-def _ask_slurm(jobs: Sequence[str]) -> Answer:
-    """List all jobs of the user: those that are not listed have ended, unless the accounting says otherwise."""
-    result = _call(["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T %r"])
+def _list_slurm() -> Jobs:
+    result = _call(["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i|%T|%r|%o"])
     if result.returncode:
         raise _NoAnswer(_failure(result))
-    rows = [line.split() for line in result.stdout.splitlines() if line]
+    rows = [line.split("|", 3) for line in result.stdout.splitlines() if line]
     for row in rows:
-        if len(row) < 3:
-            raise _NoAnswer(f"squeue lists {' '.join(row)!r}")
-    listed = {job: word for job, word, *_ in rows}
-    listed |= {job: "Dependency" for job, word, why, *_ in rows if word == "PENDING" and why.startswith("Dependency")}
+        if len(row) < 4:
+            raise _NoAnswer(f"squeue lists {'|'.join(row)!r}")
+    return {job: Listed(_slurm_word(word, why), command, why) for job, word, why, command in rows}
+
+
+def _slurm_word(word: str, why: str) -> str:
+    return "Dependency" if word == "PENDING" and why.startswith("Dependency") else word
+
+
+def _look_up_slurm(jobs: Sequence[str]) -> tuple[Jobs, Mapping[str, str]]:
+    """List all jobs of the user: those that are not listed have ended, unless the accounting says otherwise."""
+    listed = _list_slurm()
     accounted = _ask_accounting([job for job in jobs if job not in listed])
-    return _translate(jobs, dict.fromkeys(jobs, "COMPLETED") | accounted | listed, SLURM_WORDS)
+    return dict.fromkeys(jobs, Listed("COMPLETED")) | accounted | listed, {}
 
 
-def _ask_accounting(jobs: Sequence[str]) -> dict[str, str]:
+def _ask_accounting(jobs: Sequence[str]) -> Jobs:
     """Return what sacct calls jobs that are not in the list of squeue; nothing where there is no accounting."""
     if not jobs or not shutil.which("sacct"):
         return {}
@@ -143,43 +187,82 @@ def _ask_accounting(jobs: Sequence[str]) -> dict[str, str]:
     )
     lines = [line.partition("|") for line in result.stdout.splitlines()] if result.returncode == 0 else []
     words = {job: word.split()[0] for job, _, word in lines if job in jobs and word.strip()}  # "CANCELLED by 1000"
-    return {job: word if SLURM_WORDS.get(word) == "ended" else f"{word} (sacct alone)" for job, word in words.items()}
+    ended = {job for job, word in words.items() if SLURM_WORDS.get(word) == "ended"}
+    return {job: Listed(word if job in ended else f"{word} (sacct alone)") for job, word in words.items()}
 
 
-def _ask_pbs(jobs: Sequence[str]) -> Answer:
+def _list_pbs() -> Jobs:
+    result = _call(["qselect", "-u", getpass.getuser()])
+    if result.returncode or result.stderr.strip():
+        raise _NoAnswer(_failure(result))
+    jobs = result.stdout.split()
+    found, seen = _look_up_pbs(jobs) if jobs else ({}, {})
+    for job in jobs:
+        if job not in found:
+            raise _NoAnswer(seen[job])
+    return found
+
+
+def _look_up_pbs(jobs: Sequence[str]) -> tuple[Jobs, Mapping[str, str]]:
     """Ask for jobs by their ids; a job has ended if qstat shows it so, or names it as unknown or finished."""
-    result = _call(["qstat", *jobs])
-    rows = (line.split() for line in result.stdout.splitlines())
-    found = {_key(row[0]): row[-2] for row in rows if len(row) >= 5 and row[0][0].isdigit()}
-    gone = {_key(match[1] or match[2]): "F" for match in UNKNOWN.finditer(result.stderr)}
+    result = _call(["qstat", "-f", *jobs])
+    text = result.stdout.replace("\n\t", "")  # long values are continued on lines that begin with a tabulator
+    blocks = [block.splitlines() for block in text.split("Job Id: ")[1:]]
+    found = {_key(block[0].strip()): _read_pbs(block[1:]) for block in blocks}
+    gone = {_key(match[1] or match[2]): Listed("F") for match in UNKNOWN.finditer(result.stderr)}
     seen = _failure(result) if result.stderr.strip() else "qstat shows no state"
-    return _translate(jobs, gone | found, PBS_WORDS, seen)
+    known = gone | found
+    return {job: known[_key(job)] for job in jobs if _key(job) in known}, dict.fromkeys(jobs, seen)
 
 
-def _ask_cobalt(jobs: Sequence[str]) -> Answer:
+def _read_pbs(lines: Sequence[str]) -> Listed:
+    values = {name.strip(): value.strip() for name, _, value in (line.partition(" = ") for line in lines)}
+    command = values.get("Submit_arguments") or values.get("submit_args", "")
+    return Listed(values.get("job_state", ""), command, values.get("comment", ""))
+
+
+def _list_cobalt() -> Jobs:
+    return _call_cobalt(())
+
+
+def _look_up_cobalt(jobs: Sequence[str]) -> tuple[Jobs, Mapping[str, str]]:
     """Ask for jobs by their ids: those that are not in the table have ended; without any, qstat fails and is silent."""
-    result = _call(["qstat", "--header", "JobID:State", *jobs])
+    return dict.fromkeys(jobs, Listed("done")) | _call_cobalt(jobs), {}
+
+
+def _call_cobalt(jobs: Sequence[str]) -> Jobs:
+    result = _call(["qstat", "--header", "JobID:State:Command", *jobs])
     if result.returncode and (result.returncode != 1 or (result.stderr + result.stdout).strip()):
         raise _NoAnswer(_failure(result))
-    rows = (line.split() for line in result.stdout.splitlines())
-    found = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].isdecimal()}
-    return _translate(jobs, dict.fromkeys(jobs, "done") | found, COBALT_WORDS)
+    rows = (line.split(None, 2) for line in result.stdout.splitlines())
+    return {row[0]: Listed(row[1], " ".join(row[2:])) for row in rows if len(row) > 1 and row[0].isdecimal()}
 
 
-def _ask_flux(jobs: Sequence[str]) -> Answer:
+def _list_flux() -> Jobs:
+    return _call_flux(())[0]
+
+
+def _look_up_flux(jobs: Sequence[str]) -> tuple[Jobs, Mapping[str, str]]:
     """Ask for jobs by their ids: Flux names those that it does not have, because it purged them after their end.
 
     A Flux inside a job does not have the jobs of the Flux outside either.
     """
-    result = _call(["flux", "jobs", "--no-header", "--format={id.dec} {status}", *jobs])
-    rows = (line.split() for line in result.stdout.splitlines())
-    listed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].isdecimal()}
+    listed, result = _call_flux(jobs)
     is_inside = "FLUX_ENCLOSING_ID" in os.environ
     gone = set() if is_inside else {_decimal(match[1]) for match in UNKNOWN_TO_FLUX.finditer(result.stderr)}
     found = {job: listed[_decimal(job)] for job in jobs if _decimal(job) in listed}
-    found |= {job: "COMPLETED" for job in jobs if _decimal(job) in gone and job not in found}
+    found |= {job: Listed("COMPLETED") for job in jobs if _decimal(job) in gone and job not in found}
     seen = _failure(result) if result.stderr.strip() else "flux jobs shows no state"
-    return _translate(jobs, found, FLUX_WORDS, seen)
+    return found, dict.fromkeys(jobs, seen)
+
+
+def _call_flux(jobs: Sequence[str]) -> tuple[Jobs, subprocess.CompletedProcess[str]]:
+    """Ask for jobs; the name of a job of a chain is that of its script."""
+    result = _call(["flux", "jobs", "--no-header", "--format={id.dec} {status} {name}", *jobs])
+    if result.returncode and not jobs:
+        raise _NoAnswer(_failure(result))
+    rows = (line.split(None, 2) for line in result.stdout.splitlines())
+    return {row[0]: Listed(row[1], " ".join(row[2:])) for row in rows if len(row) > 1 and row[0].isdecimal()}, result
 
 
 def _decimal(job: str) -> str:
@@ -192,22 +275,46 @@ def _decimal(job: str) -> str:
     return str(number)
 
 
-def _translate(jobs: Sequence[str], found: Mapping[str, str], words: Mapping[str, JobState], seen: str = "") -> Answer:
-    """Translate a scheduler's words for jobs; a missing or unknown word leaves a job's state unclear."""
-    given = {job: found[_key(job)] for job in jobs if _key(job) in found}
-    unclear = {job: seen for job in jobs if job not in given}
-    unclear |= {job: f"state {word!r} is unknown" for job, word in given.items() if word not in words}
-    return Answer({job: words[word] for job, word in given.items() if word in words}, unclear)
+def query_states(scheduler: Scheduler, jobs: Mapping[str, str]) -> Answer:
+    """Ask for the states of jobs; all are unclear where the scheduler does not answer.
 
+    Parameters
+    ----------
+    scheduler : the scheduler.
+    jobs : name of the script by job: a job with that id and another script is a later one, so this one has ended.
 
-def query_states(scheduler: Scheduler, jobs: Sequence[str]) -> Answer:
-    """Ask for the states of jobs; all are unclear where the scheduler does not answer."""
+    """
     if not jobs:
         return Answer({}, {})
     try:
-        return scheduler.ask(jobs)
+        found, seen = scheduler.look_up(tuple(jobs))
     except _NoAnswer as error:
         return Answer({}, dict.fromkeys(jobs, str(error)))
+    known: Jobs = {job: found[job] for job in jobs if job in found}
+    unclear = {job: seen[job] for job in jobs if job not in known}
+    others = {job for job, listed in known.items() if listed.command and jobs[job] not in listed.command}
+    words = {job: listed.word for job, listed in known.items() if job not in others}
+    unclear |= {job: f"state {word!r} is unknown" for job, word in words.items() if word not in scheduler.words}
+    states = {job: scheduler.words[word] for job, word in words.items() if word in scheduler.words}
+    reasons = {job: known[job].reason for job, state in states.items() if state in ("waiting", "queued")}
+    return Answer(states | dict.fromkeys(others, "ended"), unclear, reasons)
+
+
+def find_jobs(scheduler: Scheduler, scripts: Collection[str]) -> dict[str, str]:
+    """Find jobs that have not ended by the names of their scripts; return the ids of those that there are.
+
+    Raises
+    ------
+    Unclear : the scheduler does not answer.
+    """
+    try:
+        jobs = scheduler.list_own() if scripts else {}
+    except _NoAnswer as error:
+        what = f"{scheduler.title} does not tell whether a job was queued: {error}"
+        raise Unclear(what, remedy="repeat the command once it answers") from None
+    alive = {job: one.command for job, one in jobs.items() if scheduler.words.get(one.word) != "ended"}
+    listed = {script: [job for job, command in alive.items() if script in command] for script in scripts}
+    return {script: found[0] for script, found in listed.items() if found}
 
 
 def _key(job: str) -> str:
@@ -217,26 +324,63 @@ def _key(job: str) -> str:
 
 PBS_JOB_ID = re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?")
 SCHEDULERS = {
-    "slurm": Scheduler("Slurm", ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _ask_slurm),
-    "pbs": Scheduler("PBS", ("qsub",), PBS_JOB_ID, _ask_pbs, release=("qrls",)),
-    "cobalt": Scheduler("Cobalt", ("qsub",), re.compile(r"\d+"), _ask_cobalt, has_arrays=False, release=("qrls",)),
-    "flux": Scheduler("Flux", ("flux", "batch"), re.compile(rf"[fƒ][{F58}]+|\d+"), _ask_flux, has_arrays=False),
-}
+    "slurm": Scheduler(
+        "Slurm", SLURM_WORDS, ("sbatch", "--parsable"), re.compile(r"\d+(_\d+)?"), _look_up_slurm, _list_slurm,
+        cancel=("scancel",),
+        move=lambda job, others: ["scontrol", "update", f"JobId={job}", f"Dependency=afterok:{':'.join(others)}"],
+        directives={"after": "#SBATCH --(dependency|kill-on-invalid-dep)=.*", "array": "#SBATCH --array=.*"},
+    ),
+    "pbs": Scheduler(
+        "PBS", PBS_WORDS, ("qsub",), PBS_JOB_ID, _look_up_pbs, _list_pbs,
+        cancel=("qdel",),
+        move=lambda job, others: ["qalter", "-W", f"depend=afterok:{':'.join(others)}", job],
+        directives={"after": "#PBS -W depend=.*", "array": "#PBS -J .*"},
+        release=("qrls",),
+    ),
+    "cobalt": Scheduler(
+        "Cobalt", COBALT_WORDS, ("qsub",), re.compile(r"\d+"), _look_up_cobalt, _list_cobalt,
+        cancel=("qdel",),
+        move=lambda job, others: ["qalter", "--dependencies", ":".join(others), job],
+        directives={"after": "#COBALT --dependencies .*", "array": "(?!)"},
+        has_arrays=False,
+        release=("qrls",),
+    ),
+    "flux": Scheduler(
+        "Flux", FLUX_WORDS, ("flux", "batch"), re.compile(rf"[fƒ][{F58}]+|\d+"), _look_up_flux, _list_flux,
+        cancel=("flux", "cancel"),
+        move=None,
+        directives={"after": "# flux: --dependency=.*", "array": "(?!)"},
+        has_arrays=False,
+        submit_inside=("flux", "--parent", "batch"),
+    ),
+}  # fmt: skip
 
 
-def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = ()) -> str:
+# ---- changing ---------------------------------------------------------------------------------------------------
+
+
+def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (), keep: Sequence[int] = ()) -> str:
     """Submit a script from the current directory; return the job's id.
+
+    Parameters
+    ----------
+    scheduler, script : what to submit, and where.
+    options : more options of the scheduler's command.
+    keep : descriptors that the command keeps open while it runs.
 
     Raises
     ------
     ConfigError : its command is missing, or it refuses the script: nothing is queued; or it does not answer.
     """
-    command = [*scheduler.submit, *options, str(script)]
+    words = (
+        scheduler.submit_inside if scheduler.submit_inside and "FLUX_ENCLOSING_ID" in os.environ else scheduler.submit
+    )
+    command = [*words, *options, str(script)]
     if not shutil.which(command[0]):
         remedy = "submit on a login node of the machine; you may have to load a module"
         raise ConfigError(f"{command[0]} of {scheduler.title} is not on PATH", remedy=remedy)
     try:
-        result = _call(command)
+        result = _call(command, keep)
     except _NoAnswer as error:
         remedy = "before you repeat it, see whether the job was queued all the same"
         raise ConfigError(str(error), where=" ".join(command), remedy=remedy) from None
@@ -249,22 +393,29 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
 
 
 def _environment_outside() -> dict[str, str]:
-    """Return the environment without what a job's own scheduler has set in it: sbatch would take it as options.
+    """Return the environment without what a job has set: sbatch would take its scheduler's variables as options.
 
     Flux prints ids with an f instead of a ƒ, which not every locale has.
     """
-    return {**_environment_of_login(), "FLUX_F58_FORCE_ASCII": "1"}
-
-
-def _environment_of_login() -> dict[str, str]:
-    if not {"SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID"} & os.environ.keys():
-        return dict(os.environ)
+    environment = {**os.environ, "FLUX_F58_FORCE_ASCII": "1"}
+    environment.pop(INDEX, None)
+    if not {"SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID"} & environment.keys():
+        return environment
     of_job = re.compile(r"(?!SLURM_CONF$|SLURM_CLUSTERS$)SLURM_|PBS_(?!CONF_FILE$|DEFAULT$|SERVER$|EXEC$)|COBALT_")
-    return {name: value for name, value in os.environ.items() if not of_job.match(name)}
+    return {name: value for name, value in environment.items() if not of_job.match(name)}
 
 
 HOLD = ("-h",)
 """Option of ``qsub`` that holds a job, in PBS and Cobalt."""
+
+
+def change(command: Sequence[str]) -> str:
+    """Run a command that changes jobs; return what it says if it fails."""
+    try:
+        result = _call(command)
+    except _NoAnswer as error:
+        return str(error)
+    return _failure(result) if result.returncode else ""
 
 
 def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
@@ -275,7 +426,5 @@ def release(scheduler: Scheduler, jobs: Sequence[str]) -> None:
     ConfigError : the scheduler does not release them.
     """
     command = [*scheduler.release, *jobs]
-    with contextlib.suppress(_NoAnswer):
-        if _call(command).returncode == 0:
-            return
-    raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"release them: {' '.join(command)}")
+    if change(command):
+        raise ConfigError(f"{scheduler.title} still holds the first jobs", remedy=f"release them: {' '.join(command)}")

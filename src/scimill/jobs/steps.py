@@ -1,39 +1,31 @@
-"""The state of a chain's steps, in a folder beside the results; job scripts write there too.
-
-scheduler     scheduler that the chain was submitted to
-UNIT.job      id of the unit's current job
-UNIT.status   exit code of its last job, and digest of the command
-UNIT.sound    sizes and times of its output when last verified, or when first seen if it is not an artifact
-"""
+"""The steps of a chain: whether each is complete, and what its jobs are doing."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
-from scimill.jobs.render import RECORDS
-from scimill.jobs.schedulers import SCHEDULERS, Answer, query_states
+from scimill.jobs.links import CONTINUED
+from scimill.jobs.schedulers import SCHEDULERS, Answer, find_jobs, query_states
+from scimill.jobs.scripts import RECORDS
+from scimill.jobs.state import SizesAndTimes, StepState, Unit, locked, read_state, write_state
 
-CONTINUED = 75  # exit code of a command that stopped before the walltime
+OPEN = (None, CONTINUED)
+"""Exit codes of a unit that has no job because its submission, or that of its next link, has not returned an id."""
 DAMAGED = (InputError.exit_code, StorageError.exit_code)
 """Exit codes of ``scimill verify`` for an output that is missing, incomplete or damaged."""
 
-SizesAndTimes = dict[str, list[int]]
-StepState = Literal["complete", "waiting", "queued", "running", "unknown", "stopped", "failed", "to do"]
-
-
-class ExitStatus(NamedTuple):
-    """How the last job of a unit ended."""
-
-    code: int
-    digest: str
+Condition = Literal["complete", "waiting", "queued", "running", "unknown", "stopped", "failed", "to do"]
+"""What a step or one of its units is doing, or how it has ended."""
+IN_QUEUE: tuple[Condition, ...] = ("running", "queued", "waiting")
+ORDER: Sequence[Condition] = (*IN_QUEUE, "unknown", "failed", "stopped", "to do", "complete")
+"""An array has the first of these that any of its elements has."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +48,18 @@ FindOutput = Callable[[Step, int], StepOutput]
 
 
 class Steps:
-    """The state of a chain's steps.
+    """The steps of a chain and their state.
 
     Parameters
     ----------
     chain : the chain.
     find_output : finds the output of a step.
     folder : folder that its commands run in.
+
+    Attributes
+    ----------
+    folder : folder of the state.
+    state : the state as read last.
 
     """
 
@@ -71,63 +68,73 @@ class Steps:
         self.folder = folder / RECORDS / chain.name
         self._root = folder
         self._complete: dict[str, bool] = {}
+        self.read()
 
-    # ---- records ----
+    # ---- the state ----
 
-    def make_folder(self) -> None:
-        """Make the folder of the records.
+    def read(self) -> None:
+        """Read the state; a step that it lacks has not run.
 
         Raises
         ------
-        StorageError : it cannot be made.
+        ConfigError : it cannot be read.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make the folder: {error.strerror}", where=str(self.folder)) from None
+        self.state = read_state(self.folder)
+        self._complete.clear()
+        for name, step in self.chain.steps.items():
+            found = self.state.steps.get(name)
+            units = {unit: found.units.get(unit, Unit()) if found else Unit() for unit in step.units}
+            self.state.steps[name] = StepState(units, list(step.after), list(step.resources.after))
 
-    def _read(self, name: str) -> str:
-        """Read a record; empty where there is none."""
-        try:
-            return (self.folder / name).read_text("utf-8").strip()
-        except OSError:
-            return ""
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Keep other commands from changing the chain, and read its state; yield a descriptor that keeps the lock.
 
-    def status(self, unit: str) -> ExitStatus | None:
-        """Return how a unit's last job ended; None where none has ended."""
-        code, _, digest = self._read(f"{unit}.status").partition(" ")
-        with contextlib.suppress(ValueError):
-            return ExitStatus(int(code), digest)
-        return None
+        Raises
+        ------
+        StorageError : the folder cannot be written, or another command changes the chain for too long.
+        """
+        with locked(self.folder) as lock:
+            self.read()
+            yield lock
+
+    def write(self) -> None:
+        """Write the state; the chain must be locked."""
+        write_state(self.folder, self.state)
+
+    def keep_verified(self) -> None:
+        """Write which outputs were verified, unless another command is changing the chain."""
+        with contextlib.suppress(StorageError):
+            if not self.folder.is_dir():
+                return
+            with locked(self.folder, patience=0):
+                latest = read_state(self.folder)
+                for name, unit in self.state.units():
+                    with contextlib.suppress(KeyError):
+                        current = latest.unit(name)
+                        if (current.script, current.code) == (unit.script, unit.code):
+                            current.output = unit.output
+                write_state(self.folder, latest)
+
+    def units(self, step: Step) -> list[Unit]:
+        """Return the units of a step in their order."""
+        return list(self.state.steps[step.name].units.values())
 
     def jobs(self, step: Step) -> list[str]:
         """Return the ids of a step's current jobs."""
-        return [job for unit in step.units if (job := self._read(f"{unit}.job"))]
+        return [unit.job for unit in self.units(step) if unit.job]
 
-    @property
-    def scheduler(self) -> str:
-        """Scheduler that the chain was submitted to; empty where it was not."""
-        return self._read("scheduler")
-
-    def clear(self, step: Step) -> None:
-        """Delete the records of a step's former jobs before it runs again."""
-        for unit in step.units:
-            for kind in ("status", "job", "sound"):
-                (self.folder / f"{unit}.{kind}").unlink(missing_ok=True)
-
-    def record_job(self, unit: str, job: str, scheduler: str) -> None:
-        """Record the job that runs a unit."""
-        (self.folder / "scheduler").write_text(f"{scheduler}\n", "utf-8")
-        (self.folder / f"{unit}.job").write_text(f"{job}\n", "utf-8")
-
-    def recheck(self, step: Step) -> None:
-        """Make the next call of `is_complete` check a step again, because it has run."""
+    def reset(self, step: Step, names: Sequence[str], script: str) -> list[Unit]:
+        """Begin some units of a step anew, with a script; return them."""
+        fresh = {name: Unit(script=script, digest=step.digest) for name in names}
+        self.state.steps[step.name].units.update(fresh)
         self._complete.pop(step.name, None)
+        return list(fresh.values())
 
     def record_success(self, step: Step) -> None:
         """Record that a step is complete, for the jobs that wait for it."""
-        for unit in step.units:
-            (self.folder / f"{unit}.status").write_text(f"0 {step.digest}\n", "utf-8")
+        for unit in self.units(step):
+            unit.code, unit.digest = 0, step.digest
 
     # ---- complete or not ----
 
@@ -139,54 +146,57 @@ class Steps:
         ConfigError : it ran with another command, whose output is in the way.
         """
         if step.name not in self._complete:
-            before = all(self.is_complete(self.chain.steps[name]) for name in step.after)
-            units = (self._is_done(step, number, unit) for number, unit in enumerate(step.units))
-            self._complete[step.name] = before and all(units)
+            self._complete[step.name] = all(self.is_unit_complete(step, number) for number in range(len(step.units)))
         return self._complete[step.name]
 
-    def _is_done(self, step: Step, number: int, unit: str) -> bool:
-        output, status = self._find_output(step, number), self.status(unit)
+    def is_unit_complete(self, step: Step, number: int) -> bool:
+        """Whether a unit of a step, by its position, need not run; see `is_complete`."""
+        before = all(self.is_complete(self.chain.steps[name]) for name in step.after)
+        return before and self._is_done(step, number)
+
+    def _is_done(self, step: Step, number: int) -> bool:
+        output, unit = self._find_output(step, number), self.units(step)[number]
         paths = [self._root / path for path in output.paths]
         if not all(path.exists() for path in paths):
             return False
-        is_other = status is not None and status.digest != step.digest
+        has_ended = unit.code is not None
+        is_other = has_ended and unit.digest != step.digest
         if not (output.is_verifiable and paths):
-            return not is_other and self._is_unchanged(paths, unit, status)
+            return not is_other and self._is_unchanged(paths, unit)
         if is_other:
             raise ConfigError(
                 f"step {step.name} ran with another command", where=str(paths[0]),
-                remedy=f"restore that command, or remove this output and {self.folder / (unit + '.status')}",
+                remedy=f"restore that command, or remove this output and {self.folder}",
             )  # fmt: skip
         # The chain has no record of an output that it did not make: rerun the command with --resume, which ends at once
         # if the configuration is the same, and refuses the output otherwise.
-        return status is not None and self._is_sound(paths, unit, status)
+        return has_ended and self._is_sound(paths, unit)
 
-    def _is_sound(self, paths: Sequence[Path], unit: str, status: ExitStatus) -> bool:
+    def _is_sound(self, paths: Sequence[Path], unit: Unit) -> bool:
         """Verify an output, unless it has not changed since it was last verified."""
         found = self._sizes_and_times(paths[:1])
-        if self._recorded(unit) == found:
+        if unit.output == found:
             return True
         command = [sys.executable, "-m", "scimill", "verify", str(paths[0])]
         verdict = subprocess.run(command, capture_output=True, text=True, check=False)
         if NotAnArtifact.WHAT in verdict.stderr:
-            return self._is_unchanged(paths, unit, status)
+            return self._is_unchanged(paths, unit)
         if verdict.returncode == 0:
-            self._record(unit, found)
+            unit.output = found
         if verdict.returncode in (0, *DAMAGED):
             return verdict.returncode == 0
-        return status.code == 0  # verify cannot run here, e.g. without HDF5
+        return unit.code == 0  # verify cannot run here, e.g. without HDF5
 
-    def _is_unchanged(self, paths: Sequence[Path], unit: str, status: ExitStatus | None) -> bool:
+    def _is_unchanged(self, paths: Sequence[Path], unit: Unit) -> bool:
         """Whether the command succeeded and left files, which cannot be verified, that have not changed.
 
         Files that other steps have added since do not count: steps may share a folder.
         """
-        if status is None or status.code != 0:
+        if unit.code != 0:
             return False
-        found, recorded = self._sizes_and_times(paths), self._recorded(unit)
-        if not recorded:
-            self._record(unit, found)
-        return all(found.get(name) == size_and_time for name, size_and_time in recorded.items())
+        found = self._sizes_and_times(paths)
+        unit.output = unit.output or found
+        return all(found.get(name) == size_and_time for name, size_and_time in unit.output.items())
 
     def _sizes_and_times(self, paths: Sequence[Path]) -> SizesAndTimes:
         """Size and modification time of files, and of all files in folders, by path."""
@@ -194,38 +204,49 @@ class Steps:
         stats = {os.path.relpath(file, self._root): file.stat() for file in files}
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
-    def _recorded(self, unit: str) -> SizesAndTimes:
-        """Return the record of a unit's output; empty where there is none."""
-        with contextlib.suppress(ValueError):
-            recorded = json.loads(self._read(f"{unit}.sound"))
-            return recorded if isinstance(recorded, dict) else {}
-        return {}
-
-    def _record(self, unit: str, found: SizesAndTimes) -> None:
-        if self.folder.is_dir():
-            (self.folder / f"{unit}.sound").write_text(json.dumps(found), "utf-8")
-
-    # ---- states ----
+    # ---- jobs ----
 
     def query_jobs(self) -> Answer:
-        """Ask the scheduler for the states of the chain's jobs."""
-        if self.scheduler not in SCHEDULERS:
-            return Answer({}, {})
-        jobs = {job for step in self.chain.steps.values() for job in self.jobs(step)}
-        return query_states(SCHEDULERS[self.scheduler], sorted(jobs))
+        """Ask the scheduler for the states of the chain's jobs, and for those that it has not told the ids of.
 
-    def state(self, step: Step, answer: Answer) -> StepState:
-        """Return the state of a step; for an array, that of its most advanced job."""
-        jobs = self.jobs(step)
-        found = {answer.states.get(job) for job in jobs}
-        for state in ("running", "queued", "waiting"):
-            if state in found:
-                return state
-        if self.is_complete(step):
+        Raises
+        ------
+        ConfigError : it does not tell whether a job was queued.
+        """
+        if self.state.scheduler not in SCHEDULERS:
+            return Answer({}, {})
+        scheduler = SCHEDULERS[self.state.scheduler]
+        self._find_lost()
+        return query_states(scheduler, {unit.job: unit.script for _, unit in self.state.units() if unit.job})
+
+    def _find_lost(self) -> None:
+        """Find the jobs whose scripts were submitted by a command that was killed before it could write their ids.
+
+        A script that the scheduler does not list was never queued, or its job has ended without a trace.
+        """
+        scheduler = SCHEDULERS[self.state.scheduler]
+        lost = {unit.script for _, unit in self.state.units() if unit.script and not unit.job and unit.code in OPEN}
+        found = find_jobs(scheduler, lost)
+        for step in self.chain.steps.values():
+            for unit, index in zip(self.units(step), step.indices, strict=True):
+                if unit.script in found:
+                    unit.job, unit.code = scheduler.sibling(found[unit.script], index), None
+
+    def condition(self, step: Step, answer: Answer) -> Condition:
+        """Return the condition of a step; for an array, that of the element that matters most."""
+        found = {self.unit_condition(step, number, answer) for number in range(len(step.units))}
+        return next(condition for condition in ORDER if condition in found)
+
+    def unit_condition(self, step: Step, number: int, answer: Answer) -> Condition:
+        """Return the condition of a unit of a step, by its position."""
+        unit = self.units(step)[number]
+        state = answer.states.get(unit.job)
+        if state is not None and state != "ended":
+            return state
+        if self.is_unit_complete(step, number):
             return "complete"
-        if answer.unclear.keys() & set(jobs):
+        if unit.job in answer.unclear:
             return "unknown"
-        codes = [status.code for unit in step.units if (status := self.status(unit)) and status.code]
-        if codes:
-            return "stopped" if set(codes) == {CONTINUED} else "failed"
+        if unit.code:
+            return "stopped" if unit.code == CONTINUED else "failed"
         return "to do"

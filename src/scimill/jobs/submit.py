@@ -1,20 +1,19 @@
 """Submit jobs: check everything, keep the exact script beside the results, pass it to the scheduler."""
 
-import itertools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scimill.config import with_values
-from scimill.errors import ConfigError, StorageError
-from scimill.jobs.chain import Chain, Step
+from scimill.errors import ConfigError
+from scimill.jobs.chain import Step
 from scimill.jobs.machine import Machine, complete_resources
-from scimill.jobs.render import RECORDS, Command, Place, render
+from scimill.jobs.render import Command, Place, render
 from scimill.jobs.resources import Resources, indices
-from scimill.jobs.schedulers import HOLD, INDEX, SCHEDULERS, Answer, Scheduler, release, submit_script
-from scimill.jobs.steps import Steps
+from scimill.jobs.schedulers import HOLD, SCHEDULERS, Answer, Scheduler, Unclear, change, release, submit_script
+from scimill.jobs.scripts import detach, reserve_script, write_script
+from scimill.jobs.steps import IN_QUEUE, Condition, Steps
 
 
 def scheduler_of(machine: Machine) -> Scheduler:
@@ -54,30 +53,6 @@ def check_runnable(command: Command, resources: Resources, machine: Machine, com
             raise ConfigError("the output's directory does not exist", where=str(path), remedy=remedy)
 
 
-def write_script(text: str, name: str) -> Path:
-    """Write a job's script where it is submitted, under a new name; Cobalt needs it executable.
-
-    Raises
-    ------
-    StorageError : it cannot be written.
-    """
-    folder = Path(RECORDS)
-    try:
-        folder.mkdir(exist_ok=True)
-        for number in itertools.count(1):
-            path = folder / f"{name}-{number}.sh"
-            try:
-                with path.open("x", encoding="utf-8") as file:
-                    file.write(text)
-            except FileExistsError:
-                continue
-            path.chmod(0o755)
-            return path
-    except OSError as error:
-        raise StorageError(f"cannot write the script: {error.strerror}", where=str(folder.resolve())) from None
-    raise AssertionError("itertools.count does not end")
-
-
 def submit(resources: Resources, machine: Machine, command: Command) -> list[str]:
     """Submit one job; return its id, or one id per element of an array where the scheduler has no arrays.
 
@@ -88,17 +63,23 @@ def submit(resources: Resources, machine: Machine, command: Command) -> list[str
     """
     scheduler = scheduler_of(machine)
     check_runnable(command, resources, machine)
-    script = write_script(render(resources, machine, command), resources.name)
-    return list(_submit_all(scheduler, script, resources))
+    text = render(resources, machine, command)
+    return [submit_script(scheduler, _keep(resources.name, text)) for text in _scripts(scheduler, resources, text)]
 
 
-def _submit_all(scheduler: Scheduler, script: Path, resources: Resources, options: Sequence[str] = ()) -> Iterator[str]:
-    """Submit a script once, or once per element of an array where the scheduler has no arrays."""
+def _keep(name: str, text: str) -> Path:
+    """Keep a script where it is submitted."""
+    path = reserve_script(name)
+    write_script(text, path)
+    return path
+
+
+def _scripts(scheduler: Scheduler, resources: Resources, text: str) -> Iterator[str]:
+    """Yield the script of a job, or one per element of its array where the scheduler has no arrays."""
     if resources.array and not scheduler.has_arrays:
-        for index in indices(resources.array):
-            yield submit_script(scheduler, script, (*options, "--env", f"{INDEX}={index}"))
+        yield from (detach(text, "array", index=index) for index in indices(resources.array))
     else:
-        yield submit_script(scheduler, script, options)
+        yield text
 
 
 # ---- chains -----------------------------------------------------------------------------------------------------
@@ -106,17 +87,14 @@ def _submit_all(scheduler: Scheduler, script: Path, resources: Resources, option
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What submitting a chain does with a step: submit its script, or leave it in its state."""
+    """What submitting a chain does with a step: submit some of its units, or leave it in its condition."""
 
     step: Step
-    state: str
-    script: Callable[[Sequence[str]], str]
-    """makes the script of a job that waits for the jobs with these ids"""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether to submit it."""
-        return self.state not in ("complete", "waiting", "queued", "running")
+    condition: Condition
+    due: Sequence[str]
+    """units to submit"""
+    text: Callable[[str, Sequence[str]], str]
+    """makes the script with this name of a job that waits for the jobs with these ids"""
 
 
 def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) -> list[StepPlan]:
@@ -133,16 +111,16 @@ def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) 
     ConfigError : a step cannot be submitted.
     """
     scheduler_of(machine)
-    if steps.scheduler not in ("", machine.scheduler):
+    if steps.state.scheduler not in ("", machine.scheduler):
         raise ConfigError(
-            f"the chain was submitted to {steps.scheduler}, not to {machine.scheduler}",
+            f"the chain was submitted to {steps.state.scheduler}, not to {machine.scheduler}",
             where=str(steps.folder), remedy="submit it there, or from another directory",
         )  # fmt: skip
     answer = steps.query_jobs()
-    require_clear(answer, steps.scheduler)
+    require_clear(answer, steps.state.scheduler)
     plans: list[StepPlan] = []
     for step in steps.chain.steps.values():
-        plans.append(_plan_step(steps.chain, step, steps.state(step, answer), machine, commands))
+        plans.append(_plan_step(steps, step, answer, machine, commands))
         _refuse_stuck(plans, steps)
     return plans
 
@@ -152,23 +130,27 @@ def require_clear(answer: Answer, scheduler: str) -> None:
 
     Raises
     ------
-    ConfigError : it does not; the first job is named with what was seen.
+    Unclear : it does not; the first job is named with what was seen.
     """
     for job, seen in answer.unclear.items():
         what = f"{SCHEDULERS[scheduler].title} does not tell the state of job {job}: {seen}"
-        raise ConfigError(what, remedy="repeat the command once it answers")
+        raise Unclear(what, remedy="repeat the command once it answers")
 
 
-def _plan_step(chain: Chain, step: Step, state: str, machine: Machine, commands: Mapping[str, Command]) -> StepPlan:
-    followers = [(other.units, chain.units_before(other)) for other in chain.followers(step)]
-    place, command = Place(chain.name, step.name, step.digest, chain.units_before(step), followers), commands[step.name]
-    plan = StepPlan(
-        step, state, lambda jobs: render(with_values(step.resources, after=tuple(jobs)), machine, command, place)
-    )
-    if plan.is_due:
+def _plan_step(steps: Steps, step: Step, answer: Answer, machine: Machine, commands: Mapping[str, Command]) -> StepPlan:
+    conditions = [steps.unit_condition(step, number, answer) for number in range(len(step.units))]
+    finished = (*IN_QUEUE, "complete")
+    due = [name for name, condition in zip(step.units, conditions, strict=True) if condition not in finished]
+    command = commands[step.name]
+
+    def text(script: str, jobs: Sequence[str]) -> str:
+        resources = with_values(step.resources, after=(*step.resources.after, *jobs))
+        return render(resources, machine, command, Place(steps.chain.name, step.name, script))
+
+    if due:
         check_runnable(command, step.resources, machine, all_outputs(commands))
-        plan.script(())
-    return plan
+        text("script.sh", ())
+    return StepPlan(step, steps.condition(step, answer), due, text)
 
 
 def all_outputs(commands: Mapping[str, Command]) -> set[Path]:
@@ -179,67 +161,120 @@ def all_outputs(commands: Mapping[str, Command]) -> set[Path]:
 def _refuse_stuck(plans: Sequence[StepPlan], steps: Steps) -> None:
     """Refuse a job that waits for a failed one, which is about to be replaced."""
     last = plans[-1]
-    due = {plan.step.name for plan in plans if plan.is_due}
-    if last.state == "waiting" and due & set(last.step.after):
+    due = {plan.step.name for plan in plans if plan.due}
+    if last.condition == "waiting" and due & set(last.step.after):
         jobs = ", ".join(sorted(set(steps.jobs(last.step))))
         raise ConfigError(
             f"step {last.step.name} waits for a job that has ended", remedy=f"delete its job first: {jobs}"
         )
 
 
-def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan]) -> dict[str, list[str]]:
+def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock: int) -> dict[str, list[str]]:
     """Queue all steps that are due, each behind those that it waits for; return the ids of the jobs by step.
+
+    Parameters
+    ----------
+    steps : the chain, which must be locked.
+    machine : machine to submit it to.
+    plans : what to do with its steps.
+    lock : descriptor of the lock.
 
     Raises
     ------
     ConfigError : the scheduler refuses one; those before it are queued, and a second call continues from there.
     StorageError : a script cannot be written.
     """
-    scheduler = scheduler_of(machine)
-    steps.make_folder()
-    complete = {plan.step.name for plan in plans if plan.state == "complete"}
+    submission = Submission(steps, machine, lock)
+    complete = {plan.step.name for plan in plans if plan.condition == "complete"}
     for name in complete:
         steps.record_success(steps.chain.steps[name])
-    queued: dict[str, list[str]] = {}
-    with _held(scheduler) as held:
-        for plan in (plan for plan in plans if plan.is_due):
-            before = [steps.chain.steps[name] for name in plan.step.after if name not in complete]
-            waits = sorted({job for step in before for job in steps.jobs(step)})
-            queued[plan.step.name] = _submit_step(steps, machine, plan, waits, held)
-    return queued
-
-
-@contextmanager
-def _held(scheduler: Scheduler) -> Iterator[list[str]]:
-    """Release the jobs in the list at the end, whatever happens.
-
-    Cobalt and most PBS servers forget a job that ends before another that waits for it is queued.
-    """
-    held: list[str] = []
+    steps.write()
     try:
-        yield held
+        for plan in (plan for plan in plans if plan.due):
+            before = [steps.chain.steps[name] for name in plan.step.after if name not in complete]
+            submission.submit_step(plan, sorted({job for step in before for job in steps.jobs(step)}))
     finally:
-        if held:
-            release(scheduler, held)
+        submission.release()
+    return submission.queued
 
 
-def _submit_step(steps: Steps, machine: Machine, plan: StepPlan, waits: Sequence[str], held: list[str]) -> list[str]:
-    """Queue the jobs of a step; hold and list those that wait for no job but have followers."""
-    step, scheduler = plan.step, scheduler_of(machine)
-    script = write_script(plan.script(waits), f"{steps.chain.name}-{step.name}")
-    steps.clear(step)
-    is_held = bool(scheduler.release and not waits and any(steps.chain.followers(step)))
-    jobs: list[str] = []
-    for job in _submit_all(scheduler, script, step.resources, HOLD if is_held else ()):
-        jobs.append(job)
-        held += [job] * is_held
-    for unit, job in zip(step.units, _jobs_of_units(scheduler, step, jobs), strict=True):
-        steps.record_job(unit, job, machine.scheduler)
-    return jobs
+class Submission:
+    """The submission of a chain's steps, of which no instant leaves a job that nobody can find again.
+
+    Parameters
+    ----------
+    steps : the chain, which must be locked.
+    machine : machine to submit to.
+    lock : descriptor of the lock, which the scheduler's command keeps open even if this process is killed.
+
+    Attributes
+    ----------
+    queued : ids of the jobs by step.
+
+    """
+
+    def __init__(self, steps: Steps, machine: Machine, lock: int) -> None:
+        self._steps, self._lock = steps, lock
+        self._scheduler = scheduler_of(machine)
+        self.queued: dict[str, list[str]] = {}
+        steps.state.scheduler = machine.scheduler
+
+    def submit_step(self, plan: StepPlan, waits: Sequence[str]) -> None:
+        """Queue the units of a step that are due: as an array if all are and the scheduler has arrays.
+
+        What is about to be submitted is written before, and the ids of the jobs at once after.
+
+        Cobalt and most PBS servers forget a job that ends before another that waits for it is queued. So jobs that wait
+        for no other but have followers are held until all are queued.
+        """
+        step = plan.step
+        is_held = bool(self._scheduler.release and not waits and any(self._steps.chain.followers(step)))
+        is_array = bool(step.resources.array) and self._scheduler.has_arrays and list(plan.due) == step.units
+        for names in [plan.due] if is_array else [[name] for name in plan.due]:
+            script = self._keep(plan, names, waits, is_array=is_array)
+            units = self._steps.reset(step, names, script.name)
+            for unit in units:
+                unit.is_held = is_held
+            self._steps.write()
+            job = submit_script(self._scheduler, script, HOLD if is_held else (), keep=(self._lock,))
+            for unit, index in zip(units, step.indices, strict=False):
+                unit.job = self._scheduler.element(job, index) if is_array and index is not None else job
+            self._steps.write()
+            self.queued.setdefault(step.name, []).append(job)
+
+    def _keep(self, plan: StepPlan, names: Sequence[str], waits: Sequence[str], *, is_array: bool) -> Path:
+        """Keep the script for some units of a step under a new name."""
+        script = reserve_script(f"{self._steps.chain.name}-{plan.step.name}")
+        text = plan.text(script.name, waits)
+        index = plan.step.indices[plan.step.units.index(names[0])]
+        write_script(text if is_array or index is None else detach(text, "array", index=index), script)
+        return script
+
+    def release(self) -> None:
+        """Release the jobs that are held, also by an earlier submission that was killed."""
+        held = [unit for _, unit in self._steps.state.units() if unit.is_held and unit.job]
+        if held and self._scheduler.release:
+            release(self._scheduler, sorted({unit.job for unit in held}))
+        for unit in held:
+            unit.is_held = False
+        self._steps.write()
 
 
-def _jobs_of_units(scheduler: Scheduler, step: Step, jobs: Sequence[str]) -> list[str]:
-    """Return the job id to wait for, for each unit of a step."""
-    if step.resources.array and len(jobs) == 1:
-        return [scheduler.element(jobs[0], index) for index in indices(step.resources.array)]
-    return list(jobs)
+def cancel_steps(steps: Steps, names: Collection[str]) -> dict[str, list[str]]:
+    """Cancel the jobs of some steps that have not ended, the last steps first; return their ids by step.
+
+    Raises
+    ------
+    ConfigError : the scheduler does not tell the states of the jobs, or does not cancel them.
+    """
+    answer = steps.query_jobs()
+    require_clear(answer, steps.state.scheduler)
+    cancelled = {}
+    for step in reversed(list(steps.chain.steps.values())):
+        ids = sorted({job for job in steps.jobs(step) if answer.states.get(job, "ended") != "ended"})
+        if ids and step.name in names:
+            if why := change([*SCHEDULERS[steps.state.scheduler].cancel, *ids]):
+                raise ConfigError(f"cannot cancel {' '.join(ids)}: {why}")
+            cancelled[step.name] = ids
+    steps.write()
+    return cancelled

@@ -17,7 +17,7 @@ from jobs.standin.state import Job, Site, configure, read, site
 from mpi import BIN
 
 TESTS = Path(__file__).resolve().parents[2]
-COMMANDS = ("qsub", "qstat", "qdel", "qalter", "qrls")
+COMMANDS = ("qsub", "qstat", "qdel", "qalter", "qrls", "qselect")
 PREFIX = "scimill-standin-"
 
 

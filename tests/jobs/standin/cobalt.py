@@ -249,7 +249,7 @@ def _shown(job: Job) -> dict[str, str]:
     state = {WAITING: waiting, RUNNING: "killing" if job.ending else "running", DEP_FAIL: "dep_fail"}[job.state]
     minutes = job.walltime // 60
     return {
-        "JobID": str(job.number), "JobName": job.name, "User": job.user,
+        "JobID": str(job.number), "JobName": job.name, "User": job.user, "Command": job.command[0],
         "WallTime": f"{minutes // 60:02d}:{minutes % 60:02d}:00", "Nodes": str(job.nodes), "State": state,
         "Location": job.hosts[0] if job.state == RUNNING else "None", "Queue": job.queue,
         "Project": job.account or "-", "Dependencies": job.depend or "-",

@@ -28,7 +28,7 @@ REFUSALS = {
     r"cannot submit a non-rerunable": 166,
 }
 """Exit codes of qsub by the start of its message; "ignored:" is not a refusal."""
-UNKNOWN_JOB, HISTORY, RUNNING_ALREADY, BAD_VALUE = 153, 35, 167, 166
+UNKNOWN_JOB, HISTORY, RUNNING_ALREADY, BAD_VALUE, MOST_QUEUED = 153, 35, 167, 166, 198
 OPTIONS_NOT_HERE = {"I", "X", "C", "S", "a", "c", "p", "u", "block", "stagein", "stageout", "run_job_after", "on"}
 
 
@@ -54,6 +54,8 @@ def qsub(folder: Path, arguments: Sequence[str]) -> int:
     if missing := sorted(OPTIONS_NOT_HERE & reading.options.keys()):
         return _say(f"the stand-in of qsub has no {', '.join(missing)}", 99)
     with locked(folder) as state:
+        if place.most_jobs is not None and sum(job.alive for job in state.jobs) >= place.most_jobs:
+            return _say("qsub: Maximum number of jobs already in queue", MOST_QUEUED)
         print(_queue(state, reading, text, path.name if path else "STDIN"))
     return 0
 
@@ -87,7 +89,8 @@ def _queue(state: State, reading: Reading, text: str, script: str) -> str:
             queue=queue, account=options.get("A", ""), cwd=str(Path.cwd()), nodes=nodes, hosts=hosts,
             command=["/bin/bash", "-l", "-c", shlex.quote(str(copy))],
             walltime=pbs_seconds(options.get("walltime", "")) or state.site.queues[queue],
-            env=_exported(options), held="h" in options, umask=int(options.get("umask", "077"), 8),
+            env=_exported(options), submitted_as=" ".join(sys.argv[3:]),
+            held="h" in options, umask=int(options.get("umask", "077"), 8),
         )  # fmt: skip
         _place_outputs(job, options)
         state.jobs.append(job)
@@ -263,6 +266,15 @@ def qrls(folder: Path, arguments: Sequence[str]) -> int:
     return code
 
 
+def qselect(folder: Path, arguments: Sequence[str]) -> int:
+    """List the ids of a user's jobs that have not ended."""
+    if len(arguments) != 2 or arguments[0] != "-u":
+        return _say("the stand-in of qselect knows -u USER only", 99)
+    jobs = [job for job in read(folder).jobs if job.alive and job.user == arguments[1]]
+    print(*dict.fromkeys(map(_parent, jobs)), sep="\n")
+    return 0
+
+
 def qalter(folder: Path, arguments: Sequence[str]) -> int:
     options, rest = _cut(arguments)
     if options[:1] != ["-W"] or len(options) != 2 or not options[1].startswith("depend="):
@@ -335,7 +347,12 @@ def _attributes(jobs: list[Job]) -> dict[str, str]:
         "Resource_List.nodect": str(job.nodes), "Resource_List.walltime": _clock(job.walltime),
         "ctime": time.ctime(job.submitted),
     }  # fmt: skip
-    optional = {"Account_Name": job.account, "comment": job.comment, "depend": job.depend if job.needs else ""}
+    optional = {
+        "Submit_arguments": job.submitted_as,
+        "Account_Name": job.account,
+        "comment": job.comment,
+        "depend": job.depend if job.needs else "",
+    }
     if job.started and not job.alive and job.code is not None:
         optional["Exit_status"] = str(next((one.code for one in jobs if one.code), 0))
     return values | {name: value for name, value in optional.items() if value}

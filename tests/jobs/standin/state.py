@@ -25,6 +25,8 @@ class Site:
     """Longest walltimes of the queues, s; the first is the default."""
     required: list[str] = field(default_factory=list)
     """PBS: options and resources that every job must name."""
+    most_jobs: int | None = None
+    """PBS: max_queued of each user, which counts running jobs too."""
     nodes: int = 8
     kill_delay: float = 10.0
     """Time from SIGTERM to SIGKILL, s; Cobalt's real one is 5 minutes."""
@@ -62,6 +64,8 @@ class Job:
     state: str = WAITING
     code: int | None = None
     comment: str = ""
+    submitted_as: str = ""
+    """PBS: the command line of qsub."""
     submitted: float = field(default_factory=time.time)
     started: float | None = None
     ended: float | None = None
