@@ -179,7 +179,8 @@ def test_reserving_space_that_a_signal_interrupts_is_continued(shim: Path, tmp_p
     assert done.returncode == 0, done
     assert fill(Output(whole))
     assert dataset_hashes(store) == dataset_hashes(whole)
-    assert store.stat().st_blocks == whole.stat().st_blocks
+    # Each has all its space. The file system's own blocks of the file count too, more of them if it is in pieces.
+    assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in (store, whole))
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
