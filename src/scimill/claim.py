@@ -158,6 +158,9 @@ class Claim:
             except ClaimHeld:
                 if time.monotonic() > deadline:
                     raise
+            except OSError as error:  # another host has just removed the lock file
+                if error.errno != errno.ESTALE or time.monotonic() > deadline:
+                    raise
             time.sleep(INTERVAL)
 
     @property

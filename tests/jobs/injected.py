@@ -39,7 +39,7 @@ steps:
 """
 STEPS = ("a", "b", "c")
 SBATCH = """#!/bin/sh
-# Queue a script. $TOY/next is what happens: nothing special, refused, lost (queued, but says nothing), fails late.
+# Queue a script. $TOY/mode is what happens: nothing special, refused, lost (queued, but says nothing), fails late.
 cd "$TOY" || exit 1
 mode=$(cat mode 2>/dev/null); echo >mode; echo "$mode" >>used
 for last; do :; done
@@ -174,16 +174,18 @@ class Toy:
         copy = self.work / "scimill-jobs" / script
         if self.fork(lambda: quiet(lambda: links.begin(folder, unit, script)), 0.05) == 0:
             code = self.random.choice((0, 0, 0, 75, 75, 1)) if unit == "a" else self.random.choice((0, 0, 0, 1))
-            if code == 0:
-                self.ran[unit] += 1
+            if self.random.random() < 0.3:  # while the job runs
+                self.submit_until_done()
             self.disturb()
             index = {"SCIMILL_ARRAY_INDEX": unit[2:]} if "." in unit else {}
 
             def end() -> int:
                 os.environ.update(index)
-                return links.end(folder, unit, copy, code, 20 if unit == "a" else 1)
+                return links.end(folder, unit, copy.read_text(), script, code, 20 if unit == "a" else 1)
 
-            self.fork(lambda: quiet(end), 0.3)
+            if self.fork(lambda: quiet(end), 0.3) == code == 0:
+                self.ran[unit] += 1
+                self.counts["repeated"] += self.ran[unit] > 1
         self.end_job(job)
 
     def end_job(self, job: str) -> None:
@@ -271,7 +273,7 @@ def chains(faults: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
 
 
 FAULTS = ("killed", "refused", "lost", "late", "down", "id reused")
-WRONG = ("doubled", "lost steps", "never complete")
+WRONG = ("doubled", "repeated", "lost steps", "never complete")
 
 
 def main() -> int:

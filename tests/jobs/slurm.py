@@ -1,6 +1,6 @@
-"""A real Slurm of one node, with its own munge, state, ports and configuration; the machine is not changed.
+"""A real Slurm of some nodes, with its own munge, state, ports and configuration; the machine is not changed.
 
-Its node has more CPUs than the machine, and GPUs that are null devices. It needs neither systemd nor cgroups nor root.
+Each node has more CPUs than the machine, and GPUs that are null devices. It needs neither systemd nor cgroups nor root.
 """
 
 import contextlib
@@ -43,14 +43,14 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,bf_interval=1,kill_invalid_depend,batch_sched_delay=0
-MpiDefault=pmix
+MpiDefault={mpi}
 ReturnToService=2
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd%n.pid
 StateSaveLocation={folder}/controller
-SlurmdSpoolDir={folder}/node
+SlurmdSpoolDir={folder}/node%n
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd%n.log
 SlurmdParameters=config_overrides
 TmpFS={folder}/tmp
 # What a partition does not allow is refused, not kept waiting for ever.
@@ -60,7 +60,7 @@ KillWait=5
 MinJobAge=86400
 JobRequeue=1
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=262144 Gres=gpu:{gpus} State=UNKNOWN
+{nodes}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=ALL MaxTime=01:00:00 State=UP
 PartitionName=short Nodes=ALL MaxTime=00:05:00 MaxNodes=1 State=UP
@@ -72,8 +72,8 @@ class Slurm(Cluster):
 
     name = "slurm"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        self.folder, self.nodes = folder, nodes
         self.daemons: list[subprocess.Popen[bytes]] = []
         self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{search_path()}:/usr/sbin"}
 
@@ -101,7 +101,7 @@ class Slurm(Cluster):
 
     def start(self) -> None:
         """Start the daemons, and wait until the node is idle; a port that someone took meanwhile is another's."""
-        for name in ("controller", "node", "tmp"):
+        for name in ("controller", "tmp"):
             (self.folder / name).mkdir()
         (self.folder / "munge.key").write_bytes(os.urandom(1024))
         (self.folder / "munge.key").chmod(0o400)
@@ -109,8 +109,18 @@ class Slurm(Cluster):
         self._daemon("munged", "--foreground", "--force", *self._munge_options())
         wait_until((self.folder / "munge.socket").exists, "munged", 20)
         self._daemon("slurmctld", "-D", "-i")
-        self._daemon("slurmd", "-D")
+        for name in self._node_names():
+            self._start_node(name)
         wait_until(self._is_idle, f"Slurm; its logs are in {self.folder}", 30)
+
+    def _start_node(self, name: str) -> None:
+        (self.folder / f"node{name}").mkdir()
+        self._daemon("slurmd", "-D", *(("-N", name) if self.nodes > 1 else ()))
+
+    def _node_names(self) -> list[str]:
+        if self.nodes == 1:
+            return [socket.gethostname().partition(".")[0]]
+        return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     def _munge_options(self) -> Iterator[str]:
         names = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munge.pid"}
@@ -119,10 +129,16 @@ class Slurm(Cluster):
 
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        with _free_port() as controller_port, _free_port() as node_port:
+        with contextlib.ExitStack() as ports:
+            controller_port, *node_ports = (ports.enter_context(_free_port()) for _ in range(1 + self.nodes))
+            nodes = [
+                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=262144"
+                f" Gres=gpu:{GPUS} State=UNKNOWN"
+                for name, port in zip(self._node_names(), node_ports, strict=True)
+            ]
             text = CONFIGURATION.format(
-                host=host, user=getpass.getuser(), folder=self.folder, cpus=CPUS, gpus=GPUS,
-                controller_port=controller_port, node_port=node_port,
+                host=host, user=getpass.getuser(), folder=self.folder, controller_port=controller_port,
+                node_port=node_ports[0], nodes="\n".join(nodes), mpi="pmix" if self.nodes == 1 else "none",
             )  # fmt: skip
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
@@ -152,10 +168,10 @@ class Slurm(Cluster):
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Slurm]:
+def running(nodes: int = 1) -> Iterator[Slurm]:
     """Start a Slurm, and always stop it; first stop processes left by a killed session."""
     sweep(PREFIX)
-    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)))  # a socket's path must be short
+    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)), nodes)  # a socket's path must be short
     (slurm.folder / "session").write_text(str(os.getpid()))
     slurm.folder.chmod(0o755)
     try:

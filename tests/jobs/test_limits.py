@@ -1,4 +1,4 @@
-"""Chains on queues that accept one job of a user at a time, and their cancellation."""
+"""Chains one job at a time or packed into one, and their cancellation."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import Cluster
-from jobs.states import CANCELLED, DEP_FAIL
+from jobs.states import CANCELLED, COMPLETED, DEP_FAIL
 from jobs.test_chains import (
     MACHINES,
     SLOW,
+    assert_refused,
     cluster,
     end_of,
     folder,
@@ -83,6 +84,35 @@ def test_a_chain_completes_where_one_job_is_allowed(narrow: Cluster, folder: Pat
     assert (folder / "last").exists()
 
 
+@pytest.mark.parametrize("cluster", ["slurm", "pbs", "cobalt"], indirect=True)
+def test_a_chain_runs_packed_into_one_job_and_its_next_link(
+    cluster: Cluster, folder: Path, slow: dict[str, str]
+) -> None:
+    text = f"""
+        resources: {{walltime: 30min, ranks_per_node: 2}}
+        steps:
+          first: {{command: touch first}}
+          generate: {{command: scimill droplets generate droplets.h5 {" ".join(SLOW)}, after: first}}
+          each:
+            command: "bash -c 'touch each-$SCIMILL_ARRAY_INDEX'"
+            after: generate
+            resources: {{array: 0-1, ranks_per_node: 1}}
+          last: {{command: cp each-1 last, after: [generate, each]}}
+    """
+    name = write_chain(folder, text)
+    before = job_ids(cluster)
+    submit(cluster, folder, name, "--pack", "--walltime", "1h")
+    assert len(job_ids(cluster) - before) == 1
+    wait_for_blocks(folder / "droplets.h5.part", 8)
+    assert set(submit(cluster, folder, name, "--pack").stdout.split()[1::2]) <= {"running", "complete"}
+    stop_rank(folder)
+    assert end_of(cluster, before) == [COMPLETED] * 2, outputs(cluster, before)
+    assert set(states(folder).values()) == {"complete"}, outputs(cluster, before)
+    assert dataset_hashes(folder / "droplets.h5") == slow
+    shown = scimill("jobs", "logs", name, "generate", cwd=folder).stdout
+    assert "link 1 of at most 20 has stopped" in shown
+
+
 @pytest.mark.parametrize("narrow", ["slurm"], indirect=True)
 def test_a_failed_step_ends_the_wait(narrow: Cluster, folder: Path) -> None:
     name = write_chain(folder, "resources: {walltime: 1h}\nsteps: {a: {command: bash -c 'exit 7'}}")
@@ -105,3 +135,63 @@ def test_a_cancelled_chain_is_to_do_again(cluster: Cluster, folder: Path) -> Non
     assert set(end_of(cluster, before)) <= {CANCELLED, DEP_FAIL}
     wait_until(lambda: set(states(folder).values()) == {"to do"}, "the end of the jobs", 60)
     assert scimill("jobs", "cancel", "chain.yaml", cwd=folder).stdout == ""
+
+
+@pytest.mark.parametrize("cluster", ["pbs", "cobalt"], indirect=True)
+@pytest.mark.parametrize("flags", [(), ("--one-at-a-time",)], ids=["all", "one at a time"])
+def test_held_jobs_are_released_by_the_next_submission(
+    cluster: Cluster, folder: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """A submission that is killed leaves the first job on hold, here by a qrls that fails."""
+    text = """
+        resources: {walltime: 10min, ranks_per_node: 1}
+        steps: {a: {command: touch a}, b: {command: cp a b, after: a}}
+    """
+    name = write_chain(folder, text)
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "qrls").write_text("#!/bin/sh\nexit 1\n")
+    (bin_ / "qrls").chmod(0o755)
+    before = job_ids(cluster)
+    with cluster.searching_first(bin_):
+        words = ("jobs", "submit", name, "--machine", MACHINES[cluster.name])
+        failed = scimill(*words, env=cluster.env, cwd=folder)
+    assert_refused(failed, "still holds the first jobs")
+    submit(cluster, folder, name, *flags)
+    assert end_of(cluster, before) == [COMPLETED] * 2, outputs(cluster, before)
+    submit(cluster, folder, name)  # and does not try again
+    assert (folder / "b").exists()
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_step_that_was_renamed_is_cancelled_before_another_takes_its_place(cluster: Cluster, folder: Path) -> None:
+    text = "resources: {walltime: 10min, ranks_per_node: 1}\nsteps: {a: {command: sleep 600}}"
+    before = job_ids(cluster)
+    submit(cluster, folder, write_chain(folder, text))
+    name = write_chain(folder, text.replace("a: {command: sleep 600}", "z: {command: touch z}"))
+    words = ("jobs", "submit", name, "--machine", "slurm-generic")
+    assert_refused(scimill(*words, cwd=folder), "a is no longer in the chain, but its job")
+    assert scimill("jobs", "cancel", name, cwd=folder).stdout.split()[:2] == ["a", "cancelled"]
+    end_of(cluster, before)
+    submit(cluster, folder, name)
+    end_of(cluster, before)
+    assert states(folder) == {"z": "complete"}
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_chain_does_not_run_here_and_in_a_queue_at_once(cluster: Cluster, folder: Path) -> None:
+    text = "resources: {walltime: 10min, ranks_per_node: 1}\nsteps: {a: {command: bash -c 'touch b; sleep 600'}}"
+    name = write_chain(folder, text)
+    submit(cluster, folder, name)
+    assert_refused(scimill("jobs", "run", name, cwd=folder), "of this chain has not ended")
+    wait_until((folder / "b").exists, "the job", 60)
+    scimill("jobs", "cancel", name, cwd=folder)
+    wait_until(lambda: states(folder) == {"a": "to do"}, "its end", 60)
+    (folder / "b").unlink()
+    with start("jobs", "run", name, cwd=folder) as running:
+        wait_until((folder / "b").exists, "the run", 60)
+        refused = scimill("jobs", "submit", name, "--machine", "slurm-generic", cwd=folder)
+        assert refused.returncode == 4, refused
+        assert "another command runs this chain: process" in refused.stderr
+        running.process.terminate()
+        running.wait(60)

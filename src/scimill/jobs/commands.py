@@ -8,7 +8,7 @@ import click
 
 from scimill import cli
 from scimill.config import Layer, build
-from scimill.errors import ConfigError
+from scimill.errors import ConfigError, InputError
 from scimill.jobs import links as links_
 from scimill.jobs import machine as machines_
 from scimill.jobs.render import Command
@@ -19,6 +19,7 @@ from scimill.options import Group, configured, layered, trial_folder
 
 if TYPE_CHECKING:  # imported inside the commands that need them, so that the others start faster
     from scimill.jobs.chain import Chain, Step
+    from scimill.jobs.schedulers import Answer
     from scimill.jobs.steps import StepOutput, Steps
 
 MACHINE = click.option(
@@ -96,9 +97,10 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
     is_flag=True,
     help="Queue each job of a chain when the one before has left the queue, and stay until all are complete.",
 )
+@click.option("--pack", is_flag=True, help="Run all steps of a chain in one job, one after the other.")
 @layered(Resources)
 def submit(
-    layers: list[Layer], machine_name: str, dry_run: bool, one_at_a_time: bool, command: tuple[str, ...]
+    layers: list[Layer], machine_name: str, dry_run: bool, one_at_a_time: bool, pack: bool, command: tuple[str, ...]
 ) -> None:
     """Submit COMMAND, or all steps of a chain, to a machine's scheduler; print the ids of the jobs.
 
@@ -111,10 +113,11 @@ def submit(
 
     machine = machines_.read_machine(machine_name)
     if len(command) == 1 and command[0].endswith(CHAIN_FILES):
-        _submit_chain(command[0], layers, machine, dry_run, one_at_a_time)
+        _submit_chain(command[0], layers, machine, dry_run, one_at_a_time, pack)
         return
-    if one_at_a_time:
-        raise ConfigError("--one-at-a-time is for chains", allowed="the name of a file of steps")
+    if one_at_a_time or pack:
+        flag = "--pack" if pack else "--one-at-a-time"
+        raise ConfigError(f"{flag} is for chains", allowed="the name of a file of steps")
     resources = build(Resources, layers)
     read = read_command(command, resources)
     if dry_run:
@@ -126,11 +129,11 @@ def submit(
 
 
 def _submit_chain(
-    name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool, one_at_a_time: bool
+    name: str, layers: list[Layer], machine: machines_.Machine, dry_run: bool, one_at_a_time: bool, pack: bool
 ) -> None:
     """Queue the steps of a chain that are due, or print the plan."""
-    from scimill.jobs import follow as following
     from scimill.jobs import submit as submitting
+    from scimill.jobs.state import running
 
     flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
     steps = open_steps(name, Layer("flags", flags))
@@ -140,6 +143,27 @@ def _submit_chain(
             click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
         return
     submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
+    steps.keep_verified()  # so that nothing is verified while the chain is locked
+    with running(steps.folder):
+        _queue_chain(steps, machine, commands, flags, one_at_a_time, pack)
+
+
+def _queue_chain(
+    steps: "Steps", machine: machines_.Machine, commands: dict[str, Command], flags: dict[str, object],
+    one_at_a_time: bool, pack: bool,
+) -> None:  # fmt: skip
+    """Queue the steps of a chain that are due: all at once, one at a time, or in one job."""
+    from scimill.jobs import follow as following
+    from scimill.jobs import pack as packing
+    from scimill.jobs import submit as submitting
+
+    if pack:
+        with steps.locked() as lock:
+            plans = submitting.make_plans(steps, machine, commands)
+            job = packing.submit_pack(steps, machine, commands, plans, flags.get("walltime"), lock)
+        for plan in plans:
+            click.echo(f"{plan.step.name:<16} {job if plan.due else plan.condition}")
+        return
     if one_at_a_time or following.needs_one_at_a_time(steps, machine):
         click.echo("queueing one job at a time; keep this command running, or repeat it to continue")
         following.follow(steps, machine, commands, click.echo)
@@ -174,18 +198,69 @@ def run(chain: str, machine_name: str, ranks: int | None, image: str | None) -> 
 
 @jobs.command()
 @CHAIN
-def status(chain: str) -> None:
-    """Show the state of each step of CHAIN."""
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until all steps are complete.")
+def status(chain: str, watch: bool) -> None:
+    """Show the state of each step of CHAIN, why it waits, and how many node-hours are left at most."""
+    from scimill.jobs.follow import pauses
     from scimill.jobs.submit import require_clear
 
-    steps = open_steps(chain, Layer("flags", {}))
-    answer = steps.query_jobs()
+    shown: list[str] = []
+    for pause in pauses():
+        steps = open_steps(chain, Layer("flags", {}))
+        answer = steps.query_jobs()
+        lines = describe_chain(steps, answer)
+        if lines != shown:
+            click.echo("\n".join([*([""] if shown else []), *lines]))
+            pause.restart()
+        shown = lines
+        steps.keep_verified()
+        if not watch:
+            require_clear(answer, steps.state.scheduler)
+        if not watch or all(steps.condition(step, answer) == "complete" for step in steps.chain.steps.values()):
+            return
+
+
+def describe_chain(steps: "Steps", answer: "Answer") -> list[str]:
+    """Return a line for each step of a chain, and one for what is left of it."""
+    lines, hours = [], 0.0
     for step in steps.chain.steps.values():
-        jobs = " ".join(sorted(set(steps.jobs(step))))
+        jobs = sorted({unit.job for unit in steps.units(step) if unit.job})
         text = describe_condition(steps, step, steps.condition(step, answer))
-        click.echo(f"{step.name:<16} {text:<14} {jobs:<16} {' '.join(step.command)}".rstrip())
-    steps.keep_verified()
-    require_clear(answer, steps.state.scheduler)
+        whys = dict.fromkeys(answer.reasons[job] for job in jobs if answer.reasons.get(job) not in NO_REASONS)
+        reasons = f"[{'; '.join(whys)}] " if whys else ""
+        lines.append(f"{step.name:<16} {text:<14} {' '.join(jobs):<16} {reasons}{' '.join(step.command)}".rstrip())
+        left = sum(steps.unit_condition(step, number, answer) != "complete" for number in range(len(step.units)))
+        hours += left * step.resources.nodes * step.resources.walltime / 3600
+    return [*lines, *([f"at most {hours:.4g} node-hours left, without further links"] if hours else [])]
+
+
+NO_REASONS = (None, "", "None")
+
+
+@jobs.command()
+@CHAIN
+@click.argument("name", metavar="STEP")
+@click.option("-f", "--follow", is_flag=True, help="Print what is added until its jobs have ended.")
+def logs(chain: str, name: str, follow: bool) -> None:
+    """Print the output of the jobs of a step of CHAIN, the first link first."""
+    from scimill.jobs import follow as following
+    from scimill.jobs.logs import Logs
+
+    steps = open_steps(chain, Layer("flags", {}))
+    if name not in steps.chain.steps:
+        raise ConfigError(f"unknown step {name!r}", allowed=", ".join(steps.chain.steps))
+    step = steps.chain.steps[name]
+    printed = Logs(Path.cwd())
+    for pause in following.pauses():
+        steps.read()
+        answer = steps.query_jobs()
+        if printed.print_new(steps, step, click.echo):
+            pause.restart()
+        if not follow or not any(answer.states.get(job, "ended") != "ended" for job in steps.jobs(step)):
+            break
+    if not printed.count:
+        where = ", ".join(printed.patterns(steps, step)) or str(steps.folder)
+        raise InputError(f"step {name} has no output yet", where=where)
 
 
 @jobs.command()
@@ -229,15 +304,16 @@ def begin(unit: str, script: str) -> None:
 @jobs.command("next", hidden=True)
 @click.argument("script", type=click.Path(path_type=Path))
 @click.option("--unit", metavar=UNIT, help="Record the exit code for this unit of a chain, and submit the next link.")
+@click.option("--script", "own", metavar="NAME", default="", help="Name under which SCRIPT was submitted.")
 @click.option("--status", default=links_.CONTINUED, help="Exit code of the command.")
 @click.option("--links", default=1, help="Maximum number of links.")
-def next_(script: Path, unit: str | None, status: int, links: int) -> None:
+def next_(script: Path, unit: str | None, own: str, status: int, links: int) -> None:
     """Write the next link of SCRIPT, which has ended, and print its path; scripts call it last."""
     if unit is None:
         click.echo(links_.write_next(script))
         return
     chain, name = unit.split("/")
-    raise SystemExit(links_.end(Path(RECORDS, chain), name, script, status, links))
+    raise SystemExit(links_.end(Path(RECORDS, chain), name, script.read_text("utf-8"), own, status, links))
 
 
 # ---- chains and command lines -----------------------------------------------------------------------------------

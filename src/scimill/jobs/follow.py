@@ -2,16 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from scimill.errors import ScimillError, Stopped
 from scimill.jobs.links import CONTINUED
-from scimill.jobs.machine import Machine
+from scimill.jobs.machine import Machine, complete_resources
 from scimill.jobs.render import Command
 from scimill.jobs.schedulers import Unclear
 from scimill.jobs.steps import IN_QUEUE, Steps
-from scimill.jobs.submit import StepPlan, make_plans, submit_chain
+from scimill.jobs.submit import StepPlan, Submission, make_plans, submit_chain
 
 SHORTEST, LONGEST = 1.0, 60.0  # s between questions to the scheduler; ever longer while nothing changes
 GONE = 1  # exit code for a job that ended without recording its own
@@ -27,7 +27,8 @@ class StepFailure(ScimillError):
 
 def needs_one_at_a_time(steps: Steps, machine: Machine) -> bool:
     """Whether a queue that the chain uses takes no more than one job of a user."""
-    names = {step.resources.queue or machine.queue for step in steps.chain.steps.values()}
+    resources = (complete_resources(step.resources, machine) for step in steps.chain.steps.values())
+    names = {name for one in resources for name in one.queues}
     return any(queue.most_jobs == 1 for name, queue in machine.queues.items() if name in names)
 
 
@@ -50,20 +51,49 @@ def follow(steps: Steps, machine: Machine, commands: Mapping[str, Command], repo
     StepFailure : a step failed.
     """
     attempts: Counter[str] = Counter()
-    trouble, pause = "", SHORTEST
+    trouble = ""
+    for pause in pauses():
+        before = attempts.total()
+        try:
+            if _advance(steps, machine, commands, attempts, report):
+                return
+            trouble = ""
+        except Unclear as error:
+            if error.what != trouble:
+                report(f"{error.what}; asking again")
+            trouble = error.what
+        if attempts.total() > before:
+            pause.restart()
+
+
+class Pause:
+    """The time until the scheduler is asked again: ever longer while nothing changes."""
+
+    def __init__(self) -> None:
+        self.seconds = SHORTEST
+
+    def restart(self) -> None:
+        """Ask again soon, because something has changed."""
+        self.seconds = SHORTEST
+
+    def wait(self) -> None:
+        """Wait; the next time is twice as long, up to a limit."""
+        time.sleep(self.seconds)
+        self.seconds = min(2 * self.seconds, LONGEST)
+
+
+def pauses() -> Iterator[Pause]:
+    """Yield the same pause for ever, and wait after each time.
+
+    Raises
+    ------
+    Stopped : interrupted.
+    """
+    pause = Pause()
     try:
         while True:
-            try:
-                before = attempts.total()
-                if _advance(steps, machine, commands, attempts, report):
-                    return
-                trouble, pause = "", pause if attempts.total() == before else SHORTEST
-            except Unclear as error:
-                if error.what != trouble:
-                    report(f"{error.what}; asking again")
-                trouble = error.what
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST)
+            yield pause
+            pause.wait()
     except KeyboardInterrupt:
         raise Stopped("stopped; queued jobs stay", remedy="run the same command again to continue") from None
 
@@ -79,6 +109,7 @@ def _advance(
     with steps.locked() as lock:
         plans = make_plans(steps, machine, commands)
         if any(plan.condition in IN_QUEUE for plan in plans):
+            Submission(steps, machine, lock).release()  # if an earlier command was killed before it did
             return False
         complete = [plan for plan in plans if plan.condition == "complete"]
         due = next((plan for plan in plans if plan.due), None)

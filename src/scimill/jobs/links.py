@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from scimill.errors import InputError
-from scimill.jobs.schedulers import INDEX, SCHEDULERS, change, query_states, submit_script
+from scimill.jobs.schedulers import INDEX, SCHEDULERS, change, has_ended, submit_script
 from scimill.jobs.scripts import detach, reserve_script, write_script
 from scimill.jobs.state import ChainState, StepState, Unit, locked, read_state, write_state
 from scimill.parallel.report import say
@@ -66,14 +66,15 @@ def _step(unit: str) -> str:
     return unit.partition(".")[0]
 
 
-def end(folder: Path, name: str, script: Path, status: int, links: int) -> int:
+def end(folder: Path, name: str, text: str, own: str, status: int, links: int) -> int:
     """Record how a job ended; if it stopped before its walltime, submit the next link.
 
     Parameters
     ----------
     folder : folder of the chain's state.
-    name : unit of the chain.
-    script : copy of the job's script.
+    name : unit of the chain; empty for a job that runs several, which record their exit codes themselves.
+    text : the job's script.
+    own : the script's name.
     status : exit code of its command.
     links : maximum number of jobs.
 
@@ -82,37 +83,50 @@ def end(folder: Path, name: str, script: Path, status: int, links: int) -> int:
     the exit code of the job: 0 if another one resumes it.
 
     """
-    text = script.read_text("utf-8")
-    own = re.findall(r"(?m)^script=(\S+)$", text)[0]
     with locked(folder) as lock:
         state = read_state(folder)
-        unit = _own_unit(state, name, own)
-        if unit is None:
-            say(f"{name} was submitted again: this job, {own}, records nothing")
+        units = {one: unit for one, unit in state.units() if unit.script == own and name in ("", one)}
+        if not units:
+            say(f"{name or folder.name} was submitted again: this job, {own}, records nothing")
             return status
-        unit.code = status
-        write_state(folder, state)
-        link = len(unit.former) + 1
-        if status != CONTINUED or link >= links or state.scheduler not in SCHEDULERS:
+        if name:
+            units[name].code = status
+            write_state(folder, state)
+        left = {one: unit for one, unit in units.items() if unit.code != 0}
+        link = max((len(unit.former) + 1 for unit in left.values()), default=1)
+        if status != CONTINUED or not left or link >= links or state.scheduler not in SCHEDULERS:
             return status
         say(f"link {link} of at most {links} has stopped; submitting the next one")
-        _submit_next(folder, state, name, text, lock)
-        _move_followers(state, _step(name))
+        _submit_next(folder, state, left, text, lock)
+        if name:
+            _move_followers(state, _step(name))
     return 0
 
 
-def _submit_next(folder: Path, state: ChainState, name: str, text: str, lock: int) -> None:
-    """Submit the script of the next link, after recording that it is about to be."""
-    unit = state.unit(name)
-    following = reserve_script(f"{folder.name}-{_step(name)}")
-    write_script(detach(text, "array", "after", **_index()).replace(unit.script, following.name), following)
-    unit.former.append(unit.job)
-    unit.script, unit.job, unit.is_held = following.name, "", False
+def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], text: str, lock: int) -> None:
+    """Submit the script of the next link of some units, after recording that it is about to be."""
+    own = next(iter(units.values())).script
+    following = reserve_script(own.rpartition("-")[0])
+    text = STEPS.sub(lambda match: _keep_steps(match[1], units), detach(text, "array", "after", **_index()))
+    write_script(text.replace(own, following.name), following)
+    for unit in units.values():
+        unit.former.append(unit.job)
+        unit.script, unit.job, unit.is_held = following.name, "", False
     write_state(folder, state)
-    unit.job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock,))
-    unit.code = None
+    job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock,))
+    for unit in units.values():
+        unit.job, unit.code = job, None
     write_state(folder, state)
-    say(f"the next link is job {unit.job}")
+    say(f"the next link is job {job}")
+
+
+STEPS = re.compile(r"(?m)^steps=\((.*)\)$")
+"""The steps that a job runs, in its script: UNIT=SCRIPT UNIT=SCRIPT …"""
+
+
+def _keep_steps(listed: str, units: Collection[str]) -> str:
+    """Return the line with the steps of some units alone."""
+    return f"steps=({' '.join(step for step in listed.split() if step.partition('=')[0] in units)})"
 
 
 def _move_followers(state: ChainState, name: str) -> None:
@@ -122,7 +136,8 @@ def _move_followers(state: ChainState, name: str) -> None:
         if name not in step.after:
             continue
         waits = sorted({*_pending(state, step), *_outside(state, step)})
-        for job in sorted({unit.job for unit in step.units.values() if unit.job and unit.code is None}):
+        jobs = {unit.job for unit in step.units.values() if unit.job and unit.code is None}
+        for job in sorted({scheduler.whole(job) for job in jobs}):
             why = change(scheduler.move(job, waits)) if scheduler.move else f"{scheduler.title} cannot change that"
             if why:
                 say(f"cannot make job {job} wait for {' '.join(waits)}: {why}")
@@ -136,5 +151,5 @@ def _pending(state: ChainState, step: StepState) -> Iterator[str]:
 
 def _outside(state: ChainState, step: StepState) -> list[str]:
     """Return the jobs outside the chain that a step still waits for: a job that has ended may be unknown."""
-    states = query_states(SCHEDULERS[state.scheduler], dict.fromkeys(step.outside, "")).states
-    return [job for job in step.outside if states.get(job) != "ended"]
+    ended = has_ended(SCHEDULERS[state.scheduler], step.outside)
+    return [job for job in step.outside if job not in ended]

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,18 @@ class Place:
 
     Parameters
     ----------
-    chain, step : their names.
+    chain, step : their names; no step for a job that runs several.
     script : name of its script.
+    packed : scripts of the steps that it runs, by unit.
+    is_packed : whether another job runs it, within its own nodes.
 
     """
 
     chain: str
     step: str
     script: str
+    packed: Mapping[str, str] = field(default_factory=dict)
+    is_packed: bool = False
 
 
 def render(resources: Resources, machine: Machine, command: Command, place: Place | None = None) -> str:
@@ -98,15 +102,16 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         all_cores=resources.nodes * requested_cores(resources, machine),
         attributes=[*filesystems, *machine.chunk, *extra.attributes],
         modules=[*machine.modules, *(machine.container.modules if resources.image else ())],
-        launcher=launcher(resources, machine),
+        launcher=launcher(resources, machine, is_packed=place is not None and place.is_packed),
         gpus=gpu_order(machine),
         cpus_per_task=resources.threads_per_rank * machine.threads_per_core,
         image_environment=IMAGE_ENVIRONMENT[machine.container.runtime],
         python=sys.executable,
-submit=_submit_words(machine),
+        submit=_submit_words(machine),
         command=[*command.words, *_store_options(machine, command)],
         resumable=command.is_resumable,
-        links=resources.links if command.is_resumable and machine.scheduler in SCHEDULERS else 1,
+        continues=command.is_resumable or resources.resumable,
+        scimill=command.words[0] if command.is_resumable else "scimill",
         margin=math.ceil(command.margin),
         printable="print_config" in command.options,
         array=indices(resources.array),
@@ -136,15 +141,23 @@ def gpu_order(machine: Machine) -> Sequence[int]:
     return range(machine.gpus_per_node)[:: -1 if machine.gpu_order == "descending" else 1]
 
 
-def launcher(resources: Resources, machine: Machine) -> list[str]:
-    """Return the words of the command line that starts the ranks."""
+def launcher(resources: Resources, machine: Machine, *, is_packed: bool = False) -> list[str]:
+    """Return the words of the command line that starts the ranks, perhaps on a part of the nodes."""
     per_node, threads = ranks_per_node(resources, machine), resources.threads_per_rank
     ranks = resources.nodes * per_node
     hosts = HOSTS.get(machine.scheduler)
     options = list(machine.launcher_options)
     if machine.launcher == "srun":
         cpus = threads * machine.threads_per_core
-        return ["srun", f"--ntasks={ranks}", f"--ntasks-per-node={per_node}", f"--cpus-per-task={cpus}", *options]
+        part = [f"--nodes={resources.nodes}"] if is_packed else []
+        return [
+            "srun",
+            *part,
+            f"--ntasks={ranks}",
+            f"--ntasks-per-node={per_node}",
+            f"--cpus-per-task={cpus}",
+            *options,
+        ]
     if machine.launcher == "flux":
         words = ["flux", "run", f"--nodes={resources.nodes}", f"--ntasks={ranks}", f"--cores-per-task={threads}"]
         gpus = resources.gpus_per_node // per_node

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, Duration, Kind, Whole, parameter
+from scimill.config import REQUIRED, STRICT, Duration, Kind, Switch, Whole, parameter
 
 MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@/\-\[\]]*")
@@ -167,6 +167,9 @@ class Resources:
     image: str | None = parameter(None, "container image to run in; none if not given")
     links: Whole = parameter(
         20, "maximum number of jobs, each of which submits the next if it runs out of walltime", ge=1, le=1000
+    )
+    resumable: Switch = parameter(
+        False, "whether a command that is not scimill's asks with exit code 75 to be run again in another job"
     )
 
     @property

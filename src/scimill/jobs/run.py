@@ -18,8 +18,9 @@ from scimill.jobs.render import Command, Place, render
 from scimill.jobs.resources import Resources
 from scimill.jobs.schedulers import INDEX
 from scimill.jobs.scripts import reserve_script, write_script
+from scimill.jobs.state import running
 from scimill.jobs.steps import Steps
-from scimill.jobs.submit import all_outputs, check_runnable
+from scimill.jobs.submit import all_outputs, check_runnable, require_clear
 
 UNLIMITED = 10 * 365 * 86400.0  # s, the walltime of local jobs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -85,32 +86,48 @@ def run_chain(
     StepFailure : a step failed.
     """
     prepared = [_prepare(steps.chain, step, commands, machine, ranks) for step in steps.chain.steps.values()]
-    for number, (step, text) in enumerate(zip(steps.chain.steps.values(), prepared, strict=True), start=1):
-        title = f"{step.name} ({number} of {len(prepared)})"
+    with running(steps.folder):
         with steps.locked():
-            script = _begin(steps, step)
-        if script is None:
-            report(f"== {title}: already complete")
-            continue
-        write_script(text(script.name), script)
-        for index in step.indices:
-            report(f"== {title}{'' if index is None else f', index {index}'}: {' '.join(step.command)}")
-            _run_script(step, script, index)
-        with steps.locked():
-            steps.is_complete(step)  # check now: a later step may write into the same folder
-            steps.write()
+            _refuse_queued(steps)
+        for number, (step, text) in enumerate(zip(steps.chain.steps.values(), prepared, strict=True), start=1):
+            _run_step(steps, step, text, f"{step.name} ({number} of {len(prepared)})", report)
 
 
-def _begin(steps: Steps, step: Step) -> Path | None:
-    """Record that a step is about to run; return the place of its script, or None if it is complete."""
-    script = None
-    if steps.is_complete(step):
-        steps.record_success(step)
-    else:
-        script = reserve_script(step.name)
-        steps.reset(step, step.units, script.name)
+def _refuse_queued(steps: Steps) -> None:
+    """Refuse to run a chain that has jobs in the queue of a scheduler."""
+    answer = steps.query_jobs()
+    require_clear(answer, steps.state.scheduler)
+    for job, state in answer.states.items():
+        if state != "ended":
+            remedy = f"wait for it, or scimill jobs cancel {steps.chain.name}.yaml"
+            raise ConfigError(f"job {job} of this chain has not ended", remedy=remedy)
+
+
+def _run_step(steps: Steps, step: Step, text: Callable[[str], str], title: str, report: Callable[[str], None]) -> None:
+    """Run the units of a step that are not complete."""
+    with steps.locked():
+        due, script = _begin(steps, step)
+    if not due:
+        report(f"== {title}: already complete")
+        return
+    write_script(text(script.name), script)
+    for index in due:
+        report(f"== {title}{'' if index is None else f', index {index}'}: {' '.join(step.command)}")
+        _run_script(step, script, index)
+    with steps.locked():
+        steps.is_complete(step)  # check now: a later step may write into the same folder
+        steps.write()
+
+
+def _begin(steps: Steps, step: Step) -> tuple[list[int | None], Path]:
+    """Record that the units of a step that are not complete are about to run; return their indices, and the script."""
+    steps.record_success(step)
+    due = {name: index for number, (name, index) in enumerate(zip(step.units, step.indices, strict=True))
+           if not steps.is_unit_complete(step, number)}  # fmt: skip
+    script = reserve_script(step.name) if due else Path()
+    steps.reset(step, list(due), script.name)
     steps.write()
-    return script
+    return list(due.values()), script
 
 
 def _prepare(

@@ -1,7 +1,7 @@
 """The schedulers: how to submit a script to each, and how to query the states of jobs."""
 
-import getpass
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -16,8 +16,8 @@ TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
 """Variable that holds a job's array index where no scheduler sets one."""
 
-JobState = Literal["waiting", "queued", "running", "ended"]
-"""State of a job; waiting: held, or for another job."""
+JobState = Literal["waiting", "stuck", "queued", "running", "ended"]
+"""State of a job; waiting: held, or for another job; stuck: for one that has failed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Answer:
     Parameters
     ----------
     states : states by job.
-    unclear : why the scheduler's answer does not tell the state, by job.
+    unclear : why the scheduler's answer leaves the state open, by job.
     reasons : why a job does not run yet, in the scheduler's words, by job.
 
     """
@@ -82,6 +82,10 @@ class Scheduler:
         """Return the id to wait for where a job depends on one element of an array."""
         return f"{job}_{index}" if self.title == "Slurm" else job
 
+    def whole(self, job: str) -> str:
+        """Return the id of the array to which a job belongs, or of the job if it belongs to none."""
+        return re.sub(r"_\d+$", "", job) if self.title == "Slurm" else job
+
     def sibling(self, job: str, index: int | None) -> str:
         """Return the id of another element of the array to which a job belongs, or of the job if it has no array."""
         return re.sub(r"_\d+$", f"_{index}", job) if self.title == "Slurm" else job
@@ -96,6 +100,7 @@ def _words(**words: str) -> dict[str, JobState]:
 
 SLURM_WORDS = _words(
     waiting="Dependency",
+    stuck="DependencyNeverSatisfied",
     queued="PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
     running="COMPLETING CONFIGURING EXPEDITING POWER_UP_NODE RECONFIG_FAIL RESIZING RUNNING SIGNALING STAGE_OUT"
     " STOPPED SUSPENDED UPDATE_DB",
@@ -107,7 +112,8 @@ PBS_WORDS = _words(queued="Q T W", waiting="H", running="B E R S U", ended="C F 
 """Letters from ``man qstat`` of OpenPBS 23.06, and C of Torque. M is missing: a job that another server has."""
 COBALT_WORDS = _words(
     queued="maxrun_hold preempted queued",
-    waiting="admin_hold dep_fail dep_hold user_hold",
+    waiting="admin_hold dep_hold user_hold",
+    stuck="dep_fail",
     running="exiting killing preempting running starting",
     ended="done",
 )
@@ -130,7 +136,7 @@ UNKNOWN_TO_FLUX = re.compile(r"JobID (\S+) unknown")
 
 
 class Unclear(ConfigError):
-    """The scheduler does not tell what its jobs are doing."""
+    """The scheduler does not report what its jobs are doing."""
 
 
 class _NoAnswer(Exception):
@@ -157,9 +163,17 @@ def _failure(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def _list_slurm() -> Jobs:
-    result = _call(["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i|%T|%r|%o"])
+    """List the user's jobs, also those in partitions that are hidden from the user."""
+    result = _call([*SQUEUE, "--user", str(os.getuid())])
     if result.returncode:
         raise _NoAnswer(_failure(result))
+    return _read_slurm(result)
+
+
+SQUEUE = ("squeue", "--all", "--noheader", "--array", "--format", "%i|%T|%r|%o")
+
+
+def _read_slurm(result: subprocess.CompletedProcess[str]) -> Jobs:
     rows = [line.split("|", 3) for line in result.stdout.splitlines() if line]
     for row in rows:
         if len(row) < 4:
@@ -168,7 +182,7 @@ def _list_slurm() -> Jobs:
 
 
 def _slurm_word(word: str, why: str) -> str:
-    return "Dependency" if word == "PENDING" and why.startswith("Dependency") else word
+    return why if word == "PENDING" and why.startswith("Dependency") else word
 
 
 def _look_up_slurm(jobs: Sequence[str]) -> tuple[Jobs, Mapping[str, str]]:
@@ -192,7 +206,7 @@ def _ask_accounting(jobs: Sequence[str]) -> Jobs:
 
 
 def _list_pbs() -> Jobs:
-    result = _call(["qselect", "-u", getpass.getuser()])
+    result = _call(["qselect", "-u", pwd.getpwuid(os.getuid()).pw_name])
     if result.returncode or result.stderr.strip():
         raise _NoAnswer(_failure(result))
     jobs = result.stdout.split()
@@ -296,8 +310,30 @@ def query_states(scheduler: Scheduler, jobs: Mapping[str, str]) -> Answer:
     words = {job: listed.word for job, listed in known.items() if job not in others}
     unclear |= {job: f"state {word!r} is unknown" for job, word in words.items() if word not in scheduler.words}
     states = {job: scheduler.words[word] for job, word in words.items() if word in scheduler.words}
-    reasons = {job: known[job].reason for job, state in states.items() if state in ("waiting", "queued")}
+    reasons = {job: known[job].reason for job, state in states.items() if state in ("waiting", "stuck", "queued")}
     return Answer(states | dict.fromkeys(others, "ended"), unclear, reasons)
+
+
+def shows_scripts(scheduler: Scheduler, jobs: Mapping[str, str]) -> bool:
+    """Return whether none of some jobs, all just submitted, is shown with another script than its own."""
+    try:
+        found = scheduler.look_up(tuple(jobs))[0] if jobs else {}
+    except _NoAnswer:
+        return True
+    return all(jobs[job] in listed.command for job, listed in found.items() if job in jobs and listed.command)
+
+
+def has_ended(scheduler: Scheduler, jobs: Collection[str]) -> set[str]:
+    """Return those of some jobs, perhaps of other users, that have certainly ended."""
+    if not jobs:
+        return set()
+    if scheduler.title == "Slurm":
+        result = _call([*SQUEUE, "--jobs", ",".join(jobs)])
+        listed = {job: one.word for job, one in _read_slurm(result).items()}
+        known = dict.fromkeys(jobs, "COMPLETED") if result.returncode == 0 or "Invalid job id" in result.stderr else {}
+        return {job for job, word in (known | listed).items() if SLURM_WORDS.get(word) == "ended"}
+    states = query_states(scheduler, dict.fromkeys(jobs, "")).states
+    return {job for job, state in states.items() if state == "ended"}
 
 
 def find_jobs(scheduler: Scheduler, scripts: Collection[str]) -> dict[str, str]:
@@ -310,7 +346,7 @@ def find_jobs(scheduler: Scheduler, scripts: Collection[str]) -> dict[str, str]:
     try:
         jobs = scheduler.list_own() if scripts else {}
     except _NoAnswer as error:
-        what = f"{scheduler.title} does not tell whether a job was queued: {error}"
+        what = f"{scheduler.title} did not report whether a job was queued: {error}"
         raise Unclear(what, remedy="repeat the command once it answers") from None
     alive = {job: one.command for job, one in jobs.items() if scheduler.words.get(one.word) != "ended"}
     listed = {script: [job for job, command in alive.items() if script in command] for script in scripts}
@@ -382,7 +418,7 @@ def submit_script(scheduler: Scheduler, script: Path, options: Sequence[str] = (
     try:
         result = _call(command, keep)
     except _NoAnswer as error:
-        remedy = "before you repeat it, see whether the job was queued all the same"
+        remedy = "see whether the job was queued all the same; a chain does that itself if you repeat the command"
         raise ConfigError(str(error), where=" ".join(command), remedy=remedy) from None
     lines = result.stdout.split()
     job = lines[-1].partition(";")[0] if lines else ""
@@ -398,7 +434,7 @@ def _environment_outside() -> dict[str, str]:
     Flux prints ids with an f instead of a ƒ, which not every locale has.
     """
     environment = {**os.environ, "FLUX_F58_FORCE_ASCII": "1"}
-    environment.pop(INDEX, None)
+    environment = {name: value for name, value in environment.items() if name != INDEX and name[:7] != "SQUEUE_"}
     if not {"SLURM_JOB_ID", "PBS_JOBID", "COBALT_JOBID"} & environment.keys():
         return environment
     of_job = re.compile(r"(?!SLURM_CONF$|SLURM_CLUSTERS$)SLURM_|PBS_(?!CONF_FILE$|DEFAULT$|SERVER$|EXEC$)|COBALT_")

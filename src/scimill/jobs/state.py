@@ -5,20 +5,22 @@ shows. It is written here before the script is submitted. So no instant leaves a
 """
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scimill.claim import Claim
-from scimill.errors import ConfigError
+from scimill.claim import Claim, ClaimHeld
+from scimill.errors import ConfigError, StorageError
 from scimill.files import replacing, storage_errors
 
 FORMAT = 2
-FILE, LOCK = "state.json", "lock"
+FILE, LOCK, RUN_LOCK = "state.json", "lock", "run.lock"
 FORMER = "scheduler"
 """File that the records of earlier versions contain."""
+ATTEMPTS = 3  # to read the state
 PATIENCE = 300.0  # s to wait for another command that changes the chain; a busy scheduler lets it take minutes
 
 SizesAndTimes = dict[str, list[int]]
@@ -31,7 +33,7 @@ class Unit:
     script: str = ""
     """script that was submitted for it, the token of its job"""
     job: str = ""
-    """the job's id; empty until the scheduler has told it"""
+    """the job's id; empty until the scheduler has reported it"""
     is_held: bool = False
     """whether it was submitted as held, and perhaps has not been released"""
     former: list[str] = field(default_factory=list)
@@ -60,7 +62,12 @@ class ChainState:
     """The state of a chain's steps, by name."""
 
     scheduler: str = ""
+    machine: str = ""
     steps: dict[str, StepState] = field(default_factory=dict)
+    former: dict[str, Unit] = field(default_factory=dict)
+    """units that the chain no longer has, whose jobs perhaps have not ended"""
+    shows_scripts: bool = True
+    """whether the scheduler shows the scripts of jobs; not if a wrapper submits copies of them"""
 
     def unit(self, name: str) -> Unit:
         """Return a unit by its name, which is that of its step, with a point and an index if it is of an array."""
@@ -81,7 +88,7 @@ def read_state(folder: Path) -> ChainState:
     """
     path = folder / FILE
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(_read_text(path))
     except FileNotFoundError:
         if (folder / FORMER).exists():
             remedy = f"wait until its jobs have ended, then remove {folder / FORMER}"
@@ -97,11 +104,23 @@ def read_state(folder: Path) -> ChainState:
         raise ConfigError(what, where=str(path), remedy=remedy) from None
 
 
+def _read_text(path: Path) -> str:
+    """Read a file that another host may replace meanwhile: NFS then no longer knows the one that was opened."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return path.read_text("utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_text("utf-8")
+
+
 def _decode(values: dict[str, Any]) -> ChainState:
     if values.pop("format") != FORMAT:
         raise KeyError(FORMAT)
     steps = {name: _decode_step(**step) for name, step in values.pop("steps").items()}
-    return ChainState(steps=steps, **values)
+    former = {name: Unit(**unit) for name, unit in values.pop("former").items()}
+    return ChainState(steps=steps, former=former, **values)
 
 
 def _decode_step(units: dict[str, dict[str, Any]], **values: list[str]) -> StepState:
@@ -117,6 +136,28 @@ def write_state(folder: Path, state: ChainState) -> None:
     """
     with replacing(folder / FILE, "state of the chain") as part:
         part.write_text(json.dumps({"format": FORMAT, **asdict(state)}, indent=1), "utf-8")
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Keep the steps of a chain from being run or submitted by two commands at once.
+
+    Raises
+    ------
+    StorageError : another command runs them, or the folder cannot be written.
+    """
+    claim = Claim(folder / RUN_LOCK)
+    with storage_errors(folder, "locking the chain"):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            claim.acquire()
+        except ClaimHeld as error:
+            what, _, owner = error.what.partition(": ")
+            raise StorageError(f"another command runs this chain: {owner or what}", where=str(folder)) from None
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.links import CONTINUED
-from scimill.jobs.schedulers import SCHEDULERS, Answer, find_jobs, query_states
+from scimill.jobs.schedulers import SCHEDULERS, Answer, find_jobs, query_states, shows_scripts
 from scimill.jobs.scripts import RECORDS
 from scimill.jobs.state import SizesAndTimes, StepState, Unit, locked, read_state, write_state
 
@@ -21,9 +21,9 @@ OPEN = (None, CONTINUED)
 DAMAGED = (InputError.exit_code, StorageError.exit_code)
 """Exit codes of ``scimill verify`` for an output that is missing, incomplete or damaged."""
 
-Condition = Literal["complete", "waiting", "queued", "running", "unknown", "stopped", "failed", "to do"]
+Condition = Literal["complete", "waiting", "stuck", "queued", "running", "unknown", "stopped", "failed", "to do"]
 """What a step or one of its units is doing, or how it has ended."""
-IN_QUEUE: tuple[Condition, ...] = ("running", "queued", "waiting")
+IN_QUEUE: tuple[Condition, ...] = ("running", "queued", "waiting", "stuck")
 ORDER: Sequence[Condition] = (*IN_QUEUE, "unknown", "failed", "stopped", "to do", "complete")
 """An array has the first of these that any of its elements has."""
 
@@ -60,6 +60,7 @@ class Steps:
     ----------
     folder : folder of the state.
     state : the state as read last.
+    answer : what the scheduler said last.
 
     """
 
@@ -68,6 +69,7 @@ class Steps:
         self.folder = folder / RECORDS / chain.name
         self._root = folder
         self._complete: dict[str, bool] = {}
+        self.answer = Answer({}, {})
         self.read()
 
     # ---- the state ----
@@ -81,10 +83,14 @@ class Steps:
         """
         self.state = read_state(self.folder)
         self._complete.clear()
-        for name, step in self.chain.steps.items():
-            found = self.state.steps.get(name)
-            units = {unit: found.units.get(unit, Unit()) if found else Unit() for unit in step.units}
-            self.state.steps[name] = StepState(units, list(step.after), list(step.resources.after))
+        recorded = dict(self.state.units())
+        self.state.steps = {
+            step.name: StepState(
+                {unit: recorded.pop(unit, Unit()) for unit in step.units}, list(step.after), list(step.resources.after)
+            )
+            for step in self.chain.steps.values()
+        }
+        self.state.former |= {name: unit for name, unit in recorded.items() if unit.script and unit.code in OPEN}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
@@ -132,9 +138,10 @@ class Steps:
         return list(fresh.values())
 
     def record_success(self, step: Step) -> None:
-        """Record that a step is complete, for the jobs that wait for it."""
-        for unit in self.units(step):
-            unit.code, unit.digest = 0, step.digest
+        """Record which units of a step are complete, for the jobs that wait for it."""
+        for number, unit in enumerate(self.units(step)):
+            if self.is_unit_complete(step, number):
+                unit.code, unit.digest = 0, step.digest
 
     # ---- complete or not ----
 
@@ -211,13 +218,26 @@ class Steps:
 
         Raises
         ------
-        ConfigError : it does not tell whether a job was queued.
+        ConfigError : it does not report whether a job was queued.
         """
         if self.state.scheduler not in SCHEDULERS:
             return Answer({}, {})
         scheduler = SCHEDULERS[self.state.scheduler]
         self._find_lost()
-        return query_states(scheduler, {unit.job: unit.script for _, unit in self.state.units() if unit.job})
+        units = [*self.state.former.values(), *(unit for _, unit in self.state.units())]
+        scripts = {unit.job: unit.script if self.state.shows_scripts else "" for unit in units if unit.job}
+        answer = query_states(scheduler, scripts)
+        self.answer = answer
+        gone = [name for name, unit in self.state.former.items() if answer.states.get(unit.job, "ended") == "ended"]
+        for name in gone:
+            if self.state.former[name].job not in answer.unclear:
+                del self.state.former[name]
+        return answer
+
+    def learn_what_is_shown(self, jobs: Collection[str]) -> None:
+        """Find out from jobs that were just submitted whether the scheduler shows their scripts: a wrapper may not."""
+        scripts = {unit.job: unit.script for _, unit in self.state.units() if unit.job in jobs}
+        self.state.shows_scripts &= shows_scripts(SCHEDULERS[self.state.scheduler], scripts)
 
     def _find_lost(self) -> None:
         """Find the jobs whose scripts were submitted by a command that was killed before it could write their ids.
@@ -229,7 +249,7 @@ class Steps:
         found = find_jobs(scheduler, lost)
         for step in self.chain.steps.values():
             for unit, index in zip(self.units(step), step.indices, strict=True):
-                if unit.script in found:
+                if unit.script in found and not unit.job and unit.code in OPEN:
                     unit.job, unit.code = scheduler.sibling(found[unit.script], index), None
 
     def condition(self, step: Step, answer: Answer) -> Condition:

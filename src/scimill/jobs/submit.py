@@ -11,9 +11,20 @@ from scimill.jobs.chain import Step
 from scimill.jobs.machine import Machine, complete_resources
 from scimill.jobs.render import Command, Place, render
 from scimill.jobs.resources import Resources, indices
-from scimill.jobs.schedulers import HOLD, SCHEDULERS, Answer, Scheduler, Unclear, change, release, submit_script
+from scimill.jobs.schedulers import (
+    HOLD,
+    SCHEDULERS,
+    Answer,
+    Scheduler,
+    Unclear,
+    change,
+    has_ended,
+    query_states,
+    release,
+    submit_script,
+)
 from scimill.jobs.scripts import detach, reserve_script, write_script
-from scimill.jobs.steps import IN_QUEUE, Condition, Steps
+from scimill.jobs.steps import IN_QUEUE, OPEN, Condition, Steps
 
 
 def scheduler_of(machine: Machine) -> Scheduler:
@@ -111,13 +122,17 @@ def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) 
     ConfigError : a step cannot be submitted.
     """
     scheduler_of(machine)
-    if steps.state.scheduler not in ("", machine.scheduler):
+    is_open = any(unit.script and unit.code in OPEN for _, unit in steps.state.units())
+    if steps.state.machine not in ("", machine.name) and is_open:
         raise ConfigError(
-            f"the chain was submitted to {steps.state.scheduler}, not to {machine.scheduler}",
-            where=str(steps.folder), remedy="submit it there, or from another directory",
+            f"the chain was submitted to {steps.state.machine}, not to {machine.name}", where=str(steps.folder),
+            remedy=f"submit it there, or from another directory; or first scimill jobs cancel {steps.chain.name}.yaml",
         )  # fmt: skip
     answer = steps.query_jobs()
     require_clear(answer, steps.state.scheduler)
+    for name, unit in steps.state.former.items():
+        what = f"{name} is no longer in the chain, but its job {unit.job} has not ended"
+        raise ConfigError(what, remedy=f"scimill jobs cancel {steps.chain.name}.yaml")
     plans: list[StepPlan] = []
     for step in steps.chain.steps.values():
         plans.append(_plan_step(steps, step, answer, machine, commands))
@@ -126,14 +141,14 @@ def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) 
 
 
 def require_clear(answer: Answer, scheduler: str) -> None:
-    """Refuse to go on where a scheduler does not tell the state of each job.
+    """Refuse to go on where a scheduler does not report the state of each job.
 
     Raises
     ------
     Unclear : it does not; the first job is named with what was seen.
     """
     for job, seen in answer.unclear.items():
-        what = f"{SCHEDULERS[scheduler].title} does not tell the state of job {job}: {seen}"
+        what = f"{SCHEDULERS[scheduler].title} did not report the state of job {job}: {seen}"
         raise Unclear(what, remedy="repeat the command once it answers")
 
 
@@ -143,8 +158,11 @@ def _plan_step(steps: Steps, step: Step, answer: Answer, machine: Machine, comma
     due = [name for name, condition in zip(step.units, conditions, strict=True) if condition not in finished]
     command = commands[step.name]
 
+    ended = has_ended(scheduler_of(machine), step.resources.after) if due else set()
+    outside = [job for job in step.resources.after if job not in ended]
+
     def text(script: str, jobs: Sequence[str]) -> str:
-        resources = with_values(step.resources, after=(*step.resources.after, *jobs))
+        resources = with_values(step.resources, after=(*outside, *jobs))
         return render(resources, machine, command, Place(steps.chain.name, step.name, script))
 
     if due:
@@ -162,11 +180,10 @@ def _refuse_stuck(plans: Sequence[StepPlan], steps: Steps) -> None:
     """Refuse a job that waits for a failed one, which is about to be replaced."""
     last = plans[-1]
     due = {plan.step.name for plan in plans if plan.due}
-    if last.condition == "waiting" and due & set(last.step.after):
+    if last.condition == "stuck" or (last.condition == "waiting" and due & set(last.step.after)):
         jobs = ", ".join(sorted(set(steps.jobs(last.step))))
-        raise ConfigError(
-            f"step {last.step.name} waits for a job that has ended", remedy=f"delete its job first: {jobs}"
-        )
+        remedy = f"scimill jobs cancel {steps.chain.name}.yaml {last.step.name}"
+        raise ConfigError(f"step {last.step.name}, job {jobs}, waits for a job that has ended", remedy=remedy)
 
 
 def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock: int) -> dict[str, list[str]]:
@@ -185,14 +202,13 @@ def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock
     StorageError : a script cannot be written.
     """
     submission = Submission(steps, machine, lock)
-    complete = {plan.step.name for plan in plans if plan.condition == "complete"}
-    for name in complete:
-        steps.record_success(steps.chain.steps[name])
+    for plan in plans:
+        steps.record_success(plan.step)
     steps.write()
     try:
         for plan in (plan for plan in plans if plan.due):
-            before = [steps.chain.steps[name] for name in plan.step.after if name not in complete]
-            submission.submit_step(plan, sorted({job for step in before for job in steps.jobs(step)}))
+            submission.submit_step(plan)
+        steps.learn_what_is_shown([job for jobs in submission.queued.values() for job in jobs])
     finally:
         submission.release()
     return submission.queued
@@ -217,9 +233,9 @@ class Submission:
         self._steps, self._lock = steps, lock
         self._scheduler = scheduler_of(machine)
         self.queued: dict[str, list[str]] = {}
-        steps.state.scheduler = machine.scheduler
+        steps.state.scheduler, steps.state.machine = machine.scheduler, machine.name
 
-    def submit_step(self, plan: StepPlan, waits: Sequence[str]) -> None:
+    def submit_step(self, plan: StepPlan) -> None:
         """Queue the units of a step that are due: as an array if all are and the scheduler has arrays.
 
         What is about to be submitted is written before, and the ids of the jobs at once after.
@@ -228,6 +244,7 @@ class Submission:
         for no other but have followers are held until all are queued.
         """
         step = plan.step
+        waits = self._pending(step)
         is_held = bool(self._scheduler.release and not waits and any(self._steps.chain.followers(step)))
         is_array = bool(step.resources.array) and self._scheduler.has_arrays and list(plan.due) == step.units
         for names in [plan.due] if is_array else [[name] for name in plan.due]:
@@ -250,11 +267,19 @@ class Submission:
         write_script(text if is_array or index is None else detach(text, "array", index=index), script)
         return script
 
+    def _pending(self, step: Step) -> list[str]:
+        """Return the jobs of the steps before a step that were just submitted or are in the queue."""
+        units = [unit for name in step.after for unit in self._steps.units(self._steps.chain.steps[name])]
+        jobs = {unit.job for unit in units if unit.job and unit.code is None}
+        return sorted(job for job in jobs if self._steps.answer.states.get(job, "queued") != "ended")
+
     def release(self) -> None:
-        """Release the jobs that are held, also by an earlier submission that was killed."""
-        held = [unit for _, unit in self._steps.state.units() if unit.is_held and unit.job]
-        if held and self._scheduler.release:
-            release(self._scheduler, sorted({unit.job for unit in held}))
+        """Release the jobs that are held, also by an earlier submission that was killed; leave those that are not."""
+        held = [unit for _, unit in self._steps.state.units() if unit.is_held]
+        states = self._steps.answer.states
+        jobs = {unit.job for unit in held if unit.job and states.get(unit.job, "waiting") == "waiting"}
+        if jobs:
+            release(self._scheduler, sorted(jobs))
         for unit in held:
             unit.is_held = False
         self._steps.write()
@@ -263,18 +288,34 @@ class Submission:
 def cancel_steps(steps: Steps, names: Collection[str]) -> dict[str, list[str]]:
     """Cancel the jobs of some steps that have not ended, the last steps first; return their ids by step.
 
+    With all steps, it also cancels the jobs of units that the chain no longer has.
+
     Raises
     ------
-    ConfigError : the scheduler does not tell the states of the jobs, or does not cancel them.
+    ConfigError : the scheduler does not report the states of the jobs, or does not cancel one.
     """
     answer = steps.query_jobs()
     require_clear(answer, steps.state.scheduler)
-    cancelled = {}
-    for step in reversed(list(steps.chain.steps.values())):
-        ids = sorted({job for job in steps.jobs(step) if answer.states.get(job, "ended") != "ended"})
-        if ids and step.name in names:
-            if why := change([*SCHEDULERS[steps.state.scheduler].cancel, *ids]):
-                raise ConfigError(f"cannot cancel {' '.join(ids)}: {why}")
-            cancelled[step.name] = ids
+    chosen = [step for step in steps.chain.steps.values() if step.name in names]
+    units = [(step.name, unit) for step in chosen for unit in steps.units(step)]
+    if set(names) == steps.chain.steps.keys():
+        units += steps.state.former.items()
+    jobs: dict[str, list[str]] = {}
+    for name, unit in reversed(units):
+        if answer.states.get(unit.job, "ended") != "ended":
+            jobs.setdefault(name, []).append(unit.job)
+        if unit.code in OPEN:
+            unit.script = ""  # so that its job submits no next link
     steps.write()
-    return cancelled
+    failures = [why for ids in jobs.values() if (why := _cancel(steps, sorted(set(ids))))]
+    for why in failures:
+        raise ConfigError(f"{SCHEDULERS[steps.state.scheduler].title} did not cancel all jobs: {why}")
+    return {name: sorted(set(ids)) for name, ids in jobs.items()}
+
+
+def _cancel(steps: Steps, jobs: Sequence[str]) -> str:
+    """Cancel jobs; return what the scheduler says if one is still there."""
+    scheduler = SCHEDULERS[steps.state.scheduler]
+    why = change([*scheduler.cancel, *jobs])
+    states = query_states(scheduler, dict.fromkeys(jobs, "")).states if why else {}
+    return why if why and any(states.get(job) != "ended" for job in jobs) else ""
