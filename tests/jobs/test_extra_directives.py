@@ -174,7 +174,7 @@ def test_the_flag_is_given_once_per_directive() -> None:
 
 
 def test_the_real_slurm_reads_them(slurm: Cluster, tmp_path: Path) -> None:
-    """Quotes hold a blank, and a list of generic resources takes the place of the number of GPUs."""
+    """Quotes hold a blank, and a list of generic resources replaces the number of GPUs."""
     write_chain(
         tmp_path,
         """

@@ -170,7 +170,7 @@ def test_a_step_that_was_renamed_is_cancelled_before_another_takes_its_place(clu
     submit(cluster, folder, write_chain(folder, text))
     name = write_chain(folder, text.replace("a: {command: sleep 600}", "z: {command: touch z}"))
     words = ("jobs", "submit", name, "--machine", "slurm-generic")
-    assert_refused(scimill(*words, cwd=folder), "a is no longer in the chain, but its job")
+    assert_refused(scimill(*words, cwd=folder), "a was removed from the chain, but its job")
     assert scimill("jobs", "cancel", name, cwd=folder).stdout.split()[:2] == ["a", "cancelled"]
     end_of(cluster, before)
     submit(cluster, folder, name)

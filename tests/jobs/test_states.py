@@ -43,10 +43,10 @@ def ask(scheduler: str, *jobs: str) -> Answer:
 
 
 LISTED = """\
-12|RUNNING|None|/work/job.sh
-13_0|PENDING|DependencyNeverSatisfied|/work/job.sh
-13_1|PENDING|(ReqNodeNotAvail, Reserved for maintenance)|/work/job.sh 1 2
-15|STOPPED|None|/work/job.sh
+12|RUNNING|None|/home/me/job.sh
+13_0|PENDING|DependencyNeverSatisfied|/home/me/job.sh
+13_1|PENDING|(ReqNodeNotAvail, Reserved for maintenance)|/home/me/job.sh 1 2
+15|STOPPED|None|/home/me/job.sh
 """
 
 
@@ -68,7 +68,7 @@ def test_slurm_s_accounting_contradicts_a_list_that_forgets(program: Program) ->
 
 
 def test_a_list_of_another_form_tells_nothing(program: Program) -> None:
-    program("squeue", "12|RUNNING|None|/work/job.sh\nslurm is busy, try again")
+    program("squeue", "12|RUNNING|None|/home/me/job.sh\nslurm is busy, try again")
     assert ask("slurm", "13") == Answer({}, {"13": "squeue lists 'slurm is busy, try again'"})
 
 

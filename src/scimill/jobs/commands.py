@@ -135,6 +135,9 @@ def _submit_chain(
     from scimill.jobs import submit as submitting
     from scimill.jobs.state import running
 
+    if one_at_a_time and pack:
+        raise ConfigError("--pack and --one-at-a-time exclude each other", remedy="give one of them")
+
     flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
     steps = open_steps(name, Layer("flags", flags))
     commands = read_steps(steps.chain)

@@ -102,7 +102,7 @@ def indices(array: str | None) -> tuple[int, ...]:
 
 
 def step_of(listed: Sequence[int]) -> int:
-    """Return the step between indices, 1 for a single one; 0 where steps differ, so that they are no range."""
+    """Return the step between indices, 1 for a single one; 0 where steps differ, so no range describes them."""
     steps = {later - earlier for earlier, later in itertools.pairwise(listed)} or {1}
     return steps.pop() if len(steps) == 1 else 0
 
@@ -115,7 +115,7 @@ def as_range(array: str) -> str:
 
 
 def most_at_once(array: str | None) -> int | None:
-    """Return how many elements of an array job may run at the same time; None where there is no limit."""
+    """Return how many elements of an array job may run at the same time; None if unlimited."""
     limit = (array or "").partition("%")[2]
     return int(limit) if limit else None
 

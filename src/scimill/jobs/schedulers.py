@@ -328,8 +328,11 @@ def has_ended(scheduler: Scheduler, jobs: Collection[str]) -> set[str]:
     if not jobs:
         return set()
     if scheduler.title == "Slurm":
-        result = _call([*SQUEUE, "--jobs", ",".join(jobs)])
-        listed = {job: one.word for job, one in _read_slurm(result).items()}
+        try:
+            result = _call([*SQUEUE, "--jobs", ",".join(jobs)])
+            listed = {job: one.word for job, one in _read_slurm(result).items()}
+        except _NoAnswer:
+            return set()
         known = dict.fromkeys(jobs, "COMPLETED") if result.returncode == 0 or "Invalid job id" in result.stderr else {}
         return {job for job, word in (known | listed).items() if SLURM_WORDS.get(word) == "ended"}
     states = query_states(scheduler, dict.fromkeys(jobs, "")).states

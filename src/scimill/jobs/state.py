@@ -1,7 +1,7 @@
 """The state of a chain, in one file that `submit`, `run` and the jobs themselves change, one at a time.
 
-The token of a submission is the absolute path of its script, which is made anew each time and which every scheduler
-shows. It is written here before the script is submitted. So no instant leaves a job that nobody can find again.
+The token of a submission is the name of its script, which is made anew each time and which every scheduler shows. It is
+written here before the script is submitted. So no instant leaves a job that nobody can find again.
 """
 
 import contextlib

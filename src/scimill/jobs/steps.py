@@ -173,7 +173,7 @@ class Steps:
         if is_other:
             raise ConfigError(
                 f"step {step.name} ran with another command", where=str(paths[0]),
-                remedy=f"restore that command, or remove this output and {self.folder}",
+                remedy="restore that command, or remove this output",
             )  # fmt: skip
         # The chain has no record of an output that it did not make: rerun the command with --resume, which ends at once
         # if the configuration is the same, and refuses the output otherwise.
@@ -245,8 +245,11 @@ class Steps:
         A script that the scheduler does not list was never queued, or its job has ended without a trace.
         """
         scheduler = SCHEDULERS[self.state.scheduler]
+        former = [unit for unit in self.state.former.values() if not unit.job]
         lost = {unit.script for _, unit in self.state.units() if unit.script and not unit.job and unit.code in OPEN}
-        found = find_jobs(scheduler, lost)
+        found = find_jobs(scheduler, lost | {unit.script for unit in former})
+        for unit in former:
+            unit.job = found.get(unit.script, "")
         for step in self.chain.steps.values():
             for unit, index in zip(self.units(step), step.indices, strict=True):
                 if unit.script in found and not unit.job and unit.code in OPEN:

@@ -131,7 +131,7 @@ def make_plans(steps: Steps, machine: Machine, commands: Mapping[str, Command]) 
     answer = steps.query_jobs()
     require_clear(answer, steps.state.scheduler)
     for name, unit in steps.state.former.items():
-        what = f"{name} is no longer in the chain, but its job {unit.job} has not ended"
+        what = f"{name} was removed from the chain, but its job {unit.job} has not ended"
         raise ConfigError(what, remedy=f"scimill jobs cancel {steps.chain.name}.yaml")
     plans: list[StepPlan] = []
     for step in steps.chain.steps.values():
