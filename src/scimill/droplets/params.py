@@ -154,14 +154,17 @@ class SolveConfig(DropletPhysics, Integration):
 class DropletNetworkShape:
     """Network."""
 
-    network: Literal["plain", "residual"] = parameter(
-        "residual", "plain: the published form; residual: learns the change, from inputs scaled by droplet size"
+    network: Literal["plain", "residual", "relaxation"] = parameter(
+        "residual",
+        "plain: the published form; residual: learns the change; relaxation: corrects linear theory, and holds "
+        "over many steps",
     )
     hidden: Widths = parameter((32, 30, 34), "neurons of each hidden layer")
     activation: Literal["relu", "silu", "tanh", "gelu"] = parameter("silu", "activation of the hidden layers")
     loss: Literal["mse", "l1", "huber"] = parameter("mse", "loss function of the errors, each divided by its scale")
     radius_scale: Number = parameter(0.02, "scale of errors in log10 of the radius", gt=0)
     temperature_scale: Number = parameter(0.12, "scale of errors in the temperature", unit="K", gt=0)
+    growth_scale: Number = parameter(0.1, "scale of errors relative to the change of log10 r (only relaxation)", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,76 +1,84 @@
-"""Features, base and gate of a network as text, and their derivatives, for export to other languages.
+"""What each form of network computes around its layers, as text, with derivatives.
 
-A `Form` is what an exported network computes around its layers. Its steps are assignments in the part of Python's syntax
-that Fortran and C share. `differentiate` adds the derivative of each step by each input, so that the formulas stand here
-once, and their derivatives nowhere. `scimill.droplets.learning.network` computes the same with PyTorch; a test compares.
+The formulas of a `Form` are assignments in the part of Python's syntax that Fortran and C share. They stand here once:
+`scimill.droplets.learning.network` runs them with PyTorch, the exports write them in other languages, and `differentiate`
+adds the derivatives.
 """
 
 import ast
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scimill.droplets.learning.network import MODEL_INPUTS
+from scimill.droplets.kernels.sampling import INPUTS
 
+MODEL_INPUTS = (*INPUTS, "time")
 INPUT_NAMES = tuple(name.removeprefix("initial_") for name in MODEL_INPUTS)
 """names of the inputs in the formulas and in the exports"""
+OUTPUT_NAMES = ("first_output", "second_output")
+"""names of the outputs of the layers in the formulas"""
 RADIUS, TEMPERATURE, SALINITY, AIR_TEMPERATURE, HUMIDITY, AIR_DENSITY, TIME = INPUT_NAMES
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The parts of a network other than its layers.
-
-    The layers take (feature - centre) / half width. With their outputs o, the network predicts
-
-        new radius = base radius * 10 ** (unit of log10 r * gate * o)
-        new temperature = base temperature + unit of T * gate * o
-    """
+    """What a network computes around its layers, which take (feature - centre) / half width."""
 
     steps: str
-    """assignments, one per line; they use the inputs, the constants of the network and earlier steps"""
+    """assignments, one per line; they use the inputs, constants and earlier steps"""
     features: tuple[str, ...]
     """the step or input that is each feature"""
-    base: tuple[str, str]
-    """the steps that are radius (m) and temperature (K) before the correction"""
-    gate: tuple[str, str]
-    """the steps that multiply the layers' outputs"""
+    finish: str
+    """assignments of new_radius (m) and new_temperature (K) from the layers' outputs, the inputs and steps"""
+    unscaled: tuple[str, ...] = ()
+    """features of the order of 1, which are used as they are"""
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The steps that the finish needs."""
+        wanted = used(parse(self.finish))
+        return tuple(name for name, _ in parse(self.steps) if name in wanted)
 
 
 PLAIN = Form(
     """
     log_radius = log(radius) / ln10
     log_salinity = log(salinity) / ln10
-    base_radius = exp(ln10 * middle_log_radius)
-    base_temperature = middle_temperature
-    gate = 1
+    base_log_radius = middle_log_radius
     """,
     ("log_radius", TEMPERATURE, "log_salinity", AIR_TEMPERATURE, HUMIDITY, AIR_DENSITY, TIME),
-    ("base_radius", "base_temperature"),
-    ("gate", "gate"),
+    """
+    new_radius = exp(ln10 * (base_log_radius + radius_unit * first_output))
+    new_temperature = middle_temperature + temperature_unit * second_output
+    """,
+    (TIME,),  # in seconds, as published
 )
 
-RESIDUAL = Form(
-    """
+AIR = """
     celsius = air_temperature - zero_celsius
     shifted = saturation_offset + celsius
     saturation = saturation_pressure * exp(saturation_slope * celsius / shifted)
     vapour = growth * saturation / air_temperature
     release = latent * vapour / air_temperature * (clapeyron / air_temperature - 1)
     conducted = conduction * air_density
-    relaxation = conducted + release
+    difference = temperature - air_temperature
     square = radius * radius
+    log_radius = log(radius) / ln10
+    solute_volume = max(salinity * solute_per_salinity * raoult, smallest_solute)
+    solute = solute_volume / (square * radius)
+    log_solute = log(solute) / ln10
+"""
+
+RESIDUAL = Form(
+    AIR + """
+    relaxation = conducted + release
     elapsed = time / square
     scaled_time = 2 * vapour * conducted / relaxation * elapsed
-    solute = max(salinity * solute_per_salinity * raoult, smallest_solute) / (square * radius)
     curvature = kelvin / (radius * temperature)
     lifted = max(curvature - solute, -largest_exponent)
     exponent = min(lifted, largest_exponent)
     surface = exp(exponent)
-    log_radius = log(radius) / ln10
-    difference = temperature - air_temperature
-    log_solute = log(solute) / ln10
     log_time = log(scaled_time) / ln10
     stretched = sharpness * scaled_time
     excess_of_water = stretched * (relative_humidity - 1)
@@ -79,41 +87,160 @@ RESIDUAL = Form(
     drift = arsinh(excess) / spread
     decay = exp(-(relaxation * elapsed))
     base_temperature = air_temperature + difference * decay
-    gate = 1
     """,
     ("log_radius", "difference", "log_solute", AIR_TEMPERATURE, HUMIDITY, AIR_DENSITY, "log_time", "drift_of_water",
      "drift"),
-    (RADIUS, "base_temperature"),
-    ("gate", "gate"),
+    """
+    new_radius = radius * exp(ln10 * radius_unit * first_output)
+    new_temperature = base_temperature + temperature_unit * second_output
+    """,
+    ("drift_of_water", "drift"),
 )  # fmt: skip
-FORMS: Mapping[str, Form] = {"plain": PLAIN, "residual": RESIDUAL}
+
+# Newton's method for the largest root of x³ − 3x + 2h = 0, from above; a double root (h = 1) needs most steps.
+NEWTON_STEPS = 8
+ROOT = "\n".join(
+    f"""
+    distance{step} = max(3 * root{step - 1} * root{step - 1} - 3, tiny)
+    newton{step} = (2 * root{step - 1} * root{step - 1} * root{step - 1} - 2 * humidity_scaled) / distance{step}
+    root{step} = max(newton{step}, 1)"""
+    for step in range(1, NEWTON_STEPS + 1)
+)
+
+RELAXATION = Form(
+    AIR + """
+    bend = kelvin / air_temperature
+    exponent = max(bend / radius - solute, -largest_exponent)
+    activity = exp(min(exponent, steepest_exponent))
+    released = release * min(activity, largest_activity)
+    exchange = conducted + released
+    warming = latent * vapour * (relative_humidity - activity) / exchange
+    elapsed = time * exchange / square
+    decay = exp(-elapsed)
+    lag = max(min(warming - difference, largest_lag), -largest_lag)
+    start = square * exp(2 / latent * lag * (1 - decay) * released / exchange)
+    start_radius = sqrt(start)
+    start_exponent = max(bend / start_radius - solute_volume / (start * start_radius), -largest_exponent)
+    start_activity = exp(min(start_exponent, steepest_exponent))
+    excess = relative_humidity - start_activity
+    speed = 2 * vapour * conducted / (conducted + release * min(start_activity, largest_activity))
+    inverse_critical = sqrt(bend / (3 * solute_volume))
+    log_humidity = log(max(relative_humidity, driest))
+    humidity_scaled = log_humidity / (bend * inverse_critical * 2 / 3)
+    large_root = exp(log(2 * abs(humidity_scaled) + tiny) / 3) + 1
+    root0 = max(large_root, 2)
+    """ + ROOT + f"""
+    equilibrium_radius = 1 / (inverse_critical * root{NEWTON_STEPS})
+    equilibrium = equilibrium_radius * equilibrium_radius
+    is_haze = max(step(equilibrium_radius, start_radius), step(0, excess))
+    bounded = (1 - step(humidity_scaled, 1)) * is_haze
+    gap = equilibrium - start
+    restoring = 1.5 * solute_volume / (equilibrium * equilibrium_radius) - bend / (2 * equilibrium_radius)
+    stiffness = relative_humidity * max(restoring, tiny)
+    growing = 2 * step(gap, 0) - 1
+    force = max(excess * growing, 0) + tiny
+    linear_force = abs(gap) / equilibrium * stiffness + tiny
+    curvature = max(linear_force / force, tiny)
+    scaled_time = speed * time / start
+    bounded_progress = speed * time / equilibrium * stiffness / curvature
+    free_progress = scaled_time * max(excess, 0)
+    progress = bounded * bounded_progress + (1 - bounded) * free_progress
+    below = min(curvature, 1)
+    above = max(curvature, 1)
+    bending = max(min(above - 1 / above + 2 * log(below), sharpest), -largest_exponent_of_shape)
+    side = 2 * step(bending, 0) - 1
+    steepness = side * max(abs(bending), flattest)
+    share = 1 - exp(-steepness)
+    tail = steepness / share
+    drift = scaled_time * excess
+    drift_of_water = scaled_time * (relative_humidity - 1)
+    extent = abs(drift)
+    part = bounded * min(extent, abs(gap) / start) + (1 - bounded) * extent
+    novelty = part_weight * part + abs(excess)
+    gate = novelty / (1 + novelty)
+    warm_novelty = novelty + abs(difference) / lag_unit
+    warm_gate = warm_novelty / (1 + warm_novelty)
+    lingering = difference * decay
+    lingering_share = abs(lingering) * elapsed
+    log_progress = log(min(max(progress, shortest), longest)) / ln10
+    drift_feature = arsinh(sharpness * drift) / spread
+    humidity_feature = arsinh(humidity_scaled) / 3
+    log_curvature = log(min(max(bounded * curvature + 1 - bounded, 1 / longest), longest)) / ln10
+    """,
+    ("log_radius", "difference", "log_solute", AIR_TEMPERATURE, HUMIDITY, AIR_DENSITY, "log_progress", "drift_feature",
+     "humidity_feature", "log_curvature"),
+    """
+    change = max(min(gate * first_output, largest_change), -largest_change)
+    corrected = progress * exp(change)
+    falling = steepness - tail * corrected
+    top = max(falling, 0)
+    bottom = max(falling - top, -largest_exponent)
+    rest = (top + log(exp(-top) + share * exp(bottom))) / steepness
+    remaining = max(min(rest, 1), 0)
+    bounded_square = equilibrium - gap * remaining
+    free_square = start * (1 + corrected)
+    new_square = max(bounded * bounded_square + (1 - bounded) * free_square, smallest_square)
+    new_radius = sqrt(new_square)
+    new_exponent = max(bend / new_radius - solute_volume / (new_square * new_radius), -largest_exponent)
+    new_activity = exp(min(new_exponent, steepest_exponent))
+    new_exchange = conducted + release * min(new_activity, largest_activity)
+    new_warming = latent * vapour * (relative_humidity - new_activity) / new_exchange
+    lead = new_warming * (1 - decay)
+    correctable = abs(lead) + lingering_share
+    new_temperature = air_temperature + lingering + lead + correctable * warm_gate * second_output
+    """,
+    ("drift_feature", "humidity_feature"),
+)  # fmt: skip
+FORMS: Mapping[str, Form] = {"plain": PLAIN, "residual": RESIDUAL, "relaxation": RELAXATION}
+
+LIMITS: Mapping[str, float] = {
+    "sharpness": 3.0,  # asinh(3 x) bends at |x| = 1/3, so it is still steep at x = −1, where droplets evaporate
+    "spread": 6.0,  # scales asinh(3 x), |x| <= 1e8, to the order of 1
+    "smallest_solute": 1e-35,  # m³; keeps the logarithm finite if salt attracts no water
+    "largest_exponent": 690.0,  # beyond it, exp overflows or underflows in float64
+    "steepest_exponent": 20.0,  # of the Kelvin term, for droplets smaller than any real one
+    "largest_activity": 3.0,  # limits the latent heat of droplets far smaller than their equilibrium
+    "largest_lag": 200.0,  # K
+    "lag_unit": 5.0,  # K; differences of this size make the linear temperature wrong
+    "driest": 1e-6,  # relative humidity whose logarithm is finite
+    "tiny": 1e-7,  # relative; a force that is 0 at the equilibrium
+    "sharpest": 40.0,  # sharpness of the end of evaporation
+    "largest_exponent_of_shape": 20.0,
+    "flattest": 1e-3,  # keeps the division by the shape accurate
+    "part_weight": 4.0,  # changes of r² by a quarter make the linear solution wrong
+    "shortest": 1e-8,
+    "longest": 1e5,
+    "largest_change": 12.0,  # of the logarithm of the time
+    "smallest_square": 1e-20,  # m²
+}
+"""limits of the forms, by name"""
 
 Steps = list[tuple[str, ast.expr]]  # name and expression
 ZERO, ONE = ast.Constant(0), ast.Constant(1)
 
 
-def steps_of(form: Form) -> Steps:
-    """Parse the steps of a form into names and expressions."""
-    lines = ast.parse("\n".join(line.strip() for line in form.steps.strip().splitlines())).body
+def parse(text: str) -> Steps:
+    """Parse assignments into names and expressions."""
+    lines = ast.parse("\n".join(line.strip() for line in text.strip().splitlines())).body
     return [(line.targets[0].id, line.value) for line in lines]  # type: ignore[attr-defined]
 
 
-def differentiate(steps: Steps) -> tuple[Steps, dict[str, dict[str, str]]]:
-    """Add the derivatives by the inputs to the steps.
+def differentiate(steps: Steps, variables: Sequence[str]) -> tuple[Steps, dict[str, dict[str, str]]]:
+    """Add the derivatives by some variables to the steps.
 
     Returns
     -------
-    The steps, each followed by its derivatives, and the name of each derivative that is not zero, by step and input.
+    The steps, each followed by its derivatives, and the name of each derivative that is not zero, by step and variable.
 
     """
     found: Steps = []
-    slopes: dict[str, dict[str, str]] = {name: {name: ""} for name in INPUT_NAMES}
+    slopes: dict[str, dict[str, str]] = {name: {name: ""} for name in variables}
     known: dict[str, str] = {}
     for name, expression in steps:
         found.append((name, expression))
         known[ast.dump(expression)] = name
         slopes[name] = {}
-        for given in INPUT_NAMES:
+        for given in variables:
             total = _Named(known).visit(_total(expression, given, slopes))
             if not _is(total, 0):
                 slopes[name][given] = f"{name}_by_{given}"
@@ -189,6 +316,12 @@ def _of_call(node: ast.expr, function: str, arguments: list[ast.expr], inner: li
             return _over(inner[0], x)
         case "arsinh":
             return _over(inner[0], _call("sqrt", _plus(_times(x, x), ONE)))
+        case "sqrt":
+            return _over(inner[0], _times(ast.Constant(2), node))
+        case "abs":
+            return _times(_minus(_times(ast.Constant(2), _call("step", x, ZERO)), ONE), inner[0])
+        case "step":
+            return ZERO
         case "max":
             return _choice(x, arguments[1], *inner)
         case "min":

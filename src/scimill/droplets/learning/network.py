@@ -1,16 +1,18 @@
 """The network that replaces the integration of a droplet: predicts its state from initial state, air and time.
 
-There are two forms. ``plain`` is the published one (RichterLab/NTLP): seven inputs; normalised radius and temperature
-as outputs. ``residual`` learns only what simple physics does not give:
+There are three forms; `scimill.droplets.learning.formulas` has their formulas.
 
-- Outputs: the change of log10 r, and the difference from a temperature that relaxes from T0 to that of the air with the
-  time constant of conduction and condensation, r²/(bρ + d), d = ℓ a e/Tf² (Λ/Tf − 1).
-- Inputs that make droplets of all sizes comparable:
-  log10 θ, where θ is the time in units of r²/K, and K = 2a (e/Tf) bρ/(bρ + d) is the growth rate of r² per unit of
-  supersaturation, for a droplet at its quasi-steady temperature (linearised);
-  log10 of the solute term σS/r³;
-  θ(RH − 1) and θ(RH − exp(κ/(r T) − σS/r³)), the change of r²/r0² if the initial supersaturation persisted. Both are
-  passed through asinh, which is linear near the point of evaporation (−1) and logarithmic far away from it.
+- ``plain`` is the published one (RichterLab/NTLP): seven inputs; normalised radius and temperature as outputs.
+- ``residual`` learns the change of log10 r, and the difference from a temperature that relaxes to that of the air with
+  the time constant of conduction and condensation, r²/(bρ + d), d = ℓ a e/Tf² (Λ/Tf − 1).
+- ``relaxation`` relaxes r² towards the droplet's Köhler equilibrium, at a speed that the network corrects. Its result
+  is the initial state at time 0, an equilibrium stays one, and steps much shorter than the relaxation are those of the
+  linearised equations, whatever the weights. So errors do not add up over many steps.
+
+Inputs that make droplets of all sizes comparable: the time in units of r²/K, where K = 2a (e/Tf) bρ/(bρ + d) is the
+growth rate of r² per unit of supersaturation, for a droplet at its quasi-steady temperature (linearised); the solute
+term σS/r³; and the change of r²/r0² if the initial supersaturation persisted, through asinh, which is linear near the
+point of evaporation (−1) and logarithmic far away from it.
 
 The notation is that of `scimill.droplets.kernels.physics`. Features and normalisation are inside the model, which takes
 and returns SI units. Features are computed in float64, since RH − exp(…) is a small difference; the layers have their
@@ -20,8 +22,9 @@ own precision.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
+from types import CodeType
 from typing import Any, Self
 
 import numpy as np
@@ -32,13 +35,9 @@ from torch.nn import functional
 
 from scimill.droplets import CAMPAIGN
 from scimill.droplets.kernels.physics import Constants
-from scimill.droplets.kernels.sampling import INPUTS
+from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, LIMITS, MODEL_INPUTS, OUTPUT_NAMES
 
 ZERO_CELSIUS = 273.15  # K
-SMALLEST_SOLUTE = 1e-35  # m³; keeps the logarithm finite if salt attracts no water
-LARGEST_EXPONENT = 690.0  # beyond it, exp overflows or underflows in float64
-SHARPNESS = 3.0  # asinh(3 x) bends at |x| = 1/3, so it is still steep at x = −1, where droplets evaporate
-SPREAD = 6.0  # scales asinh(3 x), |x| <= 1e8, to the order of 1
 TEMPERATURE_UNIT = 5.0  # K; unit of the network's output for the residual temperature
 LOSSES: Mapping[str, Any] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
 # ONNX Runtime has no erf in float64, so GELU uses its tanh approximation.
@@ -47,8 +46,9 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 RANGE_ROUNDING = 2.0**-23  # relative; stored data are float32, so the ends of ranges may be rounded
 FLAG = "weird"  # field of a store that keeps weird droplets; they are not used as samples
-MODEL_INPUTS = (*INPUTS, "time")
 MODEL_OUTPUTS = ("radius", "temperature")
+GROWTH = "growth"  # term of the loss
+SMALLEST_CHANGE = 1e-4  # of log10 r; smaller ones are rounding errors of stored radii
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,7 @@ class DropletNetworkSpec:
     loss: str
     radius_scale: float
     temperature_scale: float
+    growth_scale: float = 0.1
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain numbers and strings, for files."""
@@ -74,7 +75,7 @@ class DropletNetworkSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DropletNetworkSpec":
         """Restore a specification from the output of `to_dict`."""
-        known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
         ranges = tuple((float(low), float(high)) for low, high in known["ranges"])
         e0, slope, offset = known["saturation"]
         special = {
@@ -104,47 +105,38 @@ class DropletNetwork(nn.Module):
 
     """
 
-    growth: Tensor
-    conduction: Tensor
-    latent: Tensor
-    clapeyron: Tensor
-    kelvin: Tensor
-    raoult: Tensor
-    solute_per_salinity: Tensor
-    saturation_pressure: Tensor
-    saturation_slope: Tensor
-    saturation_offset: Tensor
-    zero_celsius: Tensor
-    ln10: Tensor
     centre: Tensor
     half_width: Tensor
     ends: Tensor
     """smallest and largest values of the inputs in the training data, (2, 7)"""
-    unit: Tensor
-    """unit of the network's outputs: in log10 of the radius, and in K"""
 
     def __init__(self, spec: DropletNetworkSpec) -> None:
         super().__init__()
         self.spec = spec
+        self._form = FORMS[spec.network]
         # Tensors, since exporters round plain numbers to float32.
-        for name, value in constants(spec).items():
+        self._names = tuple(_known(spec))
+        for name, value in _known(spec).items():
             self._register_constant(name, torch.tensor(value, dtype=torch.float64))
         self._register_constant("ends", torch.tensor(spec.ranges, dtype=torch.float64).T)
         corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
-        raw = self.raw_features(corners)
+        raw, _ = self.prepare(corners)
         low, high = raw.min(0).values, raw.max(0).values
-        unscaled = [6] if spec.network == "plain" else [7, 8]  # time in seconds, as published; already scaled by asinh
+        unscaled = [self._form.features.index(name) for name in self._form.unscaled]
         low[unscaled], high[unscaled] = -1.0, 1.0
         high[high == low] += 1.0  # inputs that are constant in the data
         self._register_constant("centre", (low + high) / 2)
         self._register_constant("half_width", (high - low) / 2)
-        residual = torch.tensor((1.0, TEMPERATURE_UNIT), dtype=torch.float64)
-        self._register_constant("unit", self.half_width[:2].clone() if spec.network == "plain" else residual)
         widths = [raw.shape[1], *spec.hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation]()]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 2))
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """The constants of the formulas, by name."""
+        return {name: getattr(self, name) for name in self._names}
 
     def _register_constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
@@ -172,9 +164,9 @@ class DropletNetwork(nn.Module):
         given = inputs.double()
         time = given[:, -1:]
         x = torch.cat((given[:, :-1], torch.where(time == 0, torch.ones_like(time), time)), 1)  # no logarithm of 0
-        features = self.features(x).to(next(self.parameters()).dtype)
-        outputs = self.base(x) + self.unit * self.body(features).double()
-        outcome = torch.stack((10.0 ** outputs[:, 0], outputs[:, 1]), 1)
+        raw, steps = self.prepare(x)
+        outputs = self.body(self.scaled(raw).to(next(self.parameters()).dtype))
+        outcome = self.finish(torch.cat((x, steps), 1), outputs)
         return torch.where(time == 0, given[:, :2], outcome).to(inputs.dtype)
 
     def in_range(self, inputs: Tensor) -> Tensor:
@@ -184,59 +176,92 @@ class DropletNetwork(nn.Module):
         return ((x >= (self.ends - slack)[0]) & (x <= (self.ends + slack)[1])).all(1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Compute the inputs of the first layer, (n, 7 or 9); x as in `forward`, float64."""
-        return (self.raw_features(x) - self.centre) / self.half_width
+        """Compute the inputs of the first layer, (n, features); x as in `forward`, float64."""
+        return self.scaled(self.prepare(x)[0])
 
-    def raw_features(self, x: Tensor) -> Tensor:
-        """Compute the features before they are scaled to about -1 … 1."""
-        r, T, S, Tf, RH, rho, t = x.unbind(1)
-        if self.spec.network == "plain":
-            return torch.stack((self._log10(r), T, self._log10(S), Tf, RH, rho, t), 1)
-        log_time = self._log10(self._growth(Tf, rho) * t) - 2 * self._log10(r)
-        solute = (S * self.solute_per_salinity * self.raoult).clamp_min(SMALLEST_SOLUTE)
-        log_solute = self._log10(solute) - 3 * self._log10(r)
-        exponent = self.kelvin / (r * T) - 10.0**log_solute
-        time = 10.0**log_time
-        first = RH - exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
-        drift = [_arsinh(SHARPNESS * time * excess) / SPREAD for excess in (RH - 1, first)]
-        return torch.stack((self._log10(r), T - Tf, log_solute, Tf, RH, rho, log_time, *drift), 1)
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Scale features to about -1 … 1."""
+        return (raw - self.centre) / self.half_width
 
-    def base(self, x: Tensor) -> Tensor:
-        """Compute what the network corrects: log10 of the radius (m), and temperature (K), (n, 2)."""
-        if self.spec.network == "plain":
-            return self.centre[:2].expand(x.shape[0], 2)  # tracing would turn len(x) into a constant
-        r, T, _, Tf, _, rho, t = x.unbind(1)
-        relaxed = Tf + (T - Tf) * torch.exp(-(self.conduction * rho + self._release(Tf)) * t / r**2)
-        return torch.stack((self._log10(r), relaxed), 1)
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features before they are scaled, and the steps that the finish needs, (n, …), float64."""
+        values = _run(self._form.steps, {**self.known, **_columns(INPUT_NAMES, x)})
+        return _table(values, self._form.features, x), _table(values, self._form.carried, x)
 
-    def _growth(self, Tf: Tensor, rho: Tensor) -> Tensor:
-        """Compute K of the module's docstring, m²/s."""
-        conduction = self.conduction * rho
-        return 2 * self.growth * self._saturation(Tf) / Tf * conduction / (conduction + self._release(Tf))
+    def finish(self, given: Tensor, outputs: Tensor) -> Tensor:
+        """Compute radius (m) and temperature (K), (n, 2), from the outputs of the layers.
 
-    def _release(self, Tf: Tensor) -> Tensor:
-        """Compute the latent heat that a warmer droplet releases, d of the module's docstring, m²/s."""
-        return self.latent * self.growth * self._saturation(Tf) / Tf**2 * (self.clapeyron / Tf - 1)
+        Parameters
+        ----------
+        given : (n, …), float64, the inputs and the steps of `prepare`.
+        outputs : (n, 2), of the layers.
 
-    def _saturation(self, Tf: Tensor) -> Tensor:
-        """Compute the saturation vapour pressure, Pa, like `physics.saturation_pressure`."""
-        celsius = Tf - self.zero_celsius
-        return self.saturation_pressure * torch.exp(
-            self.saturation_slope * celsius / (self.saturation_offset + celsius)
-        )
+        """
+        names = (*INPUT_NAMES, *self._form.carried)
+        values = {**self.known, **_columns(names, given), **_columns(OUTPUT_NAMES, outputs.double())}
+        return _table(_run(self._form.finish, values), ("new_radius", "new_temperature"), given)
 
-    def _log10(self, x: Tensor) -> Tensor:
-        return x.log() / self.ln10
 
-    def targets(self, x: Tensor, outcome: Tensor) -> Tensor:
-        """Compute the target outputs, (n, 2), from the outcome: radius (m) and temperature (K), (n, 2), float64."""
-        exact = torch.stack((self._log10(outcome[:, 0]), outcome[:, 1]), 1)
-        return (exact - self.base(x)) / self.unit
+def _known(spec: DropletNetworkSpec) -> dict[str, float]:
+    """Return constants, limits and units of the formulas, by name."""
+    low, high = spec.ranges[0]
+    cold, warm = spec.ranges[1]
+    is_plain = spec.network == "plain"
+    return {
+        **constants(spec), **LIMITS,
+        "middle_log_radius": math.log10(low * high) / 2, "middle_temperature": (cold + warm) / 2,
+        "radius_unit": math.log10(high / low) / 2 if is_plain else 1.0,
+        "temperature_unit": (warm - cold) / 2 if is_plain else TEMPERATURE_UNIT,
+    }  # fmt: skip
+
+
+@cache
+def _compiled(text: str) -> CodeType:
+    return compile("\n".join(line.strip() for line in text.splitlines()), "<formulas>", "exec")
+
+
+def _run(text: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run assignments of `formulas`; return all values by name."""
+    exec(_compiled(text), dict(FUNCTIONS), values)
+    return values
+
+
+def _columns(names: Sequence[str], table: Tensor) -> dict[str, Tensor]:
+    return dict(zip(names, table.unbind(1), strict=True))
+
+
+def _table(values: Mapping[str, Tensor], names: Sequence[str], like: Tensor) -> Tensor:
+    """Stack values as columns; constants get the length of the others."""
+    return torch.stack([values[name].expand_as(like[:, 0]) for name in names], 1)
 
 
 def _arsinh(x: Tensor) -> Tensor:
     """Compute asinh, using only functions that every ONNX runtime has in float64."""
     return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
+
+
+def _larger(a: Tensor, b: Tensor | float) -> Tensor:
+    return torch.maximum(*_both(a, b))
+
+
+def _smaller(a: Tensor, b: Tensor | float) -> Tensor:
+    return torch.minimum(*_both(a, b))
+
+
+def _step(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """Return 1 where a >= b, and 0 elsewhere."""
+    first, second = _both(a, b)
+    return (first >= second).double()
+
+
+def _both(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    return torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
+
+
+FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
+    "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "abs": torch.abs, "arsinh": _arsinh,
+    "max": _larger, "min": _smaller, "step": _step,
+}  # fmt: skip
 
 
 def sample_fields(*, flagged: bool) -> tuple[str, ...]:
@@ -267,38 +292,45 @@ class DropletTask:
 
     """
 
-    terms: tuple[str, ...] = MODEL_OUTPUTS
-
     def __init__(self, spec: DropletNetworkSpec, seed: int, counts: Sequence[int], *, flagged: bool) -> None:
         self._reference = DropletNetwork(spec)  # prepares data on the CPU, wherever the model is
         torch.manual_seed(seed)
         self.model = DropletNetwork(spec)
         self.network = spec.to_dict()
         self.fields = sample_fields(flagged=flagged)
+        self.terms = (*MODEL_OUTPUTS, GROWTH) if spec.network == "relaxation" else MODEL_OUTPUTS
         self._counts = counts
-        self._loss = spec.loss
-        units = self._reference.unit.tolist()
-        self._weights = [
-            unit / scale for unit, scale in zip(units, (spec.radius_scale, spec.temperature_scale), strict=True)
-        ]
+        self._spec = spec
 
     def samples(self, block: int) -> int:
         """Return the number of samples in a block."""
         return self._counts[block]
 
     def prepare(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-        """Compute features and target outputs of all samples in the rows; see `make_samples`."""
+        """Compute features, what the finish needs, and the exact outcome of all samples; see `make_samples`."""
         table = torch.from_numpy(make_samples(rows))
         x, outcome = table[:, : len(MODEL_INPUTS)], table[:, len(MODEL_INPUTS) :]
-        dtype = next(self.model.parameters()).dtype
-        return self._reference.features(x).to(dtype), self._reference.targets(x, outcome).to(dtype)
+        raw, steps = self._reference.prepare(x)
+        features = self._reference.scaled(raw).to(next(self.model.parameters()).dtype)
+        return features, torch.cat((x, steps), 1), outcome
 
     def losses(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Sum the losses of log10 of the radius and of the temperature over the samples, in units of their scales."""
-        features, targets = tensors
-        errors = (self.model.body(features) - targets) * targets.new_tensor(self._weights)
-        loss: Tensor = LOSSES[self._loss](errors, torch.zeros_like(errors), reduction="none")
-        return loss.sum(0)
+        """Sum the losses of log10 of the radius and of the temperature over the samples, in units of their scales.
+
+        For `relaxation`, also of the change of log10 of the radius, relative to the exact change.
+        """
+        features, given, outcome = tensors
+        found = self.model.finish(given, self.model.body(features))
+        radius = (found[:, 0] / outcome[:, 0]).log10()
+        errors = torch.stack((
+            radius / self._spec.radius_scale, (found[:, 1] - outcome[:, 1]) / self._spec.temperature_scale
+        ), 1)  # fmt: skip
+        loss: Tensor = LOSSES[self._spec.loss](errors, torch.zeros_like(errors), reduction="none")
+        if GROWTH not in self.terms:
+            return loss.sum(0)
+        change = (outcome[:, 0] / given[:, 0]).log10().abs() + SMALLEST_CHANGE
+        relative = radius / (change * self._spec.growth_scale)
+        return torch.cat((loss.sum(0), ((1 + relative**2).sqrt() - 1).sum(0, keepdim=True)))
 
 
 def predict(model: DropletNetwork, inputs: NDArray[Any], batch: int = 65_536) -> NDArray[np.float64]:
@@ -314,9 +346,9 @@ def weights(model: DropletNetwork) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
 
 
-def scaling(model: DropletNetwork) -> tuple[list[float], list[float], list[float]]:
-    """Return centre and half width of each feature, and the unit of each output."""
-    return model.centre.tolist(), model.half_width.tolist(), model.unit.tolist()
+def scaling(model: DropletNetwork) -> tuple[list[float], list[float]]:
+    """Return centre and half width of each feature."""
+    return model.centre.tolist(), model.half_width.tolist()
 
 
 def clear(model: DropletNetwork) -> None:

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,19 +9,19 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, Form, Language, Steps, differentiate, steps_of, used
-from scimill.droplets.learning.network import (
-    LARGEST_EXPONENT,
+from scimill.droplets.learning.formulas import (
+    FORMS,
+    INPUT_NAMES,
     MODEL_INPUTS,
-    RANGE_ROUNDING,
-    SHARPNESS,
-    SMALLEST_SOLUTE,
-    SPREAD,
-    DropletNetwork,
-    constants,
-    scaling,
-    weights,
+    OUTPUT_NAMES,
+    Form,
+    Language,
+    Steps,
+    differentiate,
+    parse,
+    used,
 )
+from scimill.droplets.learning.network import RANGE_ROUNDING, DropletNetwork, scaling, weights
 from scimill.version import __version__
 
 LANES = 16  # droplets computed together; the fastest of 8 to 64
@@ -30,10 +29,8 @@ BLOCK = 4  # values of one layer computed together; the widths of layers are fil
 UNROLLED = 8  # inputs of a layer that are added up in one statement
 ENOUGH = 1000  # droplets that are worth starting threads: 0.2 ms of work
 SQUARINGS = {"float64": 7, "float32": 5}  # of exp(x / 2**n); with the series in the templates, 1e-15 and 1e-8
-LIMITS = {
-    "sharpness": SHARPNESS, "spread": SPREAD, "largest_exponent": LARGEST_EXPONENT, "smallest_solute": SMALLEST_SOLUTE,
-}  # fmt: skip
 Assignments = list[tuple[str, str]]
+Slopes = Mapping[str, Mapping[str, str]]  # name of each derivative that is not 0, by step and variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +76,12 @@ def _filled(number: int, weight: NDArray[Any], bias: NDArray[Any], *, is_last: b
 def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that the templates of all languages need."""
     layers = filled_layers(model)
-    centre, half_width, (radius_unit, temperature_unit) = scaling(model)
-    known = {
-        **constants(model.spec), **LIMITS, "middle_log_radius": centre[0], "middle_temperature": centre[1],
-    }  # fmt: skip
+    centre, half_width = scaling(model)
     form = FORMS[model.spec.network]
-    wanted, wanted_by_derivatives = used(steps_of(form)), used(differentiate(steps_of(form))[0])
+    known = {name: float(value) for name, value in model.known.items()}
+    parts = [parse(form.steps), parse(form.finish)]
+    wanted = [used(part) for part in parts]
+    by_derivatives = [used(derived) for derived, _ in _derivatives(form)]
     precision = str(layers[0].weight.dtype)
     return {
         "spec": model.spec, "version": __version__, "single": precision == "float32",
@@ -94,10 +91,10 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "provenance": [comment(f"{title}: {text}") for title, text in provenance.items()],
         "origin": one_line("; ".join(f"{title}: {text}" for title, text in provenance.items())),
-        "constants": [(name, value) for name, value in known.items() if name in wanted],
-        "centre": centre, "scale": [1 / width for width in half_width],
-        "units": [radius_unit * math.log(10.0), temperature_unit],
-        "wanted": wanted, "uses_arsinh": "arsinh" in wanted, "uses_step": "step" in wanted_by_derivatives,
+        "constants": [(name, value) for name, value in known.items() if name in set().union(*wanted)],
+        "centre": centre, "inputs_wanted": set(INPUT_NAMES), "scale": [1 / width for width in half_width],
+        "wanted": wanted, "wanted_by_derivatives": by_derivatives, "uses_arsinh": "arsinh" in wanted[0],
+        "uses_step": "step" in set().union(*by_derivatives), "carried": form.carried,
     }  # fmt: skip
 
 
@@ -111,12 +108,13 @@ def formulas(form: Form, language: Language, element: str, first: int) -> dict[s
     first : first index of arrays.
 
     """
-    steps = steps_of(form)
-    derived, slopes = differentiate(steps)
-    arrays = {"f": form.features, "b": form.base, "g": form.gate}
+    (derived, slopes), (finishing, ends) = _derivatives(form)
+    arrays = {"f": form.features, "c": form.carried}
+    outcome = ("new_radius", "new_temperature")
+    origins = {"x": INPUT_NAMES, "c": form.carried, "o": OUTPUT_NAMES}
 
     def results(index: str) -> Assignments:
-        """Assign features, base and gate; `index` has a place for the index."""
+        """Assign features and carried steps; `index` has a place for the index."""
         return [
             (element.format(array, index % place), name)
             for array, names in arrays.items()
@@ -129,18 +127,35 @@ def formulas(form: Form, language: Language, element: str, first: int) -> dict[s
             (element.format(f"d{array}", index % (given, place)), language.write(slope))
             for array, names in arrays.items()
             for place, name in enumerate(names, first)
-            for given, slope in _slopes(slopes, name, first)
+            for given, slope in _slopes(slopes, name, INPUT_NAMES, first)
+        ]
+
+    def derived_outcome(index: str) -> Assignments:
+        """Assign the derivatives of the outcome that are not 0; `index` has places for origin and output."""
+        return [
+            (element.format(f"y{array}", index % (given, place)), language.write(slope))
+            for array, names in origins.items()
+            for place, name in enumerate(outcome, first)
+            for given, slope in _slopes(ends, name, names, first)
         ]
 
     return {
-        "steps": _written(steps, language), "derived_steps": _written(derived, language), "results": results,
-        "derived_results": derived_results, "names": lambda found: ", ".join(name for name, _ in found),
+        "steps": _written(parse(form.steps), language), "derived_steps": _written(derived, language),
+        "finish": _written(parse(form.finish), language), "derived_finish": _written(finishing, language),
+        "results": results, "derived_results": derived_results, "derived_outcome": derived_outcome,
+        "names": lambda found: ", ".join(name for name, _ in found),
     }  # fmt: skip
 
 
-def _slopes(slopes: Mapping[str, Mapping[str, str]], name: str, first: int) -> Iterator[tuple[int, ast.expr]]:
-    """Return the derivatives of a step or input that are not 0, with the index of the input."""
-    for place, given in enumerate(INPUT_NAMES, first):
+def _derivatives(form: Form) -> tuple[tuple[Steps, Slopes], tuple[Steps, Slopes]]:
+    """Return steps and finish with their derivatives."""
+    steps = differentiate(parse(form.steps), INPUT_NAMES)
+    return steps, differentiate(parse(form.finish), (*INPUT_NAMES, *form.carried, *OUTPUT_NAMES))
+
+
+def _slopes(slopes: Slopes, name: str, names: Sequence[str], first: int) -> Iterator[tuple[int, ast.expr]]:
+    """Return the derivatives of a step or input that are not 0, with the index of the variable."""
+    for place, given in enumerate(names, first):
         if given in slopes[name]:
             yield place, ast.Name(slopes[name][given]) if slopes[name][given] else ast.Constant(1)
 

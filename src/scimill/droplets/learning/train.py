@@ -77,6 +77,7 @@ def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> Drop
         loss=config.loss,
         radius_scale=config.radius_scale,
         temperature_scale=config.temperature_scale,
+        growth_scale=config.growth_scale,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from droplets_reference import rates
 from scimill.config import Layer, build, read_preset
@@ -18,6 +19,7 @@ from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.learning.network import (
     LOSSES,
     MODEL_INPUTS,
+    MODEL_OUTPUTS,
     DropletNetwork,
     DropletNetworkSpec,
     DropletTask,
@@ -123,8 +125,8 @@ def test_features_of_the_plain_network_have_the_published_normalisation(
     model = DropletNetwork(spec)
     np.testing.assert_allclose(features(model, x), expected, rtol=1e-12, atol=1e-12)
     outcome = torch.tensor([[1e-8, 273.0], [1e-3, 310.0], [10**-5.5, 291.5]], dtype=torch.float64)
-    wanted = model.targets(torch.from_numpy(x[:3]), outcome)
-    np.testing.assert_allclose(wanted.numpy(), [[-1, -1], [1, 1], [0, 0]], atol=1e-12)
+    outputs = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0]])
+    np.testing.assert_allclose(finished(model, x[:3], outputs), outcome, rtol=1e-12)
 
 
 def test_a_droplet_with_positive_drift_grows(
@@ -198,9 +200,9 @@ def test_base_temperature_relaxes_like_the_analytic_solution(
     times = relaxation * np.array([0, 0.1, 1, 3, 700, 1e12])
     air = 293.15
     x = np.array([[radius, air + 1, 1e-20, air, 0.9, 1.2, t] for t in times])
-    base = DropletNetwork(specify(network="residual")).base(torch.from_numpy(x)).numpy()
+    base = finished(DropletNetwork(specify(network="residual")), x, torch.zeros(len(x), 2))
     np.testing.assert_allclose(base[:, 1] - air, np.exp(-times / relaxation), rtol=4e-4, atol=1e-12)
-    np.testing.assert_allclose(10 ** base[:, 0], radius, rtol=1e-14)
+    np.testing.assert_allclose(base[:, 0], radius, rtol=1e-14)
 
 
 def test_base_temperature_is_exact_for_a_large_droplet_in_saturated_air(
@@ -208,7 +210,7 @@ def test_base_temperature_is_exact_for_a_large_droplet_in_saturated_air(
 ) -> None:
     air, times = 280.0, np.array([1.0, 10.0, 40.0])
     x = np.array([[1e-3, air + 0.01, 1e-22, air, 1.0, 1.0, t] for t in times])
-    base = DropletNetwork(specify(network="residual")).base(torch.from_numpy(x)).numpy()
+    base = finished(DropletNetwork(specify(network="residual")), x, torch.zeros(len(x), 2))
     _, temperature, _ = integrate([[1e-3], [air + 0.01], [6e-23], [air], [1.0], [1.0]], times[None])
     np.testing.assert_allclose(base[:, 1] - air, temperature[0] - air, rtol=0.01, atol=1e-5)
 
@@ -223,24 +225,20 @@ def test_base_of_the_plain_network_is_the_middle_of_the_ranges(specify: Callable
 # ---- the network as a whole -------------------------------------------------------------------------------------
 
 
-class Fixed(torch.nn.Module):
-    """A network with fixed outputs."""
-
-    def __init__(self, outputs: torch.Tensor) -> None:
-        super().__init__()
-        self.outputs = torch.nn.Parameter(outputs)
-
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
-        return self.outputs
+def finished(model: DropletNetwork, x: NDArray[Any], outputs: torch.Tensor) -> NDArray[np.float64]:
+    """Return radius and temperature that follow from outputs of the layers."""
+    given = torch.from_numpy(x)
+    return model.finish(torch.cat((given, model.prepare(given)[1]), 1), outputs).numpy()
 
 
-def test_the_target_output_restores_the_exact_droplet(spec: DropletNetworkSpec) -> None:
-    x = droplets(spec, 200)
-    radius = 10 ** np.random.default_rng(2).uniform(-8, -3, 200)
-    outcome = np.stack([radius, np.random.default_rng(3).uniform(265, 319, 200)], 1)
-    model = DropletNetwork(spec)
-    model.body = Fixed(model.targets(torch.from_numpy(x), torch.from_numpy(outcome)))  # type: ignore[assignment]
-    np.testing.assert_allclose(predict(model, x), outcome, rtol=1e-13)
+def test_outputs_of_the_residual_network_are_changes(specify: Callable[..., DropletNetworkSpec]) -> None:
+    """The change of log10 r, and a difference of temperature in units of 5 K."""
+    spec = specify(network="residual")
+    x, model = droplets(spec, 200), DropletNetwork(spec)
+    outputs = torch.from_numpy(np.random.default_rng(2).normal(size=(200, 2)))
+    base, found = (finished(model, x, values) for values in (torch.zeros(200, 2), outputs))
+    np.testing.assert_allclose(np.log10(found[:, 0] / x[:, 0]), outputs[:, 0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose((found[:, 1] - base[:, 1]) / 5, outputs[:, 1], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("preset", ["published", "small"])
@@ -298,14 +296,15 @@ def test_a_droplet_gives_one_sample_per_time(spec: DropletNetworkSpec) -> None:
     rows["temperature"] = stream.uniform(270, 310, (n, samples)).astype(np.float32)
     task = DropletTask(spec, 1, [n * samples], flagged=False)
     task.model.double()
-    found, wanted = task.prepare(rows)
+    found, given, wanted = task.prepare(rows)
     for index, (row, sample) in enumerate(itertools.product(range(n), range(samples))):
         inputs = [*(rows[name][row] for name in MODEL_INPUTS[:-1]), rows["time"][row, sample]]
         one = torch.tensor([[float(value) for value in inputs]], dtype=torch.float64)
-        outcome = torch.tensor([[float(rows[name][row, sample]) for name in task.terms]], dtype=torch.float64)
+        outcome = torch.tensor([float(rows[name][row, sample]) for name in MODEL_OUTPUTS], dtype=torch.float64)
         torch.testing.assert_close(found[index], task.model.features(one)[0], rtol=1e-13, atol=1e-13)
-        torch.testing.assert_close(wanted[index], task.model.targets(one, outcome)[0], rtol=1e-13, atol=1e-13)
-    assert len(found) == len(wanted) == n * samples
+        torch.testing.assert_close(given[index], torch.cat((one, task.model.prepare(one)[1]), 1)[0], rtol=1e-13, atol=0)
+        torch.testing.assert_close(wanted[index], outcome, rtol=0, atol=0)
+    assert len(found) == len(given) == len(wanted) == n * samples
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -321,10 +320,10 @@ def test_weird_droplets_that_are_kept_are_not_samples(samples: int, spec: Drople
     task = DropletTask(spec, 1, [int(np.sum(rows["weird"] == 0))], flagged=True)
     task.model.double()
     assert set(task.fields) == set(rows)
-    found, wanted = task.prepare(rows)
+    found, _, wanted = task.prepare(rows)
     assert len(found) == len(wanted) == task.samples(0) < n * samples
     assert torch.all(torch.isfinite(wanted))
-    whole, _ = task.prepare({**rows, "weird": np.zeros_like(rows["weird"])})
+    whole, _, _ = task.prepare({**rows, "weird": np.zeros_like(rows["weird"])})
     assert torch.equal(found, whole[torch.from_numpy(rows["weird"].ravel() == 0)])
 
 
