@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scimill.droplets.learning.formulas import C, FORMS, INPUT_NAMES
+from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, C
 from scimill.droplets.learning.network import DropletNetwork
 from scimill.droplets.learning.sources import common_values, cut, filled_layers, formulas, render
 from scimill.errors import ConfigError

@@ -97,8 +97,8 @@ RESIDUAL = Form(
     ("drift_of_water", "drift"),
 )  # fmt: skip
 
-# Newton's method for the largest root of x³ − 3x + 2h = 0, from above; a double root (h = 1) needs most steps.
-NEWTON_STEPS = 8
+# Newton's method for the largest root of x³ − 3x + 2h = 0, from above: six steps give 1e-12 for all h < 1.
+NEWTON_STEPS = 6
 ROOT = "\n".join(
     f"""
     distance{step} = max(3 * root{step - 1} * root{step - 1} - 3, tiny)
@@ -118,21 +118,22 @@ RELAXATION = Form(
     elapsed = time * exchange / square
     decay = exp(-elapsed)
     lag = max(min(warming - difference, largest_lag), -largest_lag)
-    start = square * exp(2 / latent * lag * (1 - decay) * released / exchange)
-    start_radius = sqrt(start)
-    start_exponent = max(bend / start_radius - solute_volume / (start * start_radius), -largest_exponent)
-    start_activity = exp(min(start_exponent, steepest_exponent))
-    excess = relative_humidity - start_activity
-    speed = 2 * vapour * conducted / (conducted + release * min(start_activity, largest_activity))
+    moved = 2 / latent * lag * (1 - decay) * released / exchange
+    start = square * (1 + max(min(moved, largest_move), -largest_move))
+    excess = relative_humidity - activity
+    speed = 2 * vapour * conducted / exchange
     inverse_critical = sqrt(bend / (3 * solute_volume))
     log_humidity = log(max(relative_humidity, driest))
     humidity_scaled = log_humidity / (bend * inverse_critical * 2 / 3)
-    large_root = exp(log(2 * abs(humidity_scaled) + tiny) / 3) + 1
-    root0 = max(large_root, 2)
+    dryness = 2 * abs(humidity_scaled)
+    fourth_root = sqrt(sqrt(dryness + tiny))
+    far_root = 1 + fourth_root * sqrt(fourth_root)
+    near_root = 1 + sqrt(max(1 - humidity_scaled, tiny) * 2 / 3)
+    root0 = max(min(near_root, far_root + 1), 1)
     """ + ROOT + f"""
     equilibrium_radius = 1 / (inverse_critical * root{NEWTON_STEPS})
     equilibrium = equilibrium_radius * equilibrium_radius
-    is_haze = max(step(equilibrium_radius, start_radius), step(0, excess))
+    is_haze = max(step(equilibrium_radius, radius), step(0, excess))
     bounded = (1 - step(humidity_scaled, 1)) * is_haze
     gap = equilibrium - start
     restoring = 1.5 * solute_volume / (equilibrium * equilibrium_radius) - bend / (2 * equilibrium_radius)
@@ -145,15 +146,12 @@ RELAXATION = Form(
     bounded_progress = speed * time / equilibrium * stiffness / curvature
     free_progress = scaled_time * max(excess, 0)
     progress = bounded * bounded_progress + (1 - bounded) * free_progress
-    below = min(curvature, 1)
-    above = max(curvature, 1)
-    bending = max(min(above - 1 / above + 2 * log(below), sharpest), -largest_exponent_of_shape)
+    bending = max(min(curvature - 1 / curvature, sharpest), -flattest_end)
     side = 2 * step(bending, 0) - 1
     steepness = side * max(abs(bending), flattest)
     share = 1 - exp(-steepness)
     tail = steepness / share
     drift = scaled_time * excess
-    drift_of_water = scaled_time * (relative_humidity - 1)
     extent = abs(drift)
     part = bounded * min(extent, abs(gap) / start) + (1 - bounded) * extent
     novelty = part_weight * part + abs(excess)
@@ -164,7 +162,7 @@ RELAXATION = Form(
     lingering_share = abs(lingering) * elapsed
     log_progress = log(min(max(progress, shortest), longest)) / ln10
     drift_feature = arsinh(sharpness * drift) / spread
-    humidity_feature = arsinh(humidity_scaled) / 3
+    humidity_feature = humidity_scaled / (2 + abs(humidity_scaled))
     log_curvature = log(min(max(bounded * curvature + 1 - bounded, 1 / longest), longest)) / ln10
     """,
     ("log_radius", "difference", "log_solute", AIR_TEMPERATURE, HUMIDITY, AIR_DENSITY, "log_progress", "drift_feature",
@@ -173,10 +171,14 @@ RELAXATION = Form(
     change = max(min(gate * first_output, largest_change), -largest_change)
     corrected = progress * exp(change)
     falling = steepness - tail * corrected
-    top = max(falling, 0)
-    bottom = max(falling - top, -largest_exponent)
-    rest = (top + log(exp(-top) + share * exp(bottom))) / steepness
-    remaining = max(min(rest, 1), 0)
+    folded = exp(-min(abs(falling), largest_exponent))
+    early = step(falling, 0)
+    more = share * folded
+    late = step(small_enough, abs(more))
+    series = more * (1 - more * (0.5 - more * (1 / 3 - more / 4)))
+    logarithm = log(early * (folded + share) + (1 - early) * (1 + more))
+    rest = early * (falling + logarithm) + (1 - early) * (late * series + (1 - late) * logarithm)
+    remaining = max(min(rest / steepness, 1), 0)
     bounded_square = equilibrium - gap * remaining
     free_square = start * (1 + corrected)
     new_square = max(bounded * bounded_square + (1 - bounded) * free_square, smallest_square)
@@ -205,7 +207,9 @@ LIMITS: Mapping[str, float] = {
     "driest": 1e-6,  # relative humidity whose logarithm is finite
     "tiny": 1e-7,  # relative; a force that is 0 at the equilibrium
     "sharpest": 40.0,  # sharpness of the end of evaporation
-    "largest_exponent_of_shape": 20.0,
+    "flattest_end": 20.0,
+    "largest_move": 0.5,  # of r², while the temperature adapts
+    "small_enough": 1e-3,  # four terms of the series of log(1 + x) are then exact
     "flattest": 1e-3,  # keeps the division by the shape accurate
     "part_weight": 4.0,  # changes of r² by a quarter make the linear solution wrong
     "shortest": 1e-8,
@@ -412,4 +416,4 @@ class _Rewritten(ast.NodeTransformer):
 
 
 FORTRAN = Language("{}_wp", {})
-C = Language("{}", {"max": "larger", "min": "smaller"})
+C = Language("{}", {"max": "larger", "min": "smaller", "abs": "fabs"})

@@ -92,7 +92,7 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "provenance": [comment(f"{title}: {text}") for title, text in provenance.items()],
         "origin": one_line("; ".join(f"{title}: {text}" for title, text in provenance.items())),
         "constants": [(name, value) for name, value in known.items() if name in set().union(*wanted)],
-        "centre": centre, "inputs_wanted": set(INPUT_NAMES), "scale": [1 / width for width in half_width],
+        "centre": centre, "scale": [1 / width for width in half_width],
         "wanted": wanted, "wanted_by_derivatives": by_derivatives, "uses_arsinh": "arsinh" in wanted[0],
         "uses_step": "step" in set().union(*by_derivatives), "carried": form.carried,
     }  # fmt: skip
