@@ -52,6 +52,7 @@ WITHOUT_UNIT = {
     *("invariance", "variance", "covariance", "crop", "flip", "vertical_flip"),
     *("brightness", "contrast", "saturation", "noise", "thermal_gain"),
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
+    *("mass_accommodation", "thermal_accommodation"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
     *("test_fraction", "fraction", "train_fraction", "valid_fraction"),
     "alpha",
@@ -396,7 +397,7 @@ def test_any_text_survives_yaml(names):
 
 
 def test_presets_are_complete_configurations_but_for_the_count(preset, configure):
-    assert set(preset_names("scimill.droplets/presets")) == {"classic", "ntlp-2026"}
+    assert set(preset_names("scimill.droplets/presets")) == {"classic", "cloud", "ntlp-2026"}
     assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
     made = configure(preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scimill.droplets import solve
-from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels import koehler, lanes
 from scimill.droplets.params import SolveConfig
 from scimill.errors import ConfigError, NumericalError
 
@@ -191,7 +191,7 @@ def test_koehler_radii(salt, RH, Tf, equilibrium, critical, supersaturation):
 
 @pytest.mark.parametrize("RH", [1.0, 1.0005, 1.00113])
 def test_equilibrium_in_moist_air_is_the_stable_root_below_the_critical_radius(RH, constants):
-    r = solve.equilibrium_radius(6e-19, 293.15, RH, constants)
+    r = koehler.equilibrium_radius(6e-19, 293.15, RH, constants)
     left = constants.kelvin / (r * 293.15) - constants.raoult * 6e-19 / r**3
     assert left == pytest.approx(math.log(RH), abs=1e-12)
     assert 3.6e-7 < r < 6.319090e-7
@@ -204,7 +204,7 @@ def test_a_droplet_settles_on_its_equilibrium():
 
 @pytest.mark.parametrize(("S", "RH"), [(0.0, 0.9), (6e-19, 0.0), (6e-19, 1.00114), (6e-19, 1.1)])
 def test_no_equilibrium_without_salt_vapour_or_beyond_the_critical_humidity(S, RH, constants):
-    assert solve.equilibrium_radius(S, 293.15, RH, constants) is None
+    assert koehler.equilibrium_radius(S, 293.15, RH, constants) is None
 
 
 def test_without_surface_tension_no_radius_is_critical():

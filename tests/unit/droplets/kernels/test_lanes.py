@@ -6,7 +6,7 @@ import pytest
 from numba import njit
 
 from scimill.droplets import arguments
-from scimill.droplets.kernels import lanes, solver
+from scimill.droplets.kernels import equations, lanes, solver
 
 GROWING = (1e-6, 290.0, 1e-18, 290.0, 1.02, 1.0)
 PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
@@ -178,7 +178,7 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
 
 
 def test_the_exponential_has_the_documented_accuracy():
-    exponential = njit(lambda x: lanes.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
+    exponential = njit(lambda x: equations.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
     x = np.linspace(-64, 8, 20_001)
     ours, exact = np.array([exponential(value) for value in x]), np.exp(x)
     np.testing.assert_allclose(ours[x <= 0], exact[x <= 0], rtol=0, atol=2e-14)

@@ -3,7 +3,7 @@ import pytest
 
 import droplets_reference
 from droplets_reference import rates
-from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels import equations
 from scimill.droplets.kernels.physics import vapour_excess
 
 
@@ -54,15 +54,15 @@ def test_jacobian_is_the_derivative_of_the_slopes(state, constants):
 def test_slopes_and_jacobian_of_the_lanes_equal_the_reference(state, constants):
     y, (S, Tf, RH, rho, e) = state
     cooling = constants.conduction * rho
-    air = lanes.Air(RH * e / Tf, e, constants.clapeyron / Tf, constants.raoult * S, cooling, cooling * Tf)
+    air = equations.Air(RH * e / Tf, e, constants.clapeyron / Tf, constants.raoult * S, cooling, cooling * Tf)
     expected = np.concatenate(
         [droplets_reference.slopes(*state, constants), *droplets_reference.jacobian(*state, constants)]
     )
     for i in range(y.shape[1]):
-        surroundings = lanes.Air(*(column[i] for column in air))
-        found = lanes.jacobian.py_func(*y[:, i], surroundings, constants)
+        surroundings = equations.Air(*(column[i] for column in air))
+        found = equations.jacobian(*y[:, i], surroundings, constants)
         assert found == pytest.approx(expected[:, i], rel=1e-9)
-        assert lanes.slopes.py_func(*y[:, i], surroundings, constants) == pytest.approx(found[:2], rel=1e-12)
+        assert equations.slopes(*y[:, i], surroundings, constants) == pytest.approx(found[:2], rel=1e-12)
 
 
 def test_rates_and_slopes_are_the_same_equations(state, constants):
