@@ -13,9 +13,9 @@ PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
 
 
 @pytest.fixture
-def several(preset, configure, draw):
+def several(any_preset, configure, draw):
     """Return a preset's solver settings, 700 of its droplets, and their times."""
-    config = configure(preset, seed=5)
+    config = configure(any_preset, seed=5)
     return arguments.solver_settings(config), *draw(config, 700)
 
 
@@ -158,9 +158,9 @@ def test_many_times_equal_separate_integrations(several, integrate):
     columns = droplets.astype(float)
     columns[2] *= model.solute_per_salinity
     times = np.array([1e-4, 3e-2, 3e-2, 1.0, 9.0])
-    together, together_T, _ = integrate(columns, np.tile(times, (columns.shape[1], 1)))
+    together, together_T, _ = integrate(columns, np.tile(times, (columns.shape[1], 1)), k=model.constants)
     for sample, t in enumerate(times):
-        alone, alone_T, _ = integrate(columns, np.full(columns.shape[1], t))
+        alone, alone_T, _ = integrate(columns, np.full(columns.shape[1], t), k=model.constants)
         np.testing.assert_allclose(together[:, sample], alone[:, 0], rtol=1e-8)
         np.testing.assert_allclose(together_T[:, sample], alone_T[:, 0], rtol=1e-9)
     np.testing.assert_array_equal(together[:, 1], together[:, 2])
@@ -170,7 +170,7 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
     model, droplets, times = several
     columns = droplets.astype(float)
     columns[2] *= model.solute_per_salinity
-    radius, temperature, _ = integrate(columns, times.astype(float), tolerance=1e-8)
+    radius, temperature, _ = integrate(columns, times.astype(float), tolerance=1e-8, k=model.constants)
     single = solver.solve(model, droplets, times)
     assert single[0].dtype == single[1].dtype == np.float32
     np.testing.assert_array_equal(single[0], radius.astype(np.float32))
