@@ -32,7 +32,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Corrections:
+class DropletCorrections:
     """Corrections for small, salty and falling droplets, all off by default."""
 
     mass_accommodation: Number | None = parameter(
@@ -66,7 +66,7 @@ class Corrections:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletPhysics(Salt, Corrections):
+class DropletPhysics(Salt, DropletCorrections):
     """Physical constants."""
 
     water_density: Number = parameter(1000.0, "density of water", unit="kg/m3", gt=0)

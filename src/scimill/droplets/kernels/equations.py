@@ -68,7 +68,7 @@ class CloudAir(NamedTuple):
     drag: float  # √(6 C B)
 
 
-class Exchange(NamedTuple):
+class TransferFactors(NamedTuple):
     """φv and φh, and their derivatives by u."""
 
     vapour: float
@@ -145,7 +145,7 @@ def original_jacobian(u: float, T: float, air: Air, k: Constants) -> SlopesAndJa
 
 
 @inlined
-def exchange(u: float, r: float, inverse_r: float, inverse_u: float, air: CloudAir, k: CloudConstants) -> Exchange:
+def exchange(u: float, r: float, inverse_r: float, inverse_u: float, air: CloudAir, k: CloudConstants) -> TransferFactors:
     """Return φv and φh with their derivatives; code that does not use the derivatives does not compute them."""
     drag = air.drag * r * math.sqrt(r)
     resistance = 1.0 / (18.0 * k.viscosity + drag)
@@ -160,7 +160,7 @@ def exchange(u: float, r: float, inverse_r: float, inverse_u: float, air: CloudA
     fh_u = (1.0 + 0.5 * air.heat_shift * inverse_r - fh * (1.0 + 0.5 * air.heat_length * inverse_r)) * heat
     blown_v = 1.0 + k.vapour_ventilation * root
     blown_h = 1.0 + k.heat_ventilation * root
-    return Exchange(
+    return TransferFactors(
         fv * blown_v,
         fh * blown_h,
         fv_u * blown_v + fv * k.vapour_ventilation * root_u,
