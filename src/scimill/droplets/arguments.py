@@ -3,6 +3,7 @@
 from scimill.droplets.kernels.physics import (
     CONTINUUM,
     AnyConstants,
+    Lengths,
     Ventilation,
     combine,
     extend,
@@ -44,9 +45,7 @@ def constants(config: DropletPhysics) -> AnyConstants:
     )
 
 
-def _transition(
-    config: DropletPhysics, diffusivity: float, accommodation: float | None, molar_mass: float
-) -> tuple[float, ...]:
+def _transition(config: DropletPhysics, diffusivity: float, accommodation: float | None, molar_mass: float) -> Lengths:
     """Return the lengths of `physics.transition` for vapour or heat."""
     if accommodation is None:
         return CONTINUUM

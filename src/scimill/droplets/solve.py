@@ -6,6 +6,7 @@ import numpy as np
 
 from scimill.droplets import arguments
 from scimill.droplets.kernels import koehler, lanes
+from scimill.droplets.kernels.equations import DRY, SMALLEST_T
 from scimill.droplets.kernels.physics import AnyConstants, Array, dry_core, saturation_pressure, transfer, vapour_excess
 from scimill.droplets.kernels.solver import SolverSettings
 from scimill.droplets.params import SolveConfig, solute_per_salinity
@@ -100,7 +101,7 @@ def _trajectory(config: SolveConfig) -> Trajectory:
 def _require_water(config: SolveConfig) -> None:
     k, S = arguments.constants(config), np.array(solute_per_salinity(config) * config.salinity)
     core = float(np.cbrt(dry_core(S, k)))
-    if config.radius <= core * (1 + lanes.DRY):
+    if config.radius <= core * (1 + DRY):
         what = f"a droplet of radius {config.radius:g} m holds no water: that is the radius of its salt, or less"
         raise ConfigError(what, where="radius", allowed=f"more than the dry core's radius, {core:g} m")
 
@@ -179,7 +180,7 @@ def wet_bulb(config: SolveConfig, k: AnyConstants) -> float | None:
         return float(heating * excess - conduction * (T - Tf))
 
     warmest = float(Tf + heating * config.relative_humidity * e / Tf / conduction)  # if nothing evaporated
-    return koehler.root(gain, lanes.SMALLEST_T, warmest)
+    return koehler.root(gain, SMALLEST_T, warmest)
 
 
 # ---- table ------------------------------------------------------------------------------------------------------

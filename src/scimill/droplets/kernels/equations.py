@@ -18,8 +18,7 @@ from scimill.droplets.kernels.physics import DRAG_COEFFICIENT, AnyConstants, Clo
 SMALLEST_U, SMALLEST_T = 1e-40, 1.0  # m², K: a trial point beyond them is rejected
 DRY = 1e-6  # a droplet has dried if its radius exceeds that of its dry core by less than this share
 
-# Rows of the lane array: the state of each lane, the air around its droplet, and what the corrections need. Keep the
-# order of the first twelve: the compiler orders sums by it, so another order changes the last bits of results.
+# Rows of the lane array: the state of each lane, the air around its droplet, and what the corrections need.
 (
     U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE, COOLING, AIR, FLOOR, EDGE,
     VAPOUR_SHIFT, VAPOUR_LENGTH, VAPOUR_AREA, HEAT_SHIFT, HEAT_LENGTH, HEAT_AREA, CORE, ATTRACTION, LIFT, DRAG, ROWS,
@@ -145,7 +144,9 @@ def original_jacobian(u: float, T: float, air: Air, k: Constants) -> SlopesAndJa
 
 
 @inlined
-def exchange(u: float, r: float, inverse_r: float, inverse_u: float, air: CloudAir, k: CloudConstants) -> TransferFactors:
+def exchange(
+    u: float, r: float, inverse_r: float, inverse_u: float, air: CloudAir, k: CloudConstants
+) -> TransferFactors:
     """Return φv and φh with their derivatives; code that does not use the derivatives does not compute them."""
     drag = air.drag * r * math.sqrt(r)
     resistance = 1.0 / (18.0 * k.viscosity + drag)

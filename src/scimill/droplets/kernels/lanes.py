@@ -58,7 +58,7 @@ SHORTEST_STEP = 1e-10  # fraction of the conduction time; rounding dominates sho
 
 # The cache of the compiled kernel only notices changes of this file. After changing a file that the kernel is compiled
 # from, enter its new checksum here (a test compares), or the outdated kernel stays in use.
-COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "aa67d88d193a4d6f", "equations.py": "e226aff3a279ecf6"}
+COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "49b43f19c4f93529", "equations.py": "6c8dc93a77c1f6fa"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

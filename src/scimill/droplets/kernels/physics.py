@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Lengths = tuple[float, float, float]
+"""m √Tf (m √K), p √Tf (m √K) and q Tf (m² K) of `transition`"""
 
 
 class Constants(NamedTuple):
@@ -158,7 +160,7 @@ def saturation_pressure(T: Array, e0: float, a: float, b: float) -> Array:
     return e0 * np.exp(a * celsius / (b + celsius))
 
 
-def jump_lengths(diffusivity: float, accommodation: float, molar_mass: float, gas_constant: float) -> tuple[float, ...]:
+def jump_lengths(diffusivity: float, accommodation: float, molar_mass: float, gas_constant: float) -> Lengths:
     """Compute m √Tf, p √Tf, q Tf of `transition`, with φ = r/(r + p), p = D/α √(2 π M/(Ru Tf)).
 
     Seinfeld & Pandis, Atmospheric Chemistry and Physics, chapter 17 (Fukuta & Walter 1970), without a vapour jump
@@ -174,9 +176,7 @@ def jump_lengths(diffusivity: float, accommodation: float, molar_mass: float, ga
     return 0.0, diffusivity / accommodation * math.sqrt(2 * math.pi * molar_mass / gas_constant), 0.0
 
 
-def fuchs_sutugin_lengths(
-    diffusivity: float, accommodation: float, molar_mass: float, gas_constant: float
-) -> tuple[float, ...]:
+def fuchs_sutugin_lengths(diffusivity: float, accommodation: float, molar_mass: float, gas_constant: float) -> Lengths:
     """Compute m √Tf, p √Tf, q Tf of `transition` in the form of Fuchs & Sutugin 1971; see `interpolate`.
 
     The mean free path is that of kinetic theory, λ = 3 D/c, c = √(8 Ru Tf/(π M)): for tiny droplets this form and
@@ -186,15 +186,13 @@ def fuchs_sutugin_lengths(
     return interpolate(0.75 * length, accommodation)
 
 
-def interpolate(path: float, accommodation: float) -> tuple[float, ...]:
+def interpolate(path: float, accommodation: float) -> Lengths:
     """Compute m, p, q of φ = (1 + Kn)/(1 + (4/(3α) + 0.377) Kn + 4/(3α) Kn²), Kn = λ/r, from λ (m √K) and α."""
     steepness = 4 / (3 * accommodation)
     return path, (steepness + 0.377) * path, steepness * path**2
 
 
-def extend(
-    k: Constants, vapour: Sequence[float], heat: Sequence[float], kappa: float | None, air: Ventilation
-) -> CloudConstants:
+def extend(k: Constants, vapour: Lengths, heat: Lengths, kappa: float | None, air: Ventilation) -> CloudConstants:
     """Add the constants of the corrections.
 
     Parameters
@@ -205,14 +203,15 @@ def extend(
     air : motion of the droplet through air.
 
     """
-    ventilation = [
-        RANZ_MARSHALL * number ** (1 / 3) / still if air.slip or air.gravity else 0.0
-        for number, still in (air.vapour, air.heat)
-    ]
     return CloudConstants(
         *k, *vapour, *heat, 1 / kappa if kappa else 0.0, max(air.slip, SMALLEST_SLIP), air.gravity, air.water_density,
-        air.viscosity, *ventilation,
+        air.viscosity, _ventilation(air, *air.vapour), _ventilation(air, *air.heat),
     )  # fmt: skip
+
+
+def _ventilation(air: Ventilation, number: float, still: float) -> float:
+    """Return c of the module's equations, from Sc and Sh₀, or Pr and Nu₀; 0 in still air."""
+    return RANZ_MARSHALL * number ** (1 / 3) / still if air.slip or air.gravity else 0.0
 
 
 def restore_constants(values: Sequence[float]) -> AnyConstants:
