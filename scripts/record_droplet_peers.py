@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Write what pyrcel and PySDM compute to tests/data/droplet-peers.json, with which the tests compare the droplets.
 
-    PYTHONPATH=.venv/peers/parcels scripts/record_droplet_peers.py
+    python -m venv peers
+    peers/bin/pip install pyrcel==2.0.0 pysdm==3.0.1
+    peers/bin/python scripts/record_droplet_peers.py
 
-Their dependencies are large (jax among them), so the tests read the recorded values. `scripts/setup.sh
---with-benchmarks` installs both packages in a separate directory.
+Their dependencies are large (jax among them), so the tests read the recorded values, and no lock has them.
 """
 
 import json
