@@ -519,15 +519,24 @@ def plain(config: Any) -> dict[str, Any]:
     return cast(dict[str, Any], _adapter(type(config)).dump_python(config, mode="json"))
 
 
+def _plain_defaults(known: Mapping[str, ParameterInfo]) -> dict[str, Any]:
+    """Return the defaults by name in YAML's types, without required parameters."""
+    defaults = {
+        name: parameter_.info.default for name, parameter_ in known.items() if not parameter_.info.is_required()
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+
+
 def explainer(config: Any) -> Callable[[str], str]:
     """Return a function that compares a stored configuration (YAML) with this one.
 
-    It lists in one line the parameters that affect the data and differ; the line is empty if none does.
+    It lists in one line the parameters that affect the data and differ; the line is empty if none does. A parameter
+    that was declared after the file was made had its default: a new parameter must leave the data as they were.
     """
 
     def explain(stored: str) -> str:
-        values = parse_yaml(stored, "the stored configuration").values
         known = parameters_of(type(config))
+        values = _plain_defaults(known) | dict(parse_yaml(stored, "the stored configuration").values)
         return "; ".join(
             f"{name} was {values.get(name)}, is {value}"
             for name, value in plain(config).items()

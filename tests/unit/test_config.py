@@ -52,6 +52,7 @@ WITHOUT_UNIT = {
     *("invariance", "variance", "covariance", "crop", "flip", "vertical_flip"),
     *("brightness", "contrast", "saturation", "noise", "thermal_gain"),
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
+    *("mass_accommodation", "thermal_accommodation"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
     *("test_fraction", "fraction", "train_fraction", "valid_fraction"),
     "alpha",
@@ -395,10 +396,10 @@ def test_any_text_survives_yaml(names):
     assert build(DropletsImportConfig, [parse_yaml(to_yaml(made), "itself")]) == made
 
 
-def test_presets_are_complete_configurations_but_for_the_count(preset, configure):
-    assert set(preset_names("scimill.droplets/presets")) == {"classic", "ntlp-2026"}
+def test_presets_are_complete_configurations_but_for_the_count(any_preset, configure):
+    assert set(preset_names("scimill.droplets/presets")) == {"classic", "cloud", "ntlp-2026"}
     assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
-    made = configure(preset)
+    made = configure(any_preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
 
 
@@ -526,9 +527,17 @@ def test_differences_are_named_with_both_values():
     assert difference == "count was 1, is 2; size was [1e-08, 0.001], is [1e-07, 0.001]"
 
 
-def test_a_parameter_that_the_stored_configuration_lacks_makes_a_difference():
-    stored = "".join(line for line in to_yaml(example()).splitlines(keepends=True) if not line.startswith("size"))
-    assert "size was None" in explainer(example())(stored)
+def without(name):
+    return "".join(line for line in to_yaml(example()).splitlines(keepends=True) if not line.startswith(name))
+
+
+def test_a_parameter_that_the_stored_configuration_lacks_had_its_default():
+    assert explainer(example())(without("size")) == ""
+    assert explainer(example(size="1e-7:1e-3"))(without("size")) == "size was [1e-08, 0.001], is [1e-07, 0.001]"
+
+
+def test_a_required_parameter_that_the_stored_configuration_lacks_makes_a_difference():
+    assert explainer(example())(without("count")) == "count was None, is 1"
 
 
 def test_plain_values_are_what_yaml_knows():

@@ -32,7 +32,41 @@ class Blocks:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletPhysics(Salt):
+class DropletCorrections:
+    """Corrections for small, salty and falling droplets, all off by default."""
+
+    mass_accommodation: Number | None = parameter(
+        None, "mass accommodation coefficient; if given, vapour diffuses to small droplets more slowly", gt=0, le=1
+    )
+    thermal_accommodation: Number | None = parameter(
+        None, "thermal accommodation coefficient; if given, heat leaves small droplets more slowly", gt=0, le=1
+    )
+    transition: Literal["jump", "fuchs-sutugin"] = parameter(
+        "jump", "form of both corrections between free molecules and continuum"
+    )
+    water_activity: Literal["dilute", "kappa-koehler"] = parameter(
+        "dilute", "kappa-koehler: a dry core of salt takes up space, and the droplet never shrinks below it"
+    )
+    ventilation: Literal["none", "constant", "terminal"] = parameter(
+        "none", "air flow past the droplet: none, relative_velocity, or its terminal velocity"
+    )
+    relative_velocity: Number | None = parameter(
+        None, "velocity of the air past the droplet, for constant ventilation", unit="m/s", gt=0, le=100
+    )
+    air_molar_mass: Number = parameter(0.0289647, "molar mass of dry air", unit="kg/mol", gt=0)
+    gravity: Number = parameter(9.80665, "acceleration of free fall", unit="m/s2", gt=0)
+
+    @model_validator(mode="after")
+    def _has_velocity(self) -> Self:
+        if self.ventilation == "constant" and self.relative_velocity is None:
+            raise ValueError("constant ventilation needs relative_velocity")
+        if self.ventilation != "constant" and self.relative_velocity is not None:
+            raise ValueError("relative_velocity has no effect without ventilation: constant")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DropletPhysics(Salt, DropletCorrections):
     """Physical constants."""
 
     water_density: Number = parameter(1000.0, "density of water", unit="kg/m3", gt=0)
@@ -52,6 +86,12 @@ class DropletPhysics(Salt):
     saturation_offset: Number = parameter(243.04, "b in e = e0 exp(a t/(b + t)), t in °C", unit="K", gt=200)
     hygroscopicity: Number = parameter(1.2, "kappa: solute term = kappa · salt mass · water/salt density", ge=0)
     salt_density: Number = parameter(2000.0, "density of dry salt", unit="kg/m3", gt=0)
+
+    @model_validator(mode="after")
+    def _has_core(self) -> Self:
+        if self.water_activity == "kappa-koehler" and self.hygroscopicity == 0:
+            raise ValueError("kappa-koehler needs a hygroscopicity above 0")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

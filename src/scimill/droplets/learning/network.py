@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scimill.droplets import CAMPAIGN
-from scimill.droplets.kernels.physics import Constants
+from scimill.droplets.kernels.physics import AnyConstants, Constants, restore_constants
 from scimill.droplets.kernels.sampling import INPUTS
 
 ZERO_CELSIUS = 273.15  # K
@@ -59,7 +59,7 @@ class DropletNetworkSpec:
     activation: str
     ranges: tuple[tuple[float, float], ...]
     """smallest and largest value of each of MODEL_INPUTS in the training data, SI units"""
-    constants: Constants
+    constants: AnyConstants
     saturation: tuple[float, float, float]
     solute_per_salinity: float
     loss: str
@@ -78,7 +78,7 @@ class DropletNetworkSpec:
         e0, slope, offset = known["saturation"]
         special = {
             "ranges": ranges, "hidden": tuple(known["hidden"]), "saturation": (e0, slope, offset),
-            "constants": Constants(*known["constants"]),
+            "constants": restore_constants(known["constants"]),
         }  # fmt: skip
         return cls(**{**known, **special})
 
@@ -86,7 +86,7 @@ class DropletNetworkSpec:
 def constants(spec: DropletNetworkSpec) -> dict[str, float]:
     """Return the constants of the features by name, SI units."""
     return {
-        **spec.constants._asdict(),
+        **{name: getattr(spec.constants, name) for name in Constants._fields},
         **dict(zip(("saturation_pressure", "saturation_slope", "saturation_offset"), spec.saturation, strict=True)),
         "solute_per_salinity": spec.solute_per_salinity,
         "zero_celsius": ZERO_CELSIUS,

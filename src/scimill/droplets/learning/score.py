@@ -69,7 +69,7 @@ def _require_same_physics(spec: DropletNetworkSpec, reader: Reader) -> None:
         *arguments.constants(data), data.saturation_pressure, data.saturation_slope, data.saturation_offset,
         solute_per_salinity(data),
     )  # fmt: skip
-    if not np.allclose(ours, theirs, rtol=1e-12, atol=0):
+    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-12, atol=0):
         raise InputError(
             "the store's physical constants or salinity kind differ from those of the training data",
             where=str(reader.path),
