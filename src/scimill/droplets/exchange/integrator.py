@@ -1,5 +1,7 @@
 """Write the exact integrator (Rodas5P, `kernels.lanes`) as C11 or Fortran 2008 for other programs."""
 
+import contextlib
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import jinja2
 from scimill.droplets import arguments
 from scimill.droplets.kernels import lanes, rodas5p
 from scimill.droplets.params import DropletsExactConfig, solute_per_salinity
-from scimill.errors import ConfigError
+from scimill.errors import ConfigError, NumericalError
 from scimill.files import check_target, replacing
 from scimill.version import __version__
 
@@ -60,6 +62,7 @@ def export(config: DropletsExactConfig, path: Path, *, overwrite: bool) -> str:
     Raises
     ------
     ConfigError : unknown suffix, or a file name that is not a valid name of a Fortran module.
+    NumericalError : the constants cannot be computed.
     StorageError : the file exists, or cannot be written.
 
     """
@@ -89,13 +92,22 @@ def render(config: DropletsExactConfig, path: Path) -> str:
         width=WIDTH[path.suffix[1:]],
         salinity="salinity is the salt mass" if config.salinity_kind == "salt-mass" else "salinity is the solute term",
         statuses=[(name, getattr(lanes, name)) for name in STATUSES],
-        constants=[(name, value, MEANINGS[name]) for name, value in constants(config).items()],
+        constants=[(name, value, MEANINGS[name]) for name, value in finite_constants(config).items()],
         gamma=rodas5p.GAMMA,
         stages=stages(),
     )
     if path.suffix == ".f90":
         _check_unused(module, text, path)
     return text
+
+
+def finite_constants(config: DropletsExactConfig) -> dict[str, float]:
+    """Return `constants`, unless one of them cannot be computed."""
+    with contextlib.suppress(ArithmeticError):
+        found = constants(config)
+        if all(map(math.isfinite, found.values())):
+            return found
+    raise NumericalError("the constants of the equations cannot be computed", remedy="check the physical constants")
 
 
 def constants(config: DropletsExactConfig) -> dict[str, float]:
