@@ -105,7 +105,8 @@ subroutine one_by_one(n, x, tolerance, r, t, status) bind(C)
   integer(c_int), intent(out) :: status(n)
   integer(c_size_t) :: i
   do i = 1, n
-    call advance_droplets(x(i, 1), x(i, 2), x(i, 3), x(i, 4), x(i, 5), x(i, 6), x(i, 7), tolerance, r(i), t(i), status(i))
+    call advance_droplets(x(i, 1), x(i, 2), x(i, 3), x(i, 4), x(i, 5), x(i, 6), x(i, 7), tolerance, &
+                          r(i), t(i), status(i))
   end do
 end subroutine one_by_one
 subroutine together(n, x, tolerance, r, t, status) bind(C)
@@ -159,9 +160,7 @@ def build_integrator(folder: Path, config: DropletsGenerateConfig, language: str
     command = [compiler, standard, *FLAGS[flags], "-shared", "-fPIC", *sources, "-o", str(library), "-lm"]
     subprocess.run(command, cwd=folder, check=True)
     loaded = ctypes.CDLL(str(library))
-    return Program(
-        "exact", language, flags, {"scalar": bind(loaded.one_by_one), "batch": bind(loaded.together)}
-    )
+    return Program("exact", language, flags, {"scalar": bind(loaded.one_by_one), "batch": bind(loaded.together)})
 
 
 def bind(function: Any) -> Call:
@@ -228,7 +227,12 @@ def count_failures(call: Call, config: DropletsGenerateConfig, count: int) -> di
         status[~np.isfinite(radius)] = lanes.NOT_FINITE
         ends += np.bincount(status, minlength=7)
     failed = int(ends.sum() - ends[lanes.DONE] - ends[lanes.DRIED])
-    return {"droplets": int(ends.sum()), "done": int(ends[lanes.DONE]), "dried": int(ends[lanes.DRIED]), "failed": failed}
+    return {
+        "droplets": int(ends.sum()),
+        "done": int(ends[lanes.DONE]),
+        "dried": int(ends[lanes.DRIED]),
+        "failed": failed,
+    }
 
 
 def make_goals(title: str, rows: list[dict[str, Any]]) -> list[harness.Goal]:
@@ -276,7 +280,9 @@ def main() -> int:
             program = build_integrator(folder, config, "C", "-O3 -march=native")
             found = results["random"][preset] = count_failures(program.calls["batch"], config, options.random)
             print(f"\n{preset}: " + ", ".join(f"{value:,} {key}" for key, value in found.items()))
-            goals.append(harness.Goal(f"{preset}: failed of {found['droplets']:,} random droplets", found["failed"], most=0))
+            goals.append(
+                harness.Goal(f"{preset}: failed of {found['droplets']:,} random droplets", found["failed"], most=0)
+            )
     return harness.conclude(goals, results, options.json)
 
 

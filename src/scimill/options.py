@@ -136,9 +136,7 @@ class Flags(Generic[C]):
 
     """
 
-    def __init__(
-        self, config: type[C], presets: str = "", positional: str = "", ignored: type | None = None
-    ) -> None:
+    def __init__(self, config: type[C], presets: str = "", positional: str = "", ignored: type | None = None) -> None:
         self._config, self._presets, self._positional = config, presets, positional
         self._ignored = frozenset(parameters_of(ignored) if ignored else ()) - frozenset(parameters_of(config))
         self._known = parameters_of(config)

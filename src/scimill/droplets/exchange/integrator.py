@@ -22,9 +22,9 @@ WIDTH = {"c": 32, "f90": 32}
 
 FINE_TOLERANCE = 1e-8
 LARGEST_FIRST_STEP = 1.0
-"""Fraction of the conduction time. The first step is lanes.FIRST_STEP · tolerance/FINE_TOLERANCE, between FIRST_STEP and
-this. At a tolerance of 1e-8 or less it is that of the Python kernel; at 1e-5 it saves two or three of seven to nine
-steps, and the error of the radius stays the same."""
+"""Fraction of the conduction time. The first step is lanes.FIRST_STEP · tolerance/FINE_TOLERANCE, between FIRST_STEP
+and this. At a tolerance of 1e-8 or less it is that of the Python kernel; at 1e-5 it saves two or three of seven to
+nine steps, and the error of the radius stays the same."""
 
 MEANINGS = {
     "growth": "a = Sh nu Mw/(2 Sc rho_w Ru), m2 K/(Pa s)",
@@ -48,7 +48,7 @@ MEANINGS = {
     "safety": "of the step size",
     "smallest_factor": "limit of the change of the step size",
     "largest_factor": "limit of the change of the step size",
-    "negligible_error": "squared error below which the step grows by the largest factor",
+    "negligible_error": "squared error below which largest_factor is sure",
 }
 """Meaning and unit of each constant of an exported program."""
 
@@ -115,7 +115,9 @@ def constants(config: DropletsExactConfig) -> dict[str, float]:
     """Return the numbers that an exported program uses, by name, in SI units."""
     physics = {name: getattr(config, name) for name in ("saturation_pressure", "saturation_slope", "saturation_offset")}
     method = {name: getattr(rodas5p, name.upper()) for name in ("safety", "smallest_factor", "largest_factor")}
-    control = {name: getattr(lanes, name.upper()) for name in ("smallest_u", "smallest_t", "first_step", "shortest_step")}
+    control = {
+        name: getattr(lanes, name.upper()) for name in ("smallest_u", "smallest_t", "first_step", "shortest_step")
+    }
     negligible = (method["safety"] / method["largest_factor"]) ** (32 / 3)
     return {
         **arguments.constants(config)._asdict(),
