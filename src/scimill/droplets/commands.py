@@ -1,15 +1,34 @@
 """The commands ``scimill droplets …``."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
+from scimill.config import parameters_of
+from scimill.droplets.params import (
+    DropletsExactConfig,
+    DropletsGenerateConfig,
+    DropletsImportConfig,
+    DropletsTrainConfig,
+    SolveConfig,
+)
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
-from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
+from scimill.options import (
+    Group,
+    UnseenPath,
+    configured,
+    fill_output,
+    generating,
+    path_argument,
+    report_run,
+    training,
+    usage_error,
+)
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 from scimill.training.commands import trials
@@ -107,23 +126,49 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 
 
 @droplets.command()
-@path_argument("model", help="a run directory, or its model.pt")
-@path_argument("output", help="file to write")
-@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
-              help="Format of the file.")  # fmt: skip
+@path_argument("model", help="a run directory, or its model.pt", required=False)
+@path_argument("output", help="file to write", required=False)
+@click.option("--exact", type=UnseenPath(), metavar="OUT.c|OUT.f90",
+              help="Write the exact integrator instead of a network, as C11 or Fortran 2008.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), help="Format of the network.")
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
               help="Arithmetic of the network; float32 is faster and differs by about 1e-5.")  # fmt: skip
 @click.option("--zero", is_flag=True, help="Set all weights to zero, to test the program that calls the network.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def export(model: Path, output: Path, form: str, precision: str, zero: bool, overwrite: bool) -> None:
+@configured(DropletsExactConfig, presets="scimill.droplets/presets", ignored=DropletsGenerateConfig)
+def export(
+    config: DropletsExactConfig, model: Path | None, output: Path | None, exact: Path | None, overwrite: bool,
+    **network: Any,
+) -> None:  # fmt: skip
     """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
 
+    With --exact OUT, write the integrator that makes the training data; the physical constants belong to it.
     Inputs and outputs are in SI units. A Fortran module is named after its file.
     """
-    from scimill.droplets.learning import export as exporting
+    write: Callable[[], str]
+    if exact:
+        _refuse_given("has no effect on the exact integrator", ("model", "output", *network))
+        from scimill.droplets.exchange import integrator
 
-    write = partial(exporting.export, model, output, form, precision=precision, zero=zero, overwrite=overwrite)
-    click.echo(f"{output}: {world().on_root(write)}")
+        write = partial(integrator.export, config, exact, overwrite=overwrite)
+    else:
+        _refuse_given("needs --exact", ("preset", "config_file", *parameters_of(DropletsExactConfig)))
+        from scimill.droplets.learning import export as exporting
+
+        missing = next((name for name, value in (("model", model), ("output", output)) if value is None), None)
+        if missing or not network["form"]:
+            raise usage_error(click.UsageError(f"missing {missing or '--format'}", click.get_current_context()))
+        write = partial(exporting.export, model, output, overwrite=overwrite, **network)
+    click.echo(f"{exact or output}: {world().on_root(write)}")
+
+
+def _refuse_given(why: str, names: Iterable[str]) -> None:
+    """Refuse parameters of the command line that do not belong to what it exports."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            what = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            raise ConfigError(f"{what} {why}", where=context.command_path, remedy=f"{context.command_path} --help")
 
 
 droplets.add_command(trials)

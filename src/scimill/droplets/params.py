@@ -94,13 +94,17 @@ class DropletPhysics(Salt, DropletCorrections):
         return self
 
 
+MAX_STEPS = parameter(100_000, "maximum steps per droplet (timeout)", ge=10, le=10**9)
+DRY_RADIUS = parameter(1e-9, "radius below which a droplet is dry", unit="m", ge=1e-10, le=1e-6)
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Integration:
     """Accuracy of the integration."""
 
     tolerance: Number = parameter(1e-8, "relative error allowed per step; 1e-8 is exact for float32", ge=1e-12, le=1e-2)
-    max_steps: Whole = parameter(100_000, "maximum steps per droplet (timeout)", ge=10, le=10**9)
-    dry_radius: Number = parameter(1e-9, "radius below which a droplet is dry", unit="m", ge=1e-10, le=1e-6)
+    max_steps: Whole = MAX_STEPS
+    dry_radius: Number = DRY_RADIUS
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -188,6 +192,15 @@ class SolveConfig(DropletPhysics, Integration):
     air_density: Number = parameter(1.2, "density of the air", unit="kg/m3", gt=0, lt=100)
     time: Number = parameter(10.0, "end of the integration", unit="s", gt=0, le=1e6)
     rows: Whole = parameter(20, "rows of the table, at logarithmically spaced times", ge=1, le=10_000)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DropletsExactConfig(DropletPhysics):
+    """Limits of the integration."""
+
+    # The tolerance is an argument of the exported program.
+    max_steps: Whole = MAX_STEPS
+    dry_radius: Number = DRY_RADIUS
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
