@@ -109,19 +109,21 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("output", help="file to write")
-@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
-              help="Format of the file.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran", "c"]),
+              help="Format of the file; by default it follows from its suffix: .pt, .onnx, .f90, .c.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
-              help="Arithmetic of the network; float32 is faster and differs by about 1e-5.")  # fmt: skip
+              help="Arithmetic of the network; float32 is faster and differs by about 1e-5. "
+                   "With ONNX, also the type of inputs and outputs.")  # fmt: skip
 @click.option("--zero", is_flag=True, help="Set all weights to zero, to test the program that calls the network.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def export(model: Path, output: Path, form: str, precision: str, zero: bool, overwrite: bool) -> None:
+def export(model: Path, output: Path, form: str | None, precision: str, zero: bool, overwrite: bool) -> None:
     """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
 
-    Inputs and outputs are in SI units. A Fortran module is named after its file.
+    Inputs and outputs are in SI units. A Fortran module and the functions in C are named after their file.
     """
     from scimill.droplets.learning import export as exporting
 
+    form = exporting.choose_format(output, form)
     write = partial(exporting.export, model, output, form, precision=precision, zero=zero, overwrite=overwrite)
     click.echo(f"{output}: {world().on_root(write)}")
 

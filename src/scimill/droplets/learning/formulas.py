@@ -29,7 +29,8 @@ class Form:
     """
 
     steps: str
-    """assignments, one per line; they use the inputs, the constants of the network and earlier steps"""
+    """assignments, one per line; they use the inputs, the constants of the network, earlier steps, + - * / and the
+    functions exp, log, arsinh, max and min; no minus sign may follow * or /, which Fortran forbids"""
     features: tuple[str, ...]
     """the step or input that is each feature"""
     base: tuple[str, str]
