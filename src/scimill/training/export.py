@@ -44,7 +44,7 @@ def torchscript(model: torch.nn.Module, example: torch.Tensor, about: Mapping[st
     buffer = io.BytesIO()
     script = model if isinstance(model, torch.jit.ScriptModule) else trace(model, example)
     with _without_advice():
-        torch.jit.save(script, buffer, _extra_files={ABOUT: json.dumps(dict(about))})  # type: ignore[no-untyped-call]
+        torch.jit.save(script, buffer, _extra_files={ABOUT: json.dumps(dict(about))})
     return buffer.getvalue()
 
 

@@ -181,7 +181,9 @@ def onnx(path: Path, x: np.ndarray) -> np.ndarray:
         ("droplets", ["droplets", 7]), ("outcome", ["droplets", 2]), ("in_range", ["droplets"]),
     ]  # fmt: skip
     assert parts[0].type == parts[1].type
-    outcome, in_range = session.run(None, {"droplets": x.astype({"tensor(double)": "f8", "tensor(float)": "f4"}[parts[0].type])})
+    outcome, in_range = session.run(
+        None, {"droplets": x.astype({"tensor(double)": "f8", "tensor(float)": "f4"}[parts[0].type])}
+    )
     assert in_range.dtype == bool
     assert in_range.all()
     return np.asarray(outcome)
@@ -531,7 +533,31 @@ def test_command_reports_what_it_writes_and_replaces_files_only_with_overwrite(r
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "onnx", "fortran"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("net.f90", "fortran"), ("net.C", "c"), ("net.onnx", "onnx"), ("net.pt", "torchscript")]
+)
+def test_the_format_follows_from_the_name(
+    name: str, kind: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("export", run, tmp_path / name)
+    assert f"residual network as {kind}, trained on" in capsys.readouterr().out
+
+
+def test_a_name_without_a_format_is_refused(run: Path, tmp_path: Path) -> None:
+    result = scimill("droplets", "export", run, tmp_path / "net.txt")
+    assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
+    assert "add --format: torchscript, onnx, fortran, c" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["1net", "my net", "net.v2", "n" * 46])
+def test_a_name_that_c_forbids_is_refused(stem: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot start the names of functions in C"):
+        write(run, tmp_path / f"{stem}.c", "c")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx", "fortran", "c"])
 def test_impossible_output_paths_are_refused(kind: str, run: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "not" / "there.x"):
         with pytest.raises(StorageError):

@@ -64,7 +64,8 @@ program driver
   if (any(many_s /= one_s .and. abs(many_s / one_s - 1) > 1e-5)) error stop "values beside derivatives differ"
   call predict_droplets(x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), many(:, 1), many(:, 2))
   call predict_droplets(s(:, 1), s(:, 2), s(:, 3), s(:, 4), s(:, 5), s(:, 6), s(:, 7), many_s(:, 1), many_s(:, 2))
-  call predict_droplets_derivatives(x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), y(:, 1), y(:, 2), all_d)
+  call predict_droplets_derivatives(x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), &
+                                    y(:, 1), y(:, 2), all_d)
   if (any(all_d /= d)) error stop "derivatives of one and of many droplets differ"
   call predict_droplets_derivatives(s(:, 1), s(:, 2), s(:, 3), s(:, 4), s(:, 5), s(:, 6), s(:, 7), &
                                     many_s(:, 1), many_s(:, 2), all_ds)
@@ -75,8 +76,10 @@ program driver
   if (grid(1, 1, 1) /= one_s(1, 1)) error stop "an array of rank 2 differs"
   open (newunit=unit, file="y.bin", access="stream", form="unformatted", status="replace")
   write (unit) one, many, y, d, real(one_s, real64), real(many_s, real64), real(ds, real64)
-  write (unit) merge(1.0_real64, 0.0_real64, droplets_in_range(x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7)))
-  write (unit) merge(1.0_real64, 0.0_real64, droplets_in_range(s(:, 1), s(:, 2), s(:, 3), s(:, 4), s(:, 5), s(:, 6), s(:, 7)))
+  write (unit) merge(1.0_real64, 0.0_real64, &
+                     droplets_in_range(x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7)))
+  write (unit) merge(1.0_real64, 0.0_real64, &
+                     droplets_in_range(s(:, 1), s(:, 2), s(:, 3), s(:, 4), s(:, 5), s(:, 6), s(:, 7)))
 end program driver
 """
 
@@ -88,7 +91,7 @@ program driver
 {interface}
   integer, parameter :: n = {n}
   integer(c_size_t), parameter :: count = n
-  real(c_double) :: x(n, 7), one(n, 2), many(n, 2), y(n, 2), d(7, 2, n), all_d(7, 2, n), in_range(n, 2)
+  real(c_double) :: x(n, 7), one(n, 2), many(n, 2), y(n, 2), d(7, 2, n), all_d(7, 2, n), in_range(n, 2), t(7)
   real(c_float) :: s(n, 7), many_s(n, 2), ds(7, 2, n)
   integer :: i, unit
 
@@ -100,11 +103,12 @@ program driver
     call net_predict(x(i, 1), x(i, 2), x(i, 3), x(i, 4), x(i, 5), x(i, 6), x(i, 7), one(i, 1), one(i, 2))
     call net_derivatives(x(i, 1), x(i, 2), x(i, 3), x(i, 4), x(i, 5), x(i, 6), x(i, 7), y(i, 1), y(i, 2), d(:, :, i))
     in_range(i, 1) = merge(1, 0, net_in_range(x(i, 1), x(i, 2), x(i, 3), x(i, 4), x(i, 5), x(i, 6), x(i, 7)))
-    in_range(i, 2) = merge(1, 0, net_in_range(real(s(i, 1), c_double), real(s(i, 2), c_double), real(s(i, 3), c_double), &
-                       real(s(i, 4), c_double), real(s(i, 5), c_double), real(s(i, 6), c_double), real(s(i, 7), c_double)))
+    t = s(i, :)
+    in_range(i, 2) = merge(1, 0, net_in_range(t(1), t(2), t(3), t(4), t(5), t(6), t(7)))
   end do
   call net_predict_many(count, x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), many(:, 1), many(:, 2))
-  call net_derivatives_many(count, x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), y(:, 1), y(:, 2), all_d)
+  call net_derivatives_many(count, x(:, 1), x(:, 2), x(:, 3), x(:, 4), x(:, 5), x(:, 6), x(:, 7), &
+                            y(:, 1), y(:, 2), all_d)
   if (any(all_d /= d)) error stop "derivatives of one and of many droplets differ"
   call net_derivatives_many_float(count, s(:, 1), s(:, 2), s(:, 3), s(:, 4), s(:, 5), s(:, 6), s(:, 7), &
                                   many_s(:, 1), many_s(:, 2), ds)
@@ -148,7 +152,9 @@ def expected_derivatives(model: DropletNetwork, x: np.ndarray) -> np.ndarray:
 def interface_of(text: str) -> str:
     """Return the Fortran interface in the comment of a C file."""
     lines = [line.removeprefix(" *") for line in text.splitlines()]
-    first, last = (next(i for i, line in enumerate(lines) if line.strip() == name) for name in ("interface", "end interface"))
+    first, last = (
+        next(i for i, line in enumerate(lines) if line.strip() == name) for name in ("interface", "end interface")
+    )
     return "\n".join(lines[first : last + 1])
 
 
@@ -187,12 +193,25 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
         path = folder / f"net.{SUFFIX[language]}"
         rounded = make_network(form, activation).to(getattr(torch, precision))
         make = {"fortran": fortran.make_module, "c": c_source.make_source}[language]
-        path.write_text(make(rounded, path, "net", {"made": "for a \"test\" */ \\"}), "ascii")
+        path.write_text(make(rounded, path, "net", {"made": 'for a "test" */ \\'}), "ascii")
         driver = {"fortran": FORTRAN_DRIVER, "c": C_DRIVER}[language]
         interface = interface_of(path.read_text()) if language == "c" else ""
         (folder / "driver.f90").write_text(driver.format(n=DROPLETS, interface=interface))
         run([*FLAGS[language], *OPTIMIZED[flags], "-c", path.name], folder)
-        run(["gfortran", "-std=f2008", "-ffree-line-length-none", "-fopenmp", "driver.f90", "net.o", "-lm", "-o", "driver"], folder)
+        run(
+            [
+                "gfortran",
+                "-std=f2008",
+                "-ffree-line-length-none",
+                "-fopenmp",
+                "driver.f90",
+                "net.o",
+                "-lm",
+                "-o",
+                "driver",
+            ],
+            folder,
+        )
         run(["./driver"], folder, OMP_NUM_THREADS=str(threads))
         return Found(folder / "y.bin")
 

@@ -1,10 +1,10 @@
 """Write the network as a self-contained C11 file."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from scimill.droplets.learning.formulas import C, FORMS, INPUT_NAMES
+from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, C
 from scimill.droplets.learning.network import DropletNetwork
 from scimill.droplets.learning.sources import common_values, cut, filled_layers, formulas, render
 from scimill.errors import ConfigError
@@ -61,4 +61,4 @@ def _text(text: str) -> str:
     return "\n".join(f'    "{part}"' for part in cut(text, 100))
 
 
-FILTERS = {"real": _real, "braced": _braced, "nested": _nested, "text": _text}
+FILTERS: Mapping[str, Callable[..., str]] = {"real": _real, "braced": _braced, "nested": _nested, "text": _text}

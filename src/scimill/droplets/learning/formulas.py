@@ -1,8 +1,8 @@
 """Features, base and gate of a network as text, and their derivatives, for export to other languages.
 
-A `Form` is what an exported network computes around its layers. Its steps are assignments in the part of Python's syntax
-that Fortran and C share. `differentiate` adds the derivative of each step by each input, so that the formulas stand here
-once, and their derivatives nowhere. `scimill.droplets.learning.network` computes the same with PyTorch; a test compares.
+A `Form` is what an exported network computes around its layers. Its steps are assignments in the part of Python's
+syntax that Fortran and C share. `differentiate` adds the derivative of each step by each input, so nobody has to write
+derivatives. `scimill.droplets.learning.network` computes the same with PyTorch; a test compares.
 """
 
 import ast

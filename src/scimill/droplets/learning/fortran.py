@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "number": layer.number, "inputs": layer.inputs, "outputs": layer.outputs,
         "columns": layer.columns, "rows": layer.rows,
-        "weights": _parts(f"part{layer.number}", layer.weight), "biases": _parts(f"bias_part{layer.number}", layer.bias),
+        "weights": _parts(f"part{layer.number}", layer.weight),
+        "biases": _parts(f"bias_part{layer.number}", layer.bias),
     }  # fmt: skip
 
 
@@ -84,4 +85,4 @@ def _text(text: str) -> str:
     return " // &\n".join(f'    "{part}"' for part in cut(text, 100))
 
 
-FILTERS = {"real": _real, "rows": _rows, "wrapped": _wrapped, "text": _text}
+FILTERS: Mapping[str, Callable[..., str]] = {"real": _real, "rows": _rows, "wrapped": _wrapped, "text": _text}

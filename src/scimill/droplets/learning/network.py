@@ -167,7 +167,7 @@ class DropletNetwork(nn.Module):
 
         Returns
         -------
-        (n, 2), radius in m and temperature in K, with the dtype of the inputs; exactly the initial ones if the time is 0.
+        (n, 2), radius in m and temperature in K, with the dtype of the inputs; the initial ones if the time is 0.
         """
         given = inputs.double()
         time = given[:, -1:]

@@ -97,7 +97,8 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "constants": [(name, value) for name, value in known.items() if name in wanted],
         "centre": centre, "scale": [1 / width for width in half_width],
         "units": [radius_unit * math.log(10.0), temperature_unit],
-        "wanted": wanted | {*form.features, *form.base, *form.gate}, "uses_arsinh": "arsinh" in wanted, "uses_step": "step" in wanted_by_derivatives,
+        "wanted": wanted | {*form.features, *form.base, *form.gate},
+        "uses_arsinh": "arsinh" in wanted, "uses_step": "step" in wanted_by_derivatives,
     }  # fmt: skip
 
 
