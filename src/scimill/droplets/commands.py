@@ -130,9 +130,11 @@ def score(model: Path, store: Path, folder: Path | None) -> None:
 @path_argument("output", help="file to write", required=False)
 @click.option("--exact", type=UnseenPath(), metavar="OUT.c|OUT.f90",
               help="Write the exact integrator instead of a network, as C11 or Fortran 2008.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), help="Format of the network.")
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran", "c"]),
+              help="Format of the network; by default it follows from the suffix: .pt, .onnx, .f90, .c.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
-              help="Arithmetic of the network; float32 is faster and differs by about 1e-5.")  # fmt: skip
+              help="Arithmetic of the network; float32 is faster and differs by about 1e-5. "
+                   "With ONNX, also the type of inputs and outputs.")  # fmt: skip
 @click.option("--zero", is_flag=True, help="Set all weights to zero, to test the program that calls the network.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @configured(DropletsExactConfig, presets="scimill.droplets/presets", ignored=DropletsGenerateConfig)
@@ -143,7 +145,7 @@ def export(
     """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
 
     With --exact OUT, write the integrator that makes the training data; the physical constants belong to it.
-    Inputs and outputs are in SI units. A Fortran module is named after its file.
+    Inputs and outputs are in SI units. A Fortran module and the functions in C are named after their file.
     """
     write: Callable[[], str]
     if exact:
@@ -155,10 +157,11 @@ def export(
         _refuse_given("needs --exact", ("preset", "config_file", *parameters_of(DropletsExactConfig)))
         from scimill.droplets.learning import export as exporting
 
-        missing = next((name for name, value in (("model", model), ("output", output)) if value is None), None)
-        if missing or not network["form"]:
-            raise usage_error(click.UsageError(f"missing {missing or '--format'}", click.get_current_context()))
-        write = partial(exporting.export, model, output, overwrite=overwrite, **network)
+        if model is None or output is None:
+            missing = "model" if model is None else "output"
+            raise usage_error(click.UsageError(f"missing {missing}", click.get_current_context()))
+        form = exporting.choose_format(output, network.pop("form"))
+        write = partial(exporting.export, model, output, form, overwrite=overwrite, **network)
     click.echo(f"{exact or output}: {world().on_root(write)}")
 
 

@@ -45,6 +45,7 @@ LOSSES: Mapping[str, Any] = {"mse": functional.mse_loss, "l1": functional.l1_los
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "gelu": partial(nn.GELU, approximate="tanh"),
 }  # fmt: skip
+RANGE_ROUNDING = 2.0**-23  # relative; stored data are float32, so the ends of ranges may be rounded
 FLAG = "weird"  # field of a store that keeps weird droplets; they are not used as samples
 MODEL_INPUTS = (*INPUTS, "time")
 MODEL_OUTPUTS = ("radius", "temperature")
@@ -117,6 +118,8 @@ class DropletNetwork(nn.Module):
     ln10: Tensor
     centre: Tensor
     half_width: Tensor
+    ends: Tensor
+    """smallest and largest values of the inputs in the training data, (2, 7)"""
     unit: Tensor
     """unit of the network's outputs: in log10 of the radius, and in K"""
 
@@ -126,6 +129,7 @@ class DropletNetwork(nn.Module):
         # Tensors, since exporters round plain numbers to float32.
         for name, value in constants(spec).items():
             self._register_constant(name, torch.tensor(value, dtype=torch.float64))
+        self._register_constant("ends", torch.tensor(spec.ranges, dtype=torch.float64).T)
         corners = torch.tensor(np.stack(np.meshgrid(*spec.ranges, indexing="ij"), -1).reshape(-1, len(MODEL_INPUTS)))
         raw = self.raw_features(corners)
         low, high = raw.min(0).values, raw.max(0).values
@@ -163,12 +167,21 @@ class DropletNetwork(nn.Module):
 
         Returns
         -------
-        (n, 2), radius in m and temperature in K, with the dtype of the inputs.
+        (n, 2), radius in m and temperature in K, with the dtype of the inputs; the initial ones if the time is 0.
         """
-        x = inputs.double()
+        given = inputs.double()
+        time = given[:, -1:]
+        x = torch.cat((given[:, :-1], torch.where(time == 0, torch.ones_like(time), time)), 1)  # no logarithm of 0
         features = self.features(x).to(next(self.parameters()).dtype)
         outputs = self.base(x) + self.unit * self.body(features).double()
-        return torch.stack((10.0 ** outputs[:, 0], outputs[:, 1]), 1).to(inputs.dtype)
+        outcome = torch.stack((10.0 ** outputs[:, 0], outputs[:, 1]), 1)
+        return torch.where(time == 0, given[:, :2], outcome).to(inputs.dtype)
+
+    def in_range(self, inputs: Tensor) -> Tensor:
+        """Check whether each input of each droplet, (n, 7), is within its range of the training data, (n,)."""
+        x = inputs.double()
+        slack = RANGE_ROUNDING * self.ends.abs()
+        return ((x >= (self.ends - slack)[0]) & (x <= (self.ends + slack)[1])).all(1)
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the inputs of the first layer, (n, 7 or 9); x as in `forward`, float64."""
