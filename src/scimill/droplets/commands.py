@@ -56,9 +56,12 @@ def generate(
 @droplets.command(name="import-data")
 @click.argument("files", nargs=-1, type=click.Path(), help="files of records")
 @generating
-@configured(DropletsImportConfig, positional="files")
+@configured(DropletsImportConfig, presets="scimill.droplets/presets/import", positional="files")
 def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
-    """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
+    """Read FILES of headerless records, or traces of a simulation, into the store OUTPUT.
+
+    Say with --preset, --config or flags which physics made them; otherwise it is recorded as unknown.
+    """
     from scimill.droplets.exchange import records
 
     ranks = world()
