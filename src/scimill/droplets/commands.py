@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
+from scimill.droplets.params import (
+    DropletsGenerateConfig,
+    DropletsImportConfig,
+    DropletsTrainConfig,
+    SolveConfig,
+    TraceScoring,
+)
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
 from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
@@ -54,7 +60,7 @@ def generate(
 
 
 @droplets.command(name="import-data")
-@click.argument("files", nargs=-1, type=click.Path(), help="files of records")
+@click.argument("files", nargs=-1, type=click.Path(), help="files of records or traces")
 @generating
 @configured(DropletsImportConfig, presets="scimill.droplets/presets/import", positional="files")
 def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
@@ -101,12 +107,30 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and error maps here, too.")
-def score(model: Path, store: Path, folder: Path | None) -> None:
-    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
+@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and pictures here, too.")
+@configured(TraceScoring)
+def score(config: TraceScoring, model: Path, store: Path, folder: Path | None) -> None:
+    """Compare MODEL, a run directory or its model.pt, with the exact droplets or the traces of STORE.
+
+    A network follows each uninterrupted piece of a trace from its first state alone.
+    """
     from scimill.droplets.learning import score as scoring
 
-    click.echo(world().on_root(scoring.score, model, store, folder))
+    click.echo(world().on_root(scoring.score, model, store, folder, config))
+
+
+@droplets.command()
+@path_argument("store", help="imported records or traces, or any store of droplets")
+@click.option("--quantiles", type=(float, float), default=(0.0, 1.0), show_default=True, metavar="LOW HIGH",
+              help="Shares of the values below the lower and below the upper end of each range.")  # fmt: skip
+@click.option("--output", "path", type=click.Path(path_type=Path), help="Write the ranges here instead of printing them.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def ranges(store: Path, quantiles: tuple[float, float], path: Path | None, overwrite: bool) -> None:
+    """Measure the ranges of the droplets of STORE as YAML, which generate accepts with --config."""
+    from scimill.droplets import ranges as measuring
+
+    text = world().on_root(measuring.measure, store, quantiles, path, overwrite)
+    click.echo(f"{path}: the ranges of {store}" if path else text, nl=path is not None)
 
 
 @droplets.command()

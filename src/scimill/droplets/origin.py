@@ -1,24 +1,36 @@
 """What is known about how a store of droplets was made: by whom, with which physics, over which ranges."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.config import parse_yaml
+from scimill.config import Layer, build, parameters_of, parse_yaml
 from scimill.droplets.fields import EXTREMES, LOGARITHMIC, RANGED
 from scimill.errors import InputError
 from scimill.store.reader import Reader
 
 UNKNOWN = "unknown"
 Pair = tuple[float, float]
+C = TypeVar("C")
 
 
 def read_stored(text: str) -> Mapping[str, Any]:
     """Parse the configuration that a store or a model records, without parameters that are None."""
     values = parse_yaml(text, "the stored configuration").values
     return {name: value for name, value in values.items() if value is not None}
+
+
+def stored_config(reader: Reader) -> Mapping[str, Any]:
+    """Return the configuration that a store records; see `read_stored`."""
+    return read_stored(str(reader.provenance["config"]))
+
+
+def rebuild(config: type[C], reader: Reader, **values: Any) -> C:
+    """Make a configuration from what a store records, and from further values; what is unknown has its default."""
+    known = {name: value for name, value in stored_config(reader).items() if name in parameters_of(config)}
+    return build(config, [Layer("the stored configuration", {**values, **known})])
 
 
 def is_imported(stored: Mapping[str, Any]) -> bool:

@@ -223,6 +223,21 @@ class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
     )
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TraceScoring:
+    """Scoring on traces: where the deviations of a network begin to add up (CUSUM)."""
+
+    radius_tolerance: Number = parameter(0.005, "deviation in log10 of the radius that does not add up", gt=0)
+    temperature_tolerance: Number = parameter(0.05, "deviation of the temperature that does not add up", unit="K", gt=0)
+    radius_threshold: Number = parameter(
+        0.02, "change point: where the sum of deviations in log10 of the radius exceeds this", gt=0
+    )
+    temperature_threshold: Number = parameter(
+        0.1, "change point: where the sum of deviations of the temperature exceeds this", unit="K", gt=0
+    )
+    most_pieces: Whole = parameter(10_000, "uninterrupted pieces of traces to follow, evenly chosen", ge=1, le=10**7)
+
+
 def solute_per_salinity(config: DropletPhysics) -> float:
     """Return the factor that turns salinity into the solute term."""
     if config.salinity_kind == "solute-term":

@@ -18,6 +18,7 @@ from scimill.errors import InputError
 Array = NDArray[np.void]
 
 RECORDS, TRACE = "records", "trace"
+WORDS = {RECORDS: "records", TRACE: "a trace"}
 STATE = ("initial_radius", "initial_temperature", "salinity", "air_temperature", "relative_humidity", "air_density")
 RECORD = np.dtype([(name, "<f4") for name in UNITS])
 """A record of the original generator."""
@@ -34,6 +35,7 @@ PLAUSIBLE: Mapping[str, tuple[float, float]] = {
 }  # fmt: skip
 """Wider than any cloud or spray, SI units; the status has nine bits."""
 LOOKED_AT = 1000  # records per file
+SHOWN = 5  # values of a record in a message
 MOST, LEAST = 0.9, 0.1  # shares of plausible records that decide; the rest may be damaged
 
 
@@ -51,7 +53,7 @@ def recognise(paths: Sequence[Path]) -> str:
     kinds = [_recognise_one(path) for path in paths]
     for path, kind in zip(paths, kinds, strict=True):
         if kind != kinds[0]:
-            what = f"{paths[0].name} holds {kinds[0]}, but {path.name} holds {kind}"
+            what = f"{paths[0].name} holds {WORDS[kinds[0]]}, but {path.name} holds {WORDS[kind]}"
             raise InputError(what, where=str(path), remedy="import them separately, or state --kind")
     return kinds[0]
 
@@ -65,7 +67,7 @@ def _recognise_one(path: Path) -> str:
     readings = "; ".join(f"as {kind}: {describe_first(sample.view(layout))}" for kind, layout in LAYOUTS.items())
     raise InputError(
         f"unclear whether the file holds records ({shares[RECORDS]:.0%} plausible) or a trace ({shares[TRACE]:.0%})",
-        where=f"{path}, record 0 {readings}",
+        where=f"{path}, first record {readings}",
         allowed="records: 9 x float32; trace: 2 x int32, 7 x float32; little-endian, SI units",
         remedy="state what it is: --kind records or --kind trace",
     )
@@ -91,6 +93,6 @@ def _plausible(records: Array) -> NDArray[np.bool_]:
 
 
 def describe_first(records: Array) -> str:
-    """List the values of the first record by name."""
+    """List the first values of the first record by name; more would not fit into a message."""
     first: Any = records[0]
-    return ", ".join(f"{name} {first[name]:.4g}" for name in records.dtype.names or ())
+    return ", ".join(f"{name} {first[name]:.3g}" for name in (records.dtype.names or ())[:SHOWN])

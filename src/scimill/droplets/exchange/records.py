@@ -107,8 +107,7 @@ def import_files(config: DropletsImportConfig, output: Output, world: World) -> 
 def report(store: Path) -> None:
     """Print what an imported store says about its records."""
     with Reader.open(store) as reader:
-        stored = origin.read_stored(str(reader.provenance["config"]))
-        for line in describe_imported(reader, stored):
+        for line in describe_imported(reader, origin.stored_config(reader)):
             say(line)
 
 

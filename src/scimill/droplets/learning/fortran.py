@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from scimill.droplets.origin import UNKNOWN
 from scimill.droplets.learning.network import (
     LARGEST_EXPONENT,
     MODEL_INPUTS,
@@ -58,6 +59,7 @@ def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapp
         kind="real64" if layers[0][0].dtype == np.float64 else "real32",
         provenance=[_comment(f"{title}: {text}") for title, text in provenance.items()],
         origin=_ascii("; ".join(f"{title}: {text}" for title, text in provenance.items())),
+        is_physics_known=not provenance.get("physics", "").startswith(UNKNOWN),
         ranges=list(zip(MODEL_INPUTS, model.spec.ranges, strict=True)),
         parameters=sum(weight.size + bias.size for weight, bias in layers),
         constants=[*constants(model.spec).items(), *LIMITS.items()],

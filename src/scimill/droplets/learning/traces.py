@@ -1,0 +1,213 @@
+"""Score a network on traces: its deviations along them, where they begin, and its errors by region."""
+
+import csv
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scimill.droplets import arguments, origin
+from scimill.droplets.kernels import solver
+from scimill.droplets.learning.follow import Array, Pieces, change_points, deviations, follow, read_pieces
+from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, predict
+from scimill.droplets.params import DropletsGenerateConfig, TraceScoring
+from scimill.files import replacing
+from scimill.store.reader import Reader
+
+REGIONS = {
+    "initial_radius": ("radius", "m", (1e-7, 1e-6, 1e-5, 1e-4)),
+    "relative_humidity": ("humidity", "", (0.9, 1.0, 1.01)),
+    "time": ("step", "s", (0.01, 0.1, 1.0)),
+}
+"""Inputs by which errors are divided: name, unit, and limits of the regions."""
+PIECE_COLUMNS = (
+    "particle", "start_time", "steps", "duration", "radius_rmse", "radius_largest", "temperature_rmse",
+    "temperature_largest", "radius_change_points", "temperature_change_points", "exact_radius_rmse",
+    "exact_temperature_rmse",
+)  # fmt: skip
+
+
+class TraceErrors(NamedTuple):
+    """Deviations of a network, of the exact integrator and of unchanged droplets from traces, (n, 2) each.
+
+    They are in log10 of the radius and in K, and infinite where a network left all bounds.
+    """
+
+    pieces: Pieces
+    network: Array
+    exact: Array
+    unchanged: Array
+    one_step: Array
+    """of the network, if each step starts from the state of the trace"""
+    changes: NDArray[np.bool_]
+    """change points of the network"""
+    content: str
+
+
+def score(model: DropletNetwork, reader: Reader, folder: Path | None, config: TraceScoring, notice: str) -> str:
+    """Compare a network with traces.
+
+    Parameters
+    ----------
+    model, reader : the network, and a complete store of traces.
+    folder : if given, an existing folder for score.json, traces.csv and traces.png.
+    config : its parameters.
+    notice : what to say about the physics; empty if nothing.
+
+    Returns
+    -------
+    Tables as text.
+
+    Raises
+    ------
+    InputError : the store is damaged.
+    StorageError : the folder cannot be written.
+    """
+    errors = measure(model, reader, config)
+    found = measures(errors)
+    if not origin.is_physics_known(origin.stored_config(reader)):
+        notice += f"{'; ' if notice else ''}'exact' has generate's default constants"
+    if folder:
+        from scimill.droplets.pictures import traces as pictures
+
+        pictures.plot(errors, folder)
+        _write_pieces(errors, folder / "traces.csv")
+        with replacing(folder / "score.json", "score") as part:
+            part.write_text(json.dumps({"store": str(reader.path), "notice": notice, **found}, indent=1), "utf-8")
+    return describe(found, errors.content) + (f"\n{'physics':<16} {notice}" if notice else "")
+
+
+def measure(model: DropletNetwork, reader: Reader, config: TraceScoring) -> TraceErrors:
+    """Follow the traces with the network and with the exact integrator."""
+    pieces = read_pieces(reader, config.most_pieces)
+    made = origin.rebuild(DropletsGenerateConfig, reader, count=reader.layout.rows)
+    network = deviations(follow(partial(predict, model), pieces), pieces)
+    exact = deviations(follow(partial(integrate, arguments.solver_settings(made)), pieces), pieces)
+    tolerance = (config.radius_tolerance, config.temperature_tolerance)
+    threshold = (config.radius_threshold, config.temperature_threshold)
+    content = (
+        f"{len(pieces.inputs):,} steps of {len(pieces.start):,} uninterrupted pieces "
+        f"(of {pieces.available:,} in {reader.path.name})"
+    )
+    return TraceErrors(
+        pieces, network, exact, deviations(pieces.first_states(), pieces),
+        deviations(predict(model, pieces.inputs), pieces), change_points(network, pieces, tolerance, threshold), content,
+    )  # fmt: skip
+
+
+def integrate(settings: solver.SolverSettings, inputs: Array) -> Array:
+    """Integrate one step exactly; a `follow.Step`."""
+    single = inputs.astype(np.float32)
+    radius, temperature, _ = solver.solve(settings, np.ascontiguousarray(single[:, :6].T), single[:, 6:])
+    return np.concatenate([radius, temperature], axis=1).astype(np.float64)
+
+
+# ---- measures ---------------------------------------------------------------------------------------------------
+
+
+def measures(errors: TraceErrors) -> dict[str, Any]:
+    """Compute error measures by name; those of regions in a list."""
+    pieces = errors.pieces
+    changed = np.logical_or.reduceat(errors.changes, pieces.start, axis=0)
+    found: dict[str, Any] = {"steps": len(pieces.inputs), "pieces": len(pieces.start)}
+    for name in ("network", "exact", "unchanged", "one_step"):
+        radius, temperature = rms(getattr(errors, name))
+        found |= {f"{name}_radius_rmse": radius, f"{name}_temperature_rmse": temperature}
+    found |= {
+        "diverged": int(np.logical_or.reduceat(np.isinf(errors.network[:, 0]), pieces.start).sum()),
+        "radius_change_points": int(errors.changes[:, 0].sum()),
+        "temperature_change_points": int(errors.changes[:, 1].sum()),
+        "pieces_with_radius_change": int(changed[:, 0].sum()),
+        "pieces_with_temperature_change": int(changed[:, 1].sum()),
+        "regions": regions(errors),
+    }
+    return found
+
+
+def rms(values: Array) -> tuple[float, float]:
+    """Return the root mean squares of both columns over the finite rows; NaN if there is none."""
+    finite = values[np.isfinite(values).all(axis=1)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    radius, temperature = np.sqrt(np.mean(np.square(finite), axis=0)).tolist()
+    return radius, temperature
+
+
+def regions(errors: TraceErrors) -> list[dict[str, Any]]:
+    """Return steps, errors of one step and deviations along traces in each region of `REGIONS` that has steps."""
+    found = []
+    for name, (title, unit, limits) in REGIONS.items():
+        which = np.digitize(errors.pieces.inputs[:, MODEL_INPUTS.index(name)], limits)
+        for region in range(len(limits) + 1):
+            rows = which == region
+            if rows.any():
+                one, along = rms(errors.one_step[rows]), rms(errors.network[rows])
+                found.append({
+                    "region": f"{title} {_describe_limits(limits, region, unit)}", "steps": int(rows.sum()),
+                    "one_step_radius_rmse": one[0], "one_step_temperature_rmse": one[1],
+                    "radius_rmse": along[0], "temperature_rmse": along[1],
+                })  # fmt: skip
+    return found
+
+
+def _describe_limits(limits: tuple[float, ...], region: int, unit: str) -> str:
+    low = f"{limits[region - 1]:g}" if region else ""
+    high = f"{limits[region]:g}" if region < len(limits) else ""
+    words = f"{low} to {high}" if low and high else f"below {high}" if high else f"from {low}"
+    return f"{words} {unit}".rstrip()
+
+
+def describe(found: dict[str, Any], content: str) -> str:
+    """Describe error measures as tables."""
+    names = {"network": "network", "exact": "exact integrator", "unchanged": "no change", "one_step": "network, one step"}
+    lines = [f"{'traces':<16} {content}", "", f"{'RMSE from the trace':<28}{'log10 r':>10}{'T (K)':>10}"]
+    lines += [
+        f"{title:<28}{found[f'{name}_radius_rmse']:>10.5f}{found[f'{name}_temperature_rmse']:>10.4f}"
+        for name, title in names.items()
+    ]
+    lines += [
+        f"change points: {found['radius_change_points']:,} of the radius, in {found['pieces_with_radius_change']:,} of "
+        f"{found['pieces']:,} pieces; {found['temperature_change_points']:,} of the temperature, in "
+        f"{found['pieces_with_temperature_change']:,}",
+    ]
+    if found["diverged"]:
+        lines.append(f"diverged: {found['diverged']:,} pieces end without a usable radius; left out of the RMSE from there")
+    lines += ["", f"{'network by region':<28}{'steps':>10}{'one step: log10 r, T':>22}{'along traces: log10 r, T':>26}"]
+    lines += [
+        f"{row['region']:<28}{row['steps']:>10,}{row['one_step_radius_rmse']:>13.5f}"
+        f"{row['one_step_temperature_rmse']:>9.4f}{row['radius_rmse']:>17.5f}{row['temperature_rmse']:>9.4f}"
+        for row in found["regions"]
+    ]
+    return "\n".join(lines)
+
+
+# ---- pieces -----------------------------------------------------------------------------------------------------
+
+
+def piece_table(errors: TraceErrors) -> Array:
+    """Return a row per piece, columns as in `PIECE_COLUMNS`; the units are s, log10 of the radius in m, and K."""
+    pieces = errors.pieces
+    last = pieces.start + pieces.length - 1
+    network, exact = (np.sqrt(_means(np.square(part), pieces)) for part in (errors.network, errors.exact))
+    largest = np.maximum.reduceat(np.abs(errors.network), pieces.start, axis=0)
+    changes = np.add.reduceat(errors.changes.astype(np.int64), pieces.start, axis=0)
+    columns = (
+        pieces.particle, pieces.time, pieces.length, pieces.elapsed()[last], network[:, 0], largest[:, 0],
+        network[:, 1], largest[:, 1], changes[:, 0], changes[:, 1], exact[:, 0], exact[:, 1],
+    )  # fmt: skip
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+
+def _means(values: Array, pieces: Pieces) -> Array:
+    sums: Array = np.add.reduceat(values, pieces.start, axis=0)
+    return sums / pieces.length[:, None]
+
+
+def _write_pieces(errors: TraceErrors, path: Path) -> None:
+    with replacing(path, "table") as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(PIECE_COLUMNS)
+        writer.writerows([f"{value:.9g}" for value in row] for row in piece_table(errors).tolist())
