@@ -123,7 +123,9 @@ def score(config: TraceScoring, model: Path, store: Path, folder: Path | None) -
 @path_argument("store", help="imported records or traces, or any store of droplets")
 @click.option("--quantiles", type=(float, float), default=(0.0, 1.0), show_default=True, metavar="LOW HIGH",
               help="Shares of the values below the lower and below the upper end of each range.")  # fmt: skip
-@click.option("--output", "path", type=click.Path(path_type=Path), help="Write the ranges here instead of printing them.")
+@click.option(
+    "--output", "path", type=click.Path(path_type=Path), help="Write the ranges here instead of printing them."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def ranges(store: Path, quantiles: tuple[float, float], path: Path | None, overwrite: bool) -> None:
     """Measure the ranges of the droplets of STORE as YAML, which generate accepts with --config."""

@@ -39,7 +39,7 @@ STATUS_FLAGS = (
 )  # fmt: skip
 """Bits of the status of a trace's record (RichterLab/NTLP, BEStatus)."""
 FAILED = 0b11001
-"""Status bits of a step that the simulation did not make: negative_vapour, levenberg_marquardt_failed, invalid_output"""
+"""Bits of a step that the simulation did not make: negative_vapour, levenberg_marquardt_failed, invalid_output."""
 ROUNDING = 1e-6  # relative; stored values are rounded to float32, their limits are not
 
 

@@ -48,10 +48,10 @@ class Groups(NamedTuple):
     first: list[int]
     """smallest particle of each group, ascending"""
     rows: list[int]
-    lost: list[NDArray[np.int64]]
-    """records of each group that begin no row, by `REASONS`"""
-    impossible: list[NDArray[np.int64]]
-    """impossible records of each group, by `impossible.CLASSES`"""
+    lost: NDArray[np.int64]
+    """records that begin no row, by `REASONS`"""
+    impossible: NDArray[np.int64]
+    """impossible records, by `impossible.CLASSES`"""
 
 
 def import_traces(config: DropletsImportConfig, output: Output, world: World) -> bool:
@@ -70,7 +70,7 @@ def import_traces(config: DropletsImportConfig, output: Output, world: World) ->
         )
         if not sum(groups.rows):
             raise InputError(
-                f"the traces have no step: {describe_lost(sum(groups.lost))}", where=config.files[0],
+                f"the traces have no step: {describe_lost(groups.lost)}", where=config.files[0],
                 remedy="give all files of the simulation, or a larger --largest-gap",
             )  # fmt: skip
     summary = _summary(counts, groups)
@@ -83,8 +83,8 @@ def import_traces(config: DropletsImportConfig, output: Output, world: World) ->
 
 
 def _summary(counts: NDArray[np.int64], groups: Groups) -> dict[str, int]:
-    lost = dict(zip(REASONS, sum(groups.lost).tolist(), strict=True))
-    impossible_ones = sum(groups.impossible).tolist()
+    lost = dict(zip(REASONS, groups.lost.tolist(), strict=True))
+    impossible_ones = groups.impossible.tolist()
     by_class = {f"impossible {name}": n for name, n in zip(impossible.CLASSES, impossible_ones, strict=True) if n}
     return {"records": int(counts.sum()), "particles": len(counts), "steps": sum(groups.rows), **lost, **by_class}
 
@@ -92,9 +92,9 @@ def _summary(counts: NDArray[np.int64], groups: Groups) -> dict[str, int]:
 def _report(summary: dict[str, int], groups: Groups, config: DropletsImportConfig) -> None:
     say(
         f"trace: {summary['records']:,} records of {summary['particles']:,} particles give {summary['steps']:,} steps; "
-        f"records without a step: {describe_lost(sum(groups.lost))}"
+        f"records without a step: {describe_lost(groups.lost)}"
     )
-    if found := impossible.describe(sum(groups.impossible)):
+    if found := impossible.describe(groups.impossible):
         say(f"impossible records, left out: {found}")
     if config.physics == origin.UNKNOWN:
         say("the physics that made the trace is unknown; state it with --preset, --config or its flags")
@@ -175,7 +175,7 @@ def count_rows(config: DropletsImportConfig, first: list[int], world: World) -> 
     for rank, part in enumerate(world.gather_all(mine)):
         shared[rank :: world.size] = part
     rows_of, lost_of, bad_of = zip(*shared, strict=True)
-    return Groups(first, list(rows_of), list(lost_of), list(bad_of))
+    return Groups(first, list(rows_of), np.sum(lost_of, axis=0), np.sum(bad_of, axis=0))
 
 
 def read_group(files: tuple[str, ...], first: list[int], group: int) -> Array:

@@ -8,7 +8,6 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from scimill.droplets.origin import UNKNOWN
 from scimill.droplets.learning.network import (
     LARGEST_EXPONENT,
     MODEL_INPUTS,
@@ -20,6 +19,7 @@ from scimill.droplets.learning.network import (
     scaling,
     weights,
 )
+from scimill.droplets.origin import UNKNOWN
 from scimill.errors import ConfigError
 from scimill.version import __version__
 

@@ -23,6 +23,9 @@ REGIONS = {
     "time": ("step", "s", (0.01, 0.1, 1.0)),
 }
 """Inputs by which errors are divided: name, unit, and limits of the regions."""
+ROWS = {
+    "network": "network", "exact": "exact integrator", "unchanged": "no change", "one_step": "network, one step",
+}  # fmt: skip
 PIECE_COLUMNS = (
     "particle", "start_time", "steps", "duration", "radius_rmse", "radius_largest", "temperature_rmse",
     "temperature_largest", "radius_change_points", "temperature_change_points", "exact_radius_rmse",
@@ -94,7 +97,8 @@ def measure(model: DropletNetwork, reader: Reader, config: TraceScoring) -> Trac
     )
     return TraceErrors(
         pieces, network, exact, deviations(pieces.first_states(), pieces),
-        deviations(predict(model, pieces.inputs), pieces), change_points(network, pieces, tolerance, threshold), content,
+        deviations(predict(model, pieces.inputs), pieces), change_points(network, pieces, tolerance, threshold),
+        content,
     )  # fmt: skip
 
 
@@ -162,11 +166,10 @@ def _describe_limits(limits: tuple[float, ...], region: int, unit: str) -> str:
 
 def describe(found: dict[str, Any], content: str) -> str:
     """Describe error measures as tables."""
-    names = {"network": "network", "exact": "exact integrator", "unchanged": "no change", "one_step": "network, one step"}
     lines = [f"{'traces':<16} {content}", "", f"{'RMSE from the trace':<28}{'log10 r':>10}{'T (K)':>10}"]
     lines += [
         f"{title:<28}{found[f'{name}_radius_rmse']:>10.5f}{found[f'{name}_temperature_rmse']:>10.4f}"
-        for name, title in names.items()
+        for name, title in ROWS.items()
     ]
     lines += [
         f"change points: {found['radius_change_points']:,} of the radius, in {found['pieces_with_radius_change']:,} of "
@@ -174,7 +177,7 @@ def describe(found: dict[str, Any], content: str) -> str:
         f"{found['pieces_with_temperature_change']:,}",
     ]
     if found["diverged"]:
-        lines.append(f"diverged: {found['diverged']:,} pieces end without a usable radius; left out of the RMSE from there")
+        lines.append(f"diverged: {found['diverged']:,} pieces lose a usable radius; the RMSE ends there")
     lines += ["", f"{'network by region':<28}{'steps':>10}{'one step: log10 r, T':>22}{'along traces: log10 r, T':>26}"]
     lines += [
         f"{row['region']:<28}{row['steps']:>10,}{row['one_step_radius_rmse']:>13.5f}"

@@ -17,8 +17,8 @@ from scimill.training.run import train
 
 InputRanges = tuple[tuple[float, float], ...]
 UNKNOWN_PHYSICS = {
-    "residual": "the physics of the data is unknown: the default constants only scale the network's features; the model "
-    "is marked 'physics: unknown'",
+    "residual": "the physics of the data is unknown: the default constants only scale the network's features; "
+    "the model is marked 'physics: unknown'",
     "plain": "the physics of the data is unknown; the model is marked 'physics: unknown'",
 }
 

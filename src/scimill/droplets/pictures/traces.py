@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from scimill.droplets.learning.traces import TraceErrors, regions
@@ -14,6 +15,8 @@ from scimill.pictures import SIZE, STYLE, save
 COLOURS = {"network": "#d1495b", "exact": "#31688e", "unchanged": "#999999"}
 NAMES = {"network": "network", "exact": "exact integrator", "unchanged": "no change"}
 TITLES = ("deviation in log10 of the radius", "deviation in the temperature (K)")
+ELAPSED = "time since the start of the piece (s)"
+QUANTILES = "solid: median, dotted: 90th percentile"
 BINS = 60
 FLOORS = (1e-7, 1e-5)  # smallest deviations shown: float32's rounding of log10 r, and of the temperature in K
 
@@ -33,10 +36,10 @@ def draw(errors: TraceErrors) -> Figure:
     elapsed = errors.pieces.elapsed()
     edges = time_edges(elapsed)
     for column, panel in enumerate(panels[0]):
-        for name, colour in COLOURS.items():
-            _draw_deviation(panel, edges, elapsed, np.abs(getattr(errors, name)[:, column]), colour, NAMES[name], column)
-        panel.set(xscale="log", yscale="log", xlabel="time since the start of the piece (s)", ylabel=TITLES[column])
-        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+        for name in NAMES:
+            _draw_deviation(panel, edges, elapsed, np.abs(getattr(errors, name)[:, column]), name, FLOORS[column])
+        panel.set(xscale="log", yscale="log", xlabel=ELAPSED, ylabel=TITLES[column])
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=QUANTILES)
     _draw_changes(panels[1, 0], edges, elapsed, errors.changes)
     _draw_regions(panels[1, 1], errors)
     figure.suptitle(f"Network along traces: {errors.content}")
@@ -51,16 +54,16 @@ def time_edges(elapsed: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw_deviation(
-    panel: Axes, edges: NDArray[np.float64], elapsed: NDArray[np.float64], size: NDArray[np.float64], colour: str,
-    name: str, column: int,
+    panel: Axes, edges: NDArray[np.float64], elapsed: NDArray[np.float64], size: NDArray[np.float64], name: str,
+    floor: float,
 ) -> None:  # fmt: skip
     """Draw median and 90th percentile of absolute deviations over time."""
     which = np.digitize(elapsed, edges) - 1
     used = np.unique(which)
     middle = np.sqrt(edges[used] * edges[used + 1])
-    for share, style, label in ((0.5, "-", f"{name}: median"), (0.9, ":", f"{name}: 90th percentile")):
+    for share, style, label in ((0.5, "-", NAMES[name]), (0.9, ":", None)):
         values = [np.quantile(np.minimum(size[which == bin_], 1e6), share) for bin_ in used]
-        panel.plot(middle, np.maximum(values, FLOORS[column]), style, color=colour, label=label)
+        panel.plot(middle, np.maximum(values, floor), style, color=COLOURS[name], label=label)
 
 
 def _draw_changes(
@@ -70,8 +73,9 @@ def _draw_changes(
     steps, _ = np.histogram(elapsed, edges)
     for column, (name, colour) in enumerate((("radius", "#31688e"), ("temperature", "#d1495b"))):
         found, _ = np.histogram(elapsed[changes[:, column]], edges)
-        panel.stairs(1000 * found / np.maximum(steps, 1), edges, color=colour, label=f"{name}: {changes[:, column].sum():,}")
-    panel.set(xscale="log", xlabel="time since the start of the piece (s)", ylabel="change points per 1000 steps")
+        label = f"{name}: {changes[:, column].sum():,}"
+        panel.stairs(1000 * found / np.maximum(steps, 1), edges, color=colour, label=label)
+    panel.set(xscale="log", xlabel=ELAPSED, ylabel="change points per 1000 steps")
     panel.legend(title="change points")
 
 
@@ -85,5 +89,6 @@ def _draw_regions(panel: Axes, errors: TraceErrors) -> None:
         panel.plot([max(row[key], FLOORS[0]) for row in rows], places, marker, color=colour, label=label)
     panel.set_yticks(places, [f"{row['region']} ({row['steps']:,})" for row in rows])
     panel.set(xscale="log", xlabel="RMSE of log10 of the radius, network", ylim=(len(rows) - 0.4, -0.6))
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(axis="y", color="#dddddd")
     panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
