@@ -139,7 +139,8 @@ def imported(tmp_path: Path) -> Path:
     """A store of records that differ from each other."""
     records = np.abs(np.random.default_rng(1).standard_normal((300, 9))).astype("<f4") + 1
     records.tofile(tmp_path / "records.data")
-    succeed("droplets", "import-data", tmp_path / "records.data", tmp_path / "droplets.h5", "--block-size", 100)
+    files = (tmp_path / "records.data", tmp_path / "droplets.h5")
+    succeed("droplets", "import-data", *files, "--kind", "records", "--block-size", 100)
     damage_rows(tmp_path / "droplets.h5", "radius", 150)
     return tmp_path / "droplets.h5"
 

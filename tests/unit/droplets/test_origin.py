@@ -126,7 +126,9 @@ def test_impossible_records_are_reported_flagged_and_counted(
     made[[1, 100], 0], made[150, 4], made[7, 8], made[60, 6] = -1, -0.5, np.nan, 0
     store = import_records(made)
     text = capfd.readouterr().err
-    assert "impossible records, kept and flagged: 2 with a radius of 0 or less, 1 with a value that is not finite" in text
+    assert (
+        "impossible records, kept and flagged: 2 with a radius of 0 or less, 1 with a value that is not finite" in text
+    )
     assert "flagged as weird: 5 of 200 records" in text
     with h5py.File(store) as file:
         assert file["blocks"]["impossible"].sum(axis=0).tolist() == [1, 2, 0, 1, 0, 0, 1]

@@ -8,9 +8,11 @@ from scimill.droplets.fields import UNITS
 POSSIBLE = dict(zip(UNITS, (1e-6, 290, 1e-18, 291, 0.98, 1.1, 0.5, 1.1e-6, 290.5), strict=True))
 CASES = (
     ({}, None), ({"salinity": 0}, None), ({"relative_humidity": 0}, None),
-    ({"radius": np.nan}, "not_finite"), ({"time": np.inf}, "not_finite"), ({"salinity": np.nan, "radius": -1}, "not_finite"),
+    ({"radius": np.nan}, "not_finite"), ({"time": np.inf}, "not_finite"),
+    ({"salinity": np.nan, "radius": -1}, "not_finite"),
     ({"initial_radius": 0}, "radius"), ({"radius": -1e-6, "temperature": -1}, "radius"),
-    ({"air_temperature": 0}, "temperature"), ({"temperature": -1}, "temperature"), ({"initial_temperature": 0}, "temperature"),
+    ({"air_temperature": 0}, "temperature"), ({"temperature": -1}, "temperature"),
+    ({"initial_temperature": 0}, "temperature"),
     ({"relative_humidity": -0.01}, "humidity"), ({"air_density": 0}, "density"), ({"salinity": -1e-20}, "salinity"),
     ({"time": -1}, "time"), ({"time": 0}, "time"),
 )  # fmt: skip
@@ -34,5 +36,7 @@ def test_a_trace_may_begin_at_time_0() -> None:
 def test_counts_and_their_description() -> None:
     counts = impossible.count(impossible.classify(columns()))
     assert counts.tolist() == [3, 2, 3, 1, 1, 1, 2]
-    assert impossible.describe(counts).startswith("3 with a value that is not finite, 3 with a temperature of 0 K or less")
+    assert impossible.describe(counts).startswith(
+        "3 with a value that is not finite, 3 with a temperature of 0 K or less"
+    )
     assert impossible.describe(np.zeros(7)) == ""

@@ -51,7 +51,9 @@ def test_different_kinds_are_refused(records: Path, trace: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["mixed", "zeros", "big-endian"])
-def test_an_unclear_file_is_refused_with_both_readings(records: Path, trace: Path, content: str, tmp_path: Path) -> None:
+def test_an_unclear_file_is_refused_with_both_readings(
+    records: Path, trace: Path, content: str, tmp_path: Path
+) -> None:
     made = {
         "mixed": records.read_bytes() + trace.read_bytes(), "zeros": bytes(3600),
         "big-endian": np.tile(np.array(RECORD, dtype=">f4"), (50, 1)).tobytes(),

@@ -127,7 +127,10 @@ def test_a_trace_comes_back_from_the_store(folder: Path, tmp_path: Path, capfd: 
     np.testing.assert_array_equal(found["particle"], np.repeat(np.arange(7), 29))
     np.testing.assert_array_equal(np.flatnonzero(found["begins"]), 29 * np.arange(7))
     assert verify(tmp_path / "s.h5", ALONE).problems == ()
-    assert "210 records of 7 particles give 203 steps; records without a step: 7 last of a particle" in capfd.readouterr().err
+    assert (
+        "210 records of 7 particles give 203 steps; records without a step: 7 last of a particle"
+        in capfd.readouterr().err
+    )
     text = inspect(tmp_path / "s.h5")
     assert "kind: trace" in text
     assert "salinity_kind: solute-term" in text
