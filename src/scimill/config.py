@@ -320,7 +320,8 @@ def declare_optional(source: type) -> Callable[[type[C]], type[C]]:
         annotations = dict(vars(target).get("__annotations__", {}))
         for name, known in parameters_of(source).items():
             kind: Any = known.info.annotation
-            annotations[name] = (Annotated[kind, *known.info.metadata] if known.info.metadata else kind) | None
+            kind = Annotated[kind, *known.info.metadata] if known.info.metadata else kind
+            annotations[name] = kind if type(None) in get_args(known.info.annotation) else kind | None
             unit, affects_data = known.unit, known.affects_data
             setattr(target, name, parameter(None, str(known.info.description), unit=unit, affects_data=affects_data))
         target.__annotations__ = annotations

@@ -9,9 +9,9 @@ import click
 from scimill.droplets.params import (
     DropletsGenerateConfig,
     DropletsImportConfig,
+    DropletsScoreConfig,
     DropletsTrainConfig,
     SolveConfig,
-    TraceScoring,
 )
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
@@ -108,8 +108,8 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("store", help="store of droplets")
 @click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and pictures here, too.")
-@configured(TraceScoring)
-def score(config: TraceScoring, model: Path, store: Path, folder: Path | None) -> None:
+@configured(DropletsScoreConfig)
+def score(config: DropletsScoreConfig, model: Path, store: Path, folder: Path | None) -> None:
     """Compare MODEL, a run directory or its model.pt, with the exact droplets or the traces of STORE.
 
     A network follows each uninterrupted piece of a trace from its first state alone.

@@ -224,7 +224,7 @@ class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TraceScoring:
+class DropletsScoreConfig:
     """Scoring on traces: where the deviations of a network begin to add up (CUSUM)."""
 
     radius_tolerance: Number = parameter(0.005, "deviation in log10 of the radius that does not add up", gt=0)

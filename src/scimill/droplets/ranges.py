@@ -95,7 +95,8 @@ def _accepted(reader: Reader) -> NDArray[np.bool_] | slice:
 def _column(reader: Reader, name: str, accepted: Any) -> NDArray[np.float64]:
     """Read the accepted values of a field."""
     values = np.concatenate([reader.rows(block, name) for block in range(reader.layout.blocks)])[accepted]
-    return values.reshape(-1).astype(np.float64)
+    flat: NDArray[np.float64] = values.reshape(-1).astype(np.float64)
+    return flat
 
 
 def _usable(values: NDArray[np.float64], name: str, reader: Reader) -> NDArray[np.float64]:

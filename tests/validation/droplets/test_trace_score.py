@@ -23,8 +23,8 @@ from scimill.droplets.learning.train import train_network
 from scimill.droplets.params import (
     DropletsGenerateConfig,
     DropletsImportConfig,
+    DropletsScoreConfig,
     DropletsTrainConfig,
-    TraceScoring,
 )
 from scimill.errors import InputError
 from scimill.parallel.world import World
@@ -71,7 +71,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_score(folder: Path, model: str, store: str, out: Path, **values: object) -> tuple[str, dict[str, float]]:
-    config = build(TraceScoring, [Layer("test", values)])
+    config = build(DropletsScoreConfig, [Layer("test", values)])
     text = score(folder / model, folder / store, out, config)
     return text, json.loads((out / "score.json").read_text())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scimill.config import to_yaml
 from scimill.droplets import CAMPAIGN, arguments, fields, origin
@@ -276,7 +276,7 @@ class _BlockMaker:
         status = np.zeros((count, 1), dtype=np.uint8)
         classes = weird.classify(rows["radius"][:, None], rows["temperature"][:, None], status, self._limits)[:, 0]
         low, high = origin.extremes({**rows, "weird": classes})
-        ledger = {
+        ledger: dict[str, ArrayLike] = {
             "attempts": count, "weird_by_class": weird.count_classes(classes),
             "impossible": np.zeros(len(impossible.CLASSES), np.uint32), "lowest": low, "highest": high,
         }  # fmt: skip

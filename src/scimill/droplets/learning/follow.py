@@ -18,7 +18,7 @@ Step = Callable[[Array], Array]
 MOST_STEPS = 20_000_000  # steps in memory, 2 GB
 
 
-class Pieces(NamedTuple):
+class TracePieces(NamedTuple):
     """Uninterrupted pieces of traces, one after the other."""
 
     inputs: Array
@@ -37,15 +37,16 @@ class Pieces(NamedTuple):
 
     def elapsed(self) -> Array:
         """Return the time since the start of its piece at the end of each step, s."""
-        total = np.cumsum(self.inputs[:, -1])
-        return total - np.repeat(total[self.start] - self.inputs[self.start, -1], self.length)
+        total: Array = np.cumsum(self.inputs[:, -1])
+        before: Array = np.repeat(total[self.start] - self.inputs[self.start, -1], self.length)
+        return total - before
 
     def first_states(self) -> Array:
         """Return radius and temperature at the start of the piece of each step, (n, 2)."""
         return np.repeat(self.inputs[self.start, :2], self.length, axis=0)
 
 
-def read_pieces(reader: Reader, most: int) -> Pieces:
+def read_pieces(reader: Reader, most: int) -> TracePieces:
     """Read at most `most` pieces of a store of traces, evenly distributed over it.
 
     Raises
@@ -62,7 +63,7 @@ def read_pieces(reader: Reader, most: int) -> Pieces:
     inputs = np.stack([columns[name] for name in MODEL_INPUTS], 1).astype(np.float64)
     after = np.stack([columns["radius"], columns["temperature"]], 1).astype(np.float64)
     particle, time = columns["particle"][first].astype(np.int64), columns["start_time"][first].astype(np.float64)
-    return Pieces(inputs, after, first, lengths[chosen], particle, time, len(starts))
+    return TracePieces(inputs, after, first, lengths[chosen], particle, time, len(starts))
 
 
 def _choose(lengths: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -76,7 +77,7 @@ def _choose(lengths: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _read_rows(reader: Reader, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
-    """Read rows, in ascending order, of the fields that `Pieces` needs."""
+    """Read rows, in ascending order, of the fields that `TracePieces` needs."""
     names = (*MODEL_INPUTS, "radius", "temperature", "particle", "start_time")
     parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in names}
     for block in np.unique(rows // reader.layout.block_rows).tolist():
@@ -89,7 +90,7 @@ def _read_rows(reader: Reader, rows: NDArray[np.int64]) -> dict[str, NDArray[np.
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def follow(step: Step, pieces: Pieces) -> Array:
+def follow(step: Step, pieces: TracePieces) -> Array:
     """Return radius and temperature after each step, (n, 2), each piece computed from its first state alone.
 
     The air, the solute and the lengths of the steps are those of the trace.
@@ -105,7 +106,7 @@ def follow(step: Step, pieces: Pieces) -> Array:
     return found
 
 
-def deviations(found: Array, pieces: Pieces) -> Array:
+def deviations(found: Array, pieces: TracePieces) -> Array:
     """Return the deviations from the trace, (n, 2): in log10 of the radius, and in K; inf where `found` is unusable."""
     with np.errstate(all="ignore"):
         result = np.stack([np.log10(found[:, 0] / pieces.after[:, 0]), found[:, 1] - pieces.after[:, 1]], 1)
@@ -113,9 +114,9 @@ def deviations(found: Array, pieces: Pieces) -> Array:
     return result
 
 
-def change_points(deviation: Array, pieces: Pieces, tolerance: tuple[float, float], threshold: tuple[float, float]) -> (
-    NDArray[np.bool_]
-):  # fmt: skip
+def change_points(
+    deviation: Array, pieces: TracePieces, tolerance: tuple[float, float], threshold: tuple[float, float]
+) -> NDArray[np.bool_]:
     """Find where deviations begin to add up, by the CUSUM method (Page 1954, Biometrika 41).
 
     Sums of the deviations beyond a tolerance, upwards and downwards, begin at 0 with each piece and never fall below 0.

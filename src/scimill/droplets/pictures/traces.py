@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from scimill.droplets.learning.traces import TraceErrors, regions
+from scimill.droplets.learning.trace_errors import TraceErrors, regions
 from scimill.pictures import SIZE, STYLE, save
 
 COLOURS = {"network": "#d1495b", "exact": "#31688e", "unchanged": "#999999"}

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from scimill.droplets.learning.follow import Pieces, _choose, change_points, deviations, follow
+from scimill.droplets.learning.follow import TracePieces, _choose, change_points, deviations, follow
 
 LENGTHS = (3, 1, 5, 3)
 
 
-def make_pieces(lengths: tuple[int, ...] = LENGTHS, seed: int = 1) -> Pieces:
+def make_pieces(lengths: tuple[int, ...] = LENGTHS, seed: int = 1) -> TracePieces:
     random, length = np.random.default_rng(seed), np.array(lengths)
     inputs = random.uniform(0.5, 1.5, (length.sum(), 7))
     start = np.cumsum([0, *lengths])[:-1]
     after = random.uniform(0.5, 1.5, (length.sum(), 2))
-    return Pieces(inputs, after, start, length, np.arange(len(length)), np.zeros(len(length)), len(length))
+    return TracePieces(inputs, after, start, length, np.arange(len(length)), np.zeros(len(length)), len(length))
 
 
 def step(inputs: np.ndarray) -> np.ndarray:
