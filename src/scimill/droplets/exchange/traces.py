@@ -36,7 +36,7 @@ Array = NDArray[np.void]
 Rows = dict[str, NDArray[Any]]
 
 GROUP_RECORDS = 1 << 22
-"""Most records of a group, unless a single particle has more; sorting them takes about 0.7 GB."""
+"""Most records of a group, unless a single particle has more; a rank then needs about 1.2 GB."""
 CHUNK_RECORDS = 1 << 18  # records read at once, 9 MiB
 REASONS = ("impossible", "repeated", "last of a particle", "followed by a gap", "failed")
 """Why a record begins no row; each record has one reason at most."""
