@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 import droplet_traces
+from mpi import succeed
 from scimill import pictures
 from scimill.config import Layer, build, read_preset
 from scimill.droplets.exchange import records
@@ -175,3 +177,17 @@ def test_the_ranges_of_a_network_are_those_of_its_trace(folder: Path, trace: np.
     for index, values in enumerate((trace[:-1, :, 1], trace[:-1, :, 2], trace[:-1, :, 3])):
         assert model.spec.ranges[index] == (values.min(), values.max())
     assert model.spec.ranges[6] == pytest.approx((DT, DT), rel=1e-4)
+
+
+def test_the_commands_lead_from_a_trace_to_droplets_like_its_own(
+    folder: Path, trace: np.ndarray, tmp_path: Path
+) -> None:
+    succeed("droplets", "ranges", folder / "known.h5", "--quantiles", 0.1, 0.9, "--output", tmp_path / "ranges.yaml")
+    succeed("droplets", "generate", tmp_path / "new.h5", "--count", 500, "--config", tmp_path / "ranges.yaml")
+    with h5py.File(tmp_path / "new.h5") as file:
+        radius, offset = file["initial_radius"][:], file["initial_temperature"][:] - file["air_temperature"][:]
+    low, high = np.quantile(trace[:-1, :, 1], (0.1, 0.9))
+    assert low * 0.999 < radius.min() < radius.max() < high * 1.001
+    assert np.abs(offset).max() <= np.abs(trace[:-1, :, 2] - trace[:-1, :, 4]).max() + 1e-3
+    result = succeed("droplets", "score", folder / "generated-run", folder / "known.h5", "--radius-threshold", 0.5)
+    assert "change points: " in result.stdout
