@@ -57,7 +57,9 @@ def folder(
             build(DropletsImportConfig, [*layers, Layer("test", values)]), Output(folder / f"{name}.h5"), ALONE
         )
     generate(configure("ntlp-2026", count=4000, block_size=256, tolerance=1e-4), Output(folder / "generated.h5"), ALONE)
-    generate(configure("classic", count=400, block_size=256, tolerance=1e-4), Output(folder / "classic.h5"), ALONE)
+    small = {"count": 400, "block_size": 256, "tolerance": 1e-4}
+    generate(configure("classic", **small), Output(folder / "classic.h5"), ALONE)
+    generate(configure("ntlp-2026", schmidt=0.6, **small), Output(folder / "other.h5"), ALONE)
     config = build(
         DropletsTrainConfig, [Layer("test", {"epochs": 3, "batch_size": 128, "warmup_steps": 5, "hidden": [8]})]
     )
@@ -138,7 +140,7 @@ def test_fewer_pieces_can_be_followed(folder: Path, tmp_path: Path) -> None:
     ("model", "store", "unknown"),
     [("generated-run", "unknown.h5", "unknown.h5"), ("unknown-run", "known.h5", "the training data"),
      ("unknown-run", "unknown.h5", "the training data and unknown.h5"),
-     ("unknown-run", "classic.h5", "the training data")],
+     ("unknown-run", "other.h5", "the training data")],
 )  # fmt: skip
 def test_unknown_physics_is_said_and_not_compared(folder: Path, model: str, store: str, unknown: str) -> None:
     text = score(folder / model, folder / store, None)
@@ -148,8 +150,14 @@ def test_unknown_physics_is_said_and_not_compared(folder: Path, model: str, stor
 
 def test_known_physics_must_be_the_same(folder: Path) -> None:
     with pytest.raises(InputError, match="physical constants or salinity kind differ"):
-        score(folder / "generated-run", folder / "classic.h5", None)
+        score(folder / "generated-run", folder / "other.h5", None)
     assert "unknown" not in score(folder / "generated-run", folder / "known.h5", None)
+
+
+@pytest.mark.parametrize("model", ["generated-run", "unknown-run"])
+def test_salinity_must_mean_the_same_even_if_the_physics_is_unknown(folder: Path, model: str) -> None:
+    with pytest.raises(InputError, match="takes the solute term of a droplet, but the store has its salt mass"):
+        score(folder / model, folder / "classic.h5", None)
 
 
 def test_exports_of_unknown_physics_say_so(folder: Path, tmp_path: Path) -> None:

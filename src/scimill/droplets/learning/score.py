@@ -80,14 +80,12 @@ def compare_physics(spec: DropletNetworkSpec, about: Mapping[str, Any], reader: 
 
     Raises
     ------
-    InputError : both are known, and differ.
+    InputError : both are known, and differ; or salinity means different things.
     """
-    known = {
-        "the training data": origin.is_physics_known(origin.read_stored(about["store"]["config"])),
-        reader.path.name: origin.is_physics_known(origin.stored_config(reader)),
-    }
-    unknown = [name for name, is_known in known.items() if not is_known]
-    if unknown:
+    trained_on, scored_on = origin.read_stored(about["store"]["config"]), origin.stored_config(reader)
+    _require_same_salinity(trained_on, scored_on, reader)
+    names = {"the training data": trained_on, reader.path.name: scored_on}
+    if unknown := [name for name, stored in names.items() if not origin.is_physics_known(stored)]:
         return f"unknown for {' and '.join(unknown)}, so not compared"
     data = read_generation(reader)
     ours = (*spec.constants, *spec.saturation, spec.solute_per_salinity)
@@ -102,6 +100,18 @@ def compare_physics(spec: DropletNetworkSpec, about: Mapping[str, Any], reader: 
             remedy="generate a store with the configuration of the training data and another --seed",
         )
     return ""
+
+
+def _require_same_salinity(trained_on: Mapping[str, Any], scored_on: Mapping[str, Any], reader: Reader) -> None:
+    """Refuse a store whose salinity the network would misread."""
+    kinds = (str(stored.get("salinity_kind", "salt-mass")) for stored in (trained_on, scored_on))
+    takes, has = (kind.replace("-", " ") for kind in kinds)
+    if takes != has:
+        raise InputError(
+            f"the network takes the {takes} of a droplet, but the store has its {has}",
+            where=str(reader.path),
+            remedy="score it with a network trained on such data; for imported files, check --salinity-kind",
+        )
 
 
 def _blocks(reader: Reader, about: Mapping[str, Any]) -> tuple[list[int], str]:

@@ -16,11 +16,10 @@ from scimill.training.directory import RunDirectory
 from scimill.training.run import train
 
 InputRanges = tuple[tuple[float, float], ...]
-UNKNOWN_PHYSICS = {
-    "residual": "the physics of the data is unknown: the default constants only scale the network's features; "
-    "the model is marked 'physics: unknown'",
-    "plain": "the physics of the data is unknown; the model is marked 'physics: unknown'",
-}
+UNKNOWN_PHYSICS = (
+    "the physics of the data is unknown: default constants only scale the network's features, and the model is marked "
+    "'physics: unknown'"
+)
 
 
 def train_network(config: DropletsTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
@@ -39,7 +38,7 @@ def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> Drop
     flagged = is_flagged(reader)
     counts = count_samples(reader, world, flagged=flagged)
     if not origin.is_physics_known(origin.stored_config(reader)) and world.is_root:
-        say(UNKNOWN_PHYSICS[config.network])
+        say(UNKNOWN_PHYSICS)
     spec = make_spec(config, read_generation(reader), input_ranges(reader))
     return DropletTask(spec, config.seed, counts, flagged=flagged)
 
