@@ -262,8 +262,8 @@ class ParameterInfo:
     @property
     def choices(self) -> tuple[str, ...]:
         """The allowed words of a ``Literal`` type."""
-        is_literal = get_origin(self.info.annotation) is Literal
-        return tuple(str(word) for word in get_args(self.info.annotation)) if is_literal else ()
+        arms = (self.info.annotation, *get_args(self.info.annotation))  # also of ``Literal[...] | None``
+        return next((tuple(map(str, get_args(arm))) for arm in arms if get_origin(arm) is Literal), ())
 
     @property
     def kind(self) -> Kind:
@@ -308,6 +308,26 @@ def parameters_of(config: type) -> dict[str, ParameterInfo]:
                 title = (owner.__doc__ or owner.__name__).strip().split("\n")[0].rstrip(".")
                 found[name] = ParameterInfo(name, info, title)
     return found
+
+
+def declare_optional(source: type) -> Callable[[type[C]], type[C]]:
+    """Decorate a config class: give it all parameters of another one, each None unless given.
+
+    Used where the parameters describe something that may be unknown. Apply it below ``@dataclass``.
+    """
+
+    def decorate(target: type[C]) -> type[C]:
+        annotations = dict(vars(target).get("__annotations__", {}))
+        for name, known in parameters_of(source).items():
+            kind: Any = known.info.annotation
+            kind = Annotated[kind, *known.info.metadata] if known.info.metadata else kind
+            annotations[name] = kind if type(None) in get_args(known.info.annotation) else kind | None
+            unit, affects_data = known.unit, known.affects_data
+            setattr(target, name, parameter(None, str(known.info.description), unit=unit, affects_data=affects_data))
+        target.__annotations__ = annotations
+        return target
+
+    return decorate
 
 
 # ---- building a config ------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from scimill.config import (
     Switch,
     Whole,
     build,
+    declare_optional,
     explainer,
     parameter,
     parameters_of,
@@ -60,6 +61,9 @@ WITHOUT_UNIT = {
     "courant",
     "amplitude",
     "correlation",
+    "largest_gap",
+    "radius_tolerance",
+    "radius_threshold",
 }
 """Every other number or range of the shipped configurations has a unit."""
 
@@ -398,6 +402,7 @@ def test_any_text_survives_yaml(names):
 
 def test_presets_are_complete_configurations_but_for_the_count(any_preset, configure):
     assert set(preset_names("scimill.droplets/presets")) == {"classic", "cloud", "ntlp-2026"}
+    assert set(preset_names("scimill.droplets/presets/import")) == {"classic", "cloud", "ntlp-2026"}
     assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
     made = configure(any_preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
@@ -579,3 +584,36 @@ def test_a_check_across_parameters_is_reported_in_our_form():
                 raise ValueError("last is before first")
 
     assert "last is before first" in refusal([Layer("flags", {"last": 0})], Ordered)
+
+
+# ---- descriptions of what may be unknown ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+@declare_optional(Example)
+class Described:
+    """What is known of an example."""
+
+    name: str = parameter("", "its name")
+
+
+def test_optional_parameters_are_none_unless_given_and_checked_as_declared():
+    assert parameters_of(Described).keys() == {"name", *parameters_of(Example)}
+    made = build(Described, [Layer("test", {"weight": "2.5", "loud": True})])
+    known = plain(made)
+    assert {name: value for name, value in known.items() if value is not None} == {
+        "name": "", "weight": 2.5, "loud": True,
+    }  # fmt: skip
+    assert "weight -1 is out of range" in refusal([Layer("test", {"weight": -1})], Described)
+    assert "count 0 is out of range" in refusal([Layer("test", {"count": 0})], Described)
+    assert "the lower bound must be above 0" in refusal([Layer("test", {"size": "0:1"})], Described)
+
+
+def test_optional_parameters_keep_unit_meaning_and_choices():
+    for name, known in parameters_of(Example).items():
+        copied = parameters_of(Described)[name]
+        assert (copied.unit, copied.info.description, copied.kind, copied.flag) == (
+            known.unit, known.info.description, known.kind, known.flag,
+        )  # fmt: skip
+        assert copied.group == "What is known of an example"
+    assert parameters_of(DropletsImportConfig)["salinity_kind"].choices == ("salt-mass", "solute-term")

@@ -13,6 +13,7 @@ from scimill.droplets.params import (
     DropletsExactConfig,
     DropletsGenerateConfig,
     DropletsImportConfig,
+    DropletsScoreConfig,
     DropletsTrainConfig,
     SolveConfig,
 )
@@ -73,11 +74,14 @@ def generate(
 
 
 @droplets.command(name="import-data")
-@click.argument("files", nargs=-1, type=click.Path(), help="files of records")
+@click.argument("files", nargs=-1, type=click.Path(), help="files of records or traces")
 @generating
-@configured(DropletsImportConfig, positional="files")
+@configured(DropletsImportConfig, presets="scimill.droplets/presets/import", positional="files")
 def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
-    """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
+    """Read FILES of headerless records, or traces of a simulation, into the store OUTPUT.
+
+    Say with --preset, --config or flags which physics made them; otherwise it is recorded as unknown.
+    """
     from scimill.droplets.exchange import records
 
     ranks = world()
@@ -117,12 +121,32 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
 @path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and error maps here, too.")
-def score(model: Path, store: Path, folder: Path | None) -> None:
-    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
+@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and pictures here, too.")
+@configured(DropletsScoreConfig)
+def score(config: DropletsScoreConfig, model: Path, store: Path, folder: Path | None) -> None:
+    """Compare MODEL, a run directory or its model.pt, with the exact droplets or the traces of STORE.
+
+    A network follows each uninterrupted piece of a trace from its first state alone.
+    """
     from scimill.droplets.learning import score as scoring
 
-    click.echo(world().on_root(scoring.score, model, store, folder))
+    click.echo(world().on_root(scoring.score, model, store, folder, config))
+
+
+@droplets.command()
+@path_argument("store", help="imported records or traces, or any store of droplets")
+@click.option("--quantiles", type=(float, float), default=(0.0, 1.0), show_default=True, metavar="LOW HIGH",
+              help="Shares of the values below the lower and below the upper end of each range.")  # fmt: skip
+@click.option(
+    "--output", "path", type=click.Path(path_type=Path), help="Write the ranges here instead of printing them."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def ranges(store: Path, quantiles: tuple[float, float], path: Path | None, overwrite: bool) -> None:
+    """Measure the ranges of the droplets of STORE as YAML, which generate accepts with --config."""
+    from scimill.droplets import ranges as measuring
+
+    text = world().on_root(measuring.measure, store, quantiles, path, overwrite)
+    click.echo(f"{path}: the ranges of {store}" if path else text, nl=path is not None)
 
 
 @droplets.command()

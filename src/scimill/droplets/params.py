@@ -4,12 +4,27 @@ The defaults are the ``classic`` preset: the ranges, constants and salinity of t
 published networks (RichterLab/NTLP, April 2025).
 """
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from scimill.config import REQUIRED, STRICT, File, Number, PositiveRange, Range, Run, Switch, Whole, Widths, parameter
+from scimill.config import (
+    REQUIRED,
+    STRICT,
+    File,
+    Number,
+    PositiveRange,
+    Range,
+    Run,
+    Switch,
+    Whole,
+    Widths,
+    declare_optional,
+    parameter,
+    parameters_of,
+)
 from scimill.training.params import TrainingConfig
 
 HIGHEST_HUMIDITY = 10.0  # relative; no cloud comes close
@@ -172,10 +187,45 @@ class DropletsGenerateConfig(DropletPhysics, Integration, Sampling, Acceptance, 
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletsImportConfig(Acceptance, Salt, Blocks, File, Run):
+@declare_optional(DropletPhysics)
+class StatedPhysics:
+    """Physics that made the records; unknown unless given."""
+
+    physics: Literal["unknown", "given"] = parameter(
+        "unknown", "given: by the constants below, with the defaults of generate for the others; implied by any of them"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Record either every constant or none."""
+        if not isinstance(values, Mapping):
+            return values
+        given = {name: values[name] for name in CONSTANTS if values.get(name) is not None}
+        if not given and values.get("physics", "unknown") != "given":
+            return values
+        if given and values.get("physics") == "unknown":
+            raise ValueError(f"physics is unknown, but {', '.join(given)} is given")
+        return {**values, "physics": "given", **{name: given.get(name, CONSTANTS[name]) for name in CONSTANTS}}
+
+
+CONSTANTS: Mapping[str, Any] = {
+    name: known.info.default for name, known in parameters_of(DropletPhysics).items() if name != "salinity_kind"
+}
+"""Default of each physical constant."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DropletsImportConfig(StatedPhysics, Acceptance, Blocks, File, Run):
     """Records."""
 
-    files: tuple[str, ...] = parameter(REQUIRED, "files of records, in this order", min_length=1)
+    files: tuple[str, ...] = parameter(REQUIRED, "files of records or traces, in this order", min_length=1)
+    kind: Literal["auto", "records", "trace"] = parameter(
+        "auto", "records: inputs and results, 9 x float32; trace: a dump of a simulation, 2 x int32 and 7 x float32"
+    )
+    largest_gap: Number = parameter(
+        1.8, "a trace is cut where two records are further apart than this many usual steps of the particle", gt=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -224,6 +274,21 @@ class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
     threads: Whole | None = parameter(
         1, "threads per rank; 1 is fastest for a network this small", affects_data=False, ge=1, le=1024
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DropletsScoreConfig:
+    """Scoring on traces: where the deviations of a network begin to add up (CUSUM)."""
+
+    radius_tolerance: Number = parameter(0.005, "deviation in log10 of the radius that does not add up", gt=0)
+    temperature_tolerance: Number = parameter(0.05, "deviation of the temperature that does not add up", unit="K", gt=0)
+    radius_threshold: Number = parameter(
+        0.02, "change point: where the sum of deviations in log10 of the radius exceeds this", gt=0
+    )
+    temperature_threshold: Number = parameter(
+        0.1, "change point: where the sum of deviations of the temperature exceeds this", unit="K", gt=0
+    )
+    most_pieces: Whole = parameter(10_000, "uninterrupted pieces of traces to follow, evenly chosen", ge=1, le=10**7)
 
 
 def solute_per_salinity(config: DropletPhysics) -> float:

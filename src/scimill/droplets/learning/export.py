@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from scimill.droplets import origin
 from scimill.droplets.learning import c_source, fortran
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import DropletNetwork, clear, example
@@ -126,11 +127,14 @@ def _write(model: DropletNetwork, path: Path, form: str, precision: str, about: 
 def _about(content: Mapping[str, Any], zero: bool) -> dict[str, str]:
     """Describe the origin of a model, by title."""
     store, position = content["store"], content["position"]
+    stored = origin.read_stored(store["config"])
+    made = "imported" if origin.is_imported(stored) else f"seed {store['seed']}"
     loss = position["best_loss"]
     return {
         "scimill": __version__,
         "network": json.dumps(content["network"]["hidden"]) + (", all weights zero" if zero else ""),
-        "trained on": f"{store['rows']:,} droplets of {Path(store['path']).name}, seed {store['seed']}",
+        "trained on": f"{store['rows']:,} droplets of {Path(store['path']).name}, {made}",
+        "physics": origin.describe_physics(stored),
         "store": store["identity"],
         "epoch": str(position["best_epoch"]),
         "validation loss": f"{loss:.6g}" if math.isfinite(loss) else "none",

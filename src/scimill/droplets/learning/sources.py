@@ -23,6 +23,7 @@ from scimill.droplets.learning.network import (
     scaling,
     weights,
 )
+from scimill.droplets.origin import UNKNOWN
 from scimill.version import __version__
 
 LANES = 16  # droplets computed together; the fastest of 8 to 64
@@ -94,6 +95,7 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "provenance": [comment(f"{title}: {text}") for title, text in provenance.items()],
         "origin": one_line("; ".join(f"{title}: {text}" for title, text in provenance.items())),
+        "is_physics_known": not provenance.get("physics", "").startswith(UNKNOWN),
         "constants": [(name, value) for name, value in known.items() if name in wanted],
         "centre": centre, "scale": [1 / width for width in half_width],
         "units": [radius_unit * math.log(10.0), temperature_unit],
