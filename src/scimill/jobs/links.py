@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from scimill.errors import InputError
+from scimill.jobs.parts import CONTINUED, read_part
 from scimill.jobs.schedulers import INDEX, SCHEDULERS, change, has_ended, submit_script
 from scimill.jobs.scripts import detach, reserve_script, write_script
 from scimill.jobs.state import ChainState, StepState, Unit, locked, read_state, write_state
 from scimill.parallel.report import say
-
-CONTINUED = 75  # exit code of a command that stopped before the walltime
 
 
 def write_next(script: Path) -> Path:
@@ -92,7 +91,7 @@ def end(folder: Path, name: str, text: str, own: str, status: int, links: int) -
         if name:
             units[name].code = status
             write_state(folder, state)
-        left = {one: unit for one, unit in units.items() if unit.code != 0}
+        left = {one: unit for one, unit in units.items() if unit.code in (None, CONTINUED)}
         link = max((len(unit.former) + 1 for unit in left.values()), default=1)
         if status != CONTINUED or not left or link >= links or state.scheduler not in SCHEDULERS:
             return status
@@ -120,13 +119,14 @@ def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], tex
     say(f"the next link is job {job}")
 
 
-STEPS = re.compile(r"(?m)^steps=\((.*)\)$")
-"""The steps that a job runs, in its script: UNIT=SCRIPT UNIT=SCRIPT …"""
+STEPS = re.compile(r"(?ms)^steps=\(\n(.*?)^\)$")
+"""The steps that a job runs, in its script, one on each line."""
 
 
 def _keep_steps(listed: str, units: Collection[str]) -> str:
-    """Return the line with the steps of some units alone."""
-    return f"steps=({' '.join(step for step in listed.split() if step.partition('=')[0] in units)})"
+    """Return the lines with the steps of some units alone."""
+    kept = [line for line in listed.splitlines(keepends=True) if read_part(line.strip()).unit in units]
+    return f"steps=(\n{''.join(kept)})"
 
 
 def _move_followers(state: ChainState, name: str) -> None:

@@ -16,6 +16,9 @@ TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
 """Variable that holds a job's array index where no scheduler sets one."""
 
+HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
+"""Variables that hold the name of a file with the nodes of a job."""
+
 JobState = Literal["waiting", "stuck", "queued", "running", "ended"]
 """State of a job; waiting: held, or for another job; stuck: for one that has failed."""
 

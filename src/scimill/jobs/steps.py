@@ -11,7 +11,7 @@ from typing import Literal
 
 from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
-from scimill.jobs.links import CONTINUED
+from scimill.jobs.parts import CONTINUED
 from scimill.jobs.schedulers import SCHEDULERS, Answer, find_jobs, query_states, shows_scripts
 from scimill.jobs.scripts import RECORDS
 from scimill.jobs.state import SizesAndTimes, StepState, Unit, locked, read_state, write_state
