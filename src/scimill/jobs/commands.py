@@ -8,8 +8,10 @@ import click
 from scimill import cli
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
+from scimill.jobs import estimate as estimates
 from scimill.jobs import links as links_
 from scimill.jobs import machine as machines_
+from scimill.jobs.estimate import Job
 from scimill.jobs.parts import CONTINUED, read_part
 from scimill.jobs.render import Command
 from scimill.jobs.render import render as write_script
@@ -63,7 +65,9 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
         remedy = "scimill jobs submit --dry-run shows the plan of a chain; render its commands one by one"
         raise ConfigError("render takes a command, not a chain", where=command[0], remedy=remedy)
     machine = machines_.read_machine(machine_name)
-    click.echo(write_script(config, machine, read_command(command, config)), nl=False)
+    read = read_command(command, config)
+    click.echo(write_script(config, machine, read), nl=False)
+    estimates.report([Job("", read, config, len(indices(config.array)) or 1)], machine)
 
 
 @jobs.command()
@@ -105,9 +109,10 @@ def submit(
     if dry_run:
         submitting.check_runnable(read, resources, machine)
         click.echo(write_script(resources, machine, read), nl=False)
-        return
-    for job in submitting.submit(resources, machine, read):
-        click.echo(job)
+    else:
+        for job in submitting.submit(resources, machine, read):
+            click.echo(job)
+    estimates.report([Job("", read, resources, len(indices(resources.array)) or 1)], machine)
 
 
 def _submit_chain(
@@ -119,21 +124,21 @@ def _submit_chain(
 
     if one_at_a_time and pack:
         raise ConfigError("--pack and --one-at-a-time exclude each other", remedy="give one of them")
-
     flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
     walltime = build(Resources, [Layer("flags", flags)]).walltime if pack and "walltime" in flags else None
     # The walltime of a packed job; that of its steps only where the chain says nothing.
     default = {"walltime": flags.pop("walltime")} if walltime else {}
     steps = open_steps(name, Layer("flags", flags), Layer("flags", default))
     commands = read_steps(steps.chain)
-    if dry_run:
-        for plan in submitting.make_plans(steps, machine, commands):
-            click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
-        return
-    submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
-    steps.keep_verified()  # so that nothing is verified while the chain is locked
-    with running(steps.folder):
-        _queue_chain(steps, machine, commands, walltime, one_at_a_time, pack)
+    plans = submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
+    for plan in plans if dry_run else ():
+        click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
+    due = [(plan.step, len(plan.due)) for plan in plans if plan.due and not pack]
+    estimates.report([Job(step.name, commands[step.name], step.resources, count) for step, count in due], machine)
+    if not dry_run:
+        steps.keep_verified()  # so that nothing is verified while the chain is locked
+        with running(steps.folder):
+            _queue_chain(steps, machine, commands, walltime, one_at_a_time, pack)
 
 
 def _queue_chain(
@@ -218,7 +223,7 @@ def describe_chain(steps: "Steps", answer: "Answer") -> list[str]:
         reasons = f"[{'; '.join(whys)}] " if whys else ""
         lines.append(f"{step.name:<16} {text:<14} {' '.join(jobs):<16} {reasons}{' '.join(step.command)}".rstrip())
         left = sum(steps.unit_condition(step, number, answer) != "complete" for number in range(len(step.units)))
-        hours += left * step.resources.nodes * step.resources.walltime / 3600
+        hours += estimates.most_hours(step.resources, left)
     return [*lines, *([f"at most {hours:.4g} node-hours left, without further links"] if hours else [])]
 
 
@@ -368,7 +373,13 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
     parameters = {parameter.name: parameter for parameter in context.command.params}
     written = [name for name in OUTPUTS if _names_output(parameters.get(name))]
     paths = [context.params[name] for name in written]
-    return Command(words, tuple(parameters), tuple(path for path in paths if isinstance(path, Path)), margin)
+    return Command(
+        words,
+        tuple(parameters),
+        tuple(path for path in paths if isinstance(path, Path)),
+        margin,
+        cli.rate_of(words[1:]),
+    )
 
 
 def _names_output(parameter: click.Parameter | None) -> bool:

@@ -35,6 +35,7 @@ class Command:
     options : names of its parameters, if it is a command of scimill.
     outputs : files and folders that its command line names as output.
     margin : how long before the walltime it stops, if it can resume, s.
+    rate : its measured speed, in words, if its campaign declares one.
 
     """
 
@@ -42,6 +43,7 @@ class Command:
     options: Collection[str] = ()
     outputs: Sequence[Path] = ()
     margin: float = 0.0
+    rate: str = ""
 
     @property
     def is_resumable(self) -> bool:
