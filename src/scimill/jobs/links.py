@@ -9,7 +9,7 @@ from scimill.errors import InputError
 from scimill.jobs.parts import CONTINUED, read_part
 from scimill.jobs.schedulers import INDEX, SCHEDULERS, change, has_ended, submit_script
 from scimill.jobs.scripts import detach, reserve_script, write_script
-from scimill.jobs.state import ChainState, StepState, Unit, locked, read_state, write_state
+from scimill.jobs.state import ChainLock, ChainState, StepState, Unit, locked, read_state, write_state
 from scimill.parallel.report import say
 
 
@@ -102,7 +102,7 @@ def end(folder: Path, name: str, text: str, own: str, status: int, links: int) -
     return 0
 
 
-def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], text: str, lock: int) -> None:
+def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], text: str, lock: ChainLock) -> None:
     """Submit the script of the next link of some units, after recording that it is about to be."""
     own = next(iter(units.values())).script
     following = reserve_script(own.rpartition("-")[0])
@@ -112,7 +112,7 @@ def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], tex
         unit.former.append(unit.job)
         unit.script, unit.job, unit.is_held = following.name, "", False
     write_state(folder, state)
-    job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock,))
+    job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock.descriptor,))
     for unit in units.values():
         unit.job, unit.code = job, None
     write_state(folder, state)

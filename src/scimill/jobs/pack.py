@@ -12,6 +12,7 @@ from scimill.jobs.render import Command, Place, render
 from scimill.jobs.resources import Resources, most_at_once
 from scimill.jobs.schedulers import submit_script
 from scimill.jobs.scripts import detach, reserve_script, write_script
+from scimill.jobs.state import ChainLock
 from scimill.jobs.steps import IN_QUEUE, Steps
 from scimill.jobs.submit import StepPlan, scheduler_of
 
@@ -21,7 +22,7 @@ SHARING = ("srun", "flux")
 
 def submit_pack(
     steps: Steps, machine: Machine, commands: Mapping[str, Command], plans: Sequence[StepPlan],
-    walltime: float | None, lock: int,
+    walltime: float | None, lock: ChainLock,
 ) -> str:  # fmt: skip
     """Queue one job for all steps of a chain that are due; return its id, empty if none is.
 
@@ -32,7 +33,7 @@ def submit_pack(
     commands : commands of its steps, by name.
     plans : what to do with its steps.
     walltime : the job's walltime if the user gave it, s; otherwise as long as the steps may take.
-    lock : descriptor of the lock.
+    lock : the lock.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def submit_pack(
     write_script(render(resources, machine, Command(("scimill",)), place), script)
     units = [unit for plan in due for unit in steps.reset(plan.step, plan.due, script.name)]
     steps.write()
-    job = submit_script(scheduler_of(machine), script, keep=(lock,))
+    job = submit_script(scheduler_of(machine), script, keep=(lock.descriptor,))
     for unit in units:
         unit.job = job
     steps.write()
