@@ -6,15 +6,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
+from scimill.droplets.params import (
+    DropletsGenerateConfig,
+    DropletsImportConfig,
+    DropletsTrainConfig,
+    RolloutConfig,
+    SolveConfig,
+)
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
-from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
+from scimill.options import (
+    Group,
+    UnseenPath,
+    configured,
+    fill_output,
+    generating,
+    layered,
+    path_argument,
+    report_run,
+    training,
+)
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:
+    from scimill.config import Layer
     from scimill.store.output import Output
     from scimill.training.directory import RunDirectory
 
@@ -97,13 +114,41 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
-@path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and error maps here, too.")
-def score(model: Path, store: Path, folder: Path | None) -> None:
-    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
-    from scimill.droplets.learning import score as scoring
+@path_argument("store", help="store of droplets; optional with --rollout", required=False)
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Also write results and pictures to this directory.")  # fmt: skip
+@click.option("--rollout", "cases", multiple=True, metavar="CASE,...",
+              help="Carry droplets through many steps in changing air: chamber, cumulus, fog, marine, all, or a .yaml "
+                   "file of the parameters below. Can be repeated.")  # fmt: skip
+@click.option("--against", multiple=True, type=UnseenPath(),
+              help="Another run directory or model.pt to roll out beside MODEL. Can be repeated.")  # fmt: skip
+@layered(RolloutConfig, shown_presets="scimill.droplets/presets/rollout")
+def score(
+    layers: "list[Layer]", model: Path, store: Path | None, folder: Path | None, cases: tuple[str, ...],
+    against: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE, or of roll-outs.
 
-    click.echo(world().on_root(scoring.score, model, store, folder))
+    In a roll-out each step starts from the network's own last prediction, as in a large-eddy simulation.
+    """
+    if store is None and not cases:
+        raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
+    if not cases and (against or any(layer.values for layer in layers)):
+        raise ConfigError("--against and parameters of roll-outs need --rollout", where="scimill droplets score",
+                          remedy="name a case, e.g. --rollout chamber")  # fmt: skip
+    if store is not None:
+        from scimill.droplets.learning import score as scoring
+
+        click.echo(world().on_root(scoring.score, model, store, folder))
+    if cases:
+        click.echo(world().on_root(_roll_out, (model, *against), cases, layers, folder))
+
+
+def _roll_out(paths: tuple[Path, ...], cases: tuple[str, ...], layers: "list[Layer]", folder: Path | None) -> str:
+    from scimill.droplets.cases import read_cases
+    from scimill.droplets.learning.rollout_score import score_rollouts
+
+    return score_rollouts(paths, read_cases(cases, layers), folder, progress=True)
 
 
 @droplets.command()
