@@ -10,7 +10,7 @@ import numpy as np
 
 from scimill.config import plain
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import DropletNetwork
+from scimill.droplets.learning.network import DropletNetwork, one_thread
 from scimill.droplets.learning.rollout import (
     BASE,
     NETWORK,
@@ -26,7 +26,7 @@ from scimill.files import replacing
 from scimill.parallel.report import Progress, describe_count
 from scimill.pictures import make_folder
 
-QUANTITIES = {"radius_rmse": ("log10 of the radius", ""), "temperature_rmse": ("the temperature", " K")}
+QUANTITIES = {"radius_rmse": ("log10 r", ""), "temperature_rmse": ("T", " K")}
 SIZE_BINS = 40
 HEADER = ("dt (s)", "", "RMSE log10 r: largest", "last", "RMSE T (K): largest", "last", "water", "activated",
           "diverged", "outside ranges")  # fmt: skip
@@ -81,10 +81,11 @@ def run_cases(
     bar = Progress(total, unit="steps", what="roll-outs", enabled=progress)
     found: dict[str, list[Rollout]] = {name: [] for name in cases}
     before = 0
-    for name, config in cases.items():
-        for dt in config.dt:
-            found[name].append(roll_out(name, config, dt, physics, make, partial(_report, bar, before)))
-            before += config.steps
+    with one_thread():
+        for name, config in cases.items():
+            for dt in config.dt:
+                found[name].append(roll_out(name, config, dt, physics, make, partial(_report, bar, before)))
+                before += config.steps
     bar.close()
     return found
 
@@ -145,21 +146,23 @@ def verdicts(rollouts: Sequence[Rollout]) -> list[str]:
 
 
 def _compare(name: str, baseline: str, kind: str, rollouts: Sequence[Rollout]) -> list[str]:
-    lost = [text for rollout in rollouts for text in _losses(rollout, name, kind)]
+    lost = [text for rollout in rollouts if (text := _losses(rollout, name, kind))]
     count = describe_count(len(rollouts), "roll-out")
     if not lost:
-        return [f"{name} is at least as good as {baseline} after the last step of each of {count}."]
-    return [f"{name} is worse than {baseline}:", *(f"  {text}" for text in lost)]
+        return [f"{name} is at least as good as {baseline} after the last step of {count}."]
+    return [f"{name} is worse than {baseline} after the last step of {len(lost)} of {count}; RMSE:",
+            *(f"  {text}" for text in lost)]  # fmt: skip
 
 
-def _losses(rollout: Rollout, name: str, kind: str) -> list[str]:
-    """Describe the quantities in which a network ends worse than a baseline."""
+def _losses(rollout: Rollout, name: str, kind: str) -> str:
+    """Describe the quantities in which a network ends worse than a baseline; empty if there are none."""
     network, other = find_outcome(rollout, name, NETWORK), find_outcome(rollout, name, kind)
-    return [
-        f"{rollout.case}, dt {rollout.dt:g} s: RMSE of {words} {ours:.4g}{unit}, against {theirs:.4g}{unit}"
+    lost = [
+        f"{words} {ours:.4g}{unit} instead of {theirs:.4g}{unit}"
         for measure, (words, unit) in QUANTITIES.items()
         if (ours := network.curves[measure][-1]) > (theirs := other.curves[measure][-1])
     ]
+    return f"{rollout.case}, dt {rollout.dt:g} s: {', '.join(lost)}" if lost else ""
 
 
 def find_outcome(rollout: Rollout, name: str, kind: str) -> Outcome:
