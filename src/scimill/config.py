@@ -179,7 +179,7 @@ PositiveNumbers = Annotated[
     tuple[Annotated[Number, annotated_types.Gt(0)], ...],
     BeforeValidator(_widths),
     annotated_types.MinLen(1),
-    Kind("positive numbers such as 0.01,0.1,1", "X,X,..."),
+    Kind("numbers such as 0.01,0.1,1", "X,X,..."),
 ]
 PositiveRange = Annotated[
     tuple[Number, Number],

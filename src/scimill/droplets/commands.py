@@ -131,11 +131,11 @@ def score(
 
     In a roll-out each step starts from the network's own last prediction, as in a large-eddy simulation.
     """
-    if store is None and not cases:
-        raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
     if not cases and (against or any(layer.values for layer in layers)):
         raise ConfigError("--against and parameters of roll-outs need --rollout", where="scimill droplets score",
                           remedy="name a case, e.g. --rollout chamber")  # fmt: skip
+    if store is None and not cases:
+        raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
     if store is not None:
         from scimill.droplets.learning import score as scoring
 

@@ -234,7 +234,7 @@ class RolloutDroplets:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RolloutConfig(RolloutAir, RolloutDroplets):
+class RolloutConfig(RolloutDroplets, RolloutAir):
     """Steps of a roll-out."""
 
     dt: PositiveNumbers = parameter((0.01, 0.1, 1.0), "time steps, each a roll-out of its own", unit="s")

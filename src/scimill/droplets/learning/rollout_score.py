@@ -28,6 +28,7 @@ from scimill.pictures import make_folder
 
 QUANTITIES = {"radius_rmse": ("log10 r", ""), "temperature_rmse": ("T", " K")}
 SIZE_BINS = 40
+TIE = 1.001  # an error larger by less than this factor is as good: it prints as the same number
 HEADER = ("dt (s)", "", "RMSE log10 r: largest", "last", "RMSE T (K): largest", "last", "water", "activated",
           "diverged", "outside ranges")  # fmt: skip
 
@@ -160,7 +161,7 @@ def _losses(rollout: Rollout, name: str, kind: str) -> str:
     lost = [
         f"{words} {ours:.4g}{unit} instead of {theirs:.4g}{unit}"
         for measure, (words, unit) in QUANTITIES.items()
-        if (ours := network.curves[measure][-1]) > (theirs := other.curves[measure][-1])
+        if (ours := network.curves[measure][-1]) > TIE * (theirs := other.curves[measure][-1])
     ]
     return f"{rollout.case}, dt {rollout.dt:g} s: {', '.join(lost)}" if lost else ""
 

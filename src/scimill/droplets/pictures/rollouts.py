@@ -41,19 +41,20 @@ def draw(rollouts: Sequence[Rollout]) -> Figure:
     lines, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=len(lines))
     droplets, steps = len(shown[0].radius), int(shown[0].steps[-1])
-    figure.suptitle(f"{shown[0].case}: {droplets:,} droplets carried through {steps:,} steps")
+    omitted = f"; the first {len(shown)} of {len(rollouts)} time steps" if len(shown) < len(rollouts) else ""
+    figure.suptitle(f"{shown[0].case}: {droplets:,} droplets carried through {steps:,} steps{omitted}")
     return figure
 
 
 def _draw_curves(panel: Axes, rollout: Rollout, measure: str) -> None:
     for outcome, style in styled(rollout):
         panel.plot(rollout.steps, outcome.curves[measure], **style)
+    values = [float(value) for outcome in rollout.outcomes for value in outcome.curves[measure]]
+    is_wide = max(values) > 0
     if measure == "water":
         panel.axhline(1, color="black", linewidth=2, zorder=0)
-        values = [value for outcome in rollout.outcomes for value in outcome.curves[measure]]
-        if min(values) < 1 - LINEAR or max(values) > 1 + LINEAR:
-            panel.set_yscale("log")
-    else:
+        is_wide &= min(values) < 1 - LINEAR or max(values) > 1 + LINEAR
+    if is_wide:
         panel.set_yscale("log", nonpositive="mask")
 
 
