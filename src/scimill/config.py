@@ -112,7 +112,7 @@ def _pair(value: object) -> object:
 
 def _widths(value: object) -> object:
     """Split "32,32,32"; a YAML list passes through."""
-    return tuple(value.split(",")) if isinstance(value, str) else (value,) if isinstance(value, int) else value
+    return tuple(value.split(",")) if isinstance(value, str) else (value,) if isinstance(value, int | float) else value
 
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
@@ -174,6 +174,12 @@ Widths = Annotated[
     BeforeValidator(_widths),
     annotated_types.MinLen(1),
     Kind("whole numbers such as 32,32,32", "N,N,..."),
+]
+PositiveNumbers = Annotated[
+    tuple[Annotated[Number, annotated_types.Gt(0)], ...],
+    BeforeValidator(_widths),
+    annotated_types.MinLen(1),
+    Kind("numbers such as 0.01,0.1,1", "X,X,..."),
 ]
 PositiveRange = Annotated[
     tuple[Number, Number],

@@ -203,8 +203,11 @@ def configured(
     return decorate
 
 
-def layered(config: type[C]) -> Callable[[Command], Command]:
-    """Give a command the flags of a config class; its function gets the unmerged layers first."""
+def layered(config: type[C], shown_presets: str = "") -> Callable[[Command], Command]:
+    """Give a command the flags of a config class; its function gets the unmerged layers first.
+
+    The reference lists the presets in the folder `shown_presets`, which the command reads itself.
+    """
     flags = Flags(config)
 
     def decorate(function: Command) -> Command:
@@ -213,7 +216,9 @@ def layered(config: type[C]) -> Callable[[Command], Command]:
             layers, rest = flags.split(values)
             return function(layers, **rest)
 
-        result: Command = flags.add_to(command)
+        wrapped: Any = command
+        wrapped.presets = shown_presets
+        result: Command = flags.add_to(wrapped)
         return result
 
     return decorate

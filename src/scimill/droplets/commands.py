@@ -1,5 +1,6 @@
 """The commands ``scimill droplets …``."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from scimill.config import parameters_of
+from scimill.config import build, parameters_of
 from scimill.droplets.params import (
     DropletsExactConfig,
     DropletsGenerateConfig,
     DropletsImportConfig,
     DropletsScoreConfig,
     DropletsTrainConfig,
+    RolloutConfig,
     SolveConfig,
+    TraceScoreConfig,
 )
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
@@ -25,6 +28,7 @@ from scimill.options import (
     configured,
     fill_output,
     generating,
+    layered,
     path_argument,
     report_run,
     training,
@@ -35,6 +39,7 @@ from scimill.parallel.world import world
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:
+    from scimill.config import Layer
     from scimill.store.output import Output
     from scimill.training.directory import RunDirectory
 
@@ -120,17 +125,50 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
-@path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and pictures here, too.")
-@configured(DropletsScoreConfig)
-def score(config: DropletsScoreConfig, model: Path, store: Path, folder: Path | None) -> None:
-    """Compare MODEL, a run directory or its model.pt, with the exact droplets or the traces of STORE.
+@path_argument("store", help="store of droplets; optional with --rollout", required=False)
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Also write results and pictures to this directory.")  # fmt: skip
+@click.option("--rollout", "cases", multiple=True, metavar="CASE,...",
+              help="Carry droplets through many steps in changing air: chamber, cumulus, fog, marine, all, or a .yaml "
+                   "file of the parameters below. Can be repeated.")  # fmt: skip
+@click.option("--against", multiple=True, type=UnseenPath(),
+              help="Another run directory or model.pt to roll out beside MODEL. Can be repeated.")  # fmt: skip
+@layered(DropletsScoreConfig, shown_presets="scimill.droplets/presets/rollout")
+def score(
+    layers: "list[Layer]", model: Path, store: Path | None, folder: Path | None, cases: tuple[str, ...],
+    against: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Compare MODEL, a run directory or its model.pt, with exact droplets: of STORE, of its traces, or of roll-outs.
 
-    A network follows each uninterrupted piece of a trace from its first state alone.
+    A network follows each uninterrupted piece of a trace from its first state alone. In a roll-out each step starts
+    from the network's own last prediction, as in a large-eddy simulation.
     """
-    from scimill.droplets.learning import score as scoring
+    carrying, following = (_only(cls, layers) for cls in (RolloutConfig, TraceScoreConfig))
+    if not cases and (against or any(layer.values for layer in carrying)):
+        raise ConfigError("--against and parameters of roll-outs need --rollout", where="scimill droplets score",
+                          remedy="name a case, e.g. --rollout chamber")  # fmt: skip
+    if store is None and not cases:
+        raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
+    if store is not None:
+        from scimill.droplets.learning import score as scoring
 
-    click.echo(world().on_root(scoring.score, model, store, folder, config))
+        click.echo(world().on_root(scoring.score, model, store, folder, build(TraceScoreConfig, following)))
+    if cases:
+        click.echo(world().on_root(_roll_out, (model, *against), cases, carrying, folder))
+
+
+def _only(config: type, layers: "list[Layer]") -> "list[Layer]":
+    """Keep the values of the parameters of a config class."""
+    names = parameters_of(config)
+    kept = [{name: value for name, value in layer.values.items() if name in names} for layer in layers]
+    return [dataclasses.replace(layer, values=values) for layer, values in zip(layers, kept, strict=True)]
+
+
+def _roll_out(paths: tuple[Path, ...], cases: tuple[str, ...], layers: "list[Layer]", folder: Path | None) -> str:
+    from scimill.droplets.cases import read_cases
+    from scimill.droplets.learning.rollout_score import score_rollouts
+
+    return score_rollouts(paths, read_cases(cases, layers), folder, progress=True)
 
 
 @droplets.command()

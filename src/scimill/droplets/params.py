@@ -15,6 +15,7 @@ from scimill.config import (
     STRICT,
     File,
     Number,
+    PositiveNumbers,
     PositiveRange,
     Range,
     Run,
@@ -28,6 +29,7 @@ from scimill.config import (
 from scimill.training.params import TrainingConfig
 
 HIGHEST_HUMIDITY = 10.0  # relative; no cloud comes close
+MOST_DEVIATIONS = 8  # a normal number lies further below its mean once in 1.6e15 draws
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -277,7 +279,7 @@ class DropletsTrainConfig(DropletNetworkShape, TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletsScoreConfig:
+class TraceScoreConfig:
     """Scoring on traces: where the deviations of a network begin to add up (CUSUM)."""
 
     radius_tolerance: Number = parameter(0.005, "deviation in log10 of the radius that does not add up", gt=0)
@@ -289,6 +291,67 @@ class DropletsScoreConfig:
         0.1, "change point: where the sum of deviations of the temperature exceeds this", unit="K", gt=0
     )
     most_pieces: Whole = parameter(10_000, "uninterrupted pieces of traces to follow, evenly chosen", ge=1, le=10**7)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RolloutAir:
+    """Air of a roll-out."""
+
+    mean_air_temperature: Number = parameter(290.0, "mean temperature of the air", unit="K", ge=200, le=400)
+    air_temperature_deviation: Number = parameter(
+        0.5, "standard deviation of the air temperature", unit="K", ge=0, le=10
+    )
+    mean_humidity: Number = parameter(1.01, "mean relative humidity, 1 is saturation", gt=0, le=HIGHEST_HUMIDITY)
+    humidity_deviation: Number = parameter(0.015, "standard deviation of the relative humidity", ge=0, le=1)
+    air_density: Number = parameter(1.2, "density of the air", unit="kg/m3", gt=0, lt=100)
+    correlation_time: Number = parameter(
+        2.0, "time after which air temperature and humidity are correlated by 1/e with their values before", unit="s",
+        gt=0, le=1e9,
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _humidity_is_positive(self) -> Self:
+        if self.mean_humidity < MOST_DEVIATIONS * self.humidity_deviation:
+            raise ValueError(f"mean_humidity is below {MOST_DEVIATIONS} humidity_deviation; humidity would be negative")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RolloutDroplets:
+    """Droplets of a roll-out."""
+
+    droplets: Whole = parameter(400, "number of droplets", ge=1, le=10**7)
+    salt_radius: Number = parameter(65e-9, "median radius of the dry salt, log-normal", unit="m", gt=0, lt=1e-3)
+    salt_radius_deviation: Number = parameter(1.05, "geometric standard deviation of the salt's radius", ge=1, le=10)
+    salt_radius_range: PositiveRange = parameter(
+        (1e-8, 1.5e-6), "smallest and largest radius of the salt; a radius outside is moved to the limit", unit="m"
+    )
+    salt_hygroscopicity: Number = parameter(
+        1.2, "kappa of the salt: solute term = kappa · volume · water density", gt=0
+    )
+    start: Literal["range", "multiple", "equilibrium"] = parameter(
+        "range", "initial radius: from a range, a multiple of the salt's radius, or in equilibrium with a humidity"
+    )
+    start_range: PositiveRange = parameter((1e-6, 1.2e-5), "initial radius of start range, log-uniform", unit="m")
+    start_multiple: Number = parameter(
+        2.0, "initial radius over the salt's radius of start multiple; with start range, its least value", ge=1, le=1e4
+    )
+    start_humidity: Number = parameter(0.99, "relative humidity of start equilibrium", gt=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RolloutConfig(RolloutDroplets, RolloutAir):
+    """Steps of a roll-out."""
+
+    dt: PositiveNumbers = parameter((0.01, 0.1, 1.0), "time steps, each a roll-out of its own", unit="s")
+    steps: Whole = parameter(500, "number of steps", ge=1, le=10**9)
+    seed: Whole = parameter(1, "seed of the droplets and of the air", ge=0, lt=2**63)
+    tolerance: Number = parameter(1e-8, "relative error of the exact integrator per step", ge=1e-12, le=1e-2)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DropletsScoreConfig(TraceScoreConfig, RolloutConfig):
+    """Scoring."""
 
 
 def solute_per_salinity(config: DropletPhysics) -> float:

@@ -25,8 +25,8 @@ from scimill.droplets.learning.train import train_network
 from scimill.droplets.params import (
     DropletsGenerateConfig,
     DropletsImportConfig,
-    DropletsScoreConfig,
     DropletsTrainConfig,
+    TraceScoreConfig,
 )
 from scimill.errors import InputError
 from scimill.parallel.world import World
@@ -75,7 +75,7 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_score(folder: Path, model: str, store: str, out: Path, **values: object) -> tuple[str, dict[str, float]]:
-    config = build(DropletsScoreConfig, [Layer("test", values)])
+    config = build(TraceScoreConfig, [Layer("test", values)])
     text = score(folder / model, folder / store, out, config)
     return text, json.loads((out / "score.json").read_text())
 

@@ -16,7 +16,7 @@ from scimill.droplets.learning.errors import Errors, measure
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import DropletNetworkSpec
 from scimill.droplets.learning.train import read_generation
-from scimill.droplets.params import DropletsGenerateConfig, DropletsScoreConfig, solute_per_salinity
+from scimill.droplets.params import DropletsGenerateConfig, TraceScoreConfig, solute_per_salinity
 from scimill.errors import InputError
 from scimill.files import replacing
 from scimill.parallel.report import say
@@ -28,7 +28,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 HELD_OUT = ("test", "validation")
 
 
-def score(model_path: Path, store: Path, folder: Path | None, traces: DropletsScoreConfig | None = None) -> str:
+def score(model_path: Path, store: Path, folder: Path | None, traces: TraceScoreConfig | None = None) -> str:
     """Compare a network with a store of exact droplets.
 
     Parameters
@@ -58,7 +58,7 @@ def score(model_path: Path, store: Path, folder: Path | None, traces: DropletsSc
         if is_trace(reader):
             if describe_store(reader)["identity"] == about["store"]["identity"]:
                 say("the network was trained on this trace")
-            return scoring_traces.score(model, reader, folder, traces or DropletsScoreConfig(), notice)
+            return scoring_traces.score(model, reader, folder, traces or TraceScoreConfig(), notice)
         errors = measure(model, reader, *_blocks(reader, about))
     found = error_measures(errors)
     if folder:

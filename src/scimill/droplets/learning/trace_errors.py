@@ -10,7 +10,7 @@ from scimill.droplets import arguments, origin
 from scimill.droplets.kernels import solver
 from scimill.droplets.learning.follow import Array, TracePieces, change_points, deviations, follow, read_pieces
 from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, predict
-from scimill.droplets.params import DropletsGenerateConfig, DropletsScoreConfig
+from scimill.droplets.params import DropletsGenerateConfig, TraceScoreConfig
 from scimill.store.reader import Reader
 
 REGIONS = {
@@ -38,7 +38,7 @@ class TraceErrors(NamedTuple):
     content: str
 
 
-def measure(model: DropletNetwork, reader: Reader, config: DropletsScoreConfig) -> TraceErrors:
+def measure(model: DropletNetwork, reader: Reader, config: TraceScoreConfig) -> TraceErrors:
     """Follow the traces with the network and with the exact integrator."""
     pieces = read_pieces(reader, config.most_pieces)
     made = origin.rebuild(DropletsGenerateConfig, reader, count=reader.layout.rows)

@@ -11,7 +11,7 @@ from scimill.droplets import origin
 from scimill.droplets.learning.follow import Array, TracePieces
 from scimill.droplets.learning.network import DropletNetwork
 from scimill.droplets.learning.trace_errors import TraceErrors, measure, regions, rms
-from scimill.droplets.params import DropletsScoreConfig
+from scimill.droplets.params import TraceScoreConfig
 from scimill.files import replacing
 from scimill.store.reader import Reader
 
@@ -25,7 +25,7 @@ PIECE_COLUMNS = (
 )  # fmt: skip
 
 
-def score(model: DropletNetwork, reader: Reader, folder: Path | None, config: DropletsScoreConfig, notice: str) -> str:
+def score(model: DropletNetwork, reader: Reader, folder: Path | None, config: TraceScoreConfig, notice: str) -> str:
     """Compare a network with traces.
 
     Parameters
