@@ -125,7 +125,9 @@ def draw_population(config: RolloutConfig, physics: Physics) -> Population:
     return Population(_draw_radius(config, salt, solute, k, stream), temperature, solute, critical)
 
 
-def _draw_radius(config: RolloutConfig, salt: Array, solute: Array, k: AnyConstants, stream: np.random.Generator) -> Array:
+def _draw_radius(
+    config: RolloutConfig, salt: Array, solute: Array, k: AnyConstants, stream: np.random.Generator
+) -> Array:
     if config.start == "equilibrium":
         found = [equilibrium_radius(S, config.mean_air_temperature, config.start_humidity, k) for S in solute.tolist()]
         if None in found:
