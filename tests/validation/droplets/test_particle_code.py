@@ -15,7 +15,7 @@ from scimill.droplets.learning.network import DropletNetwork, predict
 from scimill.droplets.learning.train import make_spec
 from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 
-PAGE = Path(__file__).parents[3] / "docs/_netexport_draft.md"
+PAGE = Path(__file__).parents[3] / "docs/droplets-in-models.md"
 STRICT = ("-std=f2008", "-Wall", "-Wextra", "-pedantic", "-Werror")
 STEPS, N, DT = 3, 40, 0.5
 MAIN = """

@@ -10,6 +10,7 @@ import jinja2
 
 from scimill.droplets import arguments
 from scimill.droplets.kernels import lanes, rodas5p
+from scimill.droplets.kernels.physics import CloudConstants
 from scimill.droplets.params import DropletsExactConfig, solute_per_salinity
 from scimill.errors import ConfigError, NumericalError
 from scimill.files import check_target, replacing
@@ -62,7 +63,7 @@ def export(config: DropletsExactConfig, path: Path, *, overwrite: bool) -> str:
 
     Raises
     ------
-    ConfigError : unknown suffix, or a file name that is not a valid name of a Fortran module.
+    ConfigError : unknown suffix, equations with corrections, or a name that Fortran does not allow.
     NumericalError : the constants cannot be computed.
     StorageError : the file exists, or cannot be written.
 
@@ -71,11 +72,22 @@ def export(config: DropletsExactConfig, path: Path, *, overwrite: bool) -> str:
     if language is None:
         what = f"no language has the suffix '{path.suffix}'" if path.suffix else "the file has no suffix"
         raise ConfigError(what, where=str(path), allowed=".c for C11, .f90 for Fortran 2008")
+    _require_original_equations(config)
     check_target(path, overwrite=overwrite)
     text = render(config, path)
     with replacing(path, "integrator") as part:
         part.write_text(text, "ascii")
     return f"exact integrator in {language}"
+
+
+def _require_original_equations(config: DropletsExactConfig) -> None:
+    if isinstance(arguments.constants(config), CloudConstants):
+        raise ConfigError(
+            "only the original equations can be exported, without corrections for small, salty and falling droplets",
+            where="scimill droplets export --exact",
+            allowed="--water-activity dilute, --ventilation none, no accommodation",
+            remedy="use --preset classic or ntlp-2026",
+        )  # fmt: skip
 
 
 def render(config: DropletsExactConfig, path: Path) -> str:

@@ -118,11 +118,13 @@ def test_an_unknown_key_of_a_file_is_still_refused(tmp_path: Path) -> None:
         (("--exact",), "option '--exact' requires an argument"),
         ((), "missing model"),
         (("run",), "missing output"),
-        (("run", "net.onnx"), "missing --format"),
+        (("run", "net.what"), "the format does not follow from the name of the file"),
+        (("--exact", "a.c", "--preset", "cloud"), "only the original equations can be exported, without corrections for "
+         "small, salty and falling droplets"),
         (("run", "net.onnx", "--format", "onnx", "--preset", "classic"), "--preset needs --exact"),
         (("run", "net.onnx", "--format", "onnx", "--schmidt", "0.6"), "--schmidt needs --exact"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_belong_together_is_refused(
     words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
