@@ -101,6 +101,9 @@ def test_an_unknown_key_of_a_file_is_still_refused(tmp_path: Path) -> None:
         call("--exact", tmp_path / "a.c", "--config", tmp_path / "wrong.yaml")
 
 
+ORIGINAL_ONLY = "only the original equations can be exported, without corrections for small, salty and falling droplets"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -119,8 +122,7 @@ def test_an_unknown_key_of_a_file_is_still_refused(tmp_path: Path) -> None:
         ((), "missing model"),
         (("run",), "missing output"),
         (("run", "net.what"), "the format does not follow from the name of the file"),
-        (("--exact", "a.c", "--preset", "cloud"), "only the original equations can be exported, without corrections for "
-         "small, salty and falling droplets"),
+        (("--exact", "a.c", "--preset", "cloud"), ORIGINAL_ONLY),
         (("run", "net.onnx", "--format", "onnx", "--preset", "classic"), "--preset needs --exact"),
         (("run", "net.onnx", "--format", "onnx", "--schmidt", "0.6"), "--schmidt needs --exact"),
     ],
