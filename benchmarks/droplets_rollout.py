@@ -18,7 +18,7 @@ import numpy as np
 from scimill.config import Layer
 from scimill.droplets.cases import read_cases
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.rollout import NETWORK, UNCHANGED, Outcome, Rollout
+from scimill.droplets.learning.rollout import NETWORK, UNCHANGED, ContenderOutcome, Rollout
 from scimill.droplets.learning.rollout_score import measures, run_cases
 
 RESULTS = Path("results/droplets-rollout")
@@ -70,9 +70,9 @@ def recipe_of(run: str) -> str:
     return run.rpartition("-")[0]
 
 
-def by_recipe(rollout: Rollout) -> dict[str, list[Outcome]]:
+def by_recipe(rollout: Rollout) -> dict[str, list[ContenderOutcome]]:
     """Group the outcomes of networks by recipe; that of no change is a group of its own."""
-    groups: dict[str, list[Outcome]] = defaultdict(list)
+    groups: dict[str, list[ContenderOutcome]] = defaultdict(list)
     for outcome in rollout.outcomes:
         if outcome.kind in (NETWORK, UNCHANGED):
             groups[recipe_of(outcome.name) if outcome.kind == NETWORK else BASELINE].append(outcome)

@@ -64,6 +64,8 @@ WITHOUT_UNIT = {
     "largest_gap",
     "radius_tolerance",
     "radius_threshold",
+    *("mean_humidity", "humidity_deviation", "start_humidity", "start_multiple"),
+    *("salt_radius_deviation", "salt_hygroscopicity"),
 }
 """Every other number or range of the shipped configurations has a unit."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scimill.config import Layer, build, preset_names, read_preset, read_yaml
-from scimill.droplets.params import RolloutConfig
+from scimill.droplets.params import DropletsRolloutConfig
 from scimill.errors import ConfigError
 
 PRESETS = "scimill.droplets/presets/rollout"
@@ -13,7 +13,7 @@ ALL = "all"
 SUFFIX = ".yaml"
 
 
-def read_cases(words: Sequence[str], overrides: list[Layer]) -> dict[str, RolloutConfig]:
+def read_cases(words: Sequence[str], overrides: list[Layer]) -> dict[str, DropletsRolloutConfig]:
     """Return the configurations of cases by name.
 
     Parameters
@@ -29,7 +29,7 @@ def read_cases(words: Sequence[str], overrides: list[Layer]) -> dict[str, Rollou
     named = [name for word in words for name in word.split(",") if name]
     every = [case for name in named for case in (preset_names(PRESETS) if name == ALL else [name])]
     return {
-        name.removesuffix(SUFFIX).rpartition("/")[2]: build(RolloutConfig, [_read_case(name), *overrides])
+        name.removesuffix(SUFFIX).rpartition("/")[2]: build(DropletsRolloutConfig, [_read_case(name), *overrides])
         for name in dict.fromkeys(every)
     }
 

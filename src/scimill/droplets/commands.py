@@ -14,9 +14,9 @@ from scimill.droplets.params import (
     DropletsExactConfig,
     DropletsGenerateConfig,
     DropletsImportConfig,
+    DropletsRolloutConfig,
     DropletsScoreConfig,
     DropletsTrainConfig,
-    RolloutConfig,
     SolveConfig,
     TraceScoreConfig,
 )
@@ -143,7 +143,7 @@ def score(
     A network follows each uninterrupted piece of a trace from its first state alone. In a roll-out each step starts
     from the network's own last prediction, as in a large-eddy simulation.
     """
-    carrying, following = (_only(cls, layers) for cls in (RolloutConfig, TraceScoreConfig))
+    carrying, following = (_only(cls, layers) for cls in (DropletsRolloutConfig, TraceScoreConfig))
     if not cases and (against or any(layer.values for layer in carrying)):
         raise ConfigError("--against and parameters of roll-outs need --rollout", where="scimill droplets score",
                           remedy="name a case, e.g. --rollout chamber")  # fmt: skip

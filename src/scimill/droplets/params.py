@@ -340,7 +340,7 @@ class RolloutDroplets:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RolloutConfig(RolloutDroplets, RolloutAir):
+class DropletsRolloutConfig(RolloutDroplets, RolloutAir):
     """Steps of a roll-out."""
 
     dt: PositiveNumbers = parameter((0.01, 0.1, 1.0), "time steps, each a roll-out of its own", unit="s")
@@ -350,7 +350,7 @@ class RolloutConfig(RolloutDroplets, RolloutAir):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DropletsScoreConfig(TraceScoreConfig, RolloutConfig):
+class DropletsScoreConfig(TraceScoreConfig, DropletsRolloutConfig):
     """Scoring."""
 
 

@@ -39,7 +39,7 @@ def measure(store: Path, quantiles: tuple[float, float], path: Path | None, over
     """
     if not 0 <= quantiles[0] < quantiles[1] <= 1:
         allowed = "0 <= low < high <= 1"
-        raise ConfigError(f"--quantiles {quantiles[0]:g} {quantiles[1]:g} is no range", allowed=allowed)
+        raise ConfigError(f"--quantiles {quantiles[0]:g} {quantiles[1]:g} is not a range", allowed=allowed)
     if path:
         check_target(path, overwrite=overwrite)
     with Reader.open(store) as reader:

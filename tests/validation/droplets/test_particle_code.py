@@ -78,7 +78,7 @@ def test_the_documented_particle_code_gives_the_results_of_the_network(
     flags: tuple[str, ...], model: DropletNetwork, start: np.ndarray, tmp_path: Path
 ) -> None:
     require("gfortran")
-    loop, arrays = re.findall(r"```fortran\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    loop, arrays, *_ = re.findall(r"```fortran\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     path = tmp_path / "droplet_network.f90"
     path.write_text(make_module(model, path, "droplet_network", {"made": "for a test"}))
     (tmp_path / "particles.f90").write_text(loop)

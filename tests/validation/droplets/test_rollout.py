@@ -16,7 +16,7 @@ from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import predict
 from scimill.droplets.learning.rollout import draw_air, draw_population, shared_physics
 from scimill.droplets.learning.train import train_network
-from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig, RolloutConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsRolloutConfig, DropletsTrainConfig
 from scimill.parallel.world import World
 from scimill.store.output import Output
 from scimill.training.directory import RunDirectory
@@ -63,7 +63,7 @@ def test_files_and_pictures(result: tuple[str, Path]) -> None:
 def test_errors_equal_those_of_a_loop_written_out_here(runs: Path, result: tuple[str, Path]) -> None:
     """Compare water over that of droplets that do not change: the exact water cancels."""
     stored = json.loads((result[1] / "rollout.json").read_text())["chamber"]
-    config = RolloutConfig(droplets=40, steps=25, dt=(0.1, 1.0))
+    config = DropletsRolloutConfig(droplets=40, steps=25, dt=(0.1, 1.0))
     model, _ = load_model(runs / "first")
     start = draw_population(config, shared_physics({"a": model}))
     for one in stored["rollouts"]:

@@ -109,7 +109,7 @@ def read_droplets(store: Path, blocks: list[int] | None = None) -> tuple[np.ndar
 
 def measure(model: torch.jit.ScriptModule, x: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     with torch.no_grad():
-        predicted = model(torch.from_numpy(x)).numpy()
+        predicted = model(torch.from_numpy(x)).outcome.numpy()
     logarithm = np.log10(exact[:, 0])
     radius, temperature = np.log10(predicted[:, 0]) - logarithm, predicted[:, 1] - exact[:, 1]
     relative = np.abs(predicted[:, 0] - exact[:, 0]) / exact[:, 0]

@@ -4,15 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from scimill.droplets import origin
 from scimill.droplets.learning import c_source, fortran
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import DropletNetwork, clear, example
+from scimill.droplets.learning.network import AnyPrecision, DropletNetwork, WithRange, cast, clear, example
 from scimill.errors import ConfigError
 from scimill.files import check_target, replacing
 from scimill.training.export import compile_script, to_onnx, to_torchscript, trace
@@ -21,38 +18,6 @@ from scimill.version import __version__
 SUFFIXES = {"torchscript": ".pt", "onnx": ".onnx", "fortran": ".f90", "c": ".c"}
 NAMES = ("droplets", "outcome", "in_range")
 AXES = {0: "droplets"}
-
-
-class Prediction(NamedTuple):
-    """The outputs of an exported network."""
-
-    outcome: Tensor
-    """radius (m) and temperature (K), (n, 2)"""
-    in_range: Tensor
-    """whether all inputs are within the ranges of the training data, (n,)"""
-
-
-class _WithRange(nn.Module):
-    """A network that also says which droplets are within its ranges."""
-
-    def __init__(self, model: DropletNetwork) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, droplets: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model(droplets), self.model.in_range(droplets)
-
-
-class _AnyPrecision(nn.Module):
-    """A traced network, which only takes float64, for inputs of any precision; outputs have the same."""
-
-    def __init__(self, traced: torch.jit.ScriptModule) -> None:
-        super().__init__()
-        self.traced = traced
-
-    def forward(self, droplets: Tensor) -> Prediction:
-        outcome, in_range = self.traced(droplets.double())
-        return Prediction(outcome.to(droplets.dtype), in_range)
 
 
 def export(model_path: Path, path: Path, form: str, *, precision: str, zero: bool, overwrite: bool) -> str:
@@ -112,11 +77,11 @@ def choose_format(path: Path, form: str | None) -> str:
 
 def _write(model: DropletNetwork, path: Path, form: str, precision: str, about: Mapping[str, str]) -> None:
     if form == "torchscript":
-        script = compile_script(_AnyPrecision(trace(_WithRange(model), example(model))))
+        script = compile_script(AnyPrecision(trace(WithRange(model), example(model))))
         to_torchscript(script, example(model), path, about)
     elif form == "onnx":
-        droplets = example(model).to(getattr(torch, precision))
-        to_onnx(_WithRange(model), droplets, path, about, NAMES, AXES)
+        droplets = cast(example(model), precision)
+        to_onnx(WithRange(model), droplets, path, about, NAMES, AXES)
     else:
         make = fortran.make_module if form == "fortran" else c_source.make_source
         text = make(model, path, path.stem.replace("-", "_"), about)

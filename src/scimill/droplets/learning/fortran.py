@@ -8,7 +8,7 @@ from typing import Any
 
 from scimill.droplets.learning.formulas import FORMS, FORTRAN
 from scimill.droplets.learning.network import DropletNetwork
-from scimill.droplets.learning.sources import Layer, common_values, cut, filled_layers, formulas, render
+from scimill.droplets.learning.sources import FilledLayer, common_values, cut, filled_layers, formulas, render
 from scimill.errors import ConfigError
 
 PER_LINE = 4  # numbers per line; a line has at most 132 characters
@@ -49,7 +49,7 @@ def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapp
     return text
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
+def _layer(layer: FilledLayer) -> dict[str, Any]:
     """Prepare a layer for the template; weight (inputs, outputs) is (outputs, inputs) in Fortran."""
     return {
         "number": layer.number, "inputs": layer.inputs, "outputs": layer.outputs,

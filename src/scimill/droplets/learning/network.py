@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -342,3 +342,42 @@ def example(model: DropletNetwork) -> Tensor:
     """Return example droplets in the middle of the ranges, (3, 7), float64."""
     low, high = np.array(model.spec.ranges).T
     return torch.tensor(np.tile(np.sqrt(low * high), (3, 1)))
+
+
+def cast(droplets: Tensor, precision: str) -> Tensor:
+    """Convert to "float32" or "float64"."""
+    return droplets.float() if precision == "float32" else droplets.double()
+
+
+class Prediction(NamedTuple):
+    """The outputs of an exported network."""
+
+    outcome: Tensor
+    """radius (m) and temperature (K), (n, 2)"""
+    in_range: Tensor
+    """whether all inputs are within the ranges of the training data, (n,)"""
+
+
+class WithRange(nn.Module):
+    """A network that also says which droplets are within its ranges."""
+
+    def __init__(self, model: DropletNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, droplets: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict, and check the ranges; see `Prediction`."""
+        return self.model(droplets), self.model.in_range(droplets)
+
+
+class AnyPrecision(nn.Module):
+    """A traced network, which only takes float64, for inputs of any precision; outputs have the same."""
+
+    def __init__(self, traced: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, droplets: Tensor) -> Prediction:
+        """Predict droplets, (n, 7), float32 or float64."""
+        outcome, in_range = self.traced(droplets.double())
+        return Prediction(outcome.to(droplets.dtype), in_range)

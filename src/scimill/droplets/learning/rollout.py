@@ -17,13 +17,14 @@ from scimill.droplets.kernels.air import ornstein_uhlenbeck
 from scimill.droplets.kernels.koehler import critical_radius, equilibrium_radius
 from scimill.droplets.kernels.physics import AnyConstants, saturation_pressure
 from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, clear, predict
-from scimill.droplets.params import RolloutConfig
+from scimill.droplets.params import DropletsRolloutConfig
 from scimill.errors import InputError, NumericalError
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 NETWORK, BASE, UNCHANGED = "network", "base", "no change"
+SIZE_BINS = 40
 CURVE_POINTS = 500  # steps of a curve that are kept, evenly spaced
 # Beyond these limits a prediction is not a droplet. It is moved to the limit and the droplet counts as diverged.
 RADIUS_LIMITS = (1e-10, 1e-1)  # m
@@ -38,7 +39,7 @@ class Physics(NamedTuple):
     """e0 (Pa), a, b (K) of `physics.saturation_pressure`"""
 
 
-class Population(NamedTuple):
+class Droplets(NamedTuple):
     """The droplets of a roll-out at its start, and what stays constant; float64, shape (n,)."""
 
     radius: Array
@@ -56,7 +57,7 @@ class Population(NamedTuple):
         return np.stack((self.radius, self.temperature))
 
 
-class Air(NamedTuple):
+class AirStep(NamedTuple):
     """The air around each droplet during a step."""
 
     temperature: Array
@@ -69,11 +70,11 @@ class Air(NamedTuple):
     """duration of the step, s"""
 
 
-Step = Callable[[Array, Air], Array]
+Step = Callable[[Array, AirStep], Array]
 """Carries the state of droplets, (2, n), through a step; returns the new state."""
 
 
-class Outcome(NamedTuple):
+class ContenderOutcome(NamedTuple):
     """How one contender did in a roll-out."""
 
     name: str
@@ -106,13 +107,13 @@ class Rollout(NamedTuple):
     """share of exact droplets above their critical radius, at these steps"""
     radius: Array
     """of the exact droplets at the end, m"""
-    outcomes: list[Outcome]
+    outcomes: list[ContenderOutcome]
 
 
 # ---- droplets and air -------------------------------------------------------------------------------------------
 
 
-def draw_population(config: RolloutConfig, physics: Physics) -> Population:
+def draw_population(config: DropletsRolloutConfig, physics: Physics) -> Droplets:
     """Draw the droplets of a case; their salt is drawn first, so that it does not depend on the start."""
     stream, n, k = _streams(config.seed)[0], config.droplets, physics.constants
     spread = config.salt_radius_deviation ** stream.standard_normal(n)
@@ -122,11 +123,11 @@ def draw_population(config: RolloutConfig, physics: Physics) -> Population:
     temperature = np.full(n, config.mean_air_temperature)
     with np.errstate(divide="ignore"):  # without surface tension nothing activates
         critical = critical_radius(solute, temperature, k)
-    return Population(_draw_radius(config, salt, solute, k, stream), temperature, solute, critical)
+    return Droplets(_draw_radius(config, salt, solute, k, stream), temperature, solute, critical)
 
 
 def _draw_radius(
-    config: RolloutConfig, salt: Array, solute: Array, k: AnyConstants, stream: np.random.Generator
+    config: DropletsRolloutConfig, salt: Array, solute: Array, k: AnyConstants, stream: np.random.Generator
 ) -> Array:
     if config.start == "equilibrium":
         found = [equilibrium_radius(S, config.mean_air_temperature, config.start_humidity, k) for S in solute.tolist()]
@@ -140,7 +141,7 @@ def _draw_radius(
     return np.maximum(low * (high / low) ** stream.random(len(salt)), least)
 
 
-def draw_air(config: RolloutConfig, dt: float) -> Iterator[Air]:
+def draw_air(config: DropletsRolloutConfig, dt: float) -> Iterator[AirStep]:
     """Yield the air of each step, without end."""
     states = ornstein_uhlenbeck(
         (config.mean_air_temperature, config.mean_humidity),
@@ -148,7 +149,7 @@ def draw_air(config: RolloutConfig, dt: float) -> Iterator[Air]:
         time_step=dt, correlation_time=config.correlation_time, count=config.droplets, stream=_streams(config.seed)[1],
     )  # fmt: skip
     for temperature, humidity in states:
-        yield Air(temperature, humidity, config.air_density, dt)
+        yield AirStep(temperature, humidity, config.air_density, dt)
 
 
 def _streams(seed: int) -> list[np.random.Generator]:
@@ -163,7 +164,7 @@ def exact_step(physics: Physics, solute: Array, tolerance: float) -> Step:
     """Return the exact integrator as a step; it raises NumericalError if a droplet fails."""
     k = physics.constants
 
-    def step(state: Array, air: Air) -> Array:
+    def step(state: Array, air: AirStep) -> Array:
         n = state.shape[1]
         e = saturation_pressure(air.temperature, *physics.saturation)
         radius, temperature, status = lanes.integrate(
@@ -180,7 +181,7 @@ def exact_step(physics: Physics, solute: Array, tolerance: float) -> Step:
     return step
 
 
-def keep_unchanged(state: Array, air: Air) -> Array:
+def keep_unchanged(state: Array, air: AirStep) -> Array:
     """Return the state as it was: the baseline without any physics."""
     return state
 
@@ -201,7 +202,7 @@ class NetworkStep:
         self._low, self._high = np.array(model.spec.ranges).T
         self._outside, self._inputs = np.zeros(len(MODEL_INPUTS) + 1, dtype=np.int64), 0
 
-    def __call__(self, state: Array, air: Air) -> Array:
+    def __call__(self, state: Array, air: AirStep) -> Array:
         """Predict the state after a step."""
         n = state.shape[1]
         columns = (*state, self._salinity, air.temperature, air.humidity, np.full(n, air.density), np.full(n, air.dt))
@@ -226,20 +227,20 @@ class Contender:
 
     Parameters
     ----------
-    name, kind, rival : as in `Outcome`.
+    name, kind, rival : as in `ContenderOutcome`.
     step : carries its droplets.
     start : the droplets.
 
     """
 
-    def __init__(self, name: str, kind: str, rival: str, step: Step, start: Population) -> None:
+    def __init__(self, name: str, kind: str, rival: str, step: Step, start: Droplets) -> None:
         self._about, self._step, self._start = (name, kind, rival), step, start
         self._state = start.state
         self._diverged = np.zeros(len(start.radius), dtype=bool)
         self._largest = np.zeros(2)
         self._curve: list[tuple[float, ...]] = []
 
-    def advance(self, air: Air, exact: Array, *, keep: bool) -> None:
+    def advance(self, air: AirStep, exact: Array, *, keep: bool) -> None:
         """Carry the droplets through a step and compare them with the exact ones; keep the point if wanted."""
         with np.errstate(all="ignore"):  # a network may diverge; its droplets are counted
             self._state, left = limit(self._step(self._state, air), self._state)
@@ -250,12 +251,12 @@ class Contender:
             activated = float(np.mean(self._state[0] > self._start.critical_radius))
             self._curve.append((*errors.tolist(), water(self._state) / water(exact), activated))
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ContenderOutcome:
         """Return what the contender has done."""
         outside = self._step.outside if isinstance(self._step, NetworkStep) else {}
         curves = dict(zip(MEASURES, np.array(self._curve).T, strict=True))
         largest = dict(zip(MEASURES, self._largest.tolist(), strict=False))
-        return Outcome(*self._about, curves, largest, self._state[0], float(self._diverged.mean()), outside)
+        return ContenderOutcome(*self._about, curves, largest, self._state[0], float(self._diverged.mean()), outside)
 
 
 MEASURES = ("radius_rmse", "temperature_rmse", "water", "activated")
@@ -284,7 +285,7 @@ def water(state: Array) -> float:
     return float(np.sum(state[0] ** 3))
 
 
-def make_contenders(models: Mapping[str, DropletNetwork], start: Population) -> list[Contender]:
+def make_contenders(models: Mapping[str, DropletNetwork], start: Droplets) -> list[Contender]:
     """Make the contenders: each network, its base, and droplets that do not change."""
     found = [Contender(UNCHANGED, UNCHANGED, UNCHANGED, keep_unchanged, start)]
     for name, model in reversed(list(models.items())):
@@ -319,10 +320,10 @@ def shared_physics(models: Mapping[str, DropletNetwork]) -> Physics:
 
 def roll_out(
     case: str,
-    config: RolloutConfig,
+    config: DropletsRolloutConfig,
     dt: float,
     physics: Physics,
-    make: Callable[[Population], list[Contender]],
+    make: Callable[[Droplets], list[Contender]],
     report: Callable[[int], None] = lambda step: None,
 ) -> Rollout:
     """Carry the droplets of a case through all steps of one duration.
@@ -357,3 +358,10 @@ def roll_out(
 def kept_steps(steps: int) -> NDArray[np.int64]:
     """Return the steps, from 1, whose values are kept: evenly spaced, with the last."""
     return np.unique(np.linspace(1, steps, min(steps, CURVE_POINTS)).round().astype(np.int64))
+
+
+def size_edges(rollout: Rollout) -> Array:
+    """Return edges (m) of the size distributions at the end, evenly spaced in log r, over the sizes of all."""
+    radii = [rollout.radius, *(outcome.radius for outcome in rollout.outcomes)]
+    low, high = min(float(r.min()) for r in radii), max(float(r.max()) for r in radii)
+    return np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), SIZE_BINS + 1)

@@ -15,26 +15,26 @@ from scimill.droplets.learning.rollout import (
     BASE,
     NETWORK,
     UNCHANGED,
-    Outcome,
+    ContenderOutcome,
     Rollout,
     make_contenders,
     roll_out,
     shared_physics,
+    size_edges,
 )
-from scimill.droplets.params import RolloutConfig
+from scimill.droplets.params import DropletsRolloutConfig
 from scimill.files import replacing
 from scimill.parallel.report import Progress, describe_count
 from scimill.pictures import make_folder
 
 QUANTITIES = {"radius_rmse": ("log10 r", ""), "temperature_rmse": ("T", " K")}
-SIZE_BINS = 40
 TIE = 1.001  # an error larger by less than this factor is as good: it prints as the same number
 HEADER = ("dt (s)", "", "RMSE log10 r: largest", "last", "RMSE T (K): largest", "last", "water", "activated",
           "diverged", "outside ranges")  # fmt: skip
 
 
 def score_rollouts(
-    paths: Sequence[Path], cases: Mapping[str, RolloutConfig], folder: Path | None, *, progress: bool = False
+    paths: Sequence[Path], cases: Mapping[str, DropletsRolloutConfig], folder: Path | None, *, progress: bool = False
 ) -> str:
     """Run the roll-outs of all cases with some networks.
 
@@ -67,7 +67,7 @@ def score_rollouts(
 
 
 def run_cases(
-    models: Mapping[str, DropletNetwork], cases: Mapping[str, RolloutConfig], *, progress: bool = False
+    models: Mapping[str, DropletNetwork], cases: Mapping[str, DropletsRolloutConfig], *, progress: bool = False
 ) -> dict[str, list[Rollout]]:
     """Run all cases; return one roll-out for each of their time steps, by case.
 
@@ -105,7 +105,7 @@ def short_labels(paths: Sequence[Path]) -> list[str]:
 # ---- text -------------------------------------------------------------------------------------------------------
 
 
-def describe_case(name: str, config: RolloutConfig, rollouts: Sequence[Rollout]) -> str:
+def describe_case(name: str, config: DropletsRolloutConfig, rollouts: Sequence[Rollout]) -> str:
     """Describe the roll-outs of a case: its air, and a table with a row per time step and contender."""
     title = (
         f"{name}: {describe_count(config.droplets, 'droplet')}, {describe_count(config.steps, 'step')}; air "
@@ -124,7 +124,7 @@ def _rows(rollout: Rollout) -> list[tuple[str, ...]]:
     return [*rows, exact]
 
 
-def _cells(outcome: Outcome) -> tuple[str, ...]:
+def _cells(outcome: ContenderOutcome) -> tuple[str, ...]:
     last = {measure: curve[-1] for measure, curve in outcome.curves.items()}
     return (
         f"{outcome.largest['radius_rmse']:.5f}", f"{last['radius_rmse']:.5f}",
@@ -166,7 +166,7 @@ def _losses(rollout: Rollout, name: str, kind: str) -> str:
     return f"{rollout.case}, dt {rollout.dt:g} s: {', '.join(lost)}" if lost else ""
 
 
-def find_outcome(rollout: Rollout, name: str, kind: str) -> Outcome:
+def find_outcome(rollout: Rollout, name: str, kind: str) -> ContenderOutcome:
     """Find the outcome of a network, of its base, or of no change."""
     rival = UNCHANGED if kind == UNCHANGED else name
     return next(outcome for outcome in rollout.outcomes if (outcome.kind, outcome.rival) == (kind, rival))
@@ -175,7 +175,7 @@ def find_outcome(rollout: Rollout, name: str, kind: str) -> Outcome:
 # ---- files ------------------------------------------------------------------------------------------------------
 
 
-def _write(rollouts: Mapping[str, list[Rollout]], cases: Mapping[str, RolloutConfig], folder: Path) -> None:
+def _write(rollouts: Mapping[str, list[Rollout]], cases: Mapping[str, DropletsRolloutConfig], folder: Path) -> None:
     from scimill.droplets.pictures.rollouts import plot
 
     for name, found in rollouts.items():
@@ -186,13 +186,6 @@ def _write(rollouts: Mapping[str, list[Rollout]], cases: Mapping[str, RolloutCon
     }
     with replacing(folder / "rollout.json", "scores of roll-outs") as part:
         part.write_text(json.dumps(content, indent=1), "utf-8")
-
-
-def size_edges(rollout: Rollout) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return edges (m) of the size distributions at the end, evenly spaced in log r, over the sizes of all."""
-    radii = [rollout.radius, *(outcome.radius for outcome in rollout.outcomes)]
-    low, high = min(float(r.min()) for r in radii), max(float(r.max()) for r in radii)
-    return np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), SIZE_BINS + 1)
 
 
 def to_dict(rollout: Rollout) -> dict[str, Any]:
@@ -216,7 +209,7 @@ def to_dict(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def measures(outcome: Outcome, rollout: Rollout) -> dict[str, Any]:
+def measures(outcome: ContenderOutcome, rollout: Rollout) -> dict[str, Any]:
     """Return the measures of a contender by name, with curves."""
     return {
         "name": outcome.name,

@@ -38,7 +38,7 @@ Assignments = list[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class FilledLayer:
     """A layer of a network, with zeros in the last rows and columns."""
 
     number: int
@@ -59,7 +59,7 @@ class Layer:
         return int(self.weight.shape[1])
 
 
-def filled_layers(model: DropletNetwork) -> list[Layer]:
+def filled_layers(model: DropletNetwork) -> list[FilledLayer]:
     """Return the layers; all widths but the number of outputs are multiples of BLOCK.
 
     Every activation maps 0 to 0, so the additional values stay 0.
@@ -70,11 +70,11 @@ def filled_layers(model: DropletNetwork) -> list[Layer]:
     ]
 
 
-def _filled(number: int, weight: NDArray[Any], bias: NDArray[Any], *, is_last: bool) -> Layer:
+def _filled(number: int, weight: NDArray[Any], bias: NDArray[Any], *, is_last: bool) -> FilledLayer:
     outputs, inputs = weight.shape
     rows = 0 if is_last else -outputs % BLOCK
     wide = np.pad(weight.T, ((0, -inputs % BLOCK), (0, rows)))
-    return Layer(number, inputs, outputs, wide, np.pad(bias, (0, rows)))
+    return FilledLayer(number, inputs, outputs, wide, np.pad(bias, (0, rows)))
 
 
 def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scimill.droplets.learning.rollout import BASE, UNCHANGED, Outcome, Rollout
-from scimill.droplets.learning.rollout_score import size_edges
+from scimill.droplets.learning.rollout import BASE, UNCHANGED, ContenderOutcome, Rollout, size_edges
 from scimill.pictures import SIZE, STYLE, save
 
 CURVES = {"radius_rmse": "RMSE of log10 r", "temperature_rmse": "RMSE of T (K)", "water": "water over exact"}
@@ -67,13 +66,13 @@ def _draw_sizes(panel: Axes, rollout: Rollout) -> None:
     panel.set_ylabel("droplets")
 
 
-def styled(rollout: Rollout) -> list[tuple[Outcome, dict[str, Any]]]:
+def styled(rollout: Rollout) -> list[tuple[ContenderOutcome, dict[str, Any]]]:
     """Return the outcomes with their line styles: a colour per network, its base dotted, no change dashed grey."""
     networks = list(dict.fromkeys(outcome.rival for outcome in rollout.outcomes if outcome.kind != UNCHANGED))
     return [(outcome, _style(outcome, networks)) for outcome in rollout.outcomes]
 
 
-def _style(outcome: Outcome, networks: list[str]) -> dict[str, Any]:
+def _style(outcome: ContenderOutcome, networks: list[str]) -> dict[str, Any]:
     if outcome.kind == UNCHANGED:
         return {"color": "grey", "linestyle": "--", "label": outcome.name}
     line = ":" if outcome.kind == BASE else "-"

@@ -17,9 +17,9 @@ from scimill.droplets.cases import read_cases
 from scimill.droplets.kernels.physics import Constants
 from scimill.droplets.learning import rollout, rollout_score
 from scimill.droplets.learning.network import DropletNetwork, clear
-from scimill.droplets.learning.rollout import Air, Contender, Physics, Population, Rollout
+from scimill.droplets.learning.rollout import AirStep, Contender, Droplets, Physics, Rollout
 from scimill.droplets.learning.train import make_spec
-from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig, RolloutConfig
+from scimill.droplets.params import DropletsGenerateConfig, DropletsRolloutConfig, DropletsTrainConfig
 from scimill.errors import InputError, NumericalError
 
 SATURATION = (610.94, 17.6257, 243.04)
@@ -46,14 +46,14 @@ def network(configure: Configure) -> Callable[..., DropletNetwork]:
     return make
 
 
-def small(case: str = "chamber", **values: Any) -> RolloutConfig:
+def small(case: str = "chamber", **values: Any) -> DropletsRolloutConfig:
     return read_cases([case], [Layer("test", {"droplets": 60, "steps": 40, "dt": [0.1], **values})])[case]
 
 
-def one(step: rollout.Step | str, config: RolloutConfig, physics: Physics, name: str = "a") -> Rollout:
+def one(step: rollout.Step | str, config: DropletsRolloutConfig, physics: Physics, name: str = "a") -> Rollout:
     """Run a roll-out with one contender; "exact" stands for the exact integrator."""
 
-    def make(start: Population) -> list[Contender]:
+    def make(start: Droplets) -> list[Contender]:
         chosen = rollout.exact_step(physics, start.solute, config.tolerance) if isinstance(step, str) else step
         return [Contender(name, rollout.NETWORK, name, chosen, start)]
 
@@ -173,7 +173,7 @@ def test_inputs_outside_the_ranges_are_counted(network: Callable[..., DropletNet
     step = rollout.NetworkStep(model, start.solute)
     humidity = np.linspace(0.95, 1.05, 60)
     for dt in (0.1, 2.0):
-        step(start.state, Air(np.full(60, 290.0), humidity, 1.0, dt))
+        step(start.state, AirStep(np.full(60, 290.0), humidity, 1.0, dt))
     outside = step.outside
     assert outside["time"] == 0.5
     assert outside["relative_humidity"] == np.mean(humidity > 1)
@@ -183,7 +183,7 @@ def test_inputs_outside_the_ranges_are_counted(network: Callable[..., DropletNet
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0])
 def test_droplets_that_diverge_are_counted_and_errors_stay_finite(value: float, physics: Physics) -> None:
-    def break_half(state: np.ndarray, air: Air) -> np.ndarray:
+    def break_half(state: np.ndarray, air: AirStep) -> np.ndarray:
         broken = state.copy()
         broken[0, :30] = value
         return broken

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from scimill import pictures
-from scimill.droplets.learning.rollout import BASE, MEASURES, NETWORK, UNCHANGED, Outcome, Rollout
+from scimill.droplets.learning.rollout import BASE, MEASURES, NETWORK, UNCHANGED, ContenderOutcome, Rollout
 from scimill.droplets.pictures import rollouts
 
 
 def make_rollout(dt: float = 0.1, steps: int = 30, scale: float = 1.0) -> Rollout:
     stream, points = np.random.default_rng(7), np.arange(1, steps + 1)
 
-    def outcome(name: str, kind: str, rival: str) -> Outcome:
+    def outcome(name: str, kind: str, rival: str) -> ContenderOutcome:
         curves = {measure: scale * stream.random(steps) for measure in MEASURES}
-        return Outcome(name, kind, rival, curves, {}, stream.lognormal(-12, 0.5, 50), 0.0, {})
+        return ContenderOutcome(name, kind, rival, curves, {}, stream.lognormal(-12, 0.5, 50), 0.0, {})
 
     outcomes = [
         outcome("a", NETWORK, "a"), outcome("base of a", BASE, "a"), outcome("no change", UNCHANGED, UNCHANGED)
