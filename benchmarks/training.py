@@ -26,8 +26,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from scimill.droplets import arguments
 from scimill.droplets.kernels import lanes
 from scimill.droplets.kernels.physics import saturation_pressure
+from scimill.droplets.learning.formulas import MODEL_INPUTS
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import MODEL_INPUTS, predict
+from scimill.droplets.learning.network import predict
 from scimill.droplets.learning.train import make_task, read_generation
 from scimill.droplets.params import DropletsTrainConfig
 from scimill.parallel.world import World, world
@@ -187,10 +188,10 @@ def _time_exported(run: Path, folder: Path, precision: str, inputs: Any) -> dict
     session = onnxruntime.InferenceSession(folder / "network.onnx", options)
     for _ in range(3):  # TorchScript compiles a function after two calls
         script(tensor)
-    n = len(inputs)
+    n, given = len(inputs), inputs.astype(precision)  # ONNX models take their own precision only
     return {
         f"TorchScript, {precision}": _best(lambda: script(tensor), n),
-        f"ONNX Runtime, {precision}": _best(lambda: session.run(None, {"droplets": inputs}), n),
+        f"ONNX Runtime, {precision}": _best(lambda: session.run(None, {"droplets": given}), n),
         f"Fortran, {precision}": _time_fortran(folder, inputs),
     }
 

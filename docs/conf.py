@@ -18,6 +18,9 @@ CONTENTS = """
 :hidden:
 :caption: Campaigns
 docs/droplets
+docs/droplets-in-models
+docs/droplets-physics
+docs/droplets-files
 docs/turbulence
 docs/bench
 docs/atoms

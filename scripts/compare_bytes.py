@@ -3,6 +3,7 @@
 
     scripts/compare_bytes.py LIST --write     make the list, before a change
     scripts/compare_bytes.py LIST             compare with the list, after the change
+    … --only droplets                         artifacts of one campaign only
 
 Use it to show that a code change does not change bytes. The list holds SHA-256 sums of every dataset of a store except
 the timings, and of every file of a dataset directory or atoms cache except its dated manifest. It is valid for one kind
@@ -30,6 +31,7 @@ COMMANDS = f"""
 droplets generate classic.h5 {DROPLETS}
 droplets generate ntlp.h5 {DROPLETS} --preset ntlp-2026 --sampling sobol
 droplets generate three.h5 {DROPLETS} --samples 3 --keep-weird
+droplets generate cloud.h5 {DROPLETS} --preset cloud
 droplets export-data classic.h5 droplets.bin
 droplets import-data droplets.bin imported.h5 --block-size 512
 turbulence simulate fine.h5 {TURBULENCE} --preset simlint
@@ -74,9 +76,11 @@ DATED = {"manifest.json"}
 TIMINGS = ("blocks/seconds", "blocks/row_crc32c")
 
 
-def make_everything(folder: Path) -> None:
-    """Run the commands in a folder, alternating between one and two ranks."""
+def make_everything(folder: Path, campaign: str) -> None:
+    """Run the commands in a folder, alternating between one and two ranks; an empty campaign means all."""
     for number, line in enumerate(COMMANDS.strip().splitlines()):
+        if campaign not in ("", line.split()[0]):
+            continue
         launcher = ["mpirun", "-n", "2"] if number % 2 and line.split()[1] in ("generate", "simulate") else []
         command = [*launcher, "scimill", *shlex.split(line)]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -118,9 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the bytes of every kind of artifact with a list.")
     parser.add_argument("list", type=Path)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", default="", help="name of a campaign")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        make_everything(Path(name))
+        make_everything(Path(name), arguments.only)
         found = hash_everything(Path(name))
     if arguments.write:
         arguments.list.write_text("".join(f"{value}  {key}\n" for key, value in found.items()), "utf-8")

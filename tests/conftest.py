@@ -48,6 +48,12 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["classic", "ntlp-2026"])
 def preset(request: pytest.FixtureRequest) -> str:
+    """A preset of the original model."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["classic", "ntlp-2026", "cloud"])
+def any_preset(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 

@@ -5,16 +5,20 @@ It is ten times slower. The tests compare the two with each other, and both with
 
 import numpy as np
 
-from scimill.droplets.kernels.physics import Array, Constants, vapour_excess
+from scimill.droplets.kernels.physics import AnyConstants, Array, dry_core, has_core, transfer, vapour_excess
 from scimill.droplets.kernels.rodas5p import GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
 
 
 def rates(
-    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, k: Constants
+    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, k: AnyConstants
 ) -> tuple[Array, Array]:
     """Return dr/dt (m/s) and dT/dt (K/s)."""
     G = vapour_excess(r, T, S, Tf, RH, e, k)
-    return k.growth * G / r, (k.latent * k.growth * G - k.conduction * rho * (T - Tf)) / r**2
+    vapour, heat = transfer(r, Tf, rho, k)
+    return (
+        k.growth * vapour * G / r,
+        (k.latent * k.growth * vapour * G - heat * k.conduction * rho * (T - Tf)) / r**2,
+    )
 
 
 def integrate(
@@ -26,7 +30,7 @@ def integrate(
     rho: Array,
     e: Array,
     times: Array,
-    k: Constants,
+    k: AnyConstants,
     *,
     tolerance: float,
 ) -> tuple[Array, Array]:
@@ -42,13 +46,13 @@ def integrate(
     return radius, temperature
 
 
-def _reach(y: Array, h: Array, left: Array, droplets: Array, k: Constants, tolerance: float) -> tuple[Array, Array]:
+def _reach(y: Array, h: Array, left: Array, droplets: Array, k: AnyConstants, tolerance: float) -> tuple[Array, Array]:
     """Advance the state y = (u, T) by the remaining times; return it with the next step sizes."""
     while (active := np.flatnonzero(left > 0)).size:
         wanted = h[active]
         tried = np.minimum(wanted, left[active])
         y_new, error = step(y[:, active], tried, droplets[:, active], k)
-        q = _squared_error(y[:, active], y_new, error, tolerance)
+        q = _squared_error(y[:, active], y_new, error, tolerance, smallest_u(droplets[0, active], k))
         accepted = q <= 1
         factor = np.clip(SAFETY * np.maximum(q, 1e-20) ** (-3 / 32), SMALLEST_FACTOR, LARGEST_FACTOR)
         h[active] = np.where(accepted & (tried < wanted), np.maximum(tried * factor, wanted), tried * factor)
@@ -58,7 +62,7 @@ def _reach(y: Array, h: Array, left: Array, droplets: Array, k: Constants, toler
     return y, h
 
 
-def step(y: Array, h: Array, droplets: Array, k: Constants) -> tuple[Array, Array]:
+def step(y: Array, h: Array, droplets: Array, k: AnyConstants) -> tuple[Array, Array]:
     """Make one step of Rodas5P of sizes h from y = (u, T), shape (2, n); return new y and error estimate."""
     inverse = _inverse(1 / (h * GAMMA), jacobian(y, droplets, k))
     ks: list[Array] = []
@@ -73,27 +77,59 @@ def step(y: Array, h: Array, droplets: Array, k: Constants) -> tuple[Array, Arra
     return point + ks[-1], ks[-1]
 
 
-def slopes(y: Array, droplets: Array, k: Constants) -> Array:
+def smallest_u(S: Array, k: AnyConstants) -> Array:
+    """Return the u at and below which a trial point is rejected: that of the dry core, if there is one, m²."""
+    return np.maximum(dry_core(S, k) ** (2 / 3), 1e-40)
+
+
+def slopes(y: Array, droplets: Array, k: AnyConstants) -> Array:
     """Return d(u, T)/dt."""
     S, Tf, RH, rho, e = droplets
-    r = np.sqrt(np.maximum(y[0], 1e-40))
+    r = np.sqrt(np.maximum(y[0], smallest_u(S, k)))
     T = np.maximum(y[1], 1.0)
     r_rate, T_rate = rates(r, T, S, Tf, RH, rho, e, k)
     return np.stack([2 * r * r_rate, T_rate])
 
 
-def jacobian(y: Array, droplets: Array, k: Constants) -> Array:
+def jacobian(y: Array, droplets: Array, k: AnyConstants) -> Array:
     """Return the derivatives of `slopes` by u and T, shape (2, 2, n)."""
     S, Tf, RH, rho, e = droplets
     u, T = y
     r = np.sqrt(u)
-    E = k.clapeyron * (1 / Tf - 1 / T) + k.kelvin / (r * T) - k.raoult * S / r**3
-    F = e / T * np.exp(np.clip(E, -690.0, 690.0))
-    G_u = -F * (-k.kelvin / (2 * r**3 * T) + 1.5 * k.raoult * S / r**5)
-    G_T = -F * (k.clapeyron / T**2 - k.kelvin / (r * T**2) - 1 / T)
-    la, a = k.latent * k.growth, k.growth
-    T_rate = (la * (RH * e / Tf - F) - k.conduction * rho * (T - Tf)) / u
-    return np.array([[2 * a * G_u, 2 * a * G_T], [(la * G_u - T_rate) / u, (la * G_T - k.conduction * rho) / u]])
+    (vapour, heat), (vapour_u, heat_u) = transfer(r, Tf, rho, k), transfer_slopes(r, Tf, rho, k)
+    E_u, E_T = -k.kelvin / (2 * r**3 * T), k.clapeyron / T**2 - k.kelvin / (r * T**2)
+    activity_u = log_activity_slope(r, S, k)
+    G = vapour_excess(r, T, S, Tf, RH, e, k)
+    F = RH * e / Tf - G
+    G_u, G_T = -F * (E_u + activity_u), -F * (E_T - 1 / T)
+    flow_u, flow_T = k.growth * (vapour_u * G + vapour * G_u), k.growth * vapour * G_T
+    gap = k.conduction * rho * (T - Tf)
+    T_rate = (k.latent * k.growth * vapour * G - heat * gap) / u
+    return np.array(
+        [
+            [2 * flow_u, 2 * flow_T],
+            [(k.latent * flow_u - heat_u * gap - T_rate) / u, (k.latent * flow_T - heat * k.conduction * rho) / u],
+        ]
+    )
+
+
+def log_activity_slope(r: Array, S: Array, k: AnyConstants) -> Array:
+    """Return the derivative of the logarithm of the water activity by u."""
+    if not has_core(k):
+        return 1.5 * k.raoult * S / r**5
+    water = r**3 - dry_core(S, k)
+    return 1.5 * r * k.raoult * S / (water * (water + k.raoult * S))
+
+
+def transfer_slopes(r: Array, Tf: Array, rho: Array, k: AnyConstants) -> tuple[Array, Array]:
+    """Return the derivatives of `transfer` by u, from central differences of order four in the logarithm of u."""
+    h = 1e-3
+
+    def at(n: int) -> Array:
+        return np.stack(transfer(r * np.exp(n * h / 2), Tf, rho, k))
+
+    by_logarithm = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
+    return by_logarithm[0] / r**2, by_logarithm[1] / r**2
 
 
 def _inverse(diagonal: Array, J: Array) -> Array:
@@ -104,9 +140,9 @@ def _inverse(diagonal: Array, J: Array) -> Array:
     return inverse
 
 
-def _squared_error(y: Array, y_new: Array, error: Array, tolerance: float) -> Array:
+def _squared_error(y: Array, y_new: Array, error: Array, tolerance: float, smallest: Array) -> Array:
     """Return the mean squared relative error in units of the tolerance; huge outside the physical domain."""
-    inside = (y_new[0] > 1e-40) & (y_new[1] > 1.0)
+    inside = (y_new[0] > smallest) & (y_new[1] > 1.0)
     u_scale = y[0] * np.where(inside, y_new[0], 1.0)
     q = 0.5 * (error[0] ** 2 / u_scale + error[1] ** 2 / y[1] ** 2) / tolerance**2
     squared: Array = np.where(inside & np.isfinite(q), q, 1e30)

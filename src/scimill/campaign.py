@@ -28,6 +28,26 @@ RESERVED_NUMBERS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
+class Rate:
+    """The measured speed of a command, for estimates of the time that a run takes.
+
+    Parameters
+    ----------
+    per_core : work per second and core; choose one that most machines reach.
+    unit : what is counted, in the plural.
+    measured : command that measures it.
+
+    """
+
+    per_core: float
+    unit: str
+    measured: str
+
+    def __str__(self) -> str:
+        return f"{self.per_core:,} {self.unit} per second per core ({self.measured})"
+
+
+@dataclasses.dataclass(frozen=True)
 class Campaign:
     """A science task.
 
@@ -42,6 +62,7 @@ class Campaign:
     artifacts : import paths ("module:class") of its own kinds of artifacts; see `artifacts`.
     makers : import paths ("module:function") of functions that make a store or dataset, by maker name; to repair one,
         they are called with the stored configuration as YAML, the output and the ranks.
+    rates : measured speeds of its commands, by name of the command; `scimill jobs` estimates node-hours from them.
 
     """
 
@@ -52,6 +73,12 @@ class Campaign:
     help: str
     artifacts: tuple[str, ...] = ()
     makers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rates: Mapping[str, Rate] = dataclasses.field(default_factory=dict)
+
+    def describe_time(self, command: str, work: float) -> str:
+        """Describe how long a command takes for so much work; its dry run prints it as "time"."""
+        rate = self.rates[command]
+        return f"about {work / rate.per_core:.3g} core seconds at {rate}"
 
     def provenance(self, maker: str, config: str, seed: int) -> "Provenance":
         """Return the provenance of a store: the campaign, its package, and a configuration as YAML."""

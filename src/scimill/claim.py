@@ -133,11 +133,13 @@ class Claim:
     ----------
     lock : the lock file; never the output itself, which MPI-IO may lock too.
     break_lock : take over another host's lease without waiting for it to expire.
+    keeps_file : leave the lock file, empty, when releasing. Where a lock is taken often, removing it is unsafe on NFS:
+        another host may lock the removed file, and be shown from its cache that it is still there.
 
     """
 
-    def __init__(self, lock: Path, *, break_lock: bool = False) -> None:
-        self._path, self._break_lock = lock, break_lock
+    def __init__(self, lock: Path, *, break_lock: bool = False, keeps_file: bool = False) -> None:
+        self._path, self._break_lock, self._keeps_file = lock, break_lock, keeps_file
         self._holder = Holder.this_process()
         self._descriptor: int | None = None
         self._blank: bytes | None = None
@@ -165,7 +167,7 @@ class Claim:
 
     @property
     def descriptor(self) -> int:
-        """Descriptor of the lock file; processes of this host that inherit it keep the claim until they end."""
+        """Descriptor of the lock file; if this process is killed, those that inherited it keep the claim."""
         assert self._descriptor is not None
         return self._descriptor
 
@@ -175,6 +177,8 @@ class Claim:
             reason = self._lock(descriptor) or local_locks(self._path.parent)
             content = self._read_own(descriptor)
             self._blank = content if _is_blank(content) and not is_new else None
+            if self._keeps_file and not reason:  # to take over a lease from an empty file takes seconds
+                self._blank = b""
             if reason:
                 say(f"hosts do not share file locks here ({reason}): {self._path.name} is a lease")
                 self._await_expiry(content, is_new=is_new)
@@ -319,6 +323,8 @@ class Claim:
                 os.pwrite(self._descriptor, self._blank, 0)
             else:
                 self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # processes that have inherited it must not keep it
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         with contextlib.suppress(OSError):  # a network file system may report here what happened before
             os.close(self._descriptor)
         self._descriptor = None

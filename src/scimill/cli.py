@@ -103,6 +103,13 @@ def _enter(command: click.Command, name: str | None, words: list[str], parent: c
     return command.make_context(name, words, parent=parent)
 
 
+def rate_of(words: Sequence[str]) -> str:
+    """Return the measured speed of a command, in words; empty if its campaign declares none."""
+    plugin = installed().get(words[0]) if len(words) > 1 else None
+    rate = plugin.campaign.rates.get(words[1]) if plugin and plugin.campaign else None
+    return str(rate) if rate else ""
+
+
 def check(words: Sequence[str], trial: int | None = None) -> click.Context:
     """Check a command line of scimill and its configuration as running it would; see `parse`.
 

@@ -112,7 +112,7 @@ def _pair(value: object) -> object:
 
 def _widths(value: object) -> object:
     """Split "32,32,32"; a YAML list passes through."""
-    return tuple(value.split(",")) if isinstance(value, str) else (value,) if isinstance(value, int) else value
+    return tuple(value.split(",")) if isinstance(value, str) else (value,) if isinstance(value, int | float) else value
 
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
@@ -174,6 +174,12 @@ Widths = Annotated[
     BeforeValidator(_widths),
     annotated_types.MinLen(1),
     Kind("whole numbers such as 32,32,32", "N,N,..."),
+]
+PositiveNumbers = Annotated[
+    tuple[Annotated[Number, annotated_types.Gt(0)], ...],
+    BeforeValidator(_widths),
+    annotated_types.MinLen(1),
+    Kind("numbers such as 0.01,0.1,1", "X,X,..."),
 ]
 PositiveRange = Annotated[
     tuple[Number, Number],
@@ -262,8 +268,8 @@ class ParameterInfo:
     @property
     def choices(self) -> tuple[str, ...]:
         """The allowed words of a ``Literal`` type."""
-        is_literal = get_origin(self.info.annotation) is Literal
-        return tuple(str(word) for word in get_args(self.info.annotation)) if is_literal else ()
+        arms = (self.info.annotation, *get_args(self.info.annotation))  # also of ``Literal[...] | None``
+        return next((tuple(map(str, get_args(arm))) for arm in arms if get_origin(arm) is Literal), ())
 
     @property
     def kind(self) -> Kind:
@@ -308,6 +314,26 @@ def parameters_of(config: type) -> dict[str, ParameterInfo]:
                 title = (owner.__doc__ or owner.__name__).strip().split("\n")[0].rstrip(".")
                 found[name] = ParameterInfo(name, info, title)
     return found
+
+
+def declare_optional(source: type) -> Callable[[type[C]], type[C]]:
+    """Decorate a config class: give it all parameters of another one, each None unless given.
+
+    Used where the parameters describe something that may be unknown. Apply it below ``@dataclass``.
+    """
+
+    def decorate(target: type[C]) -> type[C]:
+        annotations = dict(vars(target).get("__annotations__", {}))
+        for name, known in parameters_of(source).items():
+            kind: Any = known.info.annotation
+            kind = Annotated[kind, *known.info.metadata] if known.info.metadata else kind
+            annotations[name] = kind if type(None) in get_args(known.info.annotation) else kind | None
+            unit, affects_data = known.unit, known.affects_data
+            setattr(target, name, parameter(None, str(known.info.description), unit=unit, affects_data=affects_data))
+        target.__annotations__ = annotations
+        return target
+
+    return decorate
 
 
 # ---- building a config ------------------------------------------------------------------------------------------
@@ -519,15 +545,24 @@ def plain(config: Any) -> dict[str, Any]:
     return cast(dict[str, Any], _adapter(type(config)).dump_python(config, mode="json"))
 
 
+def _plain_defaults(known: Mapping[str, ParameterInfo]) -> dict[str, Any]:
+    """Return the defaults by name in YAML's types, without required parameters."""
+    defaults = {
+        name: parameter_.info.default for name, parameter_ in known.items() if not parameter_.info.is_required()
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+
+
 def explainer(config: Any) -> Callable[[str], str]:
     """Return a function that compares a stored configuration (YAML) with this one.
 
-    It lists in one line the parameters that affect the data and differ; the line is empty if none does.
+    It lists in one line the parameters that affect the data and differ; the line is empty if none does. A parameter
+    that was declared after the file was made had its default: a new parameter must leave the data as they were.
     """
 
     def explain(stored: str) -> str:
-        values = parse_yaml(stored, "the stored configuration").values
         known = parameters_of(type(config))
+        values = _plain_defaults(known) | dict(parse_yaml(stored, "the stored configuration").values)
         return "; ".join(
             f"{name} was {values.get(name)}, is {value}"
             for name, value in plain(config).items()

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -131,11 +132,13 @@ class Flags(Generic[C]):
     config : the config dataclass.
     presets : folder of the presets to offer, such as "scimill.droplets/presets"; none if empty.
     positional : the parameter that is given as arguments without a flag, if any.
+    ignored : a config class whose other parameters presets and files may have, too; they have no effect.
 
     """
 
-    def __init__(self, config: type[C], presets: str = "", positional: str = "") -> None:
+    def __init__(self, config: type[C], presets: str = "", positional: str = "", ignored: type | None = None) -> None:
         self._config, self._presets, self._positional = config, presets, positional
+        self._ignored = frozenset(parameters_of(ignored) if ignored else ()) - frozenset(parameters_of(config))
         self._known = parameters_of(config)
 
     def add_to(self, function: Any) -> Any:
@@ -154,9 +157,13 @@ class Flags(Generic[C]):
         preset, file = values.get("preset"), values.get("config_file")
         layers = [read_preset(self._presets, preset)] if preset else []
         layers += [world().on_root(read_yaml, file)] if file else []  # one rank reads it, not each
+        layers = [replace(layer, values=self._used(layer.values)) for layer in layers]
         given = {name: values[name] for name in self._known if values.get(name) not in (None, ())}
         rest = {name: value for name, value in values.items() if name not in (*self._known, "preset", "config_file")}
         return [*layers, Layer("flags", given)], rest
+
+    def _used(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in self._ignored}
 
     def build(self, values: Mapping[str, Any], trial: Layer | None = None) -> C:
         """Make the configuration. A sweep's trial overrides flags, flags the file, the file the preset."""
@@ -167,12 +174,14 @@ class Flags(Generic[C]):
         return build(self._config, [*layers, trial] if trial else layers)
 
 
-def configured(config: type[C], presets: str = "", positional: str = "") -> Callable[[Command], Command]:
+def configured(
+    config: type[C], presets: str = "", positional: str = "", ignored: type | None = None
+) -> Callable[[Command], Command]:
     """Give a command the flags of a config class, ``--config``, ``--preset`` and ``--print-config``; see `Flags`.
 
     The command's function gets the finished config as its first argument.
     """
-    flags = Flags(config, presets, positional)
+    flags = Flags(config, presets, positional, ignored)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
@@ -194,8 +203,11 @@ def configured(config: type[C], presets: str = "", positional: str = "") -> Call
     return decorate
 
 
-def layered(config: type[C]) -> Callable[[Command], Command]:
-    """Give a command the flags of a config class; its function gets the unmerged layers first."""
+def layered(config: type[C], shown_presets: str = "") -> Callable[[Command], Command]:
+    """Give a command the flags of a config class; its function gets the unmerged layers first.
+
+    The reference lists the presets in the folder `shown_presets`, which the command reads itself.
+    """
     flags = Flags(config)
 
     def decorate(function: Command) -> Command:
@@ -204,7 +216,9 @@ def layered(config: type[C]) -> Callable[[Command], Command]:
             layers, rest = flags.split(values)
             return function(layers, **rest)
 
-        result: Command = flags.add_to(command)
+        wrapped: Any = command
+        wrapped.presets = shown_presets
+        result: Command = flags.add_to(wrapped)
         return result
 
     return decorate

@@ -10,7 +10,7 @@ from mpi import Job, quick_path
 
 from .pages import PAGES, ROOT, Block, blocks, page_id
 
-LANGUAGES = {"bash", "python", "yaml", "toml", "text"}
+LANGUAGES = {"bash", "python", "yaml", "toml", "text", "fortran", "c"}
 REASONS = ("needs ", "CI ", "tests/")
 RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
 

@@ -347,6 +347,7 @@ def file_case(stores: Stores, dice: random.Random, folder: Path) -> list[str]:
             *map(str, names),
             out,
             *dice.choice([(), ("--block-size=16",), ("--resume",)]),
+            *dice.choice([(), ("--kind=records",), ("--kind=trace",)]),
         ]
     if command == "resume":
         _lay(folder / dice.choice(["out.h5.part", "out.h5.part", "out.h5"]), damaged(stores, dice), dice)

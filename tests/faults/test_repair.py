@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+import droplet_traces
 from mpi import Result, dataset_hashes, done_blocks, scimill, start, succeed, wait_until
 
 SMALL = ("--count", 2000, "--block-size", 100, "--tolerance", 1e-4)
@@ -139,13 +140,23 @@ def imported(tmp_path: Path) -> Path:
     """A store of records that differ from each other."""
     records = np.abs(np.random.default_rng(1).standard_normal((300, 9))).astype("<f4") + 1
     records.tofile(tmp_path / "records.data")
-    succeed("droplets", "import-data", tmp_path / "records.data", tmp_path / "droplets.h5", "--block-size", 100)
+    files = (tmp_path / "records.data", tmp_path / "droplets.h5")
+    succeed("droplets", "import-data", *files, "--kind", "records", "--block-size", 100)
     damage_rows(tmp_path / "droplets.h5", "radius", 150)
     return tmp_path / "droplets.h5"
 
 
 def test_imported_blocks_are_read_again(imported: Path) -> None:
     assert "repaired block 1" in succeed("repair", imported).stdout
+
+
+def test_imported_steps_of_a_trace_are_read_again(tmp_path: Path) -> None:
+    droplet_traces.write(tmp_path / "trace.data", droplet_traces.simulate(20, 16, 0.1))
+    succeed("droplets", "import-data", tmp_path / "trace.data", tmp_path / "steps.h5", "--block-size", 100)
+    before = dataset_hashes(tmp_path / "steps.h5")
+    damage_rows(tmp_path / "steps.h5", "radius", 150)
+    assert "repaired block 1" in succeed("repair", tmp_path / "steps.h5").stdout
+    assert dataset_hashes(tmp_path / "steps.h5") == before
 
 
 def test_imported_blocks_whose_source_is_gone_are_named(imported: Path) -> None:

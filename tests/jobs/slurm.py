@@ -7,10 +7,11 @@ import contextlib
 import getpass
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import mpi
@@ -64,6 +65,7 @@ GresTypes=gpu
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=ALL MaxTime=01:00:00 State=UP
 PartitionName=short Nodes=ALL MaxTime=00:05:00 MaxNodes=1 State=UP
+{more}
 """
 
 
@@ -72,8 +74,8 @@ class Slurm(Cluster):
 
     name = "slurm"
 
-    def __init__(self, folder: Path, nodes: int = 1) -> None:
-        self.folder, self.nodes = folder, nodes
+    def __init__(self, folder: Path, nodes: int = 1, more: str = "") -> None:
+        self.folder, self.nodes, self._more = folder, nodes, more
         self.daemons: list[subprocess.Popen[bytes]] = []
         self.env = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{search_path()}:/usr/sbin"}
 
@@ -114,8 +116,30 @@ class Slurm(Cluster):
         wait_until(self._is_idle, f"Slurm; its logs are in {self.folder}", 30)
 
     def _start_node(self, name: str) -> None:
-        (self.folder / f"node{name}").mkdir()
+        (self.folder / f"node{name}").mkdir(exist_ok=True)
         self._daemon("slurmd", "-D", *(("-N", name) if self.nodes > 1 else ()))
+
+    def freeze_node(self, name: str) -> list[int]:
+        """Stop all processes of a node, which then answers as little as one without power; return their ids."""
+        daemon = next(one for one in self.daemons if one.args[-1] == name)  # type: ignore[index]
+        parents = {pid: parent for pid, parent, _ in mpi.processes()}
+        tasks = [pid for pid in parents if f"SLURMD_NODENAME={name}".encode() in mpi.environment(pid)]
+        steps = {parents[pid] for pid in tasks if _is_step(parents[pid])}
+        ids = [daemon.pid, *steps, *(pid for step in steps for pid in _descendants(step))]
+        for pid in ids:
+            mpi.kill(pid, signal.SIGSTOP)
+        return ids
+
+    def restart_node(self, name: str, frozen: Sequence[int]) -> None:
+        """Kill the processes of a node that was frozen, and start it anew."""
+        for pid in frozen:
+            mpi.kill(pid, signal.SIGKILL)
+        self._start_node(name)
+
+    def node_states(self) -> dict[str, str]:
+        """Return the state of each node, such as idle, or down* for one that does not respond."""
+        result = self.run("sinfo", "--noheader", "--Node", "--partition=debug", "--format=%N %T")
+        return dict(line.split() for line in result.stdout.splitlines())
 
     def _node_names(self) -> list[str]:
         if self.nodes == 1:
@@ -139,6 +163,7 @@ class Slurm(Cluster):
             text = CONFIGURATION.format(
                 host=host, user=getpass.getuser(), folder=self.folder, controller_port=controller_port,
                 node_port=node_ports[0], nodes="\n".join(nodes), mpi="pmix" if self.nodes == 1 else "none",
+                more=self._more,
             )  # fmt: skip
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
@@ -167,11 +192,21 @@ class Slurm(Cluster):
             daemon.wait(5)
 
 
+def _is_step(pid: int) -> bool:
+    """Whether a process is Slurm's for the part of a step on one node; it is no child of the node's daemon."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slurmstepd")
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [child for child, parent, _ in mpi.processes() if parent == pid]
+    return [*children, *(one for child in children for one in _descendants(child))]
+
+
 @contextlib.contextmanager
-def running(nodes: int = 1) -> Iterator[Slurm]:
-    """Start a Slurm, and always stop it; first stop processes left by a killed session."""
+def running(nodes: int = 1, more: str = "") -> Iterator[Slurm]:
+    """Start a Slurm, with more lines of configuration, and always stop it; first stop what a killed session left."""
     sweep(PREFIX)
-    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)), nodes)  # a socket's path must be short
+    slurm = Slurm(Path(tempfile.mkdtemp(prefix=PREFIX)), nodes, more)  # a socket's path must be short
     (slurm.folder / "session").write_text(str(os.getpid()))
     slurm.folder.chmod(0o755)
     try:

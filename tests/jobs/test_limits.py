@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import Cluster
-from jobs.states import CANCELLED, COMPLETED, DEP_FAIL
+from jobs.states import CANCELLED, COMPLETED, DEP_FAIL, FAILED
 from jobs.test_chains import (
     MACHINES,
     SLOW,
@@ -111,6 +111,66 @@ def test_a_chain_runs_packed_into_one_job_and_its_next_link(
     assert dataset_hashes(folder / "droplets.h5") == slow
     shown = scimill("jobs", "logs", name, "generate", cwd=folder).stdout
     assert "link 1 of at most 20 has stopped" in shown
+
+
+MEET = """\
+echo $CUDA_VISIBLE_DEVICES
+touch "$1"
+for _ in $(seq 300); do [ ! -e "$2" ] || exit 0; sleep 0.1; done
+exit 9
+"""
+"""Succeeds only if another step runs at the same time."""
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_steps_of_a_packed_chain_run_side_by_side_each_with_its_part_of_the_node(
+    cluster: Cluster, folder: Path
+) -> None:
+    text = """
+        resources: {walltime: 10min, ranks_per_node: 1, memory: 1GiB}
+        steps:
+          a: {command: bash meet.sh a b, resources: {gpus_per_node: 1}}
+          b: {command: bash meet.sh b a, resources: {gpus_per_node: 1}}
+          fails: {command: bash -c 'exit 7'}
+          never: {command: touch never, after: fails}
+          both:
+            command: bash -c 'bash meet.sh both-$SCIMILL_ARRAY_INDEX both-1'
+            after: [a, b]
+            resources: {array: 0-1%2, gpus_per_node: 1}
+    """
+    (folder / "meet.sh").write_text(MEET)
+    name = write_chain(folder, text)
+    before = job_ids(cluster)
+    submit(cluster, folder, name, "--pack")
+    assert end_of(cluster, before, 90) == [FAILED], outputs(cluster, before)
+    job = (job_ids(cluster) - before).pop()
+    assert cluster.code(job) == 7
+    assert states(folder) == {
+        "a": "complete", "b": "complete", "fails": "failed (7)", "never": "to do", "both": "complete"
+    }, outputs(cluster, before)  # fmt: skip
+    for units in (("a", "b"), ("both.0", "both.1")):
+        assert sorted((folder / f"{unit}-{job}.log").read_text() for unit in units) == ["0\n", "1\n"]
+    shown = scimill("jobs", "logs", name, "both", cwd=folder).stdout
+    assert f"== both.0-{job}.log" in shown and f"== a-{job}.log" not in shown
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_the_next_link_of_a_packed_chain_leaves_out_what_has_failed(cluster: Cluster, folder: Path) -> None:
+    text = """
+        resources: {walltime: 10min, ranks_per_node: 1}
+        steps:
+          fails: {command: "bash -c 'echo x >>fails; exit 7'"}
+          resumes:
+            command: "bash -c '[ -e resumes ] || { touch resumes; sleep 1; exit 75; }'"
+            resources: {resumable: true}
+          last: {command: touch last, after: resumes}
+    """
+    name = write_chain(folder, text)
+    before = job_ids(cluster)
+    submit(cluster, folder, name, "--pack")
+    assert end_of(cluster, before, 90) == [COMPLETED] * 2, outputs(cluster, before)
+    assert states(folder) == {"fails": "failed (7)", "resumes": "complete", "last": "complete"}
+    assert (folder / "fails").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("narrow", ["slurm"], indirect=True)

@@ -25,6 +25,7 @@ from scimill.config import (
     Switch,
     Whole,
     build,
+    declare_optional,
     explainer,
     parameter,
     parameters_of,
@@ -52,6 +53,7 @@ WITHOUT_UNIT = {
     *("invariance", "variance", "covariance", "crop", "flip", "vertical_flip"),
     *("brightness", "contrast", "saturation", "noise", "thermal_gain"),
     *("sherwood", "nusselt", "schmidt", "prandtl", "hygroscopicity", "saturation_slope", "tolerance"),
+    *("mass_accommodation", "thermal_accommodation"),
     *("relative_humidity", "relative_humidity_range", "salinity_cap", "weird_capacity"),
     *("test_fraction", "fraction", "train_fraction", "valid_fraction"),
     "alpha",
@@ -59,6 +61,11 @@ WITHOUT_UNIT = {
     "courant",
     "amplitude",
     "correlation",
+    "largest_gap",
+    "radius_tolerance",
+    "radius_threshold",
+    *("mean_humidity", "humidity_deviation", "start_humidity", "start_multiple"),
+    *("salt_radius_deviation", "salt_hygroscopicity"),
 }
 """Every other number or range of the shipped configurations has a unit."""
 
@@ -395,10 +402,11 @@ def test_any_text_survives_yaml(names):
     assert build(DropletsImportConfig, [parse_yaml(to_yaml(made), "itself")]) == made
 
 
-def test_presets_are_complete_configurations_but_for_the_count(preset, configure):
-    assert set(preset_names("scimill.droplets/presets")) == {"classic", "ntlp-2026"}
+def test_presets_are_complete_configurations_but_for_the_count(any_preset, configure):
+    assert set(preset_names("scimill.droplets/presets")) == {"classic", "cloud", "ntlp-2026"}
+    assert set(preset_names("scimill.droplets/presets/import")) == {"classic", "cloud", "ntlp-2026"}
     assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
-    made = configure(preset)
+    made = configure(any_preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
 
 
@@ -526,9 +534,17 @@ def test_differences_are_named_with_both_values():
     assert difference == "count was 1, is 2; size was [1e-08, 0.001], is [1e-07, 0.001]"
 
 
-def test_a_parameter_that_the_stored_configuration_lacks_makes_a_difference():
-    stored = "".join(line for line in to_yaml(example()).splitlines(keepends=True) if not line.startswith("size"))
-    assert "size was None" in explainer(example())(stored)
+def without(name):
+    return "".join(line for line in to_yaml(example()).splitlines(keepends=True) if not line.startswith(name))
+
+
+def test_a_parameter_that_the_stored_configuration_lacks_had_its_default():
+    assert explainer(example())(without("size")) == ""
+    assert explainer(example(size="1e-7:1e-3"))(without("size")) == "size was [1e-08, 0.001], is [1e-07, 0.001]"
+
+
+def test_a_required_parameter_that_the_stored_configuration_lacks_makes_a_difference():
+    assert explainer(example())(without("count")) == "count was None, is 1"
 
 
 def test_plain_values_are_what_yaml_knows():
@@ -570,3 +586,36 @@ def test_a_check_across_parameters_is_reported_in_our_form():
                 raise ValueError("last is before first")
 
     assert "last is before first" in refusal([Layer("flags", {"last": 0})], Ordered)
+
+
+# ---- descriptions of what may be unknown ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+@declare_optional(Example)
+class Described:
+    """What is known of an example."""
+
+    name: str = parameter("", "its name")
+
+
+def test_optional_parameters_are_none_unless_given_and_checked_as_declared():
+    assert parameters_of(Described).keys() == {"name", *parameters_of(Example)}
+    made = build(Described, [Layer("test", {"weight": "2.5", "loud": True})])
+    known = plain(made)
+    assert {name: value for name, value in known.items() if value is not None} == {
+        "name": "", "weight": 2.5, "loud": True,
+    }  # fmt: skip
+    assert "weight -1 is out of range" in refusal([Layer("test", {"weight": -1})], Described)
+    assert "count 0 is out of range" in refusal([Layer("test", {"count": 0})], Described)
+    assert "the lower bound must be above 0" in refusal([Layer("test", {"size": "0:1"})], Described)
+
+
+def test_optional_parameters_keep_unit_meaning_and_choices():
+    for name, known in parameters_of(Example).items():
+        copied = parameters_of(Described)[name]
+        assert (copied.unit, copied.info.description, copied.kind, copied.flag) == (
+            known.unit, known.info.description, known.kind, known.flag,
+        )  # fmt: skip
+        assert copied.group == "What is known of an example"
+    assert parameters_of(DropletsImportConfig)["salinity_kind"].choices == ("salt-mass", "solute-term")

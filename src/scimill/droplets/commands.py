@@ -1,20 +1,45 @@
 """The commands ``scimill droplets …``."""
 
+import dataclasses
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from scimill.droplets.params import DropletsGenerateConfig, DropletsImportConfig, DropletsTrainConfig, SolveConfig
+from scimill.config import build, parameters_of
+from scimill.droplets.params import (
+    DropletsExactConfig,
+    DropletsGenerateConfig,
+    DropletsImportConfig,
+    DropletsRolloutConfig,
+    DropletsScoreConfig,
+    DropletsTrainConfig,
+    SolveConfig,
+    TraceScoreConfig,
+)
 from scimill.errors import ConfigError
 from scimill.files import check_workbook
-from scimill.options import Group, configured, fill_output, generating, path_argument, report_run, training
+from scimill.options import (
+    Group,
+    UnseenPath,
+    configured,
+    fill_output,
+    generating,
+    layered,
+    path_argument,
+    report_run,
+    training,
+    usage_error,
+)
 from scimill.parallel.report import describe_count
 from scimill.parallel.world import world
 from scimill.training.commands import trials
 
 if TYPE_CHECKING:
+    from scimill.config import Layer
     from scimill.store.output import Output
     from scimill.training.directory import RunDirectory
 
@@ -54,11 +79,14 @@ def generate(
 
 
 @droplets.command(name="import-data")
-@click.argument("files", nargs=-1, type=click.Path(), help="files of records")
+@click.argument("files", nargs=-1, type=click.Path(), help="files of records or traces")
 @generating
-@configured(DropletsImportConfig, positional="files")
+@configured(DropletsImportConfig, presets="scimill.droplets/presets/import", positional="files")
 def import_data(config: DropletsImportConfig, output: "Output", dry_run: bool) -> None:
-    """Read FILES of headerless 9 x float32 records into the store OUTPUT."""
+    """Read FILES of headerless records, or traces of a simulation, into the store OUTPUT.
+
+    Say with --preset, --config or flags which physics made them; otherwise it is recorded as unknown.
+    """
     from scimill.droplets.exchange import records
 
     ranks = world()
@@ -97,33 +125,115 @@ def export_data(store: Path, output: Path, overwrite: bool) -> None:
 
 @droplets.command()
 @path_argument("model", help="a run directory, or its model.pt")
-@path_argument("store", help="store of droplets")
-@click.option("--output", "folder", type=click.Path(path_type=Path), help="Write score.json and error maps here, too.")
-def score(model: Path, store: Path, folder: Path | None) -> None:
-    """Compare MODEL, a run directory or its model.pt, with the exact droplets of STORE."""
-    from scimill.droplets.learning import score as scoring
+@path_argument("store", help="store of droplets; optional with --rollout", required=False)
+@click.option("--output", "folder", type=click.Path(path_type=Path),
+              help="Also write results and pictures to this directory.")  # fmt: skip
+@click.option("--rollout", "cases", multiple=True, metavar="CASE,...",
+              help="Carry droplets through many steps in changing air: chamber, cumulus, fog, marine, all, or a .yaml "
+                   "file of the parameters below. Can be repeated.")  # fmt: skip
+@click.option("--against", multiple=True, type=UnseenPath(),
+              help="Another run directory or model.pt to roll out beside MODEL. Can be repeated.")  # fmt: skip
+@layered(DropletsScoreConfig, shown_presets="scimill.droplets/presets/rollout")
+def score(
+    layers: "list[Layer]", model: Path, store: Path | None, folder: Path | None, cases: tuple[str, ...],
+    against: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Compare MODEL, a run directory or its model.pt, with exact droplets: of STORE, of its traces, or of roll-outs.
 
-    click.echo(world().on_root(scoring.score, model, store, folder))
+    A network follows each uninterrupted piece of a trace from its first state alone. In a roll-out each step starts
+    from the network's own last prediction, as in a large-eddy simulation.
+    """
+    carrying, following = (_only(cls, layers) for cls in (DropletsRolloutConfig, TraceScoreConfig))
+    if not cases and (against or any(layer.values for layer in carrying)):
+        raise ConfigError("--against and parameters of roll-outs need --rollout", where="scimill droplets score",
+                          remedy="name a case, e.g. --rollout chamber")  # fmt: skip
+    if store is None and not cases:
+        raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
+    if store is not None:
+        from scimill.droplets.learning import score as scoring
+
+        click.echo(world().on_root(scoring.score, model, store, folder, build(TraceScoreConfig, following)))
+    if cases:
+        click.echo(world().on_root(_roll_out, (model, *against), cases, carrying, folder))
+
+
+def _only(config: type, layers: "list[Layer]") -> "list[Layer]":
+    """Keep the values of the parameters of a config class."""
+    names = parameters_of(config)
+    kept = [{name: value for name, value in layer.values.items() if name in names} for layer in layers]
+    return [dataclasses.replace(layer, values=values) for layer, values in zip(layers, kept, strict=True)]
+
+
+def _roll_out(paths: tuple[Path, ...], cases: tuple[str, ...], layers: "list[Layer]", folder: Path | None) -> str:
+    from scimill.droplets.cases import read_cases
+    from scimill.droplets.learning.rollout_score import score_rollouts
+
+    return score_rollouts(paths, read_cases(cases, layers), folder, progress=True)
 
 
 @droplets.command()
-@path_argument("model", help="a run directory, or its model.pt")
-@path_argument("output", help="file to write")
-@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran"]), required=True,
-              help="Format of the file.")  # fmt: skip
+@path_argument("store", help="imported records or traces, or any store of droplets")
+@click.option("--quantiles", type=(float, float), default=(0.0, 1.0), show_default=True, metavar="LOW HIGH",
+              help="Shares of the values below the lower and below the upper end of each range.")  # fmt: skip
+@click.option(
+    "--output", "path", type=click.Path(path_type=Path), help="Write the ranges here instead of printing them."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def ranges(store: Path, quantiles: tuple[float, float], path: Path | None, overwrite: bool) -> None:
+    """Measure the ranges of the droplets of STORE as YAML, which generate accepts with --config."""
+    from scimill.droplets import ranges as measuring
+
+    text = world().on_root(measuring.measure, store, quantiles, path, overwrite)
+    click.echo(f"{path}: the ranges of {store}" if path else text, nl=path is not None)
+
+
+@droplets.command()
+@path_argument("model", help="a run directory, or its model.pt", required=False)
+@path_argument("output", help="file to write", required=False)
+@click.option("--exact", type=UnseenPath(), metavar="OUT.c|OUT.f90",
+              help="Write the exact integrator instead of a network, as C11 or Fortran 2008.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["torchscript", "onnx", "fortran", "c"]),
+              help="Format of the network; by default it follows from the suffix: .pt, .onnx, .f90, .c.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True,
-              help="Arithmetic of the network; float32 is faster and differs by about 1e-5.")  # fmt: skip
+              help="Arithmetic of the network; float32 is faster and differs by about 1e-5. "
+                   "With ONNX, also the type of inputs and outputs.")  # fmt: skip
 @click.option("--zero", is_flag=True, help="Set all weights to zero, to test the program that calls the network.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def export(model: Path, output: Path, form: str, precision: str, zero: bool, overwrite: bool) -> None:
+@configured(DropletsExactConfig, presets="scimill.droplets/presets", ignored=DropletsGenerateConfig)
+def export(
+    config: DropletsExactConfig, model: Path | None, output: Path | None, exact: Path | None, overwrite: bool,
+    **network: Any,
+) -> None:  # fmt: skip
     """Write MODEL, a run directory or its model.pt, to OUTPUT for another program.
 
-    Inputs and outputs are in SI units. A Fortran module is named after its file.
+    With --exact OUT, write the integrator that makes the training data; the physical constants belong to it.
+    Inputs and outputs are in SI units. A Fortran module and the functions in C are named after their file.
     """
-    from scimill.droplets.learning import export as exporting
+    write: Callable[[], str]
+    if exact:
+        _refuse_given("has no effect on the exact integrator", ("model", "output", *network))
+        from scimill.droplets.exchange import integrator
 
-    write = partial(exporting.export, model, output, form, precision=precision, zero=zero, overwrite=overwrite)
-    click.echo(f"{output}: {world().on_root(write)}")
+        write = partial(integrator.export, config, exact, overwrite=overwrite)
+    else:
+        _refuse_given("needs --exact", ("preset", "config_file", *parameters_of(DropletsExactConfig)))
+        from scimill.droplets.learning import export as exporting
+
+        if model is None or output is None:
+            missing = "model" if model is None else "output"
+            raise usage_error(click.UsageError(f"missing {missing}", click.get_current_context()))
+        form = exporting.choose_format(output, network.pop("form"))
+        write = partial(exporting.export, model, output, form, overwrite=overwrite, **network)
+    click.echo(f"{exact or output}: {world().on_root(write)}")
+
+
+def _refuse_given(why: str, names: Iterable[str]) -> None:
+    """Refuse parameters of the command line that do not belong to what it exports."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            what = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            raise ConfigError(f"{what} {why}", where=context.command_path, remedy=f"{context.command_path} --help")
 
 
 droplets.add_command(trials)

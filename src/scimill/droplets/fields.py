@@ -1,5 +1,6 @@
 """Fields and layout of a droplet store."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,6 +27,19 @@ UNITS = {
 """Unit and meaning of each field, in the order of the original generator's records."""
 
 OUTPUTS = ("time", "radius", "temperature")
+RANGED = (*INPUTS, "time")
+"""Fields whose ranges a network needs."""
+LOGARITHMIC = ("initial_radius", "salinity", "time")
+"""Fields of which networks take the logarithm."""
+EXTREMES = ("lowest", "highest")
+"""Ledger columns of imported stores: smallest and largest accepted values of each of `RANGED`."""
+STATUS_FLAGS = (
+    "negative_vapour", "equilibrium", "gauss_newton_failed", "levenberg_marquardt_failed", "invalid_output",
+    "height_quarter_1", "height_quarter_2", "height_quarter_3", "height_quarter_4",
+)  # fmt: skip
+"""Bits of the status of a trace's record (RichterLab/NTLP, BEStatus)."""
+FAILED = 0b11001
+"""Bits of a step that the simulation did not make: negative_vapour, levenberg_marquardt_failed, invalid_output."""
 ROUNDING = 1e-6  # relative; stored values are rounded to float32, their limits are not
 
 
@@ -82,6 +96,38 @@ def make_layout(
     else:
         tables = (Table("weird", weird_capacity, _weird_fields()),)
     return Layout(count, block_size, tuple(fields), tables, (attempts, by_class))
+
+
+def imported_layout(count: int, block_size: int, impossible: tuple[str, ...], *, is_trace: bool) -> Layout:
+    """Make the layout of a store of imported records, or of the steps of a trace.
+
+    Parameters
+    ----------
+    count, block_size : records or steps, and how many make a block.
+    impossible : classes of impossible records; the ledger counts those of each block.
+    is_trace : whether it is a trace, which has fields of its own.
+    """
+    layout = make_layout(count, block_size, 1, {}, weird_capacity=None)
+    words = f"accepted value of {', '.join(RANGED)}; of logarithmic ones, above 0"
+    ledger = (
+        *layout.ledger,
+        *(Field(name, "float32", "1", f"{name} {words}", shape=(len(RANGED),)) for name in EXTREMES),
+        Field("impossible", "uint32", "1", f"records with an impossible {', '.join(impossible)}", (len(impossible),)),
+    )
+    return dataclasses.replace(layout, fields=(*layout.fields, *(TRACE_FIELDS if is_trace else ())), ledger=ledger)
+
+
+TRACE_FIELDS = (
+    Field("particle", "int32", "1", "number of the particle in the simulation; rows are sorted by it, then by time"),
+    Field("status", "int32", "1", "status that the simulation recorded for the step", flags=STATUS_FLAGS),
+    Field("start_time", "float32", "s", "time of the simulation at the start of the step"),
+    Field("begins", "uint8", "1", "1 where the step does not continue that of the row before"),
+)
+
+
+def is_trace(reader: Reader) -> bool:
+    """Return whether a store of droplets holds the steps of a trace."""
+    return any(field.name == "begins" for field in reader.layout.fields)
 
 
 def _weird_fields() -> tuple[Field, ...]:

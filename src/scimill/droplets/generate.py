@@ -19,7 +19,6 @@ from scimill.store.layout import Layout
 from scimill.store.output import Output
 from scimill.store.writer import BlockData
 
-TYPICAL_RATE = 200_000  # droplets/s/core on AVX-512 at tolerance 1e-8, for --dry-run; see benchmarks/droplets.py
 MOST_ATTEMPTS = 1000  # weird draws in a row, after which the ranges are assumed to hold nothing else
 
 
@@ -153,9 +152,8 @@ class BlockDroplets:
 
 def describe_generation(config: DropletsGenerateConfig, output: Output) -> str:
     """Describe what a run would generate, for ``--dry-run``; see `campaign.describe_plan`."""
-    seconds = config.count / TYPICAL_RATE
     rows = {
         "droplets": f"{config.count:,}, {config.sampling}, seed {config.seed}, times per droplet: {config.samples}",
-        "time": f"about {seconds:.3g} core seconds at {TYPICAL_RATE:,} droplets per second per core",
+        "time": CAMPAIGN.describe_time("generate", config.count),
     }
     return describe_plan(output, fields.generation_layout(config), rows)

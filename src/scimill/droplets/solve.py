@@ -1,14 +1,13 @@
 """Solve a single droplet: its trajectory, and the theoretical values to compare it with."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from scimill.droplets import arguments
-from scimill.droplets.kernels import lanes
-from scimill.droplets.kernels.physics import Array, Constants, saturation_pressure, vapour_excess
+from scimill.droplets.kernels import koehler, lanes
+from scimill.droplets.kernels.equations import DRY, SMALLEST_T
+from scimill.droplets.kernels.physics import AnyConstants, Array, dry_core, saturation_pressure, transfer, vapour_excess
 from scimill.droplets.kernels.solver import SolverSettings
 from scimill.droplets.params import SolveConfig, solute_per_salinity
 from scimill.errors import ConfigError, NumericalError
@@ -28,9 +27,9 @@ class Theory(NamedTuple):
     """Quasi-steady values for a droplet; None if there is no such state."""
 
     conduction_time: float
-    """r²/(bρ), s: time in which heat leaves the initial droplet"""
+    """r²/(bρφh), s: time in which heat leaves the initial droplet"""
     wet_bulb: float | None
-    """temperature of a large droplet of pure water, K"""
+    """temperature of a large droplet of pure water, which exchanges vapour and heat like the initial droplet, K"""
     equilibrium_radius: float | None
     """stable Köhler radius at the air's temperature and humidity, m"""
     critical_radius: float | None
@@ -64,7 +63,7 @@ def trajectory(config: SolveConfig) -> Trajectory:
 
     Raises
     ------
-    ConfigError : the droplet is not larger than `dry_radius`.
+    ConfigError : the droplet is not larger than `dry_radius`, or than its dry core.
     NumericalError : the equations cannot be evaluated with these parameters.
 
     """
@@ -85,6 +84,7 @@ def _trajectory(config: SolveConfig) -> Trajectory:
     if config.radius <= config.dry_radius:
         what = f"a droplet of radius {config.radius:g} m is dry from the start"
         raise ConfigError(what, where="radius", allowed=f"more than dry_radius, {config.dry_radius:g} m")
+    _require_water(config)
     settings, expected = arguments.solver_settings(config), theory(config)
     first = FIRST_TIME * min(expected.conduction_time, config.time)
     times = np.concatenate([[0.0], np.geomspace(first, config.time, max(SAMPLES, config.rows))])
@@ -96,6 +96,14 @@ def _trajectory(config: SolveConfig) -> Trajectory:
         path = _sample(config, settings, np.union1d(path.times, finer))
     n = path.reached
     return Trajectory(config, path.times[:n], path.radius[:n], path.temperature[:n], _describe_ending(path), expected)
+
+
+def _require_water(config: SolveConfig) -> None:
+    k, S = arguments.constants(config), np.array(solute_per_salinity(config) * config.salinity)
+    core = float(np.cbrt(dry_core(S, k)))
+    if config.radius <= core * (1 + DRY):
+        what = f"a droplet of radius {config.radius:g} m holds no water: that is the radius of its salt, or less"
+        raise ConfigError(what, where="radius", allowed=f"more than the dry core's radius, {core:g} m")
 
 
 class _Path(NamedTuple):
@@ -145,22 +153,26 @@ def _describe_ending(path: _Path) -> str:
 def theory(config: SolveConfig) -> Theory:
     """Compute the quasi-steady values for a droplet."""
     k, S, Tf = arguments.constants(config), solute_per_salinity(config) * config.salinity, config.air_temperature
+    solute, air = np.array(S), np.array(Tf)
     has_barrier = S > 0 and k.kelvin > 0
-    critical = float(critical_radius(np.array(S), np.array(Tf), k)) if has_barrier else None
+    critical = float(koehler.critical_radius(solute, air, k)) if has_barrier else None
+    humidity = critical and float(koehler.critical_humidity(np.array(critical), solute, air, k))
+    _, heat = transfer(np.array(config.radius), air, np.array(config.air_density), k)
     return Theory(
-        conduction_time=config.radius**2 / (k.conduction * config.air_density),
+        conduction_time=config.radius**2 / (k.conduction * config.air_density * float(heat)),
         wet_bulb=wet_bulb(config, k),
-        equilibrium_radius=equilibrium_radius(S, Tf, config.relative_humidity, k),
+        equilibrium_radius=koehler.equilibrium_radius(S, Tf, config.relative_humidity, k),
         critical_radius=critical,
-        critical_supersaturation=critical and float(critical_humidity(np.array(critical), np.array(Tf), k)) - 1,
+        critical_supersaturation=humidity and humidity - 1,
     )
 
 
-def wet_bulb(config: SolveConfig, k: Constants) -> float | None:
+def wet_bulb(config: SolveConfig, k: AnyConstants) -> float | None:
     """Find the temperature (K) at which condensation heats a large pure droplet as fast as air cools it."""
     Tf = np.array(config.air_temperature)
     e = saturation_pressure(Tf, config.saturation_pressure, config.saturation_slope, config.saturation_offset)
-    conduction, heating = k.conduction * config.air_density, k.latent * k.growth
+    vapour, heat = transfer(np.array(config.radius), Tf, np.array(config.air_density), k)
+    conduction, heating = k.conduction * config.air_density * heat, k.latent * k.growth * vapour
 
     def gain(T: float) -> float:
         large, pure, humidity = np.array(np.inf), np.array(0.0), np.array(config.relative_humidity)
@@ -168,50 +180,7 @@ def wet_bulb(config: SolveConfig, k: Constants) -> float | None:
         return float(heating * excess - conduction * (T - Tf))
 
     warmest = float(Tf + heating * config.relative_humidity * e / Tf / conduction)  # if nothing evaporated
-    return _root(gain, lanes.SMALLEST_T, warmest)
-
-
-def equilibrium_radius(S: float, Tf: float, humidity: float, k: Constants) -> float | None:
-    """Find the stable radius (m) of the Köhler curve, κ/(r Tf) − σ S/r³ = ln RH; None if there is none.
-
-    Parameters
-    ----------
-    S, Tf, humidity : solute term (kg), temperature (K) of air and droplet, relative humidity.
-    k : combined constants.
-
-    """
-    curvature, solute = k.kelvin / Tf, k.raoult * S
-    if solute == 0 or humidity <= 0:
-        return None
-    minus_log_humidity = float(-np.log(humidity))
-
-    def cubic(x: float) -> float:
-        """Write the curve as a cubic in x = 1/r; beyond the curve's maximum its only root is the stable radius."""
-        return solute * x * x * x - curvature * x - minus_log_humidity
-
-    maximum, saturated = np.sqrt(curvature / (3 * solute)), np.sqrt(curvature / solute)
-    x = _root(cubic, float(maximum), 1.01 * float(saturated + np.cbrt(max(minus_log_humidity, 0.0) / solute)))
-    return 1 / x if x else None
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
-    """Find the root between two points, to rounding; None if none is found."""
-    if not function(low) * function(high) <= 0:
-        return None
-    root, report = brentq(function, low, high, xtol=1e-12, full_output=True, disp=False)
-    return float(root) if report.converged else None
-
-
-def critical_radius(S: Array, Tf: Array, k: Constants) -> Array:
-    """Return the radius (m) at the maximum of the Köhler curve, for solute term S (kg) and temperature Tf (K)."""
-    radius: Array = np.sqrt(3 * k.raoult * S * Tf / k.kelvin)
-    return radius
-
-
-def critical_humidity(radius: Array, Tf: Array, k: Constants) -> Array:
-    """Return the relative humidity at the maximum of the Köhler curve, given its radius (m)."""
-    humidity: Array = np.exp(2 * k.kelvin / (3 * Tf * radius))
-    return humidity
+    return koehler.root(gain, SMALLEST_T, warmest)
 
 
 # ---- table ------------------------------------------------------------------------------------------------------

@@ -125,13 +125,14 @@ def find_chain(name: str) -> Path:
     raise ConfigError("chain file not found", where=f"file {name}", allowed=f"a path, or one of {names}")
 
 
-def read_chain(name: str, flags: Layer) -> Chain:
+def read_chain(name: str, flags: Layer, defaults: Layer | None = None) -> Chain:
     """Read a chain.
 
     Parameters
     ----------
     name : path of its file, or name of one that scimill ships.
     flags : resources that override those in the file.
+    defaults : resources that those in the file override.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def read_chain(name: str, flags: Layer) -> Chain:
     _check_name("chain", path.stem, source)
     if not text.steps:
         raise ConfigError("the chain has no steps", where=source)
-    common = Layer(f"{source}, resources", text.resources)
+    common = Layer(f"{source}, resources", {**(defaults.values if defaults else {}), **text.resources})
     read = {name: _read_step(name, values, source, common, flags) for name, values in text.steps.items()}
     return Chain(path.stem, {name: read[name] for name in _sort_steps(read, source)})
 

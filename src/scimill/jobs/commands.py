@@ -1,6 +1,5 @@
 """The commands ``scimill jobs …``."""
 
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,11 @@ import click
 from scimill import cli
 from scimill.config import Layer, build
 from scimill.errors import ConfigError, InputError
+from scimill.jobs import estimate as estimates
 from scimill.jobs import links as links_
 from scimill.jobs import machine as machines_
+from scimill.jobs.estimate import Job
+from scimill.jobs.parts import CONTINUED, read_part
 from scimill.jobs.render import Command
 from scimill.jobs.render import render as write_script
 from scimill.jobs.resources import Resources, indices
@@ -45,31 +47,9 @@ def machines(check: bool) -> None:
     """List the known machines and check their files."""
     for name, path in machines_.names().items():
         machine = machines_.read_machine(str(path))
-        click.echo(f"{name:<16} {describe_source(machine, path) if check else describe_machine(machine)}")
-
-
-def describe_machine(machine: machines_.Machine) -> str:
-    """Return a machine's line in the list."""
-    gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
-    nodes = f"{machine.cores_per_node} cores{gpus} per node"
-    return f"{machine.scheduler:<8} {machine.launcher:<14} {nodes:<32} {machine.description}"
-
-
-def describe_source(machine: machines_.Machine, path: Path) -> str:
-    """Return where and when a machine's values were read.
-
-    Raises
-    ------
-    ConfigError : a real machine's file does not say it.
-    """
-    if machines_.is_generic(machine):
-        return "generic"
-    missing = [key for key in ("page", "read") if not getattr(machine, key)]
-    if missing:
-        remedy = "add page: https://… and read: YYYY-MM-DD"
-        raise ConfigError(f"{' and '.join(missing)} missing", where=f"file {path}", remedy=remedy)
-    copy = f"copy of {machine.copied}" if isinstance(machine.copied, date) else "undated copy" if machine.copied else ""
-    return f"{machine.read} {copy:<18} {machine.page}"
+        click.echo(
+            f"{name:<16} {machines_.describe_source(machine, path) if check else machines_.describe_machine(machine)}"
+        )
 
 
 @jobs.command()
@@ -85,7 +65,9 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
         remedy = "scimill jobs submit --dry-run shows the plan of a chain; render its commands one by one"
         raise ConfigError("render takes a command, not a chain", where=command[0], remedy=remedy)
     machine = machines_.read_machine(machine_name)
-    click.echo(write_script(config, machine, read_command(command, config)), nl=False)
+    read = read_command(command, config)
+    click.echo(write_script(config, machine, read), nl=False)
+    estimates.report([Job("", read, config, len(indices(config.array)) or 1)], machine)
 
 
 @jobs.command()
@@ -97,7 +79,11 @@ def render(config: Resources, machine_name: str, command: tuple[str, ...]) -> No
     is_flag=True,
     help="Queue each job of a chain when the one before has left the queue, and stay until all are complete.",
 )
-@click.option("--pack", is_flag=True, help="Run all steps of a chain in one job, one after the other.")
+@click.option(
+    "--pack",
+    is_flag=True,
+    help="Run all steps of a chain in one job, side by side where they are independent and fit its nodes.",
+)
 @layered(Resources)
 def submit(
     layers: list[Layer], machine_name: str, dry_run: bool, one_at_a_time: bool, pack: bool, command: tuple[str, ...]
@@ -123,9 +109,10 @@ def submit(
     if dry_run:
         submitting.check_runnable(read, resources, machine)
         click.echo(write_script(resources, machine, read), nl=False)
-        return
-    for job in submitting.submit(resources, machine, read):
-        click.echo(job)
+    else:
+        for job in submitting.submit(resources, machine, read):
+            click.echo(job)
+    estimates.report([Job("", read, resources, len(indices(resources.array)) or 1)], machine)
 
 
 def _submit_chain(
@@ -137,22 +124,25 @@ def _submit_chain(
 
     if one_at_a_time and pack:
         raise ConfigError("--pack and --one-at-a-time exclude each other", remedy="give one of them")
-
     flags = {key: value for layer in layers for key, value in layer.values.items()}  # later layers win
-    steps = open_steps(name, Layer("flags", flags))
+    walltime = build(Resources, [Layer("flags", flags)]).walltime if pack and "walltime" in flags else None
+    # The walltime of a packed job; that of its steps only where the chain says nothing.
+    default = {"walltime": flags.pop("walltime")} if walltime else {}
+    steps = open_steps(name, Layer("flags", flags), Layer("flags", default))
     commands = read_steps(steps.chain)
-    if dry_run:
-        for plan in submitting.make_plans(steps, machine, commands):
-            click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
-        return
-    submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
-    steps.keep_verified()  # so that nothing is verified while the chain is locked
-    with running(steps.folder):
-        _queue_chain(steps, machine, commands, flags, one_at_a_time, pack)
+    plans = submitting.make_plans(steps, machine, commands)  # a chain that is refused leaves no folder
+    for plan in plans if dry_run else ():
+        click.echo(f"{plan.step.name:<16} {'to submit' if plan.due else plan.condition}")
+    due = [(plan.step, len(plan.due)) for plan in plans if plan.due and not pack]
+    estimates.report([Job(step.name, commands[step.name], step.resources, count) for step, count in due], machine)
+    if not dry_run:
+        steps.keep_verified()  # so that nothing is verified while the chain is locked
+        with running(steps.folder):
+            _queue_chain(steps, machine, commands, walltime, one_at_a_time, pack)
 
 
 def _queue_chain(
-    steps: "Steps", machine: machines_.Machine, commands: dict[str, Command], flags: dict[str, object],
+    steps: "Steps", machine: machines_.Machine, commands: dict[str, Command], walltime: float | None,
     one_at_a_time: bool, pack: bool,
 ) -> None:  # fmt: skip
     """Queue the steps of a chain that are due: all at once, one at a time, or in one job."""
@@ -163,7 +153,7 @@ def _queue_chain(
     if pack:
         with steps.locked() as lock:
             plans = submitting.make_plans(steps, machine, commands)
-            job = packing.submit_pack(steps, machine, commands, plans, flags.get("walltime"), lock)
+            job = packing.submit_pack(steps, machine, commands, plans, walltime, lock)
         for plan in plans:
             click.echo(f"{plan.step.name:<16} {job if plan.due else plan.condition}")
         return
@@ -233,7 +223,7 @@ def describe_chain(steps: "Steps", answer: "Answer") -> list[str]:
         reasons = f"[{'; '.join(whys)}] " if whys else ""
         lines.append(f"{step.name:<16} {text:<14} {' '.join(jobs):<16} {reasons}{' '.join(step.command)}".rstrip())
         left = sum(steps.unit_condition(step, number, answer) != "complete" for number in range(len(step.units)))
-        hours += left * step.resources.nodes * step.resources.walltime / 3600
+        hours += estimates.most_hours(step.resources, left)
     return [*lines, *([f"at most {hours:.4g} node-hours left, without further links"] if hours else [])]
 
 
@@ -308,7 +298,7 @@ def begin(unit: str, script: str) -> None:
 @click.argument("script", type=click.Path(path_type=Path))
 @click.option("--unit", metavar=UNIT, help="Record the exit code for this unit of a chain, and submit the next link.")
 @click.option("--script", "own", metavar="NAME", default="", help="Name under which SCRIPT was submitted.")
-@click.option("--status", default=links_.CONTINUED, help="Exit code of the command.")
+@click.option("--status", default=CONTINUED, help="Exit code of the command.")
 @click.option("--links", default=1, help="Maximum number of links.")
 def next_(script: Path, unit: str | None, own: str, status: int, links: int) -> None:
     """Write the next link of SCRIPT, which has ended, and print its path; scripts call it last."""
@@ -319,15 +309,33 @@ def next_(script: Path, unit: str | None, own: str, status: int, links: int) -> 
     raise SystemExit(links_.end(Path(RECORDS, chain), name, script.read_text("utf-8"), own, status, links))
 
 
+@jobs.command(hidden=True)
+@click.argument("chain", metavar="CHAIN")
+@click.argument("parts", metavar="UNIT=SCRIPT,NEEDS...", nargs=-1)
+@click.option("--job", required=True, metavar="ID", help="Id of the job.")
+@click.option("--end", required=True, type=float, help="When its walltime ends, s since the epoch.")
+@click.option("--nodes", required=True, type=int, help="Its number of nodes.")
+@click.option("--each", required=True, metavar="cores=N,gpus=N,memory=MIB", help="What it has of each node.")
+@click.option("--shared", is_flag=True, help="Several steps may share a node.")
+def pack(chain: str, parts: tuple[str, ...], job: str, end: float, nodes: int, each: str, shared: bool) -> None:
+    """Run the steps of a packed job; its script calls it."""
+    from scimill.jobs.packed import Packed
+
+    room = {key: int(value) for key, _, value in (word.partition("=") for word in each.split(","))}
+    read = [read_part(word) for word in parts]
+    packed = Packed(Path(RECORDS, chain), read, room, nodes, is_shared=shared, job=job, end=end)
+    raise SystemExit(packed.run())
+
+
 # ---- chains and command lines -----------------------------------------------------------------------------------
 
 
-def open_steps(name: str, flags: Layer) -> "Steps":
-    """Read a chain and its state in this directory."""
+def open_steps(name: str, flags: Layer, defaults: Layer | None = None) -> "Steps":
+    """Read a chain and its state in this directory; see `read_chain`."""
     from scimill.jobs.chain import read_chain
     from scimill.jobs.steps import Steps
 
-    return Steps(read_chain(name, flags), find_output, Path.cwd())
+    return Steps(read_chain(name, flags, defaults), find_output, Path.cwd())
 
 
 def read_steps(chain: "Chain") -> dict[str, Command]:
@@ -365,7 +373,13 @@ def read_command(words: tuple[str, ...], resources: Resources) -> Command:
     parameters = {parameter.name: parameter for parameter in context.command.params}
     written = [name for name in OUTPUTS if _names_output(parameters.get(name))]
     paths = [context.params[name] for name in written]
-    return Command(words, tuple(parameters), tuple(path for path in paths if isinstance(path, Path)), margin)
+    return Command(
+        words,
+        tuple(parameters),
+        tuple(path for path in paths if isinstance(path, Path)),
+        margin,
+        cli.rate_of(words[1:]),
+    )
 
 
 def _names_output(parameter: click.Parameter | None) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from scimill.errors import ScimillError, Stopped
-from scimill.jobs.links import CONTINUED
 from scimill.jobs.machine import Machine, complete_resources
+from scimill.jobs.parts import CONTINUED
 from scimill.jobs.render import Command
 from scimill.jobs.schedulers import Unclear
 from scimill.jobs.steps import IN_QUEUE, Steps

@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from scimill.errors import InputError
+from scimill.jobs.parts import CONTINUED, read_part
 from scimill.jobs.schedulers import INDEX, SCHEDULERS, change, has_ended, submit_script
 from scimill.jobs.scripts import detach, reserve_script, write_script
-from scimill.jobs.state import ChainState, StepState, Unit, locked, read_state, write_state
+from scimill.jobs.state import ChainLock, ChainState, StepState, Unit, locked, read_state, write_state
 from scimill.parallel.report import say
-
-CONTINUED = 75  # exit code of a command that stopped before the walltime
 
 
 def write_next(script: Path) -> Path:
@@ -92,7 +91,7 @@ def end(folder: Path, name: str, text: str, own: str, status: int, links: int) -
         if name:
             units[name].code = status
             write_state(folder, state)
-        left = {one: unit for one, unit in units.items() if unit.code != 0}
+        left = {one: unit for one, unit in units.items() if unit.code in (None, CONTINUED)}
         link = max((len(unit.former) + 1 for unit in left.values()), default=1)
         if status != CONTINUED or not left or link >= links or state.scheduler not in SCHEDULERS:
             return status
@@ -103,7 +102,7 @@ def end(folder: Path, name: str, text: str, own: str, status: int, links: int) -
     return 0
 
 
-def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], text: str, lock: int) -> None:
+def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], text: str, lock: ChainLock) -> None:
     """Submit the script of the next link of some units, after recording that it is about to be."""
     own = next(iter(units.values())).script
     following = reserve_script(own.rpartition("-")[0])
@@ -113,20 +112,21 @@ def _submit_next(folder: Path, state: ChainState, units: Mapping[str, Unit], tex
         unit.former.append(unit.job)
         unit.script, unit.job, unit.is_held = following.name, "", False
     write_state(folder, state)
-    job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock,))
+    job = submit_script(SCHEDULERS[state.scheduler], following, keep=(lock.descriptor,))
     for unit in units.values():
         unit.job, unit.code = job, None
     write_state(folder, state)
     say(f"the next link is job {job}")
 
 
-STEPS = re.compile(r"(?m)^steps=\((.*)\)$")
-"""The steps that a job runs, in its script: UNIT=SCRIPT UNIT=SCRIPT …"""
+STEPS = re.compile(r"(?ms)^steps=\(\n(.*?)^\)$")
+"""The steps that a job runs, in its script, one on each line."""
 
 
 def _keep_steps(listed: str, units: Collection[str]) -> str:
-    """Return the line with the steps of some units alone."""
-    return f"steps=({' '.join(step for step in listed.split() if step.partition('=')[0] in units)})"
+    """Return the lines with the steps of some units alone."""
+    kept = [line for line in listed.splitlines(keepends=True) if read_part(line.strip()).unit in units]
+    return f"steps=(\n{''.join(kept)})"
 
 
 def _move_followers(state: ChainState, name: str) -> None:

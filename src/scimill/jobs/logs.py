@@ -41,6 +41,7 @@ class Logs:
             for pattern in PATTERNS.get(steps.state.scheduler, ()):
                 for name in (step.resources.name, f"{steps.chain.name[:10]}-pack"):
                     yield pattern.format(name=name, job=job, number=number)
+            yield from (f"{unit}-{number}.log" for unit in step.units)  # of a packed job
 
     def print_new(self, steps: Steps, step: Step, report: Callable[[str], None]) -> bool:
         """Print what has been added since the last call, with the name of each file; return whether anything was."""

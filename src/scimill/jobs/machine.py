@@ -133,6 +133,30 @@ def is_generic(machine: Machine) -> bool:
     return machine.name == "local" or machine.name.endswith("-generic")
 
 
+def describe_machine(machine: Machine) -> str:
+    """Return a machine's line in the list."""
+    gpus = f", {machine.gpus_per_node} GPUs" if machine.gpus_per_node else ""
+    nodes = f"{machine.cores_per_node} cores{gpus} per node"
+    return f"{machine.scheduler:<8} {machine.launcher:<14} {nodes:<32} {machine.description}"
+
+
+def describe_source(machine: Machine, path: Path) -> str:
+    """Return where and when a machine's values were read.
+
+    Raises
+    ------
+    ConfigError : a real machine's file does not say it.
+    """
+    if is_generic(machine):
+        return "generic"
+    missing = [key for key in ("page", "read") if not getattr(machine, key)]
+    if missing:
+        remedy = "add page: https://… and read: YYYY-MM-DD"
+        raise ConfigError(f"{' and '.join(missing)} missing", where=f"file {path}", remedy=remedy)
+    copy = f"copy of {machine.copied}" if isinstance(machine.copied, date) else "undated copy" if machine.copied else ""
+    return f"{machine.read} {copy:<18} {machine.page}"
+
+
 def read_machine(name: str) -> Machine:
     """Read a machine by name, or by the path of its file.
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from jinja2.bccache import Bucket
 from scimill.errors import ConfigError
 from scimill.jobs.directives import check_directives, extra_directives
 from scimill.jobs.machine import Machine, clock, complete_resources, folder, ranks_per_node, requested_cores
+from scimill.jobs.parts import Part
 from scimill.jobs.resources import Resources, as_range, indices
-from scimill.jobs.schedulers import SCHEDULERS
+from scimill.jobs.schedulers import HOSTS, SCHEDULERS
 from scimill.jobs.scripts import RECORDS
 
-HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
+RESERVE = 30  # s that a packed job keeps for its end; commands of scimill stop 60 s before it
 IMAGE_ENVIRONMENT = {"apptainer": "APPTAINERENV", "singularity": "SINGULARITYENV"}
 
 
@@ -34,6 +35,7 @@ class Command:
     options : names of its parameters, if it is a command of scimill.
     outputs : files and folders that its command line names as output.
     margin : how long before the walltime it stops, if it can resume, s.
+    rate : its measured speed, in words, if its campaign declares one.
 
     """
 
@@ -41,6 +43,7 @@ class Command:
     options: Collection[str] = ()
     outputs: Sequence[Path] = ()
     margin: float = 0.0
+    rate: str = ""
 
     @property
     def is_resumable(self) -> bool:
@@ -56,7 +59,8 @@ class Place:
     ----------
     chain, step : their names; no step for a job that runs several.
     script : name of its script.
-    packed : scripts of the steps that it runs, by unit.
+    packed : the steps that it runs.
+    room : what its nodes have for them: options of `scimill jobs pack`.
     is_packed : whether another job runs it, within its own nodes.
 
     """
@@ -64,7 +68,8 @@ class Place:
     chain: str
     step: str
     script: str
-    packed: Mapping[str, str] = field(default_factory=dict)
+    packed: Sequence[Part] = ()
+    room: Sequence[str] = ()
     is_packed: bool = False
 
 
@@ -113,6 +118,7 @@ def render(resources: Resources, machine: Machine, command: Command, place: Plac
         continues=command.is_resumable or resources.resumable,
         scimill=command.words[0] if command.is_resumable else "scimill",
         margin=math.ceil(command.margin),
+        reserve=RESERVE,
         printable="print_config" in command.options,
         array=indices(resources.array),
         array_range=as_range(resources.array) if resources.array else "",
@@ -149,7 +155,7 @@ def launcher(resources: Resources, machine: Machine, *, is_packed: bool = False)
     options = list(machine.launcher_options)
     if machine.launcher == "srun":
         cpus = threads * machine.threads_per_core
-        part = [f"--nodes={resources.nodes}"] if is_packed else []
+        part = _srun_part(resources) if is_packed else []
         return [
             "srun",
             *part,
@@ -173,7 +179,18 @@ def launcher(resources: Resources, machine: Machine, *, is_packed: bool = False)
         words += [word for name in _exported(resources, machine.environment) for word in ("-x", name)]
         # Pass these only where they are set.
         words += [f"${{{name}:+-x {name}}}" for name in ("LD_LIBRARY_PATH", "PYTHONPATH")]
+    elif is_packed:
+        words += ["${SCIMILL_HOSTFILE:+-hostfile $SCIMILL_HOSTFILE}"]
     return [*words, *options]
+
+
+def _srun_part(resources: Resources) -> list[str]:
+    """Return the options by which srun takes only a part of its job, so that others run beside it.
+
+    Without them it takes all memory and all GPUs, and those beside it wait.
+    """
+    words = ["--exact", f"--nodes={resources.nodes}", f"--gpus-per-node={resources.gpus_per_node}"]
+    return [*words, "${SCIMILL_HOSTS:+--nodelist=$SCIMILL_HOSTS}", "${SCIMILL_MEMORY:+--mem=$SCIMILL_MEMORY}"]
 
 
 def _exported(resources: Resources, environment: Mapping[str, str]) -> list[str]:

@@ -12,8 +12,8 @@ from scimill.config import with_values
 from scimill.errors import ConfigError, Stopped
 from scimill.jobs.chain import Chain, Step
 from scimill.jobs.follow import StepFailure
-from scimill.jobs.links import CONTINUED
 from scimill.jobs.machine import Machine
+from scimill.jobs.parts import CONTINUED
 from scimill.jobs.render import Command, Place, render
 from scimill.jobs.resources import Resources
 from scimill.jobs.schedulers import INDEX

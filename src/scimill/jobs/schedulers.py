@@ -1,9 +1,11 @@
 """The schedulers: how to submit a script to each, and how to query the states of jobs."""
 
+import contextlib
 import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,9 @@ from scimill.errors import ConfigError
 TIMEOUT = 120.0  # s; a busy scheduler may need a minute to answer
 INDEX = "SCIMILL_ARRAY_INDEX"
 """Variable that holds a job's array index where no scheduler sets one."""
+
+HOSTS = {"pbs": "PBS_NODEFILE", "cobalt": "COBALT_NODEFILE"}
+"""Variables that hold the name of a file with the nodes of a job."""
 
 JobState = Literal["waiting", "stuck", "queued", "running", "ended"]
 """State of a job; waiting: held, or for another job; stuck: for one that has failed."""
@@ -144,16 +149,28 @@ class _NoAnswer(Exception):
 
 
 def _call(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a scheduler's command; it keeps the descriptors that are to stay open while it runs."""
+    """Run a scheduler's command; descriptors to keep stay open until it ends, even if this process is killed.
+
+    A shell keeps them, not the command: the qsub of OpenPBS leaves a process that would hold them for a minute more.
+    """
+    closed = " ".join(f"{descriptor}>&-" for descriptor in keep)
+    words = ["bash", "-c", f'"$@" {closed}; exit $?', command[0], *command] if keep else command
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
-            env=_environment_outside(), pass_fds=keep,
-        )  # fmt: skip
+        with subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=_environment_outside(), pass_fds=keep, process_group=0,
+        ) as process:  # fmt: skip
+            try:
+                output, errors = process.communicate(timeout=TIMEOUT)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the command too, before anybody can take the lock
+                raise
     except subprocess.TimeoutExpired:
         raise _NoAnswer(f"{command[0]} did not answer within {TIMEOUT:g} s") from None
     except OSError as error:
         raise _NoAnswer(f"{command[0]}: {error.strerror}") from None
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _failure(result: subprocess.CompletedProcess[str]) -> str:

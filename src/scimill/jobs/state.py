@@ -7,6 +7,7 @@ written here before the script is submitted. So no instant leaves a job that nob
 import contextlib
 import errno
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from scimill.claim import Claim, ClaimHeld
 from scimill.errors import ConfigError, StorageError
 from scimill.files import replacing, storage_errors
+from scimill.parallel.report import say
 
 FORMAT = 2
 FILE, LOCK, RUN_LOCK = "state.json", "lock", "run.lock"
@@ -22,6 +24,9 @@ FORMER = "scheduler"
 """File that the records of earlier versions contain."""
 ATTEMPTS = 3  # to read the state
 PATIENCE = 300.0  # s to wait for another command that changes the chain; a busy scheduler lets it take minutes
+REPORT_AFTER = 5.0  # s of waiting after which to report for whom
+HELD_AT_MOST = 5.0  # s, after which a command that submits many jobs lets others in between two of them
+GAP = 0.3  # s in which they can come in: they try ten times a second
 
 SizesAndTimes = dict[str, list[int]]
 
@@ -146,33 +151,104 @@ def running(folder: Path) -> Iterator[None]:
     ------
     StorageError : another command runs them, or the folder cannot be written.
     """
-    claim = Claim(folder / RUN_LOCK)
+    claim = Claim(folder / RUN_LOCK, keeps_file=True)
     with storage_errors(folder, "locking the chain"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             claim.acquire()
         except ClaimHeld as error:
-            what, _, owner = error.what.partition(": ")
-            raise StorageError(f"another command runs this chain: {owner or what}", where=str(folder)) from None
+            raise StorageError(f"another command runs this chain: {_holder(error)}", where=str(folder)) from None
     try:
         yield
     finally:
         claim.release()
 
 
+class ChainLock:
+    """The lock that keeps all other commands from changing a chain.
+
+    Parameters
+    ----------
+    folder : folder of the chain's state.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._claim = self._new_claim()
+        self._since = 0.0
+
+    def _new_claim(self) -> Claim:
+        return Claim(self._folder / LOCK, keeps_file=True)
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the lock file, which keeps the lock as long as it is open if this process is killed."""
+        return self._claim.descriptor
+
+    def acquire(self, patience: float = PATIENCE) -> None:
+        """Take the lock; wait so many seconds for it, and report who holds it if that takes long.
+
+        Raises
+        ------
+        StorageError : another command holds it for too long, or the folder cannot be written.
+        """
+        with storage_errors(self._folder, "locking the state of the chain"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._acquire(patience)
+            except ClaimHeld as error:
+                remedy = "repeat the command once that has ended"
+                what = f"another command changes this chain: {_holder(error)}"
+                raise StorageError(what, where=str(self._folder), remedy=remedy) from None
+        self._since = time.monotonic()
+
+    def _acquire(self, patience: float) -> None:
+        try:
+            self._claim.acquire(min(patience, REPORT_AFTER))
+        except ClaimHeld as error:
+            if patience <= REPORT_AFTER:
+                raise
+            say(f"waiting for another command that changes this chain: {_holder(error)}")
+            self._claim.acquire(patience - REPORT_AFTER)
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._claim.release()
+
+    def let_others_in(self) -> bool:
+        """If the lock has been held for long, give it to others that wait; return whether the state may have changed.
+
+        Raises
+        ------
+        StorageError : see `acquire`.
+        """
+        if time.monotonic() < self._since + HELD_AT_MOST:
+            return False
+        self.release()
+        time.sleep(GAP)
+        self._claim = self._new_claim()
+        self.acquire()
+        return True
+
+
+def _holder(error: ClaimHeld) -> str:
+    """Return who holds a claim, from what its refusal says."""
+    what, _, owner = error.what.partition(": ")
+    return owner or what
+
+
 @contextlib.contextmanager
-def locked(folder: Path, patience: float = PATIENCE) -> Iterator[int]:
-    """Keep all other commands from changing the chain; yield a descriptor that keeps the lock while it is open.
+def locked(folder: Path, patience: float = PATIENCE) -> Iterator[ChainLock]:
+    """Keep all other commands from changing the chain; yield the lock.
 
     Raises
     ------
     StorageError : another command holds it for too long, or the folder cannot be written.
     """
-    claim = Claim(folder / LOCK)
-    with storage_errors(folder, "locking the state of the chain"):
-        folder.mkdir(parents=True, exist_ok=True)
-        claim.acquire(patience)
+    lock = ChainLock(folder)
+    lock.acquire(patience)
     try:
-        yield claim.descriptor
+        yield lock
     finally:
-        claim.release()
+        lock.release()

@@ -11,10 +11,10 @@ from typing import Literal
 
 from scimill.errors import ConfigError, InputError, NotAnArtifact, StorageError
 from scimill.jobs.chain import Chain, Step
-from scimill.jobs.links import CONTINUED
+from scimill.jobs.parts import CONTINUED
 from scimill.jobs.schedulers import SCHEDULERS, Answer, find_jobs, query_states, shows_scripts
 from scimill.jobs.scripts import RECORDS
-from scimill.jobs.state import SizesAndTimes, StepState, Unit, locked, read_state, write_state
+from scimill.jobs.state import ChainLock, SizesAndTimes, StepState, Unit, locked, read_state, write_state
 
 OPEN = (None, CONTINUED)
 """Exit codes of a unit that has no job because its submission, or that of its next link, has not returned an id."""
@@ -93,8 +93,8 @@ class Steps:
         self.state.former |= {name: unit for name, unit in recorded.items() if unit.script and unit.code in OPEN}
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[int]:
-        """Keep other commands from changing the chain, and read its state; yield a descriptor that keeps the lock.
+    def locked(self) -> Iterator[ChainLock]:
+        """Keep other commands from changing the chain, and read its state; yield the lock.
 
         Raises
         ------

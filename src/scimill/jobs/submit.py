@@ -24,6 +24,7 @@ from scimill.jobs.schedulers import (
     submit_script,
 )
 from scimill.jobs.scripts import detach, reserve_script, write_script
+from scimill.jobs.state import ChainLock
 from scimill.jobs.steps import IN_QUEUE, OPEN, Condition, Steps
 
 
@@ -186,7 +187,7 @@ def _refuse_stuck(plans: Sequence[StepPlan], steps: Steps) -> None:
         raise ConfigError(f"step {last.step.name}, job {jobs}, waits for a job that has ended", remedy=remedy)
 
 
-def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock: int) -> dict[str, list[str]]:
+def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock: ChainLock) -> dict[str, list[str]]:
     """Queue all steps that are due, each behind those that it waits for; return the ids of the jobs by step.
 
     Parameters
@@ -194,7 +195,7 @@ def submit_chain(steps: Steps, machine: Machine, plans: Sequence[StepPlan], lock
     steps : the chain, which must be locked.
     machine : machine to submit it to.
     plans : what to do with its steps.
-    lock : descriptor of the lock.
+    lock : the lock.
 
     Raises
     ------
@@ -221,7 +222,7 @@ class Submission:
     ----------
     steps : the chain, which must be locked.
     machine : machine to submit to.
-    lock : descriptor of the lock, which the scheduler's command keeps open even if this process is killed.
+    lock : the lock, which the scheduler's command keeps even if this process is killed.
 
     Attributes
     ----------
@@ -229,10 +230,11 @@ class Submission:
 
     """
 
-    def __init__(self, steps: Steps, machine: Machine, lock: int) -> None:
+    def __init__(self, steps: Steps, machine: Machine, lock: ChainLock) -> None:
         self._steps, self._lock = steps, lock
         self._scheduler = scheduler_of(machine)
         self.queued: dict[str, list[str]] = {}
+        self._submitted: list[str] = []
         steps.state.scheduler, steps.state.machine = machine.scheduler, machine.name
 
     def submit_step(self, plan: StepPlan) -> None:
@@ -253,11 +255,28 @@ class Submission:
             for unit in units:
                 unit.is_held = is_held
             self._steps.write()
-            job = submit_script(self._scheduler, script, HOLD if is_held else (), keep=(self._lock,))
+            job = submit_script(self._scheduler, script, HOLD if is_held else (), keep=(self._lock.descriptor,))
             for unit, index in zip(units, step.indices, strict=False):
                 unit.job = self._scheduler.element(job, index) if is_array and index is not None else job
             self._steps.write()
             self.queued.setdefault(step.name, []).append(job)
+            self._submitted += names
+            self._let_others_in()
+
+    def _let_others_in(self) -> None:
+        """Let jobs that have ended record it, and other commands change the chain, if this takes long.
+
+        Raises
+        ------
+        ConfigError : jobs of this submission were cancelled meanwhile: no more are queued.
+        """
+        if not self._lock.let_others_in():
+            return
+        self._steps.read()
+        for name in self._submitted:
+            if not self._steps.state.unit(name).script:
+                what = f"{name} was cancelled while the chain was being submitted"
+                raise ConfigError(what, remedy="submit the chain again to continue it")
 
     def _keep(self, plan: StepPlan, names: Sequence[str], waits: Sequence[str], *, is_array: bool) -> Path:
         """Keep the script for some units of a step under a new name."""

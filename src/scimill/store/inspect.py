@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scimill.parallel.report import describe_count, human
 from scimill.store.layout import DONE, LEDGER
@@ -47,8 +49,17 @@ def _ledger(reader: Reader) -> Iterator[str]:
     yield f"blocks: {np.count_nonzero(done):,} of {layout.blocks:,} done, {size} each"
     yield f"time: {reader.column('seconds')[done].sum(dtype=float):.6g} s of all ranks together"
     for column in layout.campaign_columns:
-        totals = reader.column(column.name)[done].sum(axis=0, dtype=np.int64)
-        yield f"{column.name}: {totals.tolist()}"
+        yield f"{column.name}: {_summary(reader.column(column.name)[done])}"
+
+
+def _summary(values: NDArray[Any]) -> str:
+    """Describe a ledger column: counts by their sum over the blocks, measured values by their range."""
+    if values.dtype.kind != "f":
+        return str(values.sum(axis=0, dtype=np.int64).tolist())
+    if not len(values):
+        return "none yet"
+    low, high = (np.atleast_1d(extreme).tolist() for extreme in (values.min(axis=0), values.max(axis=0)))
+    return ", ".join(f"{a:.4g}" if a == b else f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True))
 
 
 def _configuration(reader: Reader) -> Iterator[str]:

@@ -6,9 +6,11 @@ import importlib.util
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +26,8 @@ def to_torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, ab
 
     Parameters
     ----------
-    model, example : the model in evaluation mode, and an example batch; its first axis may have any length.
+    model, example : the model in evaluation mode, and an example batch; its first axis may have any length. A model
+        that is not a script yet is traced with the example, so it only accepts the example's dtype.
     path : the file; an existing one is replaced.
     about : provenance of the model.
 
@@ -39,25 +42,45 @@ def to_torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, ab
 def torchscript(model: torch.nn.Module, example: torch.Tensor, about: Mapping[str, str]) -> bytes:
     """Return what `to_torchscript` writes."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # PyTorch recommends torch.export, but libtorch in a Fortran or C++ model reads TorchScript.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(dict(about))})
+    script = model if isinstance(model, torch.jit.ScriptModule) else trace(model, example)
+    with _without_advice():
+        torch.jit.save(script, buffer, _extra_files={ABOUT: json.dumps(dict(about))})
     return buffer.getvalue()
+
+
+def trace(model: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Record what a model computes for an example batch."""
+    with _without_advice():
+        traced: torch.jit.ScriptModule = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
+    return traced
+
+
+def compile_script(model: torch.nn.Module) -> torch.jit.ScriptModule:
+    """Compile the Python code of a model, which may contain traced models."""
+    with _without_advice():
+        script: torch.jit.ScriptModule = torch.jit.script(model)
+    return script
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence PyTorch's advice to use torch.export: libtorch in a Fortran or C++ model reads TorchScript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def to_onnx(
     model: torch.nn.Module, example: torch.Tensor, path: Path, about: Mapping[str, str], names: Sequence[str],
-    free: Sequence[int] = (0,),
+    axes: Mapping[int, str],
 ) -> None:  # fmt: skip
     """Write a model as ONNX, with its provenance in the metadata.
 
     Parameters
     ----------
-    model, example, path, about : as in `to_torchscript`.
-    names : names of the input and of the output.
-    free : axes of the input that may have any length.
+    model, example, path, about : as in `to_torchscript`; the dtype of the example is that of the input.
+    names : names of the input and of the outputs.
+    axes : axes of the input that may have any length, with their names.
 
     Raises
     ------
@@ -69,7 +92,7 @@ def to_onnx(
         raise ConfigError(
             f"not installed: {', '.join(missing)}", where="--format onnx", remedy="pip install onnx onnxscript"
         )
-    shapes = (dict.fromkeys(free, torch.export.Dim.DYNAMIC),)
+    shapes = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),)
     with _exporting():
         program = torch.onnx.export(
             _without_sigmoid(model), (example,), dynamo=True, opset_version=OPSET, verbose=False,
@@ -77,10 +100,21 @@ def to_onnx(
         )  # fmt: skip
     assert program is not None  # it is returned if no file is given
     proto = program.model_proto
+    _name_axes(proto.graph, axes)
     for key, value in {**about, DIGEST: graph_digest(proto)}.items():
         proto.metadata_props.add(key=key, value=value)
     with replacing(path, "model") as part:
         part.write_bytes(proto.SerializeToString())
+
+
+def _name_axes(graph: Any, axes: Mapping[int, str]) -> None:
+    """Replace the symbols of free axes, such as s77, by their names, also in expressions such as s77 - 2."""
+    given = graph.input[0].type.tensor_type.shape.dim
+    names = {given[axis].dim_param: name for axis, name in axes.items()}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), axis.dim_param)
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@ import re
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
+from scimill.config import Layer, build
 from scimill.droplets import solve
-from scimill.droplets.kernels import lanes
+from scimill.droplets.kernels import koehler, lanes
 from scimill.droplets.params import SolveConfig
 from scimill.errors import ConfigError, NumericalError
 
@@ -191,7 +193,7 @@ def test_koehler_radii(salt, RH, Tf, equilibrium, critical, supersaturation):
 
 @pytest.mark.parametrize("RH", [1.0, 1.0005, 1.00113])
 def test_equilibrium_in_moist_air_is_the_stable_root_below_the_critical_radius(RH, constants):
-    r = solve.equilibrium_radius(6e-19, 293.15, RH, constants)
+    r = koehler.equilibrium_radius(6e-19, 293.15, RH, constants)
     left = constants.kelvin / (r * 293.15) - constants.raoult * 6e-19 / r**3
     assert left == pytest.approx(math.log(RH), abs=1e-12)
     assert 3.6e-7 < r < 6.319090e-7
@@ -204,7 +206,7 @@ def test_a_droplet_settles_on_its_equilibrium():
 
 @pytest.mark.parametrize(("S", "RH"), [(0.0, 0.9), (6e-19, 0.0), (6e-19, 1.00114), (6e-19, 1.1)])
 def test_no_equilibrium_without_salt_vapour_or_beyond_the_critical_humidity(S, RH, constants):
-    assert solve.equilibrium_radius(S, 293.15, RH, constants) is None
+    assert koehler.equilibrium_radius(S, 293.15, RH, constants) is None
 
 
 def test_without_surface_tension_no_radius_is_critical():
@@ -217,6 +219,89 @@ def test_without_surface_tension_no_radius_is_critical():
 @pytest.mark.parametrize(("r", "seconds"), [(1e-8, 5.2551e-9), (1e-6, 5.2551e-5), (1e-4, 0.52551), (1e-3, 52.551)])
 def test_conduction_time(r, seconds):
     assert solve.theory(SolveConfig(radius=r)).conduction_time == pytest.approx(seconds, rel=1e-5)
+
+
+# ---- a dry core -------------------------------------------------------------------------------------------------
+
+SALT = {"salinity": 1e-18, "salt_density": 2000.0, "hygroscopicity": 1.2, "water_activity": "kappa-koehler"}
+CORE = (3e-18 / (4 * math.pi * 2000)) ** (1 / 3)  # 4.92e-8 m
+
+
+def curve(r, Tf=293.15, kappa=1.2, core=CORE):
+    """Return the supersaturation of the Köhler curve of Petters & Kreidenweis 2007, with the presets' constants."""
+    kelvin = 2 * 0.018015 * 7.28e-2 / (8.3144 * 1000 * Tf * r)
+    return (r**3 - core**3) / (r**3 - core**3 * (1 - kappa)) * math.exp(kelvin) - 1
+
+
+@pytest.mark.parametrize("kappa", [0.01, 0.3, 1.2])
+def test_critical_point_with_a_core_is_the_maximum_of_the_curve(kappa):
+    theory = solve.theory(SolveConfig(**SALT | {"hygroscopicity": kappa}))
+    found = minimize_scalar(
+        lambda x: -curve(math.exp(x), kappa=kappa),
+        bounds=(math.log(CORE), math.log(100 * CORE)),
+        options={"xatol": 1e-9},
+    )
+    assert theory.critical_radius == pytest.approx(math.exp(found.x), rel=1e-5)
+    assert theory.critical_supersaturation == pytest.approx(-found.fun, rel=1e-9)
+
+
+@pytest.mark.parametrize("RH", [0.05, 0.8, 1.0, 1.0008])
+def test_equilibrium_with_a_core_is_the_root_of_the_curve(RH):
+    theory = solve.theory(SolveConfig(relative_humidity=RH, **SALT))
+    assert curve(theory.equilibrium_radius) + 1 == pytest.approx(RH, rel=1e-9)
+    assert CORE < theory.equilibrium_radius < theory.critical_radius
+
+
+def test_a_dilute_droplet_has_the_same_critical_point_with_and_without_a_core():
+    with_core, without = (
+        solve.theory(SolveConfig(**SALT | {"salinity": 1e-14, "water_activity": form}))
+        for form in ("kappa-koehler", "dilute")
+    )
+    assert with_core.critical_radius == pytest.approx(without.critical_radius, rel=1e-3)
+    assert with_core.critical_supersaturation == pytest.approx(without.critical_supersaturation, rel=1e-3)
+
+
+def test_no_equilibrium_with_a_core_beyond_the_critical_humidity():
+    assert solve.theory(SolveConfig(relative_humidity=1.01, **SALT)).equilibrium_radius is None
+
+
+def test_without_surface_tension_a_core_has_an_equilibrium_by_hand():
+    theory = solve.theory(SolveConfig(relative_humidity=0.8, surface_tension=0, **SALT))
+    assert theory.critical_radius is None
+    assert theory.equilibrium_radius == pytest.approx(CORE * (1 + 1.2 * 0.8 / 0.2) ** (1 / 3), rel=1e-9)
+
+
+def test_a_droplet_dries_to_its_core():
+    path = solve.trajectory(SolveConfig(radius=1e-6, relative_humidity=0, **SALT))
+    assert path.ending.startswith("dried at")
+    assert path.radius[-1] == pytest.approx(CORE, rel=0.1)
+    assert (path.radius > CORE).all()
+
+
+def test_a_droplet_without_water_is_refused():
+    with pytest.raises(ConfigError, match="holds no water") as caught:
+        solve.trajectory(SolveConfig(radius=4e-8, **SALT))
+    assert "4.92" in str(caught.value)
+
+
+def test_solute_term_and_kappa_give_the_same_core_as_the_salt():
+    by_salt = solve.theory(SolveConfig(**SALT))
+    by_solute = solve.theory(SolveConfig(**SALT | {"salinity": 0.6e-18, "salinity_kind": "solute-term"}))
+    assert by_solute == pytest.approx(by_salt, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"water_activity": "kappa-koehler", "hygroscopicity": 0}, "hygroscopicity above 0"),
+        ({"ventilation": "constant"}, "needs relative_velocity"),
+        ({"relative_velocity": 1.0}, "no effect"),
+        ({"mass_accommodation": 1.5}, "mass-accommodation"),
+    ],
+)
+def test_corrections_that_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        build(SolveConfig, [Layer("flags", values)])
 
 
 # ---- the table --------------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from scimill.config import Layer, build
 from scimill.droplets.generate import generate
 from scimill.droplets.learning import fortran
 from scimill.droplets.learning.export import export
+from scimill.droplets.learning.formulas import MODEL_INPUTS
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, clear, predict, weights
+from scimill.droplets.learning.network import DropletNetwork, clear, predict, weights
 from scimill.droplets.learning.train import train_network
 from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 from scimill.errors import ConfigError, InputError, StorageError
@@ -41,15 +42,15 @@ from scimill.training.checkpoint import write_tensors
 from scimill.training.directory import RunDirectory
 
 DROPLETS = 10_000
-FORMS, ACTIVATIONS = ("plain", "residual"), ("relu", "silu", "tanh", "gelu")
+FORMS, ACTIVATIONS = ("plain", "residual", "relaxation"), ("relu", "silu", "tanh", "gelu")
 NETWORKS = [f"{form}_{activation}" for form, activation in itertools.product(FORMS, ACTIVATIONS)]
 EXACT = 1e-11  # float64 with other orders of summation and other math libraries; 1e-5 is required
 SINGLE = 2e-5  # float32: 24 bits of features and sums up to 10; 2.5 decades of radius magnify relative errors by 6
-STANDARD = ("-std=f2008", "-Wall", "-Wextra", "-Werror")
+STANDARD = ("-std=f2008", "-Wall", "-Wextra", "-pedantic", "-Werror")
 OPTIMIZED = {"-O2": ("-O2",), "-O3 -ffast-math": ("-O3", "-ffast-math", "-march=native")}
 COMPILED = [*((name, "-O3 -ffast-math") for name in NETWORKS), ("plain_gelu", "-O2"), ("residual_silu", "-O2")]
 """-ffast-math compiles whatever the strict flags compile, and changes the code more."""
-SIZES = (0, 1, 63, 64, 65, DROPLETS)  # around the chunk of 64 droplets
+SIZES = (0, 1, 15, 16, 17, 999, 1000, DROPLETS)  # around the 16 lanes, and around what is worth threads
 
 
 def train(store: Path, run: Path, **values: Any) -> Path:
@@ -122,8 +123,10 @@ for path in paths:
     x = torch.from_numpy(np.load(droplets))
     with torch.no_grad():
         for n in (0, 1, 5):
-            assert tuple(model(x[:n]).shape) == (n, 2)
-        np.save(path + ".npy", model(x).numpy())
+            assert tuple(model(x[:n]).outcome.shape) == (n, 2)
+        np.save(path + ".npy", model(x).outcome.numpy())
+        assert model(x.float()).outcome.dtype == torch.float32
+        assert model(x.float()).in_range.all() and model(x).in_range.all()
     json.dump(json.loads(about["about.json"]), open(path + ".json", "w"))
 assert not any(name.startswith("scimill") for name in sys.modules)
 """
@@ -174,8 +177,17 @@ def test_torchscript_records_its_origin(
 
 def onnx(path: Path, x: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    assert [part.name for part in (*session.get_inputs(), *session.get_outputs())] == ["droplets", "outcome"]
-    return np.asarray(session.run(None, {"droplets": x})[0])
+    parts = (*session.get_inputs(), *session.get_outputs())
+    assert [(part.name, part.shape) for part in parts] == [
+        ("droplets", ["droplets", 7]), ("outcome", ["droplets", 2]), ("in_range", ["droplets"]),
+    ]  # fmt: skip
+    assert parts[0].type == parts[1].type
+    outcome, in_range = session.run(
+        None, {"droplets": x.astype({"tensor(double)": "f8", "tensor(float)": "f4"}[parts[0].type])}
+    )
+    assert in_range.dtype == bool
+    assert in_range.all()
+    return np.asarray(outcome)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -354,8 +366,13 @@ def test_weights_in_fortran_are_bit_for_bit_the_same(
     text = write(runs[name], tmp_path / "net.f90", "fortran", precision=precision).read_text()
     model = load_model(runs[name])[0].to(getattr(torch, precision))
     for number, (weight, bias) in enumerate(weights(model), 1):
-        assert np.array_equal(np.array(numbers(text, f"weight{number}"), weight.dtype), weight.ravel())
-        assert np.array_equal(np.array(numbers(text, f"bias{number}"), bias.dtype), bias)
+        outputs, inputs = weight.shape
+        filled = np.array(numbers(text, f"bias{number}"), bias.dtype)
+        table = np.array(numbers(text, f"weight{number}"), weight.dtype).reshape(-1, len(filled))
+        assert np.array_equal(table[:inputs, :outputs], weight.T)
+        assert np.array_equal(filled[:outputs], bias)
+        assert np.count_nonzero(table) == np.count_nonzero(weight)
+        assert np.count_nonzero(filled) == np.count_nonzero(bias)
     assert name != "residual_silu" or "part2_4" in text
 
 
@@ -380,7 +397,7 @@ def test_fortran_accepts_the_smallest_and_largest_weights(run: Path, tmp_path: P
     extremes = [0.0, -0.0, 1e-310, -5e-324, 1.7e308]
     model = randomly(run)
     with torch.no_grad():
-        model.body[0].weight[0, :5] = torch.tensor(extremes, dtype=torch.float64)
+        model.body[0].weight[:5, 0] = torch.tensor(extremes, dtype=torch.float64)
     path = write_module(model, tmp_path, "net")
     compile_fortran(path, flags=("-O0",))
     read = np.array(numbers(path.read_text(), "weight1")[:5])
@@ -517,7 +534,31 @@ def test_command_reports_what_it_writes_and_replaces_files_only_with_overwrite(r
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "onnx", "fortran"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("net.f90", "fortran"), ("net.C", "c"), ("net.onnx", "onnx"), ("net.pt", "torchscript")]
+)
+def test_the_format_follows_from_the_name(
+    name: str, kind: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("export", run, tmp_path / name)
+    assert f"residual network as {kind}, trained on" in capsys.readouterr().out
+
+
+def test_a_name_without_a_format_is_refused(run: Path, tmp_path: Path) -> None:
+    result = scimill("droplets", "export", run, tmp_path / "net.txt")
+    assert (result.returncode, len(result.errors), result.tracebacks) == (2, 1, 0), result
+    assert "add --format: torchscript, onnx, fortran, c" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["1net", "my net", "net.v2", "n" * 46])
+def test_a_name_that_c_forbids_is_refused(stem: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot start the names of functions in C"):
+        write(run, tmp_path / f"{stem}.c", "c")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx", "fortran", "c"])
 def test_impossible_output_paths_are_refused(kind: str, run: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "not" / "there.x"):
         with pytest.raises(StorageError):

@@ -14,8 +14,10 @@ DROPLETS, CHUNK = 1_000_000, 65_536
 SHARES = {
     "classic": {"outputs-temperature_too_large": 0.0429, "outputs-radius_too_small": 0.0374},
     "ntlp-2026": {"outputs-temperature_too_large": 0.0731, "outputs-radius_too_small": 0.0343},
+    "cloud": {"outputs-temperature_too_large": 3e-5},
 }
-WEIRD = {"classic": 0.0803, "ntlp-2026": 0.1074}
+WEIRD = {"classic": 0.0803, "ntlp-2026": 0.1074, "cloud": 3e-5}
+ALLOWED = {"classic": 0.001, "ntlp-2026": 0.001, "cloud": 5e-5}
 
 
 def first_draws(config, draw):
@@ -26,10 +28,11 @@ def first_draws(config, draw):
         yield weird.classify(*solver.solve(model, droplets, times), limits)[:, 0]
 
 
-def test_shares_of_weird_droplets(preset, configure, draw):
-    classes = np.concatenate(list(first_draws(configure(preset, seed=8), draw)))
+def test_shares_of_weird_droplets(any_preset, configure, draw):
+    expected, allowed = SHARES[any_preset], ALLOWED[any_preset]
+    classes = np.concatenate(list(first_draws(configure(any_preset, seed=8), draw)))
     assert len(classes) == DROPLETS
-    assert np.count_nonzero(classes) / DROPLETS == pytest.approx(WEIRD[preset], abs=0.0015)
+    assert np.count_nonzero(classes) / DROPLETS == pytest.approx(WEIRD[any_preset], abs=1.5 * allowed)
     shares = dict(zip(weird.CLASSES, (weird.count_classes(classes) / DROPLETS).tolist(), strict=True))
     for name, share in shares.items():
-        assert share == pytest.approx(SHARES[preset].get(name, 0.0), abs=0.001 if name in SHARES[preset] else 0), name
+        assert share == pytest.approx(expected.get(name, 0.0), abs=allowed if name in expected else 0), name

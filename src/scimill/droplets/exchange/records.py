@@ -1,23 +1,28 @@
-"""Import and export the original generator's files: headerless records of nine little-endian float32.
+"""Import and export files of headerless records of 36 bytes.
 
-A record holds the six inputs, time, radius and temperature, in the order of `fields.UNITS`. All ranks share the import,
-since the position of every record is known beforehand.
+Records of the original generator are nine little-endian float32: the six inputs, time, radius and temperature, in the
+order of `fields.UNITS`. All ranks share the import, since the position of every record is known beforehand. Traces of
+simulations have the same size and another layout; `exchange.traces` imports them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scimill.campaign import describe_plan
-from scimill.config import from_stored
-from scimill.droplets import CAMPAIGN, arguments, fields
+from scimill.config import from_stored, with_values
+from scimill.droplets import CAMPAIGN, arguments, fields, origin
+from scimill.droplets.exchange import impossible, traces
+from scimill.droplets.exchange.recognise import RECORD_BYTES, RECORDS, TRACE, recognise
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels import weird
 from scimill.droplets.params import DropletsImportConfig
 from scimill.errors import InputError
+from scimill.parallel.report import say
 from scimill.parallel.world import World
 from scimill.store.layout import Layout
 from scimill.store.output import Output, copying
@@ -25,7 +30,9 @@ from scimill.store.reader import Reader
 from scimill.store.writer import BlockData
 
 COLUMNS = tuple(fields.UNITS)
-RECORD_BYTES = 4 * len(COLUMNS)
+INVALID = weird.BITS["inputs-invalid_inputs"]
+SALINITY = {RECORDS: "salt-mass", TRACE: "solute-term"}
+"""Meaning of salinity if it is not given: that of the published networks' data, and that of traces."""
 
 Records = NDArray[np.float32]
 
@@ -62,31 +69,75 @@ def count_all(config: DropletsImportConfig) -> int:
 # ---- import -----------------------------------------------------------------------------------------------------
 
 
-def import_files(config: DropletsImportConfig, output: Output, world: World) -> bool:
-    """Make a store from files of records; collective. Return False if it was already complete.
-
-    Weird records are kept and flagged with their classes, as with ``--keep-weird``.
+def resolve(config: DropletsImportConfig) -> DropletsImportConfig:
+    """Find out what the files hold; return the configuration that says so. On rank 0.
 
     Raises
     ------
-    InputError : a file is missing or damaged.
+    InputError : a file is missing or damaged, or could be either.
+    """
+    count_all(config)
+    kind = recognise([Path(name) for name in config.files]) if config.kind == "auto" else config.kind
+    salinity_kind = vars(config)["salinity_kind"] or SALINITY[kind]
+    return with_values(config, kind=kind, salinity_kind=salinity_kind)
+
+
+def import_files(config: DropletsImportConfig, output: Output, world: World) -> bool:
+    """Make a store from files of records or traces; collective. Return False if it was already complete.
+
+    Weird and impossible records are kept and flagged with their classes, as with ``--keep-weird``.
+
+    Raises
+    ------
+    InputError : a file is missing or damaged, or it is unclear what it holds.
     ScimillError : see `store.writer.open_writer`.
     """
+    config = world.on_root(resolve, config)
+    if config.kind == TRACE:
+        return traces.import_traces(config, output, world)
     counts = world.on_root(lambda: [count_records(Path(name)) for name in config.files])
-    layout = fields.make_layout(sum(counts), config.block_size, 1, {}, weird_capacity=None)
+    layout = _layout(config, sum(counts))
     make_block = _importer(config, counts, layout)
-    return CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
+    is_new = CAMPAIGN.fill(config, layout, make_block, output, world, maker="import-data", unit="records")
+    if world.is_root:
+        report(output.path)
+    return is_new
+
+
+def report(store: Path) -> None:
+    """Print what an imported store says about its records."""
+    with Reader.open(store) as reader:
+        for line in describe_imported(reader, origin.stored_config(reader)):
+            say(line)
+
+
+def describe_imported(reader: Reader, stored: Mapping[str, Any]) -> list[str]:
+    """Describe weird and impossible records and the physics of an imported store, a line each."""
+    lines = []
+    rejected = int(sum(np.count_nonzero(reader.rows(block, "weird")) for block in range(reader.layout.blocks)))
+    if found := impossible.describe(reader.column("impossible").sum(0, dtype=np.int64)):
+        lines.append(f"impossible records, kept and flagged: {found}")
+    if rejected:
+        lines.append(f"flagged as weird: {rejected:,} of {reader.layout.rows:,} records; training leaves them out")
+    if not origin.is_physics_known(stored):
+        lines.append("the physics that made the records is unknown; state it with --preset, --config or its flags")
+    return lines
 
 
 def describe_import(config: DropletsImportConfig, output: Output, count: int) -> str:
     """Describe what an import would do, for ``--dry-run``; see `campaign.describe_plan`."""
-    layout = fields.make_layout(count, config.block_size, 1, {}, weird_capacity=None)
-    return describe_plan(output, layout, {"records": f"{count:,}, input files: {len(config.files)}"})
+    found = resolve(config)
+    rows = {"records": f"{count:,}, input files: {len(config.files)}", "kind": found.kind, "physics": found.physics}
+    return describe_plan(output, _layout(found, count), rows)
 
 
 def remake(config: str, output: Output, world: World) -> bool:
     """Import from a stored configuration; see `import_files`."""
     return import_files(from_stored(DropletsImportConfig, config), output, world)
+
+
+def _layout(config: DropletsImportConfig, count: int) -> Layout:
+    return fields.imported_layout(count, config.block_size, tuple(impossible.CLASSES), is_trace=config.kind == TRACE)
 
 
 def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -> Callable[[int], BlockData]:
@@ -100,14 +151,25 @@ def _importer(config: DropletsImportConfig, counts: list[int], layout: Layout) -
             for name, first, last in zip(config.files, starts, starts[1:], strict=False)
             if first < span.stop and last > span.start
         ]
-        records = np.concatenate(pieces)
-        columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, records.T, strict=True))
-        radius, temperature = records[:, -2:-1], records[:, -1:]
-        classes = weird.classify(radius, temperature, np.zeros(radius.shape, dtype=np.uint8), limits)
-        ledger: dict[str, ArrayLike] = {"attempts": len(records), "weird_by_class": weird.count_classes(classes)}
-        return BlockData(columns | {"weird": classes[:, 0]}, ledger=ledger)
+        return _block_data(np.concatenate(pieces), limits)
 
     return make
+
+
+def _block_data(records: Records, limits: weird.Limits) -> BlockData:
+    """Make the content of a block from its records, (n, 9)."""
+    columns = dict(zip(COLUMNS, np.ascontiguousarray(records.T), strict=True))
+    kinds = impossible.classify(columns)
+    inputs_only = {**columns, "radius": columns["initial_radius"], "temperature": columns["initial_temperature"]}
+    classes = weird.classify(
+        columns["radius"][:, None], columns["temperature"][:, None], np.zeros((len(records), 1), dtype=np.uint8), limits
+    )[:, 0]
+    classes[impossible.classify(inputs_only) > 0] |= INVALID
+    ledger: dict[str, ArrayLike] = {
+        "attempts": len(records), "weird_by_class": weird.count_classes(classes), "impossible": impossible.count(kinds),
+        **dict(zip(fields.EXTREMES, origin.extremes({**columns, "weird": classes}), strict=True)),
+    }  # fmt: skip
+    return BlockData({**columns, "weird": classes}, ledger=ledger)
 
 
 def _read(path: Path, first: int, count: int) -> Records:

@@ -14,7 +14,34 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scimill.droplets.kernels.physics import Constants
+from scimill.droplets.kernels.equations import (
+    AIR,
+    COOLING,
+    DRY,
+    EDGE,
+    EVENT,
+    FAST,
+    FLOOR,
+    INVERSE_AIR,
+    LEFT,
+    PRESSURE,
+    ROWS,
+    SMALLEST_T,
+    SMALLEST_U,
+    SOLUTE,
+    STEP,
+    STEPS,
+    TEMPERATURE,
+    VAPOUR,
+    U,
+    core_radius,
+    inlined,
+    jacobian,
+    load_corrections,
+    slopes,
+    surroundings,
+)  # fmt: skip
+from scimill.droplets.kernels.physics import AnyConstants
 from scimill.droplets.kernels.rodas5p import GAMMA, LARGEST_FACTOR, SAFETY, SMALLEST_FACTOR, A, C
 
 WIDTH = 64  # lanes: 8 vectors of 8 doubles hide the latency of division and square root; fastest of 16 to 128
@@ -22,7 +49,6 @@ WIDTH = 64  # lanes: 8 vectors of 8 doubles hide the latency of division and squ
 DONE, DRIED, TOO_MANY_STEPS, STEP_TOO_SMALL, INVALID, NOT_FINITE, RUNNING = range(7)
 """How the integration of a droplet ended."""
 
-SMALLEST_U, SMALLEST_T = 1e-40, 1.0  # m², K: a trial point beyond them is rejected
 FIRST_STEP = 1e-2  # fraction of the conduction time u/(bρ)
 SHORTEST_STEP = 1e-10  # fraction of the conduction time; rounding dominates shorter steps
 
@@ -30,31 +56,13 @@ SHORTEST_STEP = 1e-10  # fraction of the conduction time; rounding dominates sho
 ((C21,), (C31, C32), (C41, C42, C43), (C51, C52, C53, C54), (C61, C62, C63, C64, C65),
  (C71, C72, C73, C74, C75, C76), (C81, C82, C83, C84, C85, C86, C87)) = C  # fmt: skip
 
-# Rows of the lane array: the state of each lane, then the air around its droplet.
-U, TEMPERATURE, LEFT, STEP, STEPS, EVENT, VAPOUR, PRESSURE, INVERSE_AIR, SOLUTE, COOLING, AIR, ROWS = range(13)
-
 # The cache of the compiled kernel only notices changes of this file. After changing a file that the kernel is compiled
 # from, enter its new checksum here (a test compares), or the outdated kernel stays in use.
-COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "00c250fb660743fa"}
+COMPILED_FROM = {"rodas5p.py": "d1eca8877e316350", "physics.py": "49b43f19c4f93529", "equations.py": "6c8dc93a77c1f6fa"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Neither "nnan" nor "ninf": a trial step may overflow, and the overflow must be detected.
-FAST = {"contract", "nsz", "reassoc", "arcp"}
-inlined = njit(fastmath=FAST, error_model="numpy", inline="always")
-
 Array = NDArray[np.float64]
-
-
-class Air(NamedTuple):
-    """The air and solute terms that the equations use for a droplet."""
-
-    vapour: float  # RH e/Tf
-    pressure: float  # e
-    inverse: float  # Λ/Tf
-    solute: float  # σ S
-    cooling: float  # b ρ
-    heat: float  # b ρ Tf
 
 
 class Inverse(NamedTuple):
@@ -67,69 +75,6 @@ class Inverse(NamedTuple):
 
 
 @inlined
-def exponential(x: float) -> float:
-    """Compute exp(x), constant beyond x = ±64, by a Taylor polynomial that is squared six times.
-
-    The error is 2e-14, absolute for x <= 0 and relative for |x| <= 8. That is enough: the result is compared with
-    numbers near 1, and exponents above 8 occur at trial points only. The polynomial is summed in pairs (Estrin), since
-    the chain of dependent operations limits the speed of a sweep.
-    """
-    y = min(max(x, -64.0), 64.0) * (1.0 / 64.0)
-    y2 = y * y
-    y4 = y2 * y2
-    low = (1.0 + y) + (1.0 / 2.0 + y * (1.0 / 6.0)) * y2
-    middle = (1.0 / 24.0 + y * (1.0 / 120.0)) + (1.0 / 720.0 + y * (1.0 / 5040.0)) * y2
-    high = (1.0 / 40320.0 + y * (1.0 / 362880.0)) + (1.0 / 3628800.0) * y2
-    p = low + y4 * (middle + y4 * high)
-    p *= p
-    p *= p
-    p *= p
-    p *= p
-    p *= p
-    return p * p
-
-
-@inlined
-def powers(u: float, T: float) -> tuple[float, float, float, float]:
-    """Return 1/(rT), 1/r, 1/T and 1/u; trial points outside the physical domain are moved to its edge."""
-    u = max(u, SMALLEST_U)
-    inverse_u = 1.0 / u
-    inverse_T = 1.0 / max(T, SMALLEST_T)
-    inverse_r = math.sqrt(u) * inverse_u
-    return inverse_r * inverse_T, inverse_r, inverse_T, inverse_u
-
-
-@inlined
-def slopes(u: float, T: float, air: Air, k: Constants) -> tuple[float, float]:
-    """Return du/dt and dT/dt (`physics`)."""
-    w, inverse_r, inverse_T, inverse_u = powers(u, T)
-    E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - air.solute * inverse_r * inverse_u
-    aG = k.growth * (air.vapour - air.pressure * inverse_T * exponential(E))
-    return 2.0 * aG, (k.latent * aG - air.cooling * T + air.heat) * inverse_u
-
-
-@inlined
-def jacobian(u: float, T: float, air: Air, k: Constants) -> tuple[float, float, float, float, float, float]:
-    """Return du/dt, dT/dt, and the derivatives of both by u and T."""
-    w, inverse_r, inverse_T, inverse_u = powers(u, T)
-    salt = air.solute * inverse_r * inverse_u
-    E = air.inverse - k.clapeyron * inverse_T + k.kelvin * w - salt
-    aF = k.growth * air.pressure * inverse_T * exponential(E)
-    aG = k.growth * air.vapour - aF
-    aGu = aF * (0.5 * k.kelvin * w - 1.5 * salt) * inverse_u
-    aGT = aF * (1.0 - k.clapeyron * inverse_T + k.kelvin * w) * inverse_T
-    fT = (k.latent * aG - air.cooling * T + air.heat) * inverse_u
-    return (
-        2.0 * aG,
-        fT,
-        2.0 * aGu,
-        2.0 * aGT,
-        (k.latent * aGu - fT) * inverse_u,
-        (k.latent * aGT - air.cooling) * inverse_u,
-    )
-
-
-@inlined
 def invert(d: float, Juu: float, JuT: float, JTu: float, JTT: float) -> Inverse:
     """Return the inverse of d/γ − J."""
     muu = d * (1.0 / GAMMA) - Juu
@@ -139,7 +84,7 @@ def invert(d: float, Juu: float, JuT: float, JTu: float, JTT: float) -> Inverse:
 
 
 @inlined
-def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Air, k: Constants) -> tuple[float, float]:
+def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Any, k: AnyConstants) -> tuple[float, float]:
     """Evaluate one stage: m · (f(u, T) + c)."""
     f, g = slopes(u, T, air, k)
     f += cu
@@ -148,7 +93,7 @@ def stage(u: float, T: float, cu: float, cT: float, m: Inverse, air: Air, k: Con
 
 
 @inlined
-def step(u: float, T: float, h: float, air: Air, k: Constants) -> tuple[float, float, float, float]:
+def step(u: float, T: float, h: float, air: Any, k: AnyConstants) -> tuple[float, float, float, float]:
     """Make a trial step of Rodas5P: new u, new T, and the error estimates of both (module `rodas5p`)."""
     d = 1.0 / h
     f, g, Juu, JuT, JTu, JTT = jacobian(u, T, air, k)
@@ -179,9 +124,11 @@ def step(u: float, T: float, h: float, air: Air, k: Constants) -> tuple[float, f
 
 
 @inlined
-def squared_error(u: float, T: float, un: float, Tn: float, eu: float, eT: float, tolerance: float) -> float:
+def squared_error(
+    u: float, T: float, un: float, Tn: float, eu: float, eT: float, tolerance: float, edge: float
+) -> float:
     """Return the mean squared relative error in units of the tolerance; huge outside the physical domain."""
-    outside = (un <= SMALLEST_U) | (Tn <= SMALLEST_T)
+    outside = (un <= edge) | (Tn <= SMALLEST_T)
     q = eu * eu / (u * max(un, SMALLEST_U)) + eT * eT / (T * T)
     return 1e30 if outside else 0.5 * q / (tolerance * tolerance)
 
@@ -194,15 +141,14 @@ def step_factor(q: float) -> float:
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Constants) -> None:
+def sweep(lanes: Array, tolerance: float, max_steps: float, k: AnyConstants) -> None:
     """Advance every lane by one trial step, accepted if its error is within the tolerance."""
     for i in range(WIDTH):
-        air = Air(lanes[VAPOUR, i], lanes[PRESSURE, i], lanes[INVERSE_AIR, i], lanes[SOLUTE, i], lanes[COOLING, i],
-                  lanes[AIR, i])  # fmt: skip
+        air = surroundings(lanes, i, k)
         u, T, left, wanted = lanes[U, i], lanes[TEMPERATURE, i], lanes[LEFT, i], lanes[STEP, i]
         h = min(wanted, left)
         un, Tn, eu, eT = step(u, T, h, air, k)
-        q = squared_error(u, T, un, Tn, eu, eT, tolerance)
+        q = squared_error(u, T, un, Tn, eu, eT, tolerance, lanes[EDGE, i])
         accepted = q <= 1.0
         proposed = h * step_factor(q)
         u = un if accepted else u
@@ -216,13 +162,21 @@ def sweep(lanes: Array, tolerance: float, max_steps: float, floor: float, k: Con
         lanes[STEP, i] = proposed
         lanes[STEPS, i] = steps
         failed = (steps >= max_steps) | (proposed * air.cooling < SHORTEST_STEP * u)
-        lanes[EVENT, i] = 1.0 if (left <= 0.0) | (u <= floor * floor) | failed else 0.0
+        lanes[EVENT, i] = 1.0 if (left <= 0.0) | (u <= lanes[FLOOR, i]) | failed else 0.0
 
 
 @njit(error_model="numpy")
-def is_valid(r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, times: Array) -> bool:
+def is_valid(
+    r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, times: Array, k: AnyConstants
+) -> bool:
     """Check that the inputs are physical and the output times non-negative and ascending."""
-    positive = 0.0 < r < 1.0 and SMALLEST_T < T < 1e4 and SMALLEST_T < Tf < 1e4 and 0.0 < rho < 1e4 and 0.0 < e < 1e12
+    positive = (
+        core_radius(S, k) * (1.0 + DRY) < r < 1.0
+        and SMALLEST_T < T < 1e4
+        and SMALLEST_T < Tf < 1e4
+        and 0.0 < rho < 1e4
+        and 0.0 < e < 1e12
+    )
     ordered = times[0] >= 0.0 and times[-1] < 1e30 and bool(np.all(times[1:] >= times[:-1]))
     return positive and 0.0 <= S < 1e3 and 0.0 <= RH < 1e3 and ordered
 
@@ -230,9 +184,10 @@ def is_valid(r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: 
 @njit(error_model="numpy")
 def load(
     lanes: Array, i: int, r: float, T: float, S: float, Tf: float, RH: float, rho: float, e: float, time: float,
-    k: Constants,
+    floor: float, k: AnyConstants,
 ) -> None:  # fmt: skip
     """Put a droplet into lane i."""
+    core = core_radius(S, k)
     lanes[U, i] = r * r
     lanes[TEMPERATURE, i] = T
     lanes[LEFT, i] = time
@@ -244,6 +199,9 @@ def load(
     lanes[COOLING, i] = k.conduction * rho
     lanes[AIR, i] = k.conduction * rho * Tf
     lanes[STEP, i] = FIRST_STEP * lanes[U, i] / lanes[COOLING, i]
+    lanes[EDGE, i] = max(core * core, SMALLEST_U)
+    lanes[FLOOR, i] = max(floor * floor, lanes[EDGE, i] * (1.0 + DRY) ** 2)
+    load_corrections(lanes, i, S, Tf, rho, k)
 
 
 @njit(error_model="numpy")
@@ -259,11 +217,11 @@ def advance(lanes: Array, i: int, s: int, times: Array, radius: Array, temperatu
 
 
 @njit(error_model="numpy")
-def ending(lanes: Array, i: int, max_steps: float, floor: float) -> int:
+def ending(lanes: Array, i: int, max_steps: float) -> int:
     """Return how the droplet in lane i ended, or RUNNING."""
     if not (0.0 < lanes[U, i] < 1e4 and 0.0 < lanes[TEMPERATURE, i] < 1e9):
         return NOT_FINITE
-    if lanes[U, i] <= floor * floor:
+    if lanes[U, i] <= lanes[FLOOR, i]:
         return DRIED
     if lanes[STEPS, i] >= max_steps:
         return TOO_MANY_STEPS
@@ -281,7 +239,7 @@ def cached(function: F) -> F:
 
 @cached
 def _integrate(
-    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, times: Array, k: Constants,
+    r: Array, T: Array, S: Array, Tf: Array, RH: Array, rho: Array, e: Array, times: Array, k: AnyConstants,
     tolerance: float, max_steps: float, floor: float, radius: Array, temperature: Array, status: NDArray[np.uint8],
 ) -> None:  # fmt: skip
     samples = times.shape[1]
@@ -294,7 +252,7 @@ def _integrate(
             d = droplet[i]
             if d >= 0 and lanes[EVENT, i] != 0.0:
                 sample[i] = advance(lanes, i, sample[i], times[d], radius[d], temperature[d])
-                how = DONE if sample[i] == samples else ending(lanes, i, max_steps, floor)
+                how = DONE if sample[i] == samples else ending(lanes, i, max_steps)
                 if how != RUNNING:
                     status[d, sample[i] :] = how
                     radius[d, sample[i] :] = math.sqrt(max(lanes[U, i], 0.0))
@@ -304,16 +262,16 @@ def _integrate(
             while droplet[i] < 0 and given < len(r):
                 d = given
                 given += 1
-                if not is_valid(r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d]):
+                if not is_valid(r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d], k):
                     radius[d], temperature[d], status[d] = np.nan, np.nan, INVALID
                     continue
-                load(lanes, i, r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d, 0], k)
+                load(lanes, i, r[d], T[d], S[d], Tf[d], RH[d], rho[d], e[d], times[d, 0], floor, k)
                 sample[i] = advance(lanes, i, 0, times[d], radius[d], temperature[d])
                 status[d] = DONE
                 if sample[i] < samples:
                     droplet[i] = d
                     busy += 1
-        sweep(lanes, tolerance, max_steps, floor, k)
+        sweep(lanes, tolerance, max_steps, k)
 
 
 def integrate(
@@ -325,7 +283,7 @@ def integrate(
     rho: Array,
     e: Array,
     times: Array,
-    k: Constants,
+    k: AnyConstants,
     *,
     tolerance: float,
     max_steps: int = 100_000,

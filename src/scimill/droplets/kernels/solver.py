@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.droplets.kernels import lanes
-from scimill.droplets.kernels.physics import Constants, saturation_pressure
+from scimill.droplets.kernels.physics import AnyConstants, saturation_pressure
 
 Single = NDArray[np.float32]
 
@@ -14,7 +14,7 @@ Single = NDArray[np.float32]
 class SolverSettings(NamedTuple):
     """Everything that a result depends on, apart from the droplet itself."""
 
-    constants: Constants
+    constants: AnyConstants
     saturation: tuple[float, float, float]
     """e0 (Pa), a, b (K) of `physics.saturation_pressure`"""
     solute_per_salinity: float

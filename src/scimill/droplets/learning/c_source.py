@@ -1,7 +1,7 @@
 """Write the network as a self-contained C11 file."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, C
@@ -61,4 +61,4 @@ def _text(text: str) -> str:
     return "\n".join(f'    "{part}"' for part in cut(text, 100))
 
 
-FILTERS = {"real": _real, "braced": _braced, "nested": _nested, "text": _text}
+FILTERS: Mapping[str, Callable[..., str]] = {"real": _real, "braced": _braced, "nested": _nested, "text": _text}

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.droplets.learning.network import MODEL_INPUTS, DropletNetwork, make_samples, predict, sample_fields
+from scimill.droplets.learning.formulas import MODEL_INPUTS
+from scimill.droplets.learning.network import DropletNetwork, make_samples, predict, sample_fields
 from scimill.droplets.learning.train import is_flagged
 from scimill.errors import InputError
 from scimill.store.reader import Reader

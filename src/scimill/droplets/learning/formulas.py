@@ -1,8 +1,8 @@
 """What each form of network computes around its layers, as text, with derivatives.
 
 The formulas of a `Form` are assignments in the part of Python's syntax that Fortran and C share. They stand here once:
-`scimill.droplets.learning.network` runs them with PyTorch, the exports write them in other languages, and `differentiate`
-adds the derivatives.
+`scimill.droplets.learning.network` runs them with PyTorch, the exports write them in other languages, and
+`differentiate` adds the derivatives.
 """
 
 import ast
@@ -26,7 +26,8 @@ class Form:
     """What a network computes around its layers, which take (feature - centre) / half width."""
 
     steps: str
-    """assignments, one per line; they use the inputs, constants and earlier steps"""
+    """assignments, one per line; they use the inputs, constants, earlier steps, + - * / and the functions exp, log,
+    sqrt, abs, arsinh, max, min and step (1 if a >= b, else 0); no minus sign may follow * or /, as in Fortran"""
     features: tuple[str, ...]
     """the step or input that is each feature"""
     finish: str
@@ -170,16 +171,24 @@ RELAXATION = Form(
     """
     change = max(min(gate * first_output, largest_change), -largest_change)
     corrected = progress * exp(change)
-    falling = steepness - tail * corrected
+    reach = tail * corrected
+    short = step(small_enough, reach)
+    spent = short * reach * (1 - reach / 2 * (1 - reach / 3 * (1 - reach / 4))) + (1 - short) * (1 - exp(-reach))
+    used_up = max(-share, 0) * spent
+    little = step(small_enough, used_up)
+    first_terms = used_up * (1 - used_up * (0.5 - used_up * (1 / 3 - used_up / 4)))
+    covered = little * first_terms + (1 - little) * log(1 + used_up)
+    falling = steepness - reach
     folded = exp(-min(abs(falling), largest_exponent))
     early = step(falling, 0)
-    more = share * folded
-    late = step(small_enough, abs(more))
+    more = max(share, 0) * folded
+    late = step(small_enough, more)
     series = more * (1 - more * (0.5 - more * (1 / 3 - more / 4)))
-    logarithm = log(early * (folded + share) + (1 - early) * (1 + more))
+    logarithm = log(early * (folded + max(share, 0)) + (1 - early) * (1 + more))
     rest = early * (falling + logarithm) + (1 - early) * (late * series + (1 - late) * logarithm)
+    slowing = step(0, steepness)
     remaining = max(min(rest / steepness, 1), 0)
-    bounded_square = equilibrium - gap * remaining
+    bounded_square = slowing * (start - gap * covered / steepness) + (1 - slowing) * (equilibrium - gap * remaining)
     free_square = start * (1 + corrected)
     new_square = max(bounded * bounded_square + (1 - bounded) * free_square, smallest_square)
     new_radius = sqrt(new_square)
@@ -323,7 +332,7 @@ def _of_call(node: ast.expr, function: str, arguments: list[ast.expr], inner: li
         case "sqrt":
             return _over(inner[0], _times(ast.Constant(2), node))
         case "abs":
-            return _times(_minus(_times(ast.Constant(2), _call("step", x, ZERO)), ONE), inner[0])
+            return _times(_minus(_call("step", x, ZERO), _call("step", ZERO, x)), inner[0])
         case "step":
             return ZERO
         case "max":

@@ -2,13 +2,13 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scimill.droplets.learning.formulas import FORMS, FORTRAN
 from scimill.droplets.learning.network import DropletNetwork
-from scimill.droplets.learning.sources import Layer, common_values, cut, filled_layers, formulas, render
+from scimill.droplets.learning.sources import FilledLayer, common_values, cut, filled_layers, formulas, render
 from scimill.errors import ConfigError
 
 PER_LINE = 4  # numbers per line; a line has at most 132 characters
@@ -49,12 +49,13 @@ def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapp
     return text
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
+def _layer(layer: FilledLayer) -> dict[str, Any]:
     """Prepare a layer for the template; weight (inputs, outputs) is (outputs, inputs) in Fortran."""
     return {
         "number": layer.number, "inputs": layer.inputs, "outputs": layer.outputs,
         "columns": layer.columns, "rows": layer.rows,
-        "weights": _parts(f"part{layer.number}", layer.weight), "biases": _parts(f"bias_part{layer.number}", layer.bias),
+        "weights": _parts(f"part{layer.number}", layer.weight),
+        "biases": _parts(f"bias_part{layer.number}", layer.bias),
     }  # fmt: skip
 
 
@@ -84,4 +85,4 @@ def _text(text: str) -> str:
     return " // &\n".join(f'    "{part}"' for part in cut(text, 100))
 
 
-FILTERS = {"real": _real, "rows": _rows, "wrapped": _wrapped, "text": _text}
+FILTERS: Mapping[str, Callable[..., str]] = {"real": _real, "rows": _rows, "wrapped": _wrapped, "text": _text}

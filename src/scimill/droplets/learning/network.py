@@ -19,13 +19,14 @@ and returns SI units. Features are computed in float64, since RH − exp(…) is
 own precision.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from types import CodeType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scimill.droplets import CAMPAIGN
-from scimill.droplets.kernels.physics import Constants
+from scimill.droplets.kernels.physics import AnyConstants, Constants, restore_constants
 from scimill.droplets.learning.formulas import FORMS, INPUT_NAMES, LIMITS, MODEL_INPUTS, OUTPUT_NAMES
 
 ZERO_CELSIUS = 273.15  # K
@@ -60,7 +61,7 @@ class DropletNetworkSpec:
     activation: str
     ranges: tuple[tuple[float, float], ...]
     """smallest and largest value of each of MODEL_INPUTS in the training data, SI units"""
-    constants: Constants
+    constants: AnyConstants
     saturation: tuple[float, float, float]
     solute_per_salinity: float
     loss: str
@@ -80,7 +81,7 @@ class DropletNetworkSpec:
         e0, slope, offset = known["saturation"]
         special = {
             "ranges": ranges, "hidden": tuple(known["hidden"]), "saturation": (e0, slope, offset),
-            "constants": Constants(*known["constants"]),
+            "constants": restore_constants(known["constants"]),
         }  # fmt: skip
         return cls(**{**known, **special})
 
@@ -88,7 +89,7 @@ class DropletNetworkSpec:
 def constants(spec: DropletNetworkSpec) -> dict[str, float]:
     """Return the constants of the features by name, SI units."""
     return {
-        **spec.constants._asdict(),
+        **{name: getattr(spec.constants, name) for name in Constants._fields},
         **dict(zip(("saturation_pressure", "saturation_slope", "saturation_offset"), spec.saturation, strict=True)),
         "solute_per_salinity": spec.solute_per_salinity,
         "zero_celsius": ZERO_CELSIUS,
@@ -159,7 +160,7 @@ class DropletNetwork(nn.Module):
 
         Returns
         -------
-        (n, 2), radius in m and temperature in K, with the dtype of the inputs; exactly the initial ones if the time is 0.
+        (n, 2), radius in m and temperature in K, with the dtype of the inputs; the initial ones if the time is 0.
         """
         given = inputs.double()
         time = given[:, -1:]
@@ -340,6 +341,17 @@ def predict(model: DropletNetwork, inputs: NDArray[Any], batch: int = 65_536) ->
         return np.concatenate([model(part).numpy() for part in torch.split(droplets, batch)])
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread, since more would slow down small batches."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def weights(model: DropletNetwork) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Return weight (outputs, inputs) and bias (outputs) of each layer."""
     layers = [layer for layer in model.body if isinstance(layer, nn.Linear)]
@@ -362,3 +374,42 @@ def example(model: DropletNetwork) -> Tensor:
     """Return example droplets in the middle of the ranges, (3, 7), float64."""
     low, high = np.array(model.spec.ranges).T
     return torch.tensor(np.tile(np.sqrt(low * high), (3, 1)))
+
+
+def cast(droplets: Tensor, precision: str) -> Tensor:
+    """Convert to "float32" or "float64"."""
+    return droplets.float() if precision == "float32" else droplets.double()
+
+
+class Prediction(NamedTuple):
+    """The outputs of an exported network."""
+
+    outcome: Tensor
+    """radius (m) and temperature (K), (n, 2)"""
+    in_range: Tensor
+    """whether all inputs are within the ranges of the training data, (n,)"""
+
+
+class WithRange(nn.Module):
+    """A network that also says which droplets are within its ranges."""
+
+    def __init__(self, model: DropletNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, droplets: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict, and check the ranges; see `Prediction`."""
+        return self.model(droplets), self.model.in_range(droplets)
+
+
+class AnyPrecision(nn.Module):
+    """A traced network, which only takes float64, for inputs of any precision; outputs have the same."""
+
+    def __init__(self, traced: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, droplets: Tensor) -> Prediction:
+        """Predict droplets, (n, 7), float32 or float64."""
+        outcome, in_range = self.traced(droplets.double())
+        return Prediction(outcome.to(droplets.dtype), in_range)

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scimill.config import parameters_of, parse_yaml
-from scimill.droplets import CAMPAIGN, arguments
+from scimill.droplets import CAMPAIGN, arguments, origin
+from scimill.droplets.fields import is_trace
+from scimill.droplets.learning import traces as scoring_traces
 from scimill.droplets.learning.errors import Errors, measure
 from scimill.droplets.learning.models import load_model
 from scimill.droplets.learning.network import DropletNetworkSpec
 from scimill.droplets.learning.train import read_generation
-from scimill.droplets.params import DropletsGenerateConfig, solute_per_salinity
+from scimill.droplets.params import DropletsGenerateConfig, TraceScoreConfig, solute_per_salinity
 from scimill.errors import InputError
 from scimill.files import replacing
+from scimill.parallel.report import say
 from scimill.pictures import make_folder
 from scimill.store.reader import Reader
 from scimill.training.directory import describe_store
@@ -25,7 +28,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 HELD_OUT = ("test", "validation")
 
 
-def score(model_path: Path, store: Path, folder: Path | None) -> str:
+def score(model_path: Path, store: Path, folder: Path | None, traces: TraceScoreConfig | None = None) -> str:
     """Compare a network with a store of exact droplets.
 
     Parameters
@@ -33,6 +36,7 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
     model_path : a run directory or a model file.
     store : droplets with the physics of the training data. Of the training store itself, only held-out blocks are used.
     folder : if given, folder for score.json and error maps.
+    traces : how to score if the store holds traces.
 
     Returns
     -------
@@ -50,7 +54,11 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
     with Reader.open(store) as reader:
         CAMPAIGN.require(reader)
         reader.require_complete()
-        _require_same_physics(model.spec, reader)
+        notice = compare_physics(model.spec, about, reader)
+        if is_trace(reader):
+            if describe_store(reader)["identity"] == about["store"]["identity"]:
+                say("the network was trained on this trace")
+            return scoring_traces.score(model, reader, folder, traces or TraceScoreConfig(), notice)
         errors = measure(model, reader, *_blocks(reader, about))
     found = error_measures(errors)
     if folder:
@@ -59,21 +67,50 @@ def score(model_path: Path, store: Path, folder: Path | None) -> str:
         error_maps.plot(errors, folder)
         with replacing(folder / "score.json", "score") as part:
             part.write_text(json.dumps({"store": str(store), **found}, indent=1), "utf-8")
-    return describe_errors(found, errors.content)
+    return describe_errors(found, errors.content) + (f"\n{'physics':<22} {notice}" if notice else "")
 
 
-def _require_same_physics(spec: DropletNetworkSpec, reader: Reader) -> None:
+def compare_physics(spec: DropletNetworkSpec, about: Mapping[str, Any], reader: Reader) -> str:
+    """Refuse a store with other physics than the training data; return a notice if either is unknown.
+
+    Parameters
+    ----------
+    spec, about : definition of the network, and the content of its file.
+    reader : the store.
+
+    Raises
+    ------
+    InputError : both are known, and differ; or salinity means different things.
+    """
+    trained_on, scored_on = origin.read_stored(about["store"]["config"]), origin.stored_config(reader)
+    _require_same_salinity(trained_on, scored_on, reader)
+    names = {"the training data": trained_on, reader.path.name: scored_on}
+    if unknown := [name for name, stored in names.items() if not origin.is_physics_known(stored)]:
+        return f"unknown for {' and '.join(unknown)}, so not compared"
     data = read_generation(reader)
     ours = (*spec.constants, *spec.saturation, spec.solute_per_salinity)
     theirs = (
         *arguments.constants(data), data.saturation_pressure, data.saturation_slope, data.saturation_offset,
         solute_per_salinity(data),
     )  # fmt: skip
-    if not np.allclose(ours, theirs, rtol=1e-12, atol=0):
+    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-12, atol=0):
         raise InputError(
             "the store's physical constants or salinity kind differ from those of the training data",
             where=str(reader.path),
             remedy="generate a store with the configuration of the training data and another --seed",
+        )
+    return ""
+
+
+def _require_same_salinity(trained_on: Mapping[str, Any], scored_on: Mapping[str, Any], reader: Reader) -> None:
+    """Refuse a store whose salinity the network would misread."""
+    kinds = (str(stored.get("salinity_kind", "salt-mass")) for stored in (trained_on, scored_on))
+    takes, has = (kind.replace("-", " ") for kind in kinds)
+    if takes != has:
+        raise InputError(
+            f"the network takes the {takes} of a droplet, but the store has its {has}",
+            where=str(reader.path),
+            remedy="score it with a network trained on such data; for imported files, check --salinity-kind",
         )
 
 

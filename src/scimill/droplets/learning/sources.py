@@ -22,6 +22,7 @@ from scimill.droplets.learning.formulas import (
     used,
 )
 from scimill.droplets.learning.network import RANGE_ROUNDING, DropletNetwork, scaling, weights
+from scimill.droplets.origin import UNKNOWN
 from scimill.version import __version__
 
 LANES = 16  # droplets computed together; the fastest of 8 to 64
@@ -34,7 +35,7 @@ Slopes = Mapping[str, Mapping[str, str]]  # name of each derivative that is not 
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class FilledLayer:
     """A layer of a network, with zeros in the last rows and columns."""
 
     number: int
@@ -55,7 +56,7 @@ class Layer:
         return int(self.weight.shape[1])
 
 
-def filled_layers(model: DropletNetwork) -> list[Layer]:
+def filled_layers(model: DropletNetwork) -> list[FilledLayer]:
     """Return the layers; all widths but the number of outputs are multiples of BLOCK.
 
     Every activation maps 0 to 0, so the additional values stay 0.
@@ -66,11 +67,11 @@ def filled_layers(model: DropletNetwork) -> list[Layer]:
     ]
 
 
-def _filled(number: int, weight: NDArray[Any], bias: NDArray[Any], *, is_last: bool) -> Layer:
+def _filled(number: int, weight: NDArray[Any], bias: NDArray[Any], *, is_last: bool) -> FilledLayer:
     outputs, inputs = weight.shape
     rows = 0 if is_last else -outputs % BLOCK
     wide = np.pad(weight.T, ((0, -inputs % BLOCK), (0, rows)))
-    return Layer(number, inputs, outputs, wide, np.pad(bias, (0, rows)))
+    return FilledLayer(number, inputs, outputs, wide, np.pad(bias, (0, rows)))
 
 
 def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[str, Any]:
@@ -91,10 +92,13 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "provenance": [comment(f"{title}: {text}") for title, text in provenance.items()],
         "origin": one_line("; ".join(f"{title}: {text}" for title, text in provenance.items())),
+        "is_physics_known": not provenance.get("physics", "").startswith(UNKNOWN),
         "constants": [(name, value) for name, value in known.items() if name in set().union(*wanted)],
         "centre": centre, "scale": [1 / width for width in half_width],
-        "wanted": wanted, "wanted_by_derivatives": by_derivatives, "uses_arsinh": "arsinh" in wanted[0],
-        "uses_step": "step" in set().union(*by_derivatives), "carried": form.carried,
+        "wanted": [*(names | set(form.features) | set(form.carried) for names in wanted)],
+        "wanted_by_derivatives": [*(names | set(form.features) | set(form.carried) for names in by_derivatives)],
+        "uses_arsinh": "arsinh" in wanted[0], "uses_step": "step" in set().union(*by_derivatives),
+        "carried": form.carried,
     }  # fmt: skip
 
 

@@ -1,20 +1,25 @@
 """Train the network that replaces the integration: prepare the training task from a store."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scimill import config as configuration
-from scimill.droplets import CAMPAIGN, arguments
+from scimill.droplets import CAMPAIGN, arguments, origin
 from scimill.droplets.fields import samples_per_droplet
 from scimill.droplets.kernels.sampling import Ranges
 from scimill.droplets.learning.network import FLAG, DropletNetworkSpec, DropletTask
 from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig, solute_per_salinity
+from scimill.parallel.report import say
 from scimill.parallel.world import World
 from scimill.store.reader import Reader
 from scimill.training.directory import RunDirectory
 from scimill.training.run import train
+
+InputRanges = tuple[tuple[float, float], ...]
+UNKNOWN_PHYSICS = (
+    "the physics of the data is unknown: default constants only scale the network's features, and the model is marked "
+    "'physics: unknown'"
+)
 
 
 def train_network(config: DropletsTrainConfig, store: Path, directory: RunDirectory, world: World) -> bool:
@@ -32,7 +37,10 @@ def make_task(config: DropletsTrainConfig, reader: Reader, world: World) -> Drop
     CAMPAIGN.require(reader)
     flagged = is_flagged(reader)
     counts = count_samples(reader, world, flagged=flagged)
-    return DropletTask(make_spec(config, read_generation(reader)), config.seed, counts, flagged=flagged)
+    if not origin.is_physics_known(origin.stored_config(reader)) and world.is_root:
+        say(UNKNOWN_PHYSICS)
+    spec = make_spec(config, read_generation(reader), input_ranges(reader))
+    return DropletTask(spec, config.seed, counts, flagged=flagged)
 
 
 def is_flagged(reader: Reader) -> bool:
@@ -55,22 +63,29 @@ def count_samples(reader: Reader, world: World, *, flagged: bool) -> list[int]:
 
 
 def read_generation(reader: Reader) -> DropletsGenerateConfig:
-    """Read the ranges and physics of a store; imported stores do not record them, so defaults are assumed."""
-    stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.parameters_of(DropletsGenerateConfig)
-    values: dict[str, Any] = {"count": reader.layout.rows}
-    values |= {name: value for name, value in stored.values.items() if name in known}
-    return configuration.build(DropletsGenerateConfig, [configuration.Layer(stored.source, values)])
+    """Read the physics of a store, and the ranges of a generated one; what is unknown has its default."""
+    return origin.rebuild(DropletsGenerateConfig, reader, count=reader.layout.rows)
 
 
-def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> DropletNetworkSpec:
-    """Make the specification of the network from the training parameters and the data's configuration."""
-    drawn = arguments.ranges(data)
+def input_ranges(reader: Reader) -> InputRanges:
+    """Return the range of each input of the model: as generated, or as measured in imported data."""
+    if origin.is_imported(origin.stored_config(reader)):
+        return origin.measured_ranges(reader)
+    return _ranges(arguments.ranges(read_generation(reader)))
+
+
+def make_spec(
+    config: DropletsTrainConfig, data: DropletsGenerateConfig, ranges: InputRanges | None = None
+) -> DropletNetworkSpec:
+    """Make the specification of the network from the training parameters and the data's configuration.
+
+    The ranges of the inputs are those that data are generated with, unless others are given.
+    """
     return DropletNetworkSpec(
         network=config.network,
         hidden=config.hidden,
         activation=config.activation,
-        ranges=_ranges(drawn),
+        ranges=ranges or _ranges(arguments.ranges(data)),
         constants=arguments.constants(data),
         saturation=(data.saturation_pressure, data.saturation_slope, data.saturation_offset),
         solute_per_salinity=solute_per_salinity(data),
@@ -81,7 +96,7 @@ def make_spec(config: DropletsTrainConfig, data: DropletsGenerateConfig) -> Drop
     )
 
 
-def _ranges(drawn: Ranges) -> tuple[tuple[float, float], ...]:
+def _ranges(drawn: Ranges) -> InputRanges:
     """Return the range of each input of the model."""
     temperature = drawn.temperature
     if drawn.temperature_offset is not None:

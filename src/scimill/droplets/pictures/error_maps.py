@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scimill.droplets.learning.errors import Errors
-from scimill.droplets.learning.network import MODEL_INPUTS
+from scimill.droplets.learning.formulas import MODEL_INPUTS
 from scimill.pictures import SIZE, STYLE, save
 
 PLANES = (("initial_radius", "time"), ("initial_radius", "relative_humidity"), ("time", "relative_humidity"))

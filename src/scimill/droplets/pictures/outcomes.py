@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill.droplets.kernels import solver
+from scimill.droplets.kernels import lanes, solver
+from scimill.droplets.kernels.koehler import critical_humidity, critical_radius
 from scimill.droplets.kernels.weird import BITS
 from scimill.droplets.pictures.population import LOGARITHMIC, DropletGroup, DropletSample, Values, select
-from scimill.droplets.solve import critical_humidity, critical_radius
 
 PLANES = (("initial_radius", "relative_humidity"), ("initial_radius", "salinity"))
 LINE_TIMES = 600
@@ -53,7 +53,7 @@ def activation(values: Values, settings: solver.SolverSettings) -> tuple[NDArray
     air = values["air_temperature"].astype(float)
     with np.errstate(divide="ignore", over="ignore"):
         radius = critical_radius(S, air, settings.constants)
-        humidity = critical_humidity(radius, air, settings.constants)
+        humidity = critical_humidity(radius, S, air, settings.constants)
     below = (values["relative_humidity"] > humidity) & (values["initial_radius"] < radius)
     return below, values["radius"] > radius
 
@@ -178,9 +178,10 @@ def recompute_trajectories(
     order = np.argsort(times, axis=1, kind="stable")
     times = np.take_along_axis(times, order, axis=1)
     stored = np.argsort(order, axis=1)[:, : group.times.shape[1]]
-    radius, temperature, _ = solver.solve(settings._replace(max_steps=settings.max_steps + count), group.inputs, times)
+    extended = settings._replace(max_steps=settings.max_steps + count)
+    radius, temperature, status = solver.solve(extended, group.inputs, times)
     recomputed = np.take_along_axis(radius, stored, axis=1), np.take_along_axis(temperature, stored, axis=1)
-    dry = radius <= settings.dry_radius
+    dry = status == lanes.DRIED
     radius[dry], temperature[dry] = np.nan, np.nan
     return RecomputedTrajectories(
         times, radius, temperature,

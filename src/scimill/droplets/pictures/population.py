@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scimill import config as configuration
+from scimill.droplets import origin
 from scimill.droplets.fields import UNITS, samples_per_droplet
 from scimill.droplets.kernels.sampling import INPUTS
 from scimill.droplets.params import SolveConfig
 from scimill.errors import InputError
+from scimill.parallel.report import say
 from scimill.store.layout import DONE
 from scimill.store.reader import Reader
 
@@ -176,8 +177,7 @@ def read_group(reader: Reader, count: int = LINES) -> DropletGroup:
 
 
 def read_config(reader: Reader) -> SolveConfig:
-    """Read the physics of a store; imported stores do not record it, so defaults are assumed."""
-    stored = configuration.parse_yaml(str(reader.provenance["config"]), "the stored configuration")
-    known = configuration.parameters_of(SolveConfig)
-    values = {name: value for name, value in stored.values.items() if name in known}
-    return configuration.build(SolveConfig, [configuration.Layer(stored.source, values)])
+    """Read the physics of a store; where it is unknown, defaults are assumed, which is reported."""
+    if not origin.is_physics_known(origin.stored_config(reader)):
+        say("the physics of the data is unknown: critical radii and trajectories assume generate's default constants")
+    return origin.rebuild(SolveConfig, reader)

@@ -14,7 +14,7 @@ from scimill.turbulence.learning.redis_model import RedisModel, is_address
 from scimill.version import __version__
 
 NAMES = ("state", "correction")
-DYNAMIC_AXES = (0, 2, 3)  # axes of any length: states, x, y
+FREE_AXES = {0: "states", 2: "x", 3: "y"}  # of any length
 
 
 def export(model_path: Path, output: str, form: str, *, zero: bool, overwrite: bool) -> str:
@@ -61,7 +61,7 @@ def _write(model: CorrectionNetwork, output: str, form: str, about: Mapping[str,
     elif form == "torchscript":
         to_torchscript(model, example(model), Path(output), about)
     else:
-        to_onnx(model, example(model), Path(output), about, NAMES, DYNAMIC_AXES)
+        to_onnx(model, example(model), Path(output), about, NAMES, FREE_AXES)
 
 
 def _about(content: Mapping[str, Any], *, zero: bool) -> dict[str, str]:

@@ -37,9 +37,10 @@ def import_config(*files: Path, **values: object) -> DropletsImportConfig:
 
 
 def write_records(path: Path, count: int, seed: int) -> np.ndarray:
-    made = np.random.default_rng(seed).random((count, 9), dtype=np.float32)
-    made[:, 7], made[:, 8] = 1e-6, 290
-    made.astype("<f4").tofile(path)
+    low = [1e-8, 273, 1e-22, 273, 0.65, 0.8, 1e-3, 1e-6, 290]
+    high = [1e-3, 310, 1e-10, 310, 1.1, 1.2, 10, 1e-6, 290]
+    made = np.random.default_rng(seed).uniform(low, high, (count, 9)).astype("<f4")
+    made.tofile(path)
     return made
 
 

@@ -6,16 +6,17 @@ import pytest
 from numba import njit
 
 from scimill.droplets import arguments
-from scimill.droplets.kernels import lanes, solver
+from scimill.droplets.kernels import equations, koehler, lanes, solver
+from scimill.droplets.params import SolveConfig
 
 GROWING = (1e-6, 290.0, 1e-18, 290.0, 1.02, 1.0)
 PURE_IN_DRY_AIR = (1e-6, 290.0, 0.0, 290.0, 0.8, 1.0)
 
 
 @pytest.fixture
-def several(preset, configure, draw):
+def several(any_preset, configure, draw):
     """Return a preset's solver settings, 700 of its droplets, and their times."""
-    config = configure(preset, seed=5)
+    config = configure(any_preset, seed=5)
     return arguments.solver_settings(config), *draw(config, 700)
 
 
@@ -122,6 +123,71 @@ def test_zero_droplets_are_allowed(configure):
     assert status.shape == (0, 3)
 
 
+# ---- a dry core -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cored():
+    """Make constants with a dry core, and the solute term of a core of a radius."""
+
+    def make(radius, kappa=1.2, **more):
+        k = arguments.constants(SolveConfig(water_activity="kappa-koehler", hygroscopicity=kappa, **more))
+        return k, kappa * radius**3 / k.raoult
+
+    return make
+
+
+CORRECTED = {"mass_accommodation": 1.0, "thermal_accommodation": 0.96, "ventilation": "terminal"}
+
+
+@pytest.mark.parametrize("more", [{}, CORRECTED])
+@pytest.mark.parametrize("tolerance", [1e-11, 1e-8, 1e-2])
+@pytest.mark.parametrize("kappa", [1e-3, 0.1, 1.2])
+def test_a_salty_droplet_in_dry_air_dries_to_its_core(kappa, tolerance, more, integrate, cored):
+    core = 2e-8
+    k, S = cored(core, kappa, **more)
+    for start in (1.00001, 1.1, 5.0, 500.0):
+        droplet = (start * core, 290.0, S, 290.0, 0.0, 1.0)
+        radius, temperature, status = integrate(droplet, 1e4, k=k, tolerance=tolerance, max_steps=3000)
+        assert status[0, 0] == lanes.DRIED
+        assert core < radius[0, 0] <= core * (1 + 1.01e-6)
+        assert 200 < temperature[0, 0] < 300
+
+
+@pytest.mark.parametrize("tolerance", [1e-11, 1e-8, 1e-2])
+@pytest.mark.parametrize("RH", [1e-4, 0.1, 0.6, 0.99])
+@pytest.mark.parametrize("kappa", [1e-3, 0.1, 1.2])
+def test_a_droplet_with_a_core_settles_at_its_equilibrium(kappa, RH, tolerance, integrate, cored):
+    core = 2e-8
+    k, S = cored(core, kappa)
+    expected = koehler.equilibrium_radius(S, 290.0, RH, k)
+    for start in (1.00001, 1.1, 5.0):
+        droplet = (start * core, 290.0, S, 290.0, RH, 1.0)
+        radius, _, status = integrate(droplet, 1e3, k=k, tolerance=tolerance, max_steps=3000)
+        if expected > core * (1 + 2e-6):
+            assert status[0, 0] == lanes.DONE
+            # Rounding of r³ − rd³ limits how well the water is known.
+            assert radius[0, 0] - core == pytest.approx(expected - core, rel=max(tolerance, 1e-8), abs=1e-14 * core)
+        else:
+            assert status[0, 0] == lanes.DRIED
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.0 + 1e-7])
+def test_a_droplet_without_water_is_invalid_and_does_not_affect_its_neighbours(share, integrate, cored):
+    k, S = cored(1e-7)
+    wet, dry = (3e-7, 290.0, S, 290.0, 0.9, 1.0), (share * 1e-7, 290.0, S, 290.0, 0.9, 1.0)
+    radius, temperature, status = integrate(as_columns(wet, dry, wet), [1.0, 1.0, 1.0], k=k)
+    assert status[:, 0].tolist() == [lanes.DONE, lanes.INVALID, lanes.DONE]
+    assert np.isnan([radius[1, 0], temperature[1, 0]]).all()
+    assert radius[0, 0] == radius[2, 0] == integrate(wet, 1.0, k=k)[0][0, 0]
+
+
+def test_without_a_core_salt_never_dries(integrate):
+    radius, _, status = integrate((2e-8, 290.0, 1e-20, 290.0, 0.0, 1.0), 1e3, floor=1e-10)
+    assert status.tolist() == [[lanes.DONE]]
+    assert radius[0, 0] < 1.4e-8  # smaller than its salt would be, 1.26e-8 m with kappa 1.2 and a density of 2000 kg/m3
+
+
 # ---- many at once equal one at a time ---------------------------------------------------------------------------
 
 
@@ -158,9 +224,9 @@ def test_many_times_equal_separate_integrations(several, integrate):
     columns = droplets.astype(float)
     columns[2] *= model.solute_per_salinity
     times = np.array([1e-4, 3e-2, 3e-2, 1.0, 9.0])
-    together, together_T, _ = integrate(columns, np.tile(times, (columns.shape[1], 1)))
+    together, together_T, _ = integrate(columns, np.tile(times, (columns.shape[1], 1)), k=model.constants)
     for sample, t in enumerate(times):
-        alone, alone_T, _ = integrate(columns, np.full(columns.shape[1], t))
+        alone, alone_T, _ = integrate(columns, np.full(columns.shape[1], t), k=model.constants)
         np.testing.assert_allclose(together[:, sample], alone[:, 0], rtol=1e-8)
         np.testing.assert_allclose(together_T[:, sample], alone_T[:, 0], rtol=1e-9)
     np.testing.assert_array_equal(together[:, 1], together[:, 2])
@@ -170,7 +236,7 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
     model, droplets, times = several
     columns = droplets.astype(float)
     columns[2] *= model.solute_per_salinity
-    radius, temperature, _ = integrate(columns, times.astype(float), tolerance=1e-8)
+    radius, temperature, _ = integrate(columns, times.astype(float), tolerance=1e-8, k=model.constants)
     single = solver.solve(model, droplets, times)
     assert single[0].dtype == single[1].dtype == np.float32
     np.testing.assert_array_equal(single[0], radius.astype(np.float32))
@@ -178,7 +244,7 @@ def test_solver_rounds_float64_results_of_float32_inputs_once(several, integrate
 
 
 def test_the_exponential_has_the_documented_accuracy():
-    exponential = njit(lambda x: lanes.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
+    exponential = njit(lambda x: equations.exponential(x))  # noqa: PLW0108  (it is inlined: no function to call)
     x = np.linspace(-64, 8, 20_001)
     ours, exact = np.array([exponential(value) for value in x]), np.exp(x)
     np.testing.assert_allclose(ours[x <= 0], exact[x <= 0], rtol=0, atol=2e-14)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from droplets_reference import rates
 from scimill.config import Layer, build, read_preset
+from scimill.droplets.kernels.koehler import equilibrium_radius
 from scimill.droplets.kernels.physics import Constants
+from scimill.droplets.learning.formulas import MODEL_INPUTS
 from scimill.droplets.learning.network import (
     LOSSES,
-    MODEL_INPUTS,
     MODEL_OUTPUTS,
     DropletNetwork,
     DropletNetworkSpec,
@@ -34,7 +35,7 @@ GROWTH, CONDUCTION, LATENT = 5.531308596546e-11, 1.585771012907e-8, 1752.24408  
 CLAPEYRON, KELVIN, RAOULT = 5288.7016669874, 3.1547483883e-7, 2.3873241464e-4  # Λ, κ, σ
 RELAXATION = {1e-8: 1.5655e-9, 1e-6: 1.5655e-5, 1e-4: 0.15655, 1e-3: 15.655}  # s by m, Tf = 293.15 K, 1.2 kg/m³
 LOGARITHMIC = (0, 2, 6)  # of MODEL_INPUTS
-NETWORKS = ("plain", "residual")
+NETWORKS = ("plain", "residual", "relaxation")
 Configure = Callable[..., DropletsGenerateConfig]
 
 
@@ -284,6 +285,63 @@ def test_specification_survives_json(spec: DropletNetworkSpec) -> None:
     assert DropletNetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+# ---- relaxation -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def relaxing(specify: Callable[..., DropletNetworkSpec]) -> DropletNetwork:
+    """A network with random weights."""
+    torch.manual_seed(3)
+    return DropletNetwork(specify(network="relaxation")).double()
+
+
+def test_at_time_0_droplets_are_unchanged(relaxing: DropletNetwork) -> None:
+    x = droplets(relaxing.spec, 200)
+    x[:, 6] = 0
+    assert np.array_equal(predict(relaxing, x), x[:, :2])
+
+
+@pytest.mark.parametrize("humidity", [0.66, 0.8, 0.95, 0.99, 1.0, 1.0001])
+@pytest.mark.parametrize("time", [1e-3, 1.0, 1e3])
+def test_equilibria_stay_whatever_the_weights(relaxing: DropletNetwork, humidity: float, time: float) -> None:
+    """The radii are scipy's solutions of the Köhler curve."""
+    salts = np.geomspace(1e-20, 1e-14, 7)
+    found = [equilibrium_radius(0.6 * salt, 290.0, humidity, relaxing.spec.constants) for salt in salts]
+    x = np.array([
+        [radius, 290.0, salt, 290.0, humidity, 1.0, time] for radius, salt in zip(found, salts, strict=True) if radius
+    ])  # fmt: skip
+    assert len(x) >= 4
+    predicted = predict(relaxing, x)
+    np.testing.assert_allclose(predicted[:, 0], x[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(predicted[:, 1], 290.0, atol=1e-5)
+
+
+def test_short_steps_follow_linear_theory_whatever_the_weights(
+    relaxing: DropletNetwork, integrate: Callable[..., Any]
+) -> None:
+    """Cloud droplets near saturation: the exact integrator gives the same change of r² within a few percent."""
+    stream, n = np.random.default_rng(8), 200
+    radius, air = 10 ** stream.uniform(-6, -4.5, n), stream.uniform(275, 305, n)
+    humidity = 1 + stream.choice([-1, 1], n) * stream.uniform(2e-3, 5e-3, n)
+    ones = np.ones(n)
+    salt = 1e-18 * ones
+    settled, dt = 3e6 * radius**2, 3e5 * radius**2  # s; the temperature has adapted, the radius has hardly changed
+    r, T, _ = integrate([radius, air, 0.6 * salt, air, humidity, ones], np.stack([settled, settled + dt], 1))
+    x = np.stack([r[:, 0], T[:, 0], salt, air, humidity, ones, dt], 1)
+    predicted, exact = predict(relaxing, x)[:, 0] ** 2 - x[:, 0] ** 2, r[:, 1] ** 2 - r[:, 0] ** 2
+    np.testing.assert_allclose(predicted, exact, rtol=0.1)
+
+
+def test_many_steps_stay_finite_whatever_the_weights(relaxing: DropletNetwork) -> None:
+    x, stream = droplets(relaxing.spec, 300), np.random.default_rng(9)
+    low, high = np.array(relaxing.spec.ranges).T
+    for _ in range(300):
+        x[:, :2] = predict(relaxing, x)
+        x[:, 3:7] = stream.uniform(low[3:7], high[3:7], (300, 4))
+    assert np.all((x[:, 0] > 1e-9) & (x[:, 0] < 1e-1))
+    assert np.all((x[:, 1] > 200) & (x[:, 1] < 500))
+
+
 # ---- training data ----------------------------------------------------------------------------------------------
 
 
@@ -342,7 +400,12 @@ def test_losses_are_those_of_the_physical_errors_in_units_of_their_scales(
     errors = np.stack([np.log10(predicted[:, 0] / outcome[:, 0]) / 0.05, (predicted - outcome)[:, 1] / 0.3], 1)
     size = np.abs(errors)
     expected = {"mse": errors**2, "l1": size, "huber": np.where(size < 1, errors**2 / 2, size - 0.5)}[loss].sum(0)
-    np.testing.assert_allclose(task.losses(task.prepare(rows)).detach().numpy(), expected, rtol=1e-9)
+    found = task.losses(task.prepare(rows)).detach().numpy()
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-9)
+    if network == "relaxation":
+        change = np.abs(np.log10(outcome[:, 0] / x[:, 0])) + 1e-4
+        relative = errors[:, 0] * 0.05 / (0.1 * change)
+        np.testing.assert_allclose(found[2], (np.sqrt(1 + relative**2) - 1).sum(), rtol=1e-9)
 
 
 def test_initial_weights_depend_on_the_seed(spec: DropletNetworkSpec) -> None:
