@@ -251,7 +251,9 @@ def test_derivatives_are_those_of_automatic_differentiation(
     assert np.all(np.isfinite(expected))
     size = np.abs(expected) + 1e-6 * scale
     exact = precision == "float64"
-    assert np.max(np.abs(found.derivatives - expected) / size) < (1e-8 if exact else 0.05)
+    # Near its critical humidity, the equilibrium of a droplet magnifies rounding.
+    exactly = 1e-6 if form == "relaxation" else 1e-8
+    assert np.max(np.abs(found.derivatives - expected) / size) < (exactly if exact else 0.05)
     assert np.median(np.abs(found.derivatives - expected)[:-40] / size[:-40]) < (1e-13 if exact else 1e-5)
     assert np.array_equal(found.derivatives[-1], np.eye(2, 7))
     fits = size < np.finfo(np.float32).max

@@ -83,6 +83,7 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
     parts = [parse(form.steps), parse(form.finish)]
     wanted = [used(part) for part in parts]
     by_derivatives = [used(derived) for derived, _ in _derivatives(form)]
+    results = {*form.features, *form.carried}
     precision = str(layers[0].weight.dtype)
     return {
         "spec": model.spec, "version": __version__, "single": precision == "float32",
@@ -95,8 +96,8 @@ def common_values(model: DropletNetwork, provenance: Mapping[str, str]) -> dict[
         "is_physics_known": not provenance.get("physics", "").startswith(UNKNOWN),
         "constants": [(name, value) for name, value in known.items() if name in set().union(*wanted)],
         "centre": centre, "scale": [1 / width for width in half_width],
-        "wanted": [*(names | set(form.features) | set(form.carried) for names in wanted)],
-        "wanted_by_derivatives": [*(names | set(form.features) | set(form.carried) for names in by_derivatives)],
+        "wanted": [wanted[0] | results, wanted[1]],
+        "wanted_by_derivatives": [by_derivatives[0] | results, by_derivatives[1]],
         "uses_arsinh": "arsinh" in wanted[0], "uses_step": "step" in set().union(*by_derivatives),
         "carried": form.carried,
     }  # fmt: skip
