@@ -155,9 +155,9 @@ def export(
         _refuse_given("needs --exact", ("preset", "config_file", *parameters_of(DropletsExactConfig)))
         from scimill.droplets.learning import export as exporting
 
-        missing = next((name for name, value in (("model", model), ("output", output)) if value is None), None)
-        if missing or not network["form"]:
-            raise usage_error(click.UsageError(f"missing {missing or '--format'}", click.get_current_context()))
+        if model is None or output is None or not network["form"]:
+            missing = "model" if model is None else "output" if output is None else "--format"
+            raise usage_error(click.UsageError(f"missing {missing}", click.get_current_context()))
         write = partial(exporting.export, model, output, overwrite=overwrite, **network)
     click.echo(f"{exact or output}: {world().on_root(write)}")
 
