@@ -64,6 +64,7 @@ WITHOUT_UNIT = {
     "largest_gap",
     "radius_tolerance",
     "radius_threshold",
+    "growth_scale",
     *("mean_humidity", "humidity_deviation", "start_humidity", "start_multiple"),
     *("salt_radius_deviation", "salt_hygroscopicity"),
 }
@@ -405,7 +406,7 @@ def test_any_text_survives_yaml(names):
 def test_presets_are_complete_configurations_but_for_the_count(any_preset, configure):
     assert set(preset_names("scimill.droplets/presets")) == {"classic", "cloud", "ntlp-2026"}
     assert set(preset_names("scimill.droplets/presets/import")) == {"classic", "cloud", "ntlp-2026"}
-    assert set(preset_names("scimill.droplets/presets/train")) == {"published", "small", "large"}
+    assert set(preset_names("scimill.droplets/presets/train")) == {"published", "relaxation", "small", "large"}
     made = configure(any_preset)
     assert build(type(made), [parse_yaml(to_yaml(made), "itself")]) == made
 

@@ -51,7 +51,7 @@ ALLOWED = {
     "room": {"identity", "room", "params", "kernel", "network", "training", "artifacts", "campaign", "store", *COMMON},
 }
 """The rooms of a campaign: identity (its package itself), kernel, params, network, and room for all others."""
-NETWORKS = {"network", "vicreg", "backbones", "batchnorm"}
+NETWORKS = {"network", "formulas", "vicreg", "backbones", "batchnorm"}
 """Modules of a campaign's learning that define networks."""
 PARTS = {
     # (place, other place): the only modules of the other place that it may import

@@ -27,7 +27,7 @@ from scimill.droplets.params import DropletsGenerateConfig, DropletsTrainConfig
 
 MEANINGS: dict[str, Callable[..., Any]] = {
     "exp": lambda a: torch.exp(torch.as_tensor(a, dtype=torch.float64)),
-    "log": lambda a: torch.log(torch.as_tensor(a, dtype=torch.float64)), 
+    "log": lambda a: torch.log(torch.as_tensor(a, dtype=torch.float64)),
     "sqrt": torch.sqrt, "abs": torch.abs, "arsinh": torch.arcsinh,
     "max": lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b, dtype=torch.float64)),
     "min": lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b, dtype=torch.float64)),
