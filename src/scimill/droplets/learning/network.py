@@ -241,22 +241,23 @@ def _arsinh(x: Tensor) -> Tensor:
     return x.sign() * (x.abs() + (x * x + 1).sqrt()).log()
 
 
-def _larger(a: Tensor, b: Tensor | float) -> Tensor:
-    return torch.maximum(*_both(a, b))
+def _larger(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """Return the larger one; one of both may be a number, which PyTorch's tracer must not turn into a tensor."""
+    if isinstance(a, Tensor):
+        return torch.maximum(a, b) if isinstance(b, Tensor) else a.clamp_min(b)
+    smallest, values = a, b
+    assert isinstance(values, Tensor)
+    return values.clamp_min(smallest)
 
 
 def _smaller(a: Tensor, b: Tensor | float) -> Tensor:
-    return torch.minimum(*_both(a, b))
+    return torch.minimum(a, b) if isinstance(b, Tensor) else a.clamp_max(b)
 
 
 def _step(a: Tensor | float, b: Tensor | float) -> Tensor:
     """Return 1 where a >= b, and 0 elsewhere."""
-    first, second = _both(a, b)
-    return (first >= second).double()
-
-
-def _both(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
-    return torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
+    found: Any = a >= b
+    return found.double()
 
 
 FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
