@@ -72,8 +72,9 @@ def pass_on(number: int, pid: int) -> None:
 def serve(path: str, modules: list[str]) -> None:
     import_early(modules or all_modules())
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(path)
+    listening.bind(path + ".new")
     listening.listen()
+    os.rename(path + ".new", path)  # noqa: PTH104 - who finds the socket can connect at once
     waiting = selectors.DefaultSelector()
     waiting.register(listening, selectors.EVENT_READ)
     waiting.register(sys.stdin, selectors.EVENT_READ)

@@ -193,7 +193,7 @@ class Slurm(Cluster):
 
 
 def _is_step(pid: int) -> bool:
-    """Whether a process is Slurm's for the part of a step on one node; it is no child of the node's daemon."""
+    """Whether a process is Slurm's for the part of a step on one node; the node's daemon is not its parent."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slurmstepd")
 
 

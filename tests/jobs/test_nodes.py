@@ -121,7 +121,7 @@ def test_a_preempted_job_continues(two: Slurm, submitted: str, tmp_path: Path, s
 def test_a_job_continues_after_one_of_its_nodes_has_died(
     two: Slurm, submitted: str, tmp_path: Path, slow: dict[str, str]
 ) -> None:
-    """All processes of the node stop at once, as if it had lost power: nobody is told."""
+    """All processes of the node stop at once, as if it had lost power; no process can report it."""
     frozen = two.freeze_node("n2")
     wait_until(lambda: two.node_states()["n2"].startswith("down"), "Slurm to notice", 60, 1.0)
     two.restart_node("n2", frozen)

@@ -6,7 +6,7 @@ import pytest
 
 from scimill.config import Layer, parameters_of
 from scimill.droplets.cases import read_cases
-from scimill.droplets.params import RolloutConfig
+from scimill.droplets.params import DropletsRolloutConfig
 from scimill.errors import ConfigError
 
 SHIPPED = ["chamber", "cumulus", "fog", "marine"]
@@ -18,7 +18,7 @@ def test_all_shipped_cases_once() -> None:
 
 
 def test_the_default_is_the_chamber() -> None:
-    assert read_cases(["chamber"], [])["chamber"] == RolloutConfig()
+    assert read_cases(["chamber"], [])["chamber"] == DropletsRolloutConfig()
 
 
 def test_flags_win_over_the_case() -> None:
@@ -31,7 +31,7 @@ def test_flags_win_over_the_case() -> None:
 def test_a_file_is_a_case_named_after_it(tmp_path: Path) -> None:
     file = tmp_path / "mist.yaml"
     file.write_text("mean_humidity: 0.97\ndt: [0.2]\n")
-    assert read_cases([str(file), "fog"], [])["mist"] == RolloutConfig(mean_humidity=0.97, dt=(0.2,))
+    assert read_cases([str(file), "fog"], [])["mist"] == DropletsRolloutConfig(mean_humidity=0.97, dt=(0.2,))
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_mistakes_are_explained(word: str, values: dict[str, object], message: s
 def test_every_quantity_with_a_dimension_has_a_unit() -> None:
     pure = {"mean_humidity", "humidity_deviation", "droplets", "salt_radius_deviation", "salt_hygroscopicity", "start",
             "start_multiple", "start_humidity", "steps", "seed", "tolerance"}  # fmt: skip
-    assert {name for name, known in parameters_of(RolloutConfig).items() if not known.unit} == pure
+    assert {name for name, known in parameters_of(DropletsRolloutConfig).items() if not known.unit} == pure

@@ -2,7 +2,7 @@
 
 Records are nine float32: the inputs, time and results of one integration. Traces are dumps of a simulation: particle
 and status as int32, then seven float32. A small integer read as float32 is about 1e-43, and a temperature read as int32
-is above 10⁹, so the two are told apart by the ranges of their values.
+is above 10⁹, so the ranges of the values show which it is.
 """
 
 from collections.abc import Mapping, Sequence

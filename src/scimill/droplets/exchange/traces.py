@@ -2,7 +2,7 @@
 
 A trace is a dump of a simulation in the order of its time steps, often one file per rank, and a particle may move from
 file to file. Rows of the store are sorted by particle, then by time: the state, air and status of a record, and the
-state of the particle's next record as the result. Where a step is missing, there is no row.
+state of the particle's next record as the result. A missing step has no row.
 
 Memory is bounded: particles are divided into groups of at most `GROUP_RECORDS` records, and a rank holds one group. It
 reads all files once per group. So files of any size can be imported, in a time that grows with their size times the

@@ -1,4 +1,4 @@
-"""Records and traces are told apart by their values; anything else is refused."""
+"""The values show whether a file has records or traces; anything else is refused."""
 
 from pathlib import Path
 
