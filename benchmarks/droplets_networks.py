@@ -165,7 +165,7 @@ def write_sources(model: DropletNetwork, x: np.ndarray, repeats: int, folder: Pa
     """Write the exports, the baseline, the program that calls them, and its data."""
     exports = {"net_fortran.f90": fortran.make_module, "net_c.c": c_source.make_source}
     for name, make in exports.items():
-        (folder / name).write_text(make(model, folder / name, Path(name).stem, {"made": "for a benchmark"}))
+        (folder / name).write_text(make(model, folder / name, {"made": "for a benchmark"}))
     write_baseline(model, folder / "plain.f90")
     comment = [line.removeprefix(" *") for line in (folder / "net_c.c").read_text().splitlines()]
     stripped = [line.strip() for line in comment]

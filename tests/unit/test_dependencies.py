@@ -57,7 +57,7 @@ PARTS = {
     # (place, other place): the only modules of the other place that it may import
     ("training", "store"): {"store.checksums", "store.layout", "store.reader", "store.verify", "store.provenance"},
     ("params", "training"): {"training.params"},
-    ("network", "training"): {"training.ranks"},
+    ("network", "training"): {"training.ranks", "training.threads"},
     ("artifacts", "store"): {"store.output"},
     ("jobs", "parallel"): {"parallel.report"},
 }

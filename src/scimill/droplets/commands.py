@@ -149,6 +149,9 @@ def score(
                           remedy="name a case, e.g. --rollout chamber")  # fmt: skip
     if store is None and not cases:
         raise ConfigError("nothing to score with", where="scimill droplets score", remedy="give a store, or --rollout")
+    if store is None and any(layer.values for layer in following):
+        raise ConfigError("parameters of scoring on traces need a store", where="scimill droplets score",
+                          remedy="name a store of traces")  # fmt: skip
     if store is not None:
         from scimill.droplets.learning import score as scoring
 

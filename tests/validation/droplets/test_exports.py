@@ -382,7 +382,7 @@ def randomly(run: Path, **changes: Any) -> DropletNetwork:
 
 def write_module(model: DropletNetwork, folder: Path, name: str) -> Path:
     path = folder / f"{name}.f90"
-    path.write_text(fortran.make_module(model, path, name, {"made": "for a test"}))
+    path.write_text(fortran.make_module(model, path, {"made": "for a test"}))
     return path
 
 

@@ -193,7 +193,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
         path = folder / f"net.{SUFFIX[language]}"
         rounded = make_network(form, activation).to(getattr(torch, precision))
         make = {"fortran": fortran.make_module, "c": c_source.make_source}[language]
-        path.write_text(make(rounded, path, "net", {"made": 'for a "test" */ \\'}), "ascii")
+        path.write_text(make(rounded, path, {"made": 'for a "test" */ \\'}), "ascii")
         driver = {"fortran": FORTRAN_DRIVER, "c": C_DRIVER}[language]
         interface = interface_of(path.read_text()) if language == "c" else ""
         (folder / "driver.f90").write_text(driver.format(n=DROPLETS, interface=interface))
@@ -290,7 +290,7 @@ def test_a_call_with_many_droplets_gives_the_same_bits_on_any_number_of_threads(
 def test_other_widths_compile_without_a_warning(hidden: tuple[int, ...], language: str, tmp_path: Path) -> None:
     path = tmp_path / f"net.{SUFFIX[language]}"
     make = {"fortran": fortran.make_module, "c": c_source.make_source}[language]
-    path.write_text(make(make_network("residual", "gelu", hidden), path, "net", {"made": "here"}), "ascii")
+    path.write_text(make(make_network("residual", "gelu", hidden), path, {"made": "here"}), "ascii")
     run([*FLAGS[language], "-O0", "-c", path.name], tmp_path)
 
 

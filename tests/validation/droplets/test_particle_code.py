@@ -80,7 +80,7 @@ def test_the_documented_particle_code_gives_the_results_of_the_network(
     require("gfortran")
     loop, arrays, *_ = re.findall(r"```fortran\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     path = tmp_path / "droplet_network.f90"
-    path.write_text(make_module(model, path, "droplet_network", {"made": "for a test"}))
+    path.write_text(make_module(model, path, {"made": "for a test"}))
     (tmp_path / "particles.f90").write_text(loop)
     (tmp_path / "main.f90").write_text(MAIN.format(n=N, dt=f"{DT}_real64", steps=STEPS, arrays=arrays))
     start.T.tofile(tmp_path / "x.bin")

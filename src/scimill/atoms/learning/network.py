@@ -6,10 +6,9 @@ and multiplied by a smooth cutoff (the radial symmetry functions of Behler & Par
 to the energy, and forces are the gradient. Metals whose bonding depends on the density, as in EMT, need no angles.
 """
 
-import contextlib
 import dataclasses
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from scimill.atoms import CAMPAIGN
 from scimill.atoms.kernels.neighbours import max_neighbours, neighbours, padded
+from scimill.training.threads import one_thread
 
 NEAREST = 1.5  # Å, centre of the first Gaussian
 FIELDS = ("species", "coordinates", "cell", "pbc", "energy", "forces")
@@ -197,20 +197,9 @@ def predict(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predict energies (members, n), eV, and forces (members, n, atoms, 3), eV/Å; one cutoff for all."""
     inputs = tensors_of(rows, models[0].spec.cutoff, None, next(models[0].parameters()).dtype)
-    with _one_thread():
+    with one_thread():
         found = [energies_and_forces(model, inputs, training=False) for model in models]
     energies, forces = (
         np.stack([part.detach().numpy().astype(float) for part in parts]) for parts in zip(*found, strict=True)
     )
     return energies, forces
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: a network this small is fastest so, and other ranks need the other cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

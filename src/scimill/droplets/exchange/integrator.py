@@ -2,13 +2,12 @@
 
 import contextlib
 import math
-import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from scimill.droplets import arguments
+from scimill.droplets.exchange.source_code import module_name, require_unused
+from scimill.droplets.exchange.source_code import render as source_code
 from scimill.droplets.kernels import lanes, rodas5p
 from scimill.droplets.kernels.physics import CloudConstants
 from scimill.droplets.params import DropletsExactConfig, solute_per_salinity
@@ -17,7 +16,7 @@ from scimill.files import check_target, replacing
 from scimill.version import __version__
 
 LANGUAGES = {".c": "C11", ".f90": "Fortran 2008"}
-NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)  # of a Fortran module
+PACKAGE = "scimill.droplets.exchange"  # of the templates
 STATUSES = ("DONE", "DRIED", "TOO_MANY_STEPS", "STEP_TOO_SMALL", "INVALID", "NOT_FINITE", "RUNNING")
 WIDTH = {"c": 32, "f90": 32}
 
@@ -92,25 +91,24 @@ def _require_original_equations(config: DropletsExactConfig) -> None:
 
 def render(config: DropletsExactConfig, path: Path) -> str:
     """Render the source code that belongs into `path`."""
-    module = path.stem.replace("-", "_")
-    if path.suffix == ".f90" and not NAME.fullmatch(module):
-        allowed = "at most 63 letters, digits and _, starting with a letter"
-        what = f"'{module}' is not a valid name of a Fortran module"
-        raise ConfigError(what, where=str(path), allowed=allowed, remedy="choose another file name")
-    template = _environment(path.suffix).get_template(f"integrator{path.suffix}.j2")
-    text = template.render(
-        version=__version__,
-        file=path.name.encode("ascii", "replace").decode(),
-        module=module,
-        width=WIDTH[path.suffix[1:]],
-        salinity="salinity is the salt mass" if config.salinity_kind == "salt-mass" else "salinity is the solute term",
-        statuses=[(name, getattr(lanes, name)) for name in STATUSES],
-        constants=[(name, value, MEANINGS[name]) for name, value in finite_constants(config).items()],
-        gamma=rodas5p.GAMMA,
-        stages=stages(),
-    )
-    if path.suffix == ".f90":
-        _check_unused(module, text, path)
+    module = module_name(path) if path.suffix == ".f90" else ""
+    values = {
+        "version": __version__,
+        "file": path.name.encode("ascii", "replace").decode(),
+        "module": module,
+        "width": WIDTH[path.suffix[1:]],
+        "salinity": "salinity is the salt mass"
+        if config.salinity_kind == "salt-mass"
+        else "salinity is the solute term",
+        "statuses": [(name, getattr(lanes, name)) for name in STATUSES],
+        "constants": [(name, value, MEANINGS[name]) for name, value in finite_constants(config).items()],
+        "gamma": rodas5p.GAMMA,
+        "stages": stages(),
+    }
+    real = _c_real if path.suffix == ".c" else _fortran_real
+    text = source_code(PACKAGE, f"integrator{path.suffix}.j2", {"real": real}, values)
+    if module:
+        require_unused(module, text, path)
     return text
 
 
@@ -149,21 +147,6 @@ def stages() -> list[dict[str, Any]]:
     """Return number and coefficients of stages 2 to 8; the last two continue from the point of the stage before."""
     rows = (*rodas5p.A, (), ())
     return [{"number": i, "a": a, "c": c} for i, (a, c) in enumerate(zip(rows, rodas5p.C, strict=True), 2)]
-
-
-def _check_unused(module: str, text: str, path: Path) -> None:
-    code = re.sub(r'!.*|".*"', "", text)
-    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # first and last line of the module
-        what = f"the name {module} is already used inside the module"
-        raise ConfigError(what, where=str(path), remedy="choose another file name")
-
-
-def _environment(suffix: str) -> jinja2.Environment:
-    loader = jinja2.PackageLoader("scimill.droplets.exchange", "templates")
-    layout: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **layout)
-    environment.filters["real"] = _c_real if suffix == ".c" else _fortran_real
-    return environment
 
 
 def _c_real(value: float) -> str:

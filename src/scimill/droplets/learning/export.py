@@ -84,7 +84,7 @@ def _write(model: DropletNetwork, path: Path, form: str, precision: str, about: 
         to_onnx(WithRange(model), droplets, path, about, NAMES, AXES)
     else:
         make = fortran.make_module if form == "fortran" else c_source.make_source
-        text = make(model, path, path.stem.replace("-", "_"), about)
+        text = make(model, path, about)
         with replacing(path, "source code") as part:
             part.write_text(text, "ascii")
 

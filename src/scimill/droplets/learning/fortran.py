@@ -1,30 +1,27 @@
 """Write the network as a self-contained Fortran 2008 module."""
 
-import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scimill.droplets.exchange.source_code import module_name, render, require_unused
 from scimill.droplets.learning.formulas import FORMS, FORTRAN
 from scimill.droplets.learning.network import DropletNetwork
-from scimill.droplets.learning.sources import FilledLayer, common_values, cut, filled_layers, formulas, render
-from scimill.errors import ConfigError
+from scimill.droplets.learning.sources import PACKAGE, FilledLayer, common_values, cut, filled_layers, formulas
 
 PER_LINE = 4  # numbers per line; a line has at most 132 characters
 PER_PART = 512  # numbers per statement; Fortran 2008 allows 255 continuation lines
 WIDTH = 110  # of a wrapped statement, without its indentation
-NAME = re.compile(r"[a-z]\w{0,62}", re.ASCII | re.IGNORECASE)
 
 
-def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapping[str, str]) -> str:
+def make_module(model: DropletNetwork, path: Path, provenance: Mapping[str, str]) -> str:
     """Make the source code of the module.
 
     Parameters
     ----------
     model : the network.
-    path : the file to write, for messages.
-    module : name of the module.
+    path : the file to write; the module has its name.
     provenance : origin of the model, by title.
 
     Raises
@@ -32,20 +29,14 @@ def make_module(model: DropletNetwork, path: Path, module: str, provenance: Mapp
     ConfigError : the name is not allowed in Fortran, or is used inside the module.
 
     """
-    if not NAME.fullmatch(module):
-        allowed = "at most 63 letters, digits and _, starting with a letter"
-        what = f"'{module}' is not a valid name of a Fortran module"
-        raise ConfigError(what, where=str(path), allowed=allowed, remedy="choose another file name")
+    module = module_name(path)
     values = common_values(model, provenance)
     kind = "real32" if values["single"] else "real64"
-    text = render("network.f90.j2", FILTERS, {
+    text = render(PACKAGE, "network.f90.j2", FILTERS, {
         **values, **formulas(FORMS[model.spec.network], FORTRAN, "{}({})", 1), "module": module, "kind": kind,
         "layers": [_layer(layer) for layer in filled_layers(model)],
     })  # fmt: skip
-    code = re.sub(r'!.*|".*"', "", text)
-    if len(re.findall(rf"\b{module}\b", code, re.IGNORECASE)) > 2:  # first and last line of the module
-        what = f"the name {module} is already used inside the module"
-        raise ConfigError(what, where=str(path), remedy="choose another file name")
+    require_unused(module, text, path)
     return text
 
 

@@ -17,10 +17,9 @@ and returns SI units. Features are computed in float64, since RH − exp(…) is
 own precision.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
@@ -307,17 +306,6 @@ def predict(model: DropletNetwork, inputs: NDArray[Any], batch: int = 65_536) ->
     with torch.no_grad():
         droplets = torch.from_numpy(np.asarray(inputs, dtype=np.float64))
         return np.concatenate([model(part).numpy() for part in torch.split(droplets, batch)])
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread, since more would slow down small batches."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def weights(model: DropletNetwork) -> list[tuple[NDArray[Any], NDArray[Any]]]:

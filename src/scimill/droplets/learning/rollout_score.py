@@ -10,7 +10,7 @@ import numpy as np
 
 from scimill.config import plain
 from scimill.droplets.learning.models import load_model
-from scimill.droplets.learning.network import DropletNetwork, one_thread
+from scimill.droplets.learning.network import DropletNetwork
 from scimill.droplets.learning.rollout import (
     BASE,
     NETWORK,
@@ -26,6 +26,7 @@ from scimill.droplets.params import DropletsRolloutConfig
 from scimill.files import replacing
 from scimill.parallel.report import Progress, describe_count
 from scimill.pictures import make_folder
+from scimill.training.threads import one_thread
 
 QUANTITIES = {"radius_rmse": ("log10 r", ""), "temperature_rmse": ("T", " K")}
 TIE = 1.001  # an error larger by less than this factor is as good: it prints as the same number

@@ -3,10 +3,9 @@
 import ast
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,8 @@ from scimill.droplets.learning.network import (
 from scimill.droplets.origin import UNKNOWN
 from scimill.version import __version__
 
-LANES = 16  # droplets computed together; the fastest of 8 to 64
+PACKAGE = "scimill.droplets.learning"  # of the templates
+LANES = 16  # droplets computed together; faster than 32
 BLOCK = 4  # values of one layer computed together; the widths of layers are filled up to a multiple
 UNROLLED = 8  # inputs of a layer that are added up in one statement
 ENOUGH = 1000  # droplets that are worth starting threads: 0.2 ms of work
@@ -150,15 +150,6 @@ def _slopes(slopes: Mapping[str, Mapping[str, str]], name: str, first: int) -> I
 
 def _written(steps: Steps, language: Language) -> Assignments:
     return [(name, language.write(expression)) for name, expression in steps]
-
-
-def render(template: str, filters: Mapping[str, Callable[..., str]], values: Mapping[str, Any]) -> str:
-    """Fill a template in with values, by a language's filters."""
-    loader = jinja2.PackageLoader("scimill.droplets.learning", "templates")
-    layout: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **layout)
-    environment.filters |= filters
-    return environment.get_template(template).render(values)
 
 
 def cut(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
